@@ -1,0 +1,419 @@
+import type { Contribution, FoldStep } from './aggregate.ts';
+import type { Group } from './groups.ts';
+import type { AsnStatus, NetworkClass, OwnerLabels, Process, Sample } from './model.ts';
+
+/** The parts of a scan that can be switched off and that publish their cost. */
+export const COLLECTORS = ['sockets', 'processes', 'asn', 'endpoints'] as const;
+export type Collector = (typeof COLLECTORS)[number];
+
+/** What one scan found, as the families see it. */
+export interface Census {
+  readonly groups: readonly Group[];
+  readonly listeners: readonly Listener[];
+  /** Every process that holds a socket. */
+  readonly processes: readonly Process[];
+  readonly opened: readonly Contribution[];
+  readonly closed: readonly Contribution[];
+  readonly unattributed: ReadonlyMap<string, number>;
+  readonly directionsGuessed: number;
+  readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable', number>>;
+  readonly malformedRows: ReadonlyMap<string, number>;
+  readonly asnNames: ReadonlyMap<string, { readonly name: string; readonly country: string }>;
+  /** Counters of the in-process ASN cache; null without a provider. */
+  readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
+}
+
+/** A listening TCP socket; `waiting` connections stand in its accept queue. */
+export interface Listener {
+  readonly labels: OwnerLabels;
+  readonly address: string;
+  readonly port: number;
+  readonly waiting: number;
+}
+
+/** What a page tells about the exporter itself at the moment it is asked. */
+export interface Status {
+  readonly version: string;
+  readonly snapshotAtSeconds: number;
+  readonly collectors: readonly CollectorRun[];
+  readonly asn: AsnStatus | null;
+}
+
+/** What one collector cost in the last scan, and whether it saw all that it should. */
+export interface CollectorRun {
+  readonly collector: Collector;
+  readonly seconds: number;
+  readonly success: boolean;
+}
+
+/** How one family kept to its budget in the last scan. */
+export interface Budget {
+  readonly family: string;
+  readonly limit: number;
+  readonly folded: number;
+}
+
+/** One metric family as data: how what was found contributes to it, and how it may fold to keep its budget. */
+export interface FamilySpec<Source> {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'gauge' | 'counter';
+  /** The family is absent when this collector is off. */
+  readonly collector: Collector | null;
+  readonly labels: readonly string[];
+  /** The steps in which labels may fold into `other`, first to last. */
+  readonly fold: readonly FoldStep[];
+  readonly contributions: (source: Source) => Iterable<Contribution>;
+}
+
+const OWNER = ['process', 'namespace', 'workload'] as const;
+const FOLD_OWNER: readonly FoldStep[] = [{ labels: ['workload'] }, { labels: ['namespace'] }, { labels: ['process'] }];
+
+const NETWORK_CLASSES: Readonly<Record<NetworkClass, true>> = {
+  public: true,
+  private: true,
+  shared: true,
+  loopback: true,
+  self: true,
+  link_local: true,
+  cloud_metadata: true,
+  multicast: true,
+  documentation: true,
+  benchmarking: true,
+  reserved: true,
+  unspecified: true,
+};
+
+/** The families of what a scan finds, in the order of the page. */
+export const FAMILIES: readonly FamilySpec<Census>[] = [
+  {
+    name: 'peerscope_connections',
+    help: 'Socket rows of all network namespaces, by owner, transport, direction and state.',
+    type: 'gauge',
+    collector: null,
+    labels: [...OWNER, 'pod', 'container', 'transport', 'direction', 'state'],
+    fold: [{ labels: ['container'] }, { labels: ['pod'] }, ...FOLD_OWNER],
+    contributions: ({ groups }) => groups.map(({ labels, connections }) => ({ labels, value: connections })),
+  },
+  {
+    name: 'peerscope_asn_connections',
+    help: 'Socket rows with a remote address, by owner and by the network and ASN of the remote.',
+    type: 'gauge',
+    collector: 'asn',
+    labels: [...OWNER, 'direction', 'network', 'asn', 'state'],
+    fold: [
+      { labels: ['asn'] },
+      ...FOLD_OWNER,
+      { labels: ['network'], when: (network) => !Object.hasOwn(NETWORK_CLASSES, network) },
+      { labels: ['state'] },
+    ],
+    contributions: ({ groups }) =>
+      groups.filter(({ hasRemote }) => hasRemote).map(({ labels, connections }) => ({ labels, value: connections })),
+  },
+  {
+    name: 'peerscope_endpoint_connections',
+    help: 'Connections by the service they belong to; of a loopback pair the service end alone.',
+    type: 'gauge',
+    collector: 'endpoints',
+    labels: [...OWNER, 'endpoint_group', 'direction', 'transport', 'state'],
+    fold: [{ labels: ['endpoint_group'] }, ...FOLD_OWNER],
+    contributions: ({ groups }) =>
+      groups.filter(({ isEndpoint }) => isEndpoint).map(({ labels, connections }) => ({ labels, value: connections })),
+  },
+  {
+    name: 'peerscope_loopback_duplicates',
+    help: 'Rows left out of peerscope_endpoint_connections because the other end of the loopback pair was counted.',
+    type: 'gauge',
+    collector: 'endpoints',
+    labels: [],
+    fold: [],
+    contributions: ({ groups }) => [
+      {
+        labels: {},
+        value: sum(groups.filter((group) => group.hasRemote && !group.isEndpoint).map((group) => group.connections)),
+      },
+    ],
+  },
+  {
+    name: 'peerscope_listener_accept_queue',
+    help: 'Connections that a listening TCP socket has yet to accept.',
+    type: 'gauge',
+    collector: null,
+    labels: [...OWNER, 'local_address', 'local_port'],
+    fold: [{ labels: ['local_address'] }, { labels: ['local_port'] }, ...FOLD_OWNER],
+    contributions: ({ listeners }) =>
+      listeners.map(({ labels, address, port, waiting }) => ({
+        labels: { ...labels, local_address: address, local_port: String(port) },
+        value: waiting,
+      })),
+  },
+  {
+    name: 'peerscope_socket_queue_bytes',
+    help: 'Bytes in socket queues as the kernel counts them, listening TCP sockets left out.',
+    type: 'gauge',
+    collector: null,
+    labels: [...OWNER, 'transport', 'queue'],
+    fold: FOLD_OWNER,
+    contributions: ({ groups }) =>
+      groups
+        .filter(({ state }) => state !== 'listen')
+        .flatMap(({ labels, receiveQueueBytes, sendQueueBytes }) => [
+          { labels: { ...labels, queue: 'receive' }, value: receiveQueueBytes },
+          { labels: { ...labels, queue: 'send' }, value: sendQueueBytes },
+        ]),
+  },
+  {
+    name: 'peerscope_processes',
+    help: 'Processes that hold sockets.',
+    type: 'gauge',
+    collector: 'processes',
+    labels: [...OWNER, 'process_state', 'umask'],
+    fold: [{ labels: ['umask'] }, ...FOLD_OWNER],
+    contributions: ({ processes }) =>
+      processes.map(({ labels, state, umask }) => ({
+        labels: { ...labels, process_state: state, umask: umask ?? '' },
+        value: 1,
+      })),
+  },
+  perProcess('peerscope_process_threads', 'Threads of the processes that hold sockets.', (process) => process.threads),
+  perProcess(
+    'peerscope_process_resident_memory_bytes',
+    'Resident memory of the processes that hold sockets; shared pages count in each.',
+    (process) => process.residentMemoryBytes ?? 0,
+  ),
+  perProcess(
+    'peerscope_process_open_fds',
+    'Open file descriptors of the processes that hold sockets.',
+    (process) => process.openFds,
+  ),
+  {
+    name: 'peerscope_connections_opened_total',
+    help: 'Connections that scans saw for the first time; what the first scan finds was not opened.',
+    type: 'counter',
+    collector: null,
+    labels: ['transport', 'direction'],
+    fold: [],
+    contributions: ({ opened }) => opened,
+  },
+  {
+    name: 'peerscope_connections_closed_total',
+    help: 'Connections whose row was gone at a later scan.',
+    type: 'counter',
+    collector: null,
+    labels: ['transport', 'direction'],
+    fold: [],
+    contributions: ({ closed }) => closed,
+  },
+  {
+    name: 'peerscope_sockets_unattributed',
+    help: 'Socket rows without a process, by the reason why none is known.',
+    type: 'gauge',
+    collector: 'processes',
+    labels: ['reason'],
+    fold: [],
+    contributions: ({ unattributed }) => counts('reason', unattributed),
+  },
+  {
+    name: 'peerscope_direction_guessed',
+    help: 'Socket rows whose direction is a guess by port number.',
+    type: 'gauge',
+    collector: null,
+    labels: [],
+    fold: [],
+    contributions: ({ directionsGuessed }) => [{ labels: {}, value: directionsGuessed }],
+  },
+  {
+    name: 'peerscope_network_namespaces',
+    help: 'Network namespaces by what the last scan did with them.',
+    type: 'gauge',
+    collector: null,
+    labels: ['status'],
+    fold: [],
+    contributions: ({ namespaces }) => counts('status', Object.entries(namespaces)),
+  },
+  {
+    name: 'peerscope_malformed_rows_total',
+    help: 'Lines of a socket table that could not be read as a row.',
+    type: 'counter',
+    collector: null,
+    labels: ['source'],
+    fold: [],
+    contributions: ({ malformedRows }) => counts('source', malformedRows),
+  },
+  perCache('peerscope_asn_cache_entries', 'gauge', 'Answers held in the in-process ASN cache.', 'entries'),
+  perCache('peerscope_asn_cache_lookups_total', 'counter', 'Lookups in the in-process ASN cache.', 'lookups'),
+  perCache('peerscope_asn_cache_hits_total', 'counter', 'Lookups that the in-process ASN cache answered.', 'hits'),
+];
+
+/** The families that say how the exporter itself is doing; they never fold. */
+export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
+  perCollector(
+    'peerscope_scrape_collector_duration_seconds',
+    'Time that a collector took in the last scan.',
+    (run) => run.seconds,
+  ),
+  perCollector(
+    'peerscope_scrape_collector_success',
+    'Whether a collector saw all that it should in the last scan, within the time that the scraper gave.',
+    (run) => Number(run.success),
+  ),
+  status(
+    'peerscope_snapshot_timestamp_seconds',
+    'gauge',
+    'When the scan behind this page was taken, in seconds since 1970.',
+    [],
+    ({ snapshotAtSeconds: value }) => (value > 0 ? [{ labels: {}, value }] : []),
+  ),
+  perProvider(
+    'peerscope_asn_pending',
+    'gauge',
+    'Networks that wait for an answer of the ASN provider.',
+    [],
+    (asn) => asn.pending,
+  ),
+  perProvider(
+    'peerscope_asn_queries_total',
+    'counter',
+    'Sessions held with the ASN provider.',
+    ['provider'],
+    (asn) => asn.queries,
+  ),
+  perProvider(
+    'peerscope_asn_query_failures_total',
+    'counter',
+    'Sessions with the ASN provider that failed.',
+    ['provider'],
+    (asn) => asn.queryFailures,
+  ),
+  perProvider(
+    'peerscope_asn_addresses_sent_total',
+    'counter',
+    'Network addresses (of a /24 or /48) sent to the ASN provider.',
+    ['provider'],
+    (asn) => asn.addressesSent,
+  ),
+  perProvider(
+    'peerscope_asn_breaker_open',
+    'gauge',
+    'Whether the ASN provider is left alone for a while because it failed.',
+    [],
+    (asn) => Number(asn.breakerOpen),
+  ),
+  status('peerscope_store_up', 'gauge', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
+    asn?.store && asn.storeUp !== null ? [{ labels: { store: asn.store }, value: Number(asn.storeUp) }] : [],
+  ),
+  status(
+    'peerscope_build_info',
+    'gauge',
+    'The version of peerscope and of Node.js.',
+    ['version', 'node_version'],
+    (status) => [{ labels: { version: status.version, node_version: process.versions.node }, value: 1 }],
+  ),
+];
+
+/** The families that say how the budget of the others was kept. */
+export const BUDGET_FAMILIES: readonly FamilySpec<readonly Budget[]>[] = [
+  perFamily('peerscope_series_limit', 'The most series that a family may have.', (budget) => budget.limit),
+  perFamily(
+    'peerscope_series_folded',
+    'Series of a family that are not shown under their own labels but in "other"; of an info family, not shown at all.',
+    (budget) => budget.folded,
+  ),
+];
+
+/** The series of peerscope_asn_info: one for every ASN shown, so that a join on `asn` drops nothing. */
+export const ASN_INFO = {
+  name: 'peerscope_asn_info',
+  help: 'The name and country of registration of each ASN shown; "0" is not announced, "other" is folded, "" is not public or not resolved yet.',
+  type: 'gauge',
+  labels: ['asn', 'as_name', 'as_country'],
+  /** The family whose values of `asn` it explains. */
+  shownBy: 'peerscope_asn_connections',
+} as const;
+
+/** The samples of peerscope_asn_info for these values of the label `asn`. */
+export function asnInfo(shown: Iterable<string>, names: Census['asnNames']): Sample[] {
+  return [...new Set(shown)].sort().map((asn) => {
+    const known = names.get(asn);
+    const name = asn === '0' ? 'not announced' : (known?.name ?? '');
+    return { labels: [asn, name, known?.country ?? ''], value: 1 };
+  });
+}
+
+function perProcess(name: string, help: string, value: (process: Process) => number): FamilySpec<Census> {
+  return {
+    name,
+    help,
+    type: 'gauge',
+    collector: 'processes',
+    labels: OWNER,
+    fold: FOLD_OWNER,
+    contributions: ({ processes }) =>
+      processes.map((process) => ({ labels: { ...process.labels }, value: value(process) })),
+  };
+}
+
+function perCache(
+  name: string,
+  type: 'gauge' | 'counter',
+  help: string,
+  field: 'entries' | 'lookups' | 'hits',
+): FamilySpec<Census> {
+  return {
+    name,
+    help,
+    type,
+    collector: 'asn',
+    labels: [],
+    fold: [],
+    contributions: ({ asnCache }) => (asnCache ? [{ labels: {}, value: asnCache[field] }] : []),
+  };
+}
+
+function status(
+  name: string,
+  type: 'gauge' | 'counter',
+  help: string,
+  labels: readonly string[],
+  contributions: (status: Status) => Contribution[],
+): FamilySpec<Status> {
+  return { name, help, type, collector: null, labels, fold: [], contributions };
+}
+
+function perCollector(name: string, help: string, value: (run: CollectorRun) => number): FamilySpec<Status> {
+  return status(name, 'gauge', help, ['collector'], ({ collectors }) =>
+    collectors.map((run) => ({ labels: { collector: run.collector }, value: value(run) })),
+  );
+}
+
+function perProvider(
+  name: string,
+  type: 'gauge' | 'counter',
+  help: string,
+  labels: readonly string[],
+  value: (asn: AsnStatus) => number,
+): FamilySpec<Status> {
+  return status(name, type, help, labels, ({ asn }) =>
+    asn ? [{ labels: { provider: asn.provider }, value: value(asn) }] : [],
+  );
+}
+
+function perFamily(name: string, help: string, value: (budget: Budget) => number): FamilySpec<readonly Budget[]> {
+  return {
+    name,
+    help,
+    type: 'gauge',
+    collector: null,
+    labels: ['family'],
+    fold: [],
+    contributions: (budgets) => budgets.map((budget) => ({ labels: { family: budget.family }, value: value(budget) })),
+  };
+}
+
+function counts(label: string, entries: Iterable<readonly [string, number]>): Contribution[] {
+  return [...entries].map(([key, value]) => ({ labels: { [label]: key }, value }));
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

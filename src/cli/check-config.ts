@@ -1,0 +1,71 @@
+import { formatCidr } from '../address.ts';
+import { UsageError } from '../config.ts';
+import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } from '../model.ts';
+import { readRules } from '../rules.ts';
+
+interface Output {
+  write(text: string): unknown;
+}
+
+/** Says what the configuration file at `path` means, a line for each rule, or what is wrong with it; returns the exit code. */
+export function checkConfig(path: string, stdout: Output, stderr: Output): 0 | 1 {
+  try {
+    const sentences = [`Configuration ${JSON.stringify(path)} is valid.`, ...explainRules(readRules(path))];
+    stdout.write(`${sentences.join('\n')}\n`);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    stderr.write(`${error.message}\n`);
+    return 1;
+  }
+}
+
+function explainRules({ processes, endpointGroups, networks, asnNeverSend }: Rules): string[] {
+  const sentences = [
+    ...processes.map((rule, i) => `processes[${i}]: ${explainProcess(rule)}${orEarlier(i)}`),
+    ...endpointGroups.map((rule, i) => `endpoint_groups[${i}]: ${explainEndpointGroup(rule)}${orEarlier(i)}`),
+    ...networks.map((network, i) => `networks[${i}]: ${explainNetwork(network)}.`),
+    ...(asnNeverSend.length > 0
+      ? [`asn.never_send: addresses in ${blocks(asnNeverSend)} are never sent to an ASN provider.`]
+      : []),
+  ];
+  return sentences.length > 0 ? sentences : ['It holds no rules: everything has its default name.'];
+}
+
+function orEarlier(i: number): string {
+  return i === 0 ? '.' : ', unless an earlier rule matches.';
+}
+
+function explainProcess({ name, exe, comm, cmdline }: ProcessRule): string {
+  const conditions = [
+    exe && `executable matches ${JSON.stringify(exe.source)}`,
+    comm && `comm matches ${JSON.stringify(comm.source)}`,
+    cmdline && `command line matches ${JSON.stringify(cmdline.source)}`,
+  ].filter((condition) => condition !== undefined);
+  const processes = conditions.length > 0 ? `a process whose ${conditions.join(' and whose ')}` : 'every process';
+  return `${processes} is called ${JSON.stringify(name)}`;
+}
+
+function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRule): string {
+  const conditions = [
+    cidrs && ` in ${blocks(cidrs)}`,
+    ports && ` on port ${alternatives(ports.map(String))}`,
+    transport && ` over ${transport}`,
+  ].filter((condition) => condition !== undefined);
+  const endpoints = conditions.length > 0 ? `an endpoint${conditions.join('')}` : 'every endpoint';
+  return `${endpoints} belongs to the group ${JSON.stringify(name)}`;
+}
+
+function explainNetwork({ name, cidrs, asn }: OperatorNetwork): string {
+  const number = asn === undefined ? '' : ` with AS${asn}`;
+  return `addresses in ${blocks(cidrs)} are the network ${JSON.stringify(name)}${number} and never sent to an ASN provider`;
+}
+
+function blocks(cidrs: readonly Cidr[]): string {
+  return alternatives(cidrs.map(formatCidr));
+}
+
+/** "a", "a or b", "a, b or c". */
+function alternatives(texts: readonly string[]): string {
+  return texts.join(', ').replace(/, (?=[^,]*$)/, ' or ');
+}

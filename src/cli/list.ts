@@ -1,0 +1,89 @@
+import type { Config } from '../config.ts';
+import { Procfs } from '../collect/procfs.ts';
+import { AsnCache } from '../enrich/asn.ts';
+import { recall } from '../enrich/questions.ts';
+import { SqliteStore } from '../enrich/sqlite.ts';
+import type { Row } from '../model.ts';
+import { rowsOf } from '../row.ts';
+import { Scrape } from '../scrape.ts';
+import { renderTable, type Column } from './table.ts';
+
+/** Where a command prints. */
+export interface Streams {
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+}
+
+const COLUMNS: readonly Column<Row>[] = [
+  { title: 'NETID', cell: (row) => row.transport },
+  { title: 'STATE', cell: (row) => row.state },
+  { title: 'RECV-Q', cell: (row) => String(row.receive_queue), right: true },
+  { title: 'SEND-Q', cell: (row) => String(row.send_queue), right: true },
+  { title: 'LOCAL', cell: (row) => endpoint(row.local_address, row.local_port) },
+  {
+    title: 'REMOTE',
+    cell: (row) => (row.remote_address === null ? '*' : endpoint(row.remote_address, row.remote_port)),
+  },
+  { title: 'DIRECTION', cell: (row) => row.direction },
+  {
+    title: 'PROCESS',
+    cell: (row) => (row.process === null ? '-' : row.pid === null ? row.process : `${row.process}/${row.pid}`),
+  },
+  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-' },
+  { title: 'PEER', cell: peer },
+];
+
+/** Prints every connection, as a table or as one JSON array; ASNs come from the store alone, so that listing asks nobody. */
+export async function list(config: Config, output: 'table' | 'json', { stdout, stderr }: Streams): Promise<number> {
+  const cache = config.asn.provider === 'none' ? null : new AsnCache();
+  const clock = { now: () => Date.now(), elapsed: () => performance.now() };
+  const scrape = new Scrape(new Procfs(config.procfs), config, clock, cache);
+  scrape.run();
+  if (cache && config.storagePath !== null) {
+    const store = SqliteStore.open({
+      folder: config.storagePath,
+      now: clock.now,
+      report: (line) => stderr.write(`${line}\n`),
+    });
+    scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), clock.now())));
+    await store.close();
+  }
+  const rows = rowsOf(scrape);
+  if (output === 'json') {
+    stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
+    stderr.write(`${coverage(rows)}\n`);
+  } else {
+    stdout.write(renderTable(COLUMNS, rows));
+    stdout.write(`${coverage(rows)}\n`);
+  }
+  return 0;
+}
+
+/** One line on what could not be seen, and why. */
+function coverage(rows: readonly Row[]): string {
+  const reasons = new Map<string, number>();
+  for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+  const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
+  const total = `${rows.length} ${rows.length === 1 ? 'socket' : 'sockets'}`;
+  if (unattributed === 0) return `${total}, all with their process`;
+  const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
+  return `${unattributed} of ${total} without a process: ${why.join(', ')}`;
+}
+
+const MEANING: Readonly<Record<string, string>> = {
+  permission: 'no permission (run as root to see them)',
+  no_descriptor: 'held by no process',
+  vanished: 'vanished',
+  other_pid_namespace: 'in another PID namespace',
+};
+
+function endpoint(address: string, port: number | null): string {
+  if (port === null) return address;
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function peer(row: Row): string {
+  if (row.network === null) return '';
+  if (row.asn === null) return row.network;
+  return row.asn === 0 ? 'not announced' : `AS${row.asn}${row.as_name === null ? '' : ` ${row.as_name}`}`;
+}

@@ -1,0 +1,135 @@
+import { parseAddress } from '../address.ts';
+import { Procfs } from '../collect/procfs.ts';
+import type { Config } from '../config.ts';
+import type { Answer } from '../enrich/asn.ts';
+import { cymruProvider } from '../enrich/cymru.ts';
+import { classify } from '../enrich/networks.ts';
+import { Questions, SYSTEM_CLOCK } from '../enrich/questions.ts';
+import { SqliteStore } from '../enrich/sqlite.ts';
+import { Engine } from '../engine.ts';
+import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
+import { createApp, Servers } from '../expose/server.ts';
+import { statusFamilies } from '../families.ts';
+import { Repeating, type Log } from '../log.ts';
+
+/** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
+export async function serve(config: Config, log: Log, version: string): Promise<number> {
+  // A root that cannot be read must end the start, not the first scan.
+  new Procfs(config.procfs);
+  const failures = new Repeating(log);
+  const stop = new Stop();
+  const questions = openQuestions(config, failures, (answers) => engine.learn(answers));
+  const engine = new Engine(
+    { procfs: config.procfs, options: config, asksForAsns: questions !== null },
+    {
+      ask: (buckets) => void questions?.ask(buckets),
+      failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
+      died: (reason) => {
+        log.fatal({ reason }, 'the scanning thread ended');
+        stop.now(1);
+      },
+    },
+  );
+  let ready = false;
+  const exposition = {
+    version,
+    telemetryPath: config.web.telemetryPath,
+    scrapeBudgetMs: config.scrapeBudgetMs,
+    isReady: () => ready,
+    failed: (reason: string) => failures.warn('http', { reason }, 'a request failed'),
+    metrics: async (format: Format, withinMs: number): Promise<Uint8Array> => {
+      const page = await engine.page(format, withinMs);
+      const status = {
+        version,
+        snapshotAtSeconds: page.at / 1000,
+        collectors: page.collectors,
+        asn: questions?.status() ?? null,
+      };
+      const own = config.web.disableExporterMetrics ? '' : await ownMetrics(format);
+      const about = await renderFamilies(statusFamilies(status), format);
+      return Buffer.concat([page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))]);
+    },
+  };
+  const servers = new Servers();
+  try {
+    await servers.listen(createApp(exposition), config.web.listenAddresses);
+    logStart(config, log, version, servers.addresses);
+    await engine
+      .scan()
+      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
+    ready = true;
+    return await stop.exitCode;
+  } finally {
+    log.info('stopping');
+    await servers.close();
+    await questions?.close();
+    await engine.close();
+  }
+}
+
+/** The end of a run: the first signal or the first fatal failure. */
+class Stop {
+  readonly exitCode: Promise<number>;
+  now: (code: number) => void = () => undefined;
+
+  constructor() {
+    this.exitCode = new Promise((resolve) => {
+      this.now = resolve;
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(0));
+    });
+  }
+}
+
+function openQuestions(
+  config: Config,
+  failures: Repeating,
+  deliver: (answers: readonly Answer[]) => void,
+): Questions | null {
+  const { provider, server } = config.asn;
+  if (provider === 'none' || !config.collectors.asn) return null;
+  const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
+  const store =
+    config.storagePath === null
+      ? null
+      : SqliteStore.open({
+          folder: config.storagePath,
+          now: () => SYSTEM_CLOCK.now(),
+          report: (reason) => failures.warn('store', { reason }, 'the store of asn answers changed'),
+        });
+  return new Questions({
+    provider: cymruProvider(server),
+    store,
+    deliver,
+    report,
+    clock: SYSTEM_CLOCK,
+    random: Math.random,
+  });
+}
+
+/** One line that says what runs, what it reads, and what leaves the host. */
+function logStart(config: Config, log: Log, version: string, addresses: readonly string[]): void {
+  const { provider, server } = config.asn;
+  const sends = provider === 'none' ? 'nothing' : 'network address of the /24 or /48 of public peers';
+  log.info(
+    {
+      version,
+      procfs: config.procfs,
+      listen: addresses.join(' '),
+      storage: config.storagePath,
+      asn_provider: provider,
+      ...(provider === 'none' ? {} : { asn_server: `${server.host}:${server.port}` }),
+      sends,
+      ...(provider === 'none' ? {} : { off: '--asn.provider=none' }),
+    },
+    'peerscope started',
+  );
+  if (config.web.listenAddresses.some(({ host }) => !isLoopback(host)))
+    log.warn('anyone who can reach the listen address can read the metrics: there is no authentication');
+}
+
+function isLoopback(host: string | null): boolean {
+  if (host === null) return false;
+  if (host === 'localhost') return true;
+  const address = parseAddress(host);
+  return address !== undefined && classify(address).network === 'loopback';
+}

@@ -1,0 +1,191 @@
+import { cidrContains, formatAddress, parseAddress } from '../address.ts';
+import { AsnCache, type Answer } from '../enrich/asn.ts';
+import { cymruProvider, type Limits, type Server } from '../enrich/cymru.ts';
+import { bucketOf, networkOf } from '../enrich/networks.ts';
+import { askOnce, recall, type Clock } from '../enrich/questions.ts';
+import { SqliteStore } from '../enrich/sqlite.ts';
+import type { Address, Cidr, Origin, Remote, Rules } from '../model.ts';
+
+export interface WhoisOptions {
+  readonly output: 'table' | 'json' | 'jsonl' | 'csv';
+  readonly provider: 'cymru' | 'none';
+  readonly server: Server;
+  /** Null: nothing is kept. */
+  readonly storagePath: string | null;
+  readonly rules: Pick<Rules, 'networks' | 'asnNeverSend'>;
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+  readonly clock: Clock;
+  /** 0 to below 1. */
+  readonly random: () => number;
+  readonly limits?: Limits;
+  /** Ends the asking; what is known by then is printed. */
+  readonly signal?: AbortSignal;
+}
+
+interface WhoisRow {
+  readonly address: string;
+  readonly network: string;
+  readonly asn: number | null;
+  readonly asns: readonly number[] | null;
+  readonly as_name: string | null;
+  readonly as_country: string | null;
+  readonly bgp_prefix: string | null;
+  readonly registry: string | null;
+  readonly registry_country: string | null;
+}
+
+/**
+ * Prints who announces these addresses, in their order: from the store, and for the rest from the provider at once.
+ * Only public addresses are asked for, as their /24 or /48. A text that is no address is one line of error.
+ * Resolves with the exit code: 2 with a bad address among arguments (an array), 1 with one in a stream or when the provider gave
+ * no answer, else 0.
+ */
+export async function whois(
+  addresses: AsyncIterable<string> | readonly string[],
+  options: WhoisOptions,
+): Promise<number> {
+  const { stdout, stderr, rules, output, clock } = options;
+  const rows: { readonly address: Address; readonly remote: Remote }[] = [];
+  const cache = new AsnCache();
+  let code = 0;
+  for await (const line of addresses) {
+    const text = line.trim();
+    const address = parseScopedAddress(text);
+    if (address) {
+      const remote = networkOf(address, () => false, rules.networks);
+      rows.push({ address, remote });
+      if (mayAsk(remote, rules.asnNeverSend)) cache.lookup(remote.address, clock.now());
+    } else if (text !== '' || Array.isArray(addresses)) {
+      stderr.write(`Cannot read address "${printable(text)}": must be an IPv4 or IPv6 address\n`);
+      code = Array.isArray(addresses) ? 2 : 1;
+    }
+  }
+  const failure = await resolve(cache, options);
+  if (failure !== null) {
+    stderr.write(`${failure}\n`);
+    code ||= 1;
+  }
+  const now = clock.now();
+  const described = rows.map(({ address, remote }) => {
+    const origin = mayAsk(remote, rules.asnNeverSend) ? cache.lookup(remote.address, now) : null;
+    return describe(address, remote, origin);
+  });
+  stdout.write(render(described, output));
+  return code;
+}
+
+/** The zone says through which interface an address is reached, not whose it is. */
+function parseScopedAddress(text: string): Address | undefined {
+  return parseAddress(text.includes(':') ? text.replace(/%.*$/s, '') : text);
+}
+
+function printable(text: string): string {
+  return text.slice(0, 80).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\u{fffd}');
+}
+
+function mayAsk({ network, address }: Remote, neverSend: readonly Cidr[]): boolean {
+  const bucket = bucketOf(address);
+  const overlaps = (cidr: Cidr): boolean => cidrContains(cidr, bucket.address) || cidrContains(bucket, cidr.address);
+  return network === 'public' && !neverSend.some(overlaps);
+}
+
+/** Answers what the cache asks; null, or one line that says why some have no fresh answer. */
+async function resolve(cache: AsnCache, options: WhoisOptions): Promise<string | null> {
+  const { provider, server, storagePath, stderr, clock, random, limits, signal } = options;
+  const buckets = cache.takeQuestions();
+  if (buckets.length === 0) return null;
+  const report = (message: string): void => void stderr.write(`${message}\n`);
+  const store = storagePath === null ? null : SqliteStore.open({ folder: storagePath, now: () => clock.now(), report });
+  const deliver = (answers: readonly Answer[]): void => void cache.accept(answers);
+  try {
+    if (provider === 'none') {
+      const answers = await recall(store, buckets, clock.now());
+      deliver(answers);
+      const open = buckets.length - answers.length;
+      return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} networks: --asn.provider is "none"`;
+    }
+    const cymru = cymruProvider(server, limits);
+    const correspondence = { provider: cymru, store, deliver, report, clock, random };
+    return await askOnce(buckets, correspondence, signal ?? new AbortController().signal);
+  } finally {
+    await store?.close();
+  }
+}
+
+function describe(address: Address, remote: Remote, origin: Origin | null): WhoisRow {
+  const asns = origin?.asns ?? (remote.asn === null ? null : [remote.asn]);
+  return {
+    address: formatAddress(address),
+    network: remote.network,
+    asn: asns && (asns[0] ?? 0),
+    asns,
+    as_name: origin?.name ?? null,
+    as_country: origin?.asCountry ?? null,
+    bgp_prefix: origin?.prefix ?? null,
+    registry: origin?.registry ?? null,
+    registry_country: origin?.registryCountry ?? null,
+  };
+}
+
+function render(rows: readonly WhoisRow[], output: WhoisOptions['output']): string {
+  switch (output) {
+    case 'json':
+      return `${JSON.stringify(rows)}\n`;
+    case 'jsonl':
+      return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+    case 'csv':
+      return renderCsv(rows);
+    case 'table':
+      return renderTable(rows);
+  }
+}
+
+const CSV_COLUMNS = [
+  'address',
+  'network',
+  'asn',
+  'asns',
+  'as_name',
+  'as_country',
+  'bgp_prefix',
+  'registry',
+  'registry_country',
+] as const;
+
+/** RFC 4180 with line feeds; several ASNs stand in one field, a blank between them. */
+function renderCsv(rows: readonly WhoisRow[]): string {
+  const field = (value: WhoisRow[keyof WhoisRow]): string => {
+    const text = Array.isArray(value) ? value.join(' ') : String(value ?? '');
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const lines = rows.map((row) => CSV_COLUMNS.map((column) => field(row[column])).join(','));
+  return [CSV_COLUMNS.join(','), ...lines].map((line) => `${line}\n`).join('');
+}
+
+function renderTable(rows: readonly WhoisRow[]): string {
+  const lines = [
+    ['ADDRESS', 'ASN', 'AS NAME', 'PREFIX', 'REGISTRY', 'REGISTRY COUNTRY', 'NETWORK'],
+    ...rows.map((row) =>
+      [
+        row.address,
+        row.asn,
+        row.asn === 0 ? 'not announced' : row.as_name,
+        row.bgp_prefix,
+        row.registry,
+        row.registry_country,
+        row.network,
+      ].map((value) => String(value ?? '-')),
+    ),
+  ];
+  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? [];
+  return lines
+    .map(
+      (line) =>
+        line
+          .map((text, column) => text.padEnd(widths[column] ?? 0))
+          .join('  ')
+          .trimEnd() + '\n',
+    )
+    .join('');
+}

@@ -1,0 +1,145 @@
+import { cleanLabel } from '../label.ts';
+import type { Cgroup } from '../model.ts';
+
+const RUNTIMES: ReadonlyMap<string, string> = new Map([
+  ['cri-containerd', 'containerd'],
+  ['containerd', 'containerd'],
+  ['nerdctl', 'containerd'],
+  ['crio', 'crio'],
+  ['docker', 'docker'],
+  ['libpod', 'podman'],
+  ['libpod-payload', 'podman'],
+]);
+
+const POD =
+  /^((?:.*-)?kubepods-)?(?:(besteffort|burstable)-)?pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$/;
+const MONITOR = /^(?:(.+)-conmon-[0-9a-f]{64}(?:\.scope)?|lxc\.monitor\..+)$/;
+const ID = /^(?:(.+)-)?([0-9a-f]{64})(?:\.scope)?$/;
+const COLON_FORM = /^([^:]*):([^:]*):([0-9a-f]{64})$/;
+const FARGATE_ID = /^[0-9a-f]{32}-\d+$/;
+const LXC_PAYLOAD = /^lxc\.payload\.(.+)$/;
+const SESSION = /^session-.*\.scope$|\.session$/;
+
+type Found = { -readonly [Key in keyof Cgroup]: Cgroup[Key] };
+
+/**
+ * Says what the whole of /proc/PID/cgroup tells of a process; never fails, whatever the text.
+ *
+ * `kind` is `container` in a container or elsewhere in a pod, `runtime-monitor` for conmon and the like, `session` for a login,
+ * `unit` for a systemd unit (or a service of Talos), `host` outside all of these, and `unknown` for a lone `0::/`: that is the
+ * reader's own cgroup where the reader has a private cgroup namespace, and the host's root where it has none. Paths relative to
+ * the reader ("/../..") are understood. A static pod's `podUid` is the hash of its configuration.
+ *
+ * Lines: cgroups(7), cgroup_namespaces(7). Paths: runc and crun, kubelet, CRI-O, containerd, docker, podman, LXC, ECS.
+ */
+export function parseCgroup(text: string): Cgroup {
+  const lines = text.split('\n').flatMap((line) => {
+    const match = /^\d+:([^:]*):(\/.*)$/s.exec(line);
+    return match ? [{ controllers: match[1] ?? '', path: (match[2] ?? '').replace(/ \(deleted\)$/, '') }] : [];
+  });
+  const only = lines[0];
+  if (!only || (lines.length === 1 && only.controllers === '' && only.path === '/'))
+    return { ...NOTHING, kind: 'unknown' };
+
+  // On v1 some hierarchies stay at "/", and in hybrid mode the v2 line may name the runtime's own service.
+  let best = NOTHING;
+  let bestWeight = 0;
+  for (const { controllers, path } of lines) {
+    const found = parsePath(path);
+    const keptBySystemd = controllers === '' || controllers === 'name=systemd';
+    const weight =
+      (found.containerId ? 8 : 0) + (found.podUid ? 4 : 0) + (found.kind === 'host' ? 0 : keptBySystemd ? 2 : 1);
+    if (weight > bestWeight) [best, bestWeight] = [found, weight];
+  }
+  return best;
+}
+
+const NOTHING: Cgroup = {
+  kind: 'host',
+  runtime: null,
+  containerId: null,
+  outerContainerId: null,
+  podUid: null,
+  qos: null,
+  unit: null,
+};
+
+function parsePath(path: string): Cgroup {
+  const found: Found = { ...NOTHING };
+  const segments = path.split('/');
+  for (const [i, segment] of segments.entries()) {
+    const previous = segments[i - 1] ?? '';
+    const colons = COLON_FORM.exec(segment);
+    if (colons) {
+      enterPod(found, colons[1] ?? '', previous);
+      enterContainer(found, colons[3] ?? '', RUNTIMES.get(colons[2] ?? '') ?? null);
+      continue;
+    }
+    if (enterPod(found, segment, previous)) continue;
+    const monitor = MONITOR.exec(segment);
+    if (monitor) {
+      found.kind = 'runtime-monitor';
+      found.runtime = RUNTIMES.get(monitor[1] ?? '') ?? null;
+      found.unit = null;
+      continue;
+    }
+    const belowEcs = segments.slice(0, i).includes('ecs');
+    const id = ID.exec(segment);
+    const payload = previous === 'lxc' ? segment : LXC_PAYLOAD.exec(segment)?.[1];
+    if (id) {
+      const bare = previous === 'docker' ? 'docker' : belowEcs ? 'ecs' : null;
+      enterContainer(found, id[2] ?? '', id[1] === undefined ? bare : (RUNTIMES.get(id[1]) ?? null));
+    } else if (belowEcs && FARGATE_ID.test(segment)) enterContainer(found, segment, 'ecs');
+    else if (payload !== undefined && payload !== '') enterContainer(found, payload, 'lxc');
+    else enterUnit(found, segment, previous);
+  }
+  return found;
+}
+
+function enterPod(found: Found, segment: string, previous: string): boolean {
+  const pod = POD.exec(segment);
+  if (!pod) return false;
+  const qos = pod[2] ?? previous;
+  const below = pod[1] !== undefined || previous === 'kubepods';
+  found.kind = 'container';
+  found.podUid = (pod[3] ?? '').replaceAll('_', '-');
+  found.qos = qos === 'besteffort' || qos === 'burstable' ? qos : below ? 'guaranteed' : null;
+  found.unit = null;
+  return true;
+}
+
+function enterContainer(found: Found, id: string, runtime: string | null): void {
+  found.kind = 'container';
+  found.outerContainerId = found.containerId;
+  found.containerId = id;
+  found.runtime = runtime;
+  found.unit = null;
+}
+
+/** Takes the deepest unit of a path. Units inside a container are its own affair, except in LXC, where they are a system's. */
+function enterUnit(found: Found, segment: string, previous: string): void {
+  const insideLxc = found.kind === 'container' && found.runtime === 'lxc';
+  if ((found.kind === 'container' && !insideLxc) || found.kind === 'runtime-monitor') return;
+  const session = SESSION.test(segment);
+  const talos = previous === 'podruntime' || previous === 'system';
+  if (/\.(?:service|scope)$/.test(segment) || (talos && segment !== '')) found.unit = segment.replaceAll('\\x2d', '-');
+  else if (!session) return;
+  if (!insideLxc) found.kind = session ? 'session' : 'unit';
+}
+
+/** The parts of a name that a program makes up for each run: a UUID, a long hex number, a count as in "session-12" or "run-u7". */
+const GENERATED =
+  /-(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|r?[0-9a-f]{8,}|[a-z]?\d+)(?=-|\.(?:scope|service)$)/g;
+
+/**
+ * The workload of a process that no Kubernetes workload is known for: its systemd unit, else the name of its container runtime,
+ * else "". Names stay few over days: instances fold into their template (`user@1000.service` is `user.service`), and names of
+ * scopes and of `systemd-run` lose what is generated (`session-12.scope` is `session.scope`).
+ */
+export function workloadOf(cgroup: Cgroup): string {
+  const { unit, runtime } = cgroup;
+  if (unit === null) return runtime ?? '';
+  const template = unit.replace(/@.*(?=\.)/, '');
+  const transient = template.endsWith('.scope') || template.startsWith('run-');
+  return cleanLabel(transient ? template.replace(GENERATED, '') : template);
+}

@@ -1,0 +1,510 @@
+import { compareAddresses } from '../address.ts';
+import type {
+  Address,
+  Direction,
+  DirectionEvidence,
+  OwnerEvidence,
+  OwnerLabels,
+  Process,
+  UnattributedReason,
+} from '../model.ts';
+import {
+  CLOSE_WAIT,
+  CLOSING,
+  ESTABLISHED,
+  FIN_WAIT2,
+  LAST_ACK,
+  grown,
+  LISTEN,
+  SYN_RECV,
+  SYN_SENT,
+  TIME_WAIT,
+  type SocketRows,
+} from './sockets.ts';
+
+const V4_MAPPED = 0xffff;
+const RAW = 3;
+const NOBODY: readonly Process[] = [];
+const FREE = -1;
+/** A slot of the hash whose connection is gone: a search goes on over it. */
+const TOMBSTONE = -2;
+
+/** What a namespace tells about addresses: whether one is its own. */
+export type IsOwn = (address: Address) => boolean;
+
+/**
+ * The connection table: every socket row of every namespace, kept from scan to scan as columns.
+ * A row that is known refreshes its connection in place and allocates nothing; a new one opens a connection; a connection whose row is gone is closed.
+ *
+ * A TCP connection is its namespace, table, addresses and ports: it keeps its place from SYN_SENT to TIME_WAIT, through accept()
+ * (inode 0 becomes an inode) and close() (an inode becomes 0). What has no remote end (a listener, an unconnected UDP socket) or
+ * is not TCP is told apart by its inode as well, because SO_REUSEPORT gives many sockets one address.
+ */
+export class ConnectionTable {
+  /** One above the highest index in use; free indexes in between have `scanOf` 0. */
+  length = 0;
+  /** Number of connections. */
+  size = 0;
+  /** Indexes opened and closed by the scan that ended last. The columns of a closed one stand until the next scan begins. */
+  readonly opened: number[] = [];
+  readonly closed: number[] = [];
+  /** Rows of the last scan that repeated another row of the same scan. */
+  duplicates = 0;
+  /** Rows of the last scan in a state that the kernel's headers do not name. */
+  unknownStates = 0;
+
+  /** The number of the scan that saw a connection last; 0 is a free index. */
+  scanOf = new Uint32Array(0);
+  netns = new Int32Array(0);
+  table = new Uint8Array(0);
+  local = new Uint32Array(0);
+  remote = new Uint32Array(0);
+  localPort = new Uint16Array(0);
+  remotePort = new Uint16Array(0);
+  state = new Uint8Array(0);
+  sendQueue = new Uint32Array(0);
+  receiveQueue = new Uint32Array(0);
+  uid = new Uint32Array(0);
+  inode = new Float64Array(0);
+  /** Milliseconds since 1970 of the scan that saw it first; 0 for what the first scan found. */
+  openedAt = new Float64Array(0);
+  /** Index of the other end in the same namespace; -1 without one. */
+  pair = new Int32Array(0);
+  /** 1 when the service end of the connection is its local end; decided with the direction. */
+  serves = new Uint8Array(0);
+  /** 1 when anything that its group depends on may have changed since the connection was grouped. */
+  changed = new Uint8Array(0);
+  readonly direction: Direction[] = [];
+  readonly evidence: (DirectionEvidence | null)[] = [];
+  /** The process a connection is counted for; `holders` are all that have a descriptor of it. */
+  readonly process: (Process | null)[] = [];
+  readonly holders: (readonly Process[])[] = [];
+  readonly ownerEvidence: (OwnerEvidence | null)[] = [];
+  readonly reason: (UnattributedReason | null)[] = [];
+  readonly labels: (OwnerLabels | null)[] = [];
+
+  #scan = 0;
+  #now = 0;
+  #hashes = new Uint32Array(0);
+  #slots = new Int32Array(0);
+  #slotsUsed = 0;
+  readonly #free: number[] = [];
+  readonly #listeners = new Map<number, number[]>();
+
+  /** Begins a scan. `now` is milliseconds since 1970. */
+  begin(now: number): void {
+    for (const index of this.closed) this.#release(index);
+    this.closed.length = 0;
+    this.opened.length = 0;
+    this.duplicates = 0;
+    this.unknownStates = 0;
+    this.#now = this.#scan === 0 ? 0 : now;
+    this.#scan++;
+  }
+
+  /** Merges rows of one table of one namespace. */
+  merge(netns: number, table: number, rows: SocketRows): void {
+    for (let row = 0; row < rows.count; row++) this.#mergeRow(netns, table, rows, row);
+  }
+
+  /** Keeps the connections that the last scan saw where `kept` says so: their rows were not read this time. */
+  keep(kept: (netns: number, table: number) => boolean): void {
+    for (let i = 0; i < this.length; i++) {
+      if (this.scanOf[i] === this.#scan - 1 && this.scanOf[i] !== 0 && kept(this.netns[i] ?? 0, this.table[i] ?? 0))
+        this.scanOf[i] = this.#scan;
+    }
+  }
+
+  /** Ends a scan: closes what no row stood for, then decides the direction of what was opened. */
+  end(isOwn: (netns: number) => IsOwn): void {
+    for (let i = 0; i < this.length; i++) {
+      const seen = this.scanOf[i] ?? 0;
+      if (seen !== 0 && seen !== this.#scan) this.#close(i);
+    }
+    for (const index of this.opened) this.#decideDirection(index, isOwn);
+  }
+
+  /** Says whether an index holds a connection. */
+  has(index: number): boolean {
+    return (this.scanOf[index] ?? 0) !== 0;
+  }
+
+  /** The indexes of all connections. */
+  *indexes(): Generator<number> {
+    for (let i = 0; i < this.length; i++) if (this.scanOf[i] !== 0) yield i;
+  }
+
+  localAddress(index: number): Address {
+    const [a = 0, b = 0, c = 0, d = 0] = this.local.subarray(index * 4, index * 4 + 4);
+    return [a, b, c, d];
+  }
+
+  remoteAddress(index: number): Address {
+    const [a = 0, b = 0, c = 0, d = 0] = this.remote.subarray(index * 4, index * 4 + 4);
+    return [a, b, c, d];
+  }
+
+  /** Says whether a connection has a remote end. */
+  hasRemote(index: number): boolean {
+    return hasPeer(this.remote, index * 4, this.remotePort[index] ?? 0);
+  }
+
+  /** The listener that accepted, or would accept, what comes to a local end: exact address first, then the table's wildcard; -1 for none. */
+  listenerFor(netns: number, table: number, address: ArrayLike<number>, at: number, port: number): number {
+    let wildcard = -1;
+    for (const i of this.#listeners.get(listenerKey(netns, table, port)) ?? []) {
+      const own = i * 4;
+      if (sameWords(this.local, own, address, at)) return i;
+      if (wildcard < 0 && isWildcard(this.local, own)) wildcard = i;
+    }
+    return wildcard;
+  }
+
+  /** The listener of a connection's local end; -1 for none. */
+  listenerOf(index: number): number {
+    return this.listenerFor(
+      this.netns[index] ?? 0,
+      this.table[index] ?? 0,
+      this.local,
+      index * 4,
+      this.localPort[index] ?? 0,
+    );
+  }
+
+  /** Says whether a connection is the end of a loopback pair that the endpoint family leaves out. */
+  isDuplicate(index: number): boolean {
+    return (this.pair[index] ?? -1) >= 0 && this.serves[index] === 0;
+  }
+
+  #mergeRow(netns: number, table: number, rows: SocketRows, row: number): void {
+    const at = row * 4;
+    const connected = hasPeer(rows.remote, at, rows.remotePort[row] ?? 0);
+    const inode = rows.inode[row] ?? 0;
+    const state = rows.state[row] ?? 0;
+    if (state === 0 || state > CLOSING) this.unknownStates++;
+    const hash = hashOf(netns, table, rows, row, connected);
+    const byInode = !connected || table > 1;
+    const found = this.#find(hash, netns, table, rows, row, byInode);
+    if (found >= 0 && this.#continues(found, state, inode)) {
+      if (this.scanOf[found] === this.#scan) this.duplicates++;
+      this.#refresh(found, rows, row, state, inode);
+      return;
+    }
+    if (found >= 0 && this.scanOf[found] !== this.#scan) this.#close(found);
+    this.#open(hash, netns, table, rows, row);
+  }
+
+  /** The connection of a row: the one with the same inode, else (TCP) one with the same ends. */
+  #find(hash: number, netns: number, table: number, rows: SocketRows, row: number, byInode: boolean): number {
+    const mask = this.#slots.length - 1;
+    if (mask < 0) return -1;
+    const at = row * 4;
+    const inode = rows.inode[row] ?? 0;
+    const localPort = rows.localPort[row];
+    const remotePort = rows.remotePort[row];
+    let sameEnds = -1;
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const i = this.#slots[slot] ?? FREE;
+      if (i === FREE) return sameEnds;
+      if (
+        i === TOMBSTONE ||
+        this.#hashes[i] !== hash ||
+        this.netns[i] !== netns ||
+        this.table[i] !== table ||
+        this.localPort[i] !== localPort ||
+        this.remotePort[i] !== remotePort ||
+        !sameWords(this.local, i * 4, rows.local, at) ||
+        !sameWords(this.remote, i * 4, rows.remote, at)
+      )
+        continue;
+      if (this.inode[i] === inode) return i;
+      if (!byInode && (sameEnds < 0 || this.inode[i] === 0)) sameEnds = i;
+    }
+  }
+
+  /**
+   * Says whether a row goes on with a connection that has its ends, or is a later one between the same ends (RFC 9293
+   * section 3.6.1 lets a client reuse a port out of TIME_WAIT).
+   */
+  #continues(index: number, state: number, inode: number): boolean {
+    const before = this.inode[index] ?? 0;
+    if (before === inode && inode !== 0) return true;
+    if (before !== 0 && inode !== 0) return false;
+    const was = this.state[index] ?? 0;
+    const ended = was === TIME_WAIT || was === LAST_ACK || was === CLOSING || (was === FIN_WAIT2 && before === 0);
+    const begins = state === SYN_SENT || state === SYN_RECV || state === ESTABLISHED;
+    if (ended && begins) return false;
+    const orphaned = before !== 0 && inode === 0;
+    return !(orphaned && (begins || state === CLOSE_WAIT));
+  }
+
+  #refresh(i: number, rows: SocketRows, row: number, state: number, inode: number): void {
+    this.scanOf[i] = this.#scan;
+    this.sendQueue[i] = rows.sendQueue[row] ?? 0;
+    this.receiveQueue[i] = rows.receiveQueue[row] ?? 0;
+    this.uid[i] = rows.uid[row] ?? 0;
+    if (this.state[i] === state && this.inode[i] === inode) return;
+    this.state[i] = state;
+    if (inode === 0 && this.evidence[i] === 'listener') this.evidence[i] = 'history';
+    this.inode[i] = inode;
+    this.changed[i] = 1;
+  }
+
+  #open(hash: number, netns: number, table: number, rows: SocketRows, row: number): void {
+    const i = this.#free.pop() ?? this.length++;
+    if (i >= this.scanOf.length) this.#grow();
+    this.size++;
+    this.scanOf[i] = this.#scan;
+    this.netns[i] = netns;
+    this.table[i] = table;
+    for (let word = 0; word < 4; word++) {
+      this.local[i * 4 + word] = rows.local[row * 4 + word] ?? 0;
+      this.remote[i * 4 + word] = rows.remote[row * 4 + word] ?? 0;
+    }
+    this.localPort[i] = rows.localPort[row] ?? 0;
+    this.remotePort[i] = rows.remotePort[row] ?? 0;
+    this.state[i] = rows.state[row] ?? 0;
+    this.sendQueue[i] = rows.sendQueue[row] ?? 0;
+    this.receiveQueue[i] = rows.receiveQueue[row] ?? 0;
+    this.uid[i] = rows.uid[row] ?? 0;
+    this.inode[i] = rows.inode[row] ?? 0;
+    this.openedAt[i] = this.#now;
+    this.pair[i] = -1;
+    this.serves[i] = 0;
+    this.changed[i] = 1;
+    this.process[i] = null;
+    this.holders[i] = NOBODY;
+    this.ownerEvidence[i] = null;
+    this.reason[i] = null;
+    this.labels[i] = null;
+    this.evidence[i] = null;
+    this.#hashes[i] = hash;
+    this.#insert(i);
+    if (this.#listens(i)) {
+      this.direction[i] = 'listen';
+      const key = listenerKey(netns, table, this.localPort[i] ?? 0);
+      const others = this.#listeners.get(key);
+      if (others) others.push(i);
+      else this.#listeners.set(key, [i]);
+    } else this.direction[i] = 'outbound';
+    this.opened.push(i);
+  }
+
+  #listens(i: number): boolean {
+    return !this.hasRemote(i) || this.state[i] === LISTEN;
+  }
+
+  #close(i: number): void {
+    this.scanOf[i] = 0;
+    this.size--;
+    this.#remove(i);
+    const mate = this.pair[i] ?? -1;
+    if (mate >= 0) {
+      this.pair[mate] = -1;
+      this.changed[mate] = 1;
+    }
+    if (this.direction[i] === 'listen') {
+      const key = listenerKey(this.netns[i] ?? 0, this.table[i] ?? 0, this.localPort[i] ?? 0);
+      const others = (this.#listeners.get(key) ?? []).filter((other) => other !== i);
+      if (others.length > 0) this.#listeners.set(key, others);
+      else this.#listeners.delete(key);
+    }
+    this.closed.push(i);
+  }
+
+  #release(i: number): void {
+    this.process[i] = null;
+    this.holders[i] = NOBODY;
+    this.labels[i] = null;
+    this.#free.push(i);
+  }
+
+  /**
+   * The first rule that holds: a mirrored row in the namespace proves both ends to be loopback, whatever they were taken for;
+   * then a loopback address, or an own address in a state that leaves no mirror (an own address alone proves nothing: IPVS puts
+   * every service address on the host); then a listener; then the ports.
+   */
+  #decideDirection(i: number, isOwn: (netns: number) => IsOwn): void {
+    if (this.direction[i] === 'listen' || (this.pair[i] ?? FREE) >= 0) return;
+    const mirror = this.#mirrorOf(i);
+    if (mirror >= 0) {
+      this.#direct(i, 'loopback', 'listener', this.#localEndServes(i));
+      if (mirror === i) return;
+      this.#direct(mirror, 'loopback', 'listener', this.serves[i] === 0);
+      this.pair[i] = mirror;
+      this.pair[mirror] = i;
+      return;
+    }
+    const remote = this.remoteAddress(i);
+    const state = this.state[i] ?? 0;
+    const leavesNoMirror = state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2;
+    if (isLoopback(remote) || (leavesNoMirror && isOwn(this.netns[i] ?? 0)(remote)))
+      this.#direct(i, 'loopback', 'listener', this.#localEndServes(i));
+    else if (this.listenerOf(i) >= 0) this.#direct(i, 'inbound', 'listener', true);
+    else if (this.#lowPortServes(i)) this.#direct(i, 'inbound', 'port', true);
+    else this.#direct(i, 'outbound', 'listener', false);
+  }
+
+  #direct(i: number, direction: Direction, evidence: DirectionEvidence, serves: boolean): void {
+    this.direction[i] = direction;
+    this.evidence[i] = evidence;
+    this.serves[i] = serves ? 1 : 0;
+    this.changed[i] = 1;
+  }
+
+  /** Of a loopback connection: the end that a listener matches, else the end with the lower (port, address). */
+  #localEndServes(i: number): boolean {
+    const local = this.#listenedOn(i, this.local, this.localPort[i] ?? 0);
+    const remote = this.#listenedOn(i, this.remote, this.remotePort[i] ?? 0);
+    if (local !== remote) return local;
+    const ports = (this.localPort[i] ?? 0) - (this.remotePort[i] ?? 0);
+    return (ports || compareAddresses(this.localAddress(i), this.remoteAddress(i))) < 0;
+  }
+
+  /** Either family's table may hold the listener: the two ends of one connection can stand in different tables. */
+  #listenedOn(i: number, addresses: Uint32Array, port: number): boolean {
+    const netns = this.netns[i] ?? 0;
+    const table = (this.table[i] ?? 0) & ~1;
+    return (
+      this.listenerFor(netns, table, addresses, i * 4, port) >= 0 ||
+      this.listenerFor(netns, table + 1, addresses, i * 4, port) >= 0
+    );
+  }
+
+  #lowPortServes(i: number): boolean {
+    const port = this.localPort[i] ?? 0;
+    return port > 0 && port < 1024 && (this.remotePort[i] ?? 0) >= 1024;
+  }
+
+  /** The row of the other end: same namespace and transport, either family's table, ends exchanged (itself, if connected to itself); -1 for none. */
+  #mirrorOf(i: number): number {
+    const mask = this.#slots.length - 1;
+    const at = i * 4;
+    const netns = this.netns[i] ?? 0;
+    const transport = (this.table[i] ?? 0) >> 1;
+    if (transport === RAW) return -1;
+    const localPort = this.localPort[i] ?? 0;
+    const remotePort = this.remotePort[i] ?? 0;
+    const hash = hashEnds(netns, transport, this.remote, at, remotePort, this.local, at, localPort, 0);
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const other = this.#slots[slot] ?? FREE;
+      if (other === FREE) return -1;
+      if (
+        other !== TOMBSTONE &&
+        (this.pair[other] ?? -1) < 0 &&
+        this.#hashes[other] === hash &&
+        this.netns[other] === netns &&
+        (this.table[other] ?? 0) >> 1 === transport &&
+        this.localPort[other] === remotePort &&
+        this.remotePort[other] === localPort &&
+        sameWords(this.local, other * 4, this.remote, at) &&
+        sameWords(this.remote, other * 4, this.local, at)
+      )
+        return other;
+    }
+  }
+
+  #insert(i: number): void {
+    if ((this.#slotsUsed + 1) * 2 > this.#slots.length) this.#rehash();
+    const mask = this.#slots.length - 1;
+    let slot = (this.#hashes[i] ?? 0) & mask;
+    while ((this.#slots[slot] ?? FREE) >= 0) slot = (slot + 1) & mask;
+    if (this.#slots[slot] === FREE) this.#slotsUsed++;
+    this.#slots[slot] = i;
+  }
+
+  #remove(i: number): void {
+    const mask = this.#slots.length - 1;
+    let slot = (this.#hashes[i] ?? 0) & mask;
+    while (this.#slots[slot] !== i) slot = (slot + 1) & mask;
+    this.#slots[slot] = TOMBSTONE;
+  }
+
+  #rehash(): void {
+    let length = 1024;
+    while (length < this.size * 4) length *= 2;
+    const slots = new Int32Array(length).fill(FREE);
+    for (const i of this.#slots) {
+      if (i < 0) continue;
+      let slot = (this.#hashes[i] ?? 0) & (length - 1);
+      while (slots[slot] !== FREE) slot = (slot + 1) & (length - 1);
+      slots[slot] = i;
+    }
+    this.#slots = slots;
+    this.#slotsUsed = this.size - 1;
+  }
+
+  #grow(): void {
+    const capacity = Math.max(1024, this.scanOf.length * 2);
+    this.scanOf = grown(this.scanOf, new Uint32Array(capacity));
+    this.netns = grown(this.netns, new Int32Array(capacity));
+    this.table = grown(this.table, new Uint8Array(capacity));
+    this.local = grown(this.local, new Uint32Array(capacity * 4));
+    this.remote = grown(this.remote, new Uint32Array(capacity * 4));
+    this.localPort = grown(this.localPort, new Uint16Array(capacity));
+    this.remotePort = grown(this.remotePort, new Uint16Array(capacity));
+    this.state = grown(this.state, new Uint8Array(capacity));
+    this.sendQueue = grown(this.sendQueue, new Uint32Array(capacity));
+    this.receiveQueue = grown(this.receiveQueue, new Uint32Array(capacity));
+    this.uid = grown(this.uid, new Uint32Array(capacity));
+    this.inode = grown(this.inode, new Float64Array(capacity));
+    this.openedAt = grown(this.openedAt, new Float64Array(capacity));
+    this.pair = grown(this.pair, new Int32Array(capacity));
+    this.serves = grown(this.serves, new Uint8Array(capacity));
+    this.changed = grown(this.changed, new Uint8Array(capacity));
+    this.#hashes = grown(this.#hashes, new Uint32Array(capacity));
+  }
+}
+
+function listenerKey(netns: number, table: number, port: number): number {
+  return (netns * 8 + table) * 65536 + port;
+}
+
+function hasPeer(remote: Uint32Array, at: number, port: number): boolean {
+  return port !== 0 || !isWildcard(remote, at);
+}
+
+function isWildcard(words: ArrayLike<number>, at: number): boolean {
+  const third = words[at + 2];
+  return words[at + 3] === 0 && words[at] === 0 && words[at + 1] === 0 && (third === 0 || third === V4_MAPPED);
+}
+
+function isLoopback([a, b, c, d]: Address): boolean {
+  return a === 0 && b === 0 && ((c === V4_MAPPED && d >>> 24 === 127) || (c === 0 && d === 1));
+}
+
+function sameWords(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number): boolean {
+  return a[at + 3] === b[bt + 3] && a[at] === b[bt] && a[at + 1] === b[bt + 1] && a[at + 2] === b[bt + 2];
+}
+
+function hashOf(netns: number, table: number, rows: SocketRows, row: number, connected: boolean): number {
+  const inode = connected ? 0 : (rows.inode[row] ?? 0);
+  const localPort = rows.localPort[row] ?? 0;
+  const remotePort = rows.remotePort[row] ?? 0;
+  return hashEnds(netns, table >> 1, rows.local, row * 4, localPort, rows.remote, row * 4, remotePort, inode);
+}
+
+/** The same for both families' tables, so that one search finds a mirror in either. */
+function hashEnds(
+  netns: number,
+  transport: number,
+  local: Uint32Array,
+  at: number,
+  localPort: number,
+  remote: Uint32Array,
+  bt: number,
+  remotePort: number,
+  inode: number,
+): number {
+  let hash = mix(netns * 4 + transport, (localPort << 16) | remotePort);
+  for (let i = 0; i < 4; i++) hash = mix(mix(hash, local[at + i] ?? 0), remote[bt + i] ?? 0);
+  return mix(hash, inode) >>> 0;
+}
+
+/** One round of MurmurHash3's mixing. */
+function mix(hash: number, word: number): number {
+  let k = Math.imul(word, 0xcc9e2d51);
+  k = Math.imul((k << 15) | (k >>> 17), 0x1b873593);
+  const mixed = hash ^ k;
+  return (Math.imul((mixed << 13) | (mixed >>> 19), 5) + 0xe6546b64) | 0;
+}

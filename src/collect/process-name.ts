@@ -1,0 +1,194 @@
+import { cleanLabel } from '../label.ts';
+import type { ProcessRule } from '../model.ts';
+
+/** What a process is named after. */
+export interface Running {
+  /** The target of /proc/PID/exe, null where it cannot be read. */
+  readonly exe: string | null;
+  readonly comm: string;
+  /** The arguments from argv[0] on, null where they cannot be read. */
+  readonly cmdline: readonly string[] | null;
+  /** Whether it is this very process. */
+  readonly self: boolean;
+}
+
+/** How the arguments of an interpreter are read up to what it runs: each pattern is tried on one whole argument. */
+interface Interpreter {
+  /** The program is in the arguments or on standard input: there is nothing to name it by. */
+  readonly inline?: RegExp;
+  /** What follows is what is run, in the same argument as group 1 or as the next argument. */
+  readonly runs?: RegExp;
+  /** The next argument belongs to this option. */
+  readonly takesValue?: RegExp;
+  /** A word before the script. */
+  readonly subcommand?: RegExp;
+  /** What the script must look like, where other words may stand in its place. */
+  readonly script?: RegExp;
+}
+
+const PYTHON: Interpreter = {
+  inline: /^-[bBdEhiIOPqRsStuUvVx3?]*c/,
+  runs: /^-[bBdEhiIOPqRsStuUvVx3?]*m(.*)$/s,
+  takesValue: /^(?:-[bBdEhiIOPqRsStuUvVx3?]*[QWX]|--check-hash-based-pycs)$/,
+};
+const SHELL: Interpreter = {
+  inline: /^-(?=\w*[cs])\w+$/,
+  takesValue: /^(?:[-+](?=\w*[oO])\w+|--(?:rcfile|init-file))$/,
+};
+const NODE: Interpreter = {
+  inline: /^(?:-(?:[eip]|pe)|--(?:eval|print|interactive|run|test)(?:=.*)?)$/s,
+  subcommand: /^inspect$/,
+  takesValue: new RegExp(
+    '^(?:-[rC]|--(?:require|import|loader|experimental-loader|conditions|env-file(?:-if-exists)?|title|watch-path|input-type|' +
+      'icu-data-dir|openssl-config|dns-result-order|disable-warning|unhandled-rejections|redirect-warnings|diagnostic-dir|' +
+      'report-(?:dir|directory|filename|signal)|trace-event-(?:categories|file-pattern)|max-http-header-size|inspect-port|' +
+      'tls-(?:cipher-list|keylog)|secure-heap(?:-min)?|v8-pool-size|allow-fs-(?:read|write)|localstorage-file))$',
+  ),
+};
+
+const INTERPRETERS: ReadonlyMap<string, Interpreter> = new Map<string, Interpreter>([
+  ['python', PYTHON],
+  ['pypy', PYTHON],
+  ['node', NODE],
+  ['nodejs', NODE],
+  ...['sh', 'ash', 'bash', 'dash', 'ksh', 'mksh', 'zsh'].map((name) => [name, SHELL] as const),
+  [
+    'ruby',
+    {
+      inline: /^-[aclnpsSUvwy\d]*e/,
+      takesValue:
+        /^(?:-[aclnpsSUvwy\d]*[CEIr]|--(?:(?:external-|internal-)?encoding|enable|disable|backtrace-limit|parser))$/,
+    },
+  ],
+  ['perl', { inline: /^-[acfglnpsStTuUvwWX\d]*[eE]/, takesValue: /^-[acfglnpsStTuUvwWX\d]*I$/ }],
+  [
+    'php',
+    {
+      inline: /^(?:-[aBERrS]|--(?:interactive|process-begin|process-code|process-end|run|server)(?:=|$))/,
+      runs: /^(?:-[fF]|--(?:file|process-file)=?)(.*)$/s,
+      takesValue: /^(?:-[cdtz]|--(?:php-ini|define|docroot|zend-extension))$/,
+    },
+  ],
+  [
+    'deno',
+    {
+      subcommand: /^(?:run|serve)$/,
+      takesValue:
+        /^(?:-[cL]|--(?:cert|conditions|config|ext|host|import|import-map|location|log-level|port|preload|seed))$/,
+      script: /[./:]/,
+    },
+  ],
+  [
+    'bun',
+    {
+      inline: /^(?:-[ep]|--(?:eval|print)(?:=.*)?)$/s,
+      subcommand: /^run$/,
+      takesValue:
+        /^(?:-[dlr]|--(?:conditions|cwd|define|env-file|import|loader|port|preload|require|title|tsconfig-override))$/,
+      script: /[./]/,
+    },
+  ],
+  [
+    'java',
+    {
+      runs: /^(?:-jar|-m|--module(?:=(.*))?)$/s,
+      takesValue: new RegExp(
+        '^(?:-cp|-classpath|--class-path|-p|--module-path|--upgrade-module-path|--add-(?:exports|modules|opens|reads)|' +
+          '--enable-native-access|--limit-modules|--patch-module|--source)$',
+      ),
+    },
+  ],
+  [
+    'dotnet',
+    {
+      subcommand: /^exec$/,
+      takesValue: /^--(?:additional-deps|additionalprobingpath|depsfile|fx-version|roll-forward|runtimeconfig)$/,
+      script: /\.(?:dll|exe)$/i,
+    },
+  ],
+]);
+
+/** What a rule sees of the arguments, so that a process with megabytes of them cannot keep a pattern busy. */
+const LONGEST_CMDLINE = 32_768;
+
+const MULTI_CALL = /^(busybox|toybox)(?:[._-].*)?$/s;
+const VERSIONED = /^([a-z]+?)(?:-?\d[\w.-]*)?$/;
+
+/**
+ * The name that a process is published under, never empty and fit to be a label value.
+ *
+ * The first rule whose every pattern matches names it (`exe` against the whole path, `cmdline` against the arguments joined by a
+ * blank), unless its template comes out empty. Else peerscope itself is `peerscope`, and any other process is named after its
+ * executable: the base name, without what the kernel appends to a deleted file. Interpreters and multi-call binaries are named
+ * after what they run, as it is written there: `manage.py`, the module of `python -m`, `app-1.2.3.jar`, the full name of a Java
+ * class, the applet of busybox; where that cannot be told (`sh -c`, standard input) after themselves without their version.
+ * A process whose executable cannot be read is named after its comm, which is `unknown` where it is empty.
+ */
+export function nameProcess(process: Running, rules: readonly ProcessRule[]): string {
+  const exe = process.exe?.replace(/ \(deleted\)$/, '') ?? null;
+  const exeBase = baseName(exe ?? '');
+  for (const rule of rules) {
+    const name = cleanLabel(nameByRule(rule, exe, exeBase, process) ?? '');
+    if (name !== '') return name;
+  }
+  if (process.self) return 'peerscope';
+  return cleanLabel(nameByExecutable(exeBase, process.cmdline ?? []) || process.comm || 'unknown');
+}
+
+function nameByRule(rule: ProcessRule, exe: string | null, exeBase: string, process: Running): string | undefined {
+  const values = new Map([
+    ['exe_base', exeBase],
+    ['comm', process.comm],
+  ]);
+  const subjects = [
+    [rule.exe, exe],
+    [rule.comm, process.comm],
+    [rule.cmdline, process.cmdline?.join(' ').slice(0, LONGEST_CMDLINE) ?? null],
+  ] as const;
+  for (const [pattern, subject] of subjects) {
+    if (!pattern) continue;
+    const match = subject === null ? null : pattern.exec(subject);
+    if (!match) return undefined;
+    for (const [group, value] of Object.entries<string | undefined>(match.groups ?? {})) {
+      if (value !== undefined) values.set(group, value);
+    }
+  }
+  return rule.name.replace(/\{\{\s*\.(\w+)\s*\}\}/g, (_, key: string) => values.get(key) ?? '');
+}
+
+function nameByExecutable(exeBase: string, cmdline: readonly string[]): string {
+  const multiCall = MULTI_CALL.exec(exeBase)?.[1];
+  if (multiCall === undefined) return nameByArguments(exeBase, cmdline.slice(1));
+  const called = baseName(cmdline[0] ?? '').replace(/^-/, '');
+  const [applet = '', ...args] = MULTI_CALL.test(called) ? cmdline.slice(1) : [called, ...cmdline.slice(1)];
+  return applet === '' || applet.startsWith('-') ? multiCall : nameByArguments(baseName(applet), args);
+}
+
+function nameByArguments(program: string, args: readonly string[]): string {
+  const family = VERSIONED.exec(program)?.[1] ?? '';
+  const interpreter = INTERPRETERS.get(family);
+  if (!interpreter) return program;
+  const script = whatRuns(interpreter, args);
+  // Files that the shell or the caller opened have no name that lasts.
+  if (script === undefined || /^\/(?:dev|proc)\//.test(script)) return family;
+  const name = baseName(script);
+  return name === '' || name === '.' || name === '..' ? family : name;
+}
+
+function whatRuns(interpreter: Interpreter, args: readonly string[]): string | undefined {
+  const { inline, runs, takesValue, subcommand, script } = interpreter;
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] ?? '';
+    if (arg === '-' || inline?.test(arg)) return undefined;
+    if (arg === '--') return args[i + 1];
+    const match = runs?.exec(arg);
+    if (match) return match[1] || args[i + 1];
+    if (takesValue?.test(arg)) i++;
+    else if (!/^[-+@]/.test(arg) && !subcommand?.test(arg)) return !script || script.test(arg) ? arg : undefined;
+  }
+  return undefined;
+}
+
+function baseName(path: string): string {
+  return path.split('/').findLast((part) => part !== '') ?? '';
+}

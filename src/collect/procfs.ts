@@ -1,0 +1,206 @@
+import { closeSync, openSync, readdirSync, readlinkSync, readSync, statfsSync, statSync } from 'node:fs';
+import { endianness } from 'node:os';
+import { parseSocketRows, TABLES, type SocketRows } from './sockets.ts';
+
+/** Why something below /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
+export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
+
+const PROC_SUPER_MAGIC = 0x9fa0;
+const LARGEST_FILE = 4 << 20;
+/** A read() of a seq_file returns at most one page, whatever the room. */
+const PAGE = 4096;
+
+/** Says whether a read gave a failure instead of what was asked. */
+export function failed(outcome: unknown): outcome is ReadFailure {
+  return outcome === 'vanished' || outcome === 'permission' || outcome === 'unreadable';
+}
+
+function failureOf(error: unknown): ReadFailure {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') return 'vanished';
+  if (code === 'EACCES' || code === 'EPERM') return 'permission';
+  return 'unreadable';
+}
+
+/**
+ * The one door to /proc: every path is ROOT/PID/..., so that ROOT may be the host's /proc mounted anywhere or a recorded tree.
+ * Never ROOT/net (it is the reader's own namespace), never below PID/root, PID/cwd or PID/mem.
+ * Everything is synchronous: in one worker thread that is twice as cheap as promises, and nothing else waits there.
+ */
+export class Procfs {
+  readonly root: string;
+  /** False for a recorded tree: its directory sizes and file inodes mean nothing. */
+  readonly live: boolean;
+  /** The pid that this process has below this root; null where it has none. */
+  readonly self: number | null;
+  /** False below a PID namespace other than the host's first: kernel threads exist in that one alone, kthreadd as pid 2. */
+  readonly seesAllProcesses: boolean;
+  readonly #buffer = Buffer.allocUnsafe(64 << 10);
+  readonly #littleEndian = endianness() === 'LE';
+
+  /** Throws an Error with one clear line when ROOT cannot be read or holds no process. */
+  constructor(root: string) {
+    this.root = root;
+    let pids: number[];
+    try {
+      pids = this.pids();
+      this.live = statfsSync(root).type === PROC_SUPER_MAGIC;
+    } catch (error) {
+      throw new Error(`Cannot read procfs "${root}": ${error instanceof Error ? error.message : String(error)}`, {
+        cause: error,
+      });
+    }
+    if (pids.length === 0) throw new Error(`Cannot read procfs "${root}": it holds no process directory`);
+    const self = this.live ? this.#link(`${root}/self`) : null;
+    const second = this.read(2, 'comm');
+    this.seesAllProcesses = !this.live || (!failed(second) && second.toString() === 'kthreadd\n');
+    this.self = self !== null && /^\d+$/.test(self) ? Number(self) : null;
+  }
+
+  /** Every process directory, ascending. */
+  pids(): number[] {
+    const pids: number[] = [];
+    for (const name of readdirSync(this.root)) {
+      const first = name.charCodeAt(0);
+      if (first >= 0x30 && first <= 0x39) pids.push(Number(name));
+    }
+    return pids.sort((a, b) => a - b);
+  }
+
+  /** The whole of ROOT/PID/NAME, cut at 4 MiB. */
+  read(pid: number, name: string): Buffer | ReadFailure {
+    let fd: number;
+    try {
+      fd = openSync(`${this.root}/${pid}/${name}`, 'r');
+    } catch (error) {
+      return failureOf(error);
+    }
+    try {
+      const chunks: Buffer[] = [];
+      for (let size = 0; size < LARGEST_FILE;) {
+        const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
+        if (read === 0) break;
+        chunks.push(Buffer.from(this.#buffer.subarray(0, read)));
+        size += read;
+      }
+      return chunks.length === 1 ? (chunks[0] ?? Buffer.alloc(0)) : Buffer.concat(chunks);
+    } catch (error) {
+      return failureOf(error);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** The executable of a process, as the kernel names it. */
+  executable(pid: number): string | null {
+    return this.#link(`${this.root}/${pid}/exe`);
+  }
+
+  /** The inode number of ns/net of a process. */
+  netnsInode(pid: number): number | ReadFailure {
+    return this.#bracketed(`${this.root}/${pid}/ns/net`, 'net:[') || 'unreadable';
+  }
+
+  /** The file inode of net/tcp, equal for all processes of a namespace; means nothing in a recorded tree. */
+  netTcpInode(pid: number): number | ReadFailure {
+    try {
+      return statSync(`${this.root}/${pid}/net/tcp`).ino;
+    } catch (error) {
+      return failureOf(error);
+    }
+  }
+
+  /** The names of a process's descriptors. */
+  descriptors(pid: number): string[] | ReadFailure {
+    try {
+      return readdirSync(`${this.root}/${pid}/fd`);
+    } catch (error) {
+      return failureOf(error);
+    }
+  }
+
+  /** The inode of the socket behind a descriptor; 0 for any other kind of file. */
+  socketInode(pid: number, fd: string): number | ReadFailure {
+    return this.#bracketed(`${this.root}/${pid}/fd/${fd}`, 'socket:[');
+  }
+
+  /**
+   * Reads one socket table of the namespace that a process is in, and hands over the rows batch by batch.
+   * A table that the kernel does not have holds no rows. Gives the number of malformed lines.
+   */
+  readTable(pid: number, table: number, rows: SocketRows, deliver: (rows: SocketRows) => void): number | ReadFailure {
+    let fd: number;
+    try {
+      fd = openSync(`${this.root}/${pid}/net/${TABLES[table] ?? ''}`, 'r');
+    } catch (error) {
+      const failure = failureOf(error);
+      return failure === 'vanished' && this.#hasNet(pid) ? 0 : failure;
+    }
+    try {
+      return this.#readRows(fd, table, rows, deliver);
+    } catch (error) {
+      return failureOf(error);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #readRows(fd: number, table: number, rows: SocketRows, deliver: (rows: SocketRows) => void): number {
+    const buffer = this.#buffer;
+    const family = table & 1 ? 6 : 4;
+    let malformed = 0;
+    let held = 0;
+    let skipping = true;
+    for (let ended = false; !ended;) {
+      while (buffer.length - held >= PAGE) {
+        const read = readSync(fd, buffer, held, buffer.length - held, null);
+        if (read === 0) {
+          ended = true;
+          break;
+        }
+        held += read;
+      }
+      if (ended && held > 0 && buffer[held - 1] !== 0x0a) buffer[held++] = 0x0a;
+      let start = 0;
+      if (skipping) {
+        const newline = buffer.subarray(0, held).indexOf(0x0a);
+        start = newline < 0 ? held : newline + 1;
+        skipping = newline < 0;
+      }
+      rows.clear();
+      const parsed = parseSocketRows(buffer, start, held, family, this.#littleEndian, rows);
+      malformed += rows.malformed;
+      if (rows.count > 0) deliver(rows);
+      buffer.copyWithin(0, parsed, held);
+      held -= parsed;
+      if (buffer.length - held < PAGE) {
+        malformed++;
+        held = 0;
+        skipping = true;
+      }
+    }
+    return malformed;
+  }
+
+  /** The number in a link such as "socket:[123]"; 0 where the link is another one. */
+  #bracketed(path: string, opening: string): number | ReadFailure {
+    try {
+      const link = readlinkSync(path);
+      return link.startsWith(opening) && link.endsWith(']') ? Number(link.slice(opening.length, -1)) || 0 : 0;
+    } catch (error) {
+      return failureOf(error);
+    }
+  }
+
+  #hasNet(pid: number): boolean {
+    return statSync(`${this.root}/${pid}/net/sockstat`, { throwIfNoEntry: false }) !== undefined;
+  }
+
+  #link(path: string): string | null {
+    try {
+      return readlinkSync(path);
+    } catch {
+      return null;
+    }
+  }
+}

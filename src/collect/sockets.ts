@@ -1,0 +1,252 @@
+import type { State, Transport } from '../model.ts';
+
+/** The socket tables of /proc/PID/net that are read, in the order of their numbers. */
+export const TABLES = ['tcp', 'tcp6', 'udp', 'udp6', 'udplite', 'udplite6', 'raw', 'raw6'] as const;
+export type Table = (typeof TABLES)[number];
+
+/** The transports, each with its IPv4 and its IPv6 table. */
+export const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw'];
+
+/** The kernel's TCP states (include/net/tcp_states.h); the other tables know 01 and 07 alone. */
+export const ESTABLISHED = 0x01;
+export const SYN_SENT = 0x02;
+export const SYN_RECV = 0x03;
+export const FIN_WAIT1 = 0x04;
+export const FIN_WAIT2 = 0x05;
+export const TIME_WAIT = 0x06;
+export const CLOSE = 0x07;
+export const CLOSE_WAIT = 0x08;
+export const LAST_ACK = 0x09;
+export const LISTEN = 0x0a;
+export const CLOSING = 0x0b;
+
+const STATES: readonly State[] = [
+  'unknown',
+  'established',
+  'syn_sent',
+  'syn_received',
+  'fin_wait_1',
+  'fin_wait_2',
+  'time_wait',
+  'closed',
+  'close_wait',
+  'last_ack',
+  'listen',
+  'closing',
+];
+
+/** The uid of a row that has none: TIME_WAIT rows print 0, which is not root. */
+export const NO_UID = 0xffffffff;
+
+/** The transport of a table, by the table's number. */
+export function transportOf(table: number): Transport {
+  return TRANSPORTS[table >> 1] ?? 'raw';
+}
+
+/** The state of a row of a table, by the kernel's code. */
+export function stateOf(table: number, code: number): State {
+  if (table > 1 && code === CLOSE) return 'unconnected';
+  return STATES[code] ?? 'unknown';
+}
+
+/**
+ * Rows of one socket table as columns, filled again for each read.
+ * Addresses take four words a row, IPv4 as ::ffff:a.b.c.d; queues are the kernel's bytes, of a listener the waiting connections.
+ */
+export class SocketRows {
+  count = 0;
+  malformed = 0;
+  capacity = 0;
+  local = new Uint32Array(0);
+  remote = new Uint32Array(0);
+  localPort = new Uint16Array(0);
+  remotePort = new Uint16Array(0);
+  state = new Uint8Array(0);
+  sendQueue = new Uint32Array(0);
+  receiveQueue = new Uint32Array(0);
+  uid = new Uint32Array(0);
+  inode = new Float64Array(0);
+
+  constructor(capacity = 1024) {
+    this.#resize(capacity);
+  }
+
+  /** Forgets the rows, keeps the room. */
+  clear(): void {
+    this.count = 0;
+    this.malformed = 0;
+  }
+
+  /** Makes sure that one more row fits. */
+  reserve(): void {
+    if (this.count === this.capacity) this.#resize(this.capacity * 2);
+  }
+
+  #resize(capacity: number): void {
+    this.capacity = capacity;
+    this.local = grown(this.local, new Uint32Array(capacity * 4));
+    this.remote = grown(this.remote, new Uint32Array(capacity * 4));
+    this.localPort = grown(this.localPort, new Uint16Array(capacity));
+    this.remotePort = grown(this.remotePort, new Uint16Array(capacity));
+    this.state = grown(this.state, new Uint8Array(capacity));
+    this.sendQueue = grown(this.sendQueue, new Uint32Array(capacity));
+    this.receiveQueue = grown(this.receiveQueue, new Uint32Array(capacity));
+    this.uid = grown(this.uid, new Uint32Array(capacity));
+    this.inode = grown(this.inode, new Float64Array(capacity));
+  }
+}
+
+/** A column copied into a longer one. */
+export function grown<T extends Uint8Array | Uint16Array | Uint32Array | Int32Array | Float64Array>(
+  column: T,
+  longer: T,
+): T {
+  longer.set(column);
+  return longer;
+}
+
+const NEWLINE = 0x0a;
+const SPACE = 0x20;
+const COLON = 0x3a;
+const V4_MAPPED = 0x0000ffff;
+const TIME_WAIT_TIMER = 3;
+
+/** The value of each ASCII hex digit; 255 marks every other byte, so that ORing the values shows a bad one. */
+const HEX = new Uint8Array(256).fill(255);
+for (let value = 0; value < 16; value++) {
+  const digit = value.toString(16);
+  HEX[digit.charCodeAt(0)] = value;
+  HEX[digit.toUpperCase().charCodeAt(0)] = value;
+}
+
+/** Where the parser stands in a row. One object, reused: a row allocates nothing. */
+const cursor = { at: 0, bad: 0 };
+
+/**
+ * Appends the complete rows of buffer[from, to) to `rows` and returns where the last complete row ended.
+ * A line that is no row is skipped and counted in `rows.malformed`; a row needs the ten columns up to the inode, so that the
+ * 12 columns of TIME_WAIT and the 17 of a full socket both pass. The caller skips the header line.
+ * Format: the kernel's Documentation/networking/proc_net_tcp.rst; net/ipv4/{tcp_ipv4,udp,raw}.c and net/ipv6 print it.
+ * Addresses are 32-bit words in the byte order of the machine that printed them.
+ */
+export function parseSocketRows(
+  buffer: Uint8Array,
+  from: number,
+  to: number,
+  family: 4 | 6,
+  littleEndian: boolean,
+  rows: SocketRows,
+): number {
+  let start = from;
+  for (;;) {
+    const end = buffer.indexOf(NEWLINE, start);
+    if (end < 0 || end >= to) return start;
+    rows.reserve();
+    if (parseRow(buffer, start, end, family, littleEndian, rows)) rows.count++;
+    else rows.malformed++;
+    start = end + 1;
+  }
+}
+
+function parseRow(
+  buffer: Uint8Array,
+  start: number,
+  end: number,
+  family: 4 | 6,
+  littleEndian: boolean,
+  rows: SocketRows,
+): boolean {
+  const n = rows.count;
+  cursor.at = start;
+  cursor.bad = 0;
+  skipSpaces(buffer);
+  const slot = cursor.at;
+  while (digit(buffer[cursor.at])) cursor.at++;
+  if (cursor.at === slot || !take(buffer, COLON) || !take(buffer, SPACE)) return false;
+  readAddress(buffer, family, littleEndian, rows.local, n * 4);
+  if (!take(buffer, COLON)) return false;
+  rows.localPort[n] = readHex(buffer, 4);
+  if (!take(buffer, SPACE)) return false;
+  readAddress(buffer, family, littleEndian, rows.remote, n * 4);
+  if (!take(buffer, COLON)) return false;
+  rows.remotePort[n] = readHex(buffer, 4);
+  if (!take(buffer, SPACE)) return false;
+  const state = readHex(buffer, 2);
+  rows.state[n] = state;
+  if (!take(buffer, SPACE)) return false;
+  rows.sendQueue[n] = readHex(buffer, 8);
+  if (!take(buffer, COLON)) return false;
+  rows.receiveQueue[n] = readHex(buffer, 8);
+  if (!take(buffer, SPACE)) return false;
+  const timer = readHex(buffer, 2);
+  if (!take(buffer, COLON) || (cursor.bad & 0xf0) !== 0) return false;
+  skipWord(buffer, end);
+  skipWord(buffer, end);
+  const uid = readDecimal(buffer, end);
+  skipWord(buffer, end);
+  const inode = readDecimal(buffer, end);
+  if (uid < 0 || uid > NO_UID || inode < 0) return false;
+  const timeWait = state === TIME_WAIT || (state === FIN_WAIT2 && timer === TIME_WAIT_TIMER);
+  rows.uid[n] = timeWait && inode === 0 ? NO_UID : uid;
+  rows.inode[n] = inode;
+  return cursor.at <= end;
+}
+
+function digit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
+}
+
+function take(buffer: Uint8Array, byte: number): boolean {
+  return buffer[cursor.at++] === byte;
+}
+
+function skipSpaces(buffer: Uint8Array): void {
+  while (buffer[cursor.at] === SPACE) cursor.at++;
+}
+
+function skipWord(buffer: Uint8Array, end: number): void {
+  while (cursor.at < end && buffer[cursor.at] !== SPACE) cursor.at++;
+  skipSpaces(buffer);
+}
+
+function readHex(buffer: Uint8Array, digits: number): number {
+  let value = 0;
+  let at = cursor.at;
+  let bad = cursor.bad;
+  for (const stop = at + digits; at < stop; at++) {
+    const nibble = HEX[buffer[at] ?? 0] ?? 255;
+    bad |= nibble;
+    value = (value << 4) | nibble;
+  }
+  cursor.at = at;
+  cursor.bad = bad;
+  return value >>> 0;
+}
+
+/** A decimal that a double holds exactly, else -1. */
+function readDecimal(buffer: Uint8Array, end: number): number {
+  let value = 0;
+  const start = cursor.at;
+  while (cursor.at < end && digit(buffer[cursor.at])) value = value * 10 + (buffer[cursor.at++] ?? 0) - 0x30;
+  if (cursor.at === start || value > Number.MAX_SAFE_INTEGER) return -1;
+  if (cursor.at < end && buffer[cursor.at] !== SPACE) return -1;
+  skipSpaces(buffer);
+  return value;
+}
+
+function readAddress(buffer: Uint8Array, family: 4 | 6, littleEndian: boolean, words: Uint32Array, at: number): void {
+  if (family === 4) {
+    words[at] = 0;
+    words[at + 1] = 0;
+    words[at + 2] = V4_MAPPED;
+    words[at + 3] = readWord(buffer, littleEndian);
+    return;
+  }
+  for (let i = 0; i < 4; i++) words[at + i] = readWord(buffer, littleEndian);
+}
+
+function readWord(buffer: Uint8Array, littleEndian: boolean): number {
+  const word = readHex(buffer, 8);
+  if (!littleEndian) return word;
+  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
+}

@@ -1,0 +1,49 @@
+import { TABLES, type Table } from './sockets.ts';
+
+/** How many sockets a network namespace holds, as the kernel counts them. */
+export interface Counters {
+  /** Sockets by table, those in TIME_WAIT and SYN_RECV left out; a table that the kernel does not count is missing. */
+  readonly inuse: Readonly<Partial<Record<Table, number>>>;
+  /** TCP sockets in TIME_WAIT, and in FIN_WAIT2 without an owner, of IPv4 and IPv6 together. */
+  readonly timeWait: number;
+}
+
+/**
+ * Reads /proc/PID/net/sockstat and sockstat6; null where the former is missing or is not such a file.
+ * A null `sockstat6` says that IPv6 is off, so that its tables hold nothing; where it could not be read, pass "".
+ * Format: sockstat_seq_show() in the kernel's net/ipv4/proc.c, sockstat6_seq_show() in net/ipv6/proc.c.
+ */
+export function parseSockstat(sockstat: string | null, sockstat6: string | null): Counters | null {
+  const lines = new Map(
+    `${sockstat ?? ''}\n${sockstat6 ?? ''}`.split('\n').map((line) => {
+      const [name = '', ...counts] = line.split(' ');
+      return [name, counts];
+    }),
+  );
+  const count = (name: string, key: string): number | undefined => {
+    const counts = lines.get(name) ?? [];
+    const at = counts.indexOf(key);
+    const text = at < 0 ? '' : (counts[at + 1] ?? '');
+    return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  };
+
+  const timeWait = count('TCP:', 'tw');
+  if (timeWait === undefined) return null;
+  const inuse: Partial<Record<Table, number>> = {};
+  for (const table of TABLES) {
+    const absent = sockstat6 === null && table.endsWith('6');
+    const sockets = absent ? 0 : count(`${table.toUpperCase()}:`, 'inuse');
+    if (sockets !== undefined) inuse[table] = sockets;
+  }
+  return { inuse, timeWait };
+}
+
+/**
+ * Says whether a table may hold a row, so that reading it is worth its cost; without counters every table may.
+ * A socket in SYN_RECV is not counted, but its listener is.
+ */
+export function mayHoldRows(counters: Counters | null, table: Table): boolean {
+  if (!counters) return true;
+  const timeWait = table === 'tcp' || table === 'tcp6' ? counters.timeWait : 0;
+  return counters.inuse[table] !== 0 || timeWait > 0;
+}

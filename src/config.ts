@@ -1,0 +1,327 @@
+import { isAbsolute, join } from 'node:path';
+import { parseAddress } from './address.ts';
+import type { Rules } from './model.ts';
+
+const ASN_PROVIDERS = ['cymru', 'none'] as const;
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
+const LOG_FORMATS = ['json', 'text'] as const;
+
+/** Where the HTTP server listens; no host means every address of the machine, port 0 a free one. */
+export interface ListenAddress {
+  readonly host: string | null;
+  readonly port: number;
+}
+
+/** Everything a run is told from outside, checked and frozen. */
+export interface Config {
+  readonly web: {
+    readonly listenAddresses: readonly ListenAddress[];
+    readonly telemetryPath: string;
+    readonly disableExporterMetrics: boolean;
+  };
+  readonly scrapeBudgetMs: number;
+  readonly seriesLimit: number;
+  readonly procfs: string;
+  /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
+  readonly storagePath: string | null;
+  readonly asn: {
+    readonly provider: (typeof ASN_PROVIDERS)[number];
+    readonly server: { readonly host: string; readonly port: number };
+  };
+  readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
+  readonly collectors: { readonly processes: boolean; readonly endpoints: boolean; readonly asn: boolean };
+  readonly configFile: string | null;
+  readonly rules: Rules;
+}
+
+/** The rules of a run without a configuration file. */
+export const EMPTY_RULES: Rules = deepFreeze({ processes: [], endpointGroups: [], networks: [], asnNeverSend: [] });
+
+/** Wrong usage (exit code 2): the message names what was given, its value and what is allowed. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** One flag: its command line option, its environment twin, its help and its value all come from here. */
+export interface Flag<T = unknown> {
+  /** Without the leading dashes. */
+  readonly name: string;
+  /** What stands for the value in the help; null for a switch, which takes none. */
+  readonly placeholder: string | null;
+  /** As a user would write it; null where there is no fixed one. A switch that is "true" is turned off by --no-NAME. */
+  readonly default: string | null;
+  readonly description: string;
+  /** Completes "must be ...". */
+  readonly allowed: string;
+  /** Undefined for a text that is not allowed. */
+  readonly parse: (text: string) => T | undefined;
+  /** May be given several times, or once with commas in the environment; a lone "" means none. */
+  readonly repeatable?: true;
+  /** Only `serve` takes it, not the one-shot commands. */
+  readonly serveOnly?: true;
+}
+
+const SWITCH = { placeholder: null, allowed: 'true or false', parse: parseBoolean };
+const FILE = { placeholder: 'file', allowed: 'the path of a file', parse: parsePath };
+const FOLDER = { placeholder: 'folder', allowed: 'the path of a folder', parse: parsePath };
+
+const flags = {
+  listenAddress: {
+    name: 'web.listen-address',
+    placeholder: 'address',
+    default: ':10043',
+    description: 'Where to serve HTTP, repeatable, "" for nowhere',
+    allowed: 'an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+    parse: parseListenAddress,
+    repeatable: true,
+    serveOnly: true,
+  },
+  telemetryPath: {
+    name: 'web.telemetry-path',
+    placeholder: 'path',
+    default: '/metrics',
+    description: 'Where to serve the metrics',
+    allowed: 'a path such as /metrics, outside /-/ and /api/',
+    parse: parseTelemetryPath,
+    serveOnly: true,
+  },
+  disableExporterMetrics: {
+    ...SWITCH,
+    name: 'web.disable-exporter-metrics',
+    default: 'false',
+    description: "Leave out process_* and nodejs_*, the metrics of the exporter's own process",
+    serveOnly: true,
+  },
+  scrapeBudget: {
+    name: 'scrape.budget',
+    placeholder: 'duration',
+    default: '5s',
+    description: 'How long a scrape may wait for its scan',
+    allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
+    parse: parseDuration,
+    serveOnly: true,
+  },
+  seriesLimit: {
+    name: 'series.limit',
+    placeholder: 'number',
+    default: '1000',
+    description: 'The most series that one metric family may have',
+    allowed: 'a whole number of at least 50',
+    parse: parseSeriesLimit,
+    serveOnly: true,
+  },
+  procfs: {
+    ...FOLDER,
+    name: 'path.procfs',
+    default: '/proc',
+    description: 'Where procfs is mounted, or a recorded tree of it lies',
+  },
+  storagePath: {
+    ...FOLDER,
+    name: 'storage.path',
+    default: null,
+    description:
+      'Where to keep what was learned, by default $STATE_DIRECTORY, else $XDG_STATE_HOME/peerscope, ' +
+      'else ~/.local/state/peerscope',
+  },
+  asnProvider: {
+    ...oneOf(ASN_PROVIDERS),
+    name: 'asn.provider',
+    placeholder: 'name',
+    default: 'cymru',
+    description: 'Whom to ask which network operator an address belongs to',
+  },
+  asnServer: {
+    name: 'asn.server',
+    placeholder: 'address',
+    default: 'whois.cymru.com:43',
+    description: 'The bulk whois server of the provider cymru',
+    allowed: 'a host and a port such as whois.cymru.com:43',
+    parse: parseServer,
+  },
+  logLevel: {
+    ...oneOf(LOG_LEVELS),
+    name: 'log.level',
+    placeholder: 'level',
+    default: 'info',
+    description: 'The least severe lines to log',
+  },
+  logFormat: {
+    ...oneOf(LOG_FORMATS),
+    name: 'log.format',
+    placeholder: 'format',
+    default: null,
+    description: 'How to log, by default text on a terminal and json elsewhere',
+  },
+  configFile: {
+    ...FILE,
+    name: 'config.file',
+    default: null,
+    description: 'YAML rules that name processes, endpoints and networks',
+  },
+  processes: {
+    ...SWITCH,
+    name: 'collector.processes',
+    default: 'true',
+    description: 'Count the states, threads, memory and descriptors of processes',
+    serveOnly: true,
+  },
+  endpoints: {
+    ...SWITCH,
+    name: 'collector.endpoints',
+    default: 'true',
+    description: 'Count connections by endpoint group',
+    serveOnly: true,
+  },
+  asn: {
+    ...SWITCH,
+    name: 'collector.asn',
+    default: 'true',
+    description: 'Count connections by network operator',
+    serveOnly: true,
+  },
+} satisfies Record<string, Flag>;
+
+/** Every flag of a Config, in the order of the help. */
+export const FLAGS: readonly Flag[] = Object.values(flags);
+
+/** The environment variable that stands for a flag: PEERSCOPE_WEB_LISTEN_ADDRESS for "web.listen-address". */
+export function environmentTwin(name: string): string {
+  return `PEERSCOPE_${name.replaceAll(/[.-]/g, '_').toUpperCase()}`;
+}
+
+/**
+ * Reads flags and environment into one frozen Config; a flag beats its environment twin.
+ * `given` holds the flags by name: a text, a boolean for a switch, texts where repeatable, undefined where not given.
+ * `onTerminal` says whether log lines go to a terminal. The configuration file is not read: the rules are empty.
+ * Throws UsageError for a value that is not allowed, and for a PEERSCOPE_ variable that is no flag's twin.
+ */
+export function parseConfig(
+  given: Readonly<Record<string, unknown>>,
+  environment: Readonly<Record<string, string | undefined>>,
+  onTerminal = false,
+): Config {
+  refuseUnknownTwins(environment);
+
+  const texts = (flag: Flag): { source: string; texts: string[] } | null => {
+    if (given[flag.name] !== undefined)
+      return { source: `--${flag.name}`, texts: [given[flag.name]].flat().map(String) };
+    const source = environmentTwin(flag.name);
+    const text = environment[source];
+    return text === undefined ? null : { source, texts: flag.repeatable ? text.split(',') : [text] };
+  };
+  const optional = <T>(flag: Flag<T>): T | null => {
+    const told = texts(flag);
+    return told && check(flag, told.source, told.texts.at(-1) ?? '');
+  };
+  const one = <T>(flag: Flag<T>): T => optional(flag) ?? check(flag, `--${flag.name}`, flag.default ?? '');
+  const many = <T>(flag: Flag<T>): T[] => {
+    const told = texts(flag);
+    if (!told) return [one(flag)];
+    return told.texts.join() === '' ? [] : told.texts.map((text) => check(flag, told.source, text));
+  };
+
+  return deepFreeze({
+    web: {
+      listenAddresses: many(flags.listenAddress),
+      telemetryPath: one(flags.telemetryPath),
+      disableExporterMetrics: one(flags.disableExporterMetrics),
+    },
+    scrapeBudgetMs: one(flags.scrapeBudget),
+    seriesLimit: one(flags.seriesLimit),
+    procfs: one(flags.procfs),
+    storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
+    asn: { provider: one(flags.asnProvider), server: one(flags.asnServer) },
+    log: { level: one(flags.logLevel), format: optional(flags.logFormat) ?? (onTerminal ? 'text' : 'json') },
+    collectors: { processes: one(flags.processes), endpoints: one(flags.endpoints), asn: one(flags.asn) },
+    configFile: optional(flags.configFile),
+    rules: EMPTY_RULES,
+  });
+}
+
+function check<T>(flag: Flag<T>, source: string, text: string): T {
+  const value = flag.parse(text);
+  if (value === undefined) {
+    throw new UsageError(`Cannot use ${source} ${JSON.stringify(text)}: must be ${flag.allowed}`);
+  }
+  return value;
+}
+
+/**
+ * Kubernetes gives every pod variables of each Service in its namespace, so a Service called "peerscope" or
+ * "peerscope-a" makes PEERSCOPE_PORT, PEERSCOPE_SERVICE_HOST, PEERSCOPE_A_PORT_10043_TCP_ADDR and so on.
+ * https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+ */
+const KUBERNETES_SERVICE = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
+
+function refuseUnknownTwins(environment: Readonly<Record<string, string | undefined>>): void {
+  const twins = new Set(FLAGS.map(({ name }) => environmentTwin(name)));
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith('PEERSCOPE_') && !twins.has(name) && !KUBERNETES_SERVICE.test(name)) {
+      throw new UsageError(`Cannot use ${name}: must be the environment twin of a flag, see peerscope serve --help`);
+    }
+  }
+}
+
+/** systemd gives absolute paths, several with colons between; the XDG specification says to ignore a relative one. */
+function defaultStoragePath(environment: Readonly<Record<string, string | undefined>>): string | null {
+  const stateDirectory = environment['STATE_DIRECTORY']?.split(':')[0];
+  if (stateDirectory) return stateDirectory;
+  const stateHome = environment['XDG_STATE_HOME'];
+  if (stateHome && isAbsolute(stateHome)) return join(stateHome, 'peerscope');
+  const home = environment['HOME'];
+  return home ? join(home, '.local/state/peerscope') : null;
+}
+
+function parseBoolean(text: string): boolean | undefined {
+  return text === 'true' ? true : text === 'false' ? false : undefined;
+}
+
+function parsePath(text: string): string | undefined {
+  return text === '' ? undefined : text;
+}
+
+function oneOf<T extends string>(names: readonly T[]): Pick<Flag<T>, 'allowed' | 'parse'> {
+  return {
+    allowed: `${names.slice(0, -1).join(', ')} or ${names.at(-1) ?? ''}`,
+    parse: (text) => names.find((name) => name === text),
+  };
+}
+
+function parseSeriesLimit(text: string): number | undefined {
+  const limit = /^\d{1,15}$/.test(text) ? Number(text) : 0;
+  return limit >= 50 ? limit : undefined;
+}
+
+const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+function parseDuration(text: string): number | undefined {
+  const [, digits, unit = ''] = /^(\d{1,9})(ms|s|m|h)$/.exec(text) ?? [];
+  const duration = Number(digits) * (MILLISECONDS[unit] ?? 0);
+  return duration > 0 && duration <= 3_600_000 ? duration : undefined;
+}
+
+function parseTelemetryPath(text: string): string | undefined {
+  return /^(\/[\w.~-]+)+$/.test(text) && !/^\/(-|api)(\/|$)/.test(text) ? text : undefined;
+}
+
+function parseListenAddress(text: string): ListenAddress | undefined {
+  const [, ipv6, name, digits] = /^(?:\[([\da-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(text) ?? [];
+  const port = Number(digits);
+  if (!(port <= 65_535)) return undefined;
+  if (name === '') return { host: null, port };
+  const host = ipv6 ?? name ?? '';
+  const isAddress = ipv6 !== undefined || /^[\d.]+$/.test(host);
+  return isAddress && !parseAddress(host) ? undefined : { host, port };
+}
+
+function parseServer(text: string): Config['asn']['server'] | undefined {
+  const { host, port } = parseListenAddress(text) ?? { host: null, port: 0 };
+  return host === null || port === 0 ? undefined : { host, port };
+}
+
+/** Freezes a value and all that it holds, and returns it. */
+export function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}

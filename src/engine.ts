@@ -1,0 +1,150 @@
+import { Worker } from 'node:worker_threads';
+import { COLLECTORS, type CollectorRun } from './catalogue.ts';
+import type { Answer } from './enrich/asn.ts';
+import type { Format } from './expose/prometheus.ts';
+import type { Cidr } from './model.ts';
+import type { Order, Report, ScannerData } from './scanner.ts';
+
+/** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
+export interface Page {
+  readonly at: number;
+  readonly body: Uint8Array;
+  readonly collectors: readonly CollectorRun[];
+}
+
+interface Scanned {
+  readonly at: number;
+  readonly collectors: readonly CollectorRun[];
+  readonly bodies: Map<Format, Promise<Uint8Array>>;
+}
+
+/** Who hears of what the worker thread has to say besides pages. */
+export interface Listeners {
+  /** Takes the buckets that a scan found no fresh ASN for. */
+  readonly ask: (buckets: readonly Cidr[]) => void;
+  /** Hears why a scan or its rendering failed. */
+  readonly failed: (reason: string) => void;
+  /** Hears of a thread that ended by itself: no page will come any more. */
+  readonly died: (reason: string) => void;
+}
+
+/**
+ * Runs scans in one worker thread, so that HTTP never waits for /proc. Single-flight: who asks while a scan runs gets that scan.
+ * A caller whose time runs out gets the last page there is, with every collector's success false; the scan goes on for the others.
+ */
+export class Engine {
+  readonly #worker: Worker;
+  readonly #waiting: { resolve: (report: Report) => void; reject: (reason: Error) => void }[] = [];
+  readonly #listeners: Listeners;
+  readonly #nothing: Page;
+  readonly #pages = new Map<Format, Page>();
+  #scanning: Promise<Scanned> | null = null;
+  #stopped: Error | null = null;
+
+  constructor(data: ScannerData, listeners: Listeners) {
+    this.#listeners = listeners;
+    const collectors = COLLECTORS.filter((name) => name === 'sockets' || data.options.collectors[name]);
+    const notYet = collectors.map((collector) => ({ collector, seconds: 0, success: false }));
+    this.#nothing = { at: 0, body: new Uint8Array(), collectors: notYet };
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    this.#worker = new Worker(new URL(`./scanner.${extension}`, import.meta.url), { workerData: data });
+    this.#worker.on('message', (report: Report) => this.#take(report));
+    this.#worker.on('error', (error: Error) => this.#end(error));
+    this.#worker.on('exit', () => {
+      if (!this.#stopped) this.#end(new Error('the scanning thread ended'));
+      if (this.#stopped !== CLOSED) listeners.died(this.#stopped?.message ?? '');
+    });
+  }
+
+  /** Scans and gives the page; the last one there is when `withinMs` have passed or the scan failed. */
+  async page(format: Format, withinMs: number): Promise<Page> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<null>((resolve) => {
+      timer = setTimeout(resolve, withinMs, null);
+    });
+    try {
+      return (await Promise.race([this.#fresh(format), late])) ?? this.#stale(format);
+    } catch (error) {
+      this.#listeners.failed(error instanceof Error ? error.message : String(error));
+      return this.#stale(format);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Scans once, without rendering. */
+  async scan(): Promise<void> {
+    await this.#scanOnce();
+  }
+
+  /** Hands answers to the scanning thread. */
+  learn(answers: readonly Answer[]): void {
+    this.#post({ kind: 'answers', answers });
+  }
+
+  /** Ends the thread; a scan under way is given up. */
+  async close(): Promise<void> {
+    this.#end(CLOSED);
+    await this.#worker.terminate();
+  }
+
+  async #fresh(format: Format): Promise<Page> {
+    const scanned = await this.#scanOnce();
+    let body = scanned.bodies.get(format);
+    if (!body) {
+      body = this.#render(format);
+      scanned.bodies.set(format, body);
+    }
+    const page = { at: scanned.at, collectors: scanned.collectors, body: await body };
+    this.#pages.set(format, page);
+    return page;
+  }
+
+  #stale(format: Format): Page {
+    const page = this.#pages.get(format) ?? this.#nothing;
+    return { ...page, collectors: page.collectors.map((run) => ({ ...run, success: false })) };
+  }
+
+  #scanOnce(): Promise<Scanned> {
+    this.#scanning ??= this.#scan().finally(() => {
+      this.#scanning = null;
+    });
+    return this.#scanning;
+  }
+
+  async #scan(): Promise<Scanned> {
+    const report = await this.#order({ kind: 'scan' });
+    if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+    return { at: report.at, collectors: report.collectors, bodies: new Map() };
+  }
+
+  async #render(format: Format): Promise<Uint8Array> {
+    const report = await this.#order({ kind: 'render', format });
+    if (report.kind !== 'rendered') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+    return report.body;
+  }
+
+  #order(order: Order): Promise<Report> {
+    if (this.#stopped) return Promise.reject(this.#stopped);
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#post(order);
+    });
+  }
+
+  #post(order: Order): void {
+    this.#worker.postMessage(order);
+  }
+
+  #take(report: Report): void {
+    if (report.kind === 'questions') this.#listeners.ask(report.buckets);
+    else this.#waiting.shift()?.resolve(report);
+  }
+
+  #end(reason: Error): void {
+    this.#stopped ??= reason;
+    for (const { reject } of this.#waiting.splice(0)) reject(reason);
+  }
+}
+
+const CLOSED = new Error('the exporter is stopping');

@@ -1,0 +1,192 @@
+import { cidrContains, formatCidr, parseCidr } from '../address.ts';
+import type { Address, Cidr, Origin } from '../model.ts';
+import { bucketOf } from './networks.ts';
+
+/** What was answered for one bucket, the /24 or /48 that was asked for. Plain values: it may cross a MessagePort. */
+export interface Answer {
+  readonly bucket: Cidr;
+  readonly origin: Origin;
+}
+
+const CAPACITY = 50_000;
+const REPEAT_MS = 300_000;
+
+/** How long an answer may be served while no newer one can be had. */
+export const STALE_MS = 30 * 86_400_000;
+
+/** Says whether an answer needs no renewal yet; a clock put back by more than the answer's lifetime makes it old. */
+export function isFresh(origin: Origin, now: number): boolean {
+  return Math.abs(now - origin.askedAt) < origin.freshUntil - origin.askedAt;
+}
+
+/** Says whether an answer may still be shown: at most 30 days old. */
+export function isServable(origin: Origin, now: number): boolean {
+  return Math.abs(now - origin.askedAt) <= STALE_MS;
+}
+
+/**
+ * Says whether an ASN can be no network's origin: 0 (RFC 7607), AS_TRANS 23456 (RFC 6793), documentation (RFC 5398),
+ * private use (RFC 6996), the last ones (RFC 7300) and what IANA reserves between them.
+ */
+export function isReservedAsn(asn: number): boolean {
+  return asn === 0 || asn === 23456 || (asn >= 64496 && asn <= 131071) || asn >= 4_200_000_000;
+}
+
+/** Writes an answer for a store: one line of JSON, of which `parseOrigin` makes the same answer again. */
+export function renderOrigin(origin: Origin): string {
+  return JSON.stringify({
+    v: 1,
+    a: origin.asns,
+    p: origin.prefix,
+    c: origin.registryCountry,
+    r: origin.registry,
+    d: origin.allocated,
+    n: origin.name,
+    o: origin.asCountry,
+    t: origin.askedAt,
+    x: origin.freshUntil,
+    s: origin.source,
+  });
+}
+
+/** Reads what `renderOrigin` wrote; undefined for anything else, another version included. */
+export function parseOrigin(text: string): Origin | undefined {
+  let stored: unknown;
+  try {
+    stored = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const { v, a, p, c, r, d, n, o, t, x, s } = Object(stored) as Record<string, unknown>;
+  if (v !== 1 || !Array.isArray(a) || !a.every(isAsn) || typeof s !== 'string') return undefined;
+  if (!isTextOrNull(p) || !isTextOrNull(c) || !isTextOrNull(r) || !isTextOrNull(d)) return undefined;
+  if (!isTextOrNull(n) || !isTextOrNull(o) || typeof t !== 'number' || typeof x !== 'number') return undefined;
+  return {
+    asns: a,
+    name: n,
+    asCountry: o,
+    prefix: p,
+    registry: r,
+    registryCountry: c,
+    allocated: d,
+    askedAt: t,
+    freshUntil: x,
+    source: s,
+  };
+}
+
+function isAsn(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 32;
+}
+
+function isTextOrNull(value: unknown): value is string | null {
+  return value === null || typeof value === 'string';
+}
+
+interface Entry {
+  /** The addresses that the answer speaks for. */
+  readonly reach: Cidr;
+  readonly origin: Origin;
+}
+
+/**
+ * The answers in memory, and what is missing there: the 50,000 buckets used last, by /24 and /48.
+ *
+ * Nothing here waits. What has no fresh answer becomes a question that another thread takes out and pursues until it is
+ * answered; it is noted again only when five minutes later it is still in use without an answer, so that a question lost on
+ * the way is no harm.
+ */
+export class AsnCache {
+  lookups = 0;
+  hits = 0;
+  readonly #entries = new Map<string, Entry>();
+  readonly #notedAt = new Map<string, number>();
+  #questions: Cidr[] = [];
+
+  /** Buckets with an answer. */
+  get entries(): number {
+    return this.#entries.size;
+  }
+
+  /**
+   * Who announces an address, or null while that is not known: an answer up to 30 days old, the asking for a newer one under way.
+   * An answer for a prefix longer than the bucket speaks for the addresses of that prefix alone; the others stay unknown.
+   * The address must be public, unwrapped, and one that may be asked for.
+   */
+  lookup(address: Address, now: number): Origin | null {
+    this.lookups++;
+    const bucket = bucketOf(address);
+    const key = formatCidr(bucket);
+    const entry = this.#entries.get(key);
+    if (!entry || !isFresh(entry.origin, now)) this.#note(key, bucket, now);
+    if (!entry) return null;
+    this.#entries.delete(key);
+    if (!isServable(entry.origin, now)) return null;
+    this.#entries.set(key, entry);
+    if (!cidrContains(entry.reach, address)) return null;
+    this.hits++;
+    return entry.origin;
+  }
+
+  /** The buckets noted since the last call. */
+  takeQuestions(): Cidr[] {
+    const questions = this.#questions;
+    this.#questions = [];
+    return questions;
+  }
+
+  /**
+   * Takes in answers, newest last. A primary ASN that is still among the origins stays the primary.
+   * Returns the buckets, as text such as "192.0.2.0/24", whose answer is not what it was (times aside).
+   */
+  accept(answers: readonly Answer[]): Set<string> {
+    const changed = new Set<string>();
+    for (const { bucket, origin: received } of answers) {
+      const key = formatCidr(bucket);
+      const previous = this.#entries.get(key)?.origin;
+      const origin = previous ? keepPrimary(received, previous) : received;
+      this.#notedAt.delete(key);
+      this.#entries.delete(key);
+      this.#entries.set(key, { reach: reachOf(bucket, origin), origin });
+      dropOldest(this.#entries);
+      if (!previous || published(previous) !== published(origin)) changed.add(key);
+    }
+    return changed;
+  }
+
+  #note(key: string, bucket: Cidr, now: number): void {
+    const notedAt = this.#notedAt.get(key);
+    if (notedAt !== undefined && Math.abs(now - notedAt) < REPEAT_MS) return;
+    if (this.#questions.length >= CAPACITY) return;
+    this.#notedAt.delete(key);
+    this.#notedAt.set(key, now);
+    dropOldest(this.#notedAt);
+    this.#questions.push(bucket);
+  }
+}
+
+/** The name goes with the primary ASN, so the former one comes back with it. */
+function keepPrimary(origin: Origin, previous: Origin): Origin {
+  const [primary] = previous.asns;
+  if (primary === undefined || primary === origin.asns[0] || !origin.asns.includes(primary)) return origin;
+  const asns = [primary, ...origin.asns.filter((asn) => asn !== primary)];
+  return { ...origin, asns, name: previous.name, asCountry: previous.asCountry };
+}
+
+function reachOf(bucket: Cidr, origin: Origin): Cidr {
+  const prefix = origin.prefix === null ? undefined : parseCidr(origin.prefix);
+  return prefix && prefix.bits > bucket.bits ? prefix : bucket;
+}
+
+function published(origin: Origin): string {
+  const { asns, name, asCountry, prefix, registry, registryCountry, allocated } = origin;
+  return JSON.stringify([asns, name, asCountry, prefix, registry, registryCountry, allocated]);
+}
+
+function dropOldest(entries: Map<string, unknown>): void {
+  if (entries.size <= CAPACITY) return;
+  for (const key of entries.keys()) {
+    entries.delete(key);
+    return;
+  }
+}

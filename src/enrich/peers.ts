@@ -1,0 +1,151 @@
+import { formatCidr, maskAddress, sameAddress } from '../address.ts';
+import type { Address, Cidr, OperatorNetwork, Origin } from '../model.ts';
+import type { AsnCache } from './asn.ts';
+import { bucketOf, networkOf } from './networks.ts';
+
+/** How often the answers of the peers in use are looked at for renewal. */
+const RENEW_MS = 60_000;
+
+/** The far end of one or more connections of a namespace: its network, and who announces it. */
+export interface Peer {
+  readonly network: string;
+  /** The address that counts: what NAT64, 6to4 and Teredo wrap is unwrapped. */
+  readonly address: Address;
+  /** The ASN as it is published: decimal, "0" for not announced, "" for not public or not resolved yet. */
+  readonly asn: string;
+  readonly origin: Origin | null;
+}
+
+interface KnownPeer {
+  network: string;
+  address: Address;
+  asn: string;
+  origin: Origin | null;
+  readonly bucket: string | null;
+  asked: boolean;
+  uses: number;
+}
+
+/** What the peers may be asked for. */
+export interface PeerPolicy {
+  readonly networks: readonly OperatorNetwork[];
+  readonly neverSend: readonly Cidr[];
+  /** Says whether an address is the host's own (pid 1's namespace). */
+  readonly isHostOwn: (address: Address) => boolean;
+}
+
+/**
+ * The peers of the connections that are open: each classified once, and asked for once it may be.
+ * Asked for is every public peer but the host's own addresses, what `asn.never_send` touches, and what is only SYN_RECV so far:
+ * a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so it is held against the
+ * same lists.
+ */
+export class Peers {
+  readonly #policy: PeerPolicy;
+  readonly #cache: AsnCache | null;
+  readonly #peers = new Map<string, KnownPeer>();
+  readonly #byBucket = new Map<string, Set<KnownPeer>>();
+  readonly #names = new Map<string, { name: string; country: string }>();
+  #renewedAt = 0;
+
+  /** Without a cache no ASN is ever looked up. */
+  constructor(policy: PeerPolicy, cache: AsnCache | null) {
+    this.#policy = policy;
+    this.#cache = cache;
+  }
+
+  /** The newest name and country of registration of every ASN met, by the ASN as it is published. */
+  get names(): ReadonlyMap<string, { readonly name: string; readonly country: string }> {
+    return this.#names;
+  }
+
+  /** The peer of a connection that opened; `isOwn` tells the addresses of its namespace. Balanced by `release`. */
+  hold(netns: number, address: Address, isOwn: (address: Address) => boolean): Peer {
+    const key = `${netns} ${address.join(' ')}`;
+    let peer = this.#peers.get(key);
+    if (!peer) {
+      peer = this.#meet(address, isOwn);
+      this.#peers.set(key, peer);
+    }
+    peer.uses++;
+    return peer;
+  }
+
+  /** Gives back a peer that `hold` gave, with the same namespace and address. */
+  release(netns: number, address: Address): void {
+    const key = `${netns} ${address.join(' ')}`;
+    const peer = this.#peers.get(key);
+    if (!peer || --peer.uses > 0) return;
+    this.#peers.delete(key);
+    const sharing = peer.bucket === null ? undefined : this.#byBucket.get(peer.bucket);
+    sharing?.delete(peer);
+    if (sharing?.size === 0) this.#byBucket.delete(peer.bucket ?? '');
+  }
+
+  /** Asks for a peer, once: to be called when a connection to it is more than SYN_RECV. */
+  ask(peer: Peer, now: number): void {
+    const known = peer as KnownPeer;
+    if (known.asked || known.bucket === null || !this.#cache) return;
+    known.asked = true;
+    this.#resolve(known, this.#cache.lookup(known.address, now));
+  }
+
+  /** Looks again at the peers of these buckets, because answers came; gives those whose published ASN changed. */
+  learn(buckets: Iterable<string>, now: number): Set<Peer> {
+    const changed = new Set<Peer>();
+    for (const bucket of buckets)
+      for (const peer of this.#byBucket.get(bucket) ?? [])
+        if (peer.asked && this.#resolve(peer, this.#cache?.lookup(peer.address, now) ?? null)) changed.add(peer);
+    return changed;
+  }
+
+  /** Looks up all peers in use about once a minute, which asks again for answers that grew old. */
+  renew(now: number): void {
+    if (Math.abs(now - this.#renewedAt) < RENEW_MS) return;
+    this.#renewedAt = now;
+    for (const peer of this.#peers.values()) if (peer.asked) this.#cache?.lookup(peer.address, now);
+  }
+
+  #meet(address: Address, isOwn: (address: Address) => boolean): KnownPeer {
+    const { network, address: inner, asn } = networkOf(address, isOwn, this.#policy.networks);
+    const bucket = network === 'public' && this.#maySend(inner, isOwn) ? formatCidr(bucketOf(inner)) : null;
+    const peer = {
+      network,
+      address: inner,
+      asn: asn === null ? '' : String(asn),
+      origin: null,
+      bucket,
+      asked: false,
+      uses: 0,
+    };
+    if (bucket !== null) {
+      const sharing = this.#byBucket.get(bucket);
+      if (sharing) sharing.add(peer);
+      else this.#byBucket.set(bucket, new Set([peer]));
+    }
+    return peer;
+  }
+
+  #resolve(peer: KnownPeer, origin: Origin | null): boolean {
+    if (!origin) return false;
+    const [primary] = origin.asns;
+    const asn = String(primary ?? 0);
+    const changed = asn !== peer.asn;
+    peer.origin = origin;
+    peer.asn = asn;
+    if (primary !== undefined) this.#names.set(asn, { name: origin.name ?? '', country: origin.asCountry ?? '' });
+    return changed;
+  }
+
+  #maySend(address: Address, isOwn: (address: Address) => boolean): boolean {
+    const { isHostOwn, neverSend } = this.#policy;
+    const bucket = bucketOf(address);
+    const own = (candidate: Address): boolean => isOwn(candidate) || isHostOwn(candidate);
+    return !own(address) && !own(bucket.address) && !neverSend.some((cidr) => overlap(cidr, bucket));
+  }
+}
+
+function overlap(a: Cidr, b: Cidr): boolean {
+  const bits = Math.min(a.bits, b.bits);
+  return sameAddress(maskAddress(a.address, bits), maskAddress(b.address, bits));
+}

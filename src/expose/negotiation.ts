@@ -1,0 +1,37 @@
+import type { Format } from './prometheus.ts';
+
+/**
+ * The exposition format that an Accept header prefers: OpenMetrics 1.0.0 or 0.0.1 where its weight is above that of the text
+ * format, which everything else gets (RFC 9110 section 12.5.1; Prometheus never wants a 406).
+ */
+export function negotiateFormat(accept: string | undefined): Format {
+  let text = 0;
+  let openMetrics = 0;
+  for (const range of (accept ?? '').split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    const parameter = (name: string): string | undefined =>
+      parameters.find((candidate) => candidate.startsWith(`${name}=`))?.slice(name.length + 1);
+    const weight = Number(parameter('q') ?? 1);
+    const version = parameter('version');
+    if (!(weight > 0)) continue;
+    if (type === 'application/openmetrics-text' && (version === undefined || /^(1\.0\.0|0\.0\.1)$/.test(version)))
+      openMetrics = Math.max(openMetrics, weight);
+    else if (type === 'text/plain' && (version === undefined || version === '0.0.4')) text = Math.max(text, weight);
+    else if (type === '*/*' || type === 'text/*') text = Math.max(text, weight);
+  }
+  return openMetrics > text ? 'openmetrics' : 'text';
+}
+
+/** Says whether an Accept-Encoding header lets gzip be sent. */
+export function acceptsGzip(acceptEncoding: string | undefined): boolean {
+  return (acceptEncoding ?? '')
+    .split(',')
+    .some((part) => /^\s*(gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$)[\d.]+\s*)?$/i.test(part));
+}
+
+/** How long a scrape may take: the scraper's timeout less half a second, at least a tenth of a second; without one the budget; milliseconds. */
+export function timeLimitMs(scrapeTimeoutSeconds: string | undefined, budgetMs: number): number {
+  const seconds = Number(scrapeTimeoutSeconds ?? Number.NaN);
+  if (!(seconds > 0)) return budgetMs;
+  return Math.max(100, seconds * 1000 - 500);
+}

@@ -1,0 +1,69 @@
+import { collectDefaultMetrics, Registry, type Metric, type RegistryContentType } from 'prom-client';
+import type { Family } from '../model.ts';
+
+/** The two exposition formats: Prometheus text 0.0.4 and OpenMetrics 1.0.0. */
+export type Format = 'text' | 'openmetrics';
+
+/** The Content-Type of each format, to the letter: Prometheus 3 fails a scrape whose type it cannot read. */
+export const CONTENT_TYPES = {
+  text: 'text/plain; version=0.0.4; charset=utf-8',
+  openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
+} as const satisfies Record<Format, RegistryContentType>;
+
+/**
+ * Writes families in their order, one line per series, labels with "" included. The text is empty or ends with one newline,
+ * and never holds OpenMetrics' end mark, so that parts can be joined into a page that `endOf` closes.
+ * Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ and https://prometheus.io/docs/specs/om/open_metrics_spec/
+ */
+export async function renderFamilies(families: readonly Family[], format: Format): Promise<string> {
+  const parts: string[] = [];
+  for (const { name, help, type, labels, samples } of families) {
+    const values = samples.map((sample) => {
+      const named: Record<string, string> = {};
+      for (const [i, label] of labels.entries()) named[label] = sample.labels[i] ?? '';
+      return { labels: named, value: sample.value };
+    });
+    parts.push(await renderMetric({ name, help, type, values }, format));
+  }
+  return parts.join('');
+}
+
+/** What closes a page: a scraper takes an OpenMetrics page without it for a torn one. */
+export function endOf(format: Format): string {
+  return format === 'openmetrics' ? '# EOF\n' : '';
+}
+
+let own: Registry | undefined;
+
+/** Writes prom-client's process_* and nodejs_* families of this process, watched from the first call on; ends like `renderFamilies`. */
+export async function ownMetrics(format: Format): Promise<string> {
+  if (!own) {
+    own = new Registry();
+    collectDefaultMetrics({ register: own });
+  }
+  const metrics = await own.getMetricsAsJSON();
+  const parts = await Promise.all(metrics.map((metric) => renderMetric(metric, format)));
+  return parts.join('');
+}
+
+/**
+ * One family through prom-client, as a constant metric in a registry of its own: series are not keyed by joined label values,
+ * overlapping scrapes share nothing, and a counter is not renamed for good by the first OpenMetrics page.
+ * The shape that a registry asks of a metric is not documented: its contract is in test/expose/prometheus.test.ts.
+ */
+async function renderMetric(
+  metric: { name: string; help: string; type: unknown; values: readonly unknown[] },
+  format: Format,
+): Promise<string> {
+  const registry = new Registry<RegistryContentType>();
+  registry.setContentType(CONTENT_TYPES[format]);
+  // For OpenMetrics prom-client appends the suffix to every series of a counter itself.
+  const isOpenMetrics = format === 'openmetrics';
+  const name = isOpenMetrics && metric.type === 'counter' ? metric.name.replace(/_total$/, '') : metric.name;
+  registry.registerMetric({ name, get: () => ({ ...metric, name }) } as unknown as Metric);
+  const text = await registry.getSingleMetricAsString(name);
+  if (!isOpenMetrics) return `${text}\n`;
+  // OpenMetrics escapes quotes in HELP, the first line, too; prom-client does not.
+  const end = text.indexOf('\n');
+  return `${text.slice(0, end).replaceAll('"', '\\"')}${text.slice(end)}\n`;
+}

@@ -1,0 +1,65 @@
+import { aggregate, type FoldMemory } from './aggregate.ts';
+import {
+  ASN_INFO,
+  asnInfo,
+  BUDGET_FAMILIES,
+  FAMILIES,
+  STATUS_FAMILIES,
+  type Budget,
+  type Census,
+  type Collector,
+  type FamilySpec,
+  type Status,
+} from './catalogue.ts';
+import type { Family, Sample } from './model.ts';
+
+/** Every family of the catalogue within its budget, with the memory that keeps the edge of the fold from flapping. */
+export class Families {
+  readonly #limit: number;
+  readonly #isOn: (collector: Collector) => boolean;
+  readonly #memories = new Map<string, FoldMemory>();
+
+  constructor(limit: number, isOn: (collector: Collector) => boolean) {
+    this.#limit = limit;
+    this.#isOn = isOn;
+  }
+
+  /** The families of one census, in the order of the catalogue. */
+  of(census: Census): Family[] {
+    const families: Family[] = [];
+    const budgets: Budget[] = [];
+    for (const spec of FAMILIES) {
+      if (spec.collector && !this.#isOn(spec.collector)) continue;
+      const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
+      this.#memories.set(spec.name, bounded.memory);
+      families.push(family(spec, bounded.samples));
+      if (spec.fold.length > 0) budgets.push({ family: spec.name, limit: this.#limit, folded: bounded.folded });
+      if (spec.name !== ASN_INFO.shownBy) continue;
+      const column = spec.labels.indexOf('asn');
+      const info = asnInfo(
+        bounded.samples.map(({ labels }) => labels[column] ?? ''),
+        census.asnNames,
+      );
+      families.push(family(ASN_INFO, info.slice(0, this.#limit)));
+      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded: Math.max(0, info.length - this.#limit) });
+    }
+    return [...families, ...whole(BUDGET_FAMILIES, budgets)];
+  }
+}
+
+/** The families about the exporter itself. */
+export function statusFamilies(status: Status): Family[] {
+  return whole(STATUS_FAMILIES, status);
+}
+
+function whole<Source>(specs: readonly FamilySpec<Source>[], source: Source): Family[] {
+  return specs.map((spec) => family(spec, aggregate(spec.contributions(source), spec, Infinity, undefined).samples));
+}
+
+function family(
+  spec: Pick<FamilySpec<never>, 'name' | 'help' | 'type' | 'labels'>,
+  samples: readonly Sample[],
+): Family {
+  const { name, help, type, labels } = spec;
+  return { name, help, type, labels, samples };
+}

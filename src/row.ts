@@ -1,0 +1,86 @@
+import { formatAddress } from './address.ts';
+import { NO_UID, stateOf, transportOf } from './collect/sockets.ts';
+import type { Row } from './model.ts';
+import type { Scrape } from './scrape.ts';
+
+/** The connections of the last scan as JSON rows, ordered by namespace, table, ends and inode: the same scan gives the same bytes. */
+export function rowsOf(scrape: Scrape): Row[] {
+  const { connections } = scrape;
+  const compare = (a: number, b: number): number =>
+    (netnsInode(scrape, a) ?? 0) - (netnsInode(scrape, b) ?? 0) ||
+    (connections.table[a] ?? 0) - (connections.table[b] ?? 0) ||
+    compareWords(connections.local, a, b) ||
+    (connections.localPort[a] ?? 0) - (connections.localPort[b] ?? 0) ||
+    compareWords(connections.remote, a, b) ||
+    (connections.remotePort[a] ?? 0) - (connections.remotePort[b] ?? 0) ||
+    (connections.inode[a] ?? 0) - (connections.inode[b] ?? 0);
+  return [...connections.indexes()].sort(compare).map((index) => rowOf(scrape, index));
+}
+
+/** One connection as a JSON row. */
+export function rowOf(scrape: Scrape, i: number): Row {
+  const { connections, processes } = scrape;
+  const table = connections.table[i] ?? 0;
+  const transport = transportOf(table);
+  const port = (number: number | undefined): number | null => (transport === 'raw' ? null : (number ?? 0));
+  const remote = connections.hasRemote(i);
+  const uid = connections.uid[i] ?? NO_UID;
+  const chosen = connections.process[i] ?? null;
+  const process = chosen && processes.isAlive(chosen) ? chosen : null;
+  const labels = connections.labels[i];
+  const peer = scrape.peerOf(i);
+  const origin = peer?.origin ?? null;
+  const openedAt = connections.openedAt[i] ?? 0;
+  return {
+    transport,
+    family: table & 1 ? 6 : 4,
+    local_address: formatAddress(connections.localAddress(i)),
+    local_port: port(connections.localPort[i]),
+    remote_address: remote ? formatAddress(connections.remoteAddress(i)) : null,
+    remote_port: remote ? port(connections.remotePort[i]) : null,
+    state: stateOf(table, connections.state[i] ?? 0),
+    direction: connections.direction[i] ?? 'outbound',
+    direction_evidence: connections.evidence[i] ?? null,
+    receive_queue: connections.receiveQueue[i] ?? 0,
+    send_queue: connections.sendQueue[i] ?? 0,
+    uid: uid === NO_UID ? null : uid,
+    inode: connections.inode[i] || null,
+    netns: netnsInode(scrape, i),
+    pid: process?.pid ?? null,
+    pids: (connections.holders[i] ?? []).map((holder) => holder.pid),
+    process: labels?.process || null,
+    owner_evidence: connections.ownerEvidence[i] ?? null,
+    unattributed_reason: labels?.process ? null : (connections.reason[i] ?? null),
+    process_state: process?.state ?? null,
+    umask: process?.umask ?? null,
+    threads: process?.threads ?? null,
+    resident_memory_bytes: process?.residentMemoryBytes ?? null,
+    namespace: labels?.namespace || null,
+    pod: labels?.pod || null,
+    container: labels?.container || null,
+    container_id: chosen?.cgroup.containerId ?? null,
+    workload: labels?.workload || null,
+    network: peer?.network ?? null,
+    asn: peer && peer.asn !== '' ? Number(peer.asn) : null,
+    asns: origin ? [...origin.asns] : null,
+    as_name: origin?.name ?? null,
+    bgp_prefix: origin?.prefix ?? null,
+    registry: origin?.registry ?? null,
+    registry_country: origin?.registryCountry ?? null,
+    remote_name: null,
+    service: null,
+    opened_at: openedAt > 0 ? new Date(openedAt).toISOString() : null,
+  };
+}
+
+function netnsInode(scrape: Scrape, i: number): number | null {
+  return scrape.tables.namespace(scrape.connections.netns[i] ?? 0)?.inode ?? null;
+}
+
+function compareWords(words: Uint32Array, a: number, b: number): number {
+  for (let word = 0; word < 4; word++) {
+    const difference = (words[a * 4 + word] ?? 0) - (words[b * 4 + word] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}

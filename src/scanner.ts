@@ -1,0 +1,64 @@
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
+import type { CollectorRun } from './catalogue.ts';
+import { Procfs } from './collect/procfs.ts';
+import { AsnCache, type Answer } from './enrich/asn.ts';
+import { renderFamilies, type Format } from './expose/prometheus.ts';
+import type { Cidr, Family } from './model.ts';
+import { Scrape, type ScrapeOptions } from './scrape.ts';
+
+/** What the worker thread is started with. */
+export interface ScannerData {
+  readonly procfs: string;
+  readonly options: ScrapeOptions;
+  /** False keeps every ASN unknown and asks for none. */
+  readonly asksForAsns: boolean;
+}
+
+/** What the main thread says. */
+export type Order =
+  | { readonly kind: 'scan' }
+  | { readonly kind: 'render'; readonly format: Format }
+  | { readonly kind: 'answers'; readonly answers: readonly Answer[] };
+
+/** What the worker thread says: one scanned or failed for each scan, one rendered or failed for each render, in order. */
+export type Report =
+  | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
+  | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] };
+
+/** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
+function work(port: MessagePort, data: ScannerData): void {
+  const cache = data.asksForAsns ? new AsnCache() : null;
+  const clock = { now: () => Date.now(), elapsed: () => performance.now() };
+  const scrape = new Scrape(new Procfs(data.procfs), data.options, clock, cache);
+  let families: readonly Family[] = [];
+  const report = (message: Report): void => port.postMessage(message);
+
+  const carryOut = async (order: Order): Promise<void> => {
+    if (order.kind === 'answers') {
+      if (cache) scrape.learn(cache.accept(order.answers));
+      return;
+    }
+    if (order.kind === 'render') {
+      const body = new TextEncoder().encode(await renderFamilies(families, order.format));
+      port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
+      return;
+    }
+    const snapshot = scrape.run();
+    families = snapshot.families;
+    report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
+    const buckets = cache?.takeQuestions() ?? [];
+    if (buckets.length > 0) report({ kind: 'questions', buckets });
+  };
+  let last = Promise.resolve();
+  port.on('message', (order: Order) => {
+    last = last
+      .then(() => carryOut(order))
+      .catch((error: unknown) => {
+        if (order.kind !== 'answers') report({ kind: 'failed', reason: String(error) });
+      });
+  });
+}
+
+if (parentPort) work(parentPort, workerData as ScannerData);

@@ -1,0 +1,81 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { checkConfig } from '../../src/cli/check-config.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-check-config-'));
+const path = join(folder, 'peerscope.yaml');
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** The exit code and what is printed for a file with this text. */
+function check(text: string): { code: number; stdout: string[]; stderr: string[] } {
+  writeFileSync(path, text);
+  const printed = { stdout: '', stderr: '' };
+  const code = checkConfig(
+    path,
+    { write: (part) => (printed.stdout += part) },
+    { write: (part) => (printed.stderr += part) },
+  );
+  return { code, stdout: printed.stdout.split('\n'), stderr: printed.stderr.split('\n') };
+}
+
+describe('check-config', () => {
+  it('says what each rule means', () => {
+    const text = `
+processes:
+  - { name: "app-{{ .script }}", exe: "^python3", cmdline: '(?<script>[a-z]+)\\.py' }
+  - { name: kernel, comm: "^k\\e" }
+  - { name: "{{ .exe_base }}" }
+endpoint_groups:
+  - { name: postgres, cidrs: [10.0.0.0/8, 192.168.0.0/16, "fd00::/8"], ports: [5432, 6432], transport: tcp }
+  - { name: dns, ports: [53] }
+  - { name: rest }
+networks:
+  - { name: office, cidrs: [203.0.113.0/24] }
+  - { name: lab, cidrs: [192.0.2.7], asn: 64500 }
+asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
+`;
+    expect(check(text)).toEqual({
+      code: 0,
+      stdout: [
+        `Configuration ${JSON.stringify(path)} is valid.`,
+        'processes[0]: a process whose executable matches "^python3" and whose command line matches "(?<script>[a-z]+)\\\\.py" is called "app-{{ .script }}".',
+        'processes[1]: a process whose comm matches "^k\\u001b" is called "kernel", unless an earlier rule matches.',
+        'processes[2]: every process is called "{{ .exe_base }}", unless an earlier rule matches.',
+        'endpoint_groups[0]: an endpoint in 10.0.0.0/8, 192.168.0.0/16 or fd00::/8 on port 5432 or 6432 over tcp belongs to the group "postgres".',
+        'endpoint_groups[1]: an endpoint on port 53 belongs to the group "dns", unless an earlier rule matches.',
+        'endpoint_groups[2]: every endpoint belongs to the group "rest", unless an earlier rule matches.',
+        'networks[0]: addresses in 203.0.113.0/24 are the network "office" and never sent to an ASN provider.',
+        'networks[1]: addresses in 192.0.2.7/32 are the network "lab" with AS64500 and never sent to an ASN provider.',
+        'asn.never_send: addresses in 198.51.100.0/24 or 198.18.0.0/15 are never sent to an ASN provider.',
+        '',
+      ],
+      stderr: [''],
+    });
+  });
+
+  it('says so where there is no rule', () => {
+    expect(check('networks: []\n')).toEqual({
+      code: 0,
+      stdout: [
+        `Configuration ${JSON.stringify(path)} is valid.`,
+        'It holds no rules: everything has its default name.',
+        '',
+      ],
+      stderr: [''],
+    });
+  });
+
+  it('says everything that is wrong, and nothing else', () => {
+    expect(check('networks: [{ name: office, cidrs: [10.0.0.0/33], colour: red }]')).toEqual({
+      code: 1,
+      stdout: [''],
+      stderr: [
+        `Cannot read configuration ${JSON.stringify(path)}: networks[0].cidrs[0] "10.0.0.0/33": must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix`,
+        `Cannot read configuration ${JSON.stringify(path)}: networks[0].colour: unknown key, must be one of name, cidrs, asn`,
+        '',
+      ],
+    });
+  });
+});

@@ -1,0 +1,218 @@
+import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
+import type { Cgroup } from '../../src/model.ts';
+
+interface RecordedCase {
+  readonly name: string;
+  readonly lines: readonly string[];
+  readonly expect: {
+    readonly kind: Cgroup['kind'];
+    readonly runtime: string | null;
+    readonly container_id: string | null;
+    readonly outer_container_id?: string;
+    readonly pod_uid: string | null;
+    readonly qos: Cgroup['qos'];
+    readonly unit: string | null;
+  };
+}
+
+const FIXTURE = new URL('../fixtures/cgroup/cases.json', import.meta.url);
+const { cases } = JSON.parse(readFileSync(FIXTURE, 'utf8')) as { cases: RecordedCase[] };
+
+const A = 'a'.repeat(64);
+const B = 'b'.repeat(64);
+const C = 'c'.repeat(64);
+const POD_UID = '6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e';
+const NOTHING: Cgroup = {
+  kind: 'host',
+  runtime: null,
+  containerId: null,
+  outerContainerId: null,
+  podUid: null,
+  qos: null,
+  unit: null,
+};
+
+describe('parseCgroup', () => {
+  test('the fixture is whole', () => {
+    expect(cases).toHaveLength(65);
+  });
+
+  test.each(cases)('recorded: $name', ({ lines, expect: expected }) => {
+    expect(parseCgroup(`${lines.join('\n')}\n`)).toEqual({
+      kind: expected.kind,
+      runtime: expected.runtime,
+      containerId: expected.container_id,
+      outerContainerId: expected.outer_container_id ?? null,
+      podUid: expected.pod_uid,
+      qos: expected.qos,
+      unit: expected.unit,
+    });
+  });
+
+  const CASES: { name: string; text: string; expected: Partial<Cgroup> }[] = [
+    {
+      name: 'a podman unit (quadlet) runs its container below the service',
+      text: `0::/system.slice/web.service/libpod-payload-${A}`,
+      expected: { kind: 'container', runtime: 'podman', containerId: A },
+    },
+    {
+      name: 'of three containers in one another the two innermost count',
+      text: `0::/docker/${A}/docker/${B}/kubepods/burstable/pod${POD_UID}/${C}`,
+      expected: { kind: 'container', containerId: C, outerContainerId: B, podUid: POD_UID, qos: 'burstable' },
+    },
+    {
+      name: 'a container started inside a pod still belongs to the pod',
+      text: `0::/kubepods/burstable/pod${POD_UID}/${A}/docker/${B}`,
+      expected: {
+        kind: 'container',
+        runtime: 'docker',
+        containerId: B,
+        outerContainerId: A,
+        podUid: POD_UID,
+        qos: 'burstable',
+      },
+    },
+    {
+      name: 'a process in the pod but in none of its containers, as of gVisor',
+      text: `0::/system.slice/kubelet.service/kubepods/besteffort/pod${POD_UID}`,
+      expected: { kind: 'container', podUid: POD_UID, qos: 'besteffort' },
+    },
+    {
+      name: 'conmon of rootless podman is no unit of its user',
+      text: `0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-${A}.scope`,
+      expected: { kind: 'runtime-monitor', runtime: 'podman' },
+    },
+    {
+      name: 'units inside a container are its own affair',
+      text: `0::/system.slice/docker-${A}.scope/system.slice/nginx.service`,
+      expected: { kind: 'container', runtime: 'docker', containerId: A },
+    },
+    {
+      name: 'a container inside LXC is not of the unit that started it',
+      text: `0::/lxc/101/ns/system.slice/docker.service/docker/${A}`,
+      expected: { kind: 'container', runtime: 'docker', containerId: A, outerContainerId: '101' },
+    },
+    {
+      name: 'a line with a container goes before the v2 line',
+      text: `2:cpu:/docker/${A}\n0::/system.slice/containerd.service`,
+      expected: { kind: 'container', runtime: 'docker', containerId: A },
+    },
+    {
+      name: 'so does a line with a pod alone',
+      text: `2:cpu:/kubepods/pod${POD_UID}\n0::/system.slice/kubelet.service`,
+      expected: { kind: 'container', podUid: POD_UID, qos: 'guaranteed' },
+    },
+    {
+      name: 'a name of a runtime that is not known is not guessed',
+      text: `0::/machine.slice/newruntime-${A}.scope`,
+      expected: { kind: 'container', containerId: A },
+    },
+    {
+      name: '63 digits are no container',
+      text: `0::/system.slice/docker-${'a'.repeat(63)}.scope`,
+      expected: { kind: 'unit', unit: `docker-${'a'.repeat(63)}.scope` },
+    },
+    {
+      name: 'the unit of a user service is the innermost',
+      text: '0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.gnome.Terminal.slice/vte-spawn.scope',
+      expected: { kind: 'unit', unit: 'vte-spawn.scope' },
+    },
+    {
+      name: 'an escaped dash is a dash',
+      text: '0::/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt/emulator',
+      expected: { kind: 'unit', unit: 'machine-qemu-1-vm.scope' },
+    },
+    {
+      name: 'a service of Talos is named by its folder',
+      text: '0::/system/apid',
+      expected: { kind: 'unit', unit: 'apid' },
+    },
+    { name: 'a folder that is none of these', text: '0::/user.slice/custom', expected: { kind: 'host' } },
+    {
+      name: 'hybrid mode with every line at the root',
+      text: '9:name=systemd:/\n1:cpu:/\n0::/\n',
+      expected: { kind: 'host' },
+    },
+    { name: 'the reader’s own cgroup, or the root', text: '0::/\n', expected: { kind: 'unknown' } },
+    { name: 'an empty file', text: '', expected: { kind: 'unknown' } },
+    { name: 'no such file', text: 'cgroup?\n0:/system.slice/x.service', expected: { kind: 'unknown' } },
+  ];
+
+  test.each(CASES)('$name', ({ text, expected }) => {
+    expect(parseCgroup(text)).toEqual({ ...NOTHING, ...expected });
+  });
+
+  test('any text is parsed, to an id of the right shape', () => {
+    const segment = fc.oneof(
+      fc.constantFrom(
+        '..',
+        '',
+        'docker',
+        'lxc',
+        'ecs',
+        'kubepods',
+        'burstable',
+        'system',
+        'a.service',
+        A,
+        `pod${POD_UID}`,
+      ),
+      fc.constantFrom(
+        `crio-conmon-${B}.scope`,
+        `pod${POD_UID}:cri-containerd:${C}`,
+        'lxc.payload.x',
+        'session-1.scope',
+      ),
+      fc.string(),
+    );
+    const line = fc
+      .tuple(fc.constantFrom('0:', '1:name=systemd', '2:cpu'), fc.array(segment))
+      .map(([start, path]) => `${start}:/${path.join('/')}`);
+    fc.assert(
+      fc.property(fc.array(fc.oneof(line, fc.string())), (lines) => {
+        const cgroup = parseCgroup(lines.join('\n'));
+        expect(workloadOf(cgroup).isWellFormed()).toBe(true);
+        expect(cgroup.containerId !== '' && cgroup.unit !== '').toBe(true);
+        if (cgroup.kind === 'host' || cgroup.kind === 'unknown')
+          expect(cgroup).toEqual({ ...NOTHING, kind: cgroup.kind });
+      }),
+    );
+  });
+});
+
+describe('workloadOf', () => {
+  const WORKLOADS = [
+    { path: '/system.slice/nginx.service', expected: 'nginx.service' },
+    { path: '/system.slice/postgresql-15.service', expected: 'postgresql-15.service' },
+    { path: '/system.slice/system-postgresql.slice/postgresql@9.4-main.service', expected: 'postgresql.service' },
+    { path: '/system.slice/sshd@12-192.0.2.1:22-198.51.100.7:51514.service', expected: 'sshd.service' },
+    { path: '/user.slice/user-1000.slice/user@1000.service', expected: 'user.service' },
+    { path: '/user.slice/user-1000.slice/session-12.scope', expected: 'session.scope' },
+    { path: '/user.slice/user-42.slice/session-c2.scope', expected: 'session.scope' },
+    { path: '/system.slice/run-u123.service', expected: 'run.service' },
+    { path: '/system.slice/run-r0123456789abcdef0123456789abcdef.scope', expected: 'run.scope' },
+    { path: '/system.slice/run-p4711-i815.scope', expected: 'run.scope' },
+    {
+      path: '/user.slice/user@1000.service/app.slice/snap.firefox.firefox-9b2f8f5e-2a5d-4b5e-8a86-0f5b7a3f9f10.scope',
+      expected: 'snap.firefox.firefox.scope',
+    },
+    { path: '/user.slice/user@1000.service/app.slice/app-gnome-code-4242.scope', expected: 'app-gnome-code.scope' },
+    { path: '/machine.slice/machine-qemu\\x2d1\\x2dvm.scope', expected: 'machine-qemu-vm.scope' },
+    { path: '/init.scope', expected: 'init.scope' },
+    { path: '/podruntime/kubelet', expected: 'kubelet' },
+    { path: `/system.slice/docker-${A}.scope`, expected: 'docker' },
+    { path: `/kubepods/pod${POD_UID}/${A}`, expected: '' },
+    { path: `/machine.slice/libpod-conmon-${A}.scope`, expected: 'podman' },
+    { path: '/lxc.payload.first/system.slice/cron.service', expected: 'cron.service' },
+    { path: '/user.slice/user@1000.service/a\x1b[31m.service', expected: 'a�[31m.service' },
+    { path: '/../../..', expected: '' },
+    { path: '/', expected: '' },
+  ];
+
+  test.each(WORKLOADS)('$path is of "$expected"', ({ path, expected }) => {
+    expect(workloadOf(parseCgroup(`0::${path}\n`))).toBe(expected);
+  });
+});

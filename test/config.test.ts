@@ -1,0 +1,267 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { environmentTwin, FLAGS, parseConfig, UsageError, type Config } from '../src/config.ts';
+
+const DEFAULTS: Config = {
+  web: {
+    listenAddresses: [{ host: null, port: 10_043 }],
+    telemetryPath: '/metrics',
+    disableExporterMetrics: false,
+  },
+  scrapeBudgetMs: 5000,
+  seriesLimit: 1000,
+  procfs: '/proc',
+  storagePath: null,
+  asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 } },
+  log: { level: 'info', format: 'json' },
+  collectors: { processes: true, endpoints: true, asn: true },
+  configFile: null,
+  rules: { processes: [], endpointGroups: [], networks: [], asnNeverSend: [] },
+};
+
+it('needs no flag and no environment', () => {
+  expect(parseConfig({}, {})).toEqual(DEFAULTS);
+});
+
+it('takes every flag', () => {
+  const config = parseConfig(
+    {
+      'web.listen-address': ['127.0.0.1:9100', '[::1]:9100'],
+      'web.telemetry-path': '/node/metrics',
+      'web.disable-exporter-metrics': true,
+      'scrape.budget': '500ms',
+      'series.limit': '50',
+      'path.procfs': '/host/proc',
+      'storage.path': 'state',
+      'asn.provider': 'none',
+      'asn.server': '[2001:db8::43]:4343',
+      'log.level': 'trace',
+      'log.format': 'text',
+      'config.file': 'peerscope.yaml',
+      'collector.processes': false,
+      'collector.endpoints': false,
+      'collector.asn': false,
+    },
+    {},
+  );
+  expect(config).toEqual({
+    web: {
+      listenAddresses: [
+        { host: '127.0.0.1', port: 9100 },
+        { host: '::1', port: 9100 },
+      ],
+      telemetryPath: '/node/metrics',
+      disableExporterMetrics: true,
+    },
+    scrapeBudgetMs: 500,
+    seriesLimit: 50,
+    procfs: '/host/proc',
+    storagePath: 'state',
+    asn: { provider: 'none', server: { host: '2001:db8::43', port: 4343 } },
+    log: { level: 'trace', format: 'text' },
+    collectors: { processes: false, endpoints: false, asn: false },
+    configFile: 'peerscope.yaml',
+    rules: DEFAULTS.rules,
+  });
+});
+
+it('is frozen to the last leaf', () => {
+  const thawed: unknown[] = [];
+  const visit = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    if (!Object.isFrozen(value)) thawed.push(value);
+    Object.values(value).forEach(visit);
+  };
+  visit(parseConfig({ 'web.listen-address': [':1'] }, {}));
+  expect(thawed).toEqual([]);
+});
+
+describe('accepts', () => {
+  const all = { host: null, port: 9100 };
+  it.each<[flag: string, text: string, pick: (config: Config) => unknown, expected: unknown]>([
+    ['web.listen-address', ':9100', (config) => config.web.listenAddresses, [all]],
+    ['web.listen-address', ':0', (config) => config.web.listenAddresses, [{ host: null, port: 0 }]],
+    [
+      'web.listen-address',
+      'node-1.example:80',
+      (config) => config.web.listenAddresses,
+      [{ host: 'node-1.example', port: 80 }],
+    ],
+    ['web.listen-address', '', (config) => config.web.listenAddresses, []],
+    ['web.telemetry-path', '/a/b.c~d_e-f', (config) => config.web.telemetryPath, '/a/b.c~d_e-f'],
+    ['web.telemetry-path', '/apis', (config) => config.web.telemetryPath, '/apis'],
+    ['scrape.budget', '1ms', (config) => config.scrapeBudgetMs, 1],
+    ['scrape.budget', '90s', (config) => config.scrapeBudgetMs, 90_000],
+    ['scrape.budget', '1m', (config) => config.scrapeBudgetMs, 60_000],
+    ['scrape.budget', '1h', (config) => config.scrapeBudgetMs, 3_600_000],
+    ['series.limit', '100000', (config) => config.seriesLimit, 100_000],
+    ['asn.server', 'localhost:43', (config) => config.asn.server, { host: 'localhost', port: 43 }],
+  ])('--%s=%s', (flag, text, pick, expected) => {
+    expect(pick(parseConfig({ [flag]: [text] }, {}))).toEqual(expected);
+  });
+});
+
+describe('refuses, and says what is allowed', () => {
+  const allowed = new Map(FLAGS.map((flag) => [flag.name, flag.allowed]));
+  it.each([
+    ['web.listen-address', '9100'],
+    ['web.listen-address', 'localhost'],
+    ['web.listen-address', ':65536'],
+    ['web.listen-address', '::1:9100'],
+    ['web.listen-address', '[localhost]:9100'],
+    ['web.listen-address', '[::1%eth0]:9100'],
+    ['web.listen-address', '256.0.0.1:9100'],
+    ['web.listen-address', '10.1:9100'],
+    ['web.listen-address', 'http://localhost:9100'],
+    ['web.listen-address', ':9100 '],
+    ['web.telemetry-path', ''],
+    ['web.telemetry-path', '/'],
+    ['web.telemetry-path', 'metrics'],
+    ['web.telemetry-path', '/metrics/'],
+    ['web.telemetry-path', '/:name'],
+    ['web.telemetry-path', '/metrics?x=1'],
+    ['web.telemetry-path', '/-/ready'],
+    ['web.telemetry-path', '/api/v1/connections'],
+    ['scrape.budget', '5'],
+    ['scrape.budget', '0s'],
+    ['scrape.budget', '1.5s'],
+    ['scrape.budget', '-1s'],
+    ['scrape.budget', '61m'],
+    ['series.limit', '49'],
+    ['series.limit', ''],
+    ['series.limit', '1e3'],
+    ['series.limit', '50.5'],
+    ['series.limit', '0x64'],
+    ['series.limit', '99999999999999999999'],
+    ['path.procfs', ''],
+    ['storage.path', ''],
+    ['config.file', ''],
+    ['asn.provider', 'Cymru'],
+    ['asn.server', ':43'],
+    ['asn.server', 'whois.cymru.com'],
+    ['asn.server', 'whois.cymru.com:0'],
+    ['log.level', 'warning'],
+    ['log.format', 'logfmt'],
+  ])('--%s=%j', (flag, text) => {
+    expect(() => parseConfig({ [flag]: text }, {})).toThrow(
+      new UsageError(`Cannot use --${flag} ${JSON.stringify(text)}: must be ${allowed.get(flag)}`),
+    );
+  });
+
+  it('the one wrong address among right ones', () => {
+    expect(() => parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,,:2' })).toThrow(
+      'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+    );
+  });
+});
+
+it('spells out lists of names', () => {
+  expect(() => parseConfig({ 'log.level': 'loud' }, {})).toThrow(
+    'Cannot use --log.level "loud": must be fatal, error, warn, info, debug or trace',
+  );
+});
+
+describe('the environment twin of a flag', () => {
+  it.each([
+    ['web.listen-address', 'PEERSCOPE_WEB_LISTEN_ADDRESS'],
+    ['path.procfs', 'PEERSCOPE_PATH_PROCFS'],
+    ['collector.asn', 'PEERSCOPE_COLLECTOR_ASN'],
+  ])('of --%s is %s', (flag, twin) => {
+    expect(environmentTwin(flag)).toBe(twin);
+  });
+
+  it('holds several addresses with commas between', () => {
+    expect(parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,[::1]:2' }).web.listenAddresses).toEqual([
+      { host: null, port: 1 },
+      { host: '::1', port: 2 },
+    ]);
+  });
+
+  it('is beaten by the flag, even where it is wrong', () => {
+    expect(parseConfig({ 'series.limit': '60' }, { PEERSCOPE_SERIES_LIMIT: 'many' }).seriesLimit).toBe(60);
+  });
+
+  it('says true or false for a switch', () => {
+    const { web, collectors } = parseConfig(
+      {},
+      { PEERSCOPE_WEB_DISABLE_EXPORTER_METRICS: 'true', PEERSCOPE_COLLECTOR_ASN: 'false' },
+    );
+    expect([web.disableExporterMetrics, collectors.asn]).toEqual([true, false]);
+    expect(() => parseConfig({}, { PEERSCOPE_COLLECTOR_ASN: 'no' })).toThrow(
+      'Cannot use PEERSCOPE_COLLECTOR_ASN "no": must be true or false',
+    );
+  });
+
+  it('means what the flag means, whatever the text', () => {
+    const outcome = (given: Record<string, string>, environment: Record<string, string>): unknown => {
+      try {
+        return parseConfig(given, environment);
+      } catch (error) {
+        return error instanceof UsageError ? error.message.replace(/^Cannot use \S+ /, '') : error;
+      }
+    };
+    const flag = fc.constantFrom(...FLAGS).filter(({ placeholder }) => placeholder !== null);
+    const text = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).replaceAll(',', ''));
+    fc.assert(
+      fc.property(flag, text, ({ name, allowed }, value) => {
+        const byFlag = outcome({ [name]: value }, {});
+        expect(byFlag).toEqual(outcome({}, { [environmentTwin(name)]: value }));
+        expect(typeof byFlag === 'object' || byFlag === `${JSON.stringify(value)}: must be ${allowed}`).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('variables that begin with PEERSCOPE_', () => {
+  it('stop the start where they are no twin: a misspelt one would be ignored', () => {
+    expect(() => parseConfig({}, { PEERSCOPE_SERIES_LIMITS: '50' })).toThrow(
+      new UsageError(
+        'Cannot use PEERSCOPE_SERIES_LIMITS: must be the environment twin of a flag, see peerscope serve --help',
+      ),
+    );
+  });
+
+  it('are left alone where Kubernetes made them for Services called peerscope and peerscope-a', () => {
+    const environment = {
+      PEERSCOPE_SERVICE_HOST: '10.0.0.11',
+      PEERSCOPE_SERVICE_PORT: '10043',
+      PEERSCOPE_SERVICE_PORT_HTTP_METRICS: '10043',
+      PEERSCOPE_PORT: 'tcp://10.0.0.11:10043',
+      PEERSCOPE_PORT_10043_TCP: 'tcp://10.0.0.11:10043',
+      PEERSCOPE_PORT_10043_TCP_PROTO: 'tcp',
+      PEERSCOPE_PORT_10043_TCP_PORT: '10043',
+      PEERSCOPE_PORT_10043_TCP_ADDR: '10.0.0.11',
+      PEERSCOPE_A_SERVICE_HOST: '10.0.0.12',
+    };
+    expect(parseConfig({}, environment)).toEqual(DEFAULTS);
+  });
+});
+
+describe('the storage folder', () => {
+  const home = { HOME: '/home/ada' };
+  it.each<[situation: string, environment: Record<string, string>, expected: string | null]>([
+    [
+      'is the one of systemd',
+      { STATE_DIRECTORY: '/var/lib/peerscope', XDG_STATE_HOME: '/x', ...home },
+      '/var/lib/peerscope',
+    ],
+    ['is the first of several of systemd', { STATE_DIRECTORY: '/var/lib/a:/var/lib/b' }, '/var/lib/a'],
+    ['is below XDG_STATE_HOME', { XDG_STATE_HOME: '/home/ada/state', ...home }, '/home/ada/state/peerscope'],
+    ['ignores a relative XDG_STATE_HOME', { XDG_STATE_HOME: 'state', ...home }, '/home/ada/.local/state/peerscope'],
+    ['is below the home directory', home, '/home/ada/.local/state/peerscope'],
+    ['takes empty variables for absent', { STATE_DIRECTORY: '', XDG_STATE_HOME: '', HOME: '' }, null],
+    ['is none without any of them', {}, null],
+  ])('%s', (_situation, environment, expected) => {
+    expect(parseConfig({}, environment).storagePath).toBe(expected);
+  });
+});
+
+it('logs text on a terminal unless told otherwise', () => {
+  expect(parseConfig({}, {}, true).log.format).toBe('text');
+  expect(parseConfig({ 'log.format': 'json' }, {}, true).log.format).toBe('json');
+});
+
+it('gives every flag a default that it accepts itself', () => {
+  const refused = FLAGS.filter((flag) => flag.default !== null && flag.parse(flag.default) === undefined);
+  expect(refused.map(({ name }) => name)).toEqual([]);
+});

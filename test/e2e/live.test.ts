@@ -1,0 +1,195 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { record } from '../../src/cli/record.ts';
+import type { Row, State } from '../../src/model.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
+
+/** What ss and peerscope both say of a socket. */
+type Seen = ZooRow & Pick<Row, 'receive_queue' | 'send_queue' | 'uid'>;
+
+const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
+const STATES: Readonly<Record<string, State>> = {
+  LISTEN: 'listen',
+  ESTAB: 'established',
+  'SYN-SENT': 'syn_sent',
+  'SYN-RECV': 'syn_received',
+  'FIN-WAIT-1': 'fin_wait_1',
+  'FIN-WAIT-2': 'fin_wait_2',
+  'TIME-WAIT': 'time_wait',
+  'CLOSE-WAIT': 'close_wait',
+  'LAST-ACK': 'last_ack',
+  CLOSING: 'closing',
+  UNCONN: 'unconnected',
+};
+const KINDS = [
+  'tcp-listen-forked=0.0.0.0:80',
+  'tcp-listen=[::]:81',
+  'tcp-listen-v6only=[::]:82',
+  'tcp-listen-reuseport=127.0.0.1:83',
+  'tcp-pair=127.0.0.1:0',
+  'tcp-pair=192.0.2.5:0',
+  'tcp-pair=[::1]:0',
+  'tcp-pair=[::]:0',
+  'tcp-self=127.0.0.1:0',
+  'tcp-queues=127.0.0.1:0',
+  'tcp-queues=[::1]:0',
+  'tcp-backlog=127.0.0.1:0',
+  'tcp-backlog=[::]:0',
+  'tcp-connect=1.1.1.1:443',
+  'tcp-connect=[::ffff:8.8.8.8]:443',
+  'tcp-connect=[2606:4700:4700::1111]:443',
+  'tcp-syn-sent=198.51.100.9:443',
+  'tcp-syn-received=127.0.0.1:0',
+  'tcp-syn-received=[::1]:0',
+  'tcp-time-wait=127.0.0.1:0',
+  'tcp-fin-wait-1=127.0.0.1:0',
+  'tcp-fin-wait-2=[::]:0',
+  'tcp-close-wait=[::1]:0',
+  'tcp-last-ack=127.0.0.1:0',
+  'tcp-closing=127.0.0.1:0',
+  'udp=0.0.0.0:53',
+  'udp=[::]:54',
+  'udp-connect=8.8.8.8:53',
+  'udp-connect=[::ffff:8.8.8.8]:53',
+  'udp-queue=127.0.0.1:55',
+];
+const UDPLITE = ['udplite=0.0.0.0:56', 'udplite-connect=127.0.0.1:56', 'udplite=[::]:57'];
+const RAW = ['raw=0.0.0.0:89', 'raw=[::]:89', 'raw-connect=127.0.0.1:112'];
+
+/** Reads one line of `ss -tuwnapeHO` (iproute2, misc/ss.c). */
+function parseSsLine(line: string): Seen {
+  const [transport = '', state = '', received = '', sent = '', local = '', remote = ''] = line.split(/ +/);
+  const [localAddress, localPort] = parseEnd(local, transport);
+  const [remoteAddress, remotePort] = parseEnd(remote, transport);
+  const hasRemote = remotePort !== null || !['0.0.0.0', '::'].includes(remoteAddress);
+  const pids = [...line.matchAll(/,pid=(\d+),fd=\d+\)/g)].map(([, pid]) => Number(pid));
+  return comparable({
+    transport: transport as Row['transport'],
+    family: /^[[*]/.test(local) ? 6 : 4,
+    state: STATES[state] ?? 'unknown',
+    local_address: localAddress,
+    local_port: localPort,
+    remote_address: hasRemote ? remoteAddress : null,
+    remote_port: hasRemote ? remotePort : null,
+    receive_queue: Number(received),
+    send_queue: Number(sent),
+    uid: Number(/ uid:(\d+)/.exec(line)?.[1] ?? 0),
+    inode: Number(/ ino:(\d+)/.exec(line)?.[1]) || null,
+    pids: [...new Set(pids)].sort((a, b) => a - b),
+  });
+}
+
+function parseEnd(text: string, transport: string): [address: string, port: number | null] {
+  const colon = text.lastIndexOf(':');
+  const address = text
+    .slice(0, colon)
+    .replace(/^\[(?:::ffff:(?=\d+\.))?(.*)\]$/, '$1')
+    .replace(/^\*$/, '::');
+  const port = text.slice(colon + 1);
+  return [address, port === '*' || transport === 'raw' ? null : Number(port)];
+}
+
+/** What both can tell: ss shows a listener's backlog where the tables have 0, no user without a descriptor, and no inode of raw. */
+function comparable(row: Seen): Seen {
+  const { transport, family, state, local_address, local_port, remote_address, remote_port, receive_queue, pids } = row;
+  const send_queue = state === 'listen' ? 0 : row.send_queue;
+  const inode = transport === 'raw' ? null : row.inode;
+  const uid = inode === null ? null : row.uid;
+  const ends = { local_address, local_port, remote_address, remote_port };
+  return { transport, family, state, ...ends, receive_queue, send_queue, uid, inode, pids };
+}
+
+/** In an order that does not depend on who tells them. */
+function sorted<T>(rows: readonly T[]): T[] {
+  return [...rows].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+}
+
+describe('on a live host', () => {
+  const obstacle = whyNoNamespaces();
+  const scratch = mkdtempSync(join(tmpdir(), 'peerscope-live-'));
+  const network = new TestNetwork();
+  const zoos: Zoo[] = [];
+  let host = 0;
+
+  beforeAll(async () => {
+    if (obstacle !== null) {
+      process.stderr.write(`SKIPPED: no look at a live host: ${obstacle}\n`);
+      return;
+    }
+    host = await network.make();
+    const internet = await network.make('echo 0 >/proc/sys/net/ipv4/ip_forward');
+    const publicAddresses = ['1.1.1.1/32', '8.8.8.8/32', '2606:4700:4700::1111/128'];
+    network.join(host, ['192.0.2.5/24', '2001:db8::5/64'], internet, [
+      '192.0.2.1/24',
+      '2001:db8::1/64',
+      ...publicAddresses,
+    ]);
+    network.run(host, 'ip route add default via 192.0.2.1; ip route add default via 2001:db8::1');
+    await network.zoo(internet, { kinds: ['tcp-listen=[::]:443'] });
+    zoos.push(await network.zoo(host, { kinds: [...KINDS, ...UDPLITE, ...RAW] }));
+    const flags = ['--uid=1000', '--comm="},b:\\xff'];
+    const kinds = ['tcp-listen=0.0.0.0:8080', 'tcp-connect=127.0.0.1:80', 'tcp-backlog=[::1]:0', 'udp=127.0.0.1:0'];
+    zoos.push(await network.zoo(host, { flags, kinds }));
+    await network.zoo(internet, { kinds: ['tcp-connect=192.0.2.5:81@1.1.1.1', 'tcp-connect=192.0.2.5:80@8.8.8.8'] });
+  });
+
+  afterAll(async () => {
+    await network[Symbol.asyncDispose]();
+    rmSync(scratch, { recursive: true });
+  });
+
+  /** The rows of the namespace that `peerscope list` shows. */
+  function list(procfs: string): Row[] {
+    const flags = ['--path.procfs', procfs, '--storage.path', join(scratch, 'state'), '--asn.provider', 'none'];
+    const output = execFileSync(process.execPath, [MAIN, 'list', '-o', 'json', ...flags], {
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const netns = netnsOf(host);
+    return (JSON.parse(output) as Row[]).filter((row) => row.netns === netns);
+  }
+
+  function ss(): Seen[] {
+    const lines = network.run(host, 'ss -tuwnapeHO').split('\n');
+    return sorted(lines.filter((line) => line !== '').map(parseSsLine));
+  }
+
+  it('shows what ss shows, row by row', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    // A retransmission or a timer may change a row between two looks: then look again.
+    for (let attempt = 1; ; attempt++) {
+      const before = ss();
+      const rows = list('/proc').filter((row) => row.transport !== 'udplite');
+      if (attempt < 10 && JSON.stringify(ss()) !== JSON.stringify(before)) continue;
+      expect(sorted(rows.map(comparable))).toEqual(before);
+      expect(new Set(before.map(({ state }) => state))).toEqual(new Set(Object.values(STATES)));
+      return;
+    }
+  });
+
+  it('shows every socket that was opened, UDP-Lite too, which ss does not know', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const rows = list('/proc');
+    for (const opened of zoos.flatMap((zoo) => zoo.opened))
+      expect(rows).toContainEqual(expect.objectContaining(opened));
+    const udplite = rows.filter((row) => row.transport === 'udplite');
+    expect(udplite).toHaveLength(UDPLITE.length);
+  });
+
+  it('shows the same of a recording', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const directory = join(scratch, 'recorded');
+    const pids = zoos.flatMap((zoo) => zoo.pids);
+    expect(record({ procfs: '/proc', directory, pids })).toEqual({
+      processes: pids.length,
+      namespaces: 1,
+      vanished: 0,
+      denied: 0,
+    });
+    expect(list(directory)).toEqual(list('/proc'));
+  });
+});

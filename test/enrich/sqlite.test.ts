@@ -1,0 +1,319 @@
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { StoredText } from '../../src/enrich/questions.ts';
+import { SqliteStore } from '../../src/enrich/sqlite.ts';
+
+const DAY = 86_400_000;
+const LEASE = 'asn:1:lock:cymru:whois.cymru.com:43';
+
+let folder: string;
+let now: number;
+let reports: string[];
+let stores: SqliteStore[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'peerscope-store-'));
+  now = Date.parse('2026-09-15T08:00:00Z');
+  reports = [];
+  stores = [];
+});
+
+afterEach(async () => {
+  for (const store of stores) await store.close();
+  rmSync(folder, { recursive: true });
+});
+
+function open(options: { folder?: string; mostBytes?: number } = {}): SqliteStore {
+  const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
+  const store = SqliteStore.open({ folder, now: () => now, report, ...options });
+  stores.push(store);
+  return store;
+}
+
+const path = (): string => join(folder, 'peerscope.sqlite');
+const stored = (key: string, text = `text of ${key}`, keepUntil = now + DAY): StoredText => ({ key, text, keepUntil });
+const read = async (store: SqliteStore, ...keys: string[]): Promise<Record<string, string>> =>
+  Object.fromEntries(await store.read(keys));
+
+describe('SqliteStore', () => {
+  it('makes its folder and keeps texts beyond its own life', async () => {
+    const below = join(folder, 'state', 'peerscope');
+    const first = open({ folder: below });
+    await first.write([stored('a'), stored('b', '"quoted"; DROP TABLE record; \u0000 é')]);
+    await first.close();
+    expect(await read(open({ folder: below }), 'a', 'b', 'c')).toEqual({
+      a: 'text of a',
+      b: '"quoted"; DROP TABLE record; \u0000 é',
+    });
+    expect(statSync(below).mode & 0o777).toBe(0o700);
+    expect(reports).toEqual([]);
+  });
+
+  it('leaves nothing but its own file behind', async () => {
+    const store = open();
+    await store.write([stored('a')]);
+    await store.close();
+    expect(readdirSync(folder)).toEqual(['peerscope.sqlite']);
+  });
+
+  it('replaces a text, and forgets it when its time has come', async () => {
+    const store = open();
+    await store.write([stored('a', 'old', now + 2 * DAY), stored('b')]);
+    await store.write([stored('a', 'new', now + 3 * DAY)]);
+    now += 2 * DAY;
+    expect(await read(store, 'a', 'b')).toEqual({ a: 'new' });
+    await store.write([]);
+    await store.write([stored('c')]);
+    await store.close();
+    const database = new DatabaseSync(path());
+    expect(
+      database
+        .prepare('SELECT k FROM record ORDER BY k')
+        .all()
+        .map(({ k }) => k),
+    ).toEqual(['a', 'c']);
+    database.close();
+  });
+
+  it('writes and reads more than one chunk', async () => {
+    const store = open();
+    const texts = Array.from({ length: 2_500 }, (_, i) => stored(`key ${i}`));
+    await store.write(texts);
+    expect(await store.read(texts.map(({ key }) => key))).toEqual(new Map(texts.map(({ key, text }) => [key, text])));
+  });
+
+  it('shares texts with other processes of the host', async () => {
+    const [one, other] = [open(), open()];
+    await one.write([stored('a')]);
+    await other.write([stored('b')]);
+    expect(await read(one, 'a', 'b')).toEqual(await read(other, 'a', 'b'));
+    expect(await read(one, 'a', 'b')).toEqual({ a: 'text of a', b: 'text of b' });
+  });
+
+  it('stays within its size: what would be kept for the shortest time goes first', async () => {
+    const store = open({ mostBytes: 1024 * 1024 });
+    for (let day = 1; day <= 100; day++) {
+      await store.write(
+        Array.from({ length: 100 }, (_, i) => stored(`day ${day} ${i}`, 'x'.repeat(200), now + day * DAY)),
+      );
+    }
+    expect(store.up).toBe(true);
+    expect(await read(store, 'day 1 0', 'day 100 99')).toEqual({ 'day 100 99': 'x'.repeat(200) });
+    await store.close();
+    expect(statSync(path()).size).toBeLessThanOrEqual(1024 * 1024);
+    const database = new DatabaseSync(path());
+    expect(Number(database.prepare('SELECT count(*) AS n FROM record').get()?.['n'])).toBeGreaterThan(1_500);
+    database.close();
+  });
+});
+
+describe('a lease', () => {
+  it('is granted to one at a time, and says when it ends', async () => {
+    const [one, other] = [open(), open()];
+    expect(await one.acquire(LEASE, 65_000)).toBe(0);
+    now += 5_000;
+    expect(await other.acquire(LEASE, 65_000)).toBe(60_000);
+    expect(await one.acquire(LEASE, 65_000)).toBe(60_000);
+    expect(await other.acquire('asn:1:lock:cymru:other.example:43', 65_000)).toBe(0);
+  });
+
+  it('ends by itself when its holder died', async () => {
+    await open().acquire(LEASE, 65_000);
+    now += 65_000;
+    expect(await open().acquire(LEASE, 65_000)).toBe(0);
+  });
+
+  it('can be made to end sooner or at once, by its holder alone', async () => {
+    const [one, other] = [open(), open()];
+    await one.acquire(LEASE, 65_000);
+    await other.release(LEASE);
+    await other.hold(LEASE, 1);
+    expect(await other.acquire(LEASE, 65_000)).toBe(65_000);
+    await one.hold(LEASE, 10_000);
+    expect(await other.acquire(LEASE, 65_000)).toBe(10_000);
+    await one.release(LEASE);
+    expect(await other.acquire(LEASE, 65_000)).toBe(0);
+  });
+
+  it('outlives the process of its holder, so that the next one keeps the distance', async () => {
+    const one = open();
+    await one.acquire(LEASE, 65_000);
+    await one.hold(LEASE, 10_000);
+    await one.close();
+    now += 3_000;
+    expect(await open().acquire(LEASE, 65_000)).toBe(7_000);
+  });
+
+  it('does not block for a day when the clock is put back by one', async () => {
+    const store = open();
+    await store.acquire(LEASE, 65_000);
+    now -= DAY;
+    expect(await store.acquire(LEASE, 65_000)).toBe(0);
+  });
+});
+
+describe('a store that fails', () => {
+  /** What a store that cannot be used does: it reads nothing, drops what it is given, grants every lease. */
+  async function expectDown(store: SqliteStore): Promise<void> {
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({});
+    expect([await store.acquire(LEASE, 65_000), await store.acquire(LEASE, 65_000)]).toEqual([0, 0]);
+    await store.hold(LEASE, 10_000);
+    await store.release(LEASE);
+    expect(store.up).toBe(false);
+  }
+
+  it('says once that its folder cannot be made, and works when it can', async () => {
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    const store = open({ folder: join(file, 'peerscope') });
+    await expectDown(store);
+    now += 60_000;
+    await expectDown(store);
+    expect(store.failures).toBe(2);
+    rmSync(file);
+    now += 60_000;
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect(store.up).toBe(true);
+    expect(reports).toEqual([
+      expect.stringMatching(/^Cannot use store "FOLDER\/file\/peerscope\/peerscope.sqlite": ENOTDIR/),
+      'Store "FOLDER/file/peerscope/peerscope.sqlite" works again',
+    ]);
+    await store.close();
+  });
+
+  it('tries again in time although the clock was put back', async () => {
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    const store = open({ folder: join(file, 'peerscope') });
+    rmSync(file);
+    now -= DAY;
+    await store.write([stored('a')]);
+    expect(store.up).toBe(true);
+    await store.close();
+  });
+
+  it('sets a file aside that is no database, and begins anew', async () => {
+    writeFileSync(path(), 'hello '.repeat(1_000));
+    writeFileSync(`${path()}-wal`, 'left behind');
+    const store = open();
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect(store.up).toBe(true);
+    expect(readFileSync(`${path()}.corrupt`, 'utf8')).toBe('hello '.repeat(1_000));
+    expect(reports).toEqual([
+      'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: file is not a database',
+    ]);
+  });
+
+  it('sets a file aside whose inside is torn, when it meets the place', async () => {
+    const before = open();
+    await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await before.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    const store = open();
+    expect(await read(store, 'key 1')).toEqual({});
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect(store.up).toBe(true);
+    expect(reports).toEqual([
+      'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: database disk image is malformed',
+    ]);
+  });
+
+  it('does not set aside the new file that another process has put in the place of the broken one', async () => {
+    const fill = open();
+    await fill.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await fill.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    const [one, other] = [open(), open()];
+    await one.read(['key 1']);
+    await one.write([stored('a')]);
+    await other.read(['key 1']);
+    expect(await read(other, 'a')).toEqual({ a: 'text of a' });
+  });
+
+  it('leaves a file of a newer schema as it is', async () => {
+    const database = new DatabaseSync(path());
+    database.exec('CREATE TABLE future (x); PRAGMA user_version = 7');
+    database.close();
+    const bytes = readFileSync(path());
+    await expectDown(open());
+    expect(readFileSync(path()).equals(bytes)).toBe(true);
+    expect(existsSync(`${path()}.corrupt`)).toBe(false);
+    expect(reports).toEqual([
+      'Cannot use store "FOLDER/peerscope.sqlite": it has schema 7 of a newer peerscope, this one knows 1',
+    ]);
+  });
+
+  it('stops writing where no room is left, and goes on reading', async () => {
+    const before = open();
+    await before.write([stored('a')]);
+    await before.close();
+    const store = open({ mostBytes: statSync(path()).size });
+    const many = Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`, 'x'.repeat(100)));
+    await store.write(many);
+    expect({ up: store.up, failures: store.failures }).toEqual({ up: false, failures: 1 });
+    expect(await read(store, 'a', 'key 0')).toEqual({ a: 'text of a' });
+    await store.write([stored('b', 'short')]);
+    expect(await read(store, 'b')).toEqual({});
+    now += 60_000;
+    await store.write([stored('b', 'short')]);
+    expect(await read(store, 'b')).toEqual({ b: 'short' });
+    expect(reports).toEqual([
+      'Cannot use store "FOLDER/peerscope.sqlite": database or disk is full',
+      'Store "FOLDER/peerscope.sqlite" works again',
+    ]);
+  });
+
+  it('waits a second for a file that another process keeps locked, then goes on without it', { timeout: 30_000 }, async () => {
+    const store = open();
+    const other = new DatabaseSync(path());
+    other.exec('BEGIN IMMEDIATE');
+    await store.write([stored('a')]);
+    expect(store.up).toBe(false);
+    expect(await store.acquire(LEASE, 65_000)).toBe(0);
+    other.exec('ROLLBACK');
+    other.close();
+    now += 60_000;
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect(reports).toEqual([
+      'Cannot use store "FOLDER/peerscope.sqlite": database is locked',
+      'Store "FOLDER/peerscope.sqlite" works again',
+    ]);
+  });
+
+  it('does nothing after it was closed', async () => {
+    const store = open();
+    await store.close();
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({});
+    expect(reports).toEqual([]);
+  });
+
+  it('begins an empty file anew', async () => {
+    await open().close();
+    truncateSync(path());
+    const store = open();
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+  });
+});

@@ -1,0 +1,111 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+
+/** The real program as a child process, serving on a port of the loopback interface that the system chose. */
+export class Exporter {
+  readonly url: string;
+  /** Every log line so far, parsed. */
+  readonly log: Record<string, unknown>[];
+  readonly process: ChildProcess;
+
+  private constructor(process: ChildProcess, url: string, log: Record<string, unknown>[]) {
+    this.process = process;
+    this.url = url;
+    this.log = log;
+  }
+
+  /** Starts it with these flags; resolves once it listens, rejects with what it said when it ends before. */
+  static async start(flags: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Exporter> {
+    const args = [MAIN, 'serve', '--web.listen-address=127.0.0.1:0', '--log.format=json', ...flags];
+    const child = spawn(process.execPath, args, {
+      stdio: ['ignore', 'inherit', 'pipe'],
+      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment },
+    });
+    const log: Record<string, unknown>[] = [];
+    const listening = new Promise<string>((resolve, reject) => {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        let entry: Record<string, unknown>;
+        try {
+          entry = JSON.parse(line) as Record<string, unknown>;
+        } catch {
+          entry = { msg: line };
+        }
+        log.push(entry);
+        if (entry['msg'] === 'peerscope started') resolve(String(entry['listen']).split(' ')[0] ?? '');
+      });
+      child.once('exit', (code) => {
+        reject(new Error(`the exporter ended with ${code}: ${log.map((entry) => String(entry['msg'])).join('; ')}`));
+      });
+    });
+    return new Exporter(child, `http://${await listening}`, log);
+  }
+
+  async get(path: string, headers: Readonly<Record<string, string>> = {}): Promise<Response> {
+    return fetch(`${this.url}${path}`, { headers });
+  }
+
+  /** The page of metrics. */
+  async metrics(headers: Readonly<Record<string, string>> = {}): Promise<string> {
+    return (await this.get('/metrics', headers)).text();
+  }
+
+  /** Scrapes until the page says so; rejects after ten seconds with the last page. */
+  async metricsOnce(holds: (page: string) => boolean): Promise<string> {
+    const deadline = performance.now() + 10_000;
+    for (;;) {
+      const page = await this.metrics();
+      if (holds(page)) return page;
+      if (performance.now() > deadline) throw new Error(`the page never became what was waited for:\n${page}`);
+    }
+  }
+
+  /** Ends it by a signal; resolves with its exit code. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    if (this.process.exitCode !== null) return this.process.exitCode;
+    const exit = once(this.process, 'exit') as Promise<[number | null]>;
+    this.process.kill(signal);
+    return (await exit)[0];
+  }
+}
+
+/** Runs the program to its end with these arguments. */
+export async function runMain(
+  args: readonly string[],
+  input = '',
+  environment: Readonly<Record<string, string>> = {},
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: 'pipe',
+    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment },
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stdout, stderr };
+}
+
+/** The samples of a family on a page, as "label=value ..." (empty labels left out) and the value. */
+export function samplesOf(page: string, family: string): Map<string, number> {
+  const samples = new Map<string, number>();
+  for (const line of page.split('\n')) {
+    if (!line.startsWith(`${family}{`) && !line.startsWith(`${family} `)) continue;
+    const labels = [...line.matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)]
+      .filter(([, , value]) => value !== '')
+      .map(([, name, value]) => `${name}=${value}`);
+    samples.set(labels.join(' '), Number(line.slice(line.lastIndexOf(' ') + 1)));
+  }
+  return samples;
+}
+
+/** The sum of a family on a page. */
+export function sumOf(page: string, family: string): number {
+  return [...samplesOf(page, family).values()].reduce((sum, value) => sum + value, 0);
+}

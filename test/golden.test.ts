@@ -1,0 +1,87 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseCidr } from '../src/address.ts';
+import { renderOrigin } from '../src/enrich/asn.ts';
+import { SqliteStore } from '../src/enrich/sqlite.ts';
+import { Exporter, runMain, sumOf } from './exporter.ts';
+
+const TREES = fileURLToPath(new URL('fixtures/proc', import.meta.url));
+const SCENARIOS = readdirSync(TREES).filter((name) => !name.includes('.'));
+
+/** What differs from run to run, and what says where the test ran. */
+const VOLATILE =
+  /^(# (HELP|TYPE) )?peerscope_(scrape_collector_duration_seconds|snapshot_timestamp_seconds|build_info|store_up|asn_pending|asn_queries_total|asn_query_failures_total|asn_cache_(lookups|hits)_total)\b/;
+
+/** Answers in the words of a store, so that the program has nothing to ask. */
+const ANSWERS = [
+  { bucket: '1.1.1.0/24', asn: 13335, name: 'CLOUDFLARENET - Cloudflare, Inc.', asCountry: 'US', prefix: '1.1.1.0/24' },
+  { bucket: '8.8.8.0/24', asn: 15169, name: 'GOOGLE - Google LLC', asCountry: 'US', prefix: '8.8.8.0/24' },
+  { bucket: '9.9.9.0/24', asn: 19281, name: 'QUAD9-AS-1', asCountry: 'CH', prefix: '9.9.9.0/24' },
+  { bucket: '2001:4860:4860::/48', asn: 15169, name: 'GOOGLE - Google LLC', asCountry: 'US', prefix: '2001:4860::/32' },
+  {
+    bucket: '2606:4700:4700::/48',
+    asn: 13335,
+    name: 'CLOUDFLARENET - Cloudflare, Inc.',
+    asCountry: 'US',
+    prefix: null,
+  },
+];
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'peerscope-golden-'));
+  const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
+  const askedAt = Date.now();
+  await store.write(
+    ANSWERS.map(({ bucket, asn, ...answer }) => {
+      expect(parseCidr(bucket)).toBeDefined();
+      const times = { askedAt, freshUntil: askedAt + 86_400_000, source: 'cymru' };
+      const registry = { registry: null, registryCountry: null, allocated: null };
+      const text = renderOrigin({ asns: [asn], ...answer, ...registry, ...times });
+      return { key: `asn:1:${bucket}`, text, keepUntil: askedAt + 86_400_000 };
+    }),
+  );
+  await store.close();
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
+  const procfs = `--path.procfs=${join(TREES, scenario)}`;
+
+  test('serves the page and lists the rows that it did before', { timeout: 60_000 }, async () => {
+    const listing = runMain(['list', '-o', 'json', procfs, `--storage.path=${folder}`]);
+    const exporter = await Exporter.start([
+      procfs,
+      `--storage.path=${folder}`,
+      '--asn.server=127.0.0.1:9',
+      '--web.disable-exporter-metrics',
+    ]);
+    try {
+      const page = await exporter.metricsOnce(
+        (text) => /success\{collector="sockets"\} 1/.test(text) && !/network="public",asn=""/.test(text),
+      );
+      const stable = page
+        .split('\n')
+        .filter((line) => !VOLATILE.test(line))
+        .join('\n');
+      await expect(stable).toMatchFileSnapshot(`golden/${scenario}.prom`);
+
+      const { code, stdout } = await listing;
+      expect(code).toBe(0);
+      await expect(stdout).toMatchFileSnapshot(`golden/${scenario}.json`);
+
+      const rows = JSON.parse(stdout) as { remote_address: string | null }[];
+      const remote = rows.filter((row) => row.remote_address !== null).length;
+      const duplicates = sumOf(page, 'peerscope_loopback_duplicates');
+      expect(sumOf(page, 'peerscope_connections'), 'the sum is every row').toBe(rows.length);
+      expect(sumOf(page, 'peerscope_asn_connections')).toBe(remote);
+      expect(sumOf(page, 'peerscope_endpoint_connections')).toBe(remote - duplicates);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+    }
+  });
+});
