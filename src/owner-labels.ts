@@ -1,5 +1,4 @@
 import { workloadOf } from './collect/cgroup.ts';
-import { cleanLabel } from './label.ts';
 import type { Cgroup, OwnerLabels } from './model.ts';
 
 /** The names of what has no owner at all. */
@@ -12,13 +11,13 @@ const CAPACITY = 20_000;
 export class OwnerNames {
   readonly #known = new Map<string, OwnerLabels>();
 
-  /** The names of a process, or (name "") of a pod that no process of it is known for. */
+  /** The names of a process (clean already, as a workload is), or (name "") of a pod that no process of it is known for. */
   of(process: string, cgroup: Cgroup): OwnerLabels {
     const { podUid, containerId } = cgroup;
     return this.#share({
-      process: cleanLabel(process),
+      process,
       namespace: '',
-      workload: cleanLabel(workloadOf(cgroup)),
+      workload: workloadOf(cgroup),
       pod: podUid ?? '',
       container: process === '' ? '' : (containerId?.slice(0, 12) ?? ''),
     });

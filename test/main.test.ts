@@ -78,7 +78,7 @@ describe('wrong usage ends with one line and exit code 2', () => {
     ['a flag of another command', ['list', '--series.limit=50'], command("unknown option '--series.limit=50'")],
     ['a flag without its value', ['--log.level'], command("option '--log.level <level>' argument missing")],
     ['a misspelt command', ['lst'], command("unknown command 'lst' (Did you mean list?)")],
-    ['no command at all', [''], command("unknown command ''")],
+    ['an empty command', [''], command("unknown command ''")],
     [
       'a command behind flags',
       ['--log.level=info', 'list'],
@@ -126,7 +126,7 @@ describe('help', () => {
 
   it.each(COMMANDS)('of %s shows its flags, their defaults and twins in 80 columns', (name) => {
     const { code, stdout } = peerscope([name, '--help']);
-    const blocks = stdout.split(/\n(?=  \S)/).map((block) => block.replaceAll(/\s+/g, ' '));
+    const blocks = stdout.split(/\n(?= {2}\S)/).map((block) => block.replaceAll(/\s+/g, ' '));
     const shown = FLAGS.filter((flag) => blocks.some((block) => block.includes(environmentTwin(flag.name))));
     const complete = FLAGS.filter((flag) => {
       const block = blocks.find((candidate) => /--(?:\[no-\])?(\S+)/.exec(candidate)?.[1] === flag.name) ?? '';
@@ -148,7 +148,7 @@ describe('a Node that is too old', () => {
   const as = (version: string): string =>
     `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } });`;
 
-  it.each(['20.1.0', '22.14.9', '18.20.8'])('%s is told so before anything else is imported', (version) => {
+  it.each(['20.1.0', '22.14.9'])('%s is told so before anything else is imported', (version) => {
     const nodeArgs = before(importOnly(/\/src\/main\.ts$|^node:/) + as(version));
     expect(peerscope(['list'], { nodeArgs })).toEqual({
       code: 2,
@@ -158,7 +158,7 @@ describe('a Node that is too old', () => {
     expect(engines.node).toBe('>=22.15');
   });
 
-  it.each(['22.15.0', '24.0.0', '30.1.0'])('%s is not', (version) => {
+  it.each(['22.15.0', '30.1.0'])('%s is not', (version) => {
     expect(peerscope(['--version'], { nodeArgs: before(as(version)) }).code).toBe(0);
   });
 });

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Namespaces } from '../collect/namespaces.ts';
 import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
@@ -134,27 +134,13 @@ function makeEmpty(directory: string): void {
 /** The tables, whatever their length, of the first of these processes that shows them to the end. */
 function readTables(procfs: Procfs, pids: readonly number[]): Files | undefined {
   for (const pid of pids) {
-    try {
-      const files: [string, Buffer][] = [];
-      for (const name of [...TABLES, ...COUNTERS]) {
-        const text = readIfPresent(`${procfs.root}/${pid}/net/${name}`);
-        if (text !== undefined) files.push([name, Buffer.from(clearPointers(text), 'latin1')]);
-      }
-      if (!failed(procfs.netTcpInode(pid))) return files;
-    } catch {
-      continue;
-    }
+    const files = [...TABLES, ...COUNTERS].map((name) => [name, procfs.read(pid, `net/${name}`, Infinity)] as const);
+    if (files.some(([, bytes]) => failed(bytes) && bytes !== 'vanished') || failed(procfs.netTcpInode(pid))) continue;
+    return files
+      .filter((file): file is readonly [(typeof file)[0], Buffer] => !failed(file[1]))
+      .map(([name, bytes]) => [name, Buffer.from(clearPointers(bytes.toString('latin1')), 'latin1')]);
   }
   return undefined;
-}
-
-function readIfPresent(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw error;
-  }
 }
 
 function readProcess(procfs: Procfs, pid: number): RecordedProcess | 'vanished' | 'denied' {

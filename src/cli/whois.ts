@@ -4,6 +4,7 @@ import { cymruProvider, type Limits, type Server } from '../enrich/cymru.ts';
 import { bucketOf, networkOf } from '../enrich/networks.ts';
 import { askOnce, recall, type Clock } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
+import { renderTable, type Column } from './table.ts';
 import type { Address, Cidr, Origin, Remote, Rules } from '../model.ts';
 
 export interface WhoisOptions {
@@ -23,6 +24,9 @@ export interface WhoisOptions {
   readonly signal?: AbortSignal;
 }
 
+/** No more than the cache keeps. */
+const MOST_ADDRESSES = 50_000;
+
 interface WhoisRow {
   readonly address: string;
   readonly network: string;
@@ -37,7 +41,8 @@ interface WhoisRow {
 
 /**
  * Prints who announces these addresses, in their order: from the store, and for the rest from the provider at once.
- * Only public addresses are asked for, as their /24 or /48. A text that is no address is one line of error.
+ * Only public addresses are asked for, as their /24 or /48. A text that is no address is one line of error; so is what comes
+ * after 50,000 addresses.
  * Resolves with the exit code: 2 with a bad address among arguments (an array), 1 with one in a stream or when the provider gave
  * no answer, else 0.
  */
@@ -50,6 +55,11 @@ export async function whois(
   const cache = new AsnCache();
   let code = 0;
   for await (const line of addresses) {
+    if (rows.length === MOST_ADDRESSES) {
+      stderr.write(`Cannot take more than ${MOST_ADDRESSES} addresses at once\n`);
+      code ||= 1;
+      break;
+    }
     const text = line.trim();
     const address = parseScopedAddress(text);
     if (address) {
@@ -137,9 +147,19 @@ function render(rows: readonly WhoisRow[], output: WhoisOptions['output']): stri
     case 'csv':
       return renderCsv(rows);
     case 'table':
-      return renderTable(rows);
+      return renderTable(TABLE_COLUMNS, rows);
   }
 }
+
+const TABLE_COLUMNS: readonly Column<WhoisRow>[] = [
+  { title: 'ADDRESS', cell: (row) => row.address },
+  { title: 'ASN', cell: (row) => String(row.asn ?? '-'), right: true },
+  { title: 'AS NAME', cell: (row) => (row.asn === 0 ? 'not announced' : (row.as_name ?? '-')) },
+  { title: 'PREFIX', cell: (row) => row.bgp_prefix ?? '-' },
+  { title: 'REGISTRY', cell: (row) => row.registry ?? '-' },
+  { title: 'REGISTRY COUNTRY', cell: (row) => row.registry_country ?? '-' },
+  { title: 'NETWORK', cell: (row) => row.network },
+];
 
 const CSV_COLUMNS = [
   'address',
@@ -161,31 +181,4 @@ function renderCsv(rows: readonly WhoisRow[]): string {
   };
   const lines = rows.map((row) => CSV_COLUMNS.map((column) => field(row[column])).join(','));
   return [CSV_COLUMNS.join(','), ...lines].map((line) => `${line}\n`).join('');
-}
-
-function renderTable(rows: readonly WhoisRow[]): string {
-  const lines = [
-    ['ADDRESS', 'ASN', 'AS NAME', 'PREFIX', 'REGISTRY', 'REGISTRY COUNTRY', 'NETWORK'],
-    ...rows.map((row) =>
-      [
-        row.address,
-        row.asn,
-        row.asn === 0 ? 'not announced' : row.as_name,
-        row.bgp_prefix,
-        row.registry,
-        row.registry_country,
-        row.network,
-      ].map((value) => String(value ?? '-')),
-    ),
-  ];
-  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? [];
-  return lines
-    .map(
-      (line) =>
-        line
-          .map((text, column) => text.padEnd(widths[column] ?? 0))
-          .join('  ')
-          .trimEnd() + '\n',
-    )
-    .join('');
 }

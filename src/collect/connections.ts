@@ -340,7 +340,7 @@ export class ConnectionTable {
     const leavesNoMirror = state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2;
     if (isLoopback(remote) || (leavesNoMirror && isOwn(this.netns[i] ?? 0)(remote)))
       this.#direct(i, 'loopback', 'listener', this.#localEndServes(i));
-    else if (this.listenerOf(i) >= 0) this.#direct(i, 'inbound', 'listener', true);
+    else if (this.#isAccepted(i)) this.#direct(i, 'inbound', 'listener', true);
     else if (this.#lowPortServes(i)) this.#direct(i, 'inbound', 'port', true);
     else this.#direct(i, 'outbound', 'listener', false);
   }
@@ -369,6 +369,11 @@ export class ConnectionTable {
       this.listenerFor(netns, table, addresses, i * 4, port) >= 0 ||
       this.listenerFor(netns, table + 1, addresses, i * 4, port) >= 0
     );
+  }
+
+  /** A raw socket without a peer takes copies of all packets of its protocol: it accepts nothing. */
+  #isAccepted(i: number): boolean {
+    return (this.table[i] ?? 0) >> 1 !== RAW && this.listenerOf(i) >= 0;
   }
 
   #lowPortServes(i: number): boolean {

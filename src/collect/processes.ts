@@ -9,6 +9,8 @@ const YOUNG_SCANS = 5;
 /** An older process is named anew once in so many scans, each in its turn. */
 const ROTATION = 20;
 
+const LONGEST_CMDLINE = 64 << 10;
+
 /** A process as the last scan that asked for it saw it; one object as long as it lives. */
 class SeenProcess implements Process {
   readonly pid: number;
@@ -136,13 +138,20 @@ export class Processes {
       {
         exe,
         comm,
-        cmdline: failed(cmdline) ? null : cmdline.toString().replace(/\0+$/, '').split('\0'),
+        cmdline: failed(cmdline) ? null : argumentsOf(cmdline),
         self: pid === this.#procfs.self,
       },
       this.#rules,
     );
     process.labels = this.#label(process.name, process.cgroup);
   }
+}
+
+/** Arguments as a process shows them, NUL-padded titles cut; what is longer than any name needs is not looked at. */
+function argumentsOf(cmdline: Buffer): string[] {
+  let end = Math.min(cmdline.length, LONGEST_CMDLINE);
+  while (end > 0 && cmdline[end - 1] === 0) end--;
+  return cmdline.toString('utf8', 0, end).split('\0');
 }
 
 /**

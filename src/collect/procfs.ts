@@ -67,8 +67,8 @@ export class Procfs {
     return pids.sort((a, b) => a - b);
   }
 
-  /** The whole of ROOT/PID/NAME, cut at 4 MiB. */
-  read(pid: number, name: string): Buffer | ReadFailure {
+  /** ROOT/PID/NAME from its beginning, cut when so many bytes or a little more are read. */
+  read(pid: number, name: string, most = LARGEST_FILE): Buffer | ReadFailure {
     let fd: number;
     try {
       fd = openSync(`${this.root}/${pid}/${name}`, 'r');
@@ -77,7 +77,7 @@ export class Procfs {
     }
     try {
       const chunks: Buffer[] = [];
-      for (let size = 0; size < LARGEST_FILE;) {
+      for (let size = 0; size < most;) {
         const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
         if (read === 0) break;
         chunks.push(Buffer.from(this.#buffer.subarray(0, read)));
@@ -115,7 +115,9 @@ export class Procfs {
     try {
       return readdirSync(`${this.root}/${pid}/fd`);
     } catch (error) {
-      return failureOf(error);
+      const failure = failureOf(error);
+      // A recording leaves out the descriptors that could not be listed.
+      return failure === 'vanished' && !this.live && !failed(this.read(pid, 'stat')) ? 'permission' : failure;
     }
   }
 

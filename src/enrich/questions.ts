@@ -94,7 +94,9 @@ interface Tally {
   addressesSent: number;
 }
 
+/** How a batch ended: all was known, another has the lease, the session failed, or it was held. */
 type Outcome =
+  | { readonly kind: 'known' }
   | { readonly kind: 'taken'; readonly freeInMs: number; readonly missing: readonly Cidr[] }
   | { readonly kind: 'failed'; readonly reason: string; readonly missing: readonly Cidr[] }
   | {
@@ -138,11 +140,11 @@ async function askBatch(
     const origin = origins.get(keyOf(bucket));
     return !origin || !isFresh(origin, clock.now());
   });
-  if (freeInMs > 0) return { kind: 'taken', freeInMs, missing };
+  if (freeInMs > 0) return missing.length === 0 ? { kind: 'known' } : { kind: 'taken', freeInMs, missing };
   if (missing.length === 0 || signal.aborted) {
     await store?.release(lease);
     return missing.length === 0
-      ? { kind: 'asked', unanswered: [], refused: [], malformed: 0 }
+      ? { kind: 'known' }
       : { kind: 'failed', reason: `Cannot ask "${provider.server}": stopped`, missing };
   }
   tally.queries++;
@@ -195,7 +197,7 @@ export async function askOnce(
     const giveUpAt = clock.monotonic() + LEASE_MS + SPACING_MS;
     let batch: readonly Cidr[] = buckets.slice(start, start + BATCH);
     let outcome = await askBatch(batch, correspondence, tally, signal);
-    while (outcome.kind === 'taken' && outcome.missing.length > 0) {
+    while (outcome.kind === 'taken') {
       if (signal.aborted || clock.monotonic() > giveUpAt)
         return `Cannot ask "${provider.server}": another peerscope of this host is asking`;
       await pause(retryMs(outcome.freeInMs, random), clock, signal);
@@ -223,6 +225,11 @@ function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
   });
 }
 
+function openAfter(outcome: Outcome): readonly Cidr[] {
+  if (outcome.kind === 'known') return [];
+  return outcome.kind === 'asked' ? [...outcome.unanswered, ...outcome.refused] : outcome.missing;
+}
+
 interface Question {
   readonly bucket: Cidr;
   retries: number;
@@ -230,9 +237,9 @@ interface Question {
 
 /**
  * The questions that wait for the provider. What the store holds is answered at once; the rest gathers for 5 s, at most 30 s
- * (the first time for up to 5 s more), and goes out in sessions of at most 1,000, one at a time and 10 s apart. While sessions fail a breaker lets one try out after
- * one minute, doubling to one hour, with full jitter. What a session left unanswered goes into the next one, up to three times,
- * and then rests for an hour; what the server calls no address rests for a day.
+ * (the first time for up to 5 s more), and goes out in sessions of at most 1,000, one at a time and 10 s apart. While sessions
+ * fail a breaker lets one try out after one minute, doubling to one hour, with full jitter. What a session left unanswered goes
+ * into the next one, up to three times, and then rests for an hour; what the server calls no address rests for a day.
  */
 export class Questions {
   /** Questions turned away because 50,000 were waiting; they come again while they are in use. */
@@ -328,9 +335,9 @@ export class Questions {
     this.#firstDelayMs = 0;
     const outcome = await this.#askBatch(batch);
     const now = clock.monotonic();
-    const open = outcome.kind === 'asked' ? [...outcome.unanswered, ...outcome.refused] : outcome.missing;
-    const openKeys = new Set(open.map(keyOf));
+    const openKeys = new Set(openAfter(outcome).map(keyOf));
     for (const key of batch.map(keyOf)) if (!openKeys.has(key)) this.#waiting.delete(key);
+    if (outcome.kind === 'known') return;
     if (outcome.kind === 'taken') {
       this.#notBefore = now + retryMs(outcome.freeInMs, random);
       return;
@@ -347,8 +354,12 @@ export class Questions {
     this.refused += outcome.refused.length;
     this.malformed += outcome.malformed;
     for (const bucket of outcome.refused) this.#rest(bucket, now + REFUSED_REST_MS);
-    const givenUp = outcome.unanswered.filter((bucket) => this.#isGivenUp(bucket));
+    const givenUp = outcome.unanswered.filter((bucket) => (this.#waiting.get(keyOf(bucket))?.retries ?? 0) >= RETRIES);
     for (const bucket of givenUp) this.#rest(bucket, now + UNANSWERED_REST_MS);
+    for (const bucket of outcome.unanswered) {
+      const question = this.#waiting.get(keyOf(bucket));
+      if (question) question.retries++;
+    }
     if (outcome.refused.length > 0)
       report(`Cannot resolve ${outcome.refused.length} networks: "${provider.server}" calls them no addresses`);
     if (givenUp.length > 0)
@@ -361,11 +372,6 @@ export class Questions {
     } catch (error) {
       return { kind: 'failed', reason: String(error), missing: batch };
     }
-  }
-
-  #isGivenUp(bucket: Cidr): boolean {
-    const question = this.#waiting.get(keyOf(bucket));
-    return question !== undefined && ++question.retries > RETRIES;
   }
 
   #rest(bucket: Cidr, until: number): void {

@@ -283,23 +283,27 @@ describe('a store that fails', () => {
     ]);
   });
 
-  it('waits a second for a file that another process keeps locked, then goes on without it', { timeout: 30_000 }, async () => {
-    const store = open();
-    const other = new DatabaseSync(path());
-    other.exec('BEGIN IMMEDIATE');
-    await store.write([stored('a')]);
-    expect(store.up).toBe(false);
-    expect(await store.acquire(LEASE, 65_000)).toBe(0);
-    other.exec('ROLLBACK');
-    other.close();
-    now += 60_000;
-    await store.write([stored('a')]);
-    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
-    expect(reports).toEqual([
-      'Cannot use store "FOLDER/peerscope.sqlite": database is locked',
-      'Store "FOLDER/peerscope.sqlite" works again',
-    ]);
-  });
+  it(
+    'waits a second for a file that another process keeps locked, then goes on without it',
+    { timeout: 30_000 },
+    async () => {
+      const store = open();
+      const other = new DatabaseSync(path());
+      other.exec('BEGIN IMMEDIATE');
+      await store.write([stored('a')]);
+      expect(store.up).toBe(false);
+      expect(await store.acquire(LEASE, 65_000)).toBe(0);
+      other.exec('ROLLBACK');
+      other.close();
+      now += 60_000;
+      await store.write([stored('a')]);
+      expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+      expect(reports).toEqual([
+        'Cannot use store "FOLDER/peerscope.sqlite": database is locked',
+        'Store "FOLDER/peerscope.sqlite" works again',
+      ]);
+    },
+  );
 
   it('does nothing after it was closed', async () => {
     const store = open();

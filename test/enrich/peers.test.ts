@@ -1,0 +1,121 @@
+import { describe, expect, test } from 'vitest';
+import { formatCidr, parseAddress, parseCidr } from '../../src/address.ts';
+import { AsnCache } from '../../src/enrich/asn.ts';
+import { Peers, type PeerPolicy } from '../../src/enrich/peers.ts';
+import type { Address, Cidr, Origin } from '../../src/model.ts';
+
+const address = (text: string): Address => parseAddress(text) ?? expect.fail(`no address: ${text}`);
+const cidr = (text: string): Cidr => parseCidr(text) ?? expect.fail(`no CIDR: ${text}`);
+const nobodysOwn = (): boolean => false;
+
+const origin = (asn: number, prefix: string): Origin => ({
+  asns: [asn],
+  name: 'EXAMPLE',
+  asCountry: 'LU',
+  prefix,
+  registry: 'ripencc',
+  registryCountry: 'LU',
+  allocated: null,
+  askedAt: 0,
+  freshUntil: 86_400_000,
+  source: 'cymru',
+});
+
+function setUp(policy: Partial<PeerPolicy> = {}): { peers: Peers; cache: AsnCache } {
+  const cache = new AsnCache();
+  return { peers: new Peers({ networks: [], neverSend: [], isHostOwn: () => false, ...policy }, cache), cache };
+}
+
+describe('what is asked for', () => {
+  test.each<{ name: string; remote: string; policy?: Partial<PeerPolicy>; own?: string; asked: string[] }>([
+    { name: 'a public peer, as its /24', remote: '8.8.4.4', asked: ['8.8.4.0/24'] },
+    { name: 'a public peer, as its /48', remote: '2606:4700:4700::1111', asked: ['2606:4700:4700::/48'] },
+    { name: 'what NAT64 wraps, as the IPv4 /24', remote: '64:ff9b::808:404', asked: ['8.8.4.0/24'] },
+    { name: 'no private peer', remote: '10.1.2.3', asked: [] },
+    { name: 'no address of the own namespace', remote: '8.8.4.4', own: '8.8.4.4', asked: [] },
+    {
+      name: 'no address of the host, seen from another namespace',
+      remote: '8.8.4.4',
+      policy: { isHostOwn: (candidate) => candidate[3] === address('8.8.4.4')[3] },
+      asked: [],
+    },
+    {
+      name: 'nothing in a network never to send',
+      remote: '8.8.4.4',
+      policy: { neverSend: [cidr('8.8.0.0/16')] },
+      asked: [],
+    },
+    {
+      name: 'nothing whose /24 holds a network never to send, for its network address would be sent',
+      remote: '8.8.4.200',
+      policy: { neverSend: [cidr('8.8.4.0/28')] },
+      asked: [],
+    },
+    {
+      name: 'nothing that the operator named',
+      remote: '8.8.4.4',
+      policy: { networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/24')] }] },
+      asked: [],
+    },
+  ])('$name', ({ remote, policy, own, asked }) => {
+    const { peers, cache } = setUp(policy);
+    const isOwn = (candidate: Address): boolean => own !== undefined && candidate[3] === address(own)[3];
+    const peer = peers.hold(1, address(remote), isOwn);
+    peers.ask(peer, 0);
+    peers.ask(peer, 0);
+    expect(cache.takeQuestions().map(formatCidr)).toEqual(asked);
+  });
+
+  test('nothing before a connection is more than SYN_RECV', () => {
+    const { peers, cache } = setUp();
+    peers.hold(1, address('8.8.4.4'), nobodysOwn);
+    expect(cache.takeQuestions()).toEqual([]);
+  });
+});
+
+describe('what is learned', () => {
+  test('an answer reaches every peer of its bucket, and its name is known', () => {
+    const { peers, cache } = setUp();
+    const held = ['8.8.4.4', '8.8.4.5'].map((text) => peers.hold(1, address(text), nobodysOwn));
+    for (const peer of held) peers.ask(peer, 0);
+    const changed = peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]), 1);
+    expect(changed).toEqual(new Set(held));
+    expect(held.map((peer) => peer.asn)).toEqual(['64500', '64500']);
+    expect(peers.names.get('64500')).toEqual({ name: 'EXAMPLE', country: 'LU' });
+  });
+
+  test('an answer for a longer prefix says nothing of the rest of the bucket', () => {
+    const { peers, cache } = setUp();
+    const [inside, outside] = ['8.8.4.4', '8.8.4.200'].map((text) => peers.hold(1, address(text), nobodysOwn));
+    for (const peer of [inside, outside]) if (peer) peers.ask(peer, 0);
+    peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/28') }]), 1);
+    expect([inside?.asn, outside?.asn]).toEqual(['64500', '']);
+  });
+
+  test('not announced is ASN 0, which is not the same as unknown', () => {
+    const { peers, cache } = setUp();
+    const peer = peers.hold(1, address('8.8.4.4'), nobodysOwn);
+    peers.ask(peer, 0);
+    expect(peer.asn).toBe('');
+    const nobody = { ...origin(1, '8.8.4.0/24'), asns: [], prefix: null };
+    peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: nobody }]), 1);
+    expect(peer.asn).toBe('0');
+  });
+
+  test("an operator's network carries the ASN it was given", () => {
+    const { peers } = setUp({ networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/24')], asn: 64511 }] });
+    expect(peers.hold(1, address('8.8.4.4'), nobodysOwn)).toMatchObject({ network: 'office', asn: '64511' });
+  });
+});
+
+test('a peer is one object while a connection holds it, and forgotten after', () => {
+  const { peers } = setUp();
+  const remote = address('8.8.4.4');
+  const first = peers.hold(1, remote, nobodysOwn);
+  expect(peers.hold(1, remote, nobodysOwn)).toBe(first);
+  peers.release(1, remote);
+  expect(peers.hold(1, remote, nobodysOwn)).toBe(first);
+  peers.release(1, remote);
+  peers.release(1, remote);
+  expect(peers.hold(1, remote, nobodysOwn)).not.toBe(first);
+});

@@ -1,0 +1,623 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { formatCidr, ipv4, parseCidr } from '../../src/address.ts';
+import { renderOrigin, type Answer } from '../../src/enrich/asn.ts';
+import { cymruProvider, parseReply, type Exchange } from '../../src/enrich/cymru.ts';
+import { bucketOf } from '../../src/enrich/networks.ts';
+import {
+  askOnce,
+  Questions,
+  recall,
+  type Clock,
+  type Correspondence,
+  type Provider,
+} from '../../src/enrich/questions.ts';
+import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import type { Cidr, Origin } from '../../src/model.ts';
+import { misbehaviours, startCymruServer } from '../cymru-server.ts';
+
+const SECOND = 1_000;
+const MINUTE = 60_000;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const START = Date.parse('2026-09-15T08:00:00Z');
+const LEASE = 'asn:1:lock:cymru:whois.example:43';
+
+/** Time that passes only when a test says so. */
+class FakeClock implements Clock {
+  #elapsed = 0;
+  #timers: { readonly at: number; readonly run: () => void }[] = [];
+
+  get timers(): number {
+    return this.#timers.length;
+  }
+
+  now = (): number => START + this.#elapsed;
+  monotonic = (): number => this.#elapsed;
+
+  after(ms: number, run: () => void): () => void {
+    const timer = { at: this.#elapsed + ms, run };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  }
+
+  async advance(ms: number): Promise<void> {
+    const end = this.#elapsed + ms;
+    await settled();
+    for (;;) {
+      const [next] = this.#timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+      if (!next) break;
+      this.#timers = this.#timers.filter((timer) => timer !== next);
+      this.#elapsed = Math.max(this.#elapsed, next.at);
+      next.run();
+      await settled();
+    }
+    this.#elapsed = end;
+  }
+}
+
+/** All that needs no time of its own has happened. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await setImmediate();
+}
+
+function cidr(text: string): Cidr {
+  const parsed = parseCidr(text);
+  if (!parsed) throw new SyntaxError(`Cannot read block "${text}"`);
+  return parsed;
+}
+
+const bucket = (i: number): Cidr => bucketOf(ipv4(0x08000000 + i * 256));
+const buckets = (count: number, from = 0): Cidr[] => Array.from({ length: count }, (_, i) => bucket(from + i));
+
+const BANNER = 'Bulk mode; whois.example [2026-09-15 08:00:00 +0000]\n';
+const row = (asked: Cidr, asn = 64_000): string => {
+  const [address = ''] = formatCidr(asked).split('/');
+  return `${asn} | ${address} | ${formatCidr(asked)} | US | arin | 1992-12-01 | AS-${asn}, US\n`;
+};
+const replyOf = (asked: readonly Cidr[], lines: readonly string[]): Exchange => ({
+  sent: asked.length,
+  reply: parseReply(BANNER + lines.join(''), asked),
+});
+const announceAll = (asked: readonly Cidr[]): Exchange =>
+  replyOf(
+    asked,
+    asked.map((one) => row(one)),
+  );
+const fail = (): Exchange => ({ sent: 0, failure: 'Cannot ask whois server "whois.example:43": ECONNREFUSED' });
+
+const origin = (asked: Cidr, changes: Partial<Origin> = {}): Origin => ({
+  asns: [64_000],
+  name: 'AS-64000',
+  asCountry: 'US',
+  prefix: formatCidr(asked),
+  registry: 'arin',
+  registryCountry: 'US',
+  allocated: '1992-12-01',
+  askedAt: START,
+  freshUntil: START + DAY,
+  source: 'cymru',
+  ...changes,
+});
+
+let clock: FakeClock;
+let folder: string;
+let store: SqliteStore;
+let reports: string[];
+let delivered: Answer[];
+let sessions: { readonly atSeconds: number; readonly asked: readonly string[] }[];
+
+beforeEach(() => {
+  clock = new FakeClock();
+  folder = mkdtempSync(join(tmpdir(), 'peerscope-questions-'));
+  store = openStore();
+  reports = [];
+  delivered = [];
+  sessions = [];
+});
+
+afterEach(async () => {
+  await store.close();
+  rmSync(folder, { recursive: true });
+});
+
+function openStore(): SqliteStore {
+  return SqliteStore.open({ folder, now: clock.now, report: (message) => void reports.push(message) });
+}
+
+type Respond = (asked: readonly Cidr[], signal: AbortSignal) => Exchange | Promise<Exchange>;
+
+function correspondence(respond: Respond = announceAll, options: Partial<Correspondence> = {}): Correspondence {
+  const provider: Provider = {
+    name: 'cymru',
+    server: 'whois.example:43',
+    ask: async (asked, signal) => {
+      sessions.push({ atSeconds: clock.monotonic() / SECOND, asked: asked.map(formatCidr) });
+      return respond(asked, signal);
+    },
+  };
+  return {
+    provider,
+    store,
+    deliver: (answers) => void delivered.push(...answers),
+    report: (message) => void reports.push(message),
+    clock,
+    random: () => 0,
+    ...options,
+  };
+}
+
+const keep = (asked: Cidr, kept: Origin): Promise<void> =>
+  store.write([{ key: `asn:1:${formatCidr(asked)}`, text: renderOrigin(kept), keepUntil: kept.askedAt + 30 * DAY }]);
+const sessionTimes = (): number[] => sessions.map(({ atSeconds }) => atSeconds);
+
+describe('Questions', () => {
+  it('asks 5 s after the last question, delivers the answers and keeps them', async () => {
+    const questions = new Questions(correspondence());
+    await questions.ask([bucket(0)]);
+    await clock.advance(3 * SECOND);
+    await questions.ask([bucket(1), bucket(0)]);
+    await clock.advance(MINUTE);
+    expect(sessions).toEqual([{ atSeconds: 8, asked: ['8.0.0.0/24', '8.0.1.0/24'] }]);
+    const times = { askedAt: START + 8 * SECOND, freshUntil: START + 8 * SECOND + 0.9 * DAY };
+    const expected = [bucket(0), bucket(1)].map((asked) => ({ bucket: asked, origin: origin(asked, times) }));
+    expect(delivered).toEqual(expected);
+    expect(await recall(store, [bucket(0), bucket(1)], clock.now())).toEqual(expected);
+    expect(questions.status()).toEqual({
+      provider: 'cymru',
+      pending: 0,
+      queries: 1,
+      queryFailures: 0,
+      addressesSent: 2,
+      breakerOpen: false,
+      storeUp: true,
+      store: 'sqlite',
+    });
+    expect(clock.timers).toBe(0);
+  });
+
+  it('does not wait longer than 30 s for questions that keep coming', async () => {
+    const questions = new Questions(correspondence());
+    for (let i = 0; i < 10; i++) {
+      await questions.ask([bucket(i)]);
+      await clock.advance(4 * SECOND);
+    }
+    expect(sessions[0]).toEqual({ atSeconds: 30, asked: buckets(8).map(formatCidr) });
+  });
+
+  it('waits up to 5 s more before the first session, so that exporters started together spread out', async () => {
+    const questions = new Questions(correspondence(announceAll, { random: () => 0.5 }));
+    await questions.ask([bucket(0)]);
+    await clock.advance(MINUTE);
+    await questions.ask([bucket(1)]);
+    await clock.advance(MINUTE);
+    expect(sessionTimes()).toEqual([7.5, 65]);
+  });
+
+  it('asks at most 1,000 in a session, and sessions are 10 s apart', async () => {
+    const questions = new Questions(correspondence());
+    await questions.ask(buckets(2_500));
+    expect(questions.status().pending).toBe(2_500);
+    await clock.advance(MINUTE);
+    expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked.length])).toEqual([
+      [5, 1_000],
+      [15, 1_000],
+      [25, 500],
+    ]);
+    expect(delivered).toHaveLength(2_500);
+  });
+
+  it('answers at once what the store holds fresh, and never asks for it', async () => {
+    await keep(bucket(0), origin(bucket(0)));
+    const questions = new Questions(correspondence());
+    await questions.ask([bucket(0)]);
+    expect(delivered).toEqual([{ bucket: bucket(0), origin: origin(bucket(0)) }]);
+    await clock.advance(MINUTE);
+    expect(sessions).toEqual([]);
+  });
+
+  it('delivers at once what the store holds of old answers, and renews it', async () => {
+    const old = origin(bucket(0), { askedAt: START - 2 * DAY, freshUntil: START - DAY });
+    await keep(bucket(0), old);
+    const questions = new Questions(correspondence());
+    await questions.ask([bucket(0)]);
+    expect(delivered).toEqual([{ bucket: bucket(0), origin: old }]);
+    await clock.advance(5 * SECOND);
+    expect(delivered.at(-1)?.origin.askedAt).toBe(START + 5 * SECOND);
+  });
+
+  it('keeps the primary that the store knows, with the name it has now', async () => {
+    await keep(bucket(0), origin(bucket(0), { asns: [64_001], name: 'OLD NAME', freshUntil: START }));
+    const questions = new Questions(
+      correspondence((asked) =>
+        replyOf(
+          asked,
+          asked.flatMap((one) => [row(one, 64_000), row(one, 64_001)]),
+        ),
+      ),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(5 * SECOND);
+    expect(delivered.at(-1)?.origin).toMatchObject({ asns: [64_001, 64_000], name: 'AS-64001' });
+  });
+
+  it('keeps for 6 h that nobody announces an address', async () => {
+    const questions = new Questions(
+      correspondence((asked) => replyOf(asked, ['NA | 8.0.0.0 | NA | US | arin | 1992-12-01 | NA\n'])),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(5 * SECOND);
+    expect(delivered.map(({ origin: { asns, askedAt, freshUntil } }) => [asns, freshUntil - askedAt])).toEqual([
+      [[], 6 * HOUR],
+    ]);
+  });
+
+  it('tries again after 1 min, doubling to 1 h, while sessions fail, and then asks all that waits', async () => {
+    let works = false;
+    const questions = new Questions(
+      correspondence((asked) => (works ? announceAll(asked) : fail()), { random: () => 0.999_999 }),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(4 * HOUR);
+    const times = sessionTimes();
+    const minutes = times.slice(1).map((time, i) => Math.round((time - (times[i] ?? 0)) / 60));
+    expect(minutes).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
+    expect(questions.status()).toMatchObject({
+      pending: 1,
+      queries: 9,
+      queryFailures: 9,
+      addressesSent: 0,
+      breakerOpen: true,
+    });
+    expect(reports).toEqual(new Array(9).fill('Cannot ask whois server "whois.example:43": ECONNREFUSED'));
+    expect(delivered).toEqual([]);
+    works = true;
+    await questions.ask([bucket(1)]);
+    await clock.advance(HOUR);
+    expect(sessions.at(-1)?.asked).toEqual(['8.0.0.0/24', '8.0.1.0/24']);
+    expect(questions.status()).toMatchObject({ pending: 0, queryFailures: 9, breakerOpen: false });
+  });
+
+  it('never tries sooner than after 10 s, whatever the jitter says', async () => {
+    const questions = new Questions(correspondence(fail));
+    await questions.ask([bucket(0)]);
+    await clock.advance(30 * SECOND);
+    expect(sessionTimes()).toEqual([5, 15, 25]);
+  });
+
+  it('closes the breaker for nothing but a session that worked', async () => {
+    const questions = new Questions(correspondence(fail));
+    await questions.ask([bucket(0)]);
+    await clock.advance(5 * SECOND);
+    await keep(bucket(0), origin(bucket(0)));
+    await clock.advance(10 * SECOND);
+    expect(questions.status()).toMatchObject({ pending: 0, queries: 1, breakerOpen: true });
+  });
+
+  it('puts what was not answered into the next session, three times, and then lets it rest for an hour', async () => {
+    const questions = new Questions(
+      correspondence((asked) =>
+        replyOf(
+          asked,
+          asked.filter((one) => one !== bucketZero).map((one) => row(one)),
+        ),
+      ),
+    );
+    const bucketZero = bucket(0);
+    await questions.ask([bucketZero, bucket(1)]);
+    await clock.advance(30 * MINUTE);
+    await questions.ask([bucketZero]);
+    await clock.advance(MINUTE);
+    expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked])).toEqual([
+      [5, ['8.0.0.0/24', '8.0.1.0/24']],
+      [15, ['8.0.0.0/24']],
+      [25, ['8.0.0.0/24']],
+      [35, ['8.0.0.0/24']],
+    ]);
+    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" gave no answer 4 times']);
+    await clock.advance(HOUR);
+    await questions.ask([bucketZero]);
+    await clock.advance(5 * SECOND);
+    expect(sessions.at(-1)?.asked).toEqual(['8.0.0.0/24']);
+    expect(await recall(store, [bucketZero], clock.now())).toEqual([]);
+  });
+
+  it('does not ask again for a day for what the server calls no address, and takes it for no answer', async () => {
+    const questions = new Questions(
+      correspondence((asked) => replyOf(asked, ['Error: no ASN or IP match on line 3.\n'])),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(23 * HOUR);
+    await questions.ask([bucket(0)]);
+    await clock.advance(30 * MINUTE);
+    expect(sessionTimes()).toEqual([5]);
+    expect({ refused: questions.refused, delivered, pending: questions.status().pending }).toEqual({
+      refused: 1,
+      delivered: [],
+      pending: 0,
+    });
+    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" calls them no addresses']);
+    await clock.advance(HOUR);
+    await questions.ask([bucket(0)]);
+    await clock.advance(MINUTE);
+    expect(sessions).toHaveLength(2);
+  });
+
+  it('counts lines without meaning and rows for what was not asked', async () => {
+    const questions = new Questions(
+      correspondence((asked) => replyOf(asked, [row(bucket(0)), row(bucket(7), 666), 'Warning: maintenance\n'])),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(5 * SECOND);
+    expect(questions.malformed).toBe(2);
+    expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24']);
+  });
+
+  it('holds 50,000 questions, and counts and tells what it turns away', async () => {
+    const questions = new Questions(correspondence(announceAll, { store: null }));
+    await questions.ask(buckets(50_010));
+    expect({ pending: questions.status().pending, dropped: questions.dropped }).toEqual({
+      pending: 50_000,
+      dropped: 10,
+    });
+    expect(reports).toEqual(['Cannot take 10 more questions for an ASN: 50000 are waiting']);
+    await clock.advance(20 * SECOND);
+    await questions.ask(buckets(10, 50_000));
+    expect(questions.dropped).toBe(10);
+  });
+
+  it('works without a store', async () => {
+    const questions = new Questions(correspondence(announceAll, { store: null }));
+    await questions.ask(buckets(1_500));
+    await clock.advance(MINUTE);
+    expect(sessionTimes()).toEqual([5, 15]);
+    expect(delivered).toHaveLength(1_500);
+    expect(questions.status()).toMatchObject({ storeUp: null, store: null });
+  });
+
+  it('takes a provider that throws for one that fails', async () => {
+    const questions = new Questions(
+      correspondence(() => {
+        throw new RangeError('Cannot ask for "10.0.0.0/24": not a public network');
+      }),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(5 * SECOND);
+    expect(reports).toEqual(['RangeError: Cannot ask for "10.0.0.0/24": not a public network']);
+    expect(questions.status().breakerOpen).toBe(true);
+  });
+
+  it('asks nothing while another holds the lease, and takes the answers that the other has stored', async () => {
+    const other = openStore();
+    await other.acquire(LEASE, 65 * SECOND);
+    const questions = new Questions(correspondence());
+    await questions.ask([bucket(0)]);
+    await clock.advance(20 * SECOND);
+    expect({ sessions, pending: questions.status().pending }).toEqual({ sessions: [], pending: 1 });
+    await keep(bucket(0), origin(bucket(0)));
+    await clock.advance(SECOND);
+    expect({ sessions, pending: questions.status().pending, delivered: delivered.length }).toEqual({
+      sessions: [],
+      pending: 0,
+      delivered: 1,
+    });
+    await other.close();
+  });
+
+  it('asks when the lease of one that died ends', async () => {
+    const other = openStore();
+    await other.acquire(LEASE, 65 * SECOND);
+    await other.close();
+    const questions = new Questions(correspondence());
+    await questions.ask([bucket(0)]);
+    await clock.advance(2 * MINUTE);
+    expect(sessionTimes()).toEqual([65]);
+  });
+
+  it('gives the lease back when it finds that all was answered meanwhile', async () => {
+    const questions = new Questions(correspondence());
+    await questions.ask([bucket(0)]);
+    await keep(bucket(0), origin(bucket(0)));
+    await clock.advance(5 * SECOND);
+    expect({ sessions, delivered: delivered.length }).toEqual({ sessions: [], delivered: 1 });
+    expect(await store.acquire(LEASE, 65 * SECOND)).toBe(0);
+  });
+
+  it('ends a session when it is closed, gives the lease back but for the distance, and asks no more', async () => {
+    const questions = new Questions(
+      correspondence(
+        (_, signal) =>
+          new Promise((resolve) => signal.addEventListener('abort', () => resolve({ sent: 1, failure: 'stopped' }))),
+      ),
+    );
+    await questions.ask([bucket(0)]);
+    await clock.advance(6 * SECOND);
+    expect(sessions).toHaveLength(1);
+    await questions.close();
+    expect(await store.acquire(LEASE, 65 * SECOND)).toBe(10 * SECOND);
+    await questions.ask([bucket(1)]);
+    await clock.advance(HOUR);
+    expect({ sessions: sessions.length, timers: clock.timers, reports }).toEqual({
+      sessions: 1,
+      timers: 0,
+      reports: [],
+    });
+  });
+
+  it('holds one session at a time, at most 1,000 strong and 10 s apart, whatever the provider does', async () => {
+    const step = fc.record({
+      from: fc.nat(3_000),
+      count: fc.nat(1_500),
+      waitSeconds: fc.nat(40),
+      outcome: fc.constantFrom<Respond>(announceAll, fail, (asked) =>
+        replyOf(
+          asked,
+          asked.slice(1).map((one) => row(one)),
+        ),
+      ),
+      lastsSeconds: fc.nat(60),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
+        clock = new FakeClock();
+        const held: { begin: number; end: number; asked: number }[] = [];
+        let current = steps[0];
+        const questions = new Questions(
+          correspondence(
+            async (asked, signal) => {
+              const session = { begin: clock.monotonic(), end: Infinity, asked: asked.length };
+              held.push(session);
+              const { outcome = fail, lastsSeconds = 0 } = current ?? {};
+              await new Promise<void>((resolve) => clock.after(lastsSeconds * SECOND, resolve));
+              session.end = clock.monotonic();
+              return outcome(asked, signal);
+            },
+            { store: null },
+          ),
+        );
+        for (current of steps) {
+          await questions.ask(buckets(current.count, current.from));
+          await clock.advance(current.waitSeconds * SECOND);
+        }
+        for (const [i, { begin, asked }] of held.entries()) {
+          expect(asked).toBeLessThanOrEqual(1_000);
+          if (i > 0) expect(begin - (held[i - 1]?.end ?? Infinity)).toBeGreaterThanOrEqual(10 * SECOND);
+        }
+      }),
+      { numRuns: 20 },
+    );
+  }, 60_000);
+});
+
+describe('askOnce', () => {
+  const never = new AbortController().signal;
+
+  it('asks at once what the store does not hold fresh', async () => {
+    await keep(bucket(0), origin(bucket(0)));
+    expect(await askOnce(buckets(3), correspondence(), never)).toBeNull();
+    expect(sessions).toEqual([{ atSeconds: 0, asked: ['8.0.1.0/24', '8.0.2.0/24'] }]);
+    expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24', '8.0.1.0/24', '8.0.2.0/24']);
+  });
+
+  it('keeps 10 s between its own sessions, with a store and without', async () => {
+    for (const options of [{}, { store: null }]) {
+      sessions = [];
+      const from = clock.monotonic() / SECOND;
+      const asked = askOnce(
+        buckets(1_500, options.store === null ? 5_000 : 0),
+        correspondence(announceAll, options),
+        never,
+      );
+      await clock.advance(MINUTE);
+      expect(await asked).toBeNull();
+      expect(sessionTimes()).toEqual([from, from + 10]);
+    }
+  });
+
+  it('keeps 10 s after the session of another, and asks only what that one did not', async () => {
+    await askOnce(buckets(1), correspondence(), never);
+    await clock.advance(4 * SECOND);
+    const asked = askOnce(buckets(2), correspondence(), never);
+    await clock.advance(MINUTE);
+    expect(await asked).toBeNull();
+    expect(sessions).toEqual([
+      { atSeconds: 0, asked: ['8.0.0.0/24'] },
+      { atSeconds: 10, asked: ['8.0.1.0/24'] },
+    ]);
+  });
+
+  it.each<{ name: string; respond: Respond; expected: string }>([
+    { name: 'the session fails', respond: fail, expected: 'Cannot ask whois server "whois.example:43": ECONNREFUSED' },
+    {
+      name: 'some are not answered',
+      respond: (asked) => replyOf(asked, [row(bucket(0))]),
+      expected: 'Cannot resolve 2 of 3 networks: "whois.example:43" gave no answer',
+    },
+  ])('says why when $name', async ({ respond, expected }) => {
+    expect(await askOnce(buckets(3), correspondence(respond), never)).toBe(expected);
+  });
+
+  it('gives up when another holds the lease again and again', async () => {
+    const asked = askOnce(buckets(1), correspondence(), never);
+    const other = openStore();
+    for (let second = 0; second < 100; second += 5) {
+      await other.acquire(LEASE, 65 * SECOND);
+      await other.hold(LEASE, 65 * SECOND);
+      await clock.advance(5 * SECOND);
+    }
+    await other.close();
+    expect([null, 'Cannot ask "whois.example:43": another peerscope of this host is asking']).toContain(await asked);
+  });
+
+  it('stops waiting when told to', async () => {
+    await store.acquire(LEASE, 65 * SECOND);
+    const stop = new AbortController();
+    const asked = askOnce(buckets(1), correspondence(), stop.signal);
+    await settled();
+    stop.abort();
+    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope of this host is asking');
+    expect({ sessions, timers: clock.timers }).toEqual({ sessions: [], timers: 0 });
+  });
+});
+
+describe('Questions of several exporters with a real server', { timeout: 60_000 }, () => {
+  const asked = ['74.125.225.0/24', '62.239.237.0/24', '2a00:2381:ffff::/48', '216.169.31.0/24'].map(cidr);
+
+  it('share one SQLite file: each bucket is asked once, and both learn all', async () => {
+    const server = await startCymruServer();
+    const learnt = [new Set<string>(), new Set<string>()];
+    const stores = [openStore(), openStore()];
+    const exporters = learnt.map(
+      (known, i) =>
+        new Questions({
+          ...correspondence(),
+          provider: cymruProvider(server),
+          store: stores[i] ?? null,
+          deliver: (answers) => answers.forEach((answer) => known.add(formatCidr(answer.bucket))),
+        }),
+    );
+    await Promise.all([exporters[0]?.ask(asked.slice(0, 3)), exporters[1]?.ask(asked.slice(1))]);
+    await vi.waitFor(
+      async () => {
+        await clock.advance(SECOND);
+        expect(learnt.map((known) => known.size)).toEqual([3, 3]);
+      },
+      { timeout: 30_000, interval: 10 },
+    );
+    expect([...server.asked].sort()).toEqual(['216.169.31.0', '2a00:2381:ffff::', '62.239.237.0', '74.125.225.0']);
+    expect(server.requests).toHaveLength(2);
+    for (const exporter of exporters) await exporter.close();
+    for (const one of stores) await one.close();
+    await server.close();
+  });
+
+  it('keep nothing of a session that failed, and learn when the server works again', async () => {
+    const server = await startCymruServer();
+    server.behaviour = misbehaviours.resets;
+    const questions = new Questions({ ...correspondence(), provider: cymruProvider(server) });
+    await questions.ask(asked);
+    await clock.advance(5 * SECOND);
+    await vi.waitFor(() => expect(questions.status().queryFailures).toBe(1), { timeout: 30_000, interval: 10 });
+    expect(await recall(store, asked, clock.now())).toEqual([]);
+    expect(questions.status()).toMatchObject({ pending: 4, addressesSent: 4, breakerOpen: true });
+    server.behaviour = (socket, reply) => socket.end(reply);
+    await vi.waitFor(
+      async () => {
+        await clock.advance(SECOND);
+        expect(questions.status()).toMatchObject({ pending: 0, addressesSent: 8, breakerOpen: false });
+      },
+      { timeout: 30_000, interval: 10 },
+    );
+    expect((await recall(store, asked, clock.now())).map(({ origin: { asns } }) => asns[0])).toEqual([
+      15169, 2856, 2856, 12119,
+    ]);
+    await questions.close();
+    await server.close();
+  });
+});
