@@ -10,7 +10,7 @@ const DOORS = {
   yaml: ['src/rules.ts'],
   zod: ['src/rules.ts'],
   'node:sqlite': ['src/enrich/sqlite.ts'],
-  'node:net': ['src/enrich/cymru.ts'],
+  'node:net': ['src/enrich/cymru.ts', 'src/collect/procfs.ts'],
   'node:worker_threads': ['src/engine.ts', 'src/scanner.ts'],
   'node:child_process': [],
 };

@@ -1,9 +1,10 @@
 import type { Contribution, FoldStep } from './aggregate.ts';
+import type { ProtocolCounter, Total } from './collect/protocols.ts';
 import type { Group } from './groups.ts';
 import type { AsnStatus, NetworkClass, OwnerLabels, Process, Sample } from './model.ts';
 
 /** The parts of a scan that can be switched off and that publish their cost. */
-export const COLLECTORS = ['sockets', 'processes', 'asn', 'endpoints'] as const;
+export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'endpoints'] as const;
 export type Collector = (typeof COLLECTORS)[number];
 
 /** What one scan found, as the families see it. */
@@ -14,6 +15,10 @@ export interface Census {
   readonly processes: readonly Process[];
   readonly opened: readonly Contribution[];
   readonly closed: readonly Contribution[];
+  /** Sums of the kernel's counters, by the pod that namespaces belong to. */
+  readonly protocols: { readonly totals: readonly Total[]; readonly folded: number };
+  /** New TCP connections seen by those that the kernel counted, of the last five minutes; null when it counted none. */
+  readonly coverageRatio: number | null;
   readonly unattributed: ReadonlyMap<string, number>;
   readonly directionsGuessed: number;
   readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable', number>>;
@@ -63,6 +68,8 @@ export interface FamilySpec<Source> {
   readonly labels: readonly string[];
   /** The steps in which labels may fold into `other`, first to last. */
   readonly fold: readonly FoldStep[];
+  /** Of a counter that is folded where it is counted (its sums must not fall): how many of its series are in `other`. */
+  readonly folded?: (source: Source) => number;
   readonly contributions: (source: Source) => Iterable<Contribution>;
 }
 
@@ -204,6 +211,37 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     fold: [],
     contributions: ({ closed }) => closed,
   },
+  {
+    name: 'peerscope_connection_coverage_ratio',
+    help: 'New TCP connections that scans saw in the last five minutes, by those that the kernel counted: how much a poll misses.',
+    type: 'gauge',
+    collector: 'protocols',
+    labels: [],
+    fold: [],
+    contributions: ({ coverageRatio: value }) => (value === null ? [] : [{ labels: {}, value }]),
+  },
+  perNamespace('peerscope_tcp_active_opens_total', 'TCP connections opened from here (ActiveOpens).', 'activeOpens'),
+  perNamespace('peerscope_tcp_passive_opens_total', 'TCP connections accepted here (PassiveOpens).', 'passiveOpens'),
+  perNamespace(
+    'peerscope_tcp_attempt_fails_total',
+    'TCP connections that failed to open (AttemptFails).',
+    'attemptFails',
+  ),
+  perNamespace(
+    'peerscope_tcp_retransmitted_segments_total',
+    'TCP segments sent again (RetransSegs).',
+    'retransmittedSegments',
+  ),
+  perNamespace(
+    'peerscope_tcp_listen_overflows_total',
+    'TCP connections dropped because an accept queue was full (ListenOverflows).',
+    'listenOverflows',
+  ),
+  perNamespace(
+    'peerscope_udp_receive_buffer_errors_total',
+    'UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6).',
+    'udpReceiveBufferErrors',
+  ),
   {
     name: 'peerscope_sockets_unattributed',
     help: 'Socket rows without a process, by the reason why none is known.',
@@ -350,6 +388,20 @@ function perProcess(name: string, help: string, value: (process: Process) => num
     fold: FOLD_OWNER,
     contributions: ({ processes }) =>
       processes.map((process) => ({ labels: { ...process.labels }, value: value(process) })),
+  };
+}
+
+function perNamespace(name: string, help: string, counter: ProtocolCounter): FamilySpec<Census> {
+  return {
+    name,
+    help: `${help.slice(0, -1)}, of the network namespaces of a pod; without one, of all that belong to none.`,
+    type: 'counter',
+    collector: 'protocols',
+    labels: ['namespace', 'pod'],
+    fold: [],
+    folded: ({ protocols }) => protocols.folded,
+    contributions: ({ protocols }) =>
+      protocols.totals.map(({ labels, counts }) => ({ labels: { ...labels }, value: counts[counter] })),
   };
 }
 

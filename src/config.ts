@@ -29,7 +29,9 @@ export interface Config {
     readonly server: { readonly host: string; readonly port: number };
   };
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
-  readonly collectors: { readonly processes: boolean; readonly endpoints: boolean; readonly asn: boolean };
+  readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn', boolean>>;
+  /** Milliseconds between extra scans; null for none. */
+  readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
   readonly rules: Rules;
 }
@@ -101,6 +103,15 @@ const flags = {
     parse: parseDuration,
     serveOnly: true,
   },
+  sampleInterval: {
+    name: 'sample.interval',
+    placeholder: 'duration',
+    default: null,
+    description: 'Scan so often between scrapes too, so that short connections are seen; by default never',
+    allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
+    parse: parseDuration,
+    serveOnly: true,
+  },
   seriesLimit: {
     name: 'series.limit',
     placeholder: 'number',
@@ -163,7 +174,14 @@ const flags = {
     ...SWITCH,
     name: 'collector.processes',
     default: 'true',
-    description: 'Count the states, threads, memory and descriptors of processes',
+    description: 'Find the process behind each socket',
+    serveOnly: true,
+  },
+  protocols: {
+    ...SWITCH,
+    name: 'collector.protocols',
+    default: 'true',
+    description: "Publish the kernel's counters of opened, failed and dropped connections",
     serveOnly: true,
   },
   endpoints: {
@@ -233,7 +251,13 @@ export function parseConfig(
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { provider: one(flags.asnProvider), server: one(flags.asnServer) },
     log: { level: one(flags.logLevel), format: optional(flags.logFormat) ?? (onTerminal ? 'text' : 'json') },
-    collectors: { processes: one(flags.processes), endpoints: one(flags.endpoints), asn: one(flags.asn) },
+    collectors: {
+      processes: one(flags.processes),
+      protocols: one(flags.protocols),
+      endpoints: one(flags.endpoints),
+      asn: one(flags.asn),
+    },
+    sampleIntervalMs: optional(flags.sampleInterval),
     configFile: optional(flags.configFile),
     rules: EMPTY_RULES,
   });

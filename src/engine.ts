@@ -18,6 +18,9 @@ interface Scanned {
   readonly bodies: Map<Format, Promise<Uint8Array>>;
 }
 
+/** The share of a caller's time that the scan may take; the rest is for rendering. */
+const SCAN_SHARE = 0.8;
+
 /** Who hears of what the worker thread has to say besides pages. */
 export interface Listeners {
   /** Takes the buckets that a scan found no fresh ASN for. */
@@ -63,7 +66,7 @@ export class Engine {
       timer = setTimeout(resolve, withinMs, null);
     });
     try {
-      return (await Promise.race([this.#fresh(format), late])) ?? this.#stale(format);
+      return (await Promise.race([this.#fresh(format, withinMs), late])) ?? this.#stale(format);
     } catch (error) {
       this.#listeners.failed(error instanceof Error ? error.message : String(error));
       return this.#stale(format);
@@ -73,8 +76,8 @@ export class Engine {
   }
 
   /** Scans once, without rendering. */
-  async scan(): Promise<void> {
-    await this.#scanOnce();
+  async scan(withinMs: number): Promise<void> {
+    await this.#scanOnce(withinMs);
   }
 
   /** Hands answers to the scanning thread. */
@@ -88,8 +91,8 @@ export class Engine {
     await this.#worker.terminate();
   }
 
-  async #fresh(format: Format): Promise<Page> {
-    const scanned = await this.#scanOnce();
+  async #fresh(format: Format, withinMs: number): Promise<Page> {
+    const scanned = await this.#scanOnce(withinMs);
     let body = scanned.bodies.get(format);
     if (!body) {
       body = this.#render(format);
@@ -105,15 +108,15 @@ export class Engine {
     return { ...page, collectors: page.collectors.map((run) => ({ ...run, success: false })) };
   }
 
-  #scanOnce(): Promise<Scanned> {
-    this.#scanning ??= this.#scan().finally(() => {
+  #scanOnce(withinMs: number): Promise<Scanned> {
+    this.#scanning ??= this.#scan(withinMs * SCAN_SHARE).finally(() => {
       this.#scanning = null;
     });
     return this.#scanning;
   }
 
-  async #scan(): Promise<Scanned> {
-    const report = await this.#order({ kind: 'scan' });
+  async #scan(withinMs: number): Promise<Scanned> {
+    const report = await this.#order({ kind: 'scan', withinMs });
     if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
     return { at: report.at, collectors: report.collectors, bodies: new Map() };
   }

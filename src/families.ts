@@ -1,4 +1,4 @@
-import { aggregate, type FoldMemory } from './aggregate.ts';
+import { aggregate, cut, type FoldMemory } from './aggregate.ts';
 import {
   ASN_INFO,
   asnInfo,
@@ -33,15 +33,17 @@ export class Families {
       const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
       this.#memories.set(spec.name, bounded.memory);
       families.push(family(spec, bounded.samples));
-      if (spec.fold.length > 0) budgets.push({ family: spec.name, limit: this.#limit, folded: bounded.folded });
+      const folded = spec.folded?.(census) ?? bounded.folded;
+      if (spec.fold.length > 0 || spec.folded) budgets.push({ family: spec.name, limit: this.#limit, folded });
       if (spec.name !== ASN_INFO.shownBy) continue;
       const column = spec.labels.indexOf('asn');
       const info = asnInfo(
         bounded.samples.map(({ labels }) => labels[column] ?? ''),
         census.asnNames,
       );
-      families.push(family(ASN_INFO, info.slice(0, this.#limit)));
-      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded: Math.max(0, info.length - this.#limit) });
+      const kept = cut(info, this.#limit, () => 0);
+      families.push(family(ASN_INFO, kept.samples));
+      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded: kept.cut });
     }
     return [...families, ...whole(BUDGET_FAMILIES, budgets)];
   }

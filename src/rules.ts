@@ -57,7 +57,7 @@ export function parseRules(text: string, path: string): Rules {
 
 function parseYaml(text: string, path: string): unknown {
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
+  const document = parseDocument(text, { lineCounter, prettyErrors: false });
   const [error] = [...document.errors, ...document.warnings];
   if (error) {
     const { line, col } = lineCounter.linePos(error.pos[0]);

@@ -1,4 +1,5 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
+import { SYSTEM_CLOCK } from './clock.ts';
 import type { CollectorRun } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
@@ -16,7 +17,7 @@ export interface ScannerData {
 
 /** What the main thread says. */
 export type Order =
-  | { readonly kind: 'scan' }
+  | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] };
 
@@ -30,8 +31,7 @@ export type Report =
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
 function work(port: MessagePort, data: ScannerData): void {
   const cache = data.asksForAsns ? new AsnCache() : null;
-  const clock = { now: () => Date.now(), elapsed: () => performance.now() };
-  const scrape = new Scrape(new Procfs(data.procfs), data.options, clock, cache);
+  const scrape = new Scrape(new Procfs(data.procfs), data.options, SYSTEM_CLOCK, cache);
   let families: readonly Family[] = [];
   const report = (message: Report): void => port.postMessage(message);
 
@@ -45,7 +45,7 @@ function work(port: MessagePort, data: ScannerData): void {
       port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
       return;
     }
-    const snapshot = scrape.run();
+    const snapshot = scrape.run(order.withinMs);
     families = snapshot.families;
     report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
     const buckets = cache?.takeQuestions() ?? [];

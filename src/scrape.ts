@@ -1,12 +1,15 @@
 import type { Collector, CollectorRun } from './catalogue.ts';
 import { takeCensus, Tally } from './census.ts';
+import type { Clock } from './clock.ts';
 import { attribute } from './collect/attribution.ts';
 import { ConnectionTable } from './collect/connections.ts';
+import { Coverage } from './collect/coverage.ts';
 import { Namespaces } from './collect/namespaces.ts';
 import { Owners } from './collect/owners.ts';
 import { Processes } from './collect/processes.ts';
 import type { Procfs } from './collect/procfs.ts';
-import { SYN_RECV } from './collect/sockets.ts';
+import { Protocols } from './collect/protocols.ts';
+import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { SocketTables } from './collect/tables.ts';
 import type { AsnCache } from './enrich/asn.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
@@ -20,12 +23,6 @@ export interface ScrapeOptions {
   readonly seriesLimit: number;
   readonly rules: Rules;
   readonly collectors: Readonly<Record<Exclude<Collector, 'sockets'>, boolean>>;
-}
-
-/** Wall time in milliseconds since 1970, and milliseconds that only go forward. */
-export interface Clock {
-  readonly now: () => number;
-  readonly elapsed: () => number;
 }
 
 /** What one scan leaves behind; `at` in milliseconds since 1970. */
@@ -54,8 +51,11 @@ export class Scrape {
   readonly #peerOf: (Peer | null)[] = [];
   readonly #groups: Groups;
   readonly #families: Families;
+  readonly #protocols: Protocols;
+  readonly #coverage = new Coverage();
   readonly #opened = new Tally();
   readonly #closed = new Tally();
+  #holding: ReadonlySet<Process> = new Set();
   #scans = 0;
 
   /** Without a cache no ASN is asked for or shown. */
@@ -64,51 +64,62 @@ export class Scrape {
     this.#options = options;
     this.#clock = clock;
     this.#cache = cache;
-    this.tables = new SocketTables(procfs, this.connections);
-    this.#owners = new Owners(procfs);
+    const { connections } = this;
+    this.#protocols = new Protocols(options.seriesLimit);
     this.processes = new Processes(procfs, options.rules.processes, (name, cgroup) => this.#names.of(name, cgroup));
+    this.#owners = new Owners(procfs, {
+      arrived: connections.arrived,
+      left: connections.left,
+      isLive: (inode) => connections.indexOf(inode) >= 0,
+      neighbours: (inode) => this.tables.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
+    });
+    this.tables = new SocketTables(procfs, connections, {
+      owners: this.#owners,
+      protocols: options.collectors.protocols ? this.#protocols : null,
+      labelsOf: (pids) => this.#names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
+    });
     const { networks, asnNeverSend: neverSend } = options.rules;
     this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.tables.isHostOwn(address) }, cache);
     this.#groups = new Groups(options.rules.endpointGroups);
     this.#families = new Families(options.seriesLimit, (collector) => this.#isOn(collector));
   }
 
-  /** Scans the host once. */
-  run(): Snapshot {
+  /** Scans the host once, in about so many milliseconds at most: what is not reached by then keeps its rows of the scan before. */
+  run(withinMs: number): Snapshot {
     const at = this.#clock.now();
+    const begun = this.#clock.monotonic();
+    const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
     const collectors: CollectorRun[] = [];
-    const stage = <T>(collector: Collector, work: () => T, succeeded: () => boolean): T => {
-      const begun = this.#clock.elapsed();
+    const stage = <T>(collector: Collector, work: () => T): T => {
+      const begun = this.#clock.monotonic();
       const outcome = work();
-      const seconds = (this.#clock.elapsed() - begun) / 1000;
-      if (this.#isOn(collector)) collectors.push({ collector, seconds, success: succeeded() });
+      const seconds = (this.#clock.monotonic() - begun) / 1000;
+      const success = collector !== 'sockets' || this.tables.status.unreadable === 0;
+      if (this.#isOn(collector)) collectors.push({ collector, seconds, success });
       return outcome;
     };
-    const always = (): boolean => true;
 
-    const collected = stage(
-      'sockets',
-      () => this.#collect(at),
-      () => this.tables.status.unreadable === 0,
-    );
-    const processes = stage('processes', () => this.#attribute(collected.pids), always);
-    stage('asn', () => this.#enrich(at), always);
-    const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)), always);
+    const hidden = stage('sockets', () => this.#collect(at, isLate));
+    this.#holding = stage('processes', () => this.#attribute(isLate));
+    stage('asn', () => this.#enrich(at));
+    const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
     this.#scans++;
 
-    const { read, empty, unreadable } = this.tables.status;
+    const { read, unchanged, empty, unreadable } = this.tables.status;
     const families = this.#families.of({
       ...takeCensus(this.connections),
       groups,
-      processes: [...processes],
+      processes: [...this.#holding],
       opened: this.#opened.contributions,
       closed: this.#closed.contributions,
-      namespaces: { read, unchanged: 0, empty, unreadable: unreadable + collected.hidden },
+      protocols: this.#protocols,
+      coverageRatio: this.#coverage.ratio(at),
+      namespaces: { read, unchanged, empty, unreadable: unreadable + hidden },
       malformedRows: this.tables.malformed,
       asnNames: this.#peers.names,
       asnCache: this.#cache,
     });
-    return { at, families, collectors };
+    return { at: this.tables.oldestReadAt, families, collectors };
   }
 
   /** Takes in that these buckets of the ASN cache have a new answer. */
@@ -126,23 +137,25 @@ export class Scrape {
     return this.#peerOf[index] ?? null;
   }
 
-  #collect(at: number): { pids: number[]; hidden: number } {
+  #collect(at: number, isLate: () => boolean): number {
     const pids = this.#procfs.pids();
     const { namespaces, hidden } = this.#namespaces.find(this.#procfs, pids);
-    this.tables.read(namespaces, at);
-    return { pids, hidden };
+    this.processes.begin(pids);
+    if (this.#isOn('processes')) this.#owners.survey(pids);
+    for (const holder of this.#holding)
+      if (this.processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder) this.#owners.reset(holder.pid);
+    this.tables.read(namespaces, at, isLate);
+    return hidden;
   }
 
-  #attribute(pids: readonly number[]): Set<Process> {
-    this.processes.begin(pids);
-    if (this.#isOn('processes')) this.#owners.walk(pids);
+  #attribute(isLate: () => boolean): Set<Process> {
+    if (this.#isOn('processes')) this.#owners.resolve(isLate);
     return attribute({
       connections: this.connections,
       tables: this.tables,
       owners: this.#owners,
       processes: this.processes,
       seesAllProcesses: this.#procfs.seesAllProcesses,
-      labelsOfNamespace: (members) => this.#names.ofNamespace(members.map((pid) => this.processes.cgroupOf(pid))),
     });
   }
 
@@ -153,12 +166,15 @@ export class Scrape {
       this.#peerOf[i] = null;
       this.#closed.add(connections, i);
     }
+    let begun = 0;
     for (const i of connections.opened) {
       if (this.#scans > 0) this.#opened.add(connections, i);
       if (connections.direction[i] === 'listen') continue;
+      if (this.#scans > 0 && (connections.table[i] ?? 0) < UDP) begun++;
       const netns = connections.netns[i] ?? 0;
       this.#peerOf[i] = this.#peers.hold(netns, connections.remoteAddress(i), this.tables.isOwn(netns));
     }
+    this.#coverage.add(at, begun, this.#protocols.opened);
     for (let i = 0; i < connections.length; i++) {
       const peer = this.#peerOf[i];
       if (peer && connections.changed[i] !== 0 && connections.state[i] !== SYN_RECV) this.#peers.ask(peer, at);

@@ -271,27 +271,27 @@ describe('from one scrape to the next', () => {
   }
 
   it.each([
-    { name: 'a newcomer that is a quarter larger does not take a place', newcomer: 50, kept: '64501' },
-    { name: 'a newcomer that is more than a quarter larger does', newcomer: 51, kept: '64502' },
+    { name: 'a newcomer that is a quarter larger does not take a place', newcomer: 50, kept: '64502' },
+    { name: 'a newcomer that is more than a quarter larger does', newcomer: 51, kept: '64501' },
   ])('$name', ({ newcomer, kept }) => {
     const [, second] = scrapes(3, [
       [
         ['nginx', '64500', 'established', 60],
-        ['nginx', '64501', 'established', 40],
-        ['nginx', '64502', 'established', 39],
+        ['nginx', '64502', 'established', 40],
+        ['nginx', '64501', 'established', 39],
         ['nginx', '64503', 'established', 1],
       ],
       [
         ['nginx', '64500', 'established', 60],
-        ['nginx', '64501', 'established', 40],
-        ['nginx', '64502', 'established', newcomer],
+        ['nginx', '64502', 'established', 40],
+        ['nginx', '64501', 'established', newcomer],
         ['nginx', '64503', 'established', 1],
       ],
     ]);
     expect(second).toEqual([
       ['nginx', '64500', 'established', 60],
-      ['nginx', kept, 'established', kept === '64501' ? 40 : newcomer],
-      ['nginx', 'other', 'established', kept === '64501' ? newcomer + 1 : 41],
+      ['nginx', kept, 'established', kept === '64502' ? 40 : newcomer],
+      ['nginx', 'other', 'established', kept === '64502' ? newcomer + 1 : 41],
     ]);
   });
 

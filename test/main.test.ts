@@ -31,7 +31,12 @@ function peerscope(
   args: readonly string[],
   { env = {}, input = '', nodeArgs = [] }: { env?: Record<string, string>; input?: string; nodeArgs?: string[] } = {},
 ): Outcome {
-  const run = spawnSync(process.execPath, [...nodeArgs, MAIN, ...args], { env, input, encoding: 'utf8' });
+  const run = spawnSync(process.execPath, [...nodeArgs, MAIN, ...args], {
+    env,
+    input,
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
   return { code: run.status, stdout: run.stdout, stderr: run.stderr };
 }
 
@@ -245,7 +250,7 @@ describe('standard output', () => {
   const long = file('long.yaml', ['endpoint_groups:', ...rules].join('\n'));
 
   it('ends the program quietly when its reader goes away', async () => {
-    const child = spawn(process.execPath, [MAIN, 'check-config', long], { env: {} });
+    const child = spawn(process.execPath, [MAIN, 'check-config', long], { env: {}, timeout: 30_000 });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.stdout.once('data', () => child.stdout.destroy());

@@ -13,6 +13,16 @@ const PATH = 'peerscope.yaml';
 const CIDR = 'must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix';
 const NAME = 'must be a name of 1 to 128 characters without control characters, and not "other"';
 
+const problemsOf = (text: string): string[] => {
+  try {
+    parseRules(text, PATH);
+    return [];
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return error.message.split('\n').map((line) => line.replace('Cannot read configuration "peerscope.yaml": ', ''));
+  }
+};
+
 it('reads every kind of rule', () => {
   const text = `
 processes:            # first match names the process
@@ -64,20 +74,14 @@ describe('holds no rules', () => {
   });
 });
 
+it('leaves a network the name of a property that every object has', () => {
+  expect(problemsOf('networks: [{ name: constructor, cidrs: [10.0.0.0/8] }]')).toEqual([]);
+});
+
 it('is frozen', () => {
   const { networks } = parseRules('networks: [{ name: a, cidrs: [10.0.0.0/8] }]', PATH);
   expect([networks, networks[0], networks[0]?.cidrs].every(Object.isFrozen)).toBe(true);
 });
-
-const problemsOf = (text: string): string[] => {
-  try {
-    parseRules(text, PATH);
-    return [];
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    return error.message.split('\n').map((line) => line.replace('Cannot read configuration "peerscope.yaml": ', ''));
-  }
-};
 
 it('names the file, the key, the value and what is allowed', () => {
   expect(() => parseRules('networks: [{ name: a, cidrs: [10.0.0.0/8, 10.0.0.0/33] }]', 'a "b".yaml')).toThrow(
@@ -211,6 +215,11 @@ describe('refuses', () => {
     ],
     ['a key given twice', 'networks: []\nnetworks: []', 'line 2, column 1: Map keys must be unique'],
     ['a second document', '---\nasn: {}\n---\nasn: {}', 'line 3, column 1: must be a single document'],
+    [
+      'a list as a key',
+      '? [asn]\n: {}',
+      '"[ asn ]": unknown key, must be one of processes, endpoint_groups, networks, asn',
+    ],
     ['a tag', 'asn: !secret {}', 'line 1, column 6: Unresolved tag: !secret'],
     ['an alias without anchor', 'asn: *a', 'Unresolved alias (the anchor must be set before the alias): a'],
   ])('%s', (_situation, text, ...problems) => {

@@ -1,3 +1,4 @@
+import { SYSTEM_CLOCK } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { AsnCache } from '../enrich/asn.ts';
@@ -36,16 +37,15 @@ const COLUMNS: readonly Column<Row>[] = [
 /** Prints every connection, as a table or as one JSON array; ASNs come from the store alone, so that listing asks nobody. */
 export async function list(config: Config, output: 'table' | 'json', { stdout, stderr }: Streams): Promise<number> {
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const clock = { now: () => Date.now(), elapsed: () => performance.now() };
-  const scrape = new Scrape(new Procfs(config.procfs), config, clock, cache);
-  scrape.run();
+  const scrape = new Scrape(new Procfs(config.procfs), config, SYSTEM_CLOCK, cache);
+  scrape.run(Infinity);
   if (cache && config.storagePath !== null) {
     const store = SqliteStore.open({
       folder: config.storagePath,
-      now: clock.now,
+      now: () => SYSTEM_CLOCK.now(),
       report: (line) => stderr.write(`${line}\n`),
     });
-    scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), clock.now())));
+    scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), SYSTEM_CLOCK.now())));
     await store.close();
   }
   const rows = rowsOf(scrape);

@@ -174,7 +174,7 @@ function readDescriptors(procfs: Procfs, pid: number): Pick<RecordedProcess, 'fd
   const links: [string, string][] = [];
   let denied = false;
   for (const fd of fds) {
-    const inode = procfs.socketInode(pid, fd);
+    const inode = procfs.socketInode(pid, Number(fd));
     if (inode === 'permission') denied = true;
     else if (!failed(inode)) links.push([fd, inode > 0 ? `socket:[${inode}]` : 'file']);
   }

@@ -1,10 +1,11 @@
 import { parseAddress } from '../address.ts';
+import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
 import { cymruProvider } from '../enrich/cymru.ts';
 import { classify } from '../enrich/networks.ts';
-import { Questions, SYSTEM_CLOCK } from '../enrich/questions.ts';
+import { Questions, type Store } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
 import { Engine } from '../engine.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
@@ -18,9 +19,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   new Procfs(config.procfs);
   const failures = new Repeating(log);
   const stop = new Stop();
-  const questions = openQuestions(config, failures, (answers) => engine.learn(answers));
+  const asking = config.asn.provider !== 'none' && config.collectors.asn;
+  const store = asking ? openStore(config, failures) : null;
+  const questions = asking ? openQuestions(config, store, failures, (answers) => engine.learn(answers)) : null;
   const engine = new Engine(
-    { procfs: config.procfs, options: config, asksForAsns: questions !== null },
+    { procfs: config.procfs, options: config, asksForAsns: asking },
     {
       ask: (buckets) => void questions?.ask(buckets),
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
@@ -31,6 +34,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     },
   );
   let ready = false;
+  let sampling: NodeJS.Timeout | undefined;
   const exposition = {
     version,
     telemetryPath: config.web.telemetryPath,
@@ -55,16 +59,29 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     await servers.listen(createApp(exposition), config.web.listenAddresses);
     logStart(config, log, version, servers.addresses);
     await engine
-      .scan()
+      .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
     ready = true;
+    sampling = sample(engine, config, failures);
     return await stop.exitCode;
   } finally {
     log.info('stopping');
+    clearInterval(sampling);
     await servers.close();
     await questions?.close();
+    await store?.close();
     await engine.close();
   }
+}
+
+/** Scans between scrapes too, where the configuration asks for it. */
+function sample(engine: Engine, config: Config, failures: Repeating): NodeJS.Timeout | undefined {
+  if (config.sampleIntervalMs === null) return undefined;
+  return setInterval(() => {
+    engine
+      .scan(config.scrapeBudgetMs)
+      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
+  }, config.sampleIntervalMs);
 }
 
 /** The end of a run: the first signal or the first fatal failure. */
@@ -80,27 +97,26 @@ class Stop {
   }
 }
 
+function openStore({ storagePath }: Config, failures: Repeating): Store | null {
+  if (storagePath === null) return null;
+  return SqliteStore.open({
+    folder: storagePath,
+    now: () => SYSTEM_CLOCK.now(),
+    report: (reason) => failures.warn('store', { reason }, 'the store of asn answers changed'),
+  });
+}
+
 function openQuestions(
-  config: Config,
+  { asn }: Config,
+  store: Store | null,
   failures: Repeating,
   deliver: (answers: readonly Answer[]) => void,
-): Questions | null {
-  const { provider, server } = config.asn;
-  if (provider === 'none' || !config.collectors.asn) return null;
-  const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
-  const store =
-    config.storagePath === null
-      ? null
-      : SqliteStore.open({
-          folder: config.storagePath,
-          now: () => SYSTEM_CLOCK.now(),
-          report: (reason) => failures.warn('store', { reason }, 'the store of asn answers changed'),
-        });
+): Questions {
   return new Questions({
-    provider: cymruProvider(server),
+    provider: cymruProvider(asn.server),
     store,
     deliver,
-    report,
+    report: (reason) => failures.warn('asn', { reason }, 'asn answers are missing'),
     clock: SYSTEM_CLOCK,
     random: Math.random,
   });

@@ -1,8 +1,9 @@
+import type { Timer } from '../clock.ts';
 import { cidrContains, formatAddress, parseAddress } from '../address.ts';
 import { AsnCache, type Answer } from '../enrich/asn.ts';
 import { cymruProvider, type Limits, type Server } from '../enrich/cymru.ts';
 import { bucketOf, networkOf } from '../enrich/networks.ts';
-import { askOnce, recall, type Clock } from '../enrich/questions.ts';
+import { askOnce, recall } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
 import { renderTable, type Column } from './table.ts';
 import type { Address, Cidr, Origin, Remote, Rules } from '../model.ts';
@@ -16,7 +17,7 @@ export interface WhoisOptions {
   readonly rules: Pick<Rules, 'networks' | 'asnNeverSend'>;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
-  readonly clock: Clock;
+  readonly clock: Timer;
   /** 0 to below 1. */
   readonly random: () => number;
   readonly limits?: Limits;
@@ -141,7 +142,7 @@ function describe(address: Address, remote: Remote, origin: Origin | null): Whoi
 function render(rows: readonly WhoisRow[], output: WhoisOptions['output']): string {
   switch (output) {
     case 'json':
-      return `${JSON.stringify(rows)}\n`;
+      return `[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`;
     case 'jsonl':
       return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
     case 'csv':

@@ -14,39 +14,55 @@ export interface Host {
   readonly processes: Processes;
   /** False where /proc shows a PID namespace below the host's: a process that cannot be seen may hold a socket. */
   readonly seesAllProcesses: boolean;
-  /** The names of a namespace with these processes, for rows that no process can be found for. */
-  readonly labelsOfNamespace: (pids: readonly number[]) => OwnerLabels;
 }
 
 /**
  * Gives every connection its owner, by the first of: a process that holds a descriptor of it, the owner it had before, the owner
- * of the listener at its local end, the pod of its namespace. A row without a process gets the reason. Returns every process
- * that holds a socket of the table.
+ * of the listener at its local end, the pod of its namespace. A row without a process gets the reason. What neither its row nor
+ * its holders changed stays as it was. Returns every process that holds a socket of the table.
  */
 export function attribute(host: Host): Set<Process> {
-  const { connections, processes, tables } = host;
-  const isAncestor = (ancestor: number, pid: number): boolean => processes.isAncestor(ancestor, pid);
+  const { connections, owners } = host;
   const holding = new Set<Process>();
   const unheld: number[] = [];
-  for (const i of connections.indexes()) {
-    const holders = holdersOf(host, connections.inode[i] ?? 0);
-    const netns = connections.netns[i] ?? 0;
-    const owner = chooseOwner(holders, (pid) => tables.isMember(netns, pid), isAncestor);
-    if (!owner) {
-      unheld.push(i);
-      continue;
-    }
-    for (const process of holders) holding.add(process);
-    assign(connections, i, { process: owner, holders, evidence: 'fd', labels: owner.labels, reason: null });
+  for (const inode of owners.moved) {
+    const i = connections.indexOf(inode);
+    if (i >= 0) connections.changed[i] = 1;
   }
-  const pods = new Map<number, OwnerLabels>();
-  const podOf = (netns: number): OwnerLabels => {
-    let labels = pods.get(netns);
-    if (!labels) pods.set(netns, (labels = host.labelsOfNamespace(tables.namespace(netns)?.pids ?? [])));
-    return labels;
-  };
-  for (const i of unheld) assign(connections, i, inherited(host, i, podOf));
+  for (let i = 0; i < connections.length; i++) {
+    if (connections.scanOf[i] === 0) continue;
+    const evidence = connections.ownerEvidence[i];
+    const stands = connections.changed[i] === 0;
+    if (stands && evidence === 'history') continue;
+    if ((stands && evidence === 'fd') || attributeToHolder(host, i)) keepNames(connections, i, holding);
+    else unheld.push(i);
+  }
+  for (const i of unheld) assign(connections, i, inherited(host, i));
   return holding;
+}
+
+/** The holders of a connection are part of the census; a process that took another name by exec() passes it on. */
+function keepNames(connections: ConnectionTable, i: number, holding: Set<Process>): void {
+  const holders = connections.holders[i] ?? NOBODY;
+  for (const holder of holders) holding.add(holder);
+  const labels = connections.process[i]?.labels ?? null;
+  if (labels === connections.labels[i]) return;
+  connections.labels[i] = labels;
+  connections.changed[i] = 1;
+}
+
+function attributeToHolder(host: Host, i: number): boolean {
+  const { connections, processes, tables } = host;
+  const holders = holdersOf(host, connections.inode[i] ?? 0);
+  const netns = connections.netns[i] ?? 0;
+  const process = chooseOwner(
+    holders,
+    (pid) => tables.isMember(netns, pid),
+    (ancestor, pid) => processes.isAncestor(ancestor, pid),
+  );
+  if (!process) return false;
+  assign(connections, i, { process, holders, evidence: 'fd', labels: process.labels, reason: null });
+  return true;
 }
 
 interface Attribution {
@@ -65,8 +81,8 @@ function holdersOf({ owners, processes }: Host, inode: number): readonly Process
 }
 
 /** The owner of a row that no process holds. */
-function inherited(host: Host, i: number, podOf: (netns: number) => OwnerLabels): Attribution {
-  const { connections } = host;
+function inherited(host: Host, i: number): Attribution {
+  const { connections, tables } = host;
   const before = connections.labels[i];
   const evidence = connections.ownerEvidence[i];
   if (before && (evidence === 'fd' || evidence === 'history')) {
@@ -79,7 +95,7 @@ function inherited(host: Host, i: number, podOf: (netns: number) => OwnerLabels)
     const process = connections.process[listener] ?? null;
     return { process, holders: NOBODY, evidence: 'listener', labels: accepting, reason: null };
   }
-  const labels = podOf(connections.netns[i] ?? 0);
+  const labels = tables.podOf(connections.netns[i] ?? 0);
   const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
   return { process: null, holders: NOBODY, evidence: evidenceOfPod, labels, reason: reasonOf(host, i) };
 }

@@ -19,6 +19,7 @@ import {
   SYN_RECV,
   SYN_SENT,
   TIME_WAIT,
+  UDP,
   type SocketRows,
 } from './sockets.ts';
 
@@ -48,6 +49,9 @@ export class ConnectionTable {
   /** Indexes opened and closed by the scan that ended last. The columns of a closed one stand until the next scan begins. */
   readonly opened: number[] = [];
   readonly closed: number[] = [];
+  /** Inodes that came into the tables with the last scan, and those that left them. */
+  readonly arrived: number[] = [];
+  readonly left: number[] = [];
   /** Rows of the last scan that repeated another row of the same scan. */
   duplicates = 0;
   /** Rows of the last scan in a state that the kernel's headers do not name. */
@@ -90,12 +94,15 @@ export class ConnectionTable {
   #slotsUsed = 0;
   readonly #free: number[] = [];
   readonly #listeners = new Map<number, number[]>();
+  readonly #rowOf = new Map<number, number>();
 
   /** Begins a scan. `now` is milliseconds since 1970. */
   begin(now: number): void {
     for (const index of this.closed) this.#release(index);
     this.closed.length = 0;
     this.opened.length = 0;
+    this.arrived.length = 0;
+    this.left.length = 0;
     this.duplicates = 0;
     this.unknownStates = 0;
     this.#now = this.#scan === 0 ? 0 : now;
@@ -115,11 +122,19 @@ export class ConnectionTable {
     }
   }
 
-  /** Ends a scan: closes what no row stood for, then decides the direction of what was opened. */
-  end(isOwn: (netns: number) => IsOwn): void {
+  /**
+   * Ends a scan: closes what no row stood for, then decides the direction of what was opened.
+   * The kernel walks its UDP tables by position, so that sockets which open and close meanwhile hide others: a UDP socket that the
+   * scan did not see stays while `isOpen` says so of its inode, unless its inode came back in another row.
+   */
+  end(isOwn: (netns: number) => IsOwn, isOpen: (inode: number) => boolean): void {
     for (let i = 0; i < this.length; i++) {
       const seen = this.scanOf[i] ?? 0;
-      if (seen !== 0 && seen !== this.#scan) this.#close(i);
+      if (seen === 0 || seen === this.#scan) continue;
+      const inode = this.inode[i] ?? 0;
+      if ((this.table[i] ?? 0) >= UDP && inode > 0 && this.#rowOf.get(inode) === i && isOpen(inode))
+        this.scanOf[i] = this.#scan;
+      else this.#close(i);
     }
     for (const index of this.opened) this.#decideDirection(index, isOwn);
   }
@@ -127,6 +142,11 @@ export class ConnectionTable {
   /** Says whether an index holds a connection. */
   has(index: number): boolean {
     return (this.scanOf[index] ?? 0) !== 0;
+  }
+
+  /** The index of the connection with an inode (not 0); -1 for none. */
+  indexOf(inode: number): number {
+    return this.#rowOf.get(inode) ?? -1;
   }
 
   /** The indexes of all connections. */
@@ -183,7 +203,7 @@ export class ConnectionTable {
     const state = rows.state[row] ?? 0;
     if (state === 0 || state > CLOSING) this.unknownStates++;
     const hash = hashOf(netns, table, rows, row, connected);
-    const byInode = !connected || table > 1;
+    const byInode = !connected || table >= UDP;
     const found = this.#find(hash, netns, table, rows, row, byInode);
     if (found >= 0 && this.#continues(found, state, inode)) {
       if (this.scanOf[found] === this.#scan) this.duplicates++;
@@ -245,9 +265,26 @@ export class ConnectionTable {
     this.uid[i] = rows.uid[row] ?? 0;
     if (this.state[i] === state && this.inode[i] === inode) return;
     this.state[i] = state;
+    this.changed[i] = 1;
+    if (this.inode[i] === inode) return;
+    this.#depart(i);
     if (inode === 0 && this.evidence[i] === 'listener') this.evidence[i] = 'history';
     this.inode[i] = inode;
-    this.changed[i] = 1;
+    this.#arrive(i);
+  }
+
+  #arrive(i: number): void {
+    const inode = this.inode[i] ?? 0;
+    if (inode === 0) return;
+    this.arrived.push(inode);
+    this.#rowOf.set(inode, i);
+  }
+
+  #depart(i: number): void {
+    const inode = this.inode[i] ?? 0;
+    if (inode === 0 || this.#rowOf.get(inode) !== i) return;
+    this.left.push(inode);
+    this.#rowOf.delete(inode);
   }
 
   #open(hash: number, netns: number, table: number, rows: SocketRows, row: number): void {
@@ -280,6 +317,7 @@ export class ConnectionTable {
     this.evidence[i] = null;
     this.#hashes[i] = hash;
     this.#insert(i);
+    this.#arrive(i);
     if (this.#listens(i)) {
       this.direction[i] = 'listen';
       const key = listenerKey(netns, table, this.localPort[i] ?? 0);
@@ -298,6 +336,7 @@ export class ConnectionTable {
     this.scanOf[i] = 0;
     this.size--;
     this.#remove(i);
+    this.#depart(i);
     const mate = this.pair[i] ?? -1;
     if (mate >= 0) {
       this.pair[mate] = -1;

@@ -1,4 +1,5 @@
 import { closeSync, openSync, readdirSync, readlinkSync, readSync, statfsSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { endianness } from 'node:os';
 import { parseSocketRows, TABLES, type SocketRows } from './sockets.ts';
 
@@ -13,6 +14,12 @@ const PAGE = 4096;
 /** Says whether a read gave a failure instead of what was asked. */
 export function failed(outcome: unknown): outcome is ReadFailure {
   return outcome === 'vanished' || outcome === 'permission' || outcome === 'unreadable';
+}
+
+/** The mount and the inode of a descriptor, from PID/fdinfo/N (Documentation/filesystems/proc.rst, 3.8); 0 where they are not told. */
+function parseFdinfo(text: Buffer): { mount: number; inode: number } {
+  const [, mount, inode] = /^mnt_id:\s*(\d+)\nino:\s*(\d+)$/m.exec(text.toString('latin1')) ?? [];
+  return { mount: Number(mount ?? 0), inode: Number(inode ?? 0) };
 }
 
 function failureOf(error: unknown): ReadFailure {
@@ -35,6 +42,10 @@ export class Procfs {
   readonly self: number | null;
   /** False below a PID namespace other than the host's first: kernel threads exist in that one alone, kthreadd as pid 2. */
   readonly seesAllProcesses: boolean;
+  /** How descriptors are read: through PID/fd, or through PID/fdinfo where the former is forbidden and the latter is not. */
+  readonly access: 'fd' | 'fdinfo';
+  readonly #sockfs: number | null;
+  readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
   readonly #littleEndian = endianness() === 'LE';
 
@@ -55,6 +66,9 @@ export class Procfs {
     const second = this.read(2, 'comm');
     this.seesAllProcesses = !this.live || (!failed(second) && second.toString() === 'kthreadd\n');
     this.self = self !== null && /^\d+$/.test(self) ? Number(self) : null;
+    this.#countsDescriptors = this.live && this.self !== null && this.#size(`${root}/self/fd`) > 0;
+    this.#sockfs = this.#onlyFdinfoIsOpen(pids) ? this.#sockfsMount() : null;
+    this.access = this.#sockfs === null ? 'fd' : 'fdinfo';
   }
 
   /** Every process directory, ascending. */
@@ -110,10 +124,52 @@ export class Procfs {
     }
   }
 
+  /**
+   * ROOT/PID/NAME read at once, for small files that the kernel prints whole in one read().
+   * The bytes are those of a shared buffer: they stand until the next call of any method.
+   */
+  glance(pid: number, name: string): Buffer | ReadFailure {
+    let fd: number;
+    try {
+      fd = openSync(`${this.root}/${pid}/${name}`, 'r');
+    } catch (error) {
+      return failureOf(error);
+    }
+    try {
+      return this.#buffer.subarray(0, readSync(fd, this.#buffer, 0, this.#buffer.length, null));
+    } catch (error) {
+      return failureOf(error);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** The threads of a process. */
+  threads(pid: number): number[] {
+    try {
+      return readdirSync(`${this.root}/${pid}/task`).map(Number);
+    } catch {
+      return [];
+    }
+  }
+
+  /**
+   * How many descriptors a process, or a thread by its number, has open: the size of its fd directory since Linux 6.2, which
+   * needs no right at all; before it, and in a recorded tree, they are listed.
+   */
+  descriptorCount(pid: number): number | ReadFailure {
+    if (this.#countsDescriptors) {
+      const size = this.#size(`${this.root}/${pid}/fd`);
+      return size < 0 ? 'vanished' : size;
+    }
+    const listed = this.descriptors(pid);
+    return failed(listed) ? listed : listed.length;
+  }
+
   /** The names of a process's descriptors. */
   descriptors(pid: number): string[] | ReadFailure {
     try {
-      return readdirSync(`${this.root}/${pid}/fd`);
+      return readdirSync(`${this.root}/${pid}/${this.access}`);
     } catch (error) {
       const failure = failureOf(error);
       // A recording leaves out the descriptors that could not be listed.
@@ -122,8 +178,12 @@ export class Procfs {
   }
 
   /** The inode of the socket behind a descriptor; 0 for any other kind of file. */
-  socketInode(pid: number, fd: string): number | ReadFailure {
-    return this.#bracketed(`${this.root}/${pid}/fd/${fd}`, 'socket:[');
+  socketInode(pid: number, fd: number): number | ReadFailure {
+    if (this.#sockfs === null) return this.#bracketed(`${this.root}/${pid}/fd/${fd}`, 'socket:[');
+    const text = this.glance(pid, `fdinfo/${fd}`);
+    if (failed(text)) return text;
+    const { mount, inode } = parseFdinfo(text);
+    return mount === this.#sockfs ? inode : 0;
   }
 
   /**
@@ -191,6 +251,48 @@ export class Procfs {
       return link.startsWith(opening) && link.endsWith(']') ? Number(link.slice(opening.length, -1)) || 0 : 0;
     } catch (error) {
       return failureOf(error);
+    }
+  }
+
+  #size(path: string): number {
+    try {
+      return statSync(path, { throwIfNoEntry: false })?.size ?? -1;
+    } catch {
+      return -1;
+    }
+  }
+
+  /** With CAP_SYS_PTRACE alone the descriptors of other users can be read through fdinfo (0555), not through fd (0500). */
+  #onlyFdinfoIsOpen(pids: readonly number[]): boolean {
+    const opens = (path: string): boolean => {
+      try {
+        readdirSync(path);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    return this.live && pids.some((pid) => !opens(`${this.root}/${pid}/fd`) && opens(`${this.root}/${pid}/fdinfo`));
+  }
+
+  /**
+   * The mount that all sockets are on, as fdinfo names it (Linux 5.14 names the inode too): learned from a socket of our own, which
+   * listens on an abstract Unix address for this moment. Null where it cannot be told.
+   */
+  #sockfsMount(): number | null {
+    if (this.self === null) return null;
+    const server = createServer().listen({ path: `\0peerscope-${process.pid}-${process.hrtime.bigint()}` });
+    server.on('error', () => undefined);
+    try {
+      for (const fd of readdirSync(`${this.root}/self/fd`)) {
+        if (!this.#link(`${this.root}/self/fd/${fd}`)?.startsWith('socket:[')) continue;
+        const text = this.glance(this.self, `fdinfo/${fd}`);
+        const { mount, inode } = failed(text) ? { mount: 0, inode: 0 } : parseFdinfo(text);
+        return inode > 0 ? mount : null;
+      }
+      return null;
+    } finally {
+      server.close();
     }
   }
 

@@ -7,6 +7,9 @@ export type Table = (typeof TABLES)[number];
 /** The transports, each with its IPv4 and its IPv6 table. */
 export const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw'];
 
+/** The number of the first table that is not TCP's. */
+export const UDP = 2;
+
 /** The kernel's TCP states (include/net/tcp_states.h); the other tables know 01 and 07 alone. */
 export const ESTABLISHED = 0x01;
 export const SYN_SENT = 0x02;
@@ -45,7 +48,7 @@ export function transportOf(table: number): Transport {
 
 /** The state of a row of a table, by the kernel's code. */
 export function stateOf(table: number, code: number): State {
-  if (table > 1 && code === CLOSE) return 'unconnected';
+  if (table >= UDP && code === CLOSE) return 'unconnected';
   return STATES[code] ?? 'unknown';
 }
 

@@ -1,8 +1,10 @@
-import type { Address } from '../model.ts';
+import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
 import { ownAddresses } from './local-addresses.ts';
 import type { Namespace } from './namespaces.ts';
+import type { Owners } from './owners.ts';
 import { failed, type Procfs } from './procfs.ts';
+import { readProtocolCounts, type Protocols } from './protocols.ts';
 import { mayHoldRows, parseSockstat, type Counters } from './sockstat.ts';
 import { SocketRows, TABLES } from './sockets.ts';
 
@@ -10,10 +12,20 @@ import { SocketRows, TABLES } from './sockets.ts';
 const CANDIDATES = 8;
 /** Addresses of a namespace are read again after so long: fib_trie grows with the routes. */
 const ADDRESSES_TTL_MS = 60_000;
+/** Every namespace is read again at least once in so many scans, each in its turn. */
+const STANDING_SCANS = 10;
+/** Above so many rows it is cheaper to read the tables than to look at each descriptor. */
+const STANDING_ROWS = 64;
+/** While a namespace is young its first process may still change what it is. */
+const YOUNG_SCANS = 5;
 
-/** How many namespaces had rows read, had none to read, and could not be read. */
+const UDP6 = TABLES.indexOf('udp6');
+const UDPLITE6 = TABLES.indexOf('udplite6');
+
+/** How many namespaces had tables read, stood as they were, had none to read, and could not be read (in time). */
 export interface NamespaceCounts {
   read: number;
+  unchanged: number;
   empty: number;
   unreadable: number;
 }
@@ -23,41 +35,84 @@ interface Seat {
   members: ReadonlySet<number>;
   isOwn: IsOwn | null;
   addressesAt: number;
+  pod: OwnerLabels | null;
+  age: number;
+  /** Counters of the last reading; null unless all of its rows were read then. */
+  standing: { readonly counters: string; readonly snmp: Buffer; readonly snmp6: Buffer | null } | null;
+  steady: boolean;
+  late: boolean;
+  /** When its rows were true last; milliseconds since 1970. */
+  readAt: number;
 }
 
-/** Reads the socket tables of every namespace into the connection table, and knows the namespaces by the numbers used there. */
+/** What reading needs besides /proc: who looks after owners and counters, and the names of a namespace with these processes. */
+export interface TablesContext {
+  readonly owners: Owners;
+  /** Null leaves the protocol counters unread. */
+  readonly protocols: Protocols | null;
+  readonly labelsOf: (pids: readonly number[]) => OwnerLabels;
+}
+
+/**
+ * Reads the socket tables of every namespace into the connection table, and knows the namespaces by the numbers used there.
+ *
+ * A table costs a walk over the host's whole hash, whatever the namespace holds. So one without sockets is not read (sockstat
+ * tells), and a small namespace where nothing can have changed stands as it was: the same counters, the same processes with as
+ * many descriptors, every socket still at its descriptor. What that does not show, a queue that was read and a UDP socket that
+ * connected, shows at the latest ten scans later.
+ */
 export class SocketTables {
-  readonly status: NamespaceCounts = { read: 0, empty: 0, unreadable: 0 };
+  readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
   /** Lines of each table that were no row, since the start. */
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));
+  /** When the rows of the namespace that waits longest were read; milliseconds since 1970. */
+  oldestReadAt = 0;
   readonly #procfs: Procfs;
   readonly #connections: ConnectionTable;
+  readonly #context: TablesContext;
   readonly #rows = new SocketRows();
   readonly #seats = new Map<number, Seat>();
   readonly #numbers = new Map<number, number>();
   #next = 0;
   #now = 0;
+  #scan = 0;
 
-  constructor(procfs: Procfs, connections: ConnectionTable) {
+  constructor(procfs: Procfs, connections: ConnectionTable, context: TablesContext) {
     this.#procfs = procfs;
     this.#connections = connections;
+    this.#context = context;
   }
 
-  /** One scan of these namespaces. What could not be read keeps the rows it had, and is counted. */
-  read(namespaces: readonly Namespace[], now: number): void {
+  /**
+   * One scan of these namespaces. What could not be read keeps the rows it had, and is counted; so does what is left when
+   * `isLate` says that the time is up, and the next scan begins there.
+   */
+  read(namespaces: readonly Namespace[], now: number, isLate: () => boolean): void {
     this.#now = now;
+    this.#scan++;
     this.#seat(namespaces);
-    this.status.read = this.status.empty = this.status.unreadable = 0;
+    Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
     this.#connections.begin(now);
-    const unread = new Set<number>();
-    for (const [number, { namespace }] of this.#seats) {
-      const tables = this.#tablesToRead(namespace);
-      if (tables.length === 0) this.status.empty++;
-      else if (this.#readTables(number, namespace, tables, unread)) this.status.read++;
-      else this.status.unreadable++;
+    this.#context.protocols?.begin((netns) => this.#seats.has(netns));
+    const small = this.#smallNamespaces();
+    const kept = new Set<number>();
+    const queue = [...this.#seats].sort(([, a], [, b]) => Number(b.late) - Number(a.late));
+    for (const [number, seat] of queue) {
+      seat.late = isLate();
+      if (seat.late) keepAll(kept, number);
+      else seat.readAt = now;
+      const rows = small.get(number) ?? NO_ROWS;
+      this.status[seat.late ? 'unreadable' : this.#readNamespace(number, seat, rows, kept)]++;
     }
-    if (unread.size > 0) this.#connections.keep((netns, table) => unread.has(netns * TABLES.length + table));
-    this.#connections.end((netns) => this.isOwn(netns));
+    this.oldestReadAt = queue.reduce(
+      (oldest, [, seat]) => (seat.readAt > 0 ? Math.min(oldest, seat.readAt) : oldest),
+      now,
+    );
+    if (kept.size > 0) this.#connections.keep((netns, table) => kept.has(netns * TABLES.length + table));
+    this.#connections.end(
+      (netns) => this.isOwn(netns),
+      (inode) => this.#context.owners.stillHolds(inode),
+    );
   }
 
   /** The namespace behind a number of the connection table's `netns` column; null once it is gone. */
@@ -74,7 +129,7 @@ export class SocketTables {
   isOwn(number: number): IsOwn {
     const seat = this.#seats.get(number);
     if (!seat) return () => false;
-    if (!seat.isOwn || this.#now - seat.addressesAt >= ADDRESSES_TTL_MS || this.#now < seat.addressesAt) {
+    if (!seat.isOwn || Math.abs(this.#now - seat.addressesAt) >= ADDRESSES_TTL_MS) {
       const own = ownAddresses(this.#text(seat.namespace, 'fib_trie'), this.#text(seat.namespace, 'if_inet6'));
       seat.isOwn = (address) => own.has(address);
       seat.addressesAt = this.#now;
@@ -88,16 +143,28 @@ export class SocketTables {
     return false;
   }
 
+  /** The names of the pod that a namespace belongs to; empty names where it belongs to none, or to several. */
+  podOf(number: number): OwnerLabels {
+    const seat = this.#seats.get(number);
+    if (!seat) return this.#context.labelsOf([]);
+    seat.pod ??= this.#context.labelsOf(seat.namespace.pids);
+    return seat.pod;
+  }
+
   #seat(namespaces: readonly Namespace[]): void {
     const present = new Set<number>();
     for (const namespace of namespaces) {
       const number = this.#numbers.get(namespace.inode) ?? this.#next++;
       this.#numbers.set(namespace.inode, number);
       present.add(number);
-      const members = new Set(namespace.pids);
       const seat = this.#seats.get(number);
-      if (seat) Object.assign(seat, { namespace, members });
-      else this.#seats.set(number, { namespace, members, isOwn: null, addressesAt: 0 });
+      if (!seat) this.#seats.set(number, newSeat(namespace));
+      else {
+        seat.steady = sameNumbers(seat.namespace.pids, namespace.pids);
+        seat.namespace = namespace;
+        if (!seat.steady) seat.members = new Set(namespace.pids);
+        if (!seat.steady || seat.age++ < YOUNG_SCANS) seat.pod = null;
+      }
     }
     for (const [number, { namespace }] of this.#seats) {
       if (present.has(number)) continue;
@@ -106,29 +173,80 @@ export class SocketTables {
     }
   }
 
-  #tablesToRead(namespace: Namespace): number[] {
+  /** The rows of the namespaces that have few. */
+  #smallNamespaces(): ReadonlyMap<number, readonly number[]> {
+    const rows = new Map<number, number[]>();
+    const { length, scanOf, netns } = this.#connections;
+    for (let i = 0; i < length; i++) {
+      if (scanOf[i] === 0) continue;
+      const number = netns[i] ?? 0;
+      const own = rows.get(number);
+      if (!own) rows.set(number, [i]);
+      else if (own.length <= STANDING_ROWS) own.push(i);
+    }
+    return rows;
+  }
+
+  #readNamespace(number: number, seat: Seat, rows: readonly number[], kept: Set<number>): keyof NamespaceCounts {
+    const { namespace } = seat;
     const counters = this.#counters(namespace);
-    return [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
+    const snmp = this.#bytes(namespace, 'snmp');
+    const hasUdp6 = rows.some((i) => [UDP6, UDPLITE6].includes(this.#connections.table[i] ?? 0));
+    const snmp6 = hasUdp6 ? this.#bytes(namespace, 'snmp6') : null;
+    const { standing } = seat;
+    const sameUdp6 = !hasUdp6 || (snmp6 && standing?.snmp6?.equals(snmp6));
+    const moved = !snmp || !sameUdp6 || !standing?.snmp.equals(snmp);
+    if (snmp && moved) this.#countProtocols(number, namespace, snmp);
+    const told = JSON.stringify(counters);
+    if (!moved && counters && standing?.counters === told && this.#stands(number, seat, rows)) {
+      keepAll(kept, number);
+      return rows.length === 0 ? 'empty' : 'unchanged';
+    }
+    const tables = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
+    const complete = this.#readTables(number, namespace, tables, kept);
+    seat.standing = complete && snmp ? { counters: told, snmp, snmp6 } : null;
+    if (tables.length === 0) return 'empty';
+    return complete ? 'read' : 'unreadable';
+  }
+
+  #countProtocols(number: number, namespace: Namespace, snmp: Buffer): void {
+    if (!this.#context.protocols) return;
+    const netstat = this.#text(namespace, 'netstat') ?? '';
+    const snmp6 = this.#text(namespace, 'snmp6') ?? '';
+    const counts = readProtocolCounts(snmp.toString('latin1'), netstat, snmp6);
+    this.#context.protocols.add(number, this.podOf(number), counts);
+  }
+
+  #stands(number: number, seat: Seat, rows: readonly number[]): boolean {
+    if (rows.length > STANDING_ROWS || !seat.steady || (this.#scan + number) % STANDING_SCANS === 0) return false;
+    const { owners } = this.#context;
+    if (!seat.namespace.pids.every((pid) => owners.isSteady(pid))) return false;
+    return rows.every((i) => {
+      const inode = this.#connections.inode[i] ?? 0;
+      return inode === 0 || owners.stillHolds(inode);
+    });
   }
 
   #counters(namespace: Namespace): Counters | null {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
-      const sockstat = this.#procfs.read(pid, 'net/sockstat');
-      if (failed(sockstat)) continue;
-      const sockstat6 = this.#procfs.read(pid, 'net/sockstat6');
-      if (!failed(sockstat6)) return parseSockstat(sockstat.toString('latin1'), sockstat6.toString('latin1'));
+      const bytes = this.#procfs.glance(pid, 'net/sockstat');
+      if (failed(bytes)) continue;
+      const sockstat = bytes.toString('latin1');
+      const sockstat6 = this.#procfs.glance(pid, 'net/sockstat6');
+      if (!failed(sockstat6)) return parseSockstat(sockstat, sockstat6.toString('latin1'));
       // The file is missing because IPv6 is off only if the process is still there.
-      const ipv6Off = sockstat6 === 'vanished' && !failed(this.#procfs.read(pid, 'net/sockstat'));
-      if (ipv6Off) return parseSockstat(sockstat.toString('latin1'), null);
+      const ipv6Off = sockstat6 === 'vanished' && !failed(this.#procfs.glance(pid, 'net/sockstat'));
+      if (ipv6Off) return parseSockstat(sockstat, null);
     }
     return null;
   }
 
-  #readTables(number: number, namespace: Namespace, tables: readonly number[], unread: Set<number>): boolean {
+  /** Reads these tables; the others hold no rows. What could not be read is kept. */
+  #readTables(number: number, namespace: Namespace, tables: readonly number[], kept: Set<number>): boolean {
     let complete = true;
     for (const table of tables) {
       if (this.#readTable(number, namespace, table)) continue;
-      unread.add(number * TABLES.length + table);
+      kept.add(number * TABLES.length + table);
       complete = false;
     }
     return complete;
@@ -150,6 +268,14 @@ export class SocketTables {
     return !forbidden;
   }
 
+  #bytes(namespace: Namespace, name: string): Buffer | null {
+    for (const pid of namespace.pids.slice(0, CANDIDATES)) {
+      const bytes = this.#procfs.glance(pid, `net/${name}`);
+      if (!failed(bytes)) return Buffer.from(bytes);
+    }
+    return null;
+  }
+
   #text(namespace: Namespace, name: string): string | null {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
       const bytes = this.#procfs.read(pid, `net/${name}`);
@@ -157,4 +283,29 @@ export class SocketTables {
     }
     return null;
   }
+}
+
+const NO_ROWS: readonly number[] = [];
+
+function newSeat(namespace: Namespace): Seat {
+  return {
+    namespace,
+    members: new Set(namespace.pids),
+    isOwn: null,
+    addressesAt: 0,
+    pod: null,
+    age: 0,
+    standing: null,
+    steady: false,
+    late: false,
+    readAt: 0,
+  };
+}
+
+function keepAll(kept: Set<number>, number: number): void {
+  for (const table of TABLES.keys()) kept.add(number * TABLES.length + table);
+}
+
+function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((number, i) => number === b[i]);
 }

@@ -4,7 +4,6 @@ import {
   formatAddress,
   formatCidr,
   formatEndpoint,
-  isIPv4,
   parseAddress,
   parseCidr,
   sameAddress,
@@ -75,11 +74,9 @@ export type Exchange =
 export function renderRequest(buckets: readonly Cidr[]): string {
   const lines = buckets.map((cidr) => {
     const { address } = bucketOf(cidr.address);
-    for (const candidate of [cidr.address, address]) {
-      const { network, address: inner } = classify(candidate);
-      if (network !== 'public' || !sameAddress(inner, candidate))
-        throw new RangeError(`Cannot ask for "${formatCidr(cidr)}": not a public network`);
-    }
+    const { network, address: inner } = classify(address);
+    if (network !== 'public' || !sameAddress(inner, address))
+      throw new RangeError(`Cannot ask for "${formatCidr(cidr)}": not a public network`);
     return `${formatAddress(address)}\n`;
   });
   return `begin\nverbose\n${lines.join('')}end\n`;
@@ -213,7 +210,7 @@ export function parseReply(text: string, asked: readonly Cidr[]): Reply {
 }
 
 function speaksFor({ prefix }: Announcement, address: Address): boolean {
-  return prefix === null || (isIPv4(prefix.address) === isIPv4(address) && cidrContains(prefix, address));
+  return prefix === null || cidrContains(prefix, address);
 }
 
 function unite(known: Announcement | undefined, row: Announcement): Announcement {

@@ -1,4 +1,5 @@
 import { formatCidr } from '../address.ts';
+import type { Timer } from '../clock.ts';
 import type { AsnStatus, Cidr } from '../model.ts';
 import { isFresh, isServable, parseOrigin, renderOrigin, STALE_MS, type Answer } from './asn.ts';
 import { originOf, type Exchange } from './cymru.ts';
@@ -21,25 +22,6 @@ const NOT_ANNOUNCED_FRESH_MS = 6 * HOUR_MS;
 const LEASE_MS = 65 * SECOND_MS;
 /** The least time between two sessions of all who share a store. */
 const SPACING_MS = 10 * SECOND_MS;
-
-/** Wall clock and timers, milliseconds. */
-export interface Clock {
-  /** Since 1970. */
-  now(): number;
-  /** Since some moment; never goes back. */
-  monotonic(): number;
-  /** Runs something once, later; the function returned prevents it. */
-  after(ms: number, run: () => void): () => void;
-}
-
-export const SYSTEM_CLOCK: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
-  after: (ms, run) => {
-    const timer = setTimeout(run, ms);
-    return () => clearTimeout(timer);
-  },
-};
 
 /** One text under a key, to be kept until a time (milliseconds since 1970). */
 export interface StoredText {
@@ -82,7 +64,7 @@ export interface Correspondence {
   readonly deliver: (answers: readonly Answer[]) => void;
   /** Takes one line on what went wrong. */
   readonly report: (message: string) => void;
-  readonly clock: Clock;
+  readonly clock: Timer;
   /** 0 to below 1. */
   readonly random: () => number;
 }
@@ -212,7 +194,7 @@ export async function askOnce(
     : `Cannot resolve ${open} of ${buckets.length} networks: "${provider.server}" gave no answer`;
 }
 
-function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+function pause(ms: number, clock: Timer, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const wake = (): void => {
       cancel();
@@ -310,7 +292,6 @@ export class Questions {
       this.dropped++;
       return false;
     }
-    this.#restingUntil.delete(key);
     this.#waiting.set(key, { bucket, retries: 0 });
     return true;
   }

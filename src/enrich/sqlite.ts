@@ -20,7 +20,7 @@ const NOT_A_DATABASE = 26;
 export interface SqliteOptions {
   /** Made if absent, for its owner alone. */
   readonly folder: string;
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970, whole. */
   readonly now: () => number;
   /** Takes one line when the store fails, when it works again, and when a broken file was set aside. */
   readonly report: (message: string) => void;

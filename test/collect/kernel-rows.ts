@@ -34,7 +34,12 @@ export function printRow(row: KernelRow): string {
 export function scan(
   table: ConnectionTable,
   rows: readonly KernelRow[],
-  { now = 1_000, own = [], netns = 0 }: { now?: number; own?: readonly string[]; netns?: number } = {},
+  {
+    now = 1_000,
+    own = [],
+    netns = 0,
+    open = [],
+  }: { now?: number; own?: readonly string[]; netns?: number; open?: readonly number[] } = {},
 ): void {
   table.begin(now);
   for (const row of rows) {
@@ -45,7 +50,10 @@ export function scan(
     if (batch.count !== 1) throw new Error(`Cannot print row "${JSON.stringify(row)}": it does not parse`);
     table.merge(netns, number, batch);
   }
-  table.end(() => (address) => own.includes(formatAddress(address)));
+  table.end(
+    () => (address) => own.includes(formatAddress(address)),
+    (inode) => open.includes(inode),
+  );
 }
 
 /** The connections of a table in words, sorted: "tcp established 10.0.0.1:5000 > 10.0.0.2:443 outbound". */

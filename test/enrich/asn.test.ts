@@ -164,6 +164,16 @@ describe('AsnCache', () => {
     expect([0, 1, 2, 50_000].map((i) => cache.lookup(host(i), NOW) !== null)).toEqual([true, false, true, true]);
   });
 
+  it('asks again at once for what was answered but had to make room', () => {
+    const cache = new AsnCache();
+    const host = (i: number): Address => ipv4(0x08000000 + i * 256);
+    cache.lookup(host(0), NOW);
+    cache.takeQuestions();
+    cache.accept(Array.from({ length: 50_001 }, (_, i) => ({ bucket: bucketOf(host(i)), origin: cloudflare })));
+    cache.lookup(host(0), NOW);
+    expect(questions(cache)).toEqual(['8.0.0.0/24']);
+  });
+
   it('holds no more than 50,000 questions for one who does not take them', () => {
     const cache = new AsnCache();
     for (let i = 0; i < 50_010; i++) cache.lookup(ipv4(0x08000000 + i * 256), NOW);

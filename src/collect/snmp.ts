@@ -1,0 +1,31 @@
+/** The counters of /proc/PID/net/snmp and netstat by section and name, such as "Tcp" and "ActiveOpens". */
+export type SnmpCounters = ReadonlyMap<string, ReadonlyMap<string, number>>;
+
+/**
+ * Reads /proc/PID/net/snmp or netstat: pairs of lines, the names of a section and then its values. Kernels differ in which
+ * names there are and in their order, so a value goes by its name; a pair that does not match is left out.
+ * Format: snmp_seq_show() and netstat_seq_show() in the kernel's net/ipv4/proc.c; the names are those of RFC 4293, 4022 and 4113.
+ */
+export function parseSnmp(text: string): SnmpCounters {
+  const sections = new Map<string, ReadonlyMap<string, number>>();
+  const lines = text.split('\n');
+  for (let i = 0; i + 1 < lines.length; i += 2) {
+    const [section = '', ...names] = (lines[i] ?? '').split(' ');
+    const [again, ...values] = (lines[i + 1] ?? '').split(' ');
+    if (again !== section || names.length !== values.length || !section.endsWith(':')) continue;
+    const counters = new Map<string, number>();
+    for (const [at, name] of names.entries()) {
+      const value = Number(values[at]);
+      if (Number.isFinite(value)) counters.set(name, value);
+    }
+    sections.set(section.slice(0, -1), counters);
+  }
+  return sections;
+}
+
+/** Reads /proc/PID/net/snmp6: a name, blanks, a tab and a value on each line; other lines are left out. */
+export function parseSnmp6(text: string): ReadonlyMap<string, number> {
+  const counters = new Map<string, number>();
+  for (const [, name = '', value] of text.matchAll(/^(\w+)[ \t]+(-?\d+)$/gm)) counters.set(name, Number(value));
+  return counters;
+}

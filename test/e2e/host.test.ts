@@ -1,0 +1,77 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Row } from '../../src/model.ts';
+import { Exporter, runMain } from '../exporter.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+import { parsePage, sumBy } from './page.ts';
+import { asSs, whileNothingChanges, type Seen } from './ss.ts';
+
+describe('the whole host, with two namespaces more', () => {
+  const obstacle = whyNoNamespaces();
+  const network = new TestNetwork();
+  const scratch = mkdtempSync(join(tmpdir(), 'peerscope-host-'));
+  const flags = ['--asn.provider=none', `--storage.path=${scratch}`];
+  const holders: number[] = [];
+
+  beforeAll(async () => {
+    if (obstacle !== null) {
+      process.stderr.write(`SKIPPED: no look at every namespace of the host: ${obstacle}\n`);
+      return;
+    }
+    const [host, pod] = [await network.make(), await network.make()];
+    holders.push(host, pod);
+    network.join(host, ['10.0.0.1/24', 'fd00::1/64'], pod, ['10.0.0.2/24', 'fd00::2/64']);
+    await network.zoo(pod, {
+      kinds: ['tcp-listen=[::]:443', 'tcp-backlog=10.0.0.2:80', 'udp=0.0.0.0:53', 'udp-connect=10.0.0.1:53'],
+    });
+    await network.zoo(host, {
+      kinds: [
+        'tcp-connect=10.0.0.2:443',
+        'tcp-connect=[fd00::2]:443',
+        'tcp-time-wait=127.0.0.1:0',
+        'tcp-queues=[::1]:0',
+      ],
+    });
+  });
+
+  afterAll(async () => {
+    await network[Symbol.asyncDispose]();
+    rmSync(scratch, { recursive: true });
+  });
+
+  it('has the tcp and udp rows that ss shows, in every namespace', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const { ss, look } = await whileNothingChanges(async () => {
+      const { code, stdout } = await runMain(['list', '-o', 'json', ...flags]);
+      expect(code).toBe(0);
+      return asSs(JSON.parse(stdout) as Row[]);
+    });
+    expect(look).toEqual(ss);
+    const namespaces = new Set(look.map(({ netns }) => netns));
+    expect(holders.filter((holder) => !namespaces.has(netnsOf(holder)))).toEqual([]);
+  });
+
+  it('has as many on its page of metrics, by transport and state', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const exporter = await Exporter.start(flags);
+    try {
+      const { ss, look } = await whileNothingChanges(async () =>
+        parsePage(await (await exporter.get('/metrics')).arrayBuffer()),
+      );
+      const sums = Object.entries(sumBy(look, 'peerscope_connections', 'transport', 'state'));
+      expect(Object.fromEntries(sums.filter(([key]) => /^(tcp|udp) /.test(key)))).toEqual(
+        countedBy(ss, ({ transport, state }) => `${transport} ${state}`),
+      );
+    } finally {
+      await exporter.stop();
+    }
+  });
+});
+
+function countedBy(rows: readonly Seen[], keyOf: (row: Seen) => string): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const row of rows) counts[keyOf(row)] = (counts[keyOf(row)] ?? 0) + 1;
+  return counts;
+}

@@ -1,0 +1,181 @@
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Row } from '../../src/model.ts';
+import { Exporter, runMain } from '../exporter.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo } from '../zoo/network.ts';
+import { parsePage, sumBy } from './page.ts';
+import { asSs, whileNothingChanges, type Seen } from './ss.ts';
+
+const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
+const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
+
+describe('processes that call themselves what they like', () => {
+  const obstacle = whyNoNamespaces();
+  const network = new TestNetwork();
+  const scratch = mkdtempSync(join(tmpdir(), 'peerscope-hostile-'));
+  const rules = join(scratch, 'rules.yaml');
+  let host = 0;
+
+  /** The comm with Python's escapes, the name that it makes, and the label where that is not the name. Each has one socket. */
+  const NAMES: readonly { comm: string; name: string; label?: string }[] = [
+    { comm: '"},b:\\n\\xff', name: '"},b:\ufffd\ufffd' },
+    { comm: '"} 1\\n# HELP', name: '"} 1\ufffd# HELP' },
+    { comm: 'a",pod="b', name: 'a",pod="b' },
+    { comm: 'a",pod="b\\\\', name: 'a",pod="b\\' },
+    { comm: 'a,pod:b', name: 'a,pod:b' },
+    { comm: 'back\\\\nslash', name: 'back\\nslash' },
+    { comm: 'back\\nslash', name: 'back\ufffdslash' },
+    { comm: ') R 1 (x) S 2', name: ') R 1 (x) S 2' },
+    { comm: '\\x1b[31mred', name: '\ufffd[31mred' },
+    { comm: '\\xe2\\x80\\xaeltr', name: '\ufffdltr' },
+    { comm: '\\xf0\\x9f\\xa6\\x80', name: '🦀' },
+    { comm: '\\xf0\\x9f\\xa6', name: '\ufffd' },
+    { comm: 'other', name: 'other', label: '_other' },
+    { comm: '_other', name: '_other', label: '__other' },
+    { comm: ' ', name: ' ' },
+    { comm: '__proto__', name: '__proto__' },
+  ];
+
+  beforeAll(async () => {
+    if (obstacle !== null) {
+      process.stderr.write(`SKIPPED: no hostile processes: ${obstacle}\n`);
+      return;
+    }
+    writeFileSync(rules, 'processes: [{ name: "{{ .comm }}" }]\n');
+    host = await network.make();
+    await Promise.all(
+      NAMES.map(({ comm }) => network.zoo(host, { flags: [`--comm=${comm}`], kinds: ['tcp-listen=127.0.0.1:0'] })),
+    );
+  });
+
+  afterAll(async () => {
+    await network[Symbol.asyncDispose]();
+    rmSync(scratch, { recursive: true });
+  });
+
+  it('break no line of the page, and merge no series', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const exporter = await Exporter.start(['--config.file', rules, ...QUIET]);
+    try {
+      const page = parsePage(await (await exporter.get('/metrics')).arrayBuffer());
+      const labels = NAMES.map(({ name, label = name }) => label);
+      for (const family of ['peerscope_connections', 'peerscope_processes']) {
+        const counts = Object.entries(sumBy(page, family, 'process')).filter(([label]) => labels.includes(label));
+        expect(counts.sort(), family).toEqual(labels.map((label) => [label, 1]).sort());
+      }
+    } finally {
+      await exporter.stop();
+    }
+  });
+
+  it('break no row of a listing, and send nothing to the terminal', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const json = await runMain(['list', '-o', 'json', '--config.file', rules, ...QUIET]);
+    const rows = (JSON.parse(json.stdout) as Row[]).filter(({ netns }) => netns === netnsOf(host));
+    expect(rows.map((row) => row.process).sort()).toEqual(NAMES.map(({ name }) => name).sort());
+    const table = await runMain(['list', '--config.file', rules, ...QUIET]);
+    expect(table.stdout).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
+    expect(table.stdout.split('\n').filter((line) => /red|ltr|slash/.test(line))).toHaveLength(4);
+  });
+});
+
+describe('run by an ordinary user', () => {
+  const obstacle = whyNoNamespaces() ?? (spawnSync('setpriv', ['--version']).error ? 'setpriv is not installed' : null);
+  const NOBODY = 65_534;
+  const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
+  const network = new TestNetwork();
+  const copy = mkdtempSync(join(tmpdir(), 'peerscope-ordinary-'));
+  const MAIN = [join(copy, 'node_modules/node/bin/node'), join(copy, 'src/main.ts')];
+  let foreign: Zoo | undefined;
+  let own: Zoo | undefined;
+
+  beforeAll(async () => {
+    if (obstacle !== null) {
+      process.stderr.write(`SKIPPED: no look at a live host as an ordinary user: ${obstacle}\n`);
+      return;
+    }
+    // Whatever the checkout lies in may be closed to others.
+    for (const part of ['package.json', 'src', 'test', 'node_modules'])
+      execFileSync('cp', ['-r', '-H', '--preserve=links', join(CHECKOUT, part), copy]);
+    execFileSync('chmod', ['-R', 'a+rX', copy]);
+    chmodSync(copy, 0o755);
+    const host = await network.make();
+    foreign = await network.zoo(host, {
+      kinds: [
+        'tcp-listen=0.0.0.0:80',
+        'tcp-pair=[::1]:0',
+        'tcp-backlog=127.0.0.1:0',
+        'tcp-time-wait=127.0.0.1:0',
+        'udp=[::]:53',
+      ],
+    });
+    own = await network.zoo(host, {
+      command: [...AS_NOBODY, '/usr/bin/python3', join(copy, 'test/zoo/sockets.py')],
+      kinds: ['tcp-listen=127.0.0.1:8080', 'tcp-connect=127.0.0.1:80', 'udp=127.0.0.1:0'],
+    });
+  }, 240_000);
+
+  afterAll(async () => {
+    await network[Symbol.asyncDispose]();
+    rmSync(copy, { recursive: true });
+  });
+
+  function list(): Row[] {
+    const [command = '', ...args] = [...AS_NOBODY, ...MAIN, 'list', '-o', 'json', ...QUIET];
+    return JSON.parse(execFileSync(command, args, { encoding: 'utf8', stdio: 'pipe', maxBuffer: 1 << 28 })) as Row[];
+  }
+
+  it('it shows every row, with the owners that it may see', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    // Without ns/net a namespace goes by another number.
+    const anywhere = (rows: readonly Seen[]): string[] =>
+      rows.map((row) => JSON.stringify({ ...row, netns: 0 })).sort();
+    const { ss, look } = await whileNothingChanges(list);
+    expect(anywhere(asSs(look))).toEqual(anywhere(ss));
+
+    for (const opened of own?.opened ?? [])
+      expect(look).toContainEqual(expect.objectContaining({ ...opened, unattributed_reason: null }));
+    for (const opened of (foreign?.opened ?? []).filter(({ inode }) => inode !== null))
+      expect(look).toContainEqual(
+        expect.objectContaining({ ...opened, pids: [], process: null, unattributed_reason: 'permission' }),
+      );
+  });
+
+  it('it counts every row on its page, and those without an owner by their reason', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const [command = '', ...args] = [...AS_NOBODY, ...MAIN, 'serve', '--web.listen-address=127.0.0.1:0', ...QUIET];
+    const exporter = spawn(command, args, { stdio: ['ignore', 'inherit', 'pipe'] });
+    try {
+      let url = '';
+      for await (const line of createInterface({ input: exporter.stderr })) {
+        url = /"listen":"([^ "]+)/.exec(line)?.[1] ?? '';
+        if (url !== '') break;
+      }
+      const { look } = await whileNothingChanges(async () => {
+        const page = parsePage(await (await fetch(`http://${url}/metrics`)).arrayBuffer());
+        return { page, rows: list() };
+      });
+      const { page, rows } = look;
+      const reasons = rows.flatMap(({ unattributed_reason: reason }) => reason ?? []);
+      expect(sumBy(page, 'peerscope_connections', 'transport')).toEqual(count(rows.map(({ transport }) => transport)));
+      expect(sumBy(page, 'peerscope_sockets_unattributed', 'reason')).toMatchObject(count(reasons));
+      expect(reasons.length).toBe(rows.filter((row) => row.process === null).length);
+      expect(sumBy(page, 'peerscope_network_namespaces', 'status')['unreadable']).toBe(0);
+    } finally {
+      exporter.kill();
+      await once(exporter, 'exit');
+    }
+  });
+});
+
+function count(values: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
+  return counts;
+}

@@ -1,0 +1,141 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readlinkSync } from 'node:fs';
+import type { Row, State } from '../../src/model.ts';
+
+/** What ss and peerscope both say of a TCP or UDP socket. */
+export type Seen = Pick<
+  Row,
+  | 'netns'
+  | 'transport'
+  | 'family'
+  | 'state'
+  | 'local_address'
+  | 'local_port'
+  | 'remote_address'
+  | 'remote_port'
+  | 'receive_queue'
+  | 'send_queue'
+  | 'uid'
+  | 'inode'
+>;
+
+const STATES: Readonly<Record<string, State>> = {
+  LISTEN: 'listen',
+  ESTAB: 'established',
+  'SYN-SENT': 'syn_sent',
+  'SYN-RECV': 'syn_received',
+  'FIN-WAIT-1': 'fin_wait_1',
+  'FIN-WAIT-2': 'fin_wait_2',
+  'TIME-WAIT': 'time_wait',
+  'CLOSE-WAIT': 'close_wait',
+  'LAST-ACK': 'last_ack',
+  CLOSING: 'closing',
+  UNCONN: 'unconnected',
+};
+
+/**
+ * Looks at the host by `look` between two equal looks by ss, so that both saw the same; again as long as something changed
+ * in between, for at most a minute. Gives what both saw.
+ */
+export async function whileNothingChanges<T>(look: () => T | Promise<T>): Promise<{ ss: Seen[]; look: T }> {
+  const deadline = performance.now() + 60_000;
+  let before = ss();
+  for (;;) {
+    const seen = await look();
+    const after = ss();
+    if (JSON.stringify(after) === JSON.stringify(before)) return { ss: before, look: seen };
+    if (performance.now() > deadline)
+      throw new Error('Cannot compare with ss: the sockets of the host change all the time');
+    before = after;
+  }
+}
+
+/** The rows of `list -o json` as ss would show them, in the order of `ss`. */
+export function asSs(rows: readonly Row[]): Seen[] {
+  return sorted(rows.filter(({ transport }) => transport === 'tcp' || transport === 'udp').map(comparable));
+}
+
+/** Every row of `ss -tuna` in every network namespace that has a process. */
+function ss(): Seen[] {
+  return sorted([...namespaces()].flatMap(([netns, pids]) => ssIn(netns, pids)));
+}
+
+function namespaces(): Map<number, string[]> {
+  const found = new Map<number, string[]>();
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    let link: string;
+    try {
+      link = readlinkSync(`/proc/${pid}/ns/net`);
+    } catch {
+      continue; // A process that is gone, or a zombie.
+    }
+    const netns = Number(link.slice('net:['.length, -1));
+    found.set(netns, [...(found.get(netns) ?? []), pid]);
+  }
+  return found;
+}
+
+/** By the first of these processes that is still there. */
+function ssIn(netns: number, pids: readonly string[]): Seen[] {
+  for (const pid of pids) {
+    const args = [`--target=${pid}`, '--net', 'ss', '-tunaeHO'];
+    const { status, stdout } = spawnSync('nsenter', args, { encoding: 'utf8', maxBuffer: 1 << 28 });
+    if (status === 0)
+      return stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => parseLine(line, netns));
+  }
+  return [];
+}
+
+/** Reads one line of `ss -tunaeHO` (iproute2, misc/ss.c). */
+function parseLine(line: string, netns: number): Seen {
+  const [transport = '', state = '', received = '', sent = '', local = '', remote = ''] = line.split(/ +/);
+  const [localAddress, localPort] = parseEnd(local);
+  const [remoteAddress, remotePort] = parseEnd(remote);
+  const hasRemote = remotePort !== null || !['0.0.0.0', '::'].includes(remoteAddress);
+  return comparable({
+    netns,
+    transport: transport as Row['transport'],
+    family: /^[[*]/.test(local) ? 6 : 4,
+    state: STATES[state] ?? 'unknown',
+    local_address: localAddress,
+    local_port: localPort,
+    remote_address: hasRemote ? remoteAddress : null,
+    remote_port: hasRemote ? remotePort : null,
+    receive_queue: Number(received),
+    send_queue: Number(sent),
+    uid: Number(/ uid:(\d+)/.exec(line)?.[1] ?? 0),
+    inode: Number(/ ino:(\d+)/.exec(line)?.[1]) || null,
+  });
+}
+
+/** "192.0.2.1:443", "[::ffff:192.0.2.1]:443", "[fe80::1]%eth0:443", "127.0.0.53%lo:53", "*:*": the device is not in the tables. */
+function parseEnd(text: string): [address: string, port: number | null] {
+  const colon = text.lastIndexOf(':');
+  const address = text
+    .slice(0, colon)
+    .replace(/%[^\]]*/, '')
+    .replace(/^\[(?:::ffff:(?=\d+\.))?(.*)\]$/, '$1')
+    .replace(/^\*$/, '::');
+  const port = text.slice(colon + 1);
+  return [address, port === '*' ? null : Number(port)];
+}
+
+/** What both can tell: ss shows a listener's backlog where the tables have 0, and no user without a descriptor. */
+function comparable(row: Seen): Seen {
+  const { netns, transport, family, state, local_address, local_port, remote_address, remote_port } = row;
+  const { receive_queue, inode } = row;
+  const ends = { local_address, local_port, remote_address, remote_port };
+  const send_queue = state === 'listen' ? 0 : row.send_queue;
+  const uid = inode === null ? null : row.uid;
+  return { netns, transport, family, state, ...ends, receive_queue, send_queue, uid, inode };
+}
+
+function sorted(rows: readonly Seen[]): Seen[] {
+  return rows
+    .map((row) => ({ row, text: JSON.stringify(row) }))
+    .sort((a, b) => (a.text < b.text ? -1 : 1))
+    .map(({ row }) => row);
+}
