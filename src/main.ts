@@ -12,6 +12,8 @@ interface Task {
   readonly description: string;
   /** The values of --output, the default first. */
   readonly outputs?: readonly string[];
+  /** Options of its own in commander's notation: flags, description, default. */
+  readonly options?: readonly (readonly [flags: string, description: string, standard?: string])[];
   /** Returns the exit code. */
   readonly run: (config: Config, command: Command) => Promise<number>;
 }
@@ -27,13 +29,37 @@ const TASKS: readonly Task[] = [
     },
   },
   {
-    usage: 'list',
+    usage: 'list [filter...]',
     description: 'List every connection with its owner and its remote',
     outputs: ['table', 'json'],
     run: async (config, command) => {
       const { list } = await import('./cli/list.ts');
       const { output } = command.opts<{ output: 'table' | 'json' }>();
-      return list(await withRules(config), output, process);
+      return list(await withRules(config), output, process, command.args);
+    },
+  },
+  {
+    usage: 'events [filter...]',
+    description: 'Print a JSON line for every connection opened, changed in state or owner, or closed',
+    options: [
+      ['-i, --interval <seconds>', 'Time from one scan to the next', '1'],
+      ['-c, --count <number>', 'End after so many scans after the first'],
+      ['--snapshot', 'First print the rows that are there, without "event"'],
+    ],
+    run: async (config, command) => {
+      const { events } = await import('./cli/events.ts');
+      const { SYSTEM_CLOCK } = await import('./clock.ts');
+      const given = command.opts<{ interval: string; count?: string; snapshot?: boolean }>();
+      const interruption = new AbortController();
+      for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interruption.abort());
+      return events(await withRules(config), {
+        ...given,
+        filters: command.args,
+        stdout: process.stdout,
+        stderr: process.stderr,
+        signal: interruption.signal,
+        clock: SYSTEM_CLOCK,
+      });
     },
   },
   {
@@ -115,6 +141,7 @@ async function main(args: readonly string[]): Promise<number> {
         command.createOption('-o, --output <format>', 'How to print').choices(outputs).default(outputs[0]),
       );
     }
+    for (const [flags, explanation, standard] of task.options ?? []) command.option(flags, explanation, standard);
     for (const flag of FLAGS) {
       if (!flag.serveOnly || command.name() === 'serve') addFlag(command, flag, environmentTwin(flag.name));
     }

@@ -3,8 +3,13 @@ import { NO_UID, stateOf, transportOf } from './collect/sockets.ts';
 import type { Row } from './model.ts';
 import type { Scrape } from './scrape.ts';
 
-/** The connections of the last scan as JSON rows, ordered by namespace, table, ends and inode: the same scan gives the same bytes. */
+/** The connections of the last scan as JSON rows, in order. */
 export function rowsOf(scrape: Scrape): Row[] {
+  return inOrder(scrape, scrape.connections.indexes()).map((index) => rowOf(scrape, index));
+}
+
+/** Orders connections by namespace, table, ends and inode: the same scan gives the same bytes. */
+export function inOrder(scrape: Scrape, indexes: Iterable<number>): number[] {
   const { connections } = scrape;
   const compare = (a: number, b: number): number =>
     (netnsInode(scrape, a) ?? 0) - (netnsInode(scrape, b) ?? 0) ||
@@ -14,10 +19,10 @@ export function rowsOf(scrape: Scrape): Row[] {
     compareWords(connections.remote, a, b) ||
     (connections.remotePort[a] ?? 0) - (connections.remotePort[b] ?? 0) ||
     (connections.inode[a] ?? 0) - (connections.inode[b] ?? 0);
-  return [...connections.indexes()].sort(compare).map((index) => rowOf(scrape, index));
+  return [...indexes].sort(compare);
 }
 
-/** One connection as a JSON row. */
+/** One connection as a JSON row; one that the last scan closed has a row too, until the next begins. */
 export function rowOf(scrape: Scrape, i: number): Row {
   const { connections, processes } = scrape;
   const table = connections.table[i] ?? 0;

@@ -1,7 +1,7 @@
 import type { Collector, CollectorRun } from './catalogue.ts';
-import { takeCensus, Tally } from './census.ts';
+import { listenersOf, Tally } from './census.ts';
 import type { Clock } from './clock.ts';
-import { attribute } from './collect/attribution.ts';
+import { Attribution } from './collect/attribution.ts';
 import { ConnectionTable } from './collect/connections.ts';
 import { Coverage } from './collect/coverage.ts';
 import { Namespaces } from './collect/namespaces.ts';
@@ -15,7 +15,7 @@ import type { AsnCache } from './enrich/asn.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
 import { Families } from './families.ts';
 import { Groups } from './groups.ts';
-import type { Family, Process, Rules } from './model.ts';
+import type { Family, Rules } from './model.ts';
 import { OwnerNames } from './owner-labels.ts';
 
 /** What a scrape is told: the budget of series, the rules of the configuration, and what is switched on. */
@@ -46,6 +46,7 @@ export class Scrape {
   readonly #cache: AsnCache | null;
   readonly #namespaces = new Namespaces();
   readonly #owners: Owners;
+  readonly #attribution: Attribution;
   readonly #names = new OwnerNames();
   readonly #peers: Peers;
   readonly #peerOf: (Peer | null)[] = [];
@@ -55,7 +56,6 @@ export class Scrape {
   readonly #coverage = new Coverage();
   readonly #opened = new Tally();
   readonly #closed = new Tally();
-  #holding: ReadonlySet<Process> = new Set();
   #scans = 0;
 
   /** Without a cache no ASN is asked for or shown. */
@@ -77,6 +77,13 @@ export class Scrape {
       owners: this.#owners,
       protocols: options.collectors.protocols ? this.#protocols : null,
       labelsOf: (pids) => this.#names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
+    });
+    this.#attribution = new Attribution({
+      connections,
+      tables: this.tables,
+      owners: this.#owners,
+      processes: this.processes,
+      seesAllProcesses: procfs.seesAllProcesses,
     });
     const { networks, asnNeverSend: neverSend } = options.rules;
     this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.tables.isHostOwn(address) }, cache);
@@ -100,16 +107,18 @@ export class Scrape {
     };
 
     const hidden = stage('sockets', () => this.#collect(at, isLate));
-    this.#holding = stage('processes', () => this.#attribute(isLate));
+    stage('processes', () => this.#attribute(isLate));
     stage('asn', () => this.#enrich(at));
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
     this.#scans++;
 
     const { read, unchanged, empty, unreadable } = this.tables.status;
     const families = this.#families.of({
-      ...takeCensus(this.connections),
       groups,
-      processes: [...this.#holding],
+      listeners: listenersOf(this.connections),
+      processes: [...this.#attribution.holding],
+      unattributed: this.#attribution.unattributed,
+      directionsGuessed: this.connections.guessed,
       opened: this.#opened.contributions,
       closed: this.#closed.contributions,
       protocols: this.#protocols,
@@ -132,7 +141,7 @@ export class Scrape {
     }
   }
 
-  /** The peer of a connection; null where it has no remote end. */
+  /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
   peerOf(index: number): Peer | null {
     return this.#peerOf[index] ?? null;
   }
@@ -142,30 +151,30 @@ export class Scrape {
     const { namespaces, hidden } = this.#namespaces.find(this.#procfs, pids);
     this.processes.begin(pids);
     if (this.#isOn('processes')) this.#owners.survey(pids);
-    for (const holder of this.#holding)
+    for (const holder of this.#attribution.holding)
       if (this.processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder) this.#owners.reset(holder.pid);
+    this.#forgetPeers();
     this.tables.read(namespaces, at, isLate);
     return hidden;
   }
 
-  #attribute(isLate: () => boolean): Set<Process> {
-    if (this.#isOn('processes')) this.#owners.resolve(isLate);
-    return attribute({
-      connections: this.connections,
-      tables: this.tables,
-      owners: this.#owners,
-      processes: this.processes,
-      seesAllProcesses: this.#procfs.seesAllProcesses,
-    });
-  }
-
-  #enrich(at: number): void {
+  /** The peers of closed connections stand as long as their columns: until the next scan begins. */
+  #forgetPeers(): void {
     const { connections } = this;
     for (const i of connections.closed) {
       if (this.#peerOf[i]) this.#peers.release(connections.netns[i] ?? 0, connections.remoteAddress(i));
       this.#peerOf[i] = null;
-      this.#closed.add(connections, i);
     }
+  }
+
+  #attribute(isLate: () => boolean): void {
+    if (this.#isOn('processes')) this.#owners.resolve(isLate);
+    this.#attribution.update();
+  }
+
+  #enrich(at: number): void {
+    const { connections } = this;
+    for (const i of connections.closed) this.#closed.add(connections, i);
     let begun = 0;
     for (const i of connections.opened) {
       if (this.#scans > 0) this.#opened.add(connections, i);
@@ -176,8 +185,9 @@ export class Scrape {
     }
     this.#coverage.add(at, begun, this.#protocols.opened);
     for (let i = 0; i < connections.length; i++) {
+      if (connections.changed[i] === 0 || connections.state[i] === SYN_RECV) continue;
       const peer = this.#peerOf[i];
-      if (peer && connections.changed[i] !== 0 && connections.state[i] !== SYN_RECV) this.#peers.ask(peer, at);
+      if (peer) this.#peers.ask(peer, at);
     }
     this.#peers.renew(at);
   }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FAMILIES } from '../src/catalogue.ts';
-import { takeCensus, Tally } from '../src/census.ts';
+import { listenersOf, Tally } from '../src/census.ts';
 import { ConnectionTable } from '../src/collect/connections.ts';
 import { CLOSE, ESTABLISHED, LISTEN, SYN_SENT, TIME_WAIT } from '../src/collect/sockets.ts';
 import { AsnCache } from '../src/enrich/asn.ts';
@@ -58,7 +58,9 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
           peerOf[i] = remote && peers.hold(0, remote, () => false);
         }
         const page = families.of({
-          ...takeCensus(connections),
+          listeners: listenersOf(connections),
+          unattributed: new Map(),
+          directionsGuessed: connections.guessed,
           groups: groups.count(connections, (i) => peerOf[i] ?? null),
           processes: [],
           opened: new Tally().contributions,

@@ -4,6 +4,7 @@ import { Procfs } from '../collect/procfs.ts';
 import { AsnCache } from '../enrich/asn.ts';
 import { recall } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
+import { parseFilters } from '../filter.ts';
 import type { Row } from '../model.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
@@ -34,8 +35,17 @@ const COLUMNS: readonly Column<Row>[] = [
   { title: 'PEER', cell: peer },
 ];
 
-/** Prints every connection, as a table or as one JSON array; ASNs come from the store alone, so that listing asks nobody. */
-export async function list(config: Config, output: 'table' | 'json', { stdout, stderr }: Streams): Promise<number> {
+/**
+ * Prints the connections that the filters want, as a table or as one JSON array; ASNs come from the store alone, so that listing
+ * asks nobody. The coverage line speaks of all connections: what has no process cannot meet a filter that names one.
+ */
+export async function list(
+  config: Config,
+  output: 'table' | 'json',
+  { stdout, stderr }: Streams,
+  filters: readonly string[],
+): Promise<number> {
+  const wants = parseFilters(filters);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const scrape = new Scrape(new Procfs(config.procfs), config, SYSTEM_CLOCK, cache);
   scrape.run(Infinity);
@@ -48,19 +58,20 @@ export async function list(config: Config, output: 'table' | 'json', { stdout, s
     scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), SYSTEM_CLOCK.now())));
     await store.close();
   }
-  const rows = rowsOf(scrape);
+  const all = rowsOf(scrape);
+  const rows = all.filter(wants);
   if (output === 'json') {
     stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
-    stderr.write(`${coverage(rows)}\n`);
+    stderr.write(`${coverage(all)}\n`);
   } else {
     stdout.write(renderTable(COLUMNS, rows));
-    stdout.write(`${coverage(rows)}\n`);
+    stdout.write(`${coverage(all)}\n`);
   }
   return 0;
 }
 
 /** One line on what could not be seen, and why. */
-function coverage(rows: readonly Row[]): string {
+export function coverage(rows: readonly Row[]): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);

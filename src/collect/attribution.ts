@@ -18,54 +18,100 @@ export interface Host {
 
 /**
  * Gives every connection its owner, by the first of: a process that holds a descriptor of it, the owner it had before, the owner
- * of the listener at its local end, the pod of its namespace. A row without a process gets the reason. What neither its row nor
- * its holders changed stays as it was. Returns every process that holds a socket of the table.
+ * of the listener at its local end, the pod of its namespace. A row without a process gets the reason.
+ * A row is looked at again only when it, its holders or their names changed, or when nobody was found for it.
  */
-export function attribute(host: Host): Set<Process> {
-  const { connections, owners } = host;
-  const holding = new Set<Process>();
-  const unheld: number[] = [];
-  for (const inode of owners.moved) {
-    const i = connections.indexOf(inode);
-    if (i >= 0) connections.changed[i] = 1;
+export class Attribution {
+  readonly #host: Host;
+  readonly #held = new Map<Process, number>();
+  readonly #unowned = new Set<number>();
+
+  constructor(host: Host) {
+    this.#host = host;
   }
-  for (let i = 0; i < connections.length; i++) {
-    if (connections.scanOf[i] === 0) continue;
-    const evidence = connections.ownerEvidence[i];
-    const stands = connections.changed[i] === 0;
-    if (stands && evidence === 'history') continue;
-    if ((stands && evidence === 'fd') || attributeToHolder(host, i)) keepNames(connections, i, holding);
-    else unheld.push(i);
+
+  /** Every process that holds a socket of the table. */
+  get holding(): ReadonlySet<Process> {
+    return new Set(this.#held.keys());
   }
-  for (const i of unheld) assign(connections, i, inherited(host, i));
-  return holding;
+
+  /** Rows without a process, by the reason. */
+  get unattributed(): ReadonlyMap<UnattributedReason, number> {
+    const counts = new Map<UnattributedReason, number>();
+    for (const i of this.#unowned) {
+      const reason = this.#host.connections.reason[i];
+      if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  /** Brings the owners up to the scan that the table, the owners and the processes have just seen. */
+  update(): void {
+    const { connections, owners, processes } = this.#host;
+    for (const i of connections.closed) {
+      this.#hold(connections.holders[i] ?? NOBODY, -1);
+      this.#unowned.delete(i);
+    }
+    for (const inode of owners.moved) {
+      const i = connections.indexOf(inode);
+      if (i >= 0) connections.changed[i] = 1;
+    }
+    if (processes.renamed.size > 0) this.#rename(processes.renamed);
+    const unheld = [...this.#unowned].filter((i) => connections.changed[i] === 0 && !this.#attributeToHolder(i));
+    for (let i = 0; i < connections.length; i++)
+      if (connections.changed[i] !== 0 && connections.has(i) && !this.#attributeToHolder(i)) unheld.push(i);
+    for (const i of unheld) this.#assign(i, inherited(this.#host, i));
+  }
+
+  /** A process that took another name by exec() passes it on to its connections. */
+  #rename(renamed: ReadonlySet<Process>): void {
+    const { connections } = this.#host;
+    for (let i = 0; i < connections.length; i++) {
+      const process = connections.process[i];
+      if (!process || !renamed.has(process) || connections.ownerEvidence[i] !== 'fd') continue;
+      connections.changed[i] = 1;
+    }
+  }
+
+  #attributeToHolder(i: number): boolean {
+    const { connections, processes, tables } = this.#host;
+    const holders = holdersOf(this.#host, connections.inode[i] ?? 0);
+    const netns = connections.netns[i] ?? 0;
+    const process = chooseOwner(
+      holders,
+      (pid) => tables.isMember(netns, pid),
+      (ancestor, pid) => processes.isAncestor(ancestor, pid),
+    );
+    if (!process) return false;
+    this.#assign(i, { process, holders, evidence: 'fd', labels: process.labels, reason: null });
+    return true;
+  }
+
+  #assign(i: number, { process, holders, evidence, labels, reason }: Attributed): void {
+    const { connections } = this.#host;
+    this.#hold(connections.holders[i] ?? NOBODY, -1);
+    this.#hold(holders, 1);
+    if (labels.process === '') this.#unowned.add(i);
+    else this.#unowned.delete(i);
+    connections.process[i] = process;
+    connections.holders[i] = holders;
+    connections.ownerEvidence[i] = evidence;
+    connections.reason[i] = reason;
+    if (connections.labels[i] === labels) return;
+    connections.labels[i] = labels;
+    connections.changed[i] = 1;
+  }
+
+  #hold(holders: readonly Process[], by: 1 | -1): void {
+    for (const holder of holders) {
+      const held = (this.#held.get(holder) ?? 0) + by;
+      if (held > 0) this.#held.set(holder, held);
+      else this.#held.delete(holder);
+    }
+  }
 }
 
-/** The holders of a connection are part of the census; a process that took another name by exec() passes it on. */
-function keepNames(connections: ConnectionTable, i: number, holding: Set<Process>): void {
-  const holders = connections.holders[i] ?? NOBODY;
-  for (const holder of holders) holding.add(holder);
-  const labels = connections.process[i]?.labels ?? null;
-  if (labels === connections.labels[i]) return;
-  connections.labels[i] = labels;
-  connections.changed[i] = 1;
-}
-
-function attributeToHolder(host: Host, i: number): boolean {
-  const { connections, processes, tables } = host;
-  const holders = holdersOf(host, connections.inode[i] ?? 0);
-  const netns = connections.netns[i] ?? 0;
-  const process = chooseOwner(
-    holders,
-    (pid) => tables.isMember(netns, pid),
-    (ancestor, pid) => processes.isAncestor(ancestor, pid),
-  );
-  if (!process) return false;
-  assign(connections, i, { process, holders, evidence: 'fd', labels: process.labels, reason: null });
-  return true;
-}
-
-interface Attribution {
+interface Attributed {
   readonly process: Process | null;
   readonly holders: readonly Process[];
   readonly evidence: OwnerEvidence | null;
@@ -81,7 +127,7 @@ function holdersOf({ owners, processes }: Host, inode: number): readonly Process
 }
 
 /** The owner of a row that no process holds. */
-function inherited(host: Host, i: number): Attribution {
+function inherited(host: Host, i: number): Attributed {
   const { connections, tables } = host;
   const before = connections.labels[i];
   const evidence = connections.ownerEvidence[i];
@@ -107,14 +153,4 @@ function reasonOf({ connections, owners, seesAllProcesses }: Host, i: number): U
   if (owners.denied > 0) return 'permission';
   if (!seesAllProcesses) return 'other_pid_namespace';
   return before === 'vanished' || before === 'no_descriptor' ? 'no_descriptor' : 'vanished';
-}
-
-function assign(connections: ConnectionTable, i: number, attribution: Attribution): void {
-  connections.process[i] = attribution.process;
-  connections.holders[i] = attribution.holders;
-  connections.ownerEvidence[i] = attribution.evidence;
-  connections.reason[i] = attribution.reason;
-  if (connections.labels[i] === attribution.labels) return;
-  connections.labels[i] = attribution.labels;
-  connections.changed[i] = 1;
 }

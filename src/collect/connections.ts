@@ -52,6 +52,8 @@ export class ConnectionTable {
   /** Inodes that came into the tables with the last scan, and those that left them. */
   readonly arrived: number[] = [];
   readonly left: number[] = [];
+  /** Connections whose direction is a guess by port number. */
+  guessed = 0;
   /** Rows of the last scan that repeated another row of the same scan. */
   duplicates = 0;
   /** Rows of the last scan in a state that the kernel's headers do not name. */
@@ -337,6 +339,7 @@ export class ConnectionTable {
     this.size--;
     this.#remove(i);
     this.#depart(i);
+    if (this.evidence[i] === 'port') this.guessed--;
     const mate = this.pair[i] ?? -1;
     if (mate >= 0) {
       this.pair[mate] = -1;
@@ -385,8 +388,8 @@ export class ConnectionTable {
   }
 
   #direct(i: number, direction: Direction, evidence: DirectionEvidence, serves: boolean): void {
+    this.#testify(i, evidence);
     this.direction[i] = direction;
-    this.evidence[i] = evidence;
     this.serves[i] = serves ? 1 : 0;
     this.changed[i] = 1;
   }
@@ -413,6 +416,11 @@ export class ConnectionTable {
   /** A raw socket without a peer takes copies of all packets of its protocol: it accepts nothing. */
   #isAccepted(i: number): boolean {
     return (this.table[i] ?? 0) >> 1 !== RAW && this.listenerOf(i) >= 0;
+  }
+
+  #testify(i: number, evidence: DirectionEvidence | null): void {
+    this.guessed += Number(evidence === 'port') - Number(this.evidence[i] === 'port');
+    this.evidence[i] = evidence;
   }
 
   #lowPortServes(i: number): boolean {

@@ -1,8 +1,6 @@
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat } from './stat.ts';
 
-/** How many scans an inode that no process holds is left alone before all processes are searched for it again. */
-const UNHELD_SCANS = 10;
 /** The share of all cached descriptors that each scan reads again, in rotation, and the least number of them. */
 const ROTATION = 20;
 const ROTATION_LEAST = 200;
@@ -49,7 +47,7 @@ export interface LiveSockets {
  * 3. reads on, neighbours in the network namespace first, until the owner of every new socket is found;
  * 4. reads a twentieth of all descriptors again in rotation, because close() and open() leave the count as it was. So a socket
  *    that changed hands unnoticed is put right within 20 scans, and a new socket's owner is never missed.
- * What nobody holds (kernel sockets, descriptors in flight) is searched for once in ten scans, or when a process appears beside it.
+ * What nobody holds (kernel sockets, descriptors in flight) is searched for once, when it is new; then the rotation would meet it.
  */
 export class Owners {
   /** Processes whose descriptors the kernel does not let be read. */
@@ -62,10 +60,10 @@ export class Owners {
   /** The slot that holds an inode, and the further ones of a shared socket. */
   readonly #slots = new Map<number, number>();
   readonly #sharers = new Map<number, Set<number>>();
-  readonly #unheldUntil = new Map<number, number>();
+  /** Inodes that the last search had no time for. */
+  readonly #postponed = new Set<number>();
   readonly #unknown = new Set<number>();
   readonly #toRead = new Set<FdTable>();
-  #appeared: number[] = [];
   #scan = 0;
   #turns: number[] = [];
   #turnFds: string[] = [];
@@ -82,7 +80,6 @@ export class Owners {
     this.moved.clear();
     this.#unknown.clear();
     this.#toRead.clear();
-    this.#appeared = [];
     const alive = new Set(pids);
     for (const table of this.#tables.values()) {
       if (!alive.has(table.pid)) this.#drop(table);
@@ -116,18 +113,15 @@ export class Owners {
   /** Finds the holders of what is live. When `isLate` says so the search ends; what is not found is searched at the next scan. */
   resolve(isLate: () => boolean): void {
     const sockets = this.#sockets;
-    for (const inode of sockets.arrived) if (!this.#slots.has(inode)) this.#seek(inode);
+    for (const inode of sockets.arrived) if (!this.#slots.has(inode)) this.#unknown.add(inode);
+    for (const inode of this.#postponed) if (!this.#slots.has(inode)) this.#unknown.add(inode);
     for (const inode of this.#unknown) if (!sockets.isLive(inode)) this.#unknown.delete(inode);
-    for (const [inode, until] of this.#unheldUntil) {
-      if (!sockets.isLive(inode)) this.#unheldUntil.delete(inode);
-      else if (until <= this.#scan || this.#appearedBeside(sockets.neighbours(inode))) this.#seek(inode);
-    }
     for (const inode of sockets.left) this.#probe(inode);
     for (const table of this.#toRead) this.#read(table);
     this.#search(isLate);
     this.#rotate();
-    const searched = !isLate();
-    for (const inode of this.#unknown) this.#unheldUntil.set(inode, this.#scan + (searched ? UNHELD_SCANS : 1));
+    this.#postponed.clear();
+    if (isLate()) for (const inode of this.#unknown) this.#postponed.add(inode);
     this.#countDenied();
   }
 
@@ -158,7 +152,6 @@ export class Owners {
     if (!table) {
       table = { tid, pid, count: -1, inodes: new Map(), denied: false, leaderless: false, readAt: 0 };
       this.#tables.set(tid, table);
-      this.#appeared.push(pid);
     }
     const counted = failed(count) ? UNCOUNTED : count;
     if (counted === table.count) return;
@@ -177,15 +170,6 @@ export class Owners {
   #drop(table: FdTable): void {
     for (const [fd, inode] of table.inodes) this.#release(inode, table.tid * SLOT_FDS + fd);
     this.#tables.delete(table.tid);
-  }
-
-  #seek(inode: number): void {
-    this.#unheldUntil.delete(inode);
-    this.#unknown.add(inode);
-  }
-
-  #appearedBeside(neighbours: readonly number[]): boolean {
-    return this.#appeared.length > 0 && this.#appeared.some((pid) => neighbours.includes(pid));
   }
 
   /** What took the place of a socket that left the tables. Without a socket to look for, the place is only forgotten. */
@@ -298,7 +282,11 @@ export class Owners {
     if (end < this.#turnFds.length) return 0;
     this.#turnAt = 0;
     const listed = new Set(this.#turnFds.map(Number));
-    this.#forgetAbsent(table, new Map([...table.inodes].filter(([fd]) => listed.has(fd))));
+    for (const [fd, inode] of table.inodes) {
+      if (listed.has(fd)) continue;
+      this.#release(inode, table.tid * SLOT_FDS + fd);
+      table.inodes.delete(fd);
+    }
     return left;
   }
 
@@ -310,7 +298,6 @@ export class Owners {
     table.inodes.set(fd, inode);
     if (inode === 0) return;
     this.#unknown.delete(inode);
-    this.#unheldUntil.delete(inode);
     this.moved.add(inode);
     const first = this.#slots.get(inode);
     if (first === undefined) this.#slots.set(inode, slot);

@@ -43,6 +43,8 @@ const NO_CGROUP: Cgroup = parseCgroup('');
  * The identity of a process is its pid and start time; a pid that came back with another start time is another process.
  */
 export class Processes {
+  /** Processes that an earlier scan saw under other names. */
+  readonly renamed = new Set<Process>();
   readonly #procfs: Procfs;
   readonly #rules: readonly ProcessRule[];
   readonly #label: (name: string, cgroup: Cgroup) => OwnerLabels;
@@ -60,6 +62,7 @@ export class Processes {
   /** Begins a scan over these pids: the others are forgotten. */
   begin(pids: readonly number[]): void {
     this.#scan++;
+    this.renamed.clear();
     this.#ppids.clear();
     const alive = new Set(pids);
     for (const pid of this.#seen.keys()) if (!alive.has(pid)) this.#seen.delete(pid);
@@ -143,7 +146,9 @@ export class Processes {
       },
       this.#rules,
     );
-    process.labels = this.#label(process.name, process.cgroup);
+    const labels = this.#label(process.name, process.cgroup);
+    if (process.age > 1 && labels !== process.labels) this.renamed.add(process);
+    process.labels = labels;
   }
 }
 

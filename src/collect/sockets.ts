@@ -122,9 +122,6 @@ for (let value = 0; value < 16; value++) {
   HEX[digit.toUpperCase().charCodeAt(0)] = value;
 }
 
-/** Where the parser stands in a row. One object, reused: a row allocates nothing. */
-const cursor = { at: 0, bad: 0 };
-
 /**
  * Appends the complete rows of buffer[from, to) to `rows` and returns where the last complete row ended.
  * A line that is no row is skipped and counted in `rows.malformed`; a row needs the ten columns up to the inode, so that the
@@ -151,6 +148,7 @@ export function parseSocketRows(
   }
 }
 
+/** Everything here is arithmetic on bytes in local variables: it runs for every row of every scan. */
 function parseRow(
   buffer: Uint8Array,
   start: number,
@@ -160,96 +158,120 @@ function parseRow(
   rows: SocketRows,
 ): boolean {
   const n = rows.count;
-  cursor.at = start;
-  cursor.bad = 0;
-  skipSpaces(buffer);
-  const slot = cursor.at;
-  while (digit(buffer[cursor.at])) cursor.at++;
-  if (cursor.at === slot || !take(buffer, COLON) || !take(buffer, SPACE)) return false;
-  readAddress(buffer, family, littleEndian, rows.local, n * 4);
-  if (!take(buffer, COLON)) return false;
-  rows.localPort[n] = readHex(buffer, 4);
-  if (!take(buffer, SPACE)) return false;
-  readAddress(buffer, family, littleEndian, rows.remote, n * 4);
-  if (!take(buffer, COLON)) return false;
-  rows.remotePort[n] = readHex(buffer, 4);
-  if (!take(buffer, SPACE)) return false;
-  const state = readHex(buffer, 2);
+  let at = skipSpaces(buffer, start);
+  const slot = at;
+  while (isDigit(buffer[at])) at++;
+  if (at === slot || buffer[at] !== COLON || buffer[at + 1] !== SPACE) return false;
+  at += 2;
+  const width = family === 4 ? 8 : 32;
+  const remote = at + width + 6;
+  const queues = remote + width + 9;
+  // "LOCAL:PORT REMOTE:PORT ST TX:RX TR:": every width but that of the last is fixed.
+  if (
+    queues + 21 > end ||
+    buffer[at + width] !== COLON ||
+    buffer[remote - 1] !== SPACE ||
+    buffer[remote + width] !== COLON ||
+    buffer[queues - 4] !== SPACE ||
+    buffer[queues - 1] !== SPACE ||
+    buffer[queues + 8] !== COLON ||
+    buffer[queues + 17] !== SPACE ||
+    buffer[queues + 20] !== COLON
+  )
+    return false;
+  const localPort = hex4(buffer, at + width + 1);
+  const remotePort = hex4(buffer, remote + width + 1);
+  const state = hex2(buffer, queues - 3);
+  const sendQueue = hex8(buffer, queues);
+  const receiveQueue = hex8(buffer, queues + 9);
+  const timer = hex2(buffer, queues + 18);
+  if (localPort < 0 || remotePort < 0 || state < 0 || sendQueue < 0 || receiveQueue < 0 || timer < 0) return false;
+  if (!readAddress(buffer, at, family, littleEndian, rows.local, n * 4)) return false;
+  if (!readAddress(buffer, remote, family, littleEndian, rows.remote, n * 4)) return false;
+  rows.localPort[n] = localPort;
+  rows.remotePort[n] = remotePort;
   rows.state[n] = state;
-  if (!take(buffer, SPACE)) return false;
-  rows.sendQueue[n] = readHex(buffer, 8);
-  if (!take(buffer, COLON)) return false;
-  rows.receiveQueue[n] = readHex(buffer, 8);
-  if (!take(buffer, SPACE)) return false;
-  const timer = readHex(buffer, 2);
-  if (!take(buffer, COLON) || (cursor.bad & 0xf0) !== 0) return false;
-  skipWord(buffer, end);
-  skipWord(buffer, end);
-  const uid = readDecimal(buffer, end);
-  skipWord(buffer, end);
-  const inode = readDecimal(buffer, end);
+  rows.sendQueue[n] = sendQueue;
+  rows.receiveQueue[n] = receiveQueue;
+
+  at = nextWord(buffer, nextWord(buffer, queues + 21, end), end);
+  const uid = decimal(buffer, at, end);
+  at = nextWord(buffer, nextWord(buffer, at, end), end);
+  const inode = decimal(buffer, at, end);
   if (uid < 0 || uid > NO_UID || inode < 0) return false;
   const timeWait = state === TIME_WAIT || (state === FIN_WAIT2 && timer === TIME_WAIT_TIMER);
   rows.uid[n] = timeWait && inode === 0 ? NO_UID : uid;
   rows.inode[n] = inode;
-  return cursor.at <= end;
+  return true;
 }
 
-function digit(byte: number | undefined): boolean {
+function isDigit(byte: number | undefined): boolean {
   return byte !== undefined && byte >= 0x30 && byte <= 0x39;
 }
 
-function take(buffer: Uint8Array, byte: number): boolean {
-  return buffer[cursor.at++] === byte;
+function skipSpaces(buffer: Uint8Array, at: number): number {
+  while (buffer[at] === SPACE) at++;
+  return at;
 }
 
-function skipSpaces(buffer: Uint8Array): void {
-  while (buffer[cursor.at] === SPACE) cursor.at++;
+/** Where the word after this one begins. */
+function nextWord(buffer: Uint8Array, at: number, end: number): number {
+  while (at < end && buffer[at] !== SPACE) at++;
+  return skipSpaces(buffer, at);
 }
 
-function skipWord(buffer: Uint8Array, end: number): void {
-  while (cursor.at < end && buffer[cursor.at] !== SPACE) cursor.at++;
-  skipSpaces(buffer);
-}
-
-function readHex(buffer: Uint8Array, digits: number): number {
+/** The decimal that a word is, if a double holds it exactly; else -1. */
+function decimal(buffer: Uint8Array, start: number, end: number): number {
   let value = 0;
-  let at = cursor.at;
-  let bad = cursor.bad;
-  for (const stop = at + digits; at < stop; at++) {
-    const nibble = HEX[buffer[at] ?? 0] ?? 255;
-    bad |= nibble;
-    value = (value << 4) | nibble;
-  }
-  cursor.at = at;
-  cursor.bad = bad;
-  return value >>> 0;
+  let at = start;
+  while (at < end && isDigit(buffer[at])) value = value * 10 + (buffer[at++] ?? 0) - 0x30;
+  return at === start || value > Number.MAX_SAFE_INTEGER || (at < end && buffer[at] !== SPACE) ? -1 : value;
 }
 
-/** A decimal that a double holds exactly, else -1. */
-function readDecimal(buffer: Uint8Array, end: number): number {
-  let value = 0;
-  const start = cursor.at;
-  while (cursor.at < end && digit(buffer[cursor.at])) value = value * 10 + (buffer[cursor.at++] ?? 0) - 0x30;
-  if (cursor.at === start || value > Number.MAX_SAFE_INTEGER) return -1;
-  if (cursor.at < end && buffer[cursor.at] !== SPACE) return -1;
-  skipSpaces(buffer);
-  return value;
+/** The value of two, four or eight hex digits; -1 where one of them is not. */
+function hex2(buffer: Uint8Array, at: number): number {
+  const a = HEX[buffer[at] ?? 0] ?? 255;
+  const b = HEX[buffer[at + 1] ?? 0] ?? 255;
+  return (a | b) > 15 ? -1 : (a << 4) | b;
 }
 
-function readAddress(buffer: Uint8Array, family: 4 | 6, littleEndian: boolean, words: Uint32Array, at: number): void {
+function hex4(buffer: Uint8Array, at: number): number {
+  const high = hex2(buffer, at);
+  const low = hex2(buffer, at + 2);
+  return (high | low) < 0 ? -1 : (high << 8) | low;
+}
+
+function hex8(buffer: Uint8Array, at: number): number {
+  const high = hex4(buffer, at);
+  const low = hex4(buffer, at + 4);
+  return (high | low) < 0 ? -1 : high * 65536 + low;
+}
+
+function readAddress(
+  buffer: Uint8Array,
+  at: number,
+  family: 4 | 6,
+  littleEndian: boolean,
+  words: Uint32Array,
+  to: number,
+): boolean {
   if (family === 4) {
-    words[at] = 0;
-    words[at + 1] = 0;
-    words[at + 2] = V4_MAPPED;
-    words[at + 3] = readWord(buffer, littleEndian);
-    return;
+    const word = hex8(buffer, at);
+    words[to] = 0;
+    words[to + 1] = 0;
+    words[to + 2] = V4_MAPPED;
+    words[to + 3] = littleEndian ? swapBytes(word) : word;
+    return word >= 0;
   }
-  for (let i = 0; i < 4; i++) words[at + i] = readWord(buffer, littleEndian);
+  let bad = 0;
+  for (let i = 0; i < 4; i++) {
+    const word = hex8(buffer, at + i * 8);
+    bad |= word < 0 ? 1 : 0;
+    words[to + i] = littleEndian ? swapBytes(word) : word;
+  }
+  return bad === 0;
 }
 
-function readWord(buffer: Uint8Array, littleEndian: boolean): number {
-  const word = readHex(buffer, 8);
-  if (!littleEndian) return word;
+function swapBytes(word: number): number {
   return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
 }

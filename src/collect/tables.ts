@@ -94,15 +94,14 @@ export class SocketTables {
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
     this.#connections.begin(now);
     this.#context.protocols?.begin((netns) => this.#seats.has(netns));
-    const small = this.#smallNamespaces();
+    const fewRows = this.#fewRows();
     const kept = new Set<number>();
     const queue = [...this.#seats].sort(([, a], [, b]) => Number(b.late) - Number(a.late));
     for (const [number, seat] of queue) {
       seat.late = isLate();
       if (seat.late) keepAll(kept, number);
       else seat.readAt = now;
-      const rows = small.get(number) ?? NO_ROWS;
-      this.status[seat.late ? 'unreadable' : this.#readNamespace(number, seat, rows, kept)]++;
+      this.status[seat.late ? 'unreadable' : this.#readNamespace(number, seat, fewRows(number), kept)]++;
     }
     this.oldestReadAt = queue.reduce(
       (oldest, [, seat]) => (seat.readAt > 0 ? Math.min(oldest, seat.readAt) : oldest),
@@ -173,32 +172,34 @@ export class SocketTables {
     }
   }
 
-  /** The rows of the namespaces that have few. */
-  #smallNamespaces(): ReadonlyMap<number, readonly number[]> {
-    const rows = new Map<number, number[]>();
+  /** The rows of a namespace by its number; null where they are many. */
+  #fewRows(): (number: number) => readonly number[] | null {
     const { length, scanOf, netns } = this.#connections;
+    const sizes = new Uint32Array(this.#next);
+    for (let i = 0; i < length; i++) if (scanOf[i] !== 0) sizes[netns[i] ?? 0] = (sizes[netns[i] ?? 0] ?? 0) + 1;
+    const rows = new Map<number, number[]>();
     for (let i = 0; i < length; i++) {
-      if (scanOf[i] === 0) continue;
       const number = netns[i] ?? 0;
+      if (scanOf[i] === 0 || (sizes[number] ?? 0) > STANDING_ROWS) continue;
       const own = rows.get(number);
-      if (!own) rows.set(number, [i]);
-      else if (own.length <= STANDING_ROWS) own.push(i);
+      if (own) own.push(i);
+      else rows.set(number, [i]);
     }
-    return rows;
+    return (number) => rows.get(number) ?? ((sizes[number] ?? 0) === 0 ? [] : null);
   }
 
-  #readNamespace(number: number, seat: Seat, rows: readonly number[], kept: Set<number>): keyof NamespaceCounts {
+  #readNamespace(number: number, seat: Seat, rows: readonly number[] | null, kept: Set<number>): keyof NamespaceCounts {
     const { namespace } = seat;
     const counters = this.#counters(namespace);
     const snmp = this.#bytes(namespace, 'snmp');
-    const hasUdp6 = rows.some((i) => [UDP6, UDPLITE6].includes(this.#connections.table[i] ?? 0));
+    const hasUdp6 = rows?.some((i) => [UDP6, UDPLITE6].includes(this.#connections.table[i] ?? 0));
     const snmp6 = hasUdp6 ? this.#bytes(namespace, 'snmp6') : null;
     const { standing } = seat;
     const sameUdp6 = !hasUdp6 || (snmp6 && standing?.snmp6?.equals(snmp6));
     const moved = !snmp || !sameUdp6 || !standing?.snmp.equals(snmp);
     if (snmp && moved) this.#countProtocols(number, namespace, snmp);
     const told = JSON.stringify(counters);
-    if (!moved && counters && standing?.counters === told && this.#stands(number, seat, rows)) {
+    if (rows && !moved && counters && standing?.counters === told && this.#stands(number, seat, rows)) {
       keepAll(kept, number);
       return rows.length === 0 ? 'empty' : 'unchanged';
     }
@@ -218,7 +219,7 @@ export class SocketTables {
   }
 
   #stands(number: number, seat: Seat, rows: readonly number[]): boolean {
-    if (rows.length > STANDING_ROWS || !seat.steady || (this.#scan + number) % STANDING_SCANS === 0) return false;
+    if (!seat.steady || (this.#scan + number) % STANDING_SCANS === 0) return false;
     const { owners } = this.#context;
     if (!seat.namespace.pids.every((pid) => owners.isSteady(pid))) return false;
     return rows.every((i) => {
@@ -284,8 +285,6 @@ export class SocketTables {
     return null;
   }
 }
-
-const NO_ROWS: readonly number[] = [];
 
 function newSeat(namespace: Namespace): Seat {
   return {

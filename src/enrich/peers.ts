@@ -61,7 +61,7 @@ export class Peers {
 
   /** The peer of a connection that opened; `isOwn` tells the addresses of its namespace. Balanced by `release`. */
   hold(netns: number, address: Address, isOwn: (address: Address) => boolean): Peer {
-    const key = `${netns} ${address.join(' ')}`;
+    const key = keyOf(netns, address);
     let peer = this.#peers.get(key);
     if (!peer) {
       peer = this.#meet(address, isOwn);
@@ -73,7 +73,7 @@ export class Peers {
 
   /** Gives back a peer that `hold` gave, with the same namespace and address. */
   release(netns: number, address: Address): void {
-    const key = `${netns} ${address.join(' ')}`;
+    const key = keyOf(netns, address);
     const peer = this.#peers.get(key);
     if (!peer || --peer.uses > 0) return;
     this.#peers.delete(key);
@@ -143,6 +143,10 @@ export class Peers {
     const own = (candidate: Address): boolean => isOwn(candidate) || isHostOwn(candidate);
     return !own(address) && !own(bucket.address) && !neverSend.some((cidr) => overlap(cidr, bucket));
   }
+}
+
+function keyOf(netns: number, [a, b, c, d]: Address): string {
+  return `${netns} ${a} ${b} ${c} ${d}`;
 }
 
 function overlap(a: Cidr, b: Cidr): boolean {

@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../exporter.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
-import { parsePage, sumBy } from './page.ts';
-import { asSs, whileNothingChanges, type Seen } from './ss.ts';
+import { count, parsePage, sumBy } from './page.ts';
+import { asSs, whileNothingChanges } from './ss.ts';
 
 describe('the whole host, with two namespaces more', () => {
   const obstacle = whyNoNamespaces();
@@ -62,16 +62,10 @@ describe('the whole host, with two namespaces more', () => {
       );
       const sums = Object.entries(sumBy(look, 'peerscope_connections', 'transport', 'state'));
       expect(Object.fromEntries(sums.filter(([key]) => /^(tcp|udp) /.test(key)))).toEqual(
-        countedBy(ss, ({ transport, state }) => `${transport} ${state}`),
+        count(ss.map(({ transport, state }) => `${transport} ${state}`)),
       );
     } finally {
       await exporter.stop();
     }
   });
 });
-
-function countedBy(rows: readonly Seen[], keyOf: (row: Seen) => string): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const row of rows) counts[keyOf(row)] = (counts[keyOf(row)] ?? 0) + 1;
-  return counts;
-}

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../exporter.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo } from '../zoo/network.ts';
-import { parsePage, sumBy } from './page.ts';
+import { count, parsePage, sumBy } from './page.ts';
 import { asSs, whileNothingChanges, type Seen } from './ss.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
@@ -173,9 +173,3 @@ describe('run by an ordinary user', () => {
     }
   });
 });
-
-function count(values: readonly string[]): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
-  return counts;
-}

@@ -71,3 +71,8 @@ export function sumBy(page: readonly Series[], family: string, ...labels: readon
   }
   return Object.fromEntries(sums);
 }
+
+/** How often each text occurs. */
+export function count(texts: readonly string[]): Record<string, number> {
+  return Object.fromEntries([...Map.groupBy(texts, (text) => text)].map(([text, same]) => [text, same.length]));
+}

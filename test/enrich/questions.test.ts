@@ -8,13 +8,7 @@ import { formatCidr, ipv4, parseCidr } from '../../src/address.ts';
 import { renderOrigin, type Answer } from '../../src/enrich/asn.ts';
 import { cymruProvider, parseReply, type Exchange } from '../../src/enrich/cymru.ts';
 import { bucketOf } from '../../src/enrich/networks.ts';
-import {
-  askOnce,
-  Questions,
-  recall,
-  type Correspondence,
-  type Provider,
-} from '../../src/enrich/questions.ts';
+import { askOnce, Questions, recall, type Correspondence, type Provider } from '../../src/enrich/questions.ts';
 import type { Timer } from '../../src/clock.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 import type { Cidr, Origin } from '../../src/model.ts';

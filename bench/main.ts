@@ -1,0 +1,131 @@
+/** `npm run bench`: what a scrape costs beside psutil, ss and a bare read of the same tables. README.md says how to read it. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { renderFigures, type Figure } from './figures.ts';
+import { health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
+
+const INSIDE = 'PEERSCOPE_BENCH_INSIDE';
+const RESULTS = new URL('./results/', import.meta.url);
+const PARTS = { steady, health, namespaces, soak, remotes } as const;
+
+const USAGE = `usage: npm run bench -- [--rows 1000,10000,50000,100000] [--parts ${Object.keys(PARTS).join()}]
+       [--rounds 8] [--processes 50] [--scrapes 2000] [--quick]
+`;
+
+function parsePlan(): Plan & { parts: (keyof typeof PARTS)[] } {
+  const { values } = parseArgs({
+    options: {
+      rows: { type: 'string', default: '1000,10000,50000,100000' },
+      parts: { type: 'string', default: Object.keys(PARTS).join() },
+      rounds: { type: 'string', default: '8' },
+      processes: { type: 'string', default: '50' },
+      scrapes: { type: 'string', default: '2000' },
+      quick: { type: 'boolean', default: false },
+    },
+  });
+  const numbers = (text: string): number[] => text.split(',').map(Number);
+  const [rounds = 0, processes = 0, scrapes = 0] = [values.rounds, values.processes, values.scrapes].map(Number);
+  const plan = values.quick
+    ? { rows: [1000], rounds: 3, processes, scrapes: 100, parts: ['steady' as const] }
+    : { rows: numbers(values.rows), rounds, processes, scrapes, parts: partsOf(values.parts) };
+  if (![...plan.rows, plan.rounds, plan.processes, plan.scrapes].every((n) => Number.isInteger(n) && n > 0))
+    throw new TypeError('Cannot run: rows, rounds, processes and scrapes must be whole numbers above 0');
+  return plan;
+}
+
+function partsOf(text: string): (keyof typeof PARTS)[] {
+  return text.split(',').map((name) => {
+    const part = Object.keys(PARTS).find((known) => known === name);
+    if (part === undefined)
+      throw new TypeError(`Cannot run the part "${name}": it must be one of ${Object.keys(PARTS).join(', ')}`);
+    return part as keyof typeof PARTS;
+  });
+}
+
+/** Why the comparison cannot run here; null when it can. */
+function obstacle(): string | null {
+  const runs = (command: string, ...args: string[]): boolean =>
+    spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+  if (!runs('/usr/bin/python3', '-c', 'import psutil'))
+    return 'it needs psutil of /usr/bin/python3 (apt-get install python3-psutil)';
+  if (!runs('ss', '-V') || !runs('ip', '-V')) return 'it needs ss and ip (apt-get install iproute2)';
+  return null;
+}
+
+/** Runs this program again in namespaces of its own, so that all who are compared see the same sockets and processes and nothing else. */
+function runInside(): number {
+  const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
+  const namespaces = [...user, '--net', '--pid', '--mount-proc', '--fork', '--kill-child'];
+  const script = 'ip link set lo up && exec "$0" "$@"';
+  const args = [...namespaces, 'sh', '-c', script, process.execPath, ...process.argv.slice(1)];
+  return spawnSync('unshare', args, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } }).status ?? 1;
+}
+
+function machine(): Record<string, string | number> {
+  const said = (command: string, ...args: string[]): string =>
+    spawnSync(command, args, { encoding: 'utf8' }).stdout.trim();
+  const buckets = '/proc/sys/net/ipv4/tcp_ehash_entries';
+  return {
+    cpu: cpus()[0]?.model ?? '',
+    cores: cpus().length,
+    kernel: release(),
+    node: process.version,
+    psutil: said('/usr/bin/python3', '-c', 'import psutil; print(psutil.__version__)'),
+    ss: said('ss', '-V'),
+    establishedHashBuckets: existsSync(buckets) ? Math.abs(Number(readFileSync(buckets, 'latin1'))) : '',
+  };
+}
+
+function load(): string {
+  const slabs = '/proc/slabinfo';
+  const inUse = existsSync(slabs) ? [...readFileSync(slabs, 'latin1').matchAll(/^(TCP|TCPv6|UDP|UDPv6) +(\d+)/gm)] : [];
+  const sockets = inUse.map(([, name, count]) => `${name} ${count}`).join(', ');
+  return `load average ${loadavg()
+    .map((load) => load.toFixed(2))
+    .join(' ')}; sockets of the whole host: ${sockets || 'unknown'}`;
+}
+
+async function run(): Promise<void> {
+  const plan = parsePlan();
+  const about = machine();
+  const begun = load();
+  process.stdout.write(
+    `${Object.entries(about)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join('\n')}\nstart: ${begun}\n\n`,
+  );
+  const figures: Figure[] = [];
+  const add = (...more: readonly Figure[]): void => {
+    figures.push(...more);
+    process.stdout.write(renderFigures(more));
+  };
+  for (const part of plan.parts) {
+    process.stdout.write(`\n${part}\n\n`);
+    await PARTS[part](plan, add);
+  }
+  const ended = load();
+  process.stdout.write(`\nend: ${ended}\n`);
+  mkdirSync(RESULTS, { recursive: true });
+  const file = new URL('bench.json', RESULTS);
+  writeFileSync(file, `${JSON.stringify({ machine: about, plan, begun, ended, figures }, null, 2)}\n`);
+  process.stdout.write(`written to ${fileURLToPath(file)}\n`);
+}
+
+const missing = obstacle();
+if (missing !== null) {
+  process.stderr.write(`Cannot compare with psutil and ss: ${missing}\n`);
+  process.exitCode = 1;
+} else if (process.env[INSIDE] === undefined) {
+  try {
+    parsePlan();
+    process.exitCode = runInside();
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    process.exitCode = 2;
+  }
+} else {
+  await run();
+}

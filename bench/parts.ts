@@ -1,0 +1,403 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { Exporter } from '../test/exporter.ts';
+import { median, quantile, type Figure } from './figures.ts';
+import {
+  cpuMsOf,
+  memoryMiBOf,
+  ResidentProcess,
+  type Counted,
+  type Measured,
+  type Scanned,
+} from './resident-process.ts';
+
+/** What is run: loads by their rows, rounds of each comparison, processes that hold a load, scrapes of the long runs. */
+export interface Plan {
+  readonly rows: readonly number[];
+  readonly rounds: number;
+  readonly processes: number;
+  readonly scrapes: number;
+}
+
+type Add = (...figures: readonly Figure[]) => void;
+
+const IDLE_PROCESSES = 300;
+/** One row in TIME_WAIT for so many others. */
+const TIME_WAIT_SHARE = 50;
+const WARM_UP = 10;
+const FIRST_SCANS = 5;
+/** From so many rows up ss takes most of a run's time, by its hash of 256 chains, and gets no more than so many rounds. */
+const SS_SLOW_ROWS = 50_000;
+const SS_SLOW_ROUNDS = 3;
+const TABLES = ['tcp', 'tcp6', 'udp', 'udp6'];
+
+class Load {
+  readonly rows: number;
+  readonly pid: number;
+  readonly #process: ResidentProcess;
+
+  private constructor(rows: number, pid: number, process: ResidentProcess) {
+    this.rows = rows;
+    this.pid = pid;
+    this.#process = process;
+  }
+
+  static async start(rows: number, processes: number): Promise<Load> {
+    const load = new ResidentProcess('/usr/bin/python3', [
+      pathOf('load.py'),
+      ...[rows, processes, IDLE_PROCESSES].map(String),
+    ]);
+    const { pid } = await load.next<{ pid: number }>();
+    return new Load(rows, pid, load);
+  }
+
+  async step(percent: number, processes: number): Promise<void> {
+    await this.#process.ask(`time-wait ${Math.ceil(this.rows / TIME_WAIT_SHARE)}`);
+    if (percent > 0) await this.#process.ask(`churn ${percent} ${processes}`);
+  }
+
+  async remotes(count: number): Promise<void> {
+    await this.#process.ask(`remotes ${count}`);
+  }
+
+  async namespaces(count: number, kind: 'empty' | 'listener'): Promise<readonly number[]> {
+    return (await this.#process.ask<{ pids: number[] }>(`namespaces ${count} ${kind}`)).pids;
+  }
+
+  async end(): Promise<void> {
+    await this.#process.end();
+  }
+}
+
+/** Steady, full and first scans and the whole exporter, in turns with psutil, ss and a bare read. */
+export async function steady(plan: Plan, add: Add): Promise<void> {
+  for (const rows of plan.rows) await steadyAt(rows, plan, add);
+}
+
+async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
+  const load = await Load.start(rows, plan.processes);
+  const exporter = await startExporter();
+  const [scan, full, bare] = [resident(), resident(), resident()];
+  const peers = new ResidentProcess('/usr/bin/python3', [pathOf('peers.py')]);
+  const bareRead = `bare ${filesOf(load.pid, TABLES)}`;
+  for (let i = 0; i < WARM_UP; i++) {
+    await load.step(1, plan.processes);
+    await exporter.metrics();
+    await scan.ask('scan');
+    await full.ask('full');
+    await bare.ask(bareRead);
+  }
+  await compareCounts(scan, peers);
+
+  const churns = [
+    { name: '0 % changed', percent: 0, processes: plan.processes },
+    { name: '1 % changed', percent: 1, processes: plan.processes },
+    { name: '10 % changed', percent: 10, processes: plan.processes },
+    { name: '1 % changed, in 5 processes', percent: 1, processes: Math.min(5, plan.processes) },
+  ];
+  for (const churn of churns) {
+    const cost = new Costs();
+    for (let round = 0; round <= plan.rounds; round++) {
+      await load.step(churn.percent, churn.processes);
+      const begun = cpuMsOf(exporterPid(exporter));
+      const contenders: (() => Promise<unknown>)[] = [
+        () => exporter.metrics(),
+        async () => cost.add('scan', await scan.ask<Scanned>('scan')),
+        async () => cost.add('full', await full.ask<Scanned>('full')),
+        async () => cost.add('bare', await bare.ask<Measured>(bareRead)),
+        async () => cost.add('psutil', await peers.ask<Measured>('psutil')),
+      ];
+      if (rows < SS_SLOW_ROWS || round <= SS_SLOW_ROUNDS)
+        contenders.push(async () => cost.add('ss', await peers.ask<Measured>('ss')));
+      if (churn === churns[0] && round <= FIRST_SCANS)
+        contenders.push(async () => cost.add('first', await firstScan()));
+      for (let i = 0; i < contenders.length; i++) await contenders[(i + round) % contenders.length]?.();
+      // Only now, so that what V8 does behind the answer is counted as well.
+      cost.add('exporter', { cpuMs: cpuMsOf(exporterPid(exporter)) - begun });
+    }
+    const steadyBound = rows >= 10_000 ? 0.25 : 0.3;
+    const large = rows >= 10_000;
+    const figure = (measure: string, values: readonly number[], unit: Figure['unit'], atMost?: number): Figure => ({
+      rows,
+      measure: `${churn.name}: ${measure}`,
+      unit,
+      values,
+      ...(atMost !== undefined && { atMost }),
+    });
+    add(
+      figure('bare read of the tables', cost.of('bare'), 'ms'),
+      figure('scan', cost.of('scan'), 'ms'),
+      figure('scan ÷ bare read', cost.ratio('scan', 'bare'), 'ratio', large ? 1.5 : undefined),
+      figure('exporter', cost.of('exporter'), 'ms'),
+      figure('exporter ÷ bare read', cost.ratio('exporter', 'bare'), 'ratio', large ? 1.8 : undefined),
+      figure('psutil, resident', cost.of('psutil'), 'ms'),
+      figure('scan ÷ psutil', cost.ratio('scan', 'psutil'), 'ratio', steadyBound),
+      figure('exporter ÷ psutil', cost.ratio('exporter', 'psutil'), 'ratio', steadyBound),
+      figure('ss -tunap', cost.of('ss'), 'ms'),
+      figure('exporter ÷ ss', cost.ratio('exporter', 'ss'), 'ratio'),
+      figure('full scan', cost.of('full'), 'ms'),
+      figure('full scan ÷ psutil', cost.ratio('full', 'psutil'), 'ratio', large ? 0.7 : undefined),
+      figure('full scan ÷ ss', cost.ratio('full', 'ss'), 'ratio', FULL_TO_SS.get(rows)),
+    );
+    if (churn === churns[0]) {
+      add(
+        figure('first scan of a process', cost.of('first'), 'ms'),
+        figure('first scan ÷ psutil', cost.ratio('first', 'psutil'), 'ratio', large ? 1.2 : undefined),
+      );
+    }
+  }
+  const { rss, peak } = memoryMiBOf(exporterPid(exporter));
+  add(
+    {
+      rows,
+      measure: 'memory of the exporter after these scrapes',
+      unit: 'MiB',
+      values: [rss],
+      atMost: rows > 1000 ? 150 : 90,
+    },
+    { rows, measure: 'memory of the exporter at its highest', unit: 'MiB', values: [peak] },
+  );
+  await exporter.stop();
+  for (const child of [scan, full, bare, peers, load]) await child.end();
+}
+
+const FULL_TO_SS: ReadonlyMap<number, number> = new Map([
+  [1000, 1.5],
+  [10_000, 0.9],
+  [50_000, 0.6],
+]);
+
+/** What each contender cost in each round; the first round is dropped. */
+class Costs {
+  readonly #costs = new Map<string, number[]>();
+
+  add(name: string, { cpuMs }: Measured): void {
+    const costs = this.#costs.get(name);
+    if (costs) costs.push(cpuMs);
+    else this.#costs.set(name, [cpuMs]);
+  }
+
+  of(name: string): readonly number[] {
+    return (this.#costs.get(name) ?? []).slice(1);
+  }
+
+  /** Round by round, as far as both were run. */
+  ratio(name: string, other: string): readonly number[] {
+    const others = this.of(other);
+    return this.of(name)
+      .slice(0, others.length)
+      .map((cost, round) => cost / (others[round] ?? NaN));
+  }
+}
+
+async function firstScan(): Promise<Scanned> {
+  const process = resident();
+  const scanned = await process.ask<Scanned>('scan');
+  await process.end();
+  return scanned;
+}
+
+/** A comparison is void unless all see the same rows and find an owner for as many of them; TIME_WAIT lapses meanwhile and none but peerscope knows its owner. */
+async function compareCounts(scan: ResidentProcess, peers: ResidentProcess): Promise<void> {
+  const seen = {
+    peerscope: await scan.ask<Counted>('scan'),
+    psutil: await peers.ask<Counted>('psutil'),
+    ss: await peers.ask<Counted>('count'),
+  };
+  const held = Object.entries(seen).map(([name, { rows, timeWait }]) => `${name} ${rows - timeWait}`);
+  if (new Set(held.map((text) => text.split(' ')[1])).size > 1)
+    throw new Error(`Cannot compare: not the same rows: ${held.join(', ')}`);
+  const { peerscope, psutil, ss } = seen;
+  if (peerscope.unowned > peerscope.timeWait || psutil.unowned > psutil.timeWait || ss.unowned > ss.timeWait)
+    throw new Error(`Cannot compare: rows without an owner: ${JSON.stringify(seen)}`);
+}
+
+/** How long /-/healthy takes while the first scan and ten more run, and while none does. */
+export async function health(plan: Plan, add: Add): Promise<void> {
+  const rows = Math.max(...plan.rows);
+  const load = await Load.start(rows, plan.processes);
+  await load.step(0, 0);
+  const exporter = await startExporter();
+  const busy = await probe(exporter, async () => {
+    for (let i = 0; i <= WARM_UP; i++) {
+      await exporter.metrics();
+      await load.step(1, plan.processes);
+    }
+  });
+  const idle = await probe(exporter, () => new Promise((resolve) => setTimeout(resolve, 5000)));
+  const figures = (name: string, times: readonly number[], bounds: readonly [number, number] | []): Figure[] => [
+    { rows, measure: `/-/healthy ${name}, p50`, unit: 'ms', values: [quantile(times, 0.5)] },
+    {
+      rows,
+      measure: `/-/healthy ${name}, p99`,
+      unit: 'ms',
+      values: [quantile(times, 0.99)],
+      ...(bounds[0] && { atMost: bounds[0] }),
+    },
+    {
+      rows,
+      measure: `/-/healthy ${name}, max`,
+      unit: 'ms',
+      values: [quantile(times, 1)],
+      ...(bounds[1] && { atMost: bounds[1] }),
+    },
+  ];
+  add(...figures('during scans', busy, [25, 100]), ...figures('idle', idle, []));
+  await exporter.stop();
+  await load.end();
+}
+
+/** Asks for /-/healthy every 10 ms while something goes on, whether the last answer came or not; milliseconds of each. */
+async function probe(exporter: Exporter, meanwhile: () => Promise<unknown>): Promise<number[]> {
+  const times: number[] = [];
+  const asked: Promise<void>[] = [];
+  const ask = async (): Promise<void> => {
+    const begun = performance.now();
+    await (await exporter.get('/-/healthy')).arrayBuffer();
+    times.push(performance.now() - begun);
+  };
+  const timer = setInterval(() => asked.push(ask()), 10);
+  await meanwhile();
+  clearInterval(timer);
+  await Promise.all(asked);
+  return times;
+}
+
+/** What namespaces add to a scan: 100 empty ones, then 200 of one listener each. */
+export async function namespaces(plan: Plan, add: Add): Promise<void> {
+  const rows = Math.min(50_000, Math.max(...plan.rows));
+  const load = await Load.start(rows, plan.processes);
+  const [scan, bare] = [resident(), resident()];
+  const scans = async (count: number): Promise<number[]> => {
+    for (let i = 0; i < WARM_UP; i++) await scan.ask('scan');
+    const costs: number[] = [];
+    for (let i = 0; i < count; i++) {
+      await load.step(0, 0);
+      costs.push((await scan.ask<Scanned>('scan')).cpuMs);
+    }
+    return costs;
+  };
+  const rounds = Math.max(20, plan.rounds);
+  const alone = await scans(rounds);
+  await load.namespaces(100, 'empty');
+  const withEmpty = await scans(rounds);
+  const listening = await load.namespaces(200, 'listener');
+  const withListeners = await scans(rounds);
+
+  const reads = async (files: string): Promise<number[]> => {
+    const costs: number[] = [];
+    for (let i = 0; i < rounds; i++) costs.push((await bare.ask<Measured>(`bare ${files}`)).cpuMs);
+    return costs;
+  };
+  const large = median(await reads(filesOf(load.pid, TABLES)));
+  // Each stands for nine scans and is read at the tenth; a listener's namespace has rows in one table.
+  const tenth = median(
+    await reads(
+      listening
+        .slice(0, 20)
+        .map((pid) => filesOf(pid, ['tcp']))
+        .join(' '),
+    ),
+  );
+  add(
+    { rows, measure: 'scan', unit: 'ms', values: alone },
+    { rows, measure: 'scan with 100 empty namespaces', unit: 'ms', values: withEmpty },
+    {
+      rows,
+      measure: 'one empty namespace',
+      unit: 'ms',
+      values: [(median(withEmpty) - median(alone)) / 100],
+      atMost: 0.2,
+    },
+    { rows, measure: 'scan with 200 listeners in namespaces besides', unit: 'ms', values: withListeners },
+    { rows, measure: 'bare read of the large namespace', unit: 'ms', values: [large] },
+    { rows, measure: "bare read of 20 listeners' tables", unit: 'ms', values: [tenth] },
+    {
+      rows,
+      measure: 'scan with 200 listeners ÷ bare read of the large namespace and a tenth of theirs',
+      unit: 'ratio',
+      values: withListeners.map((cost) => cost / (large + tenth)),
+      atMost: 1.3,
+    },
+  );
+  for (const child of [scan, bare, load]) await child.end();
+}
+
+/** Memory over many scrapes while connections come and go. */
+export async function soak(plan: Plan, add: Add): Promise<void> {
+  const rows = Math.min(...plan.rows);
+  const load = await Load.start(rows, plan.processes);
+  const exporter = await startExporter();
+  const memory: number[] = [];
+  for (let i = 1; i <= plan.scrapes; i++) {
+    await load.step(1, plan.processes);
+    await exporter.metrics();
+    if (i % Math.ceil(plan.scrapes / 20) === 0) memory.push(memoryMiBOf(exporterPid(exporter)).rss);
+  }
+  const tenth = memory.length / 10;
+  add(
+    { rows, measure: `memory over ${plan.scrapes} scrapes`, unit: 'MiB', values: memory },
+    { rows, measure: 'memory after a tenth of them', unit: 'MiB', values: memory.slice(tenth - 1, tenth) },
+    { rows, measure: 'memory after all', unit: 'MiB', values: memory.slice(-1) },
+  );
+  await exporter.stop();
+  await load.end();
+}
+
+/** Distinct series of the endpoint family while 50 new public peers come with every scrape. */
+export async function remotes(plan: Plan, add: Add): Promise<void> {
+  for (const command of [
+    'link add peers type dummy',
+    'addr add 192.0.2.1/24 dev peers',
+    'link set peers up',
+    'route add default dev peers',
+  ])
+    if (spawnSync('ip', command.split(' ')).status !== 0) throw new Error(`Cannot run "ip ${command}"`);
+  const rows = Math.min(...plan.rows);
+  const load = await Load.start(rows, plan.processes);
+  for (const [name, answers] of [
+    ['unresolved', false],
+    ['each /24 an ASN', true],
+  ] as const) {
+    const scan = resident();
+    let series = 0;
+    for (let i = 0; i < plan.scrapes; i++) {
+      await load.remotes(50);
+      series = (await scan.ask<Scanned>('scan')).endpointSeries;
+      if (answers) {
+        await scan.ask('answer');
+        series = (await scan.ask<Scanned>('scan')).endpointSeries;
+      }
+    }
+    add({
+      rows,
+      measure: `distinct endpoint series over ${plan.scrapes} scrapes with ${plan.scrapes * 50} public remotes, ${name}`,
+      unit: 'count',
+      values: [series],
+      atMost: 2000,
+    });
+    await scan.end();
+  }
+  await load.end();
+}
+
+function resident(): ResidentProcess {
+  return new ResidentProcess(process.execPath, [pathOf('resident.ts')]);
+}
+
+/** Nothing is asked for: every remote is on loopback. */
+async function startExporter(): Promise<Exporter> {
+  return Exporter.start(['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/nonexistent']);
+}
+
+function exporterPid({ process }: Exporter): number {
+  return process.pid ?? 0;
+}
+
+function filesOf(pid: number, tables: readonly string[]): string {
+  return tables.map((table) => `${pid}/net/${table}`).join(' ');
+}
+
+function pathOf(name: string): string {
+  return fileURLToPath(new URL(name, import.meta.url));
+}

@@ -1,0 +1,108 @@
+/**
+ * Runs scans or bare reads in a process that stays, as standard input says. Every line is answered by a line of JSON, with the
+ * CPU time of the whole process (user and system, all threads, in milliseconds).
+ *
+ * `scan` goes on with the connections and owners of the scan before, `full` knows none; both are `Scrape.run`: tables, owners,
+ * join and aggregation, without text and HTTP. `bare FILE...` reads files below /proc from beginning to end and parses nothing.
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { SYSTEM_CLOCK } from '../src/clock.ts';
+import { Procfs } from '../src/collect/procfs.ts';
+import { EMPTY_RULES } from '../src/config.ts';
+import { AsnCache } from '../src/enrich/asn.ts';
+import { Scrape, type Snapshot } from '../src/scrape.ts';
+import type { Scanned } from './resident-process.ts';
+
+const ENOUGH_MS = 600_000;
+const OPTIONS = {
+  seriesLimit: 1000,
+  rules: EMPTY_RULES,
+  collectors: { processes: true, protocols: true, endpoints: true, asn: true },
+};
+
+const buffer = Buffer.alloc(64 << 10);
+const endpoints = new Set<string>();
+let procfs: Procfs | undefined;
+let cache = new AsnCache();
+let scrape: Scrape | undefined;
+
+function begin(): Scrape {
+  procfs ??= new Procfs('/proc');
+  cache = new AsnCache();
+  return new Scrape(procfs, OPTIONS, SYSTEM_CLOCK, cache);
+}
+
+function measured<T>(work: () => T): { outcome: T; cpuMs: number } {
+  const before = process.cpuUsage();
+  const outcome = work();
+  const { user, system } = process.cpuUsage(before);
+  return { outcome, cpuMs: (user + system) / 1000 };
+}
+
+function scan(): Scanned {
+  const { outcome, cpuMs } = measured(() => (scrape ??= begin()).run(ENOUGH_MS));
+  return { cpuMs, ...told(outcome) };
+}
+
+function full(): Scanned {
+  scrape = undefined;
+  return scan();
+}
+
+/** Gives every bucket that the last scans asked for an ASN of its own: the most names that the endpoint family can meet. */
+function answer(): void {
+  const now = SYSTEM_CLOCK.now();
+  const answers = cache.takeQuestions().map((bucket) => ({
+    bucket,
+    origin: {
+      asns: [131_072 + (bucket.address[3] >>> 8)],
+      name: null,
+      asCountry: null,
+      prefix: null,
+      registry: null,
+      registryCountry: null,
+      allocated: null,
+      askedAt: now,
+      freshUntil: now + ENOUGH_MS,
+      source: 'bench',
+    },
+  }));
+  scrape?.learn(cache.accept(answers));
+}
+
+function told({ families, collectors }: Snapshot): Omit<Scanned, 'cpuMs'> {
+  const sumOf = (name: string, keep: (labels: ReadonlyMap<string, string>) => boolean = () => true): number =>
+    families
+      .filter((family) => family.name === name)
+      .flatMap(({ labels, samples }) =>
+        samples.filter((sample) => keep(new Map(labels.map((label, i) => [label, sample.labels[i] ?? ''])))),
+      )
+      .reduce((sum, { value }) => sum + value, 0);
+  for (const { name, samples } of families)
+    if (name === 'peerscope_endpoint_connections') for (const { labels } of samples) endpoints.add(labels.join('\n'));
+  return {
+    rows: sumOf('peerscope_connections'),
+    timeWait: sumOf('peerscope_connections', (labels) => labels.get('state') === 'time_wait'),
+    unowned: sumOf('peerscope_sockets_unattributed'),
+    series: families.reduce((sum, { samples }) => sum + samples.length, 0),
+    endpointSeries: endpoints.size,
+    stagesMs: Object.fromEntries(collectors.map(({ collector, seconds }) => [collector, seconds * 1000])),
+  };
+}
+
+function readThrough(path: string): void {
+  const fd = openSync(`/proc/${path}`, 'r');
+  while (readSync(fd, buffer, 0, buffer.length, null) > 0);
+  closeSync(fd);
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [word, ...files] = line.split(' ');
+  let reply: object = {};
+  if (word === 'scan') reply = scan();
+  else if (word === 'full') reply = full();
+  else if (word === 'answer') answer();
+  else if (word === 'bare') reply = { cpuMs: measured(() => files.forEach(readThrough)).cpuMs };
+  process.stdout.write(`${JSON.stringify(reply)}\n`);
+}

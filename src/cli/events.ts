@@ -1,0 +1,115 @@
+import { setTimeout } from 'node:timers/promises';
+import type { Clock } from '../clock.ts';
+import { Procfs } from '../collect/procfs.ts';
+import { UsageError, type Config } from '../config.ts';
+import { AsnCache } from '../enrich/asn.ts';
+import { recall } from '../enrich/questions.ts';
+import { SqliteStore } from '../enrich/sqlite.ts';
+import { Changes } from '../events.ts';
+import { parseFilters } from '../filter.ts';
+import { rowsOf } from '../row.ts';
+import { Scrape } from '../scrape.ts';
+import { coverage } from './list.ts';
+
+/** What may wait for a slow reader when a scan ends; that scan's lines are added whole, or left out and counted. */
+const MOST_WAITING = 4 << 20;
+
+/** What `events` needs besides the configuration; the texts as the user wrote them. */
+export interface EventOptions {
+  readonly filters: readonly string[];
+  /** Seconds. */
+  readonly interval: string;
+  /** How many scans there are after the first; without it they go on until the signal. */
+  readonly count?: string;
+  readonly snapshot?: boolean;
+  readonly stdout: { write(text: string): unknown; readonly writableLength: number };
+  readonly stderr: { write(text: string): unknown };
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+}
+
+/**
+ * Prints what happens to the connections as JSON lines, until the signal: one line for each opened, changed in state, changed in
+ * owner or closed. With `snapshot` the rows of the first scan come first, with `at` and without `event`. A reader too slow to take the
+ * lines gets {"event":"dropped","count":N} in the place of those that it missed. ASNs come from the store alone.
+ * Throws UsageError for a filter, an interval or a count that is not allowed; resolves with exit code 0.
+ */
+export async function events(config: Config, options: EventOptions): Promise<number> {
+  const { stderr, signal, clock } = options;
+  const wants = parseFilters(options.filters);
+  const intervalMs = parseInterval(options.interval);
+  const count = parseCount(options.count);
+  const cache = config.asn.provider === 'none' ? null : new AsnCache();
+  const scrape = new Scrape(new Procfs(config.procfs), config, clock, cache);
+  const changes = new Changes(scrape);
+  const lines = new Lines(options.stdout, clock);
+  const store =
+    cache && config.storagePath !== null
+      ? SqliteStore.open({
+          folder: config.storagePath,
+          now: () => clock.now(),
+          report: (line) => stderr.write(`${line}\n`),
+        })
+      : null;
+  for (let scans = 0; !signal.aborted; scans++) {
+    const { at } = scrape.run(Infinity);
+    if (cache) scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), clock.now())));
+    if (scans === 0) {
+      const rows = rowsOf(scrape);
+      stderr.write(`${coverage(rows)}\n`);
+      const time = new Date(at).toISOString();
+      if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+    }
+    lines.print(changes.take(at).filter(wants));
+    if (scans === count) break;
+    await setTimeout(intervalMs, undefined, { signal }).catch(() => undefined);
+  }
+  lines.end();
+  await store?.close();
+  return 0;
+}
+
+/** Reads the seconds between two scans; returns milliseconds. Throws UsageError for what is not allowed. */
+function parseInterval(text: string): number {
+  const ms = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) * 1000 : 0;
+  if (ms >= 10 && ms <= 3_600_000) return ms;
+  throw new UsageError(
+    `Cannot use --interval ${JSON.stringify(text)}: must be a number of seconds from 0.01 to 3600 such as 1 or 0.5`,
+  );
+}
+
+function parseCount(text: string | undefined): number {
+  if (text === undefined) return Infinity;
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new UsageError(`Cannot use --count ${JSON.stringify(text)}: must be a whole number of at least 1`);
+}
+
+/** JSON lines to a reader who may be slow. */
+class Lines {
+  readonly #stdout: EventOptions['stdout'];
+  readonly #clock: Clock;
+  #dropped = 0;
+
+  constructor(stdout: EventOptions['stdout'], clock: Clock) {
+    this.#stdout = stdout;
+    this.#clock = clock;
+  }
+
+  /** Prints these, or counts them while too much waits. */
+  print(rows: readonly object[]): void {
+    if (this.#stdout.writableLength > MOST_WAITING) {
+      this.#dropped += rows.length;
+      return;
+    }
+    this.end();
+    for (const row of rows) this.#stdout.write(`${JSON.stringify(row)}\n`);
+  }
+
+  /** Says how many were dropped, if any. */
+  end(): void {
+    if (this.#dropped === 0) return;
+    const at = new Date(this.#clock.now()).toISOString();
+    this.#stdout.write(`${JSON.stringify({ event: 'dropped', count: this.#dropped, at })}\n`);
+    this.#dropped = 0;
+  }
+}

@@ -1,0 +1,247 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { events } from '../../src/cli/events.ts';
+import { SYSTEM_CLOCK } from '../../src/clock.ts';
+import { parseConfig } from '../../src/config.ts';
+import type { ConnectionEvent } from '../../src/events.ts';
+import { runMain } from '../exporter.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
+const OWN = `pid=${process.pid}`;
+const COVERAGE = /^(\d+ of )?\d+ sockets (without a process|, all with their process)?.*\n$/;
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+/** A server on a free port of the loopback interface, and what it accepted. */
+async function listen(): Promise<{ server: Server; port: number; accepted: Socket[] }> {
+  const accepted: Socket[] = [];
+  const server = createServer((socket) => {
+    accepted.push(socket.on('error', () => undefined));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closing.push(() => {
+    for (const socket of accepted) socket.destroy();
+    server.close();
+  });
+  return { server, port: (server.address() as AddressInfo).port, accepted };
+}
+
+async function dial(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+  closing.push(() => socket.destroy());
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** The real program, watching; its lines so far, and a wait for one. */
+class Watch {
+  readonly process: ChildProcess;
+  readonly lines: ConnectionEvent[] = [];
+  stderr = '';
+  readonly #reader;
+
+  private constructor(args: readonly string[]) {
+    this.process = spawn(process.execPath, [MAIN, 'events', '--asn.provider=none', ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {},
+    });
+    const { stdout, stderr } = this.process;
+    if (!stdout || !stderr) throw new Error('Cannot watch: no pipes');
+    stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    this.#reader = createInterface({ input: stdout }).on('line', (line) =>
+      this.lines.push(JSON.parse(line) as ConnectionEvent),
+    );
+  }
+
+  /** Resolves once the first scan has ended. */
+  static async start(args: readonly string[]): Promise<Watch> {
+    const watch = new Watch(args);
+    closing.push(() => watch.process.kill('SIGKILL'));
+    while (watch.stderr === '') await once(watch.process.stderr ?? watch.process, 'data');
+    return watch;
+  }
+
+  /** The first line that is so; waits until it comes. */
+  async line(holds: (event: ConnectionEvent) => boolean): Promise<ConnectionEvent> {
+    for (;;) {
+      const found = this.lines.find(holds);
+      if (found) return found;
+      await once(this.#reader, 'line');
+    }
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    const closed = once(this.process, 'close') as Promise<[number | null]>;
+    this.process.kill(signal);
+    return (await closed)[0];
+  }
+}
+
+describe('on this machine', () => {
+  it('tells of a connection from its opening to its end, once each', async () => {
+    const { port, accepted } = await listen();
+    const watch = await Watch.start(['-i', '0.05', OWN, 'transport=tcp', `port=${port}`]);
+    const client = await dial(port);
+    const opened = await watch.line((event) => event.event === 'opened' && event.remote_port === port);
+    expect(opened).toMatchObject({
+      local_port: client.localPort,
+      state: 'established',
+      direction: 'loopback',
+      pid: process.pid,
+      netns: expect.any(Number) as number,
+      opened_at: opened.at,
+    });
+    await watch.line((event) => event.event === 'opened' && event.local_port === port);
+
+    client.end();
+    accepted[0]?.end();
+    const ended = await watch.line((event) => event.state === 'time_wait');
+    expect(ended).toMatchObject({
+      event: 'state',
+      pid: process.pid,
+      process: opened.process,
+      owner_evidence: 'history',
+    });
+    expect(ended.previous).toMatch(/^(established|fin_wait_[12])$/);
+
+    const second = await dial(port);
+    await watch.line((event) => event.event === 'opened' && event.local_port === second.localPort);
+    second.resetAndDestroy();
+    const closed = await watch.line((event) => event.event === 'closed' && event.local_port === second.localPort);
+    expect(closed).toMatchObject({ state: 'established', pid: process.pid, process: opened.process });
+    expect(closed.duration_seconds).toBe((Date.parse(closed.at) - Date.parse(closed.opened_at ?? '')) / 1000);
+
+    const ofFirst = watch.lines.filter((event) => event.local_port === client.localPort).map(({ event }) => event);
+    expect(ofFirst.filter((event) => event !== 'state')).toEqual(['opened']);
+    expect(await watch.end('SIGTERM')).toBe(0);
+    expect(watch.stderr).toMatch(COVERAGE);
+  });
+
+  it('ends quietly when its reader goes away', async () => {
+    const { port } = await listen();
+    const watch = await Watch.start(['-i', '0.01', '--snapshot', OWN, `port=${port}`]);
+    await watch.line((row) => row.local_port === port);
+    const closed = once(watch.process, 'close') as Promise<[number | null]>;
+    watch.process.stdout?.destroy();
+    await dial(port);
+    expect(await closed).toEqual([0, null]);
+    expect(watch.stderr).toMatch(COVERAGE);
+  });
+
+  it('ends quietly at Ctrl-C', async () => {
+    const watch = await Watch.start(['-i', '3600']);
+    expect(await watch.end('SIGINT')).toBe(0);
+    expect(watch.stderr).toMatch(COVERAGE);
+  });
+
+  it('goes on scanning while its reader is slow, and says how many lines that cost', async () => {
+    const reader = { text: '', writableLength: 0, write: (text: string) => (reader.text += text) };
+    const read = (): { event?: string; count?: number; local_port?: number }[] =>
+      reader.text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as object]));
+    const lines = (): string[] => read().map(({ event, count, local_port }) => `${event} ${count ?? local_port}`);
+    let scans = 0;
+    const interruption = new AbortController();
+    const ended = events(parseConfig({ 'asn.provider': 'none' }, {}), {
+      filters: [OWN, 'state=listen'],
+      interval: '0.01',
+      stdout: reader,
+      stderr: { write: () => undefined },
+      signal: interruption.signal,
+      clock: { now: () => (scans++, SYSTEM_CLOCK.now()), monotonic: () => SYSTEM_CLOCK.monotonic() },
+    });
+    const twoScans = async (): Promise<void> => {
+      const before = scans;
+      await vi.waitUntil(() => scans >= before + 2, { timeout: 10_000, interval: 1 });
+    };
+
+    await twoScans();
+    const taken = await listen();
+    await vi.waitUntil(() => reader.text !== '', { timeout: 10_000 });
+    reader.writableLength = (4 << 20) + 1;
+    await Promise.all([listen(), listen(), listen()]);
+    await twoScans();
+    reader.writableLength = 4 << 20;
+    await vi.waitUntil(() => lines().length > 1, { timeout: 10_000 });
+    const seen = await listen();
+    await vi.waitUntil(() => lines().length > 2, { timeout: 10_000 });
+    reader.writableLength = (4 << 20) + 1;
+    await listen();
+    await twoScans();
+    interruption.abort();
+
+    expect(await ended).toBe(0);
+    expect(lines()).toEqual([`opened ${taken.port}`, 'dropped 3', `opened ${seen.port}`, 'dropped 1']);
+    expect(read()[1]).toEqual({ event: 'dropped', count: 3, at: expect.stringMatching(/^\d{4}-.*Z$/) as string });
+  });
+});
+
+describe('on a recorded tree', () => {
+  const args = [`--path.procfs=${TREE}`, '--asn.provider=none'];
+
+  it('the snapshot holds the rows that list shows, each with the time, and nothing follows', async () => {
+    const listing = await runMain(['list', '-o', 'json', 'process=nginx', ...args]);
+    const { code, stdout, stderr } = await runMain([
+      'events',
+      '--snapshot',
+      '-c',
+      '2',
+      '-i',
+      '.01',
+      'process=nginx',
+      ...args,
+    ]);
+    const lines = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as ConnectionEvent);
+    const rows = JSON.parse(listing.stdout) as object[];
+    const at = lines[0]?.at ?? '';
+    expect(code).toBe(0);
+    expect(rows).toHaveLength(4);
+    expect(new Date(at).toISOString()).toBe(at);
+    expect(lines).toEqual(rows.map((row) => ({ at, ...row })));
+    expect(stderr).toBe(listing.stderr);
+  });
+
+  it('without it there is nothing to tell', async () => {
+    expect(await runMain(['events', '-c', '1', '-i', '0.01', ...args])).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: '22 sockets, all with their process\n',
+    });
+  });
+});
+
+describe('wrong usage ends with one line and exit code 2', () => {
+  const seconds = 'must be a number of seconds from 0.01 to 3600 such as 1 or 0.5';
+  it.each<[args: string[], line: string]>([
+    [['-i', '0'], `Cannot use --interval "0": ${seconds}`],
+    [['-i', '-1'], `Cannot use --interval "-1": ${seconds}`],
+    [['-i', '1s'], `Cannot use --interval "1s": ${seconds}`],
+    [['-i', '.'], `Cannot use --interval ".": ${seconds}`],
+    [['-i', ''], `Cannot use --interval "": ${seconds}`],
+    [['-i', '3601'], `Cannot use --interval "3601": ${seconds}`],
+    [['-c', '0'], 'Cannot use --count "0": must be a whole number of at least 1'],
+    [['-c', '1.5'], 'Cannot use --count "1.5": must be a whole number of at least 1'],
+    [['port=http'], 'Cannot use filter "port=http": port must be a port from 0 to 65535'],
+  ])('%j', async (args, line) => {
+    expect(await runMain(['events', ...args])).toEqual({ code: 2, stdout: '', stderr: `${line}\n` });
+  });
+
+  it('in list too', async () => {
+    expect(await runMain(['list', 'state=open'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^Cannot use filter "state=open": state must be established, .*\n$/) as string,
+    });
+  });
+});

@@ -1,0 +1,65 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface, type Interface } from 'node:readline';
+
+/** A command of hands.py, whose first lines say what there is. */
+export interface Command {
+  readonly do: string;
+  /** The process that acts: "main" unless said. */
+  readonly by?: string;
+  /** The thread of it that acts. */
+  readonly in?: string;
+  readonly [argument: string]: unknown;
+}
+
+const HANDS = new URL('hands.py', import.meta.url).pathname;
+
+/** One running hands.py. It ends with its standard input: when it is disposed of, or with this process. */
+export class Hands {
+  /** The pid of "main". */
+  readonly pid: number;
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(child: ChildProcess, lines: AsyncIterator<string>, pid: number) {
+    this.#child = child;
+    this.#lines = lines;
+    this.pid = pid;
+  }
+
+  /** Starts it by a command such as nsenter, which runs what comes after it. */
+  static async start(...command: readonly string[]): Promise<Hands> {
+    const [program = '', ...args] = [...command, '/usr/bin/python3', HANDS];
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const reader: Interface = createInterface({ input: child.stdout });
+    const lines = reader[Symbol.asyncIterator]();
+    return new Hands(child, lines, Number(gave(program, (await lines.next()).value)));
+  }
+
+  /** Carries out commands one after the other and gives what the last one gave. */
+  async act(...commands: readonly Command[]): Promise<unknown> {
+    let last: unknown = null;
+    for (const command of commands) {
+      this.#child.stdin?.write(`${JSON.stringify(command)}\n`);
+      last = gave(JSON.stringify(command), (await this.#lines.next()).value);
+    }
+    return last;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.stdin?.end();
+    if (this.#child.exitCode === null) await once(this.#child, 'exit');
+  }
+}
+
+function gave(what: string, line: unknown): unknown {
+  if (typeof line !== 'string') throw new Error(`Cannot do "${what}": it ended`);
+  const answer = JSON.parse(line) as { gave?: unknown; error?: string };
+  if (answer.error !== undefined) throw new Error(`Cannot do "${what}": ${answer.error}`);
+  return answer.gave ?? null;
+}
+
+/** So many names with one beginning. */
+export function names(beginning: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `${beginning}${i}`);
+}
