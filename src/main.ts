@@ -21,7 +21,7 @@ interface Task {
 const TASKS: readonly Task[] = [
   {
     usage: 'serve',
-    description: 'Be the exporter: /metrics and a status page',
+    description: 'Be the exporter: serve /metrics',
     run: async (config) => {
       const { createLog } = await import('./log.ts');
       const { serve } = await import('./cli/serve.ts');

@@ -76,6 +76,7 @@ export class Scrape {
     this.tables = new SocketTables(procfs, connections, {
       owners: this.#owners,
       protocols: options.collectors.protocols ? this.#protocols : null,
+      monotonic: () => clock.monotonic(),
       labelsOf: (pids) => this.#names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
     });
     this.#attribution = new Attribution({
@@ -100,13 +101,16 @@ export class Scrape {
     const stage = <T>(collector: Collector, work: () => T): T => {
       const begun = this.#clock.monotonic();
       const outcome = work();
-      const seconds = (this.#clock.monotonic() - begun) / 1000;
+      const protocolsMs = collector === 'sockets' ? this.tables.protocolsMs : 0;
+      const seconds = (this.#clock.monotonic() - begun - protocolsMs) / 1000;
       const success = collector !== 'sockets' || this.tables.status.unreadable === 0;
       if (this.#isOn(collector)) collectors.push({ collector, seconds, success });
       return outcome;
     };
 
     const hidden = stage('sockets', () => this.#collect(at, isLate));
+    if (this.#isOn('protocols'))
+      collectors.push({ collector: 'protocols', seconds: this.tables.protocolsMs / 1000, success: true });
     stage('processes', () => this.#attribute(isLate));
     stage('asn', () => this.#enrich(at));
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));

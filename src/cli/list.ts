@@ -49,7 +49,7 @@ export async function list(
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const scrape = new Scrape(new Procfs(config.procfs), config, SYSTEM_CLOCK, cache);
   scrape.run(Infinity);
-  if (cache && config.storagePath !== null) {
+  if (cache && config.storagePath !== null && SqliteStore.isIn(config.storagePath)) {
     const store = SqliteStore.open({
       folder: config.storagePath,
       now: () => SYSTEM_CLOCK.now(),
@@ -82,7 +82,7 @@ export function coverage(rows: readonly Row[]): string {
 }
 
 const MEANING: Readonly<Record<string, string>> = {
-  permission: 'no permission (run as root to see them)',
+  permission: 'perhaps of a process that may not be read',
   no_descriptor: 'held by no process',
   vanished: 'vanished',
   other_pid_namespace: 'in another PID namespace',

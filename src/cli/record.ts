@@ -1,4 +1,5 @@
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { makeFolder } from '../folder.ts';
 import { Namespaces } from '../collect/namespaces.ts';
 import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
@@ -122,7 +123,7 @@ export function clearPointers(table: string): string {
 function makeEmpty(directory: string): void {
   let names: string[];
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeFolder(directory);
     names = readdirSync(directory);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
@@ -178,7 +179,7 @@ function readDescriptors(procfs: Procfs, pid: number): Pick<RecordedProcess, 'fd
     if (inode === 'permission') denied = true;
     else if (!failed(inode)) links.push([fd, inode > 0 ? `socket:[${inode}]` : 'file']);
   }
-  return { fd: links, denied };
+  return { fd: denied ? null : links, denied };
 }
 
 function writeProcess(directory: string, { files, exe, fd }: RecordedProcess): void {

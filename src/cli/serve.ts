@@ -33,6 +33,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       },
     },
   );
+  let started = false;
   let ready = false;
   let sampling: NodeJS.Timeout | undefined;
   const exposition = {
@@ -57,6 +58,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const servers = new Servers();
   try {
     await servers.listen(createApp(exposition), config.web.listenAddresses);
+    started = true;
     logStart(config, log, version, servers.addresses);
     await engine
       .scan(config.scrapeBudgetMs)
@@ -65,7 +67,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     sampling = sample(engine, config, failures);
     return await stop.exitCode;
   } finally {
-    log.info('stopping');
+    if (started) log.info('stopping');
     clearInterval(sampling);
     await servers.close();
     await questions?.close();
@@ -124,7 +126,8 @@ function openQuestions(
 
 /** One line that says what runs, what it reads, and what leaves the host. */
 function logStart(config: Config, log: Log, version: string, addresses: readonly string[]): void {
-  const { provider, server } = config.asn;
+  const { server } = config.asn;
+  const provider = config.collectors.asn ? config.asn.provider : 'none';
   const sends = provider === 'none' ? 'nothing' : 'network address of the /24 or /48 of public peers';
   log.info(
     {

@@ -1,12 +1,12 @@
 import type { Timer } from '../clock.ts';
-import { cidrContains, formatAddress, parseAddress } from '../address.ts';
+import { formatAddress, parseAddress } from '../address.ts';
 import { AsnCache, type Answer } from '../enrich/asn.ts';
 import { cymruProvider, type Limits, type Server } from '../enrich/cymru.ts';
-import { bucketOf, networkOf } from '../enrich/networks.ts';
+import { mayBeAsked, networkOf } from '../enrich/networks.ts';
 import { askOnce, recall } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
 import { renderTable, type Column } from './table.ts';
-import type { Address, Cidr, Origin, Remote, Rules } from '../model.ts';
+import type { Address, Origin, Remote, Rules } from '../model.ts';
 
 export interface WhoisOptions {
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
@@ -66,7 +66,7 @@ export async function whois(
     if (address) {
       const remote = networkOf(address, () => false, rules.networks);
       rows.push({ address, remote });
-      if (mayAsk(remote, rules.asnNeverSend)) cache.lookup(remote.address, clock.now());
+      if (mayBeAsked(remote, rules.asnNeverSend, rules.networks)) cache.lookup(remote.address, clock.now());
     } else if (text !== '' || Array.isArray(addresses)) {
       stderr.write(`Cannot read address "${printable(text)}": must be an IPv4 or IPv6 address\n`);
       code = Array.isArray(addresses) ? 2 : 1;
@@ -79,7 +79,7 @@ export async function whois(
   }
   const now = clock.now();
   const described = rows.map(({ address, remote }) => {
-    const origin = mayAsk(remote, rules.asnNeverSend) ? cache.lookup(remote.address, now) : null;
+    const origin = mayBeAsked(remote, rules.asnNeverSend, rules.networks) ? cache.lookup(remote.address, now) : null;
     return describe(address, remote, origin);
   });
   stdout.write(render(described, output));
@@ -93,12 +93,6 @@ function parseScopedAddress(text: string): Address | undefined {
 
 function printable(text: string): string {
   return text.slice(0, 80).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\u{fffd}');
-}
-
-function mayAsk({ network, address }: Remote, neverSend: readonly Cidr[]): boolean {
-  const bucket = bucketOf(address);
-  const overlaps = (cidr: Cidr): boolean => cidrContains(cidr, bucket.address) || cidrContains(bucket, cidr.address);
-  return network === 'public' && !neverSend.some(overlaps);
 }
 
 /** Answers what the cache asks; null, or one line that says why some have no fresh answer. */

@@ -25,6 +25,8 @@ export class Attribution {
   readonly #host: Host;
   readonly #held = new Map<Process, number>();
   readonly #unowned = new Set<number>();
+  /** A list for each process that holds a socket alone, shared by all of its connections. */
+  readonly #alone = new WeakMap<Process, readonly Process[]>();
 
   constructor(host: Host) {
     this.#host = host;
@@ -75,7 +77,7 @@ export class Attribution {
 
   #attributeToHolder(i: number): boolean {
     const { connections, processes, tables } = this.#host;
-    const holders = holdersOf(this.#host, connections.inode[i] ?? 0);
+    const holders = this.#shared(holdersOf(this.#host, connections.inode[i] ?? 0));
     const netns = connections.netns[i] ?? 0;
     const process = chooseOwner(
       holders,
@@ -85,6 +87,14 @@ export class Attribution {
     if (!process) return false;
     this.#assign(i, { process, holders, evidence: 'fd', labels: process.labels, reason: null });
     return true;
+  }
+
+  #shared(holders: readonly Process[]): readonly Process[] {
+    const [only] = holders;
+    if (!only || holders.length > 1) return holders;
+    const known = this.#alone.get(only);
+    if (!known) this.#alone.set(only, holders);
+    return known ?? holders;
   }
 
   #assign(i: number, { process, holders, evidence, labels, reason }: Attributed): void {

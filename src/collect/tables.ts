@@ -51,6 +51,8 @@ export interface TablesContext {
   /** Null leaves the protocol counters unread. */
   readonly protocols: Protocols | null;
   readonly labelsOf: (pids: readonly number[]) => OwnerLabels;
+  /** Milliseconds that only go forward. */
+  readonly monotonic: () => number;
 }
 
 /**
@@ -67,6 +69,8 @@ export class SocketTables {
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));
   /** When the rows of the namespace that waits longest were read; milliseconds since 1970. */
   oldestReadAt = 0;
+  /** What the protocol counters took of the last scan; milliseconds. */
+  protocolsMs = 0;
   readonly #procfs: Procfs;
   readonly #connections: ConnectionTable;
   readonly #context: TablesContext;
@@ -89,6 +93,7 @@ export class SocketTables {
    */
   read(namespaces: readonly Namespace[], now: number, isLate: () => boolean): void {
     this.#now = now;
+    this.protocolsMs = 0;
     this.#scan++;
     this.#seat(namespaces);
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
@@ -212,10 +217,12 @@ export class SocketTables {
 
   #countProtocols(number: number, namespace: Namespace, snmp: Buffer): void {
     if (!this.#context.protocols) return;
+    const begun = this.#context.monotonic();
     const netstat = this.#text(namespace, 'netstat') ?? '';
     const snmp6 = this.#text(namespace, 'snmp6') ?? '';
     const counts = readProtocolCounts(snmp.toString('latin1'), netstat, snmp6);
     this.#context.protocols.add(number, this.podOf(number), counts);
+    this.protocolsMs += this.#context.monotonic() - begun;
   }
 
   #stands(number: number, seat: Seat, rows: readonly number[]): boolean {

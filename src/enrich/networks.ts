@@ -121,3 +121,18 @@ export function bucketOf(address: Address): Cidr {
   const bits = isIPv4(address) ? 120 : 48;
   return { address: maskAddress(address, bits), bits };
 }
+
+/**
+ * Says whether a remote may be asked for: it is public, and its bucket, whose network address is what a provider sees, touches
+ * nothing that is never to be sent and no network that the operator named.
+ */
+export function mayBeAsked(
+  { network, address }: Remote,
+  neverSend: readonly Cidr[],
+  operatorNetworks: readonly OperatorNetwork[],
+): boolean {
+  if (network !== 'public') return false;
+  const bucket = bucketOf(address);
+  const touches = (cidr: Cidr): boolean => cidrContains(cidr, bucket.address) || cidrContains(bucket, cidr.address);
+  return !neverSend.some(touches) && !operatorNetworks.some(({ cidrs }) => cidrs.some(touches));
+}

@@ -1,7 +1,7 @@
-import { formatCidr, maskAddress, sameAddress } from '../address.ts';
+import { formatCidr } from '../address.ts';
 import type { Address, Cidr, OperatorNetwork, Origin } from '../model.ts';
 import type { AsnCache } from './asn.ts';
-import { bucketOf, networkOf } from './networks.ts';
+import { bucketOf, mayBeAsked, networkOf } from './networks.ts';
 
 /** How often the answers of the peers in use are looked at for renewal. */
 const RENEW_MS = 60_000;
@@ -36,7 +36,7 @@ export interface PeerPolicy {
 
 /**
  * The peers of the connections that are open: each classified once, and asked for once it may be.
- * Asked for is every public peer but the host's own addresses, what `asn.never_send` touches, and what is only SYN_RECV so far:
+ * Asked for is every public peer but the host's own addresses, what `mayBeAsked` keeps back, and what is only SYN_RECV so far:
  * a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so it is held against the
  * same lists.
  */
@@ -107,8 +107,11 @@ export class Peers {
   }
 
   #meet(address: Address, isOwn: (address: Address) => boolean): KnownPeer {
-    const { network, address: inner, asn } = networkOf(address, isOwn, this.#policy.networks);
-    const bucket = network === 'public' && this.#maySend(inner, isOwn) ? formatCidr(bucketOf(inner)) : null;
+    const { networks, neverSend, isHostOwn } = this.#policy;
+    const remote = networkOf(address, isOwn, networks);
+    const { network, address: inner, asn } = remote;
+    const own = [inner, bucketOf(inner).address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
+    const bucket = !own && mayBeAsked(remote, neverSend, networks) ? formatCidr(bucketOf(inner)) : null;
     const peer = {
       network,
       address: inner,
@@ -136,20 +139,8 @@ export class Peers {
     if (primary !== undefined) this.#names.set(asn, { name: origin.name ?? '', country: origin.asCountry ?? '' });
     return changed;
   }
-
-  #maySend(address: Address, isOwn: (address: Address) => boolean): boolean {
-    const { isHostOwn, neverSend } = this.#policy;
-    const bucket = bucketOf(address);
-    const own = (candidate: Address): boolean => isOwn(candidate) || isHostOwn(candidate);
-    return !own(address) && !own(bucket.address) && !neverSend.some((cidr) => overlap(cidr, bucket));
-  }
 }
 
 function keyOf(netns: number, [a, b, c, d]: Address): string {
   return `${netns} ${a} ${b} ${c} ${d}`;
-}
-
-function overlap(a: Cidr, b: Cidr): boolean {
-  const bits = Math.min(a.bits, b.bits);
-  return sameAddress(maskAddress(a.address, bits), maskAddress(b.address, bits));
 }

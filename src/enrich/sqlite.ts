@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
+import { makeFolder } from '../folder.ts';
 import type { Store, StoredText } from './questions.ts';
 
+const FILE = 'peerscope.sqlite';
 const SCHEMA = 1;
 const CHUNK = 1_000;
 const MOST_BYTES = 32 * 1024 * 1024;
@@ -48,7 +50,7 @@ export class SqliteStore implements Store {
 
   private constructor(options: SqliteOptions) {
     this.#options = options;
-    this.#path = join(options.folder, 'peerscope.sqlite');
+    this.#path = join(options.folder, FILE);
   }
 
   /** Opens the store; where that cannot be, it is not `up` and tries again each minute while it is used. */
@@ -56,6 +58,11 @@ export class SqliteStore implements Store {
     const store = new SqliteStore(options);
     store.#open();
     return store;
+  }
+
+  /** Says whether a folder holds a store, so that who only reads need not make one. */
+  static isIn(folder: string): boolean {
+    return statSync(join(folder, FILE), { throwIfNoEntry: false }) !== undefined;
   }
 
   get up(): boolean {
@@ -140,7 +147,7 @@ export class SqliteStore implements Store {
   #open(): void {
     const { folder, report, mostBytes = MOST_BYTES } = this.#options;
     try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      makeFolder(folder);
       const { journal, reason } = probeJournal(folder);
       if (reason !== null) report(`Store "${this.#path}" works without a write-ahead log: ${reason}`);
       const inode = inodeOf(this.#path);

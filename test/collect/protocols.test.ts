@@ -41,8 +41,7 @@ function opens(protocols: Protocols): Record<string, number> {
 
 describe('the counters of a namespace', () => {
   test('are six, from three files; those of both UDP families are added up', () => {
-    const snmp =
-      'Tcp: ActiveOpens PassiveOpens AttemptFails RetransSegs\nTcp: 1 2 3 4\nUdp: RcvbufErrors\nUdp: 6\n';
+    const snmp = 'Tcp: ActiveOpens PassiveOpens AttemptFails RetransSegs\nTcp: 1 2 3 4\nUdp: RcvbufErrors\nUdp: 6\n';
     const netstat = 'TcpExt: ListenDrops ListenOverflows\nTcpExt: 9 5\n';
     expect(readProtocolCounts(snmp, netstat, 'Udp6RcvbufErrors                \t10\n')).toEqual({
       activeOpens: 1,
@@ -110,7 +109,11 @@ describe('the sums', () => {
     },
     {
       name: 'do not fall when a namespace counts anew, as one under a number that was used before',
-      scans: [{ read: { 1: { pod: '', opens: 5 } } }, { read: { 1: { pod: '', opens: 2 } } }, { read: { 1: { pod: '', opens: 3 } } }],
+      scans: [
+        { read: { 1: { pod: '', opens: 5 } } },
+        { read: { 1: { pod: '', opens: 2 } } },
+        { read: { 1: { pod: '', opens: 3 } } },
+      ],
       expected: { '': 6 },
       opened: 1,
     },
@@ -187,7 +190,9 @@ describe('the sums', () => {
         const protocols = new Protocols(50);
         let before = 0;
         for (const changes of scans) {
-          const many = Object.fromEntries(Array.from({ length: 49 }, (_, i) => [1000 + i, { pod: `full${i}`, opens: 1 }]));
+          const many = Object.fromEntries(
+            Array.from({ length: 49 }, (_, i) => [1000 + i, { pod: `full${i}`, opens: 1 }]),
+          );
           const read = Object.fromEntries(
             Object.entries(changes).map(([key, { pod, grown }]) => [key, { pod, opens: grown }]),
           );

@@ -81,7 +81,11 @@ describe('snmp6', () => {
       input: 'Udp6InDatagrams                 \t12\nUdp6RcvbufErrors                \t3\n',
       expected: { Udp6InDatagrams: 12, Udp6RcvbufErrors: 3 },
     },
-    { name: 'a line that was cut is left out', input: 'Udp6InDatagrams\nUdp6RcvbufErrors \t3\n', expected: { Udp6RcvbufErrors: 3 } },
+    {
+      name: 'a line that was cut is left out',
+      input: 'Udp6InDatagrams\nUdp6RcvbufErrors \t3\n',
+      expected: { Udp6RcvbufErrors: 3 },
+    },
   ])('$name', ({ input, expected }) => expect(Object.fromEntries(parseSnmp6(input))).toEqual(expected));
 
   test('of a recorded namespace', () => {
@@ -89,6 +93,11 @@ describe('snmp6', () => {
   });
 
   test('whatever the text is, nothing is thrown', () => {
-    fc.assert(fc.property(fc.string({ unit: fc.constantFrom('a', '1', '-', ' ', '\t', '\n') }), (text) => void parseSnmp6(text)));
+    fc.assert(
+      fc.property(
+        fc.string({ unit: fc.constantFrom('a', '1', '-', ' ', '\t', '\n') }),
+        (text) => void parseSnmp6(text),
+      ),
+    );
   });
 });

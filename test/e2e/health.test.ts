@@ -1,6 +1,6 @@
 import { Agent, get } from 'node:http';
 import { availableParallelism, loadavg } from 'node:os';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Exporter } from '../exporter.ts';
 import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
 import { count, parsePage, sumBy, type Series } from './page.ts';
@@ -21,6 +21,8 @@ interface Measured {
   readonly max: number;
   /** How late the client's own timer came, at the 99th percentile: what the machine alone cost. */
   readonly late: number;
+  /** The load average of the minute before. */
+  readonly load: number;
 }
 
 describe('with 50,000 connections', () => {
@@ -62,6 +64,7 @@ describe('with 50,000 connections', () => {
   async function measure(): Promise<Measured> {
     const agent = new Agent({ keepAlive: true });
     const requests: Promise<number>[] = [];
+    const load = loadNow();
     const delays: number[] = [];
     let last = performance.now();
     const timer = setInterval(() => {
@@ -79,14 +82,17 @@ describe('with 50,000 connections', () => {
       }
       clearInterval(timer);
       const times = await Promise.all(requests);
-      return {
+      const measured = {
         scans: scans.size,
         requests: times.length,
         p50: quantile(times, 0.5),
         p99: quantile(times, 0.99),
         max: quantile(times, 1),
         late: quantile(delays, 0.99),
+        load,
       };
+      report(measured);
+      return measured;
     } finally {
       clearInterval(timer);
       agent.destroy();
@@ -95,13 +101,11 @@ describe('with 50,000 connections', () => {
 
   it('answers /-/healthy within 25 ms at the 99th percentile while it scans', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
-    const load = loadavg()[0] ?? 0;
     let measured = await measure();
-    report(measured, load);
-    if (measured.p99 > BOUND_MS && load > availableParallelism()) {
-      process.stderr.write('REPEATED: others kept the processors busy\n');
+    if (measured.p99 > BOUND_MS && measured.load > availableParallelism()) {
+      process.stderr.write('REPEATED: others kept the processors busy; waits for at most a minute until they do not\n');
+      await vi.waitUntil(() => loadNow() < availableParallelism(), { timeout: 60_000, interval: 1_000 }).catch(() => 0);
       measured = await measure();
-      report(measured, loadavg()[0] ?? 0);
     }
     expect(measured.requests).toBeGreaterThan(100);
     expect(measured.p99).toBeLessThanOrEqual(BOUND_MS);
@@ -128,11 +132,15 @@ function timeOf(url: string, agent: Agent): Promise<number> {
   });
 }
 
+function loadNow(): number {
+  return loadavg()[0] ?? 0;
+}
+
 function quantile(values: readonly number[], q: number): number {
   return values.toSorted((a, b) => a - b)[Math.ceil(q * values.length) - 1] ?? NaN;
 }
 
-function report({ scans, requests, p50, p99, max, late }: Measured, load: number): void {
+function report({ scans, requests, p50, p99, max, late, load }: Measured): void {
   const ms = (value: number): string => `${value.toFixed(1)} ms`;
   process.stderr.write(
     `/-/healthy during ${scans} scans of ${2 * PAIRS} rows: ${requests} requests, ` +

@@ -75,10 +75,7 @@ const CHANGES: readonly Change[] = [
   },
   {
     name: 'two processes exchange a connection each',
-    given: [
-      by('a', 'udp', { names: ['x'] }),
-      by('b', 'udp', { names: ['y'] }),
-    ],
+    given: [by('a', 'udp', { names: ['x'] }), by('b', 'udp', { names: ['y'] })],
     change: () => [
       by('a', 'send', { names: ['x'], to: 'b' }),
       by('b', 'send', { names: ['y'], to: 'a' }),
@@ -125,7 +122,11 @@ const CHANGES: readonly Change[] = [
   },
   {
     name: 'the owner ends, and another process that holds its sockets lives on',
-    given: [by('a', 'udp', { names: ['x'] }), by('a', 'send', { names: ['x'], to: 'b' }), by('b', 'take', { count: 1 })],
+    given: [
+      by('a', 'udp', { names: ['x'] }),
+      by('a', 'send', { names: ['x'], to: 'b' }),
+      by('b', 'take', { count: 1 }),
+    ],
     change: () => [main('end', { name: 'a' })],
     within: 1,
   },
@@ -155,7 +156,11 @@ const CHANGES: readonly Change[] = [
   },
   {
     name: 'a connection in flight arrives at a process that closes a file',
-    given: [by('a', 'files', { names: ['f'] }), main('send', { names: ['c0'], to: 'a' }), main('close', { names: ['c0'] })],
+    given: [
+      by('a', 'files', { names: ['f'] }),
+      main('send', { names: ['c0'], to: 'a' }),
+      main('close', { names: ['c0'] }),
+    ],
     change: () => [by('a', 'close', { names: ['f'] }), by('a', 'take', { count: 1 })],
     within: 20,
   },

@@ -52,6 +52,12 @@ describe('what is asked for', () => {
       asked: [],
     },
     {
+      name: 'nothing whose /24 holds a network that the operator named',
+      remote: '8.8.4.200',
+      policy: { networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/28')] }] },
+      asked: [],
+    },
+    {
       name: 'nothing that the operator named',
       remote: '8.8.4.4',
       policy: { networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/24')] }] },
