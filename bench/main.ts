@@ -4,10 +4,11 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { buildExporter } from './exporter.ts';
 import { renderFigures, type Figure } from './figures.ts';
 import { health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
 
-const INSIDE = 'PEERSCOPE_BENCH_INSIDE';
+const INSIDE = 'BENCH_INSIDE';
 const RESULTS = new URL('./results/', import.meta.url);
 const PARTS = { steady, health, namespaces, soak, remotes } as const;
 
@@ -90,6 +91,7 @@ function load(): string {
 
 async function run(): Promise<void> {
   const plan = parsePlan();
+  buildExporter();
   const about = machine();
   const begun = load();
   process.stdout.write(

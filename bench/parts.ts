@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { Exporter } from '../test/exporter.ts';
+import { ExporterProcess } from './exporter.ts';
 import { median, quantile, type Figure } from './figures.ts';
 import {
   cpuMsOf,
@@ -76,13 +76,13 @@ export async function steady(plan: Plan, add: Add): Promise<void> {
 
 async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
   const load = await Load.start(rows, plan.processes);
-  const exporter = await startExporter();
+  const exporter = await ExporterProcess.start();
   const [scan, full, bare] = [resident(), resident(), resident()];
   const peers = new ResidentProcess('/usr/bin/python3', [pathOf('peers.py')]);
   const bareRead = `bare ${filesOf(load.pid, TABLES)}`;
   for (let i = 0; i < WARM_UP; i++) {
     await load.step(1, plan.processes);
-    await exporter.metrics();
+    await exporter.scrape();
     await scan.ask('scan');
     await full.ask('full');
     await bare.ask(bareRead);
@@ -99,9 +99,9 @@ async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
     const cost = new Costs();
     for (let round = 0; round <= plan.rounds; round++) {
       await load.step(churn.percent, churn.processes);
-      const begun = cpuMsOf(exporterPid(exporter));
+      const begun = cpuMsOf(exporter.pid);
       const contenders: (() => Promise<unknown>)[] = [
-        () => exporter.metrics(),
+        () => exporter.scrape(),
         async () => cost.add('scan', await scan.ask<Scanned>('scan')),
         async () => cost.add('full', await full.ask<Scanned>('full')),
         async () => cost.add('bare', await bare.ask<Measured>(bareRead)),
@@ -113,7 +113,7 @@ async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
         contenders.push(async () => cost.add('first', await firstScan()));
       for (let i = 0; i < contenders.length; i++) await contenders[(i + round) % contenders.length]?.();
       // Only now, so that what V8 does behind the answer is counted as well.
-      cost.add('exporter', { cpuMs: cpuMsOf(exporterPid(exporter)) - begun });
+      cost.add('exporter', { cpuMs: cpuMsOf(exporter.pid) - begun });
     }
     const steadyBound = rows >= 10_000 ? 0.25 : 0.3;
     const large = rows >= 10_000;
@@ -146,7 +146,7 @@ async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
       );
     }
   }
-  const { rss, peak } = memoryMiBOf(exporterPid(exporter));
+  const { rss, peak } = memoryMiBOf(exporter.pid);
   add(
     {
       rows,
@@ -157,7 +157,7 @@ async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
     },
     { rows, measure: 'memory of the exporter at its highest', unit: 'MiB', values: [peak] },
   );
-  await exporter.stop();
+  await exporter.end();
   for (const child of [scan, full, bare, peers, load]) await child.end();
 }
 
@@ -217,10 +217,10 @@ export async function health(plan: Plan, add: Add): Promise<void> {
   const rows = Math.max(...plan.rows);
   const load = await Load.start(rows, plan.processes);
   await load.step(0, 0);
-  const exporter = await startExporter();
+  const exporter = await ExporterProcess.start();
   const busy = await probe(exporter, async () => {
     for (let i = 0; i <= WARM_UP; i++) {
-      await exporter.metrics();
+      await exporter.scrape();
       await load.step(1, plan.processes);
     }
   });
@@ -243,17 +243,17 @@ export async function health(plan: Plan, add: Add): Promise<void> {
     },
   ];
   add(...figures('during scans', busy, [25, 100]), ...figures('idle', idle, []));
-  await exporter.stop();
+  await exporter.end();
   await load.end();
 }
 
 /** Asks for /-/healthy every 10 ms while something goes on, whether the last answer came or not; milliseconds of each. */
-async function probe(exporter: Exporter, meanwhile: () => Promise<unknown>): Promise<number[]> {
+async function probe(exporter: ExporterProcess, meanwhile: () => Promise<unknown>): Promise<number[]> {
   const times: number[] = [];
   const asked: Promise<void>[] = [];
   const ask = async (): Promise<void> => {
     const begun = performance.now();
-    await (await exporter.get('/-/healthy')).arrayBuffer();
+    await exporter.health();
     times.push(performance.now() - begun);
   };
   const timer = setInterval(() => asked.push(ask()), 10);
@@ -327,12 +327,12 @@ export async function namespaces(plan: Plan, add: Add): Promise<void> {
 export async function soak(plan: Plan, add: Add): Promise<void> {
   const rows = Math.min(...plan.rows);
   const load = await Load.start(rows, plan.processes);
-  const exporter = await startExporter();
+  const exporter = await ExporterProcess.start();
   const memory: number[] = [];
   for (let i = 1; i <= plan.scrapes; i++) {
     await load.step(1, plan.processes);
-    await exporter.metrics();
-    if (i % Math.ceil(plan.scrapes / 20) === 0) memory.push(memoryMiBOf(exporterPid(exporter)).rss);
+    await exporter.scrape();
+    if (i % Math.ceil(plan.scrapes / 20) === 0) memory.push(memoryMiBOf(exporter.pid).rss);
   }
   const tenth = memory.length / 10;
   add(
@@ -340,18 +340,14 @@ export async function soak(plan: Plan, add: Add): Promise<void> {
     { rows, measure: 'memory after a tenth of them', unit: 'MiB', values: memory.slice(tenth - 1, tenth) },
     { rows, measure: 'memory after all', unit: 'MiB', values: memory.slice(-1) },
   );
-  await exporter.stop();
+  await exporter.end();
   await load.end();
 }
 
 /** Distinct series of the endpoint family while 50 new public peers come with every scrape. */
 export async function remotes(plan: Plan, add: Add): Promise<void> {
-  for (const command of [
-    'link add peers type dummy',
-    'addr add 192.0.2.1/24 dev peers',
-    'link set peers up',
-    'route add default dev peers',
-  ])
+  // No packet is sent: a route is all that connect() asks for.
+  for (const command of ['addr add 192.0.2.1/32 dev lo', 'route add default dev lo src 192.0.2.1'])
     if (spawnSync('ip', command.split(' ')).status !== 0) throw new Error(`Cannot run "ip ${command}"`);
   const rows = Math.min(...plan.rows);
   const load = await Load.start(rows, plan.processes);
@@ -383,15 +379,6 @@ export async function remotes(plan: Plan, add: Add): Promise<void> {
 
 function resident(): ResidentProcess {
   return new ResidentProcess(process.execPath, [pathOf('resident.ts')]);
-}
-
-/** Nothing is asked for: every remote is on loopback. */
-async function startExporter(): Promise<Exporter> {
-  return Exporter.start(['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/nonexistent']);
-}
-
-function exporterPid({ process }: Exporter): number {
-  return process.pid ?? 0;
 }
 
 function filesOf(pid: number, tables: readonly string[]): string {

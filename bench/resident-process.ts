@@ -17,11 +17,8 @@ export interface Counted extends Measured {
 
 /** What a scan of peerscope tells. */
 export interface Scanned extends Counted {
-  readonly series: number;
   /** Distinct series of the endpoint family over all scans of the process. */
   readonly endpointSeries: number;
-  /** Wall time of each collector. */
-  readonly stagesMs: Readonly<Record<string, number>>;
 }
 
 /** A child process that answers each line with a line of JSON, in order. */

@@ -71,7 +71,7 @@ function answer(): void {
   scrape?.learn(cache.accept(answers));
 }
 
-function told({ families, collectors }: Snapshot): Omit<Scanned, 'cpuMs'> {
+function told({ families }: Snapshot): Omit<Scanned, 'cpuMs'> {
   const sumOf = (name: string, keep: (labels: ReadonlyMap<string, string>) => boolean = () => true): number =>
     families
       .filter((family) => family.name === name)
@@ -85,9 +85,7 @@ function told({ families, collectors }: Snapshot): Omit<Scanned, 'cpuMs'> {
     rows: sumOf('peerscope_connections'),
     timeWait: sumOf('peerscope_connections', (labels) => labels.get('state') === 'time_wait'),
     unowned: sumOf('peerscope_sockets_unattributed'),
-    series: families.reduce((sum, { samples }) => sum + samples.length, 0),
     endpointSeries: endpoints.size,
-    stagesMs: Object.fromEntries(collectors.map(({ collector, seconds }) => [collector, seconds * 1000])),
   };
 }
 

@@ -86,9 +86,7 @@ export class Changes {
   }
 }
 
-/** Another name is another owner (exec() included), and so is another process of the same name; to lose sight of the process is not. */
+/** Another name is another owner (exec() included), and so is another process of the same name. */
 function isHandedOver(was: Sighting, is: Sighting): boolean {
-  if (was.process !== is.process) return true;
-  if (!was.owner || !is.owner) return false;
-  return was.owner.pid !== is.owner.pid || was.owner.startTime !== is.owner.startTime;
+  return was.process !== is.process || was.owner?.pid !== is.owner?.pid || was.owner?.startTime !== is.owner?.startTime;
 }

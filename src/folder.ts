@@ -8,6 +8,6 @@ import { dirname } from 'node:path';
 export function makeFolder(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
   const above = dirname(path);
-  if (above !== path) makeFolder(above);
+  if (!statSync(above, { throwIfNoEntry: false })) makeFolder(above);
   mkdirSync(path, { mode: 0o700 });
 }

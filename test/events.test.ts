@@ -26,6 +26,7 @@ const START = Date.parse('2026-01-01T00:00:00Z');
 const ESTABLISHED = 1;
 const SYN_RECV = 3;
 const TIME_WAIT = 6;
+const LISTEN = 10;
 
 /** Processes of the tree plain-host: nginx listens on 443 and forked two workers, of which the first serves. */
 const NGINX = 25742;
@@ -219,6 +220,16 @@ describe('on the tree of a plain host', () => {
     const [closed, opened, ...more] = scan();
     expect(more).toEqual([]);
     expect([closed?.event, closed?.inode, opened?.event, opened?.inode]).toEqual(['closed', 85939, 'opened', 90_002]);
+  });
+
+  it('what opens later has nothing of a connection that closed before', () => {
+    replace([DOWNLOAD.local]);
+    expect(scan()).toHaveLength(1);
+    replace([], [{ table: 'tcp', state: LISTEN, local: '192.0.2.5:8443', inode: 90_003 }]);
+    give(NGINX, 95, 90_003);
+    const events = scan();
+    expect(events.map(tell)).toEqual([`8443>null opened: listen nginx/${NGINX}`]);
+    expect(events[0]).toMatchObject({ remote_address: null, network: null, asn: null });
   });
 
   it('several events come in the order of rows', () => {

@@ -33,13 +33,16 @@ export function endOf(format: Format): string {
   return format === 'openmetrics' ? '# EOF\n' : '';
 }
 
+/** At prom-client's own 10 ms the timer behind the event loop's lag takes 0.6 % of a core of an idle exporter. */
+const LAG_RESOLUTION_MS = 200;
+
 let own: Registry | undefined;
 
 /** Writes prom-client's process_* and nodejs_* families of this process, watched from the first call on; ends like `renderFamilies`. */
 export async function ownMetrics(format: Format): Promise<string> {
   if (!own) {
     own = new Registry();
-    collectDefaultMetrics({ register: own });
+    collectDefaultMetrics({ register: own, eventLoopMonitoringPrecision: LAG_RESOLUTION_MS });
   }
   const metrics = await own.getMetricsAsJSON();
   const parts = await Promise.all(metrics.map((metric) => renderMetric(metric, format)));

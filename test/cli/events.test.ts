@@ -1,12 +1,17 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { events } from '../../src/cli/events.ts';
 import { SYSTEM_CLOCK } from '../../src/clock.ts';
 import { parseConfig } from '../../src/config.ts';
+import { renderOrigin } from '../../src/enrich/asn.ts';
+import { SqliteStore } from '../../src/enrich/sqlite.ts';
 import type { ConnectionEvent } from '../../src/events.ts';
 import { runMain } from '../exporter.ts';
 
@@ -213,7 +218,48 @@ describe('on a recorded tree', () => {
     expect(stderr).toBe(listing.stderr);
   });
 
-  it('without it there is nothing to tell', async () => {
+  it('ASNs come from the store', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-events-'));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
+    const askedAt = Date.now();
+    const keepUntil = askedAt + 86_400_000;
+    const text = renderOrigin({
+      asns: [13335],
+      name: 'CLOUDFLARENET',
+      asCountry: 'US',
+      prefix: '1.1.1.0/24',
+      registry: 'apnic',
+      registryCountry: 'AU',
+      allocated: null,
+      askedAt,
+      freshUntil: keepUntil,
+      source: 'cymru',
+    });
+    await store.write([{ key: 'asn:1:1.1.1.0/24', text, keepUntil }]);
+    await store.close();
+    const { code, stdout } = await runMain([
+      'events',
+      '--snapshot',
+      '-c',
+      '1',
+      '-i',
+      '0.01',
+      'asn=13335',
+      `--path.procfs=${TREE}`,
+      `--storage.path=${folder}`,
+    ]);
+    const rows = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as ConnectionEvent);
+    expect(code).toBe(0);
+    expect(rows.map(({ remote_address, as_name }) => `${remote_address} ${as_name}`)).toEqual(
+      Array<string>(3).fill('1.1.1.1 CLOUDFLARENET'),
+    );
+  });
+
+  it('without a snapshot there is nothing to tell', async () => {
     expect(await runMain(['events', '-c', '1', '-i', '0.01', ...args])).toEqual({
       code: 0,
       stdout: '',

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Exporter, runMain, samplesOf } from '../exporter.ts';
 
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
-const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
+const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
 
 describe('a running exporter', () => {
   let exporter: Exporter;
@@ -92,7 +92,7 @@ describe('a start that cannot be', () => {
   });
 
   test.each([
-    ['a folder that is not there', '/nonexistent', /^Cannot read procfs "\/nonexistent": ENOENT/],
+    ['a folder that is not there', '/dev/null/none', /^Cannot read procfs "\/dev\/null\/none": ENOTDIR/],
     [
       'a folder without processes',
       fileURLToPath(new URL('../golden', import.meta.url)),

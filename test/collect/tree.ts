@@ -40,10 +40,10 @@ export class Tree {
   }
 
   /** Exchanges one text for another in a file of a process. */
-  edit(pid: number, name: string, from: string | RegExp, to: string): void {
+  edit(pid: number, name: string, from: string | RegExp, to: string | ((...groups: string[]) => string)): void {
     const path = join(this.root, String(pid), name);
     const text = readFileSync(path, 'latin1');
-    const edited = text.replace(from, to);
+    const edited = typeof to === 'string' ? text.replace(from, to) : text.replace(from, to);
     if (edited === text) throw new Error(`Cannot edit "${path}": it holds no ${String(from)}`);
     writeFileSync(path, edited);
   }
@@ -121,7 +121,6 @@ export class Collector {
     this.tables = new SocketTables(this.#procfs, connections, {
       owners: this.owners,
       protocols: this.protocols,
-      monotonic: () => 0,
       labelsOf: (pids) => names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
       monotonic: () => performance.now(),
     });

@@ -131,7 +131,7 @@ describe.concurrent('an exporter and its whois server', () => {
     await eventually(context, restarted, publicAsns).toEqual(RESOLVED);
     await eventually(context, restarted, valueOf('peerscope_asn_pending')).toBe(0);
 
-    const addresses = ['1.1.1.77', '9.9.9.9', '74.125.225.229', '10.0.0.1', '2001:db8::1'];
+    const addresses = ['1.1.1.77', '9.9.9.9', '74.125.225.229', '2001:240:10c:1::ca20:9d1d', '10.0.0.1', '2001:db8::1'];
     const ask = (...more: string[]) => runMain(['whois', '-o', 'json', ...flags, ...more, ...addresses]);
     const { code, stdout, stderr } = await ask();
     const rows = JSON.parse(stdout) as unknown;
@@ -142,11 +142,20 @@ describe.concurrent('an exporter and its whois server', () => {
         { address: '1.1.1.77', network: 'public', asn: 13335, asns: [13335], bgp_prefix: '1.1.1.0/24' },
         { address: '9.9.9.9', network: 'public', asn: 0, asns: [], bgp_prefix: null },
         { address: '74.125.225.229', network: 'public', asn: 15169, asns: [15169], bgp_prefix: '74.125.225.0/24' },
+        {
+          address: '2001:240:10c:1::ca20:9d1d',
+          network: 'public',
+          asn: 2497,
+          asns: [2497],
+          bgp_prefix: '2001:240::/32',
+        },
         { address: '10.0.0.1', network: 'private', asn: null, asns: null },
         { address: '2001:db8::1', network: 'documentation', asn: null, asns: null },
       ],
     });
-    expect(asked(server), 'of the arguments, what nobody had asked for').toEqual([...ASKED, '74.125.225.0'].sort());
+    expect(asked(server), 'of the arguments, what nobody had asked for').toEqual(
+      [...ASKED, '74.125.225.0', '2001:240:10c::'].sort(),
+    );
 
     const again = await ask('--asn.provider=none');
     expect({ ...again, rows: JSON.parse(again.stdout) as unknown }).toMatchObject({ code: 0, stderr: '', rows });

@@ -36,14 +36,12 @@ export class Hands {
     return new Hands(child, lines, Number(gave(program, (await lines.next()).value)));
   }
 
-  /** Carries out commands one after the other and gives what the last one gave. */
+  /** Carries out commands one after the other and gives what the last one gave. They begin at once, awaited or not. */
   async act(...commands: readonly Command[]): Promise<unknown> {
-    let last: unknown = null;
-    for (const command of commands) {
-      this.#child.stdin?.write(`${JSON.stringify(command)}\n`);
-      last = gave(JSON.stringify(command), (await this.#lines.next()).value);
-    }
-    return last;
+    this.#child.stdin?.write(commands.map((command) => `${JSON.stringify(command)}\n`).join(''));
+    const answers: [command: string, line: unknown][] = [];
+    for (const command of commands) answers.push([JSON.stringify(command), (await this.#lines.next()).value]);
+    return answers.map(([command, line]) => gave(command, line)).at(-1);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

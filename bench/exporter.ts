@@ -1,0 +1,72 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const PROJECT = new URL('../', import.meta.url);
+/** Below the project, so that its packages are found, and where no check of the project looks. */
+const BUILT = new URL('node_modules/.cache/peerscope-bench/', PROJECT);
+const URL_OF_METRICS = 'http://127.0.0.1:10043/metrics';
+const URL_OF_HEALTH = 'http://127.0.0.1:10043/-/healthy';
+const START_MS = 30_000;
+
+/** Builds the exporter as it is published: from its sources Node would keep a TypeScript compiler in memory besides. */
+export function buildExporter(): void {
+  rmSync(BUILT, { recursive: true, force: true });
+  mkdirSync(BUILT, { recursive: true });
+  copyFileSync(new URL('package.json', PROJECT), new URL('package.json', BUILT));
+  const compiler = fileURLToPath(new URL('node_modules/typescript/bin/tsc', PROJECT));
+  const args = [compiler, '-p', 'tsconfig.build.json', '--outDir', fileURLToPath(new URL('dist', BUILT))];
+  const { status } = spawnSync(process.execPath, args, { cwd: PROJECT, stdio: 'inherit' });
+  if (status !== 0) throw new Error('Cannot build the exporter: the compiler failed');
+}
+
+/** The whole exporter as a process of its own, scraped as Prometheus does. It asks for no ASN: all remotes are on loopback. */
+export class ExporterProcess {
+  readonly pid: number;
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.pid = child.pid ?? 0;
+  }
+
+  /** Starts it and waits until it answers; its first scan is still under way then. */
+  static async start(): Promise<ExporterProcess> {
+    const main = fileURLToPath(new URL('dist/main.js', BUILT));
+    const flags = [
+      '--scrape.budget=10m',
+      '--asn.server=127.0.0.1:9',
+      '--storage.path=/nonexistent',
+      '--log.level=error',
+    ];
+    const child = spawn(process.execPath, [main, 'serve', ...flags], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const exporter = new ExporterProcess(child);
+    const deadline = performance.now() + START_MS;
+    while (
+      !(await exporter.health().then(
+        () => true,
+        () => false,
+      ))
+    ) {
+      if (child.exitCode !== null || performance.now() > deadline) throw new Error('Cannot start the exporter');
+      await pause(10);
+    }
+    return exporter;
+  }
+
+  async scrape(): Promise<void> {
+    await (await fetch(URL_OF_METRICS)).arrayBuffer();
+  }
+
+  async health(): Promise<void> {
+    await (await fetch(URL_OF_HEALTH)).arrayBuffer();
+  }
+
+  async end(): Promise<void> {
+    const ended = once(this.#child, 'exit');
+    this.#child.kill();
+    await ended;
+  }
+}

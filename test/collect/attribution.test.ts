@@ -1,0 +1,198 @@
+import { describe, expect, test } from 'vitest';
+import { ESTABLISHED, LISTEN, TIME_WAIT } from '../../src/collect/sockets.ts';
+import { printRow, type KernelRow } from './kernel-rows.ts';
+import { Collector, Tree } from './tree.ts';
+
+const SSHD = 25938;
+const DNSMASQ = 25947;
+const SSH4 = 86486;
+
+const CONNECTION = { table: 'tcp', local: '192.0.2.1:5000', remote: '198.51.100.7:443' } as const;
+const TO_SSH = { table: 'tcp', local: '192.0.2.1:22', remote: '198.51.100.7:5000' } as const;
+const OPEN: KernelRow = { ...CONNECTION, state: ESTABLISHED, inode: 9 };
+
+function replace(tree: Tree, from: KernelRow, to: KernelRow | null): void {
+  tree.edit(SSHD, 'net/tcp', printRow(from), to ? printRow(to) : '');
+  touch(tree);
+}
+
+/** A counter that moved: the namespace is read again. */
+function touch(tree: Tree): void {
+  tree.edit(
+    SSHD,
+    'net/snmp',
+    /Tcp: 1 200 120000 -1 (\d+)/,
+    (_, opens: string) => `Tcp: 1 200 120000 -1 ${Number(opens) + 1}`,
+  );
+}
+
+function add(tree: Tree, row: KernelRow): void {
+  tree.edit(SSHD, 'net/tcp', /$/, printRow(row));
+  touch(tree);
+}
+
+/** Of the connection with this local and remote port: its process, the evidence and the reason. */
+function attributionOf({ connections }: Collector, localPort: number, remotePort: number): object | undefined {
+  const [i = -1] = [...connections.indexes()].filter(
+    (i) => connections.localPort[i] === localPort && connections.remotePort[i] === remotePort,
+  );
+  const { process, ownerEvidence, reason } = connections;
+  return { pid: process[i]?.pid ?? null, evidence: ownerEvidence[i], reason: reason[i] };
+}
+
+const by = (pid: number, evidence: string): object => ({ pid, evidence, reason: null });
+const nobody = (reason: string, evidence: string | null = null): object => ({ pid: null, evidence, reason });
+
+describe('a row', () => {
+  test.each<{
+    name: string;
+    scans: ((tree: Tree) => void)[];
+    of?: [localPort: number, remotePort: number];
+    expected: object;
+  }>([
+    {
+      name: 'is attributed to the process that holds its descriptor',
+      scans: [
+        (tree) => {
+          add(tree, OPEN);
+          tree.open(DNSMASQ, 9, 9);
+        },
+      ],
+      expected: by(DNSMASQ, 'fd'),
+    },
+    {
+      name: 'in TIME_WAIT keeps the owner that the connection had',
+      scans: [
+        (tree) => {
+          add(tree, OPEN);
+          tree.open(DNSMASQ, 9, 9);
+        },
+        (tree) => {
+          replace(tree, OPEN, { ...CONNECTION, state: TIME_WAIT });
+          tree.open(DNSMASQ, 9, null);
+        },
+        () => undefined,
+      ],
+      expected: by(DNSMASQ, 'history'),
+    },
+    {
+      name: 'that was not accepted yet is attributed to the listener',
+      scans: [(tree) => add(tree, { ...TO_SSH, state: ESTABLISHED })],
+      of: [22, 5000],
+      expected: by(SSHD, 'listener'),
+    },
+    {
+      name: 'that was accepted is attributed to who accepted it',
+      scans: [
+        (tree) => add(tree, { ...TO_SSH, state: ESTABLISHED }),
+        (tree) => {
+          replace(tree, { ...TO_SSH, state: ESTABLISHED }, { ...TO_SSH, state: ESTABLISHED, inode: 9 });
+          tree.open(DNSMASQ, 9, 9);
+        },
+      ],
+      of: [22, 5000],
+      expected: by(DNSMASQ, 'fd'),
+    },
+    {
+      name: 'that was not accepted when the listener changed hands goes with it',
+      scans: [
+        (tree) => add(tree, { ...TO_SSH, state: ESTABLISHED }),
+        (tree) => {
+          tree.open(SSHD, 3, null);
+          tree.open(DNSMASQ, 9, SSH4);
+        },
+      ],
+      of: [22, 5000],
+      expected: by(DNSMASQ, 'listener'),
+    },
+    {
+      name: 'in TIME_WAIT that nobody was seen to hold has no owner',
+      scans: [(tree) => add(tree, { ...CONNECTION, state: TIME_WAIT })],
+      expected: nobody('no_descriptor'),
+    },
+    {
+      name: 'that nobody holds has vanished, at first',
+      scans: [(tree) => add(tree, OPEN)],
+      expected: nobody('vanished'),
+    },
+    {
+      name: 'that nobody holds at two scans is held by the kernel',
+      scans: [(tree) => add(tree, OPEN), () => undefined],
+      expected: nobody('no_descriptor'),
+    },
+    {
+      name: 'that nobody is seen to hold may be held by a process that cannot be read',
+      scans: [
+        (tree) => {
+          add(tree, OPEN);
+          tree.forbid(SSHD, 'fd');
+        },
+        () => undefined,
+      ],
+      expected: nobody('permission'),
+    },
+    {
+      name: 'of a new connection between the same ends does not inherit the owner of the old one',
+      scans: [
+        (tree) => {
+          add(tree, OPEN);
+          tree.open(DNSMASQ, 9, 9);
+        },
+        (tree) => {
+          replace(tree, OPEN, { ...CONNECTION, state: TIME_WAIT });
+          tree.open(DNSMASQ, 9, null);
+        },
+        (tree) => replace(tree, { ...CONNECTION, state: TIME_WAIT }, { ...OPEN, inode: 10 }),
+      ],
+      expected: nobody('vanished'),
+    },
+    {
+      name: 'keeps its owner while its descriptor is in flight',
+      scans: [
+        (tree) => {
+          add(tree, OPEN);
+          tree.open(DNSMASQ, 9, 9);
+        },
+        (tree) => tree.open(DNSMASQ, 9, null),
+      ],
+      expected: by(DNSMASQ, 'history'),
+    },
+  ])('$name', ({ scans, of: [localPort, remotePort] = [5000, 443], expected }) => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan();
+    for (const change of scans) {
+      change(tree);
+      collector.scan();
+    }
+    expect(attributionOf(collector, localPort, remotePort)).toEqual(expected);
+  });
+
+  test('of a pod that no process is known for is attributed to the pod of its namespace', () => {
+    using tree = new Tree('containers');
+    const [pause, server] = [25909, 25917];
+    tree.edit(pause, 'net/tcp', /$/, printRow({ table: 'tcp', state: LISTEN, local: '0.0.0.0:81', inode: 9 }));
+    const collector = new Collector(tree.root);
+    collector.scan();
+    const { connections } = collector;
+    const i = connections.indexOf(9);
+    expect(tree.has(server)).toBe(true);
+    expect(attributionOf(collector, 81, 0)).toEqual(nobody('vanished', 'netns'));
+    expect(connections.labels[i]).toMatchObject({ process: '', pod: expect.stringMatching(/./) });
+  });
+});
+
+describe('a socket that several processes hold', () => {
+  test('is counted for one of them, and for another one when that one ends', () => {
+    using tree = new Tree('listen-only');
+    const worker = 26000;
+    tree.fork(SSHD, worker);
+    tree.open(worker, 3, SSH4);
+    const collector = new Collector(tree.root);
+    collector.scan();
+    expect(collector.holders()[SSH4]).toEqual({ pid: SSHD, pids: [SSHD, worker] });
+    tree.open(SSHD, 3, null);
+    collector.scan();
+    expect(collector.holders()[SSH4]).toEqual({ pid: worker, pids: [worker] });
+  });
+});

@@ -1,0 +1,55 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Namespaces } from '../../src/collect/namespaces.ts';
+import { Procfs } from '../../src/collect/procfs.ts';
+import { Tree } from './tree.ts';
+
+/** The namespaces of the tree "containers": a host with two processes, a container, and a pod with two. */
+const HOST = { inode: 4026532179, pids: [25905, 25919] };
+const CONTAINER = { inode: 4026532249, pids: [25907] };
+const POD = { inode: 4026532319, pids: [25909, 25917] };
+
+describe('the namespaces of processes', () => {
+  test.each<{ name: string; change?: (tree: Tree) => void; expected: object }>([
+    {
+      name: 'are told apart by ns/net, in the order of their first process',
+      expected: { namespaces: [HOST, CONTAINER, POD], hidden: 0 },
+    },
+    {
+      name: 'end with their last process',
+      change: (tree) => tree.end(25907),
+      expected: { namespaces: [HOST, POD], hidden: 0 },
+    },
+    {
+      name: 'live on with one of their processes',
+      change: (tree) => tree.end(25909, 25917),
+      expected: { namespaces: [HOST, CONTAINER, { ...POD, pids: [25917] }], hidden: 0 },
+    },
+    {
+      name: 'have no zombie in them, which shows no namespace',
+      change: (tree) => rmSync(join(tree.root, '25907', 'ns'), { recursive: true }),
+      expected: { namespaces: [HOST, POD], hidden: 0 },
+    },
+    {
+      name: 'are not all known where a link cannot be read',
+      change: (tree) => tree.spoil(25907, 'ns/net'),
+      expected: { namespaces: [HOST, POD], hidden: 1 },
+    },
+  ])('$name', ({ change, expected }) => {
+    using tree = new Tree('containers');
+    change?.(tree);
+    const procfs = new Procfs(tree.root);
+    expect(new Namespaces().find(procfs, procfs.pids())).toEqual(expected);
+  });
+
+  test('of this machine hold this process, by the same number at every scan', () => {
+    const procfs = new Procfs('/proc');
+    const namespaces = new Namespaces();
+    const inodeOf = (): number | undefined =>
+      namespaces.find(procfs, procfs.pids()).namespaces.find(({ pids }) => pids.includes(process.pid))?.inode;
+    const first = inodeOf();
+    expect(first).toBe(procfs.netnsInode(process.pid));
+    expect(inodeOf()).toBe(first);
+  });
+});

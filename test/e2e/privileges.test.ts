@@ -1,0 +1,103 @@
+import { execFileSync } from 'node:child_process';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Row } from '../../src/model.ts';
+import { Hands, names } from '../zoo/hands.ts';
+import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+
+const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
+/** Tells the rows of the test from those of the host, whatever number their namespace goes by. */
+const ADDRESS = '10.66.0.1';
+const USER = 1000;
+const NOBODY = 65_534;
+
+interface Reader {
+  readonly uid: number;
+  readonly capabilities: readonly string[];
+  /** Whose sockets it sees the owners of. */
+  readonly owners: readonly ('root' | 'user')[];
+}
+
+const READERS: readonly Reader[] = [
+  { uid: NOBODY, capabilities: [], owners: [] },
+  { uid: NOBODY, capabilities: ['sys_ptrace'], owners: ['root', 'user'] },
+  { uid: NOBODY, capabilities: ['dac_read_search'], owners: [] },
+  { uid: NOBODY, capabilities: ['dac_override'], owners: [] },
+  { uid: NOBODY, capabilities: ['sys_ptrace', 'dac_read_search'], owners: ['root', 'user'] },
+  { uid: NOBODY, capabilities: ['sys_admin'], owners: [] },
+  { uid: 0, capabilities: [], owners: [] },
+  { uid: 0, capabilities: ['sys_ptrace'], owners: ['root', 'user'] },
+  { uid: USER, capabilities: [], owners: ['user'] },
+];
+
+describe('what a reader with few rights sees', () => {
+  const obstacle = whyNoNamespaces();
+  const network = new TestNetwork();
+  const holders: Hands[] = [];
+
+  beforeAll(async () => {
+    if (obstacle !== null) {
+      process.stderr.write(`SKIPPED: no look through the eyes of others: ${obstacle}\n`);
+      return;
+    }
+    const holder = await network.make(`ip address add ${ADDRESS}/32 dev lo`);
+    const inside = ['nsenter', `--target=${holder}`, '--net'];
+    const setpriv = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
+    for (const command of [inside, [...inside, ...setpriv]]) {
+      const hands = await Hands.start(...command);
+      holders.push(hands);
+      const [port = 0] = (await hands.act({ do: 'listen', names: ['l'], address: ADDRESS })) as number[];
+      await hands.act(
+        { do: 'connect', names: names('c', 3), port, address: ADDRESS },
+        { do: 'accept', names: names('s', 2), listener: 'l' },
+        { do: 'udp', names: ['u'], address: ADDRESS },
+        { do: 'fork', name: 'child' },
+      );
+    }
+  });
+
+  afterAll(async () => {
+    for (const hands of holders) await hands[Symbol.asyncDispose]();
+    await network[Symbol.asyncDispose]();
+  });
+
+  /** The rows of the namespace, as `peerscope list` shows them to somebody. */
+  function list(...command: readonly string[]): Row[] {
+    const [program = '', ...args] = [...command, process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none'];
+    const output = execFileSync(program, args, {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] },
+      maxBuffer: 1 << 28,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    return (JSON.parse(output) as Row[]).filter(({ local_address }) => local_address === ADDRESS);
+  }
+
+  it.for(READERS)('uid $uid with $capabilities sees every row, and the owners of $owners', (reader, { skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const { uid, capabilities, owners } = reader;
+    const only = ['-all', ...capabilities.map((name) => `+${name}`)].join();
+    const raised = uid === 0 ? [] : [`--ambient-caps=${only}`];
+    const rights = [`--inh-caps=${only}`, ...raised, ...(uid === 0 ? [`--bounding-set=${only}`] : [])];
+    const seen = list('setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', ...rights);
+
+    const truth = list('env');
+    expect(truth.map(({ unattributed_reason: reason }) => reason)).toEqual(truth.map(() => null));
+    expect(truth.length).toBe(16);
+    const expected = truth.map((row) => {
+      const owned = owners.includes(row.uid === 0 ? 'root' : 'user');
+      return owned ? row : { ...row, ...UNKNOWN, unattributed_reason: 'permission' };
+    });
+    expect(seen.map(comparable)).toEqual(expected.map(comparable));
+  });
+});
+
+const UNKNOWN = { pid: null, pids: [], process: null, owner_evidence: null } as const;
+
+/** What does not depend on who looks: a namespace goes by another number where its link cannot be read. */
+function comparable(row: Row | (Omit<Row, 'unattributed_reason'> & { unattributed_reason: string })): object {
+  const { transport, family, local_port, remote_address, remote_port, state, direction, uid, inode } = row;
+  const { pid, pids, process, owner_evidence } = row;
+  const reason = row.inode === null && row.unattributed_reason !== null ? 'no_descriptor' : row.unattributed_reason;
+  const ends = { local_port, remote_address, remote_port };
+  return { transport, family, ...ends, state, direction, uid, inode, pid, pids, process, owner_evidence, reason };
+}
