@@ -10,6 +10,8 @@ const DOORS = {
   yaml: ['src/rules.ts'],
   zod: ['src/rules.ts'],
   'node:sqlite': ['src/enrich/sqlite.ts'],
+  'node:dns/promises': ['src/enrich/cymru-dns.ts'],
+  'mmdb-lib': ['src/enrich/mmdb.ts'],
   'node:net': ['src/enrich/cymru.ts', 'src/collect/procfs.ts'],
   'node:worker_threads': ['src/engine.ts', 'src/scanner.ts'],
   'node:child_process': [],

@@ -1,7 +1,8 @@
 import type { Contribution, FoldStep } from './aggregate.ts';
 import type { ProtocolCounter, Total } from './collect/protocols.ts';
+import { isNetworkClass } from './enrich/networks.ts';
 import type { Group } from './groups.ts';
-import type { AsnStatus, NetworkClass, OwnerLabels, Process, Sample } from './model.ts';
+import type { AsnStatus, OwnerLabels, Process, Sample } from './model.ts';
 
 /** The parts of a scan that can be switched off and that publish their cost. */
 export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'endpoints'] as const;
@@ -76,21 +77,6 @@ export interface FamilySpec<Source> {
 const OWNER = ['process', 'namespace', 'workload'] as const;
 const FOLD_OWNER: readonly FoldStep[] = [{ labels: ['workload'] }, { labels: ['namespace'] }, { labels: ['process'] }];
 
-const NETWORK_CLASSES: Readonly<Record<NetworkClass, true>> = {
-  public: true,
-  private: true,
-  shared: true,
-  loopback: true,
-  self: true,
-  link_local: true,
-  cloud_metadata: true,
-  multicast: true,
-  documentation: true,
-  benchmarking: true,
-  reserved: true,
-  unspecified: true,
-};
-
 /** The families of what a scan finds, in the order of the page. */
 export const FAMILIES: readonly FamilySpec<Census>[] = [
   {
@@ -111,7 +97,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     fold: [
       { labels: ['asn'] },
       ...FOLD_OWNER,
-      { labels: ['network'], when: (network) => !Object.hasOwn(NETWORK_CLASSES, network) },
+      { labels: ['network'], when: (network) => !isNetworkClass(network) },
       { labels: ['state'] },
     ],
     contributions: ({ groups }) =>

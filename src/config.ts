@@ -2,7 +2,7 @@ import { isAbsolute, join } from 'node:path';
 import { parseAddress } from './address.ts';
 import type { Rules } from './model.ts';
 
-const ASN_PROVIDERS = ['cymru', 'none'] as const;
+const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 const LOG_FORMATS = ['json', 'text'] as const;
 
@@ -27,6 +27,8 @@ export interface Config {
   readonly asn: {
     readonly provider: (typeof ASN_PROVIDERS)[number];
     readonly server: { readonly host: string; readonly port: number };
+    /** Null but for mmdb and tsv, which never come without. */
+    readonly database: string | null;
   };
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
   readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn', boolean>>;
@@ -150,6 +152,13 @@ const flags = {
     allowed: 'a host and a port such as whois.cymru.com:43',
     parse: parseServer,
   },
+  asnDatabase: {
+    ...FILE,
+    name: 'asn.database',
+    default: null,
+    description:
+      'The file of the provider mmdb (such as GeoLite2-ASN.mmdb) or tsv (ip2asn-combined.tsv, plain or gzip)',
+  },
   logLevel: {
     ...oneOf(LOG_LEVELS),
     name: 'log.level',
@@ -249,7 +258,7 @@ export function parseConfig(
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
-    asn: { provider: one(flags.asnProvider), server: one(flags.asnServer) },
+    asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },
     log: { level: one(flags.logLevel), format: optional(flags.logFormat) ?? (onTerminal ? 'text' : 'json') },
     collectors: {
       processes: one(flags.processes),
@@ -285,6 +294,21 @@ function refuseUnknownTwins(environment: Readonly<Record<string, string | undefi
       throw new UsageError(`Cannot use ${name}: must be the environment twin of a flag, see peerscope serve --help`);
     }
   }
+}
+
+/** A database beside a provider that asks over the network is refused: who names a file does not mean to send anything. */
+function checkDatabase(
+  provider: Config['asn']['provider'],
+  file: string | null,
+): Pick<Config['asn'], 'provider' | 'database'> {
+  const isLocal = provider === 'mmdb' || provider === 'tsv';
+  if (isLocal && file === null)
+    throw new UsageError(`Cannot use --asn.provider "${provider}": must come with --asn.database`);
+  if (!isLocal && provider !== 'none' && file !== null)
+    throw new UsageError(
+      `Cannot use --asn.database ${JSON.stringify(file)}: must come with --asn.provider mmdb, tsv or none`,
+    );
+  return { provider, database: isLocal ? file : null };
 }
 
 /** systemd gives absolute paths, several with colons between; the XDG specification says to ignore a relative one. */

@@ -3,6 +3,7 @@ import { grown, stateOf, transportOf } from './collect/sockets.ts';
 import type { EndpointGroupRule, OwnerLabels, State } from './model.ts';
 import { endpointGroup } from './enrich/endpoints.ts';
 import type { Peer } from './enrich/peers.ts';
+import { NO_OWNER } from './owner-labels.ts';
 
 /** Connections that no family tells apart: how many there are, and the bytes in their queues. */
 export interface Group {
@@ -16,8 +17,6 @@ export interface Group {
   receiveQueueBytes: number;
   sendQueueBytes: number;
 }
-
-const NO_OWNER: OwnerLabels = { process: '', namespace: '', workload: '', pod: '', container: '' };
 
 /**
  * Groups the connections of the table by everything that a family may show of them. A connection is grouped anew only when something

@@ -4,8 +4,9 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { parseCidr } from './address.ts';
 import { deepFreeze, EMPTY_RULES, UsageError } from './config.ts';
+import { isNetworkClass, NETWORK_CLASSES } from './enrich/networks.ts';
 import { cleanLabel } from './label.ts';
-import type { NetworkClass, ProcessRule, Rules, Transport } from './model.ts';
+import type { ProcessRule, Rules, Transport } from './model.ts';
 
 export { EMPTY_RULES };
 
@@ -184,25 +185,10 @@ const endpointGroup = mapping({
   transport: z.enum(TRANSPORTS, `must be one of ${TRANSPORTS.join(', ')}`).exactOptional(),
 });
 
-const BUILT_IN_NETWORKS: Readonly<Record<NetworkClass, true>> = {
-  public: true,
-  private: true,
-  shared: true,
-  loopback: true,
-  self: true,
-  link_local: true,
-  cloud_metadata: true,
-  multicast: true,
-  documentation: true,
-  benchmarking: true,
-  reserved: true,
-  unspecified: true,
-};
-
 /** AS 0 and 4294967295 are reserved (RFC 7607, RFC 7300). */
 const network = mapping({
-  name: name.refine((text) => !Object.hasOwn(BUILT_IN_NETWORKS, text), {
-    message: `must not be the name of a built-in network (${Object.keys(BUILT_IN_NETWORKS).join(', ')})`,
+  name: name.refine((text) => !isNetworkClass(text), {
+    message: `must not be the name of a built-in network (${NETWORK_CLASSES.join(', ')})`,
   }),
   cidrs,
   asn: wholeNumber(1, 4_294_967_294).exactOptional(),

@@ -23,6 +23,8 @@ export interface ScrapeOptions {
   readonly seriesLimit: number;
   readonly rules: Rules;
   readonly collectors: Readonly<Record<Exclude<Collector, 'sockets'>, boolean>>;
+  /** 32 bits by chance, for the hash of a connection table that strangers fill. */
+  readonly seed?: number;
 }
 
 /** What one scan leaves behind; `at` in milliseconds since 1970. */
@@ -30,6 +32,8 @@ export interface Snapshot {
   readonly at: number;
   readonly families: readonly Family[];
   readonly collectors: readonly CollectorRun[];
+  /** Namespaces whose rows could not be read, or not in time. */
+  readonly unreadableNamespaces: number;
 }
 
 /**
@@ -37,7 +41,7 @@ export interface Snapshot {
  * waits for the network: the questions that a scan leaves in the ASN cache are answered elsewhere, and answers come in through `learn`.
  */
 export class Scrape {
-  readonly connections = new ConnectionTable();
+  readonly connections: ConnectionTable;
   readonly tables: SocketTables;
   readonly processes: Processes;
   readonly #procfs: Procfs;
@@ -56,7 +60,6 @@ export class Scrape {
   readonly #coverage = new Coverage();
   readonly #opened = new Tally();
   readonly #closed = new Tally();
-  #scans = 0;
 
   /** Without a cache no ASN is asked for or shown. */
   constructor(procfs: Procfs, options: ScrapeOptions, clock: Clock, cache: AsnCache | null) {
@@ -64,7 +67,7 @@ export class Scrape {
     this.#options = options;
     this.#clock = clock;
     this.#cache = cache;
-    const { connections } = this;
+    const connections = (this.connections = new ConnectionTable(options.seed));
     this.#protocols = new Protocols(options.seriesLimit);
     this.processes = new Processes(procfs, options.rules.processes, (name, cgroup) => this.#names.of(name, cgroup));
     this.#owners = new Owners(procfs, {
@@ -77,7 +80,7 @@ export class Scrape {
       owners: this.#owners,
       protocols: options.collectors.protocols ? this.#protocols : null,
       monotonic: () => clock.monotonic(),
-      labelsOf: (pids) => this.#names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
+      labelsOf: (pids) => this.#names.ofNamespace(pids.values().map((pid) => this.processes.cgroupOf(pid))),
     });
     this.#attribution = new Attribution({
       connections,
@@ -103,7 +106,10 @@ export class Scrape {
       const outcome = work();
       const protocolsMs = collector === 'sockets' ? this.tables.protocolsMs : 0;
       const seconds = (this.#clock.monotonic() - begun - protocolsMs) / 1000;
-      const success = collector !== 'sockets' || this.tables.status.unreadable === 0;
+      const success =
+        collector === 'sockets'
+          ? this.tables.status.unreadable === 0
+          : collector !== 'processes' || this.#owners.isComplete;
       if (this.#isOn(collector)) collectors.push({ collector, seconds, success });
       return outcome;
     };
@@ -114,7 +120,6 @@ export class Scrape {
     stage('processes', () => this.#attribute(isLate));
     stage('asn', () => this.#enrich(at));
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
-    this.#scans++;
 
     const { read, unchanged, empty, unreadable } = this.tables.status;
     const families = this.#families.of({
@@ -132,17 +137,12 @@ export class Scrape {
       asnNames: this.#peers.names,
       asnCache: this.#cache,
     });
-    return { at: this.tables.oldestReadAt, families, collectors };
+    return { at: this.tables.oldestReadAt, families, collectors, unreadableNamespaces: unreadable + hidden };
   }
 
   /** Takes in that these buckets of the ASN cache have a new answer. */
   learn(buckets: ReadonlySet<string>): void {
-    const changed = this.#peers.learn(buckets, this.#clock.now());
-    if (changed.size === 0) return;
-    for (const i of this.connections.indexes()) {
-      const peer = this.peerOf(i);
-      if (peer && changed.has(peer)) this.connections.changed[i] = 1;
-    }
+    this.#regroup(this.#peers.learn(buckets, this.#clock.now()));
   }
 
   /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
@@ -179,21 +179,34 @@ export class Scrape {
   #enrich(at: number): void {
     const { connections } = this;
     for (const i of connections.closed) this.#closed.add(connections, i);
+    for (const i of connections.opened) if (connections.openedAt[i] !== 0) this.#opened.add(connections, i);
+    const resolved = new Set<Peer>();
     let begun = 0;
-    for (const i of connections.opened) {
-      if (this.#scans > 0) this.#opened.add(connections, i);
-      if (connections.direction[i] === 'listen') continue;
-      if (this.#scans > 0 && (connections.table[i] ?? 0) < UDP) begun++;
-      const netns = connections.netns[i] ?? 0;
-      this.#peerOf[i] = this.#peers.hold(netns, connections.remoteAddress(i), this.tables.isOwn(netns));
+    for (let i = 0; i < connections.length; i++) {
+      if (connections.changed[i] === 0 || !connections.has(i) || connections.direction[i] === 'listen') continue;
+      const peer = (this.#peerOf[i] ??= this.#hold(i));
+      if (connections.state[i] === SYN_RECV) continue;
+      if (this.#peers.ask(peer, at)) resolved.add(peer);
+      if ((connections.table[i] ?? 0) < UDP && connections.hasBegun(i)) begun++;
     }
     this.#coverage.add(at, begun, this.#protocols.opened);
-    for (let i = 0; i < connections.length; i++) {
-      if (connections.changed[i] === 0 || connections.state[i] === SYN_RECV) continue;
-      const peer = this.#peerOf[i];
-      if (peer) this.#peers.ask(peer, at);
-    }
+    this.#regroup(resolved);
     this.#peers.renew(at);
+  }
+
+  #hold(i: number): Peer {
+    const netns = this.connections.netns[i] ?? 0;
+    const isOwn = this.tables.knowsOwn(netns) ? this.tables.isOwn(netns) : null;
+    return this.#peers.hold(netns, this.connections.remoteAddress(i), isOwn);
+  }
+
+  /** Connections of these peers are shown anew. */
+  #regroup(peers: ReadonlySet<Peer>): void {
+    if (peers.size === 0) return;
+    for (const i of this.connections.indexes()) {
+      const peer = this.peerOf(i);
+      if (peer && peers.has(peer)) this.connections.changed[i] = 1;
+    }
   }
 
   #isOn(collector: Collector): boolean {

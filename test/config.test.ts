@@ -12,7 +12,7 @@ const DEFAULTS: Config = {
   seriesLimit: 1000,
   procfs: '/proc',
   storagePath: null,
-  asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 } },
+  asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
   log: { level: 'info', format: 'json' },
   collectors: { processes: true, protocols: true, endpoints: true, asn: true },
   sampleIntervalMs: null,
@@ -35,8 +35,9 @@ it('takes every flag', () => {
       'series.limit': '50',
       'path.procfs': '/host/proc',
       'storage.path': 'state',
-      'asn.provider': 'none',
+      'asn.provider': 'mmdb',
       'asn.server': '[2001:db8::43]:4343',
+      'asn.database': 'asn.mmdb',
       'log.level': 'trace',
       'log.format': 'text',
       'config.file': 'peerscope.yaml',
@@ -60,7 +61,7 @@ it('takes every flag', () => {
     seriesLimit: 50,
     procfs: '/host/proc',
     storagePath: 'state',
-    asn: { provider: 'none', server: { host: '2001:db8::43', port: 4343 } },
+    asn: { provider: 'mmdb', server: { host: '2001:db8::43', port: 4343 }, database: 'asn.mmdb' },
     log: { level: 'trace', format: 'text' },
     collectors: { processes: false, protocols: false, endpoints: false, asn: false },
     sampleIntervalMs: 2_000,
@@ -140,6 +141,7 @@ describe('refuses, and says what is allowed', () => {
     ['path.procfs', ''],
     ['storage.path', ''],
     ['config.file', ''],
+    ['asn.database', ''],
     ['asn.provider', 'Cymru'],
     ['asn.server', ':43'],
     ['asn.server', 'whois.cymru.com'],
@@ -156,6 +158,25 @@ describe('refuses, and says what is allowed', () => {
     expect(() => parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,,:2' })).toThrow(
       'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
     );
+  });
+});
+
+describe('--asn.database', () => {
+  it.each(['mmdb', 'tsv'])('is needed by the provider %s', (provider) => {
+    expect(() => parseConfig({ 'asn.provider': provider }, {})).toThrow(
+      new UsageError(`Cannot use --asn.provider "${provider}": must come with --asn.database`),
+    );
+  });
+
+  it('is refused where the provider would send addresses all the same', () => {
+    expect(() => parseConfig({}, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' })).toThrow(
+      new UsageError('Cannot use --asn.database "asn.mmdb": must come with --asn.provider mmdb, tsv or none'),
+    );
+  });
+
+  it('may stay beside the provider none', () => {
+    const { asn } = parseConfig({ 'asn.provider': 'none' }, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' });
+    expect(asn).toMatchObject({ provider: 'none', database: null });
   });
 });
 
@@ -208,8 +229,10 @@ describe('the environment twin of a flag', () => {
     const text = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).replaceAll(',', ''));
     fc.assert(
       fc.property(flag, text, ({ name, allowed }, value) => {
-        const byFlag = outcome({ [name]: value }, {});
-        expect(byFlag).toEqual(outcome({}, { [environmentTwin(name)]: value }));
+        // Beside this provider every other flag may stand.
+        const beside = { PEERSCOPE_ASN_PROVIDER: 'none' };
+        const byFlag = outcome({ [name]: value }, beside);
+        expect(byFlag).toEqual(outcome({}, { ...beside, [environmentTwin(name)]: value }));
         expect(typeof byFlag === 'object' || byFlag === `${JSON.stringify(value)}: must be ${allowed}`).toBe(true);
       }),
     );

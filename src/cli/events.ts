@@ -44,7 +44,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const changes = new Changes(scrape);
   const lines = new Lines(options.stdout, clock);
   const store =
-    cache && config.storagePath !== null
+    cache && config.storagePath !== null && SqliteStore.isIn(config.storagePath)
       ? SqliteStore.open({
           folder: config.storagePath,
           now: () => clock.now(),
@@ -52,11 +52,11 @@ export async function events(config: Config, options: EventOptions): Promise<num
         })
       : null;
   for (let scans = 0; !signal.aborted; scans++) {
-    const { at } = scrape.run(Infinity);
+    const { at, unreadableNamespaces } = scrape.run(Infinity);
     if (cache) scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), clock.now())));
     if (scans === 0) {
       const rows = rowsOf(scrape);
-      stderr.write(`${coverage(rows)}\n`);
+      stderr.write(`${coverage(rows, unreadableNamespaces)}\n`);
       const time = new Date(at).toISOString();
       if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
     }

@@ -48,7 +48,7 @@ export async function list(
   const wants = parseFilters(filters);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const scrape = new Scrape(new Procfs(config.procfs), config, SYSTEM_CLOCK, cache);
-  scrape.run(Infinity);
+  const { unreadableNamespaces } = scrape.run(Infinity);
   if (cache && config.storagePath !== null && SqliteStore.isIn(config.storagePath)) {
     const store = SqliteStore.open({
       folder: config.storagePath,
@@ -62,23 +62,25 @@ export async function list(
   const rows = all.filter(wants);
   if (output === 'json') {
     stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
-    stderr.write(`${coverage(all)}\n`);
+    stderr.write(`${coverage(all, unreadableNamespaces)}\n`);
   } else {
     stdout.write(renderTable(COLUMNS, rows));
-    stdout.write(`${coverage(all)}\n`);
+    stdout.write(`${coverage(all, unreadableNamespaces)}\n`);
   }
   return 0;
 }
 
 /** One line on what could not be seen, and why. */
-export function coverage(rows: readonly Row[]): string {
+export function coverage(rows: readonly Row[], unreadableNamespaces: number): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
-  const total = `${rows.length} ${rows.length === 1 ? 'socket' : 'sockets'}`;
-  if (unattributed === 0) return `${total}, all with their process`;
   const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
-  return `${unattributed} of ${total} without a process: ${why.join(', ')}`;
+  const total = `${rows.length} ${rows.length === 1 ? 'socket' : 'sockets'}`;
+  const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
+  if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
+  if (unreadableNamespaces > 0) parts.push(`${unreadableNamespaces} network namespaces could not be read`);
+  return parts.join(', ');
 }
 
 const MEANING: Readonly<Record<string, string>> = {

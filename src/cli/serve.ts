@@ -1,31 +1,36 @@
+import { randomInt } from 'node:crypto';
 import { parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
-import { cymruProvider } from '../enrich/cymru.ts';
+import { Database } from '../enrich/database.ts';
 import { classify } from '../enrich/networks.ts';
-import { Questions, type Store } from '../enrich/questions.ts';
+import { openProvider } from '../enrich/provider.ts';
+import { Questions, type Provider, type Store } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
 import { Engine } from '../engine.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
 import { Repeating, type Log } from '../log.ts';
+import type { AsnStatus, Cidr } from '../model.ts';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
   // A root that cannot be read must end the start, not the first scan.
-  new Procfs(config.procfs);
+  const { access } = new Procfs(config.procfs);
   const failures = new Repeating(log);
   const stop = new Stop();
-  const asking = config.asn.provider !== 'none' && config.collectors.asn;
-  const store = asking ? openStore(config, failures) : null;
-  const questions = asking ? openQuestions(config, store, failures, (answers) => engine.learn(answers)) : null;
+  const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
+  const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
+  const store = provider && !(provider instanceof Database) ? openStore(config, failures) : null;
+  const asking = provider && startAsking(provider, store, report, (answers) => engine.learn(answers));
   const engine = new Engine(
-    { procfs: config.procfs, options: config, asksForAsns: asking },
+    { procfs: config.procfs, options: { ...config, seed: randomInt(2 ** 32) }, asksForAsns: asking !== null },
+    config.scrapeBudgetMs,
     {
-      ask: (buckets) => void questions?.ask(buckets),
+      ask: (buckets) => asking?.ask(buckets),
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
       died: (reason) => {
         log.fatal({ reason }, 'the scanning thread ended');
@@ -42,24 +47,26 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     scrapeBudgetMs: config.scrapeBudgetMs,
     isReady: () => ready,
     failed: (reason: string) => failures.warn('http', { reason }, 'a request failed'),
-    metrics: async (format: Format, withinMs: number): Promise<Uint8Array> => {
-      const page = await engine.page(format, withinMs);
+    metrics: async (wanted: Format, withinMs: number): Promise<{ format: Format; body: Uint8Array }> => {
+      const page = await engine.page(wanted, withinMs);
+      const { format } = page;
       const status = {
         version,
         snapshotAtSeconds: page.at / 1000,
         collectors: page.collectors,
-        asn: questions?.status() ?? null,
+        asn: asking?.status() ?? null,
       };
       const own = config.web.disableExporterMetrics ? '' : await ownMetrics(format);
       const about = await renderFamilies(statusFamilies(status), format);
-      return Buffer.concat([page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))]);
+      const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
+      return { format, body: Buffer.concat(parts) };
     },
   };
   const servers = new Servers();
   try {
     await servers.listen(createApp(exposition), config.web.listenAddresses);
     started = true;
-    logStart(config, log, version, servers.addresses);
+    logStart(config, log, version, servers.addresses, provider, access);
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
@@ -70,7 +77,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     if (started) log.info('stopping');
     clearInterval(sampling);
     await servers.close();
-    await questions?.close();
+    await asking?.close();
     await store?.close();
     await engine.close();
   }
@@ -108,37 +115,56 @@ function openStore({ storagePath }: Config, failures: Repeating): Store | null {
   });
 }
 
-function openQuestions(
-  { asn }: Config,
+/** How the questions of the scans are answered. */
+interface Asking {
+  ask(buckets: readonly Cidr[]): void;
+  status(): AsnStatus;
+  close(): Promise<void>;
+}
+
+function startAsking(
+  provider: Provider | Database,
   store: Store | null,
-  failures: Repeating,
+  report: (reason: string) => void,
   deliver: (answers: readonly Answer[]) => void,
-): Questions {
-  return new Questions({
-    provider: cymruProvider(asn.server),
-    store,
-    deliver,
-    report: (reason) => failures.warn('asn', { reason }, 'asn answers are missing'),
-    clock: SYSTEM_CLOCK,
-    random: Math.random,
-  });
+): Asking {
+  if (provider instanceof Database) {
+    return {
+      ask: (buckets) => void provider.ask(buckets).then(deliver),
+      status: () => provider.status(),
+      close: () => Promise.resolve(),
+    };
+  }
+  const questions = new Questions({ provider, store, deliver, report, clock: SYSTEM_CLOCK, random: Math.random });
+  return {
+    ask: (buckets) => void questions.ask(buckets),
+    status: () => questions.status(),
+    close: () => questions.close(),
+  };
 }
 
 /** One line that says what runs, what it reads, and what leaves the host. */
-function logStart(config: Config, log: Log, version: string, addresses: readonly string[]): void {
-  const { server } = config.asn;
-  const provider = config.collectors.asn ? config.asn.provider : 'none';
-  const sends = provider === 'none' ? 'nothing' : 'network address of the /24 or /48 of public peers';
+function logStart(
+  config: Config,
+  log: Log,
+  version: string,
+  addresses: readonly string[],
+  provider: Provider | Database | null,
+  access: Procfs['access'],
+): void {
+  const asks = provider !== null && !(provider instanceof Database);
   log.info(
     {
       version,
       procfs: config.procfs,
+      owners_through: access,
       listen: addresses.join(' '),
       storage: config.storagePath,
-      asn_provider: provider,
-      ...(provider === 'none' ? {} : { asn_server: `${server.host}:${server.port}` }),
-      sends,
-      ...(provider === 'none' ? {} : { off: '--asn.provider=none' }),
+      asn_provider: provider === null ? 'none' : config.asn.provider,
+      ...(provider instanceof Database ? { asn_database: provider.file } : {}),
+      ...(asks ? { asn_server: provider.server } : {}),
+      sends: asks ? 'network address of the /24 or /48 of public peers' : 'nothing',
+      ...(asks ? { off: '--asn.provider=none' } : {}),
     },
     'peerscope started',
   );

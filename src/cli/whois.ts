@@ -1,17 +1,17 @@
 import type { Timer } from '../clock.ts';
 import { formatAddress, parseAddress } from '../address.ts';
 import { AsnCache, type Answer } from '../enrich/asn.ts';
-import { cymruProvider, type Limits, type Server } from '../enrich/cymru.ts';
+import type { Limits } from '../enrich/cymru.ts';
+import { Database } from '../enrich/database.ts';
 import { mayBeAsked, networkOf } from '../enrich/networks.ts';
-import { askOnce, recall } from '../enrich/questions.ts';
+import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
+import { askOnce, recall, type Provider } from '../enrich/questions.ts';
 import { SqliteStore } from '../enrich/sqlite.ts';
 import { renderTable, type Column } from './table.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 
-export interface WhoisOptions {
+export interface WhoisOptions extends ProviderChoice {
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
-  readonly provider: 'cymru' | 'none';
-  readonly server: Server;
   /** Null: nothing is kept. */
   readonly storagePath: string | null;
   readonly rules: Pick<Rules, 'networks' | 'asnNeverSend'>;
@@ -51,7 +51,9 @@ export async function whois(
   addresses: AsyncIterable<string> | readonly string[],
   options: WhoisOptions,
 ): Promise<number> {
-  const { stdout, stderr, rules, output, clock } = options;
+  const { stdout, stderr, rules, output, clock, limits } = options;
+  const report = (message: string): void => void stderr.write(`${message}\n`);
+  const provider = await openProvider(options, { clock, report, limits });
   const rows: { readonly address: Address; readonly remote: Remote }[] = [];
   const cache = new AsnCache();
   let code = 0;
@@ -72,7 +74,7 @@ export async function whois(
       code = Array.isArray(addresses) ? 2 : 1;
     }
   }
-  const failure = await resolve(cache, options);
+  const failure = await resolve(cache, provider, report, options);
   if (failure !== null) {
     stderr.write(`${failure}\n`);
     code ||= 1;
@@ -96,22 +98,32 @@ function printable(text: string): string {
 }
 
 /** Answers what the cache asks; null, or one line that says why some have no fresh answer. */
-async function resolve(cache: AsnCache, options: WhoisOptions): Promise<string | null> {
-  const { provider, server, storagePath, stderr, clock, random, limits, signal } = options;
+async function resolve(
+  cache: AsnCache,
+  provider: Provider | Database | null,
+  report: (message: string) => void,
+  { storagePath, clock, random, signal }: WhoisOptions,
+): Promise<string | null> {
   const buckets = cache.takeQuestions();
   if (buckets.length === 0) return null;
-  const report = (message: string): void => void stderr.write(`${message}\n`);
-  const store = storagePath === null ? null : SqliteStore.open({ folder: storagePath, now: () => clock.now(), report });
   const deliver = (answers: readonly Answer[]): void => void cache.accept(answers);
+  const unresolved = (answered: number, reason: string): string | null => {
+    const open = buckets.length - answered;
+    return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} networks: ${reason}`;
+  };
+  if (provider instanceof Database) {
+    const answers = await provider.ask(buckets);
+    deliver(answers);
+    return unresolved(answers.length, `"${provider.file}" says nothing of them`);
+  }
+  const store = storagePath === null ? null : SqliteStore.open({ folder: storagePath, now: () => clock.now(), report });
   try {
-    if (provider === 'none') {
+    if (provider === null) {
       const answers = await recall(store, buckets, clock.now());
       deliver(answers);
-      const open = buckets.length - answers.length;
-      return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} networks: --asn.provider is "none"`;
+      return unresolved(answers.length, '--asn.provider is "none"');
     }
-    const cymru = cymruProvider(server, limits);
-    const correspondence = { provider: cymru, store, deliver, report, clock, random };
+    const correspondence = { provider, store, deliver, report, clock, random };
     return await askOnce(buckets, correspondence, signal ?? new AbortController().signal);
   } finally {
     await store?.close();

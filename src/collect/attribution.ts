@@ -151,6 +151,10 @@ function inherited(host: Host, i: number): Attributed {
     const process = connections.process[listener] ?? null;
     return { process, holders: NOBODY, evidence: 'listener', labels: accepting, reason: null };
   }
+  if (before && evidence === 'listener') {
+    const process = connections.process[i] ?? null;
+    return { process, holders: NOBODY, evidence: 'history', labels: before, reason: null };
+  }
   const labels = tables.podOf(connections.netns[i] ?? 0);
   const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
   return { process: null, holders: NOBODY, evidence: evidenceOfPod, labels, reason: reasonOf(host, i) };

@@ -25,6 +25,10 @@ import {
 
 const V4_MAPPED = 0xffff;
 const RAW = 3;
+/** How many scans a UDP socket may be hidden from by others that open and close. */
+const UNSEEN_SCANS = 2;
+/** What is remembered of the order of rows is dropped above so many namespaces; it is a help, not needed. */
+const MOST_NAMESPACES = 10_000;
 const NOBODY: readonly Process[] = [];
 const FREE = -1;
 /** A slot of the hash whose connection is gone: a search goes on over it. */
@@ -49,15 +53,13 @@ export class ConnectionTable {
   /** Indexes opened and closed by the scan that ended last. The columns of a closed one stand until the next scan begins. */
   readonly opened: number[] = [];
   readonly closed: number[] = [];
+  /** Namespaces with a UDP row that the last scan did not see and kept. */
+  readonly incomplete = new Set<number>();
   /** Inodes that came into the tables with the last scan, and those that left them. */
   readonly arrived: number[] = [];
   readonly left: number[] = [];
   /** Connections whose direction is a guess by port number. */
   guessed = 0;
-  /** Rows of the last scan that repeated another row of the same scan. */
-  duplicates = 0;
-  /** Rows of the last scan in a state that the kernel's headers do not name. */
-  unknownStates = 0;
 
   /** The number of the scan that saw a connection last; 0 is a free index. */
   scanOf = new Uint32Array(0);
@@ -74,6 +76,14 @@ export class ConnectionTable {
   inode = new Float64Array(0);
   /** Milliseconds since 1970 of the scan that saw it first; 0 for what the first scan found. */
   openedAt = new Float64Array(0);
+  /** The scan that saw it first. */
+  bornIn = new Uint32Array(0);
+  /** 1 once `hasBegun` said so. */
+  begun = new Uint8Array(0);
+  /** The connection whose row came after this one's at the last scan; -1 for none. */
+  next = new Int32Array(0);
+  /** Scans in a row that did not see a UDP row whose descriptor is still open. */
+  unseen = new Uint8Array(0);
   /** Index of the other end in the same namespace; -1 without one. */
   pair = new Int32Array(0);
   /** 1 when the service end of the connection is its local end; decided with the direction. */
@@ -89,6 +99,7 @@ export class ConnectionTable {
   readonly reason: (UnattributedReason | null)[] = [];
   readonly labels: (OwnerLabels | null)[] = [];
 
+  readonly #hash: EndsHash;
   #scan = 0;
   #now = 0;
   #hashes = new Uint32Array(0);
@@ -97,6 +108,14 @@ export class ConnectionTable {
   readonly #free: number[] = [];
   readonly #listeners = new Map<number, number[]>();
   readonly #rowOf = new Map<number, number>();
+  /** The connection of each table's first row at the last scan, and of the row merged last in this one. */
+  readonly #firstOf = new Map<number, number>();
+  readonly #mergedLast = new Map<number, number>();
+
+  /** `seed` (32 bits by chance) keeps strangers from choosing addresses that all fall on one place of the hash. */
+  constructor(seed = 0) {
+    this.#hash = endsHash(seed);
+  }
 
   /** Begins a scan. `now` is milliseconds since 1970. */
   begin(now: number): void {
@@ -105,15 +124,47 @@ export class ConnectionTable {
     this.opened.length = 0;
     this.arrived.length = 0;
     this.left.length = 0;
-    this.duplicates = 0;
-    this.unknownStates = 0;
     this.#now = this.#scan === 0 ? 0 : now;
     this.#scan++;
+    this.#mergedLast.clear();
+    if (this.#firstOf.size > 8 * MOST_NAMESPACES) this.#firstOf.clear();
   }
 
-  /** Merges rows of one table of one namespace. */
-  merge(netns: number, table: number, rows: SocketRows): void {
-    for (let row = 0; row < rows.count; row++) this.#mergeRow(netns, table, rows, row);
+  /** Merges rows of one table of one namespace; `isFirst` says that what is new there may have been open long before. */
+  merge(netns: number, table: number, rows: SocketRows, isFirst = false): void {
+    const openedAt = isFirst ? 0 : this.#now;
+    const key = netns * 8 + table;
+    let last = this.#mergedLast.get(key) ?? -1;
+    for (let row = 0; row < rows.count; row++) {
+      const expected = last < 0 ? (this.#firstOf.get(key) ?? -1) : (this.next[last] ?? -1);
+      const i = this.#goesOnAs(expected, netns, table, rows, row)
+        ? this.#refresh(expected, rows, row, rows.state[row] ?? 0, rows.inode[row] ?? 0)
+        : this.#mergeRow(netns, table, rows, row, openedAt);
+      if (last >= 0) this.next[last] = i;
+      else this.#firstOf.set(key, i);
+      last = i;
+    }
+    this.#mergedLast.set(key, last);
+  }
+
+  /**
+   * Says whether a row is that of the connection which came at this place the scan before: the kernel prints sockets in the order of
+   * its hash, so that mostly it is, and no search is needed.
+   */
+  #goesOnAs(i: number, netns: number, table: number, rows: SocketRows, row: number): boolean {
+    const inode = rows.inode[row] ?? 0;
+    return (
+      i >= 0 &&
+      inode !== 0 &&
+      this.inode[i] === inode &&
+      this.scanOf[i] === this.#scan - 1 &&
+      this.netns[i] === netns &&
+      this.table[i] === table &&
+      this.localPort[i] === rows.localPort[row] &&
+      this.remotePort[i] === rows.remotePort[row] &&
+      sameWords(this.local, i * 4, rows.local, row * 4) &&
+      sameWords(this.remote, i * 4, rows.remote, row * 4)
+    );
   }
 
   /** Keeps the connections that the last scan saw where `kept` says so: their rows were not read this time. */
@@ -127,23 +178,40 @@ export class ConnectionTable {
   /**
    * Ends a scan: closes what no row stood for, then decides the direction of what was opened.
    * The kernel walks its UDP tables by position, so that sockets which open and close meanwhile hide others: a UDP socket that the
-   * scan did not see stays while `isOpen` says so of its inode, unless its inode came back in another row.
+   * scan did not see stays for two scans more while `isOpen` says so of its inode, unless its inode came back in another row.
+   * (Not longer: connect(2) to AF_UNSPEC takes a socket out of the table for good and leaves its descriptor open.)
    */
   end(isOwn: (netns: number) => IsOwn, isOpen: (inode: number) => boolean): void {
+    this.incomplete.clear();
     for (let i = 0; i < this.length; i++) {
       const seen = this.scanOf[i] ?? 0;
       if (seen === 0 || seen === this.#scan) continue;
       const inode = this.inode[i] ?? 0;
-      if ((this.table[i] ?? 0) >= UDP && inode > 0 && this.#rowOf.get(inode) === i && isOpen(inode))
-        this.scanOf[i] = this.#scan;
+      const mayHide = (this.table[i] ?? 0) >= UDP && this.#rowOf.get(inode) === i;
+      if (mayHide && this.#staysUnseen(i, isOpen)) this.scanOf[i] = this.#scan;
       else this.#close(i);
     }
     for (const index of this.opened) this.#decideDirection(index, isOwn);
   }
 
+  #staysUnseen(i: number, isOpen: (inode: number) => boolean): boolean {
+    const unseen = (this.unseen[i] ?? 0) + 1;
+    if (unseen > UNSEEN_SCANS || !isOpen(this.inode[i] ?? 0)) return false;
+    this.unseen[i] = unseen;
+    this.incomplete.add(this.netns[i] ?? 0);
+    return true;
+  }
+
   /** Says whether an index holds a connection. */
   has(index: number): boolean {
     return (this.scanOf[index] ?? 0) !== 0;
+  }
+
+  /** Says once of a connection that opened under our eyes that it has begun: when it is first more than SYN_RECV. */
+  hasBegun(index: number): boolean {
+    if (this.begun[index] === 1 || this.openedAt[index] === 0) return false;
+    this.begun[index] = 1;
+    return true;
   }
 
   /** The index of the connection with an inode (not 0); -1 for none. */
@@ -198,22 +266,28 @@ export class ConnectionTable {
     return (this.pair[index] ?? -1) >= 0 && this.serves[index] === 0;
   }
 
-  #mergeRow(netns: number, table: number, rows: SocketRows, row: number): void {
+  #mergeRow(netns: number, table: number, rows: SocketRows, row: number, openedAt: number): number {
     const at = row * 4;
     const connected = hasPeer(rows.remote, at, rows.remotePort[row] ?? 0);
     const inode = rows.inode[row] ?? 0;
     const state = rows.state[row] ?? 0;
-    if (state === 0 || state > CLOSING) this.unknownStates++;
-    const hash = hashOf(netns, table, rows, row, connected);
+    const hash = this.#hashRow(netns, table, rows, row, connected);
     const byInode = !connected || table >= UDP;
     const found = this.#find(hash, netns, table, rows, row, byInode);
     if (found >= 0 && this.#continues(found, state, inode)) {
-      if (this.scanOf[found] === this.#scan) this.duplicates++;
-      this.#refresh(found, rows, row, state, inode);
-      return;
+      return this.#refresh(found, rows, row, state, inode);
     }
     if (found >= 0 && this.scanOf[found] !== this.#scan) this.#close(found);
-    this.#open(hash, netns, table, rows, row);
+    const opened = this.#open(hash, netns, table, rows, row);
+    this.openedAt[opened] = openedAt;
+    return opened;
+  }
+
+  #hashRow(netns: number, table: number, rows: SocketRows, row: number, connected: boolean): number {
+    const inode = connected ? 0 : (rows.inode[row] ?? 0);
+    const localPort = rows.localPort[row] ?? 0;
+    const remotePort = rows.remotePort[row] ?? 0;
+    return this.#hash(netns, table >> 1, rows.local, row * 4, localPort, rows.remote, row * 4, remotePort, inode);
   }
 
   /** The connection of a row: the one with the same inode, else (TCP) one with the same ends. */
@@ -260,19 +334,21 @@ export class ConnectionTable {
     return !(orphaned && (begins || state === CLOSE_WAIT));
   }
 
-  #refresh(i: number, rows: SocketRows, row: number, state: number, inode: number): void {
+  #refresh(i: number, rows: SocketRows, row: number, state: number, inode: number): number {
     this.scanOf[i] = this.#scan;
+    this.unseen[i] = 0;
     this.sendQueue[i] = rows.sendQueue[row] ?? 0;
     this.receiveQueue[i] = rows.receiveQueue[row] ?? 0;
     this.uid[i] = rows.uid[row] ?? 0;
-    if (this.state[i] === state && this.inode[i] === inode) return;
+    if (this.state[i] === state && this.inode[i] === inode) return i;
     this.state[i] = state;
     this.changed[i] = 1;
-    if (this.inode[i] === inode) return;
+    if (this.inode[i] === inode) return i;
     this.#depart(i);
     if (inode === 0 && this.evidence[i] === 'listener') this.evidence[i] = 'history';
     this.inode[i] = inode;
     this.#arrive(i);
+    return i;
   }
 
   #arrive(i: number): void {
@@ -289,7 +365,7 @@ export class ConnectionTable {
     this.#rowOf.delete(inode);
   }
 
-  #open(hash: number, netns: number, table: number, rows: SocketRows, row: number): void {
+  #open(hash: number, netns: number, table: number, rows: SocketRows, row: number): number {
     const i = this.#free.pop() ?? this.length++;
     if (i >= this.scanOf.length) this.#grow();
     this.size++;
@@ -307,7 +383,10 @@ export class ConnectionTable {
     this.receiveQueue[i] = rows.receiveQueue[row] ?? 0;
     this.uid[i] = rows.uid[row] ?? 0;
     this.inode[i] = rows.inode[row] ?? 0;
-    this.openedAt[i] = this.#now;
+    this.bornIn[i] = this.#scan;
+    this.unseen[i] = 0;
+    this.begun[i] = 0;
+    this.next[i] = -1;
     this.pair[i] = -1;
     this.serves[i] = 0;
     this.changed[i] = 1;
@@ -328,6 +407,7 @@ export class ConnectionTable {
       else this.#listeners.set(key, [i]);
     } else this.direction[i] = 'outbound';
     this.opened.push(i);
+    return i;
   }
 
   #listens(i: number): boolean {
@@ -362,19 +442,21 @@ export class ConnectionTable {
   }
 
   /**
-   * The first rule that holds: a mirrored row in the namespace proves both ends to be loopback, whatever they were taken for;
-   * then a loopback address, or an own address in a state that leaves no mirror (an own address alone proves nothing: IPVS puts
+   * The first rule that holds: a mirrored row in the namespace proves an end to be loopback (the other end stays what it was if an
+   * earlier scan decided it); then a loopback address, or an own address in a state that leaves no mirror (an own address alone proves nothing: IPVS puts
    * every service address on the host); then a listener; then the ports.
    */
   #decideDirection(i: number, isOwn: (netns: number) => IsOwn): void {
     if (this.direction[i] === 'listen' || (this.pair[i] ?? FREE) >= 0) return;
     const mirror = this.#mirrorOf(i);
     if (mirror >= 0) {
-      this.#direct(i, 'loopback', 'listener', this.#localEndServes(i));
+      const isNew = this.bornIn[mirror] === this.#scan;
+      this.#direct(i, 'loopback', 'listener', isNew ? this.#localEndServes(i) : this.serves[mirror] === 0);
       if (mirror === i) return;
-      this.#direct(mirror, 'loopback', 'listener', this.serves[i] === 0);
+      if (isNew) this.#direct(mirror, 'loopback', 'listener', this.serves[i] === 0);
       this.pair[i] = mirror;
       this.pair[mirror] = i;
+      this.changed[mirror] = 1;
       return;
     }
     const remote = this.remoteAddress(i);
@@ -437,7 +519,7 @@ export class ConnectionTable {
     if (transport === RAW) return -1;
     const localPort = this.localPort[i] ?? 0;
     const remotePort = this.remotePort[i] ?? 0;
-    const hash = hashEnds(netns, transport, this.remote, at, remotePort, this.local, at, localPort, 0);
+    const hash = this.#hash(netns, transport, this.remote, at, remotePort, this.local, at, localPort, 0);
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const other = this.#slots[slot] ?? FREE;
       if (other === FREE) return -1;
@@ -500,6 +582,10 @@ export class ConnectionTable {
     this.receiveQueue = grown(this.receiveQueue, new Uint32Array(capacity));
     this.uid = grown(this.uid, new Uint32Array(capacity));
     this.inode = grown(this.inode, new Float64Array(capacity));
+    this.bornIn = grown(this.bornIn, new Uint32Array(capacity));
+    this.next = grown(this.next, new Int32Array(capacity));
+    this.begun = grown(this.begun, new Uint8Array(capacity));
+    this.unseen = grown(this.unseen, new Uint8Array(capacity));
     this.openedAt = grown(this.openedAt, new Float64Array(capacity));
     this.pair = grown(this.pair, new Int32Array(capacity));
     this.serves = grown(this.serves, new Uint8Array(capacity));
@@ -529,15 +615,7 @@ function sameWords(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: n
   return a[at + 3] === b[bt + 3] && a[at] === b[bt] && a[at + 1] === b[bt + 1] && a[at + 2] === b[bt + 2];
 }
 
-function hashOf(netns: number, table: number, rows: SocketRows, row: number, connected: boolean): number {
-  const inode = connected ? 0 : (rows.inode[row] ?? 0);
-  const localPort = rows.localPort[row] ?? 0;
-  const remotePort = rows.remotePort[row] ?? 0;
-  return hashEnds(netns, table >> 1, rows.local, row * 4, localPort, rows.remote, row * 4, remotePort, inode);
-}
-
-/** The same for both families' tables, so that one search finds a mirror in either. */
-function hashEnds(
+type EndsHash = (
   netns: number,
   transport: number,
   local: Uint32Array,
@@ -547,16 +625,24 @@ function hashEnds(
   bt: number,
   remotePort: number,
   inode: number,
-): number {
-  let hash = mix(netns * 4 + transport, (localPort << 16) | remotePort);
-  for (let i = 0; i < 4; i++) hash = mix(mix(hash, local[at + i] ?? 0), remote[bt + i] ?? 0);
-  return mix(hash, inode) >>> 0;
-}
+) => number;
 
-/** One round of MurmurHash3's mixing. */
-function mix(hash: number, word: number): number {
-  let k = Math.imul(word, 0xcc9e2d51);
-  k = Math.imul((k << 15) | (k >>> 17), 0x1b873593);
-  const mixed = hash ^ k;
-  return (Math.imul((mixed << 13) | (mixed >>> 19), 5) + 0xe6546b64) | 0;
+/**
+ * A hash of two ends that only who knows the seed can foresee: each word goes through two multiplications by secret odd numbers with
+ * a shift between, so that no difference of words cancels out whatever the seed. The same for both families' tables, so that one
+ * search finds a mirror in either.
+ */
+function endsHash(seed: number): EndsHash {
+  const first = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) | 1;
+  const second = Math.imul(seed ^ 0x7f4a7c15, 0xc2b2ae35) | 1;
+  const mix = (hash: number, word: number): number => {
+    const mixed = Math.imul(hash ^ word, first);
+    return Math.imul(mixed ^ (mixed >>> 15), second);
+  };
+  return (netns, transport, local, at, localPort, remote, bt, remotePort, inode) => {
+    let hash = mix(seed ^ (netns * 4 + transport), (localPort << 16) | remotePort);
+    for (let i = 0; i < 4; i++) hash = mix(mix(hash, local[at + i] ?? 0), remote[bt + i] ?? 0);
+    hash = mix(hash, inode);
+    return (hash ^ (hash >>> 16)) >>> 0;
+  };
 }

@@ -6,7 +6,8 @@ const ROTATION = 20;
 const ROTATION_LEAST = 200;
 /** A slot is a thread's number and a descriptor in one double: Linux has fewer than 2^22 threads and 2^31 descriptors. */
 const SLOT_FDS = 2 ** 31;
-/** The count of descriptors that may not even be counted. */
+/** Instead of a count: a table that is yet to be read, and one whose descriptors may not even be counted. */
+const UNREAD = -1;
 const UNCOUNTED = -2;
 
 /** What is cached of one descriptor table: that of a process, or of a thread that has its own. */
@@ -15,7 +16,7 @@ interface FdTable {
   readonly tid: number;
   /** The process it belongs to. */
   readonly pid: number;
-  /** Number of descriptors at the last look; -1 before the first. */
+  /** Number of descriptors when they were read last. */
   count: number;
   /** Inode of each descriptor's socket, 0 for what is no socket. */
   inodes: Map<number, number>;
@@ -52,6 +53,8 @@ export interface LiveSockets {
 export class Owners {
   /** Processes whose descriptors the kernel does not let be read. */
   denied = 0;
+  /** False when the time ran out before all that changed was read and every owner was searched. */
+  isComplete = true;
   /** Inodes whose holders may differ from those of the scan before. */
   readonly moved = new Set<number>();
   readonly #procfs: Procfs;
@@ -84,8 +87,7 @@ export class Owners {
     for (const table of this.#tables.values()) {
       if (!alive.has(table.pid)) this.#drop(table);
       else if (table.tid !== table.pid) this.#count(table.tid, table.pid);
-      else if (table.leaderless)
-        for (const tid of this.#procfs.threads(table.pid)) if (tid !== table.pid) this.#count(tid, table.pid);
+      else if (table.leaderless) this.#countThreads(table.pid);
     }
     for (const pid of pids) this.#count(pid);
   }
@@ -106,22 +108,30 @@ export class Owners {
 
   /** Says whether the descriptor that held a socket holds it still; false where none was known. */
   stillHolds(inode: number): boolean {
+    const holds = (slot: number): boolean => this.#procfs.socketInode(tidOf(slot), fdOf(slot)) === inode;
     const slot = this.#slots.get(inode);
-    return slot !== undefined && this.#procfs.socketInode(tidOf(slot), fdOf(slot)) === inode;
+    return slot !== undefined && (holds(slot) || [...(this.#sharers.get(inode) ?? [])].some(holds));
   }
 
   /** Finds the holders of what is live. When `isLate` says so the search ends; what is not found is searched at the next scan. */
   resolve(isLate: () => boolean): void {
     const sockets = this.#sockets;
-    for (const inode of sockets.arrived) if (!this.#slots.has(inode)) this.#unknown.add(inode);
+    for (const inode of sockets.arrived) {
+      this.#unknown.add(inode);
+      this.#probe(inode);
+    }
     for (const inode of this.#postponed) if (!this.#slots.has(inode)) this.#unknown.add(inode);
     for (const inode of this.#unknown) if (!sockets.isLive(inode)) this.#unknown.delete(inode);
     for (const inode of sockets.left) this.#probe(inode);
-    for (const table of this.#toRead) this.#read(table);
-    this.#search(isLate);
+    for (const table of this.#toRead) {
+      if (isLate()) table.count = UNREAD;
+      else this.#read(table);
+    }
     this.#rotate();
+    this.#search(isLate);
     this.#postponed.clear();
     if (isLate()) for (const inode of this.#unknown) this.#postponed.add(inode);
+    this.isComplete = !isLate();
     this.#countDenied();
   }
 
@@ -150,14 +160,27 @@ export class Owners {
       return;
     }
     if (!table) {
-      table = { tid, pid, count: -1, inodes: new Map(), denied: false, leaderless: false, readAt: 0 };
+      table = { tid, pid, count: UNREAD, inodes: new Map(), denied: false, leaderless: false, readAt: 0 };
       this.#tables.set(tid, table);
     }
     const counted = failed(count) ? UNCOUNTED : count;
     if (counted === table.count) return;
     table.count = counted;
     this.#toRead.add(table);
-    if (tid === pid) table.leaderless = counted === 0 && this.#hasOnlyThreads(pid);
+    if (tid !== pid) return;
+    table.leaderless = counted === 0 && this.#hasOnlyThreads(pid);
+    if (table.leaderless) this.#countThreads(pid);
+  }
+
+  /** Threads mostly share one descriptor table: the first that lives, and those with another count, are enough. */
+  #countThreads(pid: number): void {
+    let first: number | undefined;
+    for (const tid of this.#procfs.threads(pid)) {
+      const count = tid === pid ? 'vanished' : this.#procfs.descriptorCount(tid);
+      if (failed(count) || (count === first && !this.#tables.has(tid))) continue;
+      first ??= count;
+      this.#count(tid, pid);
+    }
   }
 
   /** A thread-group leader that has ended while others of its threads live shows no descriptor; theirs are the process's. */
@@ -170,9 +193,13 @@ export class Owners {
   #drop(table: FdTable): void {
     for (const [fd, inode] of table.inodes) this.#release(inode, table.tid * SLOT_FDS + fd);
     this.#tables.delete(table.tid);
+    if (this.#turns.at(-1) === table.tid) this.#turnAt = 0;
   }
 
-  /** What took the place of a socket that left the tables. Without a socket to look for, the place is only forgotten. */
+  /**
+   * Looks at the place of a socket that left the tables, or was cached before it came into them.
+   * Without a socket to look for, the place is only forgotten.
+   */
   #probe(inode: number): void {
     const slots = [this.#slots.get(inode), ...(this.#sharers.get(inode) ?? [])];
     for (const slot of slots) {
@@ -182,7 +209,8 @@ export class Owners {
       if (!table || failed(now)) {
         this.#release(inode, slot);
         table?.inodes.delete(fdOf(slot));
-      } else this.#learn(table, fdOf(slot), now);
+      } else if (now === inode) this.#unknown.delete(inode);
+      else this.#learn(table, fdOf(slot), now);
     }
   }
 
@@ -272,22 +300,26 @@ export class Owners {
   /** Reads at most so many descriptors of the table whose turn it is, and returns how many are left to read of other tables. */
   #verify(table: FdTable, most: number): number {
     if (this.#turnAt === 0) this.#turnFds = this.#list(table) ?? [];
-    const end = Math.min(this.#turnFds.length, this.#turnAt + most);
+    const fds = this.#turnFds;
+    const end = Math.min(fds.length, this.#turnAt + most);
     const left = most - (end - this.#turnAt);
-    for (; this.#turnAt < end; this.#turnAt++) {
-      const fd = Number(this.#turnFds[this.#turnAt]);
-      const inode = this.#procfs.socketInode(table.tid, fd);
-      if (!failed(inode)) this.#learn(table, fd, inode);
-    }
-    if (end < this.#turnFds.length) return 0;
+    for (; this.#turnAt < end; this.#turnAt++) this.#verifyFd(table, Number(fds[this.#turnAt]));
+    if (end < fds.length) return 0;
     this.#turnAt = 0;
-    const listed = new Set(this.#turnFds.map(Number));
-    for (const [fd, inode] of table.inodes) {
-      if (listed.has(fd)) continue;
-      this.#release(inode, table.tid * SLOT_FDS + fd);
+    const listed = new Set(fds.map(Number));
+    for (const fd of table.inodes.keys()) if (!listed.has(fd)) this.#verifyFd(table, fd);
+    return left;
+  }
+
+  /** A descriptor may have been opened or closed since its table was listed: a turn can take several scans. */
+  #verifyFd(table: FdTable, fd: number): void {
+    const inode = this.#procfs.socketInode(table.tid, fd);
+    if (!failed(inode)) this.#learn(table, fd, inode);
+    else if (inode === 'permission') table.denied = true;
+    else {
+      this.#release(table.inodes.get(fd) ?? 0, table.tid * SLOT_FDS + fd);
       table.inodes.delete(fd);
     }
-    return left;
   }
 
   #learn(table: FdTable, fd: number, inode: number): void {

@@ -72,7 +72,7 @@ export class Processes {
   get(pid: number, openFds: number): SeenProcess | null {
     const known = this.#seen.get(pid);
     if (known?.scan === this.#scan) return known;
-    const bytes = this.#procfs.read(pid, 'stat');
+    const bytes = this.#procfs.glance(pid, 'stat');
     const stat = failed(bytes) ? undefined : parseStat(bytes);
     if (!stat) return null;
     const same = known?.startTime === stat.startTime ? known : undefined;
@@ -84,7 +84,7 @@ export class Processes {
     process.openFds = openFds;
     const turn = (this.#scan + pid) % ROTATION === 0;
     if (process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm) this.#name(process, stat.comm);
-    const status = this.#procfs.read(pid, 'status');
+    const status = this.#procfs.glance(pid, 'status');
     if (!failed(status)) {
       const { uid, umask, residentMemoryBytes } = parseStatus(status);
       process.uid = uid;
@@ -133,7 +133,7 @@ export class Processes {
   #name(process: SeenProcess, comm: string): void {
     const { pid } = process;
     const exe = this.#procfs.executable(pid);
-    const cmdline = this.#procfs.read(pid, 'cmdline');
+    const cmdline = this.#procfs.read(pid, 'cmdline', LONGEST_CMDLINE);
     const cgroup = this.#procfs.read(pid, 'cgroup');
     process.comm = comm;
     if (!failed(cgroup)) process.cgroup = parseCgroup(cgroup.toString());

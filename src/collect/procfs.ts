@@ -1,4 +1,15 @@
-import { closeSync, openSync, readdirSync, readlinkSync, readSync, statfsSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  opendirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
 import { parseSocketRows, TABLES, type SocketRows } from './sockets.ts';
@@ -8,6 +19,7 @@ export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
 
 const PROC_SUPER_MAGIC = 0x9fa0;
 const LARGEST_FILE = 4 << 20;
+const LONGEST_LINE = 64 << 10;
 /** A read() of a seq_file returns at most one page, whatever the room. */
 const PAGE = 4096;
 
@@ -75,8 +87,7 @@ export class Procfs {
   pids(): number[] {
     const pids: number[] = [];
     for (const name of readdirSync(this.root)) {
-      const first = name.charCodeAt(0);
-      if (first >= 0x30 && first <= 0x39) pids.push(Number(name));
+      if (/^[1-9]\d{0,9}$/.test(name)) pids.push(Number(name));
     }
     return pids.sort((a, b) => a - b);
   }
@@ -85,7 +96,7 @@ export class Procfs {
   read(pid: number, name: string, most = LARGEST_FILE): Buffer | ReadFailure {
     let fd: number;
     try {
-      fd = openSync(`${this.root}/${pid}/${name}`, 'r');
+      fd = this.#open(`${pid}/${name}`);
     } catch (error) {
       return failureOf(error);
     }
@@ -124,6 +135,32 @@ export class Procfs {
     }
   }
 
+  /** Hands over ROOT/PID/NAME line by line, without the line ends, however long it is; null when it was read to its end. */
+  readLines(pid: number, name: string, take: (line: string) => void): ReadFailure | null {
+    let fd: number;
+    try {
+      fd = this.#open(`${pid}/${name}`);
+    } catch (error) {
+      return failureOf(error);
+    }
+    try {
+      let rest = '';
+      for (;;) {
+        const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
+        if (read === 0) break;
+        const lines = (rest + this.#buffer.toString('latin1', 0, read)).split('\n');
+        rest = (lines.pop() ?? '').slice(0, LONGEST_LINE);
+        for (const line of lines) take(line);
+      }
+      if (rest !== '') take(rest);
+      return null;
+    } catch (error) {
+      return failureOf(error);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   /**
    * ROOT/PID/NAME read at once, for small files that the kernel prints whole in one read().
    * The bytes are those of a shared buffer: they stand until the next call of any method.
@@ -131,7 +168,7 @@ export class Procfs {
   glance(pid: number, name: string): Buffer | ReadFailure {
     let fd: number;
     try {
-      fd = openSync(`${this.root}/${pid}/${name}`, 'r');
+      fd = this.#open(`${pid}/${name}`);
     } catch (error) {
       return failureOf(error);
     }
@@ -193,7 +230,7 @@ export class Procfs {
   readTable(pid: number, table: number, rows: SocketRows, deliver: (rows: SocketRows) => void): number | ReadFailure {
     let fd: number;
     try {
-      fd = openSync(`${this.root}/${pid}/net/${TABLES[table] ?? ''}`, 'r');
+      fd = this.#open(`${pid}/net/${TABLES[table] ?? ''}`);
     } catch (error) {
       const failure = failureOf(error);
       return failure === 'vanished' && this.#hasNet(pid) ? 0 : failure;
@@ -266,7 +303,7 @@ export class Procfs {
   #onlyFdinfoIsOpen(pids: readonly number[]): boolean {
     const opens = (path: string): boolean => {
       try {
-        readdirSync(path);
+        opendirSync(path).closeSync();
         return true;
       } catch {
         return false;
@@ -297,7 +334,15 @@ export class Procfs {
   }
 
   #hasNet(pid: number): boolean {
-    return statSync(`${this.root}/${pid}/net/sockstat`, { throwIfNoEntry: false }) !== undefined;
+    return this.#size(`${this.root}/${pid}/net/sockstat`) >= 0;
+  }
+
+  /** Opens a file; in a tree that anyone may have made, one that is no regular file (a pipe, a device) is refused. */
+  #open(path: string): number {
+    const fd = openSync(`${this.root}/${path}`, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (this.live || fstatSync(fd).isFile()) return fd;
+    closeSync(fd);
+    throw new Error(`Cannot read "${path}": it is no regular file`);
   }
 
   #link(path: string): string | null {

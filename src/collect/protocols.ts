@@ -44,8 +44,6 @@ export function readProtocolCounts(snmp: string, netstat: string, snmp6: string)
 export class Protocols {
   /** TCP connections that all namespaces opened, actively and passively, between their last two readings. */
   opened = 0;
-  /** Pods that are counted under `other`. */
-  folded = 0;
   readonly #limit: number;
   readonly #last = new Map<number, { pod: string; counts: ProtocolCounts }>();
   readonly #pods = new Map<string, Total>();
@@ -61,7 +59,6 @@ export class Protocols {
     for (const netns of this.#last.keys()) if (!present(netns)) this.#last.delete(netns);
     const alive = new Set([...this.#last.values()].map(({ pod }) => pod));
     for (const pod of this.#pods.keys()) if (!alive.has(pod) && pod !== NO_POD) this.#pods.delete(pod);
-    this.folded = [...this.#pods.values()].filter((total) => total === this.#other).length;
   }
 
   /** Adds what a namespace counted since it was last added. */
@@ -80,11 +77,16 @@ export class Protocols {
     return [...new Set(this.#pods.values())];
   }
 
+  /** Pods that are counted under `other`. */
+  get folded(): number {
+    return [...this.#pods.values()].filter((total) => total === this.#other).length;
+  }
+
   #totalOf(pod: string, { namespace, pod: name }: OwnerLabels): Total {
     const known = this.#pods.get(pod);
     if (known) return known;
     const whole = new Set(this.#pods.values()).size < this.#limit - 2 || pod === NO_POD;
-    const labels = { namespace, pod: name === OTHER ? `_${name}` : name };
+    const labels = { namespace, pod: /^_*other$/.test(name) ? `_${name}` : name };
     const total = whole ? { labels, counts: { ...NONE } } : this.#other;
     this.#pods.set(pod, total);
     return total;

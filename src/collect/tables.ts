@@ -40,7 +40,13 @@ interface Seat {
   /** Counters of the last reading; null unless all of its rows were read then. */
   standing: { readonly counters: string; readonly snmp: Buffer; readonly snmp6: Buffer | null } | null;
   steady: boolean;
-  late: boolean;
+  /** The scan that had time for it last. */
+  reachedAt: number;
+  /** As they could be read last. */
+  netstat: string;
+  snmp6: string;
+  /** The scan that saw it first. */
+  readonly bornIn: number;
   /** When its rows were true last; milliseconds since 1970. */
   readAt: number;
 }
@@ -77,6 +83,8 @@ export class SocketTables {
   readonly #rows = new SocketRows();
   readonly #seats = new Map<number, Seat>();
   readonly #numbers = new Map<number, number>();
+  readonly #retired: number[] = [];
+  readonly #free: number[] = [];
   #next = 0;
   #now = 0;
   #scan = 0;
@@ -101,12 +109,19 @@ export class SocketTables {
     this.#context.protocols?.begin((netns) => this.#seats.has(netns));
     const fewRows = this.#fewRows();
     const kept = new Set<number>();
-    const queue = [...this.#seats].sort(([, a], [, b]) => Number(b.late) - Number(a.late));
+    const queue = [...this.#seats].sort(([, a], [, b]) => a.reachedAt - b.reachedAt);
     for (const [number, seat] of queue) {
-      seat.late = isLate();
-      if (seat.late) keepAll(kept, number);
-      else seat.readAt = now;
-      this.status[seat.late ? 'unreadable' : this.#readNamespace(number, seat, fewRows(number), kept)]++;
+      let outcome: keyof NamespaceCounts = 'unreadable';
+      if (isLate()) {
+        keepAll(kept, number);
+        // Before it is its turn again, processes may come and go and connections be accepted.
+        seat.standing = null;
+      } else {
+        seat.reachedAt = this.#scan;
+        outcome = this.#readNamespace(number, seat, fewRows(number), kept);
+      }
+      if (outcome !== 'unreadable') seat.readAt = now;
+      this.status[outcome]++;
     }
     this.oldestReadAt = queue.reduce(
       (oldest, [, seat]) => (seat.readAt > 0 ? Math.min(oldest, seat.readAt) : oldest),
@@ -131,20 +146,52 @@ export class SocketTables {
 
   /** The test for the addresses of a namespace, from its fib_trie and if_inet6. */
   isOwn(number: number): IsOwn {
+    return this.#ownOf(number) ?? (() => false);
+  }
+
+  /** Says whether the addresses of a namespace, and of the host where pid 1 is seen, could be read: else nothing may be asked. */
+  knowsOwn(number: number): boolean {
+    const host = this.#hostNumber();
+    return this.#ownOf(number) !== null && (host === null || this.#ownOf(host) !== null);
+  }
+
+  #ownOf(number: number): IsOwn | null {
     const seat = this.#seats.get(number);
-    if (!seat) return () => false;
+    if (!seat) return null;
     if (!seat.isOwn || Math.abs(this.#now - seat.addressesAt) >= ADDRESSES_TTL_MS) {
-      const own = ownAddresses(this.#text(seat.namespace, 'fib_trie'), this.#text(seat.namespace, 'if_inet6'));
-      seat.isOwn = (address) => own.has(address);
+      seat.isOwn = this.#readOwn(seat.namespace);
       seat.addressesAt = this.#now;
     }
     return seat.isOwn;
   }
 
+  /** The addresses of a namespace; a host with a million routes has a fib_trie of 100 MB, of which the local lines are kept. */
+  #readOwn(namespace: Namespace): IsOwn | null {
+    for (const pid of namespace.pids.slice(0, CANDIDATES)) {
+      const local: string[] = [];
+      let leaf = '';
+      const failure = this.#procfs.readLines(pid, 'net/fib_trie', (line) => {
+        if (line.includes('|--')) leaf = line;
+        else if (line.includes(' LOCAL')) local.push(leaf, line);
+      });
+      const ifInet6 = this.#procfs.read(pid, 'net/if_inet6');
+      // Without IPv6 there is no such file; without the process there is neither.
+      if (failure || (failed(ifInet6) && ifInet6 !== 'vanished')) continue;
+      const own = ownAddresses(local.join('\n'), failed(ifInet6) ? null : ifInet6.toString('latin1'));
+      return (address) => own.has(address);
+    }
+    return null;
+  }
+
   /** The test for the addresses of the host: the namespace that pid 1 is in. */
   isHostOwn(address: Address): boolean {
-    for (const [number, seat] of this.#seats) if (seat.members.has(1)) return this.isOwn(number)(address);
-    return false;
+    const host = this.#hostNumber();
+    return host !== null && this.isOwn(host)(address);
+  }
+
+  #hostNumber(): number | null {
+    for (const [number, seat] of this.#seats) if (seat.members.has(1)) return number;
+    return null;
   }
 
   /** The names of the pod that a namespace belongs to; empty names where it belongs to none, or to several. */
@@ -157,12 +204,13 @@ export class SocketTables {
 
   #seat(namespaces: readonly Namespace[]): void {
     const present = new Set<number>();
+    // The rows of a namespace that is gone are closed at the end of that scan: from the next one its number is free.
+    this.#free.push(...this.#retired.splice(0));
     for (const namespace of namespaces) {
-      const number = this.#numbers.get(namespace.inode) ?? this.#next++;
-      this.#numbers.set(namespace.inode, number);
+      const number = this.#numberOf(namespace);
       present.add(number);
       const seat = this.#seats.get(number);
-      if (!seat) this.#seats.set(number, newSeat(namespace));
+      if (!seat) this.#seats.set(number, newSeat(namespace, this.#scan));
       else {
         seat.steady = sameNumbers(seat.namespace.pids, namespace.pids);
         seat.namespace = namespace;
@@ -173,8 +221,19 @@ export class SocketTables {
     for (const [number, { namespace }] of this.#seats) {
       if (present.has(number)) continue;
       this.#seats.delete(number);
-      this.#numbers.delete(namespace.inode);
+      if (this.#numbers.get(namespace.inode) === number) this.#numbers.delete(namespace.inode);
+      this.#retired.push(number);
     }
+  }
+
+  /** An inode number that came back with none of its former processes is another namespace. */
+  #numberOf({ inode, pids }: Namespace): number {
+    const known = this.#numbers.get(inode);
+    const members = known === undefined ? undefined : this.#seats.get(known)?.members;
+    if (known !== undefined && pids.some((pid) => members?.has(pid))) return known;
+    const number = this.#free.pop() ?? this.#next++;
+    this.#numbers.set(inode, number);
+    return number;
   }
 
   /** The rows of a namespace by its number; null where they are many. */
@@ -202,36 +261,39 @@ export class SocketTables {
     const { standing } = seat;
     const sameUdp6 = !hasUdp6 || (snmp6 && standing?.snmp6?.equals(snmp6));
     const moved = !snmp || !sameUdp6 || !standing?.snmp.equals(snmp);
-    if (snmp && moved) this.#countProtocols(number, namespace, snmp);
+    if (snmp && moved) this.#countProtocols(number, seat, snmp);
     const told = JSON.stringify(counters);
     if (rows && !moved && counters && standing?.counters === told && this.#stands(number, seat, rows)) {
       keepAll(kept, number);
       return rows.length === 0 ? 'empty' : 'unchanged';
     }
     const tables = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
-    const complete = this.#readTables(number, namespace, tables, kept);
+    const complete = this.#readTables(number, seat, tables, kept);
     seat.standing = complete && snmp ? { counters: told, snmp, snmp6 } : null;
     if (tables.length === 0) return 'empty';
     return complete ? 'read' : 'unreadable';
   }
 
-  #countProtocols(number: number, namespace: Namespace, snmp: Buffer): void {
+  #countProtocols(number: number, seat: Seat, snmp: Buffer): void {
     if (!this.#context.protocols) return;
     const begun = this.#context.monotonic();
-    const netstat = this.#text(namespace, 'netstat') ?? '';
-    const snmp6 = this.#text(namespace, 'snmp6') ?? '';
-    const counts = readProtocolCounts(snmp.toString('latin1'), netstat, snmp6);
+    // A file that cannot be read for once must not count as 0, and what it counts not be added again after.
+    seat.netstat = this.#text(seat.namespace, 'netstat') ?? seat.netstat;
+    seat.snmp6 = this.#text(seat.namespace, 'snmp6') ?? seat.snmp6;
+    const counts = readProtocolCounts(snmp.toString('latin1'), seat.netstat, seat.snmp6);
     this.#context.protocols.add(number, this.podOf(number), counts);
     this.protocolsMs += this.#context.monotonic() - begun;
   }
 
   #stands(number: number, seat: Seat, rows: readonly number[]): boolean {
-    if (!seat.steady || (this.#scan + number) % STANDING_SCANS === 0) return false;
+    if (!seat.steady || this.#connections.incomplete.has(number)) return false;
+    if ((this.#scan + number) % STANDING_SCANS === 0) return false;
     const { owners } = this.#context;
     if (!seat.namespace.pids.every((pid) => owners.isSteady(pid))) return false;
     return rows.every((i) => {
       const inode = this.#connections.inode[i] ?? 0;
-      return inode === 0 || owners.stillHolds(inode);
+      if (inode === 0) return true;
+      return owners.stillHolds(inode) && owners.holdersOf(inode).every((pid) => owners.isSteady(pid));
     });
   }
 
@@ -250,21 +312,23 @@ export class SocketTables {
   }
 
   /** Reads these tables; the others hold no rows. What could not be read is kept. */
-  #readTables(number: number, namespace: Namespace, tables: readonly number[], kept: Set<number>): boolean {
+  #readTables(number: number, seat: Seat, tables: readonly number[], kept: Set<number>): boolean {
     let complete = true;
+    // A namespace that the time did not reach when it appeared shows now what may have been there before.
+    const isFirst = seat.readAt === 0 && seat.bornIn !== this.#scan;
     for (const table of tables) {
-      if (this.#readTable(number, namespace, table)) continue;
+      if (this.#readTable(number, seat.namespace, table, isFirst)) continue;
       kept.add(number * TABLES.length + table);
       complete = false;
     }
     return complete;
   }
 
-  #readTable(number: number, namespace: Namespace, table: number): boolean {
+  #readTable(number: number, namespace: Namespace, table: number, isFirst: boolean): boolean {
     let forbidden = false;
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
       const malformed = this.#procfs.readTable(pid, table, this.#rows, (rows) =>
-        this.#connections.merge(number, table, rows),
+        this.#connections.merge(number, table, rows, isFirst),
       );
       if (!failed(malformed)) {
         const name = TABLES[table] ?? '';
@@ -293,7 +357,7 @@ export class SocketTables {
   }
 }
 
-function newSeat(namespace: Namespace): Seat {
+function newSeat(namespace: Namespace, bornIn: number): Seat {
   return {
     namespace,
     members: new Set(namespace.pids),
@@ -303,7 +367,10 @@ function newSeat(namespace: Namespace): Seat {
     age: 0,
     standing: null,
     steady: false,
-    late: false,
+    reachedAt: 0,
+    netstat: '',
+    snmp6: '',
+    bornIn,
     readAt: 0,
   };
 }

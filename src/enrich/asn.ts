@@ -6,6 +6,8 @@ import { bucketOf } from './networks.ts';
 export interface Answer {
   readonly bucket: Cidr;
   readonly origin: Origin;
+  /** The addresses that it speaks for; by default those of the bucket, or of the origin's prefix where that is longer. */
+  readonly reach?: Cidr;
 }
 
 const CAPACITY = 50_000;
@@ -141,13 +143,13 @@ export class AsnCache {
    */
   accept(answers: readonly Answer[]): Set<string> {
     const changed = new Set<string>();
-    for (const { bucket, origin: received } of answers) {
+    for (const { bucket, origin: received, reach } of answers) {
       const key = formatCidr(bucket);
       const previous = this.#entries.get(key)?.origin;
       const origin = previous ? keepPrimary(received, previous) : received;
       this.#notedAt.delete(key);
       this.#entries.delete(key);
-      this.#entries.set(key, { reach: reachOf(bucket, origin), origin });
+      this.#entries.set(key, { reach: reach ?? reachOf(bucket, origin), origin });
       dropOldest(this.#entries);
       if (!previous || published(previous) !== published(origin)) changed.add(key);
     }

@@ -68,17 +68,20 @@ export type Exchange =
   { readonly sent: number; readonly reply: Reply } | { readonly sent: number; readonly failure: string };
 
 /**
- * Writes a bulk request for these networks: the one place where what a provider sees is made.
- * Each is masked to its /24 or /48; throws RangeError for one that is not public.
+ * The network address of the /24 or /48 around this network: the one place where what a provider sees is made.
+ * Throws RangeError where it is not public.
  */
+export function addressToSend(cidr: Cidr): Address {
+  const { address } = bucketOf(cidr.address);
+  const { network, address: inner } = classify(address);
+  if (network !== 'public' || !sameAddress(inner, address))
+    throw new RangeError(`Cannot ask for "${formatCidr(cidr)}": not a public network`);
+  return address;
+}
+
+/** Writes a bulk request for these networks, each masked; throws RangeError for one that is not public. */
 export function renderRequest(buckets: readonly Cidr[]): string {
-  const lines = buckets.map((cidr) => {
-    const { address } = bucketOf(cidr.address);
-    const { network, address: inner } = classify(address);
-    if (network !== 'public' || !sameAddress(inner, address))
-      throw new RangeError(`Cannot ask for "${formatCidr(cidr)}": not a public network`);
-    return `${formatAddress(address)}\n`;
-  });
+  const lines = buckets.map((cidr) => `${formatAddress(addressToSend(cidr))}\n`);
   return `begin\nverbose\n${lines.join('')}end\n`;
 }
 
@@ -107,7 +110,7 @@ function isAsAnswer(fields: readonly string[]): boolean {
 }
 
 /** `ASN | IP | prefix | CC | registry | allocated | name`, or without the registry's columns `ASN | IP | prefix | CC | name`. */
-function parseAnnouncement(fields: readonly string[], line: string): Announcement | undefined {
+export function parseAnnouncement(fields: readonly string[], line: string): Announcement | undefined {
   const verbose = fields.length >= 7;
   if (!verbose && fields.length !== 5) return undefined;
   const [asnText = '', , prefixText = '', countryText = ''] = fields;
@@ -140,7 +143,7 @@ function parseAsns(text: string): number[] | undefined {
 }
 
 /** The AS name without its `, CC`; the text is a stranger's: no control or formatting characters, at most 120 characters. */
-function parseName(text: string): { name: string | null; country: string | null } {
+export function parseName(text: string): { name: string | null; country: string | null } {
   const clean = cleanText(text);
   if (clean === 'NA' || clean === '') return { name: null, country: null };
   const [, name = clean, country = null] = /^(.*), ?([A-Z]{2})$/.exec(clean) ?? [];
@@ -209,11 +212,13 @@ export function parseReply(text: string, asked: readonly Cidr[]): Reply {
   };
 }
 
-function speaksFor({ prefix }: Announcement, address: Address): boolean {
+/** Says whether an announcement may be the answer for an address. */
+export function speaksFor({ prefix }: Announcement, address: Address): boolean {
   return prefix === null || cidrContains(prefix, address);
 }
 
-function unite(known: Announcement | undefined, row: Announcement): Announcement {
+/** What two announcements say together: the longer prefix counts, with the origins of both where they are of one length. */
+export function unite(known: Announcement | undefined, row: Announcement): Announcement {
   const difference = (row.prefix?.bits ?? -1) - (known?.prefix?.bits ?? -1);
   if (!known || difference > 0) return row;
   if (difference < 0) return known;

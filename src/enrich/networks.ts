@@ -1,6 +1,29 @@
 import { cidrContains, ipv4, isIPv4, maskAddress, parseCidr } from '../address.ts';
 import type { Address, Cidr, NetworkClass, OperatorNetwork, Remote } from '../model.ts';
 
+const CLASSES: Readonly<Record<NetworkClass, true>> = {
+  public: true,
+  private: true,
+  shared: true,
+  loopback: true,
+  self: true,
+  link_local: true,
+  cloud_metadata: true,
+  multicast: true,
+  documentation: true,
+  benchmarking: true,
+  reserved: true,
+  unspecified: true,
+};
+
+/** The names of the built-in networks. */
+export const NETWORK_CLASSES: readonly string[] = Object.keys(CLASSES);
+
+/** Says whether a network is a built-in one, not one that the operator named. */
+export function isNetworkClass(network: string): boolean {
+  return Object.hasOwn(CLASSES, network);
+}
+
 /** What an address of a block is: a network, or an IPv6 dress of the IPv4 address that this takes out of it. */
 type Meaning = NetworkClass | ((address: Address) => Address);
 

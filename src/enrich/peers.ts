@@ -59,8 +59,11 @@ export class Peers {
     return this.#names;
   }
 
-  /** The peer of a connection that opened; `isOwn` tells the addresses of its namespace. Balanced by `release`. */
-  hold(netns: number, address: Address, isOwn: (address: Address) => boolean): Peer {
+  /**
+   * The peer of a connection that opened; `isOwn` tells the addresses of its namespace, null where they are not known: then nothing
+   * is asked. Balanced by `release`.
+   */
+  hold(netns: number, address: Address, isOwn: ((address: Address) => boolean) | null): Peer {
     const key = keyOf(netns, address);
     let peer = this.#peers.get(key);
     if (!peer) {
@@ -82,12 +85,12 @@ export class Peers {
     if (sharing?.size === 0) this.#byBucket.delete(peer.bucket ?? '');
   }
 
-  /** Asks for a peer, once: to be called when a connection to it is more than SYN_RECV. */
-  ask(peer: Peer, now: number): void {
+  /** Asks for a peer, once: to be called when a connection to it is more than SYN_RECV. Says whether its ASN became known. */
+  ask(peer: Peer, now: number): boolean {
     const known = peer as KnownPeer;
-    if (known.asked || known.bucket === null || !this.#cache) return;
+    if (known.asked || known.bucket === null || !this.#cache) return false;
     known.asked = true;
-    this.#resolve(known, this.#cache.lookup(known.address, now));
+    return this.#resolve(known, this.#cache.lookup(known.address, now));
   }
 
   /** Looks again at the peers of these buckets, because answers came; gives those whose published ASN changed. */
@@ -106,12 +109,13 @@ export class Peers {
     for (const peer of this.#peers.values()) if (peer.asked) this.#cache?.lookup(peer.address, now);
   }
 
-  #meet(address: Address, isOwn: (address: Address) => boolean): KnownPeer {
+  #meet(address: Address, ownTest: ((address: Address) => boolean) | null): KnownPeer {
+    const isOwn = ownTest ?? (() => false);
     const { networks, neverSend, isHostOwn } = this.#policy;
     const remote = networkOf(address, isOwn, networks);
     const { network, address: inner, asn } = remote;
     const own = [inner, bucketOf(inner).address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
-    const bucket = !own && mayBeAsked(remote, neverSend, networks) ? formatCidr(bucketOf(inner)) : null;
+    const bucket = ownTest && !own && mayBeAsked(remote, neverSend, networks) ? formatCidr(bucketOf(inner)) : null;
     const peer = {
       network,
       address: inner,

@@ -29,9 +29,11 @@ export function acceptsGzip(acceptEncoding: string | undefined): boolean {
     .some((part) => /^\s*(gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$)[\d.]+\s*)?$/i.test(part));
 }
 
+const LONGEST_MS = 3_600_000;
+
 /** How long a scrape may take: the scraper's timeout less half a second, at least a tenth of a second; without one the budget; milliseconds. */
 export function timeLimitMs(scrapeTimeoutSeconds: string | undefined, budgetMs: number): number {
   const seconds = Number(scrapeTimeoutSeconds ?? Number.NaN);
   if (!(seconds > 0)) return budgetMs;
-  return Math.max(100, seconds * 1000 - 500);
+  return Math.min(LONGEST_MS, Math.max(100, seconds * 1000 - 500));
 }

@@ -20,8 +20,11 @@ export interface Exposition {
   readonly version: string;
   readonly telemetryPath: string;
   readonly scrapeBudgetMs: number;
-  /** The whole page of metrics, at the latest after so many milliseconds. */
-  readonly metrics: (format: Format, withinMs: number) => Promise<Uint8Array>;
+  /** The whole page of metrics, at the latest after so many milliseconds; late, it may be text instead of OpenMetrics. */
+  readonly metrics: (
+    wanted: Format,
+    withinMs: number,
+  ) => Promise<{ readonly format: Format; readonly body: Uint8Array }>;
   /** True for good once the first scan has ended. */
   readonly isReady: () => boolean;
   /** Hears of what went wrong with a request; the caller sees no detail of it. */
@@ -70,9 +73,9 @@ export function createApp(exposition: Exposition): Express {
 }
 
 async function sendMetrics(exposition: Exposition, request: Request, response: Response): Promise<void> {
-  const format = negotiateFormat(request.get('Accept'));
+  const wanted = negotiateFormat(request.get('Accept'));
   const withinMs = timeLimitMs(request.get('X-Prometheus-Scrape-Timeout-Seconds'), exposition.scrapeBudgetMs);
-  const body = await exposition.metrics(format, withinMs);
+  const { format, body } = await exposition.metrics(wanted, withinMs);
   response.set({ 'Content-Type': CONTENT_TYPES[format], Vary: 'Accept, Accept-Encoding' });
   if (!acceptsGzip(request.get('Accept-Encoding'))) {
     response.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));

@@ -1,7 +1,10 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Exporter, runMain, samplesOf } from '../exporter.ts';
@@ -75,7 +78,48 @@ describe('a running exporter', () => {
   });
 });
 
+test(
+  'an exporter with a table of its own publishes ASNs, and nothing leaves the host',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const table = join(folder, 'ip2asn-combined.tsv.gz');
+    writeFileSync(table, gzipSync('9.9.9.0\t9.9.9.255\t19281\tCH\tQUAD9-AS-1\n'));
+    const storage = join(folder, 'state');
+    const exporter = await Exporter.start([
+      `--path.procfs=${TREE}`,
+      `--storage.path=${storage}`,
+      '--asn.provider=tsv',
+      `--asn.database=${table}`,
+    ]);
+    try {
+      const page = await exporter.metricsOnce((page) => page.includes('asn_info{asn="19281"'));
+      expect(page).toContain('peerscope_asn_info{asn="19281",as_name="QUAD9-AS-1",as_country="CH"} 1\n');
+      expect(page).toContain('peerscope_asn_addresses_sent_total{provider="tsv"} 0\n');
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({ asn_provider: 'tsv', asn_database: table, sends: 'nothing' });
+      expect(started).not.toHaveProperty('asn_server');
+      expect(existsSync(storage)).toBe(false);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
+
 describe('a start that cannot be', () => {
+  test.each([
+    ['mmdb', 'it is no MMDB file'],
+    ['tsv', /^line 1 "import .*" is not first address, last address, ASN, country and name with tabs between$/],
+  ])('a database that is no %s ends with 1 and one line', async (provider, reason) => {
+    const file = fileURLToPath(import.meta.url);
+    const flags = [`--path.procfs=${TREE}`, `--asn.provider=${provider}`, `--asn.database=${file}`];
+    const { code, stderr } = await runMain(['serve', ...flags]);
+    expect(code).toBe(1);
+    const [, told] = /^Cannot read database "[^"]*": (.*)\n$/.exec(stderr) ?? [];
+    expect(told).toMatch(reason);
+  });
+
   test('a port in use ends with 1 and one line', async () => {
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');

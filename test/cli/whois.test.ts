@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -6,6 +6,7 @@ import { parseCidr } from '../../src/address.ts';
 import { whois, type WhoisOptions } from '../../src/cli/whois.ts';
 import type { Cidr } from '../../src/model.ts';
 import { misbehaviours, startCymruServer, type CymruServer } from '../cymru-server.ts';
+import { writeMmdb } from '../mmdb-writer.ts';
 
 const MULTI_ORIGIN = [
   '13335   | 1.1.1.1          | 1.1.1.0/24          | AU | apnic    | 2011-08-11 | CLOUDFLARENET - Cloudflare, Inc., US',
@@ -43,6 +44,7 @@ async function run(
     output: 'table',
     provider: 'cymru',
     server,
+    database: null,
     storagePath: folder,
     rules: { networks: [], asnNeverSend: [] },
     stdout: { write: (text) => (printed.stdout += text) },
@@ -242,6 +244,30 @@ describe('whois', () => {
       stderr: 'Cannot resolve 1 of 2 networks: --asn.provider is "none"\n',
     });
     expect(server.requests).toHaveLength(1);
+  });
+
+  it('answers from a database of this host, without connection, store or prefix, and says what it does not hold', async () => {
+    const database = join(folder, 'asn.mmdb');
+    const record = { autonomous_system_number: 13335, autonomous_system_organization: 'Cloudflare, Inc.' };
+    writeFileSync(database, writeMmdb([['1.1.1.0/24', record]]));
+    expect(await run(['1.1.1.1', '8.8.8.8', '10.0.0.1'], { provider: 'mmdb', database, output: 'csv' })).toEqual({
+      code: 1,
+      stderr: `Cannot resolve 1 of 2 networks: "${database}" says nothing of them\n`,
+      stdout: `address,network,asn,asns,as_name,as_country,bgp_prefix,registry,registry_country
+1.1.1.1,public,13335,13335,"Cloudflare, Inc.",,,,
+8.8.8.8,public,,,,,,,
+10.0.0.1,private,,,,,,,
+`,
+    });
+    expect(server.requests).toEqual([]);
+    expect(readdirSync(folder)).toEqual(['asn.mmdb']);
+  });
+
+  it('does not begin with a database that cannot be read', async () => {
+    const database = join(folder, 'missing');
+    await expect(run(['10.0.0.1'], { provider: 'tsv', database })).rejects.toThrow(
+      new Error(`Cannot read database "${database}": ENOENT`),
+    );
   });
 
   it("answers for the operator's networks by their names, and never asks for them nor for what must not be sent", async () => {

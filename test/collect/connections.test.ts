@@ -174,13 +174,13 @@ describe('direction', () => {
     expect([...table.indexes()].map((i) => table.evidence[i])).toEqual(['history']);
   });
 
-  test('a mirror that is seen one scan later makes both ends loopback', () => {
+  test('a mirror that is seen one scan later is loopback; the other end stays what it was, and one of the two is counted', () => {
     const table = new ConnectionTable();
     const client = tcp('192.0.2.1:40000', '192.0.2.9:443', ESTABLISHED, 2);
     scan(table, [client], { own: ['192.0.2.9'] });
     scan(table, [client, tcp('192.0.2.9:443', '192.0.2.1:40000', ESTABLISHED, 3)], { own: ['192.0.2.9'] });
     expect(describeTable(table)).toEqual([
-      'tcp established 192.0.2.1:40000 > 192.0.2.9:443 loopback duplicate',
+      'tcp established 192.0.2.1:40000 > 192.0.2.9:443 outbound duplicate',
       'tcp established 192.0.2.9:443 > 192.0.2.1:40000 loopback',
     ]);
   });
@@ -190,6 +190,47 @@ describe('direction', () => {
     table.begin(1);
     scan(table, [tcp('192.0.2.1:40000', '192.0.2.9:443')], { netns: 1 });
     expect(describeTable(table)).toEqual(['tcp established 192.0.2.1:40000 > 192.0.2.9:443 outbound']);
+  });
+});
+
+describe('a UDP row that a scan does not see', () => {
+  const socket: KernelRow = {
+    table: 'udp',
+    state: ESTABLISHED,
+    local: '192.0.2.1:41000',
+    remote: '198.51.100.7:53',
+    inode: 9,
+  };
+  const sizes = (scans: readonly { rows: KernelRow[]; open: number[] }[]): number[] => {
+    const table = new ConnectionTable();
+    return scans.map(({ rows, open }) => {
+      scan(table, rows, { open });
+      return table.size;
+    });
+  };
+
+  test('stays while its descriptor is open, for two scans at most', () => {
+    const unseen = { rows: [], open: [9] };
+    expect(sizes([{ rows: [socket], open: [9] }, unseen, unseen, unseen])).toEqual([1, 1, 1, 0]);
+  });
+
+  test('goes at once when its descriptor is closed', () => {
+    expect(
+      sizes([
+        { rows: [socket], open: [9] },
+        { rows: [], open: [] },
+      ]),
+    ).toEqual([1, 0]);
+  });
+
+  test('is not kept beside the row that its socket has now', () => {
+    const connected = { ...socket, remote: '198.51.100.8:53' };
+    expect(
+      sizes([
+        { rows: [socket], open: [9] },
+        { rows: [connected], open: [9] },
+      ]),
+    ).toEqual([1, 1]);
   });
 });
 

@@ -40,11 +40,12 @@ describe('snmp and netstat', () => {
   ])('$name', ({ input, expected }) => expect(sections(input)).toEqual(expected));
 
   test('of a recorded namespace', () => {
-    const { Tcp, Udp } = sections(recorded('snmp'));
-    expect(Object.keys(sections(recorded('snmp')))).toEqual(['Ip', 'Icmp', 'Tcp', 'Udp', 'UdpLite']);
-    expect(Tcp).toMatchObject({ MaxConn: -1, ActiveOpens: expect.any(Number), RetransSegs: expect.any(Number) });
-    expect(Udp).toMatchObject({ RcvbufErrors: expect.any(Number) });
-    expect(sections(recorded('netstat'))['TcpExt']).toMatchObject({ ListenOverflows: expect.any(Number) });
+    const snmp = sections(recorded('snmp'));
+    expect(Object.keys(snmp)).toEqual(['Ip', 'Icmp', 'Tcp', 'Udp', 'UdpLite']);
+    expect(snmp['Tcp']?.['MaxConn']).toBe(-1);
+    const published = [snmp['Tcp']?.['ActiveOpens'], snmp['Tcp']?.['RetransSegs'], snmp['Udp']?.['RcvbufErrors']];
+    const { TcpExt } = sections(recorded('netstat'));
+    expect([...published, TcpExt?.['ListenOverflows']].filter((value) => value === undefined)).toEqual([]);
   });
 
   test('whatever the text is, nothing is thrown and every value is a finite number', () => {

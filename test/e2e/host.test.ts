@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../exporter.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
-import { count, parsePage, sumBy } from './page.ts';
-import { asSs, whileNothingChanges } from './ss.ts';
+import { parsePage, sumBy } from './page.ts';
+import { asSs, betweenLooks, miscounted, without } from './ss.ts';
 
 describe('the whole host, with two namespaces more', () => {
   const obstacle = whyNoNamespaces();
@@ -43,13 +43,16 @@ describe('the whole host, with two namespaces more', () => {
 
   it('has the tcp and udp rows that ss shows, in every namespace', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
-    const { ss, look } = await whileNothingChanges(async () => {
+    const { still, seen, between } = await betweenLooks(async () => {
       const { code, stdout } = await runMain(['list', '-o', 'json', ...flags]);
       expect(code).toBe(0);
       return asSs(JSON.parse(stdout) as Row[]);
     });
-    expect(look).toEqual(ss);
-    const namespaces = new Set(look.map(({ netns }) => netns));
+    expect({ missing: without(still, between), invented: without(between, seen) }).toEqual({
+      missing: [],
+      invented: [],
+    });
+    const namespaces = new Set(between.map(({ netns }) => netns));
     expect(holders.filter((holder) => !namespaces.has(netnsOf(holder)))).toEqual([]);
   });
 
@@ -57,13 +60,10 @@ describe('the whole host, with two namespaces more', () => {
     skip(obstacle !== null, obstacle ?? '');
     const exporter = await Exporter.start(flags);
     try {
-      const { ss, look } = await whileNothingChanges(async () =>
-        parsePage(await (await exporter.get('/metrics')).arrayBuffer()),
-      );
-      const sums = Object.entries(sumBy(look, 'peerscope_connections', 'transport', 'state'));
-      expect(Object.fromEntries(sums.filter(([key]) => /^(tcp|udp) /.test(key)))).toEqual(
-        count(ss.map(({ transport, state }) => `${transport} ${state}`)),
-      );
+      const looks = await betweenLooks(async () => parsePage(await (await exporter.get('/metrics')).arrayBuffer()));
+      const sums = Object.entries(sumBy(looks.between, 'peerscope_connections', 'transport', 'state'));
+      const ofSs = Object.fromEntries(sums.filter(([key]) => /^(tcp|udp) /.test(key)));
+      expect(miscounted(ofSs, looks, ({ transport, state }) => `${transport} ${state}`)).toEqual([]);
     } finally {
       await exporter.stop();
     }

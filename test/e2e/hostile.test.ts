@@ -8,9 +8,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../exporter.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo } from '../zoo/network.ts';
-import { count, parsePage, sumBy } from './page.ts';
-import { asSs, whileNothingChanges, type Seen } from './ss.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
+import { parsePage, sumBy } from './page.ts';
+import { asSs, betweenLooks, miscounted, without, type Seen } from './ss.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
@@ -131,18 +131,24 @@ describe('run by an ordinary user', () => {
     return JSON.parse(execFileSync(command, args, { encoding: 'utf8', stdio: 'pipe', maxBuffer: 1 << 28 })) as Row[];
   }
 
+  /** What a process of another user holds. */
+  const forbidden = (): ZooRow[] => (foreign?.opened ?? []).filter(({ inode }) => inode !== null);
+
   it('it shows every row, with the owners that it may see', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     // Without ns/net a namespace goes by another number.
-    const anywhere = (rows: readonly Seen[]): string[] =>
-      rows.map((row) => JSON.stringify({ ...row, netns: 0 })).sort();
-    const { ss, look } = await whileNothingChanges(list);
-    expect(anywhere(asSs(look))).toEqual(anywhere(ss));
+    const anywhere = (rows: readonly Seen[]): Seen[] => rows.map((row) => ({ ...row, netns: null }));
+    const looks = await betweenLooks(list);
+    const shown = anywhere(asSs(looks.between));
+    expect({
+      missing: without(anywhere(looks.still), shown),
+      invented: without(shown, anywhere(looks.seen)),
+    }).toEqual({ missing: [], invented: [] });
 
     for (const opened of own?.opened ?? [])
-      expect(look).toContainEqual(expect.objectContaining({ ...opened, unattributed_reason: null }));
-    for (const opened of (foreign?.opened ?? []).filter(({ inode }) => inode !== null))
-      expect(look).toContainEqual(
+      expect(looks.between).toContainEqual(expect.objectContaining({ ...opened, unattributed_reason: null }));
+    for (const opened of forbidden())
+      expect(looks.between).toContainEqual(
         expect.objectContaining({ ...opened, pids: [], process: null, unattributed_reason: 'permission' }),
       );
   });
@@ -157,15 +163,17 @@ describe('run by an ordinary user', () => {
         url = /"listen":"([^ "]+)/.exec(line)?.[1] ?? '';
         if (url !== '') break;
       }
-      const { look } = await whileNothingChanges(async () => {
-        const page = parsePage(await (await fetch(`http://${url}/metrics`)).arrayBuffer());
-        return { page, rows: list() };
-      });
-      const { page, rows } = look;
-      const reasons = rows.flatMap(({ unattributed_reason: reason }) => reason ?? []);
-      expect(sumBy(page, 'peerscope_connections', 'transport')).toEqual(count(rows.map(({ transport }) => transport)));
-      expect(sumBy(page, 'peerscope_sockets_unattributed', 'reason')).toMatchObject(count(reasons));
-      expect(reasons.length).toBe(rows.filter((row) => row.process === null).length);
+      const looks = await betweenLooks(async () =>
+        parsePage(await (await fetch(`http://${url}/metrics`)).arrayBuffer()),
+      );
+      const page = looks.between;
+      const { tcp = 0, udp = 0 } = sumBy(page, 'peerscope_connections', 'transport');
+      expect(miscounted({ tcp, udp }, looks, ({ transport }) => transport)).toEqual([]);
+
+      const reasons = sumBy(page, 'peerscope_sockets_unattributed', 'reason');
+      const sum = Object.values(reasons).reduce((total, value) => total + value, 0);
+      expect(sum).toBe(sumBy(page, 'peerscope_connections', 'process')['']);
+      expect(reasons['permission']).toBeGreaterThanOrEqual(forbidden().length);
       expect(sumBy(page, 'peerscope_network_namespaces', 'status')['unreadable']).toBe(0);
     } finally {
       exporter.kill();

@@ -40,10 +40,10 @@ describe('what a reader with few rights sees', () => {
       return;
     }
     const holder = await network.make(`ip address add ${ADDRESS}/32 dev lo`);
-    const inside = ['nsenter', `--target=${holder}`, '--net'];
+    const inside = [`--target=${holder}`, '--net'];
     const setpriv = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
-    for (const command of [inside, [...inside, ...setpriv]]) {
-      const hands = await Hands.start(...command);
+    for (const args of [inside, [...inside, ...setpriv]]) {
+      const hands = await Hands.start('nsenter', ...args);
       holders.push(hands);
       const [port = 0] = (await hands.act({ do: 'listen', names: ['l'], address: ADDRESS })) as number[];
       await hands.act(
@@ -61,9 +61,9 @@ describe('what a reader with few rights sees', () => {
   });
 
   /** The rows of the namespace, as `peerscope list` shows them to somebody. */
-  function list(...command: readonly string[]): Row[] {
-    const [program = '', ...args] = [...command, process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none'];
-    const output = execFileSync(program, args, {
+  function list(program: string, ...before: readonly string[]): Row[] {
+    const args = [process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none'];
+    const output = execFileSync(program, [...before, ...args], {
       encoding: 'utf8',
       env: { PATH: process.env['PATH'] },
       maxBuffer: 1 << 28,
@@ -85,19 +85,23 @@ describe('what a reader with few rights sees', () => {
     expect(truth.length).toBe(16);
     const expected = truth.map((row) => {
       const owned = owners.includes(row.uid === 0 ? 'root' : 'user');
-      return owned ? row : { ...row, ...UNKNOWN, unattributed_reason: 'permission' };
+      return owned ? row : withoutOwner(row);
     });
     expect(seen.map(comparable)).toEqual(expected.map(comparable));
   });
 });
 
-const UNKNOWN = { pid: null, pids: [], process: null, owner_evidence: null } as const;
+/** The row as somebody sees it who may not see its owner; one without a descriptor would have none for anybody. */
+function withoutOwner(row: Row): Row {
+  const reason = row.inode === null ? 'no_descriptor' : 'permission';
+  return { ...row, pid: null, pids: [], process: null, owner_evidence: null, unattributed_reason: reason };
+}
 
 /** What does not depend on who looks: a namespace goes by another number where its link cannot be read. */
-function comparable(row: Row | (Omit<Row, 'unattributed_reason'> & { unattributed_reason: string })): object {
+function comparable(row: Row): Partial<Row> {
   const { transport, family, local_port, remote_address, remote_port, state, direction, uid, inode } = row;
-  const { pid, pids, process, owner_evidence } = row;
-  const reason = row.inode === null && row.unattributed_reason !== null ? 'no_descriptor' : row.unattributed_reason;
+  const { pid, pids, process, owner_evidence, unattributed_reason } = row;
   const ends = { local_port, remote_address, remote_port };
-  return { transport, family, ...ends, state, direction, uid, inode, pid, pids, process, owner_evidence, reason };
+  const owner = { pid, pids, process, owner_evidence, unattributed_reason };
+  return { transport, family, ...ends, state, direction, uid, inode, ...owner };
 }

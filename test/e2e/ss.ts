@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync } from 'node:fs';
 import type { Row, State } from '../../src/model.ts';
+import { count } from './page.ts';
 
 /** What ss and peerscope both say of a TCP or UDP socket. */
 export type Seen = Pick<
@@ -33,31 +34,69 @@ const STATES: Readonly<Record<string, State>> = {
   UNCONN: 'unconnected',
 };
 
+/** What was seen between two looks by ss: the rows that stood still all the time, and those that one look or both had. */
+export interface Looks<T> {
+  readonly still: readonly Seen[];
+  readonly seen: readonly Seen[];
+  readonly between: T;
+}
+
 /**
- * Looks at the host by `look` between two equal looks by ss, so that both saw the same; again as long as something changed
- * in between, for at most a minute. Gives what both saw.
+ * Looks at the host by `look` between two looks by ss, again for half a minute as long as something changed meanwhile: then
+ * `still` and `seen` are the same, and `between` must be so too. Where others never rest it says so, and gives the last try.
  */
-export async function whileNothingChanges<T>(look: () => T | Promise<T>): Promise<{ ss: Seen[]; look: T }> {
-  const deadline = performance.now() + 60_000;
+export async function betweenLooks<T>(look: () => T | Promise<T>): Promise<Looks<T>> {
+  const deadline = performance.now() + 30_000;
   let before = ss();
   for (;;) {
-    const seen = await look();
+    const between = await look();
     const after = ss();
-    if (JSON.stringify(after) === JSON.stringify(before)) return { ss: before, look: seen };
-    if (performance.now() > deadline)
-      throw new Error('Cannot compare with ss: the sockets of the host change all the time');
+    const gone = without(before, after);
+    const looks = { still: without(before, gone), seen: [...after, ...gone], between };
+    const changed = looks.seen.length - looks.still.length;
+    if (changed === 0) return looks;
+    if (performance.now() > deadline) {
+      process.stderr.write(`NOT EXACT: ${changed} of ${looks.seen.length} rows of this host changed at every look\n`);
+      return looks;
+    }
     before = after;
   }
 }
 
-/** The rows of `list -o json` as ss would show them, in the order of `ss`. */
+/** The rows that the others lack; of equal ones as many as are too many. */
+export function without(rows: readonly Seen[], others: readonly Seen[]): Seen[] {
+  const left = new Map<string, number>();
+  for (const row of others) left.set(keyOf(row), (left.get(keyOf(row)) ?? 0) + 1);
+  return rows.filter((row) => {
+    const count = left.get(keyOf(row)) ?? 0;
+    left.set(keyOf(row), count - 1);
+    return count <= 0;
+  });
+}
+
+const keyOf = (row: Seen): string => JSON.stringify(row);
+
+/** The keys of which there are fewer than stood still or more than were seen, as "key: counted, not LEAST to MOST". */
+export function miscounted(
+  counts: Readonly<Record<string, number>>,
+  { still, seen }: Looks<unknown>,
+  by: (row: Seen) => string,
+): string[] {
+  const [least, most] = [count(still.map(by)), count(seen.map(by))];
+  return [...new Set([...Object.keys(counts), ...Object.keys(most)])].flatMap((key) => {
+    const [low, counted, high] = [least[key] ?? 0, counts[key] ?? 0, most[key] ?? 0];
+    return counted < low || counted > high ? [`${key}: ${counted}, not ${low} to ${high}`] : [];
+  });
+}
+
+/** The TCP and UDP rows of `list -o json` as ss would show them. */
 export function asSs(rows: readonly Row[]): Seen[] {
-  return sorted(rows.filter(({ transport }) => transport === 'tcp' || transport === 'udp').map(comparable));
+  return rows.filter(({ transport }) => transport === 'tcp' || transport === 'udp').map(comparable);
 }
 
 /** Every row of `ss -tuna` in every network namespace that has a process. */
 function ss(): Seen[] {
-  return sorted([...namespaces()].flatMap(([netns, pids]) => ssIn(netns, pids)));
+  return [...namespaces()].flatMap(([netns, pids]) => ssIn(netns, pids));
 }
 
 function namespaces(): Map<number, string[]> {
@@ -131,11 +170,4 @@ function comparable(row: Seen): Seen {
   const send_queue = state === 'listen' ? 0 : row.send_queue;
   const uid = inode === null ? null : row.uid;
   return { netns, transport, family, state, ...ends, receive_queue, send_queue, uid, inode };
-}
-
-function sorted(rows: readonly Seen[]): Seen[] {
-  return rows
-    .map((row) => ({ row, text: JSON.stringify(row) }))
-    .sort((a, b) => (a.text < b.text ? -1 : 1))
-    .map(({ row }) => row);
 }

@@ -45,6 +45,7 @@ describe('timeLimitMs', () => {
     ['half a second less than the scraper waits', '10', 9_500],
     ['a decimal', '1.5', 1_000],
     ['a scraper that hardly waits', '0.2', 100],
+    ['longer than any timer', '1e300', 3_600_000],
     ['nonsense', 'soon', 5_000],
     ['a negative time', '-3', 5_000],
   ])('%s', (_, header, expected) => {

@@ -28,9 +28,8 @@ export class Hands {
   }
 
   /** Starts it by a command such as nsenter, which runs what comes after it. */
-  static async start(...command: readonly string[]): Promise<Hands> {
-    const [program = '', ...args] = [...command, '/usr/bin/python3', HANDS];
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  static async start(program: string, ...before: readonly string[]): Promise<Hands> {
+    const child = spawn(program, [...before, '/usr/bin/python3', HANDS], { stdio: ['pipe', 'pipe', 'inherit'] });
     const reader: Interface = createInterface({ input: child.stdout });
     const lines = reader[Symbol.asyncIterator]();
     return new Hands(child, lines, Number(gave(program, (await lines.next()).value)));

@@ -1,0 +1,146 @@
+import { stat } from 'node:fs/promises';
+import type { Clock } from '../clock.ts';
+import type { Address, AsnStatus, Cidr } from '../model.ts';
+import type { Answer } from './asn.ts';
+
+const POLL_MS = 60_000;
+/** Short, so that what a replaced file says reaches the peers in use soon. */
+const FRESH_MS = 600_000;
+
+/** What a database says of an address, and of all that share its first `bits` bits (an IPv4 /24 is 120). */
+export interface Finding {
+  /** Empty: not announced. */
+  readonly asns: readonly number[];
+  readonly name: string | null;
+  readonly asCountry: string | null;
+  readonly bits: number;
+}
+
+/** Looks an address up; undefined where the database says nothing of it. Never throws. */
+export type Lookup = (address: Address) => Finding | undefined;
+
+/** A file on this host, and how it is read. */
+export interface DatabaseFile {
+  readonly provider: string;
+  readonly file: string;
+  /** Reads the whole file; rejects with the reason where it cannot, or where it is no such database. */
+  readonly load: (file: string) => Promise<Lookup>;
+  readonly clock: Clock;
+  /** Takes one line for each new version of the file that could not be read. */
+  readonly report: (message: string) => void;
+}
+
+/**
+ * An ASN database on this host: it answers at once, opens no connection and needs no store. A file that was replaced is read
+ * again within a minute of use; while the new one cannot be read the old one stays.
+ *
+ * A bucket gets the answer for its network address. Where that ends within the bucket, as the ranges of a database may, it speaks
+ * for its own part alone and the rest of the bucket stays unknown. A range is not a BGP prefix: answers have none.
+ */
+export class Database {
+  readonly file: string;
+  readonly #source: DatabaseFile;
+  #lookup: Lookup;
+  #version: string;
+  #polledAt: number;
+  #queries = 0;
+  #failures = 0;
+
+  private constructor(source: DatabaseFile, version: string, lookup: Lookup) {
+    this.file = source.file;
+    this.#source = source;
+    this.#lookup = lookup;
+    this.#version = version;
+    this.#polledAt = source.clock.monotonic();
+  }
+
+  /** Rejects with one line where the file cannot be read. */
+  static async open(source: DatabaseFile): Promise<Database> {
+    const version = await versionOf(source.file);
+    try {
+      return new Database(source, version, await source.load(source.file));
+    } catch (error) {
+      throw new Error(unreadable(source.file, error), { cause: error });
+    }
+  }
+
+  /** Answers these buckets; those of which the database says nothing are left out. Never rejects. */
+  async ask(buckets: readonly Cidr[]): Promise<Answer[]> {
+    this.#queries++;
+    await this.#refresh();
+    const { provider, clock } = this.#source;
+    const askedAt = clock.now();
+    return buckets.flatMap((bucket): Answer[] => {
+      const finding = this.#lookup(bucket.address);
+      if (!finding) return [];
+      const { asns, name, asCountry } = finding;
+      return [
+        {
+          bucket,
+          reach: { address: bucket.address, bits: Math.max(bucket.bits, finding.bits) },
+          origin: {
+            asns,
+            name,
+            asCountry,
+            prefix: null,
+            registry: null,
+            registryCountry: null,
+            allocated: null,
+            askedAt,
+            freshUntil: askedAt + FRESH_MS,
+            source: provider,
+          },
+        },
+      ];
+    });
+  }
+
+  /** As of a provider that is always there; a failure is a file that could not be read again. */
+  status(): AsnStatus {
+    return {
+      provider: this.#source.provider,
+      pending: 0,
+      queries: this.#queries,
+      queryFailures: this.#failures,
+      addressesSent: 0,
+      breakerOpen: false,
+      storeUp: null,
+      store: null,
+    };
+  }
+
+  async #refresh(): Promise<void> {
+    const { file, load, clock, report } = this.#source;
+    const now = clock.monotonic();
+    if (now - this.#polledAt < POLL_MS) return;
+    this.#polledAt = now;
+    const version = await versionOf(file);
+    if (version === this.#version) return;
+    this.#version = version;
+    try {
+      this.#lookup = await load(file);
+    } catch (error) {
+      this.#failures++;
+      report(`${unreadable(file, error)}; what was read before stays in use`);
+    }
+  }
+}
+
+/** Tells one content of a file from another; for a file that is not there, the reason. */
+async function versionOf(file: string): Promise<string> {
+  try {
+    const { mtimeMs, ino, size } = await stat(file);
+    return `${mtimeMs} ${ino} ${size}`;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+function unreadable(file: string, error: unknown): string {
+  return `Cannot read database "${file}": ${reasonOf(error)}`;
+}
+
+function reasonOf(error: unknown): string {
+  const { code, syscall, message } = error as NodeJS.ErrnoException;
+  return syscall === undefined ? message : (code ?? message);
+}

@@ -1,0 +1,55 @@
+import { createSocket } from 'node:dgram';
+
+/** What a server does with a question: the texts of a name, no such name, an error, or silence. */
+export type DnsAnswer = readonly string[] | 'no such name' | 'refused' | 'silence';
+
+/** A DNS server on loopback, over UDP, that knows TXT records alone (RFC 1035). */
+export interface DnsServer {
+  /** As a resolver takes it. */
+  readonly address: string;
+  /** The names of all questions, in order of their coming, in lower case (resolvers mix the cases to be harder to forge), without the last dot. */
+  readonly asked: readonly string[];
+  answer: (name: string) => DnsAnswer;
+  close(): Promise<void>;
+}
+
+export async function startDnsServer(answer: (name: string) => DnsAnswer): Promise<DnsServer> {
+  const asked: string[] = [];
+  const socket = createSocket('udp4');
+  socket.on('message', (query, { port, address }) => {
+    const labels = [];
+    let at = 12;
+    for (let length = query[at] ?? 0; length > 0; length = query[at] ?? 0) {
+      labels.push(query.toString('latin1', at + 1, at + 1 + length));
+      at += 1 + length;
+    }
+    const name = labels.join('.').toLowerCase();
+    asked.push(name);
+    const answer = server.answer(name);
+    if (answer === 'silence') return;
+    const texts = typeof answer === 'string' ? [] : answer;
+    const code = answer === 'no such name' ? 3 : answer === 'refused' ? 5 : 0;
+    const header = Buffer.alloc(12);
+    query.copy(header, 0, 0, 2);
+    header.writeUInt16BE(0x8180 | code, 2);
+    header.writeUInt16BE(1, 4);
+    header.writeUInt16BE(texts.length, 6);
+    socket.send(Buffer.concat([header, query.subarray(12, at + 5), ...texts.map(renderRecord)]), port, address);
+  });
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  const server: DnsServer = {
+    address: `127.0.0.1:${socket.address().port}`,
+    asked,
+    answer,
+    close: () => new Promise((resolve) => socket.close(() => resolve())),
+  };
+  return server;
+}
+
+/** A record of the name asked for; its text comes in strings of 20 characters, as a text may. */
+function renderRecord(text: string): Buffer {
+  const strings = (text.match(/.{1,20}/gs) ?? ['']).map((part) => Buffer.from(part));
+  const content = Buffer.concat(strings.flatMap((part) => [Buffer.of(part.length), part]));
+  const head = Buffer.from([0xc0, 12, 0, 16, 0, 1, 0, 0, 1, 44, content.length >>> 8, content.length & 255]);
+  return Buffer.concat([head, content]);
+}
