@@ -127,7 +127,7 @@ export class Owners {
       if (isLate()) table.count = UNREAD;
       else this.#read(table);
     }
-    this.#rotate();
+    if (this.#scan > 1) this.#rotate();
     this.#search(isLate);
     this.#postponed.clear();
     if (isLate()) for (const inode of this.#unknown) this.#postponed.add(inode);

@@ -1,5 +1,6 @@
-import { Agent, get } from 'node:http';
+import { spawn } from 'node:child_process';
 import { availableParallelism, loadavg } from 'node:os';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Exporter } from '../exporter.ts';
 import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
@@ -7,6 +8,7 @@ import { parsePage, sumBy, type Series } from './page.ts';
 import { betweenLooks, miscounted } from './ss.ts';
 
 const LOAD = new URL('../zoo/load.py', import.meta.url).pathname;
+const RESPONSE_TIMES = new URL('response-times.ts', import.meta.url).pathname;
 const PAIRS = 25_000;
 const SCANS = 20;
 const REQUEST_EVERY_MS = 10;
@@ -45,12 +47,13 @@ describe('with 50,000 connections', () => {
     await network[Symbol.asyncDispose]();
   });
 
-  async function scrape(): Promise<ArrayBuffer> {
-    return (await running().get('/metrics')).arrayBuffer();
+  function running(): Exporter {
+    if (!exporter) throw new Error('the exporter does not run');
+    return exporter;
   }
 
-  function read(bytes: ArrayBuffer): Series[] {
-    const page = parsePage(bytes);
+  async function scrape(): Promise<Series[]> {
+    const page = parsePage(await (await running().get('/metrics')).arrayBuffer());
     expect(page).toContainEqual({
       name: 'peerscope_scrape_collector_success',
       labels: { collector: 'sockets' },
@@ -59,48 +62,36 @@ describe('with 50,000 connections', () => {
     return page;
   }
 
-  function running(): Exporter {
-    if (!exporter) throw new Error('the exporter does not run');
-    return exporter;
-  }
-
-  /** Asks for health every 10 ms, whether or not the last answer has come, while one scan follows the other. */
+  /** Asks for health every 10 ms while one scan follows the other. */
   async function measure(): Promise<Measured> {
-    const agent = new Agent({ keepAlive: true });
-    const requests: Promise<number>[] = [];
     const load = loadNow();
-    const delays: number[] = [];
-    let last = performance.now();
-    const timer = setInterval(() => {
-      const now = performance.now();
-      delays.push(now - last - REQUEST_EVERY_MS);
-      last = now;
-      requests.push(timeOf(`${running().url}/-/healthy`, agent));
-    }, REQUEST_EVERY_MS);
+    const client = spawn(process.execPath, [RESPONSE_TIMES, `${running().url}/-/healthy`, String(REQUEST_EVERY_MS)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const output = text(client.stdout);
+    const scans = new Set<number | undefined>();
     try {
-      const bodies: ArrayBuffer[] = [];
-      while (bodies.length < SCANS) bodies.push(await scrape());
-      clearInterval(timer);
-      const times = await Promise.all(requests);
-      const pages = bodies.map(read);
-      for (const page of pages)
+      for (let i = 0; i < SCANS; i++) {
+        const page = await scrape();
         expect(sumBy(page, 'peerscope_connections', 'transport')['tcp']).toBeGreaterThanOrEqual(2 * PAIRS);
-      const scannedAt = pages.map((page) => sumBy(page, 'peerscope_snapshot_timestamp_seconds')['']);
-      const measured = {
-        scans: new Set(scannedAt).size,
-        requests: times.length,
-        p50: quantile(times, 0.5),
-        p99: quantile(times, 0.99),
-        max: quantile(times, 1),
-        late: quantile(delays, 0.99),
-        load,
-      };
-      report(measured);
-      return measured;
+        scans.add(sumBy(page, 'peerscope_snapshot_timestamp_seconds')['']);
+      }
     } finally {
-      clearInterval(timer);
-      agent.destroy();
+      client.stdin.end();
     }
+    const { times, delays } = JSON.parse(await output) as { times: (number | null)[]; delays: number[] };
+    const answers = times.map((time) => time ?? Infinity);
+    const measured = {
+      scans: scans.size,
+      requests: times.length,
+      p50: quantile(answers, 0.5),
+      p99: quantile(answers, 0.99),
+      max: quantile(answers, 1),
+      late: quantile(delays, 0.99),
+      load,
+    };
+    report(measured);
+    return measured;
   }
 
   it(
@@ -126,23 +117,12 @@ describe('with 50,000 connections', () => {
 
   it('counts every row that ss shows in every namespace', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
-    const looks = await betweenLooks(async () => read(await scrape()));
+    const looks = await betweenLooks(scrape);
     const { tcp = 0, udp = 0 } = sumBy(looks.between, 'peerscope_connections', 'transport');
     expect(miscounted({ tcp, udp }, looks, ({ transport }) => transport)).toEqual([]);
     expect(tcp).toBeGreaterThan(2 * PAIRS);
   });
 });
-
-/** How long an answer takes, in milliseconds; for ever when there is none. */
-function timeOf(url: string, agent: Agent): Promise<number> {
-  const begun = performance.now();
-  return new Promise((resolve) => {
-    get(url, { agent }, (response) => {
-      const isHealthy = response.statusCode === 200;
-      response.resume().on('end', () => resolve(isHealthy ? performance.now() - begun : Infinity));
-    }).on('error', () => resolve(Infinity));
-  });
-}
 
 function loadNow(): number {
   return loadavg()[0] ?? 0;
