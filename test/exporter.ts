@@ -68,7 +68,10 @@ export class Exporter {
     if (this.process.exitCode !== null) return this.process.exitCode;
     const exit = once(this.process, 'exit') as Promise<[number | null]>;
     this.process.kill(signal);
-    return (await exit)[0];
+    const stubborn = setTimeout(() => this.process.kill('SIGKILL'), 20_000);
+    const [code] = await exit;
+    clearTimeout(stubborn);
+    return code;
   }
 }
 

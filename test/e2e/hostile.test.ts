@@ -157,6 +157,7 @@ describe('run by an ordinary user', () => {
     skip(obstacle !== null, obstacle ?? '');
     const [command = '', ...args] = [...AS_NOBODY, ...MAIN, 'serve', '--web.listen-address=127.0.0.1:0', ...QUIET];
     const exporter = spawn(command, args, { stdio: ['ignore', 'inherit', 'pipe'] });
+    const ended = once(exporter, 'exit');
     try {
       let url = '';
       for await (const line of createInterface({ input: exporter.stderr })) {
@@ -177,7 +178,7 @@ describe('run by an ordinary user', () => {
       expect(sumBy(page, 'peerscope_network_namespaces', 'status')['unreadable']).toBe(0);
     } finally {
       exporter.kill();
-      await once(exporter, 'exit');
+      await ended;
     }
   });
 });

@@ -6,6 +6,7 @@ export interface Series {
 }
 
 const META = /^# (HELP|TYPE) ([a-z_]\w*) ((?:[^\\]|\\[\\n])*)$/;
+/** prom-client writes NaN as Nan, which Go's ParseFloat, by which the format is defined, reads too. */
 const SERIES = /^([a-z_]\w*)(?:\{(.+)\})? (Na[nN]|[+-]Inf|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)$/;
 const LABEL = /([a-z_]\w*)="((?:[^"\\]|\\[\\n"])*)"(?:,|$)/gy;
 const TYPES: readonly string[] = ['gauge', 'counter', 'histogram', 'summary'];
