@@ -163,10 +163,7 @@ function inherited(host: Host, i: number): Attributed {
 /** A socket that no process holds at two scans, though all processes can be read, is held by the kernel. */
 function reasonOf({ connections, owners, seesAllProcesses }: Host, i: number): UnattributedReason {
   const before = connections.reason[i];
-  if (connections.inode[i] === 0) {
-    const listener = connections.listenerOf(i);
-    return (listener === i ? null : connections.reason[listener]) ?? 'no_descriptor';
-  }
+  if (connections.inode[i] === 0) return 'no_descriptor';
   if (owners.denied > 0) return 'permission';
   if (!seesAllProcesses) return 'other_pid_namespace';
   return before === 'vanished' || before === 'no_descriptor' ? 'no_descriptor' : 'vanished';
