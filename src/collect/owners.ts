@@ -1,8 +1,11 @@
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat } from './stat.ts';
 
-/** The share of all cached descriptors that each scan reads again, in rotation, and the least number of them. */
-const ROTATION = 20;
+/**
+ * Each scan reads again this share of all cached descriptors, in rotation, and the least number of them. A round of 18 scans becomes
+ * one of 20 at most when tables come, go and grow in the middle of it.
+ */
+const ROTATION = 18;
 const ROTATION_LEAST = 200;
 /** A slot is a thread's number and a descriptor in one double: Linux has fewer than 2^22 threads and 2^31 descriptors. */
 const SLOT_FDS = 2 ** 31;
@@ -46,7 +49,7 @@ export interface LiveSockets {
  * 1. counts the descriptors of every process (one stat), and reads again those of a new process and where the count changed;
  * 2. when sockets are new, looks first where one that left the tables was: a process's next descriptor is its lowest free one;
  * 3. reads on, neighbours in the network namespace first, until the owner of every new socket is found;
- * 4. reads a twentieth of all descriptors again in rotation, because close() and open() leave the count as it was. So a socket
+ * 4. reads a share of all descriptors again in rotation, because close() and open() leave the count as it was. So a socket
  *    that changed hands unnoticed is put right within 20 scans, and a new socket's owner is never missed.
  * What nobody holds (kernel sockets, descriptors in flight) is searched for once, when it is new; then the rotation would meet it.
  */
