@@ -106,7 +106,8 @@ export function cut(
   return { samples: sortByKey(kept), cut: samples.length - kept.length };
 }
 
-function sortByKey(samples: readonly Sample[]): Sample[] {
+/** Samples in the order of a page: by the JSON of their label values. */
+export function sortByKey(samples: readonly Sample[]): Sample[] {
   return samples
     .map((sample) => ({ key: JSON.stringify(sample.labels), sample }))
     .sort((a, b) => compare(a.key, b.key))

@@ -71,6 +71,8 @@ export interface FamilySpec<Source> {
   readonly fold: readonly FoldStep[];
   /** Of a counter that is folded where it is counted (its sums must not fall): how many of its series are in `other`. */
   readonly folded?: (source: Source) => number;
+  /** The label whose values may come and go without end: newcomers read `other` once too many were shown within a day. */
+  readonly turnover?: string;
   readonly contributions: (source: Source) => Iterable<Contribution>;
 }
 
@@ -110,6 +112,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     collector: 'endpoints',
     labels: [...OWNER, 'endpoint_group', 'direction', 'transport', 'state'],
     fold: [{ labels: ['endpoint_group'] }, ...FOLD_OWNER],
+    turnover: 'endpoint_group',
     contributions: ({ groups }) =>
       groups.filter(({ isEndpoint }) => isEndpoint).map(({ labels, connections }) => ({ labels, value: connections })),
   },

@@ -12,28 +12,36 @@ import {
   type Status,
 } from './catalogue.ts';
 import type { Family, Sample } from './model.ts';
+import { Turnover } from './turnover.ts';
 
 /** Every family of the catalogue within its budget, with the memory that keeps the edge of the fold from flapping. */
 export class Families {
   readonly #limit: number;
   readonly #isOn: (collector: Collector) => boolean;
   readonly #memories = new Map<string, FoldMemory>();
+  readonly #turnovers = new Map<string, Turnover>();
 
   constructor(limit: number, isOn: (collector: Collector) => boolean) {
     this.#limit = limit;
     this.#isOn = isOn;
+    for (const { name, labels, turnover } of FAMILIES)
+      if (turnover !== undefined) this.#turnovers.set(name, new Turnover(labels, turnover, limit));
   }
 
-  /** The families of one census, in the order of the catalogue. */
-  of(census: Census): Family[] {
+  /** The families of one census at a time in milliseconds, in the order of the catalogue. */
+  of(census: Census, at: number): Family[] {
     const families: Family[] = [];
     const budgets: Budget[] = [];
     for (const spec of FAMILIES) {
       if (spec.collector && !this.#isOn(spec.collector)) continue;
       const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
       this.#memories.set(spec.name, bounded.memory);
-      families.push(family(spec, bounded.samples));
-      const folded = spec.folded?.(census) ?? bounded.folded;
+      const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {
+        samples: bounded.samples,
+        folded: 0,
+      };
+      families.push(family(spec, samples));
+      const folded = spec.folded?.(census) ?? bounded.folded + late;
       if (spec.fold.length > 0 || spec.folded) budgets.push({ family: spec.name, limit: this.#limit, folded });
       if (spec.name !== ASN_INFO.shownBy) continue;
       const column = spec.labels.indexOf('asn');

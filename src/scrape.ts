@@ -122,21 +122,24 @@ export class Scrape {
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
 
     const { read, unchanged, empty, unreadable } = this.tables.status;
-    const families = this.#families.of({
-      groups,
-      listeners: listenersOf(this.connections),
-      processes: [...this.#attribution.holding],
-      unattributed: this.#attribution.unattributed,
-      directionsGuessed: this.connections.guessed,
-      opened: this.#opened.contributions,
-      closed: this.#closed.contributions,
-      protocols: this.#protocols,
-      coverageRatio: this.#coverage.ratio(at),
-      namespaces: { read, unchanged, empty, unreadable: unreadable + hidden },
-      malformedRows: this.tables.malformed,
-      asnNames: this.#peers.names,
-      asnCache: this.#cache,
-    });
+    const families = this.#families.of(
+      {
+        groups,
+        listeners: listenersOf(this.connections),
+        processes: [...this.#attribution.holding],
+        unattributed: this.#attribution.unattributed,
+        directionsGuessed: this.connections.guessed,
+        opened: this.#opened.contributions,
+        closed: this.#closed.contributions,
+        protocols: this.#protocols,
+        coverageRatio: this.#coverage.ratio(at),
+        namespaces: { read, unchanged, empty, unreadable: unreadable + hidden },
+        malformedRows: this.tables.malformed,
+        asnNames: this.#peers.names,
+        asnCache: this.#cache,
+      },
+      at,
+    );
     return { at: this.tables.oldestReadAt, families, collectors, unreadableNamespaces: unreadable + hidden };
   }
 

@@ -57,21 +57,24 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
           const remote = connections.direction[i] === 'listen' ? null : connections.remoteAddress(i);
           peerOf[i] = remote && peers.hold(0, remote, () => false);
         }
-        const page = families.of({
-          listeners: listenersOf(connections),
-          unattributed: new Map(),
-          directionsGuessed: connections.guessed,
-          groups: groups.count(connections, (i) => peerOf[i] ?? null),
-          processes: [],
-          opened: new Tally().contributions,
-          closed: [],
-          protocols: { totals: [], folded: 0 },
-          coverageRatio: null,
-          namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0 },
-          malformedRows: new Map(),
-          asnNames: new Map(),
-          asnCache: null,
-        });
+        const page = families.of(
+          {
+            listeners: listenersOf(connections),
+            unattributed: new Map(),
+            directionsGuessed: connections.guessed,
+            groups: groups.count(connections, (i) => peerOf[i] ?? null),
+            processes: [],
+            opened: new Tally().contributions,
+            closed: [],
+            protocols: { totals: [], folded: 0 },
+            coverageRatio: null,
+            namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0 },
+            malformedRows: new Map(),
+            asnNames: new Map(),
+            asnCache: null,
+          },
+          0,
+        );
         const remote = rows.filter((row) => row.remote !== undefined).length;
         const queued = rows
           .filter((row) => row.state !== LISTEN)

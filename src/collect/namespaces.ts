@@ -1,4 +1,4 @@
-import { failed, type Procfs } from './procfs.ts';
+import { failed, type Procfs, type ReadFailure } from './procfs.ts';
 
 /** A network namespace that has at least one process. */
 export interface Namespace {
@@ -10,6 +10,17 @@ export interface Namespace {
 
 /** How often the mounts are looked at for namespaces without a process, in scans. */
 const MOUNTS_SCANS = 10;
+/** How many scans long the namespace of a new process is read at each: it may yet be moved to where it is to live. */
+const YOUNG_SCANS = 5;
+/** That of an older process is read once in so many scans, each in its turn: a link costs 4 to 7 us, and few ever move. */
+const ROTATION = 10;
+
+/** Where a process was seen last: the namespace, the thread that shows it, and for how many scans. */
+interface Seat {
+  inode: number;
+  shown: number;
+  age: number;
+}
 
 /**
  * Groups processes by network namespace.
@@ -18,6 +29,7 @@ const MOUNTS_SCANS = 10;
  */
 export class Namespaces {
   readonly #inodeByTcp = new Map<number, number>();
+  #seats = new Map<number, Seat>();
   #mounted: readonly number[] = [];
   #scan = 0;
 
@@ -28,18 +40,26 @@ export class Namespaces {
   find(procfs: Procfs, pids: readonly number[]): { namespaces: Namespace[]; hidden: number } {
     const found = new Map<number, number[]>();
     const forbidden: number[] = [];
+    const moved = new Set<number>();
+    const seats = new Map<number, Seat>();
     let hidden = 0;
     for (const pid of pids) {
-      let inode = procfs.netnsInode(pid);
-      let shown = pid;
-      if (inode === 'vanished') {
-        // A thread-group leader that has ended shows no namespace; its other threads do.
-        shown = procfs.threads(pid).find((tid) => tid !== pid) ?? pid;
-        if (shown !== pid) inode = procfs.netnsInode(shown);
+      const known = this.#seats.get(pid);
+      // Tables are read through the first process of a namespace: were it elsewhere, another namespace would be counted twice.
+      if (known && !this.#isDue(pid, known) && found.has(known.inode) && !moved.has(known.inode)) {
+        known.age++;
+        seats.set(pid, known);
+        join(found, known.inode, known.shown);
+        continue;
       }
-      if (!failed(inode)) join(found, inode, shown);
-      else if (inode !== 'vanished') forbidden.push(pid);
+      const { inode, shown } = look(procfs, pid);
+      if (known && known.inode !== inode) moved.add(known.inode);
+      if (!failed(inode)) {
+        seats.set(pid, { inode, shown, age: known?.inode === inode ? known.age + 1 : 0 });
+        join(found, inode, shown);
+      } else if (inode !== 'vanished') forbidden.push(pid);
     }
+    this.#seats = seats;
     if (forbidden.length > 0 && procfs.live) {
       this.#remember(procfs, found);
       for (const pid of forbidden) {
@@ -57,12 +77,23 @@ export class Namespaces {
     return { namespaces: namespaces.sort((a, b) => (a.pids[0] ?? 0) - (b.pids[0] ?? 0)), hidden };
   }
 
+  #isDue(pid: number, { age }: Seat): boolean {
+    return age < YOUNG_SCANS || (this.#scan + pid) % ROTATION === 0;
+  }
+
   #remember(procfs: Procfs, found: ReadonlyMap<number, readonly number[]>): void {
     for (const [inode, members] of found) {
       const tcp = procfs.netTcpInode(members[0] ?? 0);
       if (!failed(tcp)) this.#inodeByTcp.set(tcp, inode);
     }
   }
+}
+
+/** The namespace of a process. A thread-group leader that has ended shows none; its other threads do. */
+function look(procfs: Procfs, pid: number): { inode: number | ReadFailure; shown: number } {
+  const inode = procfs.netnsInode(pid);
+  const thread = inode === 'vanished' ? procfs.threads(pid).find((tid) => tid !== pid) : undefined;
+  return thread === undefined ? { inode, shown: pid } : { inode: procfs.netnsInode(thread), shown: thread };
 }
 
 function join(found: Map<number, number[]>, inode: number, pid: number): void {

@@ -72,7 +72,7 @@ export class Owners {
   readonly #toRead = new Set<FdTable>();
   #scan = 0;
   #turns: number[] = [];
-  #turnFds: string[] = [];
+  #turnFds: readonly number[] = [];
   #turnAt = 0;
 
   constructor(procfs: Procfs, sockets: LiveSockets) {
@@ -302,16 +302,25 @@ export class Owners {
 
   /** Reads at most so many descriptors of the table whose turn it is, and returns how many are left to read of other tables. */
   #verify(table: FdTable, most: number): number {
-    if (this.#turnAt === 0) this.#turnFds = this.#list(table) ?? [];
+    if (this.#turnAt === 0) this.#turnFds = this.#fdsOf(table);
     const fds = this.#turnFds;
     const end = Math.min(fds.length, this.#turnAt + most);
     const left = most - (end - this.#turnAt);
-    for (; this.#turnAt < end; this.#turnAt++) this.#verifyFd(table, Number(fds[this.#turnAt]));
+    for (; this.#turnAt < end; this.#turnAt++) this.#verifyFd(table, fds[this.#turnAt] ?? 0);
     if (end < fds.length) return 0;
     this.#turnAt = 0;
-    const listed = new Set(fds.map(Number));
+    const listed = new Set(fds);
     for (const fd of table.inodes.keys()) if (!listed.has(fd)) this.#verifyFd(table, fd);
     return left;
+  }
+
+  /**
+   * The descriptors whose turn it is. As many as are cached are those that are cached: another one instead shows by one that is gone,
+   * and then the table is read again.
+   */
+  #fdsOf(table: FdTable): number[] {
+    if (table.inodes.size === table.count) return [...table.inodes.keys()];
+    return this.#list(table)?.map(Number) ?? [];
   }
 
   /** A descriptor may have been opened or closed since its table was listed: a turn can take several scans. */
@@ -322,6 +331,7 @@ export class Owners {
     else {
       this.#release(table.inodes.get(fd) ?? 0, table.tid * SLOT_FDS + fd);
       table.inodes.delete(fd);
+      table.count = UNREAD;
     }
   }
 

@@ -83,14 +83,12 @@ export class Processes {
     process.threads = stat.threads;
     process.openFds = openFds;
     const turn = (this.#scan + pid) % ROTATION === 0;
-    if (process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm) this.#name(process, stat.comm);
-    const status = this.#procfs.glance(pid, 'status');
-    if (!failed(status)) {
-      const { uid, umask, residentMemoryBytes } = parseStatus(status);
-      process.uid = uid;
-      process.umask = umask;
-      process.residentMemoryBytes = residentMemoryBytes;
-    }
+    const isDue = process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm;
+    if (isDue) this.#name(process, stat.comm);
+    const { pageSize } = this.#procfs;
+    if (isDue || pageSize === null) this.#readStatus(process);
+    // Kernel threads and zombies have no memory, which stat prints as 0.
+    else if (process.residentMemoryBytes !== null) process.residentMemoryBytes = stat.residentPages * pageSize;
     this.#seen.set(pid, process);
     return process;
   }
@@ -128,6 +126,15 @@ export class Processes {
       this.#ppids.set(pid, ppid);
     }
     return ppid;
+  }
+
+  #readStatus(process: SeenProcess): void {
+    const status = this.#procfs.glance(process.pid, 'status');
+    if (failed(status)) return;
+    const { uid, umask, residentMemoryBytes } = parseStatus(status);
+    process.uid = uid;
+    process.umask = umask;
+    process.residentMemoryBytes = residentMemoryBytes;
   }
 
   #name(process: SeenProcess, comm: string): void {

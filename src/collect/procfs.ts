@@ -34,6 +34,13 @@ function parseFdinfo(text: Buffer): { mount: number; inode: number } {
   return { mount: Number(mount ?? 0), inode: Number(inode ?? 0) };
 }
 
+/** AT_PAGESZ of a process's auxiliary vector (getauxval(3)): pairs of machine words, of 64 bits where Node.js runs. */
+function parsePageSize(auxv: Buffer): number | null {
+  const words = new BigUint64Array(new Uint8Array(auxv).buffer, 0, auxv.length >>> 3);
+  const at = words.findIndex((type, i) => i % 2 === 0 && type === 6n);
+  return at < 0 ? null : Number(words[at + 1]);
+}
+
 function failureOf(error: unknown): ReadFailure {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') return 'vanished';
@@ -56,6 +63,8 @@ export class Procfs {
   readonly seesAllProcesses: boolean;
   /** How descriptors are read: through PID/fd, or through PID/fdinfo where the former is forbidden and the latter is not. */
   readonly access: 'fd' | 'fdinfo';
+  /** Bytes of a page of memory; null where it cannot be told. */
+  readonly pageSize: number | null;
   readonly #sockfs: number | null;
   readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
@@ -81,6 +90,8 @@ export class Procfs {
     this.#countsDescriptors = this.live && this.self !== null && this.#size(`${root}/self/fd`) > 0;
     this.#sockfs = this.#onlyFdinfoIsOpen(pids) ? this.#sockfsMount() : null;
     this.access = this.#sockfs === null ? 'fd' : 'fdinfo';
+    const auxv = this.self === null ? 'unreadable' : this.read(this.self, 'auxv');
+    this.pageSize = failed(auxv) ? null : parsePageSize(auxv);
   }
 
   /** Every process directory, ascending. */

@@ -111,6 +111,7 @@ export function grown<T extends Uint8Array | Uint16Array | Uint32Array | Int32Ar
 const NEWLINE = 0x0a;
 const SPACE = 0x20;
 const COLON = 0x3a;
+const ZERO = 0x30;
 const V4_MAPPED = 0x0000ffff;
 const TIME_WAIT_TIMER = 3;
 
@@ -137,76 +138,79 @@ export function parseSocketRows(
   littleEndian: boolean,
   rows: SocketRows,
 ): number {
+  const ended = to > from ? buffer.lastIndexOf(NEWLINE, to - 1) + 1 : 0;
   let start = from;
-  for (;;) {
-    const end = buffer.indexOf(NEWLINE, start);
-    if (end < 0 || end >= to) return start;
+  while (start < ended) {
     rows.reserve();
-    if (parseRow(buffer, start, end, family, littleEndian, rows)) rows.count++;
-    else rows.malformed++;
+    let end = parseRow(buffer, start, family, littleEndian, rows);
+    if (end < 0) {
+      rows.malformed++;
+      end = buffer.indexOf(NEWLINE, start);
+    } else rows.count++;
     start = end + 1;
   }
+  return start;
 }
 
-/** Everything here is arithmetic on bytes in local variables: it runs for every row of every scan. */
-function parseRow(
-  buffer: Uint8Array,
-  start: number,
-  end: number,
-  family: 4 | 6,
-  littleEndian: boolean,
-  rows: SocketRows,
-): boolean {
+/**
+ * Writes the row that begins here behind the others and gives the place of its line end; -1 where the line is no row. A line end is no
+ * part of any column, so that nothing is read beyond it. Everything here is arithmetic on bytes in local variables: it runs for every
+ * row of every scan.
+ */
+function parseRow(buffer: Uint8Array, start: number, family: 4 | 6, littleEndian: boolean, rows: SocketRows): number {
   const n = rows.count;
   let at = skipSpaces(buffer, start);
   const slot = at;
   while (isDigit(buffer[at])) at++;
-  if (at === slot || buffer[at] !== COLON || buffer[at + 1] !== SPACE) return false;
+  if (at === slot || buffer[at] !== COLON || buffer[at + 1] !== SPACE) return -1;
   at += 2;
+  // "LOCAL:PORT REMOTE:PORT ST TX:RX TR:": every width but that of the last is fixed.
   const width = family === 4 ? 8 : 32;
   const remote = at + width + 6;
   const queues = remote + width + 9;
-  // "LOCAL:PORT REMOTE:PORT ST TX:RX TR:": every width but that of the last is fixed.
-  if (
-    queues + 21 > end ||
-    buffer[at + width] !== COLON ||
-    buffer[remote - 1] !== SPACE ||
-    buffer[remote + width] !== COLON ||
-    buffer[queues - 4] !== SPACE ||
-    buffer[queues - 1] !== SPACE ||
-    buffer[queues + 8] !== COLON ||
-    buffer[queues + 17] !== SPACE ||
-    buffer[queues + 20] !== COLON
-  )
-    return false;
+  if (!readAddress(buffer, at, family, littleEndian, rows.local, n * 4) || buffer[at + width] !== COLON) return -1;
   const localPort = hex4(buffer, at + width + 1);
+  if (localPort < 0 || buffer[remote - 1] !== SPACE) return -1;
+  if (!readAddress(buffer, remote, family, littleEndian, rows.remote, n * 4) || buffer[remote + width] !== COLON)
+    return -1;
   const remotePort = hex4(buffer, remote + width + 1);
+  if (remotePort < 0 || buffer[queues - 4] !== SPACE) return -1;
   const state = hex2(buffer, queues - 3);
+  if (state < 0 || buffer[queues - 1] !== SPACE) return -1;
   const sendQueue = hex8(buffer, queues);
+  if (sendQueue < 0 || buffer[queues + 8] !== COLON) return -1;
   const receiveQueue = hex8(buffer, queues + 9);
+  if (receiveQueue < 0 || buffer[queues + 17] !== SPACE) return -1;
   const timer = hex2(buffer, queues + 18);
-  if (localPort < 0 || remotePort < 0 || state < 0 || sendQueue < 0 || receiveQueue < 0 || timer < 0) return false;
-  if (!readAddress(buffer, at, family, littleEndian, rows.local, n * 4)) return false;
-  if (!readAddress(buffer, remote, family, littleEndian, rows.remote, n * 4)) return false;
+  if (timer < 0 || buffer[queues + 20] !== COLON) return -1;
+
+  // Left out: the timer's time, retransmits; between uid and inode the timeout.
+  at = nextWord(buffer, nextWord(buffer, queues + 21));
+  const uidAt = at;
+  let uid = 0;
+  while (isDigit(buffer[at])) uid = uid * 10 + (buffer[at++] ?? 0) - ZERO;
+  if (at === uidAt || uid > NO_UID || buffer[at] !== SPACE) return -1;
+  at = nextWord(buffer, skipSpaces(buffer, at));
+  const inodeAt = at;
+  let inode = 0;
+  while (isDigit(buffer[at])) inode = inode * 10 + (buffer[at++] ?? 0) - ZERO;
+  if (at === inodeAt || inode > Number.MAX_SAFE_INTEGER) return -1;
+  if (buffer[at] !== SPACE && buffer[at] !== NEWLINE) return -1;
+
+  const timeWait = state === TIME_WAIT || (state === FIN_WAIT2 && timer === TIME_WAIT_TIMER);
   rows.localPort[n] = localPort;
   rows.remotePort[n] = remotePort;
   rows.state[n] = state;
   rows.sendQueue[n] = sendQueue;
   rows.receiveQueue[n] = receiveQueue;
-
-  at = nextWord(buffer, nextWord(buffer, queues + 21, end), end);
-  const uid = decimal(buffer, at, end);
-  at = nextWord(buffer, nextWord(buffer, at, end), end);
-  const inode = decimal(buffer, at, end);
-  if (uid < 0 || uid > NO_UID || inode < 0) return false;
-  const timeWait = state === TIME_WAIT || (state === FIN_WAIT2 && timer === TIME_WAIT_TIMER);
   rows.uid[n] = timeWait && inode === 0 ? NO_UID : uid;
   rows.inode[n] = inode;
-  return true;
+  while (buffer[at] !== NEWLINE) at++;
+  return at;
 }
 
 function isDigit(byte: number | undefined): boolean {
-  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
+  return byte !== undefined && byte >= ZERO && byte <= ZERO + 9;
 }
 
 function skipSpaces(buffer: Uint8Array, at: number): number {
@@ -214,18 +218,10 @@ function skipSpaces(buffer: Uint8Array, at: number): number {
   return at;
 }
 
-/** Where the word after this one begins. */
-function nextWord(buffer: Uint8Array, at: number, end: number): number {
-  while (at < end && buffer[at] !== SPACE) at++;
+/** Where the word after this one begins; a line end stays where it is. */
+function nextWord(buffer: Uint8Array, at: number): number {
+  while ((buffer[at] ?? 0) > SPACE) at++;
   return skipSpaces(buffer, at);
-}
-
-/** The decimal that a word is, if a double holds it exactly; else -1. */
-function decimal(buffer: Uint8Array, start: number, end: number): number {
-  let value = 0;
-  let at = start;
-  while (at < end && isDigit(buffer[at])) value = value * 10 + (buffer[at++] ?? 0) - 0x30;
-  return at === start || value > Number.MAX_SAFE_INTEGER || (at < end && buffer[at] !== SPACE) ? -1 : value;
 }
 
 /** The value of two, four or eight hex digits; -1 where one of them is not. */
@@ -236,9 +232,11 @@ function hex2(buffer: Uint8Array, at: number): number {
 }
 
 function hex4(buffer: Uint8Array, at: number): number {
-  const high = hex2(buffer, at);
-  const low = hex2(buffer, at + 2);
-  return (high | low) < 0 ? -1 : (high << 8) | low;
+  const a = HEX[buffer[at] ?? 0] ?? 255;
+  const b = HEX[buffer[at + 1] ?? 0] ?? 255;
+  const c = HEX[buffer[at + 2] ?? 0] ?? 255;
+  const d = HEX[buffer[at + 3] ?? 0] ?? 255;
+  return (a | b | c | d) > 15 ? -1 : (a << 12) | (b << 8) | (c << 4) | d;
 }
 
 function hex8(buffer: Uint8Array, at: number): number {

@@ -8,6 +8,8 @@ export interface Stat {
   /** Ticks since boot: with the pid it is the identity of a process. */
   readonly startTime: number;
   readonly threads: number;
+  /** Pages, as the kernel counts them in passing: some may be missing. */
+  readonly residentPages: number;
 }
 
 /** What /proc/PID/status says of a process. Null is what it does not say. */
@@ -18,9 +20,6 @@ export interface Status {
   readonly umask: string | null;
   /** Absent of zombies and kernel threads. */
   readonly residentMemoryBytes: number | null;
-  readonly threads: number | null;
-  readonly tgid: number | null;
-  readonly kernelThread: boolean;
 }
 
 const OPEN = 0x28;
@@ -41,9 +40,10 @@ export function parseStat(bytes: Buffer): Stat | undefined {
   const ppid = decimal(field(4));
   const threads = decimal(field(20));
   const startTime = decimal(field(22));
+  const residentPages = decimal(field(24));
   if (state === undefined || !/^[A-Za-z]$/.test(state)) return undefined;
-  if (ppid === null || threads === null || startTime === null) return undefined;
-  return { comm: bytes.toString('utf8', open + 1, close), state, ppid, startTime, threads };
+  if (ppid === null || threads === null || startTime === null || residentPages === null) return undefined;
+  return { comm: bytes.toString('utf8', open + 1, close), state, ppid, startTime, threads, residentPages };
 }
 
 /**
@@ -62,16 +62,10 @@ export function parseStatus(bytes: Buffer): Status {
   };
   const umask = value('Umask');
   const resident = decimal(/^(\d+) kB$/.exec(value('VmRSS') ?? '')?.[1]);
-  const kthread = value('Kthread');
-  const alive = /^[^ZX]/.test(value('State') ?? '');
   return {
     uid: decimal(value('Uid')?.split('\t')[1]),
     umask: umask !== undefined && /^[0-7]{4}$/.test(umask) ? umask : null,
     residentMemoryBytes: resident === null ? null : resident * 1024,
-    threads: decimal(value('Threads')),
-    tgid: decimal(value('Tgid')),
-    // The line "Kthread" is young; a kernel thread has no memory of its own either, and neither has a zombie.
-    kernelThread: kthread === undefined ? alive && resident === null : kthread === '1',
   };
 }
 

@@ -43,6 +43,35 @@ describe('the namespaces of processes', () => {
     expect(new Namespaces().find(procfs, procfs.pids())).toEqual(expected);
   });
 
+  test.each([
+    { name: 'which is young', pid: 25919, scansBefore: 3, within: 1 },
+    { name: 'through which its namespace is read', pid: 25905, scansBefore: 20, within: 1 },
+    { name: 'which is old', pid: 25919, scansBefore: 20, within: 10 },
+  ])('lose a process that moves, $name, within $within scans', ({ pid, scansBefore, within }) => {
+    using tree = new Tree('containers');
+    const procfs = new Procfs(tree.root);
+    const namespaces = new Namespaces();
+    const homeOf = (): number | undefined =>
+      namespaces.find(procfs, procfs.pids()).namespaces.find(({ pids }) => pids.includes(pid))?.inode;
+    for (let scan = 0; scan < scansBefore; scan++) expect(homeOf()).toBe(HOST.inode);
+    tree.move(pid, CONTAINER.inode);
+    const homes = Array.from({ length: within }, homeOf);
+    expect(homes.at(-1)).toBe(CONTAINER.inode);
+  });
+
+  test('know where the others are at once when the process moves through which they were read', () => {
+    using tree = new Tree('containers');
+    const procfs = new Procfs(tree.root);
+    const namespaces = new Namespaces();
+    for (let scan = 0; scan < 20; scan++) namespaces.find(procfs, procfs.pids());
+    tree.move(25905, POD.inode);
+    tree.move(25919, POD.inode);
+    expect(namespaces.find(procfs, procfs.pids()).namespaces).toEqual([
+      { ...POD, pids: [25905, 25909, 25917, 25919] },
+      CONTAINER,
+    ]);
+  });
+
   test('of this machine hold this process, by the same number at every scan', () => {
     const procfs = new Procfs('/proc');
     const namespaces = new Namespaces();

@@ -29,7 +29,7 @@ const anyBytes = fc
   .map((parts) => Buffer.concat(parts));
 
 describe('parseStat', () => {
-  const READ = { state: 'R', ppid: 8640, startTime: 127833, threads: 7 };
+  const READ = { state: 'R', ppid: 8640, startTime: 127833, threads: 7, residentPages: 3458 };
 
   test.each([
     { name: 'a usual name', text: `8644 (nginx) ${STAT_AFTER_COMM}`, expected: { comm: 'nginx', ...READ } },
@@ -76,9 +76,6 @@ describe('parseStatus', () => {
     uid: null,
     umask: null,
     residentMemoryBytes: null,
-    threads: null,
-    tgid: null,
-    kernelThread: false,
   };
 
   test.each([
@@ -89,25 +86,17 @@ describe('parseStatus', () => {
         uid: 0,
         umask: '0022',
         residentMemoryBytes: 1_777_664,
-        threads: 3,
-        tgid: 8196,
-        kernelThread: false,
       },
     },
     {
-      name: 'a kernel thread says so',
-      text: 'Name:\tkthreadd\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t2\nUid:\t0\t0\t0\t0\nKthread:\t1\nThreads:\t1\n',
-      expected: { ...NOTHING, uid: 0, umask: '0022', threads: 1, tgid: 2, kernelThread: true },
-    },
-    {
-      name: 'on an older kernel it is known by having no memory',
+      name: 'a kernel thread has no memory, and on an old kernel no umask',
       text: 'Name:\tkthreadd\nState:\tS (sleeping)\nTgid:\t2\nUid:\t0\t0\t0\t0\nThreads:\t1\n',
-      expected: { ...NOTHING, uid: 0, threads: 1, tgid: 2, kernelThread: true },
+      expected: { ...NOTHING, uid: 0 },
     },
     {
       name: 'a zombie has no memory and no umask either',
       text: 'Name:\ta\nState:\tZ (zombie)\nTgid:\t8685\nUid:\t33\t33\t33\t33\nThreads:\t1\n',
-      expected: { ...NOTHING, uid: 33, threads: 1, tgid: 8685 },
+      expected: { ...NOTHING, uid: 33 },
     },
     {
       name: 'a name cannot pass for another line',
@@ -116,9 +105,6 @@ describe('parseStatus', () => {
         uid: 0,
         umask: '0022',
         residentMemoryBytes: 1_777_664,
-        threads: 3,
-        tgid: 8196,
-        kernelThread: false,
       },
     },
     {

@@ -77,6 +77,13 @@ export class Tree {
     this.edit(child, 'stat', /^\d+/, String(child));
   }
 
+  /** Moves a process to the network namespace with this inode. */
+  move(pid: number, netns: number): void {
+    const path = join(this.root, String(pid), 'ns/net');
+    rmSync(path);
+    symlinkSync(`net:[${netns}]`, path);
+  }
+
   /** Ends a process; its namespace lives on where `heir` is in it. */
   end(pid: number, heir?: number): void {
     if (heir !== undefined) {
