@@ -18,7 +18,7 @@ const ENOUGH_MS = 600_000;
 const OPTIONS = {
   seriesLimit: 1000,
   rules: EMPTY_RULES,
-  collectors: { processes: true, protocols: true, endpoints: true, asn: true },
+  collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true },
 };
 
 const buffer = Buffer.alloc(64 << 10);

@@ -1,11 +1,12 @@
 import type { Contribution, FoldStep } from './aggregate.ts';
 import type { ProtocolCounter, Total } from './collect/protocols.ts';
+import type { Baseline, FirstSeen } from './enrich/first-seen.ts';
 import { isNetworkClass } from './enrich/networks.ts';
 import type { Group } from './groups.ts';
 import type { AsnStatus, OwnerLabels, Process, Sample } from './model.ts';
 
 /** The parts of a scan that can be switched off and that publish their cost. */
-export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'endpoints'] as const;
+export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints'] as const;
 export type Collector = (typeof COLLECTORS)[number];
 
 /** What one scan found, as the families see it. */
@@ -27,6 +28,12 @@ export interface Census {
   readonly asnNames: ReadonlyMap<string, { readonly name: string; readonly country: string }>;
   /** Counters of the in-process ASN cache; null without a provider. */
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
+  /** Null where it is off. */
+  readonly firstSeen: {
+    readonly meetings: readonly FirstSeen[];
+    readonly baselines: readonly Baseline[];
+    readonly scope: string;
+  } | null;
 }
 
 /** A listening TCP socket; `waiting` connections stand in its accept queue. */
@@ -73,6 +80,8 @@ export interface FamilySpec<Source> {
   readonly folded?: (source: Source) => number;
   /** The label whose values may come and go without end: newcomers read `other` once too many were shown within a day. */
   readonly turnover?: string;
+  /** Of a family whose values cannot be added up: its samples in the order in which they are kept. It is cut instead of folded. */
+  readonly cut?: (a: Sample, b: Sample) => number;
   readonly contributions: (source: Source) => Iterable<Contribution>;
 }
 
@@ -231,6 +240,34 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     'UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6).',
     'udpReceiveBufferErrors',
   ),
+  {
+    name: 'peerscope_asn_first_seen_timestamp_seconds',
+    help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new.',
+    type: 'gauge',
+    collector: 'first-seen',
+    labels: [...OWNER, 'direction', 'asn'],
+    fold: [],
+    cut: (a, b) => b.value - a.value,
+    contributions: ({ firstSeen }) =>
+      (firstSeen?.meetings ?? []).map(({ owner, direction, asn, at }) => ({
+        labels: { ...owner, direction, asn },
+        value: at / 1000,
+      })),
+  },
+  {
+    name: 'peerscope_baseline_start_timestamp_seconds',
+    help: 'Since when the network operators of an owner have been remembered, in seconds since 1970.',
+    type: 'gauge',
+    collector: 'first-seen',
+    labels: [...OWNER, 'scope'],
+    fold: [],
+    cut: (a, b) => a.value - b.value,
+    contributions: ({ firstSeen }) =>
+      (firstSeen?.baselines ?? []).map(({ owner, at }) => ({
+        labels: { ...owner, scope: firstSeen?.scope ?? '' },
+        value: at / 1000,
+      })),
+  },
   {
     name: 'peerscope_sockets_unattributed',
     help: 'Socket rows without a process, by the reason why none is known.',

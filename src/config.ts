@@ -31,7 +31,7 @@ export interface Config {
     readonly database: string | null;
   };
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
-  readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn', boolean>>;
+  readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen', boolean>>;
   /** Milliseconds between extra scans; null for none. */
   readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
@@ -207,6 +207,13 @@ const flags = {
     description: 'Count connections by network operator',
     serveOnly: true,
   },
+  firstSeen: {
+    ...SWITCH,
+    name: 'collector.first-seen',
+    default: 'true',
+    description: 'Remember when each owner first met each network operator',
+    serveOnly: true,
+  },
 } satisfies Record<string, Flag>;
 
 /** Every flag of a Config, in the order of the help. */
@@ -265,6 +272,7 @@ export function parseConfig(
       protocols: one(flags.protocols),
       endpoints: one(flags.endpoints),
       asn: one(flags.asn),
+      'first-seen': one(flags.asn) && one(flags.firstSeen),
     },
     sampleIntervalMs: optional(flags.sampleInterval),
     configFile: optional(flags.configFile),

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { COLLECTORS, type CollectorRun } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
+import type { Sighting } from './enrich/first-seen.ts';
 import type { Format } from './expose/prometheus.ts';
 import type { Cidr } from './model.ts';
 import type { Order, Report, ScannerData } from './scanner.ts';
@@ -35,6 +36,8 @@ const END_MS = 3_000;
 export interface Listeners {
   /** Takes the buckets that a scan found no fresh ASN for. */
   readonly ask: (buckets: readonly Cidr[]) => void;
+  /** Takes the first times that a store is to be asked for. */
+  readonly sighted: (sightings: readonly Sighting[]) => void;
   /** Hears why a scan or its rendering failed. */
   readonly failed: (reason: string) => void;
   /** Hears of a thread that ended by itself: no page will come any more. */
@@ -97,6 +100,11 @@ export class Engine {
   /** Hands answers to the scanning thread. */
   learn(answers: readonly Answer[]): void {
     this.#post({ kind: 'answers', answers });
+  }
+
+  /** Hands the earliest times that the store knows to the scanning thread. */
+  confirm(sightings: readonly Sighting[]): void {
+    this.#post({ kind: 'confirmed', sightings });
   }
 
   /** Ends the thread; a scan under way is given up. */
@@ -164,6 +172,7 @@ export class Engine {
 
   #take(report: Report): void {
     if (report.kind === 'questions') this.#listeners.ask(report.buckets);
+    else if (report.kind === 'sightings') this.#listeners.sighted(report.sightings);
     else this.#waiting.shift()?.resolve(report);
   }
 

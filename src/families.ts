@@ -34,6 +34,16 @@ export class Families {
     const budgets: Budget[] = [];
     for (const spec of FAMILIES) {
       if (spec.collector && !this.#isOn(spec.collector)) continue;
+      if (spec.cut) {
+        const all = [...spec.contributions(census)].map(({ labels, value }) => ({
+          labels: spec.labels.map((label) => labels[label] ?? ''),
+          value,
+        }));
+        const kept = cut(all, this.#limit, spec.cut);
+        families.push(family(spec, kept.samples));
+        budgets.push({ family: spec.name, limit: this.#limit, folded: kept.cut });
+        continue;
+      }
       const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
       this.#memories.set(spec.name, bounded.memory);
       const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {

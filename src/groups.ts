@@ -1,6 +1,6 @@
 import type { ConnectionTable } from './collect/connections.ts';
 import { grown, stateOf, transportOf } from './collect/sockets.ts';
-import type { EndpointGroupRule, OwnerLabels, State } from './model.ts';
+import type { Direction, EndpointGroupRule, OwnerLabels, State } from './model.ts';
 import { endpointGroup } from './enrich/endpoints.ts';
 import type { Peer } from './enrich/peers.ts';
 import { NO_OWNER } from './owner-labels.ts';
@@ -9,6 +9,8 @@ import { NO_OWNER } from './owner-labels.ts';
 export interface Group {
   /** Every label that a family of connections may have. */
   readonly labels: Readonly<Record<string, string>>;
+  readonly owner: OwnerLabels;
+  readonly direction: Direction;
   readonly state: State;
   readonly hasRemote: boolean;
   /** False for the end of a loopback pair whose other end is counted as the endpoint's connection. */
@@ -102,6 +104,8 @@ export class Groups {
     numbers.set(key, number);
     this.#groups[number] = {
       labels: { ...owner, transport, direction, state, network, asn, endpoint_group: endpoint },
+      owner,
+      direction,
       state,
       hasRemote: direction !== 'listen',
       isEndpoint,

@@ -3,6 +3,7 @@ import { SYSTEM_CLOCK } from './clock.ts';
 import type { CollectorRun } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
+import type { Sighting } from './enrich/first-seen.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
 import type { Cidr, Family } from './model.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
@@ -19,14 +20,16 @@ export interface ScannerData {
 export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
-  | { readonly kind: 'answers'; readonly answers: readonly Answer[] };
+  | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
+  | { readonly kind: 'confirmed'; readonly sightings: readonly Sighting[] };
 
 /** What the worker thread says: one scanned or failed for each scan, one rendered or failed for each render, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
   | { readonly kind: 'failed'; readonly reason: string }
-  | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] };
+  | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
+  | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
 
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
 function work(port: MessagePort, data: ScannerData): void {
@@ -35,9 +38,18 @@ function work(port: MessagePort, data: ScannerData): void {
   let families: readonly Family[] = [];
   const report = (message: Report): void => port.postMessage(message);
 
+  const reportSightings = (): void => {
+    const sightings = scrape.takeSightings();
+    if (sightings.length > 0) report({ kind: 'sightings', sightings });
+  };
   const carryOut = async (order: Order): Promise<void> => {
     if (order.kind === 'answers') {
       if (cache) scrape.learn(cache.accept(order.answers));
+      reportSightings();
+      return;
+    }
+    if (order.kind === 'confirmed') {
+      scrape.confirm(order.sightings);
       return;
     }
     if (order.kind === 'render') {
@@ -50,13 +62,14 @@ function work(port: MessagePort, data: ScannerData): void {
     report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
+    reportSightings();
   };
   let last = Promise.resolve();
   port.on('message', (order: Order) => {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        if (order.kind !== 'answers') report({ kind: 'failed', reason: String(error) });
+        if (order.kind === 'scan' || order.kind === 'render') report({ kind: 'failed', reason: String(error) });
       });
   });
 }

@@ -12,10 +12,11 @@ import { Protocols } from './collect/protocols.ts';
 import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { SocketTables } from './collect/tables.ts';
 import type { AsnCache } from './enrich/asn.ts';
+import { FirstSeenMemory, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
 import { Families } from './families.ts';
 import { Groups } from './groups.ts';
-import type { Family, Rules } from './model.ts';
+import type { Address, Family, Rules } from './model.ts';
 import { OwnerNames } from './owner-labels.ts';
 
 /** What a scrape is told: the budget of series, the rules of the configuration, and what is switched on. */
@@ -23,6 +24,8 @@ export interface ScrapeOptions {
   readonly seriesLimit: number;
   readonly rules: Rules;
   readonly collectors: Readonly<Record<Exclude<Collector, 'sockets'>, boolean>>;
+  /** Whether first times are kept for this node or for the whole cluster: who else writes to the store. */
+  readonly baselineScope?: 'node' | 'cluster';
   /** 32 bits by chance, for the hash of a connection table that strangers fill. */
   readonly seed?: number;
 }
@@ -58,6 +61,8 @@ export class Scrape {
   readonly #families: Families;
   readonly #protocols: Protocols;
   readonly #coverage = new Coverage();
+  readonly #firstSeen: FirstSeenMemory | null;
+  #firstAt: number | null = null;
   readonly #opened = new Tally();
   readonly #closed = new Tally();
 
@@ -92,6 +97,7 @@ export class Scrape {
     const { networks, asnNeverSend: neverSend } = options.rules;
     this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.tables.isHostOwn(address) }, cache);
     this.#groups = new Groups(options.rules.endpointGroups);
+    this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(options.baselineScope ?? 'node') : null;
     this.#families = new Families(options.seriesLimit, (collector) => this.#isOn(collector));
   }
 
@@ -118,8 +124,12 @@ export class Scrape {
     if (this.#isOn('protocols'))
       collectors.push({ collector: 'protocols', seconds: this.tables.protocolsMs / 1000, success: true });
     stage('processes', () => this.#attribute(isLate));
+    this.#firstSeen?.begin(at);
     stage('asn', () => this.#enrich(at));
+    stage('first-seen', () => this.#remember(at));
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
+    for (const { owner, direction, state, labels } of groups)
+      this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
 
     const { read, unchanged, empty, unreadable } = this.tables.status;
     const families = this.#families.of(
@@ -137,6 +147,7 @@ export class Scrape {
         malformedRows: this.tables.malformed,
         asnNames: this.#peers.names,
         asnCache: this.#cache,
+        firstSeen: this.#firstSeen,
       },
       at,
     );
@@ -145,7 +156,23 @@ export class Scrape {
 
   /** Takes in that these buckets of the ASN cache have a new answer. */
   learn(buckets: ReadonlySet<string>): void {
-    this.#regroup(this.#peers.learn(buckets, this.#clock.now()));
+    const now = this.#clock.now();
+    this.#regroup(this.#peers.learn(buckets, now));
+    const asnOf = (address: Address): string | null => {
+      const origin = this.#cache?.lookup(address, now);
+      return origin ? String(origin.asns[0] ?? 0) : null;
+    };
+    for (const bucket of buckets) this.#firstSeen?.answered(bucket, asnOf);
+  }
+
+  /** First times that a store is to be asked for; its answers come back through `confirm`. */
+  takeSightings(): Sighting[] {
+    return this.#firstSeen?.takeReports() ?? [];
+  }
+
+  /** Takes in the earliest times that a store knows. */
+  confirm(sightings: readonly Sighting[]): void {
+    this.#firstSeen?.confirm(sightings);
   }
 
   /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
@@ -195,6 +222,30 @@ export class Scrape {
     this.#coverage.add(at, begun, this.#protocols.opened);
     this.#regroup(resolved);
     this.#peers.renew(at);
+  }
+
+  /** Connections that are new, changed or gone meet the operators at their other ends, now or when the answer comes. */
+  #remember(at: number): void {
+    if (!this.#firstSeen) return;
+    const { connections } = this;
+    const firstAt = (this.#firstAt ??= at);
+    for (const i of connections.closed) this.#meet(i, firstAt);
+    for (let i = 0; i < connections.length; i++)
+      if (connections.changed[i] !== 0 && connections.has(i)) this.#meet(i, firstAt);
+  }
+
+  #meet(i: number, firstAt: number): void {
+    const { connections } = this;
+    const peer = this.peerOf(i);
+    const labels = connections.labels[i];
+    const direction = connections.direction[i];
+    if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
+    const at = connections.openedAt[i] || firstAt;
+    if (peer.asn !== '') this.#firstSeen?.meet(labels, direction, peer.asn, at);
+    else if (!connections.has(i)) {
+      const bucket = this.#peers.awaits(peer);
+      if (bucket !== null) this.#firstSeen?.wait(bucket, labels, direction, peer.address, at);
+    }
   }
 
   #hold(i: number): Peer {

@@ -14,7 +14,7 @@ const DEFAULTS: Config = {
   storagePath: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
   log: { level: 'info', format: 'json' },
-  collectors: { processes: true, protocols: true, endpoints: true, asn: true },
+  collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true },
   sampleIntervalMs: null,
   configFile: null,
   rules: { processes: [], endpointGroups: [], networks: [], asnNeverSend: [] },

@@ -72,6 +72,7 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
             malformedRows: new Map(),
             asnNames: new Map(),
             asnCache: null,
+            firstSeen: null,
           },
           0,
         );

@@ -85,6 +85,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
       malformedRows: new Map(),
       asnNames: new Map(),
       asnCache: { entries: 0, lookups: 0, hits: 0 },
+      firstSeen: null,
     },
     0,
   );

@@ -93,6 +93,12 @@ export class Peers {
     return this.#resolve(known, this.#cache.lookup(known.address, now));
   }
 
+  /** The bucket whose answer will tell the ASN of a peer that was asked for and has none yet; null for every other. */
+  awaits(peer: Peer): string | null {
+    const { asked, asn, bucket } = peer as KnownPeer;
+    return asked && asn === '' ? bucket : null;
+  }
+
   /** Looks again at the peers of these buckets, because answers came; gives those whose published ASN changed. */
   learn(buckets: Iterable<string>, now: number): Set<Peer> {
     const changed = new Set<Peer>();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
 import { makeFolder } from '../folder.ts';
+import { KEPT_MS, type FirstSeenStore, type Sighting } from './first-seen.ts';
 import type { Store, StoredText } from './questions.ts';
 
 const FILE = 'peerscope.sqlite';
@@ -37,7 +38,7 @@ export interface SqliteOptions {
  * every lease is granted. A file that is no database is renamed to `peerscope.sqlite.corrupt` and a new one begun; a file
  * of a newer schema is left alone.
  */
-export class SqliteStore implements Store {
+export class SqliteStore implements Store, FirstSeenStore {
   readonly name = 'sqlite';
   failures = 0;
   readonly #options: SqliteOptions;
@@ -88,6 +89,16 @@ export class SqliteStore implements Store {
       if (start > 0) await setImmediate();
       this.#attemptWrite((connection) => connection.put(texts.slice(start, start + CHUNK), this.#options.now()));
     }
+  }
+
+  async earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]> {
+    const kept: Sighting[] = [];
+    for (let start = 0; start < sightings.length; start += CHUNK) {
+      if (start > 0) await setImmediate();
+      const told = sightings.slice(start, start + CHUNK);
+      kept.push(...(this.#attemptWrite(({ earliest }) => earliest(told, this.#options.now() + KEPT_MS)) ?? told));
+    }
+    return kept;
   }
 
   acquire(lease: string, ms: number): Promise<number> {
@@ -223,6 +234,10 @@ function connect(path: string, journal: string, mostBytes: number) {
       'DELETE FROM record WHERE k IN (SELECT k FROM record WHERE x <= ? ORDER BY x LIMIT ?)',
     );
     const shrink = database.prepare('DELETE FROM record WHERE k IN (SELECT k FROM record ORDER BY x LIMIT ?)');
+    const keepEarliest = database.prepare(
+      `INSERT INTO record VALUES (?, ?, ?) ON CONFLICT (k) DO UPDATE
+       SET v = min(CAST(v AS INTEGER), CAST(excluded.v AS INTEGER)), x = max(x, excluded.x) RETURNING v`,
+    );
     return {
       database,
       inode: inodeOf(path),
@@ -235,6 +250,14 @@ function connect(path: string, journal: string, mostBytes: number) {
           if (used > mostPages * 0.875) shrink.run(2 * texts.length);
           for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
         }),
+      earliest: (sightings: readonly Sighting[], keepUntil: number): Sighting[] => {
+        const kept: Sighting[] = [];
+        transaction(database, () => {
+          for (const { key, at } of sightings)
+            kept.push({ key, at: Number(keepEarliest.get(key, String(at), keepUntil)?.['v'] ?? at) });
+        });
+        return kept;
+      },
       take: database.prepare(
         `INSERT INTO lease VALUES (:lease, :holder, :end)
          ON CONFLICT (k) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE until <= :now OR until > :end`,
