@@ -19,12 +19,14 @@ export interface ScannerData {
 export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
-  | { readonly kind: 'answers'; readonly answers: readonly Answer[] };
+  | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
+  | { readonly kind: 'recite' };
 
-/** What the worker thread says: one scanned or failed for each scan, one rendered or failed for each render, in order. */
+/** What the worker thread says: one scanned, rendered or recited for each order to do so, or failed, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] };
 
@@ -38,6 +40,10 @@ function work(port: MessagePort, data: ScannerData): void {
   const carryOut = async (order: Order): Promise<void> => {
     if (order.kind === 'answers') {
       if (cache) scrape.learn(cache.accept(order.answers));
+      return;
+    }
+    if (order.kind === 'recite') {
+      report({ kind: 'recited', answers: cache?.answers() ?? [] });
       return;
     }
     if (order.kind === 'render') {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
 import { makeFolder } from '../folder.ts';
-import type { Store, StoredText } from './questions.ts';
+import type { Store, StoredText } from './store.ts';
 
 const FILE = 'peerscope.sqlite';
 const SCHEMA = 1;
@@ -39,6 +39,7 @@ export interface SqliteOptions {
  */
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
+  readonly commons = null;
   failures = 0;
   readonly #options: SqliteOptions;
   readonly #path: string;

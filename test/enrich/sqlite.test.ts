@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { StoredText } from '../../src/enrich/questions.ts';
+import type { StoredText } from '../../src/enrich/store.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 
 const DAY = 86_400_000;
