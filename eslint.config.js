@@ -11,6 +11,7 @@ const DOORS = {
   zod: ['src/rules.ts'],
   'node:sqlite': ['src/enrich/sqlite.ts'],
   'node:dns/promises': ['src/enrich/cymru-dns.ts'],
+  ioredis: ['src/enrich/redis.ts'],
   'mmdb-lib': ['src/enrich/mmdb.ts'],
   'node:net': ['src/enrich/cymru.ts', 'src/collect/procfs.ts'],
   'node:worker_threads': ['src/engine.ts', 'src/scanner.ts'],

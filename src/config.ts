@@ -24,6 +24,15 @@ export interface Config {
   readonly procfs: string;
   /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
   readonly storagePath: string | null;
+  /** The server that stands in for the folder; null where none is named. */
+  readonly storageServer: {
+    readonly tls: boolean;
+    readonly host: string;
+    readonly port: number;
+    readonly username: string | null;
+    readonly password: string | null;
+    readonly database: number;
+  } | null;
   readonly asn: {
     readonly provider: (typeof ASN_PROVIDERS)[number];
     readonly server: { readonly host: string; readonly port: number };
@@ -63,6 +72,8 @@ export interface Flag<T = unknown> {
   readonly repeatable?: true;
   /** Only `serve` takes it, not the one-shot commands. */
   readonly serveOnly?: true;
+  /** The value may hold a password: no message repeats it. */
+  readonly secret?: true;
 }
 
 const SWITCH = { placeholder: null, allowed: 'true or false', parse: parseBoolean };
@@ -136,6 +147,15 @@ const flags = {
     description:
       'Where to keep what was learned, by default $STATE_DIRECTORY, else $XDG_STATE_HOME/peerscope, ' +
       'else ~/.local/state/peerscope',
+  },
+  storageUrl: {
+    name: 'storage.url',
+    placeholder: 'url',
+    default: null,
+    description: 'The Redis or Valkey server on which a cluster shares what was learned, instead of --storage.path',
+    allowed: 'a URL such as redis://host:6379, redis://:password@host:6379/0 or rediss://user:password@host:6379',
+    parse: parseStorageUrl,
+    secret: true,
   },
   asnProvider: {
     ...oneOf(ASN_PROVIDERS),
@@ -264,6 +284,7 @@ export function parseConfig(
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
+    storageServer: optional(flags.storageUrl),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },
     log: { level: one(flags.logLevel), format: optional(flags.logFormat) ?? (onTerminal ? 'text' : 'json') },
@@ -283,7 +304,8 @@ export function parseConfig(
 function check<T>(flag: Flag<T>, source: string, text: string): T {
   const value = flag.parse(text);
   if (value === undefined) {
-    throw new UsageError(`Cannot use ${source} ${JSON.stringify(text)}: must be ${flag.allowed}`);
+    const shown = flag.secret ? source : `${source} ${JSON.stringify(text)}`;
+    throw new UsageError(`Cannot use ${shown}: must be ${flag.allowed}`);
   }
   return value;
 }
@@ -374,6 +396,29 @@ function parseListenAddress(text: string): ListenAddress | undefined {
 function parseServer(text: string): Config['asn']['server'] | undefined {
   const { host, port } = parseListenAddress(text) ?? { host: null, port: 0 };
   return host === null || port === 0 ? undefined : { host, port };
+}
+
+/** https://www.iana.org/assignments/uri-schemes/prov/redis and rediss, the same over TLS. Reserved characters are percent-encoded. */
+function parseStorageUrl(text: string): NonNullable<Config['storageServer']> | undefined {
+  if (!/^rediss?:\/\//.test(text) || !URL.canParse(text)) return undefined;
+  const { protocol, hostname, port, username, password, pathname, search, hash } = new URL(text);
+  const [, ipv6, name] = /^(?:\[([\da-f:.]+)\]|([\w.-]+))$/i.exec(hostname) ?? [];
+  const host = ipv6 ?? name;
+  const [, digits = '0'] = /^\/?(\d{1,4})?$/.exec(pathname) ?? [null, ''];
+  if (host === undefined || port === '0' || digits === '' || search !== '' || hash !== '') return undefined;
+  if (username !== '' && password === '') return undefined;
+  try {
+    return {
+      tls: protocol === 'rediss:',
+      host,
+      port: port === '' ? 6379 : Number(port),
+      username: username === '' ? null : decodeURIComponent(username),
+      password: password === '' ? null : decodeURIComponent(password),
+      database: Number(digits),
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 /** Freezes a value and all that it holds, and returns it. */

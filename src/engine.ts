@@ -107,6 +107,13 @@ export class Engine {
     this.#post({ kind: 'confirmed', sightings });
   }
 
+  /** The answers that the scanning thread holds; it tells `sighted` all first times again, too. */
+  async recite(): Promise<readonly Answer[]> {
+    const report = await this.#order({ kind: 'recite' });
+    if (report.kind !== 'recited') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+    return report.answers;
+  }
+
   /** Ends the thread; a scan under way is given up. */
   async close(): Promise<void> {
     this.#end(CLOSED);

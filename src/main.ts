@@ -71,7 +71,7 @@ const TASKS: readonly Task[] = [
       const { whois } = await import('./cli/whois.ts');
       const { SYSTEM_CLOCK } = await import('./clock.ts');
       const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
-      const { rules, storagePath, asn } = await withRules(config);
+      const { rules, storagePath, storageServer, asn } = await withRules(config);
       const interruption = new AbortController();
       const { signal } = interruption;
       process.once('SIGINT', () => interruption.abort());
@@ -81,6 +81,7 @@ const TASKS: readonly Task[] = [
         ...asn,
         rules,
         storagePath,
+        storageServer,
         output,
         stdout,
         stderr,

@@ -21,12 +21,14 @@ export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
-  | { readonly kind: 'confirmed'; readonly sightings: readonly Sighting[] };
+  | { readonly kind: 'confirmed'; readonly sightings: readonly Sighting[] }
+  | { readonly kind: 'recite' };
 
-/** What the worker thread says: one scanned or failed for each scan, one rendered or failed for each render, in order. */
+/** What the worker thread says: one scanned, rendered or recited for each order to do so, or failed, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
   | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
@@ -52,6 +54,12 @@ function work(port: MessagePort, data: ScannerData): void {
       scrape.confirm(order.sightings);
       return;
     }
+    if (order.kind === 'recite') {
+      report({ kind: 'recited', answers: cache?.answers() ?? [] });
+      scrape.reportFirstSeen();
+      reportSightings();
+      return;
+    }
     if (order.kind === 'render') {
       const body = new TextEncoder().encode(await renderFamilies(families, order.format));
       port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
@@ -69,7 +77,7 @@ function work(port: MessagePort, data: ScannerData): void {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        if (order.kind === 'scan' || order.kind === 'render') report({ kind: 'failed', reason: String(error) });
+        if (order.kind !== 'answers' && order.kind !== 'confirmed') report({ kind: 'failed', reason: String(error) });
       });
   });
 }

@@ -170,6 +170,11 @@ export class Scrape {
     return this.#firstSeen?.takeReports() ?? [];
   }
 
+  /** Gives out all first times again: the store may lack them. */
+  reportFirstSeen(): void {
+    this.#firstSeen?.reportAll();
+  }
+
   /** Takes in the earliest times that a store knows. */
   confirm(sightings: readonly Sighting[]): void {
     this.#firstSeen?.confirm(sightings);

@@ -65,7 +65,7 @@ export class Exporter {
 
   /** Ends it by a signal; resolves with its exit code. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    if (this.process.exitCode !== null) return this.process.exitCode;
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return this.process.exitCode;
     const exit = once(this.process, 'exit') as Promise<[number | null]>;
     this.process.kill(signal);
     const stubborn = setTimeout(() => this.process.kill('SIGKILL'), 20_000);

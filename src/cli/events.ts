@@ -1,10 +1,10 @@
 import { setTimeout } from 'node:timers/promises';
-import type { Clock } from '../clock.ts';
+import type { Clock, Timer } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { UsageError, type Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
-import { recall } from '../enrich/questions.ts';
-import { SqliteStore } from '../enrich/sqlite.ts';
+import { recall } from '../enrich/session.ts';
+import { findStore } from '../enrich/store.ts';
 import { Changes } from '../events.ts';
 import { parseFilters } from '../filter.ts';
 import { rowsOf } from '../row.ts';
@@ -25,7 +25,7 @@ export interface EventOptions {
   readonly stdout: { write(text: string): unknown; readonly writableLength: number };
   readonly stderr: { write(text: string): unknown };
   readonly signal: AbortSignal;
-  readonly clock: Clock;
+  readonly clock: Timer;
 }
 
 /**
@@ -40,17 +40,12 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const intervalMs = parseInterval(options.interval);
   const count = parseCount(options.count);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const scrape = new Scrape(new Procfs(config.procfs), config, clock, cache);
+  const collectors = { ...config.collectors, 'first-seen': false };
+  const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, clock, cache);
   const changes = new Changes(scrape);
   const lines = new Lines(options.stdout, clock);
-  const store =
-    cache && config.storagePath !== null && SqliteStore.isIn(config.storagePath)
-      ? SqliteStore.open({
-          folder: config.storagePath,
-          now: () => clock.now(),
-          report: (line) => stderr.write(`${line}\n`),
-        })
-      : null;
+  const report = (line: string): void => void stderr.write(`${line}\n`);
+  const store = cache && (await findStore(config, { clock, report }));
   for (let scans = 0; !signal.aborted; scans++) {
     const { at, unreadableNamespaces } = scrape.run(Infinity);
     if (cache) scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), clock.now())));

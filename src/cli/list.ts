@@ -2,8 +2,8 @@ import { SYSTEM_CLOCK } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { AsnCache } from '../enrich/asn.ts';
-import { recall } from '../enrich/questions.ts';
-import { SqliteStore } from '../enrich/sqlite.ts';
+import { recall } from '../enrich/session.ts';
+import { findStore } from '../enrich/store.ts';
 import { parseFilters } from '../filter.ts';
 import type { Row } from '../model.ts';
 import { rowsOf } from '../row.ts';
@@ -47,16 +47,14 @@ export async function list(
 ): Promise<number> {
   const wants = parseFilters(filters);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const scrape = new Scrape(new Procfs(config.procfs), config, SYSTEM_CLOCK, cache);
+  const collectors = { ...config.collectors, 'first-seen': false };
+  const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, SYSTEM_CLOCK, cache);
   const { unreadableNamespaces } = scrape.run(Infinity);
-  if (cache && config.storagePath !== null && SqliteStore.isIn(config.storagePath)) {
-    const store = SqliteStore.open({
-      folder: config.storagePath,
-      now: () => SYSTEM_CLOCK.now(),
-      report: (line) => stderr.write(`${line}\n`),
-    });
+  if (cache) {
+    const report = (line: string): void => void stderr.write(`${line}\n`);
+    const store = await findStore(config, { clock: SYSTEM_CLOCK, report });
     scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), SYSTEM_CLOCK.now())));
-    await store.close();
+    await store?.close();
   }
   const all = rowsOf(scrape);
   const rows = all.filter(wants);

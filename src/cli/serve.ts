@@ -5,10 +5,11 @@ import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
-import { classify } from '../enrich/networks.ts';
+import { classify, mayBeAsked, networkOf } from '../enrich/networks.ts';
 import { openProvider } from '../enrich/provider.ts';
-import { Questions, type Provider, type Store } from '../enrich/questions.ts';
-import { SqliteStore } from '../enrich/sqlite.ts';
+import { Questions } from '../enrich/questions.ts';
+import type { Provider } from '../enrich/session.ts';
+import { nameStorage, openStore, type Store } from '../enrich/store.ts';
 import { Engine } from '../engine.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
@@ -24,13 +25,33 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const stop = new Stop();
   const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
-  const store = provider && !(provider instanceof Database) ? openStore(config, failures) : null;
-  const asking = provider && startAsking(provider, store, report, (answers) => engine.learn(answers));
+  const asks = provider !== null && !(provider instanceof Database);
+  const store =
+    asks || (provider && config.collectors['first-seen'])
+      ? await openStore(config, {
+          clock: SYSTEM_CLOCK,
+          report: (reason) => log.warn({ reason }, 'the store of asn answers changed'),
+          lacks: () =>
+            void engine.recite().then(
+              (answers) => asking?.restore(answers),
+              () => undefined,
+            ),
+        })
+      : null;
+  const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
   const engine = new Engine(
-    { procfs: config.procfs, options: { ...config, seed: randomInt(2 ** 32) }, asksForAsns: asking !== null },
+    {
+      procfs: config.procfs,
+      options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
+      asksForAsns: asking !== null,
+    },
     config.scrapeBudgetMs,
     {
       ask: (buckets) => asking?.ask(buckets),
+      sighted: (sightings) => {
+        if (store) void store.earliest(sightings).then((kept) => engine.confirm(kept));
+        else engine.confirm(sightings);
+      },
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
       died: (reason) => {
         log.fatal({ reason }, 'the scanning thread ended');
@@ -106,18 +127,11 @@ class Stop {
   }
 }
 
-function openStore({ storagePath }: Config, failures: Repeating): Store | null {
-  if (storagePath === null) return null;
-  return SqliteStore.open({
-    folder: storagePath,
-    now: () => SYSTEM_CLOCK.now(),
-    report: (reason) => failures.warn('store', { reason }, 'the store of asn answers changed'),
-  });
-}
-
 /** How the questions of the scans are answered. */
 interface Asking {
   ask(buckets: readonly Cidr[]): void;
+  /** Gives the store back what is known here. */
+  restore(answers: readonly Answer[]): Promise<void>;
   status(): AsnStatus;
   close(): Promise<void>;
 }
@@ -125,19 +139,30 @@ interface Asking {
 function startAsking(
   provider: Provider | Database,
   store: Store | null,
+  { rules }: Config,
   report: (reason: string) => void,
   deliver: (answers: readonly Answer[]) => void,
 ): Asking {
   if (provider instanceof Database) {
     return {
       ask: (buckets) => void provider.ask(buckets).then(deliver),
-      status: () => provider.status(),
+      restore: () => Promise.resolve(),
+      status: () => ({ ...provider.status(), store: store?.name ?? null, storeUp: store?.up ?? null }),
       close: () => Promise.resolve(),
     };
   }
-  const questions = new Questions({ provider, store, deliver, report, clock: SYSTEM_CLOCK, random: Math.random });
+  const { networks, asnNeverSend } = rules;
+  const mayAsk = ({ address }: Cidr): boolean =>
+    mayBeAsked(
+      networkOf(address, () => false, networks),
+      asnNeverSend,
+      networks,
+    );
+  const clock = SYSTEM_CLOCK;
+  const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk });
   return {
     ask: (buckets) => void questions.ask(buckets),
+    restore: (answers) => questions.restore(answers),
     status: () => questions.status(),
     close: () => questions.close(),
   };
@@ -159,7 +184,7 @@ function logStart(
       procfs: config.procfs,
       owners_through: access,
       listen: addresses.join(' '),
-      storage: config.storagePath,
+      storage: nameStorage(config),
       asn_provider: provider === null ? 'none' : config.asn.provider,
       ...(provider instanceof Database ? { asn_database: provider.file } : {}),
       ...(asks ? { asn_server: provider.server } : {}),

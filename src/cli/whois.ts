@@ -5,15 +5,15 @@ import type { Limits } from '../enrich/cymru.ts';
 import { Database } from '../enrich/database.ts';
 import { mayBeAsked, networkOf } from '../enrich/networks.ts';
 import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
-import { askOnce, recall, type Provider } from '../enrich/questions.ts';
-import { SqliteStore } from '../enrich/sqlite.ts';
+import { askOnce } from '../enrich/questions.ts';
+import { recall, type Provider } from '../enrich/session.ts';
+import { openStore, type StorageChoice } from '../enrich/store.ts';
 import { renderTable, type Column } from './table.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 
-export interface WhoisOptions extends ProviderChoice {
+/** Where `storagePath` and `storageServer` are null nothing is kept. */
+export interface WhoisOptions extends ProviderChoice, StorageChoice {
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
-  /** Null: nothing is kept. */
-  readonly storagePath: string | null;
   readonly rules: Pick<Rules, 'networks' | 'asnNeverSend'>;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
@@ -102,8 +102,9 @@ async function resolve(
   cache: AsnCache,
   provider: Provider | Database | null,
   report: (message: string) => void,
-  { storagePath, clock, random, signal }: WhoisOptions,
+  options: WhoisOptions,
 ): Promise<string | null> {
+  const { clock, random, signal } = options;
   const buckets = cache.takeQuestions();
   if (buckets.length === 0) return null;
   const deliver = (answers: readonly Answer[]): void => void cache.accept(answers);
@@ -116,7 +117,7 @@ async function resolve(
     deliver(answers);
     return unresolved(answers.length, `"${provider.file}" says nothing of them`);
   }
-  const store = storagePath === null ? null : SqliteStore.open({ folder: storagePath, now: () => clock.now(), report });
+  const store = await openStore(options, { clock, report });
   try {
     if (provider === null) {
       const answers = await recall(store, buckets, clock.now());

@@ -130,6 +130,14 @@ export class AsnCache {
     return entry.origin;
   }
 
+  /** Every answer that is held, those used last at the end. */
+  answers(): Answer[] {
+    return [...this.#entries].flatMap(([key, { origin }]) => {
+      const bucket = parseCidr(key);
+      return bucket ? [{ bucket, origin }] : [];
+    });
+  }
+
   /** The buckets noted since the last call. */
   takeQuestions(): Cidr[] {
     const questions = this.#questions;

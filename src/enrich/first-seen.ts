@@ -13,15 +13,6 @@ export interface Sighting {
   readonly at: number;
 }
 
-/** What first times outlive the process in, and who may share it. */
-export interface FirstSeenStore {
-  /**
-   * Keeps each time unless an earlier one is kept, for 90 days from now, and gives the earliest of both. It never rejects: one that
-   * fails gives back what it was given.
-   */
-  earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]>;
-}
-
 /** How long a store keeps a time that nobody tells it again. */
 export const KEPT_MS = 90 * 86_400_000;
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts';
 import { cymruProvider, type Limits, type Server } from './cymru.ts';
 import { Database, type Lookup } from './database.ts';
-import type { Provider } from './questions.ts';
+import type { Provider } from './session.ts';
 
 /** Who is to say which network operator an address belongs to. */
 export interface ProviderChoice {

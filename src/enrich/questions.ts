@@ -1,8 +1,23 @@
-import { formatCidr } from '../address.ts';
 import type { Timer } from '../clock.ts';
 import type { AsnStatus, Cidr } from '../model.ts';
-import { isFresh, isServable, parseOrigin, renderOrigin, STALE_MS, type Answer } from './asn.ts';
-import { originOf, type Exchange } from './cymru.ts';
+import { isFresh, type Answer } from './asn.ts';
+import { Pool } from './pool.ts';
+import {
+  askBatch,
+  BATCH,
+  keyOf,
+  LEASE_MS,
+  nameOf,
+  recall,
+  REFUSED_REST_MS,
+  restore,
+  SPACING_MS,
+  TRIES,
+  UNANSWERED_REST_MS,
+  type Correspondence,
+  type Outcome,
+  type Tally,
+} from './session.ts';
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;
@@ -11,151 +26,11 @@ const HOUR_MS = 3_600_000;
 const DEBOUNCE_MS = 5 * SECOND_MS;
 const DEBOUNCE_MOST_MS = 30 * SECOND_MS;
 const FIRST_DELAY_MOST_MS = 5 * SECOND_MS;
-const BATCH = 1_000;
+/** Over so long the exporters of a cluster spread while their store is gone, and nothing else keeps them apart. */
+const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
+/** How soon an exporter that waits for its turn alone sees that the store is back. */
+const ALONE_LOOK_MS = 2 * SECOND_MS;
 const WAITING_MOST = 50_000;
-const RETRIES = 3;
-const UNANSWERED_REST_MS = HOUR_MS;
-const REFUSED_REST_MS = 24 * HOUR_MS;
-const FRESH_MS = 24 * HOUR_MS;
-const NOT_ANNOUNCED_FRESH_MS = 6 * HOUR_MS;
-/** Longer than a session may last, so that a lease ends by itself only when its holder died. */
-const LEASE_MS = 65 * SECOND_MS;
-/** The least time between two sessions of all who share a store. */
-const SPACING_MS = 10 * SECOND_MS;
-
-/** One text under a key, to be kept until a time (milliseconds since 1970). */
-export interface StoredText {
-  readonly key: string;
-  readonly text: string;
-  readonly keepUntil: number;
-}
-
-/**
- * What outlives the process and may be shared with others. It never rejects: a store that fails reads nothing, drops what it is
- * given, grants every lease, and is not `up`.
- */
-export interface Store {
-  readonly name: string;
-  readonly up: boolean;
-  /** The texts kept under these keys; what is not there is left out. */
-  read(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
-  write(texts: readonly StoredText[]): Promise<void>;
-  /** Takes a lease for so long unless it is taken: 0, or else the milliseconds until it ends. */
-  acquire(lease: string, ms: number): Promise<number>;
-  /** Lets the own lease end after so long from now. */
-  hold(lease: string, ms: number): Promise<void>;
-  release(lease: string): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** Who is asked. */
-export interface Provider {
-  readonly name: string;
-  readonly server: string;
-  ask(buckets: readonly Cidr[], signal: AbortSignal): Promise<Exchange>;
-}
-
-/** Everything that asking needs from outside. */
-export interface Correspondence {
-  readonly provider: Provider;
-  /** Null: nothing outlives the process. */
-  readonly store: Store | null;
-  /** Takes the answers, of the store and of the provider, as they come. */
-  readonly deliver: (answers: readonly Answer[]) => void;
-  /** Takes one line on what went wrong. */
-  readonly report: (message: string) => void;
-  readonly clock: Timer;
-  /** 0 to below 1. */
-  readonly random: () => number;
-}
-
-/** What was asked of the provider so far. */
-interface Tally {
-  queries: number;
-  queryFailures: number;
-  addressesSent: number;
-}
-
-/** How a batch ended: all was known, another has the lease, the session failed, or it was held. */
-type Outcome =
-  | { readonly kind: 'known' }
-  | { readonly kind: 'taken'; readonly freeInMs: number; readonly missing: readonly Cidr[] }
-  | { readonly kind: 'failed'; readonly reason: string; readonly missing: readonly Cidr[] }
-  | {
-      readonly kind: 'asked';
-      readonly unanswered: readonly Cidr[];
-      readonly refused: readonly Cidr[];
-      readonly malformed: number;
-    };
-
-/** The answers that a store keeps for these buckets, old ones of at most 30 days included. */
-export async function recall(store: Store | null, buckets: readonly Cidr[], now: number): Promise<Answer[]> {
-  if (!store) return [];
-  const keys = buckets.map(keyOf);
-  const texts = await store.read(keys);
-  return buckets.flatMap((bucket, i) => {
-    const origin = parseOrigin(texts.get(keys[i] ?? '') ?? '');
-    return origin && isServable(origin, now) ? [{ bucket, origin }] : [];
-  });
-}
-
-function keyOf(bucket: Cidr): string {
-  return `asn:1:${formatCidr(bucket)}`;
-}
-
-/**
- * Answers up to 1,000 buckets from the store, and in one session with the provider what is not fresh there. One asker at a time
- * among all who share the store; the lease that sees to it then also keeps the distance to the next session.
- */
-async function askBatch(
-  buckets: readonly Cidr[],
-  { provider, store, deliver, clock, random }: Correspondence,
-  tally: Tally,
-  signal: AbortSignal,
-): Promise<Outcome> {
-  const lease = `asn:1:lock:${provider.name}:${provider.server}`;
-  const freeInMs = (await store?.acquire(lease, LEASE_MS)) ?? 0;
-  const known = await recall(store, buckets, clock.now());
-  if (known.length > 0) deliver(known);
-  const origins = new Map(known.map(({ bucket, origin }) => [keyOf(bucket), origin]));
-  const missing = buckets.filter((bucket) => {
-    const origin = origins.get(keyOf(bucket));
-    return !origin || !isFresh(origin, clock.now());
-  });
-  if (freeInMs > 0) return missing.length === 0 ? { kind: 'known' } : { kind: 'taken', freeInMs, missing };
-  if (missing.length === 0 || signal.aborted) {
-    await store?.release(lease);
-    return missing.length === 0
-      ? { kind: 'known' }
-      : { kind: 'failed', reason: `Cannot ask "${provider.server}": stopped`, missing };
-  }
-  tally.queries++;
-  const exchange = await provider.ask(missing, signal);
-  tally.addressesSent += exchange.sent;
-  if ('failure' in exchange) {
-    tally.queryFailures++;
-    await store?.hold(lease, SPACING_MS);
-    return { kind: 'failed', reason: exchange.failure, missing };
-  }
-  const { reply } = exchange;
-  const askedAt = clock.now();
-  const answers = reply.answers.map(({ bucket, announcement }): Answer => {
-    const freshMs = announcement.prefix ? FRESH_MS * (0.9 + 0.2 * random()) : NOT_ANNOUNCED_FRESH_MS;
-    const times = { askedAt, freshUntil: askedAt + Math.round(freshMs), source: provider.name };
-    return { bucket, origin: originOf(announcement, origins.get(keyOf(bucket))?.asns[0], times) };
-  });
-  deliver(answers);
-  await store?.write(
-    answers.map(({ bucket, origin }) => ({
-      key: keyOf(bucket),
-      text: renderOrigin(origin),
-      keepUntil: askedAt + STALE_MS,
-    })),
-  );
-  await store?.hold(lease, SPACING_MS);
-  const { unanswered, refused } = reply;
-  return { kind: 'asked', unanswered, refused, malformed: reply.malformed + reply.unasked };
-}
 
 /** A wait of 1-3 s, less where the lease ends sooner: whoever has it may well have asked for the same. */
 function retryMs(freeInMs: number, random: () => number): number {
@@ -173,22 +48,26 @@ export async function askOnce(
 ): Promise<string | null> {
   const { provider, clock, random } = correspondence;
   const tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
-  let open = 0;
+  const ask = (own: readonly Cidr[]): Promise<Outcome> =>
+    askBatch(correspondence, { own, pool: null, triesOf: () => 0, tally, signal });
+  let settled = 0;
   for (let start = 0; start < buckets.length; start += BATCH) {
     if (tally.queries > 0) await pause(SPACING_MS, clock, signal);
     const giveUpAt = clock.monotonic() + LEASE_MS + SPACING_MS;
-    let batch: readonly Cidr[] = buckets.slice(start, start + BATCH);
-    let outcome = await askBatch(batch, correspondence, tally, signal);
+    const batch = buckets.slice(start, start + BATCH);
+    let outcome = await ask(batch);
     while (outcome.kind === 'taken') {
+      if (outcome.breaker && outcome.breaker.openMs > 0)
+        return `Cannot ask "${provider.server}": it failed, and nobody is to try it for ${Math.ceil(outcome.freeInMs / SECOND_MS)} s`;
       if (signal.aborted || clock.monotonic() > giveUpAt)
-        return `Cannot ask "${provider.server}": another peerscope of this host is asking`;
+        return `Cannot ask "${provider.server}": another peerscope is asking`;
       await pause(retryMs(outcome.freeInMs, random), clock, signal);
-      batch = outcome.missing;
-      outcome = await askBatch(batch, correspondence, tally, signal);
+      outcome = await ask(batch);
     }
     if (outcome.kind === 'failed') return outcome.reason;
-    if (outcome.kind === 'asked') open += outcome.unanswered.length + outcome.refused.length;
+    settled += outcome.settled.length;
   }
+  const open = buckets.length - settled;
   return open === 0
     ? null
     : `Cannot resolve ${open} of ${buckets.length} networks: "${provider.server}" gave no answer`;
@@ -207,14 +86,15 @@ function pause(ms: number, clock: Timer, signal: AbortSignal): Promise<void> {
   });
 }
 
-function openAfter(outcome: Outcome): readonly Cidr[] {
-  if (outcome.kind === 'known') return [];
-  return outcome.kind === 'asked' ? [...outcome.unanswered, ...outcome.refused] : outcome.missing;
-}
-
 interface Question {
   readonly bucket: Cidr;
-  retries: number;
+  tries: number;
+}
+
+/** Everything that questions need from outside. */
+export interface QuestionsOptions extends Correspondence {
+  /** Says whether what another exporter wants to know may be asked for by this one. */
+  readonly mayAsk: (bucket: Cidr) => boolean;
 }
 
 /**
@@ -222,6 +102,9 @@ interface Question {
  * (the first time for up to 5 s more), and goes out in sessions of at most 1,000, one at a time and 10 s apart. While sessions
  * fail a breaker lets one try out after one minute, doubling to one hour, with full jitter. What a session left unanswered goes
  * into the next one, up to three times, and then rests for an hour; what the server calls no address rests for a day.
+ *
+ * With a store that a cluster shares all that holds for the cluster: misses go into one pool, whoever has the lease asks for it,
+ * and the breaker is everybody's. While such a store is gone each asks for itself, the first time after up to two minutes.
  */
 export class Questions {
   /** Questions turned away because 50,000 were waiting; they come again while they are in use. */
@@ -231,6 +114,7 @@ export class Questions {
   /** Lines of replies that had no meaning, contradicted themselves or answered what was not asked. */
   malformed = 0;
   readonly #correspondence: Correspondence;
+  readonly #pool: Pool | null;
   readonly #waiting = new Map<string, Question>();
   readonly #restingUntil = new Map<string, number>();
   readonly #tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
@@ -240,13 +124,17 @@ export class Questions {
   /** So that exporters that start together do not ask together. */
   #firstDelayMs: number;
   #notBefore = 0;
+  /** When it is our turn to ask without the store that keeps a cluster apart; undefined while that is there. */
+  #aloneFrom: number | undefined;
   #failuresInRow = 0;
   #session: Promise<void> | undefined;
   #cancel: () => void = () => undefined;
 
-  constructor(correspondence: Correspondence) {
-    this.#correspondence = correspondence;
-    this.#firstDelayMs = correspondence.random() * FIRST_DELAY_MOST_MS;
+  constructor({ mayAsk, ...correspondence }: QuestionsOptions) {
+    const { provider, store, deliver, random } = correspondence;
+    this.#correspondence = { ...correspondence, deliver: (answers) => this.#deliverOwn(answers, deliver) };
+    this.#pool = store?.commons ? new Pool(store.commons, nameOf(provider, 'queue'), mayAsk) : null;
+    this.#firstDelayMs = random() * FIRST_DELAY_MOST_MS;
   }
 
   /** Takes questions; resolves once what the store holds of them has been delivered. What waits or rests already stays as it is. */
@@ -263,7 +151,15 @@ export class Questions {
     this.#plan();
     const known = await recall(store, added, clock.now());
     if (known.length > 0) deliver(known);
-    for (const { bucket, origin } of known) if (isFresh(origin, clock.now())) this.#waiting.delete(keyOf(bucket));
+    this.#forget(known.filter(({ origin }) => isFresh(origin, clock.now())).map(({ bucket }) => bucket));
+    await this.#pool?.add(added.filter((bucket) => this.#waiting.has(keyOf(bucket))));
+  }
+
+  /** Gives the store, which may have lost or missed it, what is known here, and what waits. */
+  async restore(answers: readonly Answer[]): Promise<void> {
+    const { store, clock } = this.#correspondence;
+    if (store) await restore(store, answers, clock.now());
+    await this.#pool?.add([...this.#waiting.values()].map(({ bucket }) => bucket));
   }
 
   status(): AsnStatus {
@@ -292,8 +188,18 @@ export class Questions {
       this.dropped++;
       return false;
     }
-    this.#waiting.set(key, { bucket, retries: 0 });
+    this.#waiting.set(key, { bucket, tries: 0 });
     return true;
+  }
+
+  /** What was asked for others would push what is in use here out of memory. */
+  #deliverOwn(answers: readonly Answer[], deliver: (answers: readonly Answer[]) => void): void {
+    const own = answers.filter(({ bucket }) => this.#waiting.has(keyOf(bucket)));
+    if (own.length > 0) deliver(own);
+  }
+
+  #forget(buckets: readonly Cidr[]): void {
+    for (const bucket of buckets) this.#waiting.delete(keyOf(bucket));
   }
 
   #plan(): void {
@@ -310,48 +216,83 @@ export class Questions {
   }
 
   async #holdSession(): Promise<void> {
-    const { provider, clock, random, report } = this.#correspondence;
+    const { clock, random } = this.#correspondence;
+    if (this.#isNotYetOurTurnAlone()) return;
     const batch = [...this.#waiting.values().take(BATCH)].map(({ bucket }) => bucket);
     this.#gatheringSince = undefined;
     this.#firstDelayMs = 0;
     const outcome = await this.#askBatch(batch);
     const now = clock.monotonic();
-    const openKeys = new Set(openAfter(outcome).map(keyOf));
-    for (const key of batch.map(keyOf)) if (!openKeys.has(key)) this.#waiting.delete(key);
-    if (outcome.kind === 'known') return;
-    if (outcome.kind === 'taken') {
-      this.#notBefore = now + retryMs(outcome.freeInMs, random);
-      return;
+    this.#forget(outcome.settled);
+    for (const bucket of outcome.resting) this.#rest(bucket, now + UNANSWERED_REST_MS);
+    if (outcome.breaker) this.#failuresInRow = outcome.breaker.failures;
+    switch (outcome.kind) {
+      case 'nothing':
+        return;
+      case 'taken': {
+        const isLeftAlone = outcome.breaker !== null && outcome.breaker.openMs > 0;
+        this.#notBefore = now + (isLeftAlone ? outcome.freeInMs : retryMs(outcome.freeInMs, random));
+        return;
+      }
+      case 'failed':
+        return this.#openBreaker(outcome.reason, now);
+      case 'asked':
+        return this.#closeSession(outcome, now);
     }
-    this.#notBefore = now + SPACING_MS;
-    if (outcome.kind === 'failed') {
-      if (this.#stop.signal.aborted) return;
-      const breakMs = random() * Math.min(HOUR_MS, MINUTE_MS * 2 ** this.#failuresInRow++);
-      this.#notBefore = now + Math.max(SPACING_MS, breakMs);
-      report(outcome.reason);
-      return;
-    }
-    this.#failuresInRow = 0;
-    this.refused += outcome.refused.length;
-    this.malformed += outcome.malformed;
-    for (const bucket of outcome.refused) this.#rest(bucket, now + REFUSED_REST_MS);
-    const givenUp = outcome.unanswered.filter((bucket) => (this.#waiting.get(keyOf(bucket))?.retries ?? 0) >= RETRIES);
-    for (const bucket of givenUp) this.#rest(bucket, now + UNANSWERED_REST_MS);
-    for (const bucket of outcome.unanswered) {
-      const question = this.#waiting.get(keyOf(bucket));
-      if (question) question.retries++;
-    }
-    if (outcome.refused.length > 0)
-      report(`Cannot resolve ${outcome.refused.length} networks: "${provider.server}" calls them no addresses`);
-    if (givenUp.length > 0)
-      report(`Cannot resolve ${givenUp.length} networks: "${provider.server}" gave no answer ${1 + RETRIES} times`);
   }
 
-  async #askBatch(batch: readonly Cidr[]): Promise<Outcome> {
+  #isNotYetOurTurnAlone(): boolean {
+    const { store, clock, random } = this.#correspondence;
+    if (!store?.commons || store.up) {
+      this.#aloneFrom = undefined;
+      return false;
+    }
+    const now = clock.monotonic();
+    this.#aloneFrom ??= now + random() * ALONE_DELAY_MOST_MS;
+    if (now >= this.#aloneFrom) return false;
+    this.#notBefore = Math.min(this.#aloneFrom, now + ALONE_LOOK_MS);
+    return true;
+  }
+
+  async #openBreaker(reason: string, now: number): Promise<void> {
+    const { provider, store, random, report } = this.#correspondence;
+    this.#notBefore = now + SPACING_MS;
+    if (this.#stop.signal.aborted) return;
+    const breakMs = random() * Math.min(HOUR_MS, MINUTE_MS * 2 ** this.#failuresInRow++);
+    const openMs = Math.max(SPACING_MS, breakMs);
+    this.#notBefore = now + openMs;
+    report(reason);
+    await store?.commons?.setBreaker(nameOf(provider, 'breaker'), { failures: this.#failuresInRow, openMs });
+  }
+
+  async #closeSession(outcome: Outcome & { kind: 'asked' }, now: number): Promise<void> {
+    const { provider, store, report } = this.#correspondence;
+    const { unanswered, givenUp, refused } = outcome;
+    this.#notBefore = now + SPACING_MS;
+    this.refused += refused.length;
+    this.malformed += outcome.malformed;
+    for (const bucket of refused) this.#rest(bucket, now + REFUSED_REST_MS);
+    for (const bucket of givenUp) this.#rest(bucket, now + UNANSWERED_REST_MS);
+    for (const bucket of unanswered) {
+      const question = this.#waiting.get(keyOf(bucket));
+      if (question) question.tries++;
+    }
+    if (refused.length > 0)
+      report(`Cannot resolve ${refused.length} networks: "${provider.server}" calls them no addresses`);
+    if (givenUp.length > 0)
+      report(`Cannot resolve ${givenUp.length} networks: "${provider.server}" gave no answer ${TRIES} times`);
+    if (this.#failuresInRow === 0) return;
+    this.#failuresInRow = 0;
+    await store?.commons?.setBreaker(nameOf(provider, 'breaker'), { failures: 0, openMs: 0 });
+  }
+
+  async #askBatch(own: readonly Cidr[]): Promise<Outcome> {
+    const triesOf = (bucket: Cidr): number => this.#waiting.get(keyOf(bucket))?.tries ?? 0;
+    const errand = { own, pool: this.#pool, triesOf, tally: this.#tally, signal: this.#stop.signal };
     try {
-      return await askBatch(batch, this.#correspondence, this.#tally, this.#stop.signal);
+      return await askBatch(this.#correspondence, errand);
     } catch (error) {
-      return { kind: 'failed', reason: String(error), missing: batch };
+      return { kind: 'failed', reason: String(error), settled: [], resting: [], breaker: null };
     }
   }
 

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
 import { makeFolder } from '../folder.ts';
-import { KEPT_MS, type FirstSeenStore, type Sighting } from './first-seen.ts';
-import type { Store, StoredText } from './questions.ts';
+import { KEPT_MS, type Sighting } from './first-seen.ts';
+import type { Store, StoredText } from './store.ts';
 
 const FILE = 'peerscope.sqlite';
 const SCHEMA = 1;
@@ -38,8 +38,9 @@ export interface SqliteOptions {
  * every lease is granted. A file that is no database is renamed to `peerscope.sqlite.corrupt` and a new one begun; a file
  * of a newer schema is left alone.
  */
-export class SqliteStore implements Store, FirstSeenStore {
+export class SqliteStore implements Store {
   readonly name = 'sqlite';
+  readonly commons = null;
   failures = 0;
   readonly #options: SqliteOptions;
   readonly #path: string;

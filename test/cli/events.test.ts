@@ -162,7 +162,7 @@ describe('on this machine', () => {
       stdout: reader,
       stderr: { write: () => undefined },
       signal: interruption.signal,
-      clock: { now: () => (scans++, SYSTEM_CLOCK.now()), monotonic: () => SYSTEM_CLOCK.monotonic() },
+      clock: { ...SYSTEM_CLOCK, now: () => (scans++, SYSTEM_CLOCK.now()) },
     });
     const twoScans = async (): Promise<void> => {
       const before = scans;

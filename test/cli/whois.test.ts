@@ -46,6 +46,7 @@ async function run(
     server,
     database: null,
     storagePath: folder,
+    storageServer: null,
     rules: { networks: [], asnNeverSend: [] },
     stdout: { write: (text) => (printed.stdout += text) },
     stderr: { write: (text) => (printed.stderr += text) },

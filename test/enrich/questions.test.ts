@@ -8,11 +8,13 @@ import { formatCidr, ipv4, parseCidr } from '../../src/address.ts';
 import { renderOrigin, type Answer } from '../../src/enrich/asn.ts';
 import { cymruProvider, parseReply, type Exchange } from '../../src/enrich/cymru.ts';
 import { bucketOf } from '../../src/enrich/networks.ts';
-import { askOnce, Questions, recall, type Correspondence, type Provider } from '../../src/enrich/questions.ts';
+import { askOnce, Questions, type QuestionsOptions } from '../../src/enrich/questions.ts';
+import { recall, type Provider } from '../../src/enrich/session.ts';
 import type { Timer } from '../../src/clock.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 import type { Cidr, Origin } from '../../src/model.ts';
 import { misbehaviours, startCymruServer } from '../cymru-server.ts';
+import { SharedServer } from './shared-store.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60_000;
@@ -127,7 +129,7 @@ function openStore(): SqliteStore {
 
 type Respond = (asked: readonly Cidr[], signal: AbortSignal) => Exchange | Promise<Exchange>;
 
-function correspondence(respond: Respond = announceAll, options: Partial<Correspondence> = {}): Correspondence {
+function correspondence(respond: Respond = announceAll, options: Partial<QuestionsOptions> = {}): QuestionsOptions {
   const provider: Provider = {
     name: 'cymru',
     server: 'whois.example:43',
@@ -143,6 +145,7 @@ function correspondence(respond: Respond = announceAll, options: Partial<Corresp
     report: (message) => void reports.push(message),
     clock,
     random: () => 0,
+    mayAsk: () => true,
     ...options,
   };
 }
@@ -489,6 +492,168 @@ describe('Questions', () => {
   }, 60_000);
 });
 
+describe('Questions of a cluster', () => {
+  const QUEUE = 'asn:1:queue:cymru:whois.example:43';
+  let shared: SharedServer;
+  /** What each exporter learned, in the order in which they were started. */
+  let learned: string[][];
+
+  beforeEach(() => {
+    shared = new SharedServer(clock);
+    learned = [];
+  });
+
+  function startExporter(respond: Respond = announceAll, options: Partial<QuestionsOptions> = {}): Questions {
+    const own: string[] = [];
+    learned.push(own);
+    const deliver = (answers: readonly Answer[]): void =>
+      void own.push(...answers.map((one) => formatCidr(one.bucket)));
+    return new Questions(correspondence(respond, { store: shared.connect(), deliver, ...options }));
+  }
+
+  it('are asked by whoever has the lease, and each learns its own answers alone', async () => {
+    const [one, other] = [startExporter(), startExporter()];
+    await other.ask(buckets(2, 1));
+    await clock.advance(SECOND);
+    await one.ask(buckets(2, 0));
+    await clock.advance(MINUTE);
+    expect(sessions).toEqual([{ atSeconds: 5, asked: ['8.0.1.0/24', '8.0.2.0/24', '8.0.0.0/24'] }]);
+    expect(learned).toEqual([
+      ['8.0.0.0/24', '8.0.1.0/24'],
+      ['8.0.1.0/24', '8.0.2.0/24'],
+    ]);
+    expect([one, other].map((exporter) => exporter.status().pending)).toEqual([0, 0]);
+    expect(shared.queues.get(QUEUE)?.size).toBe(0);
+  });
+
+  it('are asked once each, at most 1,000 in a session and 10 s apart, however many miss them', async () => {
+    const exporters = [0, 500, 1_000].map((from) => ({ from, exporter: startExporter() }));
+    for (const { from, exporter } of exporters) await exporter.ask(buckets(1_500, from));
+    await clock.advance(2 * MINUTE);
+    const asked = sessions.flatMap((session) => session.asked);
+    expect(asked.toSorted()).toEqual(buckets(2_500).map(formatCidr).sort());
+    expect(sessions.map((session) => session.asked.length)).toEqual([1_000, 1_000, 500]);
+    for (const [i, time] of sessionTimes().entries())
+      if (i > 0) expect(time - (sessionTimes()[i - 1] ?? 0)).toBeGreaterThanOrEqual(10);
+    expect(learned.map((own) => new Set(own).size)).toEqual([1_500, 1_500, 1_500]);
+  });
+
+  it('outlive the exporter that asked them', async () => {
+    const killed = startExporter(() => new Promise(() => undefined));
+    await killed.ask(buckets(2));
+    await clock.advance(6 * SECOND);
+    const next = startExporter();
+    await next.ask([bucket(7)]);
+    await clock.advance(2 * MINUTE);
+    expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked.length])).toEqual([
+      [5, 2],
+      [70, 3],
+    ]);
+    expect(learned[1]).toEqual(['8.0.7.0/24']);
+  });
+
+  it('of others are not asked where this exporter may not, nor where they are no public networks', async () => {
+    await shared
+      .connect()
+      .commons?.enqueue(QUEUE, [
+        ...['10.0.0.0/24', '8.8.8.8/32', '8.0.0.0/8', '2002:a00::/48', 'x; DROP', ''],
+        ...['8.0.1.0/24', '2606:4700::/48', '9.9.9.0/24'],
+      ]);
+    const exporter = startExporter(announceAll, { mayAsk: (one) => formatCidr(one) !== '9.9.9.0/24' });
+    await exporter.ask([bucket(0)]);
+    await clock.advance(MINUTE);
+    expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.1.0/24', '2606:4700::/48', '8.0.0.0/24']]);
+    expect([...(shared.queues.get(QUEUE) ?? [])]).toEqual(['9.9.9.0/24']);
+  });
+
+  it('wait for one breaker, which doubles for all and closes for all', async () => {
+    let works = false;
+    const respond: Respond = (asked) => (works ? announceAll(asked) : fail());
+    const exporters = [
+      startExporter(respond, { random: () => 0.999 }),
+      startExporter(respond, { random: () => 0.999 }),
+    ];
+    for (const exporter of exporters) await exporter.ask([bucket(0)]);
+    await clock.advance(10 * MINUTE);
+    const times = sessionTimes();
+    const gaps = times.slice(1).map((time, i) => Math.round((time - (times[i] ?? 0)) / 60));
+    expect(gaps).toEqual([1, 2, 4]);
+    expect(exporters.map((exporter) => exporter.status().breakerOpen)).toEqual([true, true]);
+    expect(exporters.reduce((sum, exporter) => sum + exporter.status().queries, 0)).toBe(4);
+    works = true;
+    await clock.advance(10 * MINUTE);
+    expect(sessions).toHaveLength(5);
+    expect(exporters.map((exporter) => exporter.status())).toMatchObject([
+      { pending: 0, breakerOpen: false },
+      { pending: 0, breakerOpen: false },
+    ]);
+  });
+
+  it('that get no answer are asked four times by all of them together, and then rest', async () => {
+    const silent: Respond = (asked) =>
+      replyOf(
+        asked,
+        asked.slice(1).map((one) => row(one)),
+      );
+    const exporters = [startExporter(silent), startExporter(silent), startExporter(silent)];
+    for (const exporter of exporters) await exporter.ask(buckets(2));
+    await clock.advance(30 * MINUTE);
+    expect(sessions.filter(({ asked }) => asked.includes('8.0.0.0/24'))).toHaveLength(4);
+    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" gave no answer 4 times']);
+    expect(exporters.map((exporter) => exporter.status().pending)).toEqual([0, 0, 0]);
+    expect(shared.queues.get(QUEUE)?.size).toBe(0);
+  });
+
+  it('are asked by each for itself while the store is gone, after up to two minutes', async () => {
+    shared.gone = true;
+    const exporters = [0.1, 0.5, 0.9].map((random) => startExporter(announceAll, { random: () => random }));
+    for (const exporter of exporters) await exporter.ask([bucket(0)]);
+    await clock.advance(3 * MINUTE);
+    expect(sessionTimes().map(Math.round)).toEqual([18, 68, 118]);
+    expect(learned).toEqual([['8.0.0.0/24'], ['8.0.0.0/24'], ['8.0.0.0/24']]);
+  });
+
+  it('do not wait their turn any longer when the store is back', async () => {
+    shared.gone = true;
+    const exporter = startExporter(announceAll, { random: () => 0.9 });
+    await exporter.ask([bucket(0)]);
+    await clock.advance(20 * SECOND);
+    shared.gone = false;
+    await clock.advance(2 * SECOND);
+    expect(sessions).toHaveLength(1);
+  });
+
+  it('give a store that lacks them what they hold and what waits; a newer answer there stays', async () => {
+    const exporter = startExporter();
+    await exporter.ask([bucket(5)]);
+    shared.queues.clear();
+    const [old, fresh] = [origin(bucket(1)), origin(bucket(0), { askedAt: START + HOUR, freshUntil: START + DAY })];
+    const other = startExporter();
+    await other.restore([{ bucket: bucket(0), origin: fresh }]);
+    await exporter.restore([
+      { bucket: bucket(0), origin: origin(bucket(0)) },
+      { bucket: bucket(1), origin: old },
+    ]);
+    expect(await recall(shared.connect(), buckets(2), START)).toEqual([
+      { bucket: bucket(0), origin: fresh },
+      { bucket: bucket(1), origin: old },
+    ]);
+    expect([...(shared.queues.get(QUEUE) ?? [])]).toEqual(['8.0.5.0/24']);
+    await exporter.close();
+  });
+
+  it('of commands that run once are their own alone, and wait for nobody while the breaker is open', async () => {
+    await startExporter().ask([bucket(1)]);
+    const never = new AbortController().signal;
+    expect(await askOnce([bucket(0)], correspondence(announceAll, { store: shared.connect() }), never)).toBeNull();
+    expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.0.0/24']]);
+    shared.breakers.set('asn:1:breaker:cymru:whois.example:43', { failures: 1, until: 30 * SECOND });
+    expect(await askOnce([bucket(2)], correspondence(announceAll, { store: shared.connect() }), never)).toBe(
+      'Cannot ask "whois.example:43": it failed, and nobody is to try it for 30 s',
+    );
+  });
+});
+
 describe('askOnce', () => {
   const never = new AbortController().signal;
 
@@ -546,7 +711,7 @@ describe('askOnce', () => {
       await clock.advance(5 * SECOND);
     }
     await other.close();
-    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope of this host is asking');
+    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope is asking');
     expect(sessions).toEqual([]);
   });
 
@@ -556,7 +721,7 @@ describe('askOnce', () => {
     const asked = askOnce(buckets(1), correspondence(), stop.signal);
     await settled();
     stop.abort();
-    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope of this host is asking');
+    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope is asking');
     expect({ sessions, timers: clock.timers }).toEqual({ sessions: [], timers: 0 });
   });
 });

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { StoredText } from '../../src/enrich/questions.ts';
+import type { StoredText } from '../../src/enrich/store.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 
 const DAY = 86_400_000;
@@ -85,6 +85,37 @@ describe('SqliteStore', () => {
         .map(({ k }) => k),
     ).toEqual(['a', 'c']);
     database.close();
+  });
+
+  it('keeps the earliest of all times that it is told, over restarts and from several processes', async () => {
+    const first = open();
+    expect(await first.earliest([{ key: 'first:1:a', at: 3000 }])).toEqual([{ key: 'first:1:a', at: 3000 }]);
+    expect(await open().earliest([{ key: 'first:1:a', at: 2000 }])).toEqual([{ key: 'first:1:a', at: 2000 }]);
+    await first.close();
+    const many = Array.from({ length: 2500 }, (_, i) => ({ key: `first:1:${i}`, at: 9000 }));
+    expect(await open().earliest([{ key: 'first:1:a', at: 4000 }, ...many])).toEqual([
+      { key: 'first:1:a', at: 2000 },
+      ...many,
+    ]);
+  });
+
+  it('forgets a first time 90 days after it was told last', async () => {
+    const store = open();
+    await store.earliest([{ key: 'first:1:a', at: 1000 }]);
+    now += 60 * DAY;
+    await store.earliest([{ key: 'first:1:a', at: now }]);
+    now += 60 * DAY;
+    await store.write([stored('b')]);
+    expect(await store.earliest([{ key: 'first:1:a', at: now }])).toEqual([{ key: 'first:1:a', at: 1000 }]);
+    now += 91 * DAY;
+    await store.write([stored('b')]);
+    expect(await store.earliest([{ key: 'first:1:a', at: now }])).toEqual([{ key: 'first:1:a', at: now }]);
+  });
+
+  it('gives first times back as they are while it cannot be used', async () => {
+    writeFileSync(join(folder, 'file'), '');
+    const sightings = [{ key: 'first:1:a', at: 1000 }];
+    expect(await open({ folder: join(folder, 'file') }).earliest(sightings)).toEqual(sightings);
   });
 
   it('writes and reads more than one chunk', async () => {

@@ -1,0 +1,313 @@
+import { randomUUID } from 'node:crypto';
+import { getCACertificates } from 'node:tls';
+import { Redis } from 'ioredis';
+import type { Timer } from '../clock.ts';
+import { KEPT_MS, type Sighting } from './first-seen.ts';
+import { nameStorage, type Breaker, type Commons, type Store, type StoredText } from './store.ts';
+
+const PREFIX = 'peerscope:';
+/** There as long as the server has not lost its data. */
+const MARKER = 'marker';
+const CONNECT_MS = 1_000;
+const COMMAND_MS = 2_000;
+/** A connection on which nothing comes for so long, though an answer is due, is dead. */
+const SILENCE_MS = 5_000;
+const RECONNECT_MOST_MS = 2_000;
+const WATCH_MS = 2_000;
+const CHUNK = 1_000;
+const QUEUE_MOST = 50_000;
+const QUEUE_KEEP_MS = 24 * 3_600_000;
+/** How long failures are remembered after the breaker let one try. */
+const FAILURES_KEEP_MS = 2 * 3_600_000;
+const REASON_LENGTH = 200;
+
+/** Where Redis or Valkey listens, and what it wants to know of us. */
+export interface RedisServer {
+  readonly tls: boolean;
+  readonly host: string;
+  readonly port: number;
+  readonly username: string | null;
+  readonly password: string | null;
+  readonly database: number;
+}
+
+export interface RedisStoreOptions {
+  readonly server: RedisServer;
+  readonly clock: Timer;
+  /** Takes one line when the store fails, when it works again, and when it lost its data. */
+  readonly report: (message: string) => void;
+  /** Hears that the server lost its data, or missed what it was given while it was away. */
+  readonly lacks: () => void;
+}
+
+/** Each changes one key and asks first whose or how full it is, which only a script can do in one step. */
+const SCRIPTS = {
+  /** A lease that is gone was lost with the server's data: it is taken anew. */
+  hold: `
+    local holder = redis.call('GET', KEYS[1])
+    if holder and holder ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1`,
+  release: `
+    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+    return redis.call('DEL', KEYS[1])`,
+  earliest: `
+    local kept = redis.call('GET', KEYS[1])
+    if kept and tonumber(kept) <= tonumber(ARGV[1]) then
+      redis.call('PEXPIRE', KEYS[1], ARGV[2])
+      return kept
+    end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return ARGV[1]`,
+  enqueue: `
+    local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
+    for i = 4, #ARGV do
+      if room <= 0 then break end
+      room = room - redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[i])
+    end
+    return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
+};
+
+/**
+ * The store on a Redis or Valkey server that the exporters of a cluster share. All its keys begin with "peerscope:"; each command
+ * touches one key.
+ *
+ * Whatever fails is said once, and the store is not `up` until a look at the server, every two seconds, finds that it can be written
+ * and read. That look also finds out that the server lost its data. The password is in no message.
+ */
+export class RedisStore implements Store, Commons {
+  readonly name = 'redis';
+  readonly commons: Commons = this;
+  readonly #options: RedisStoreOptions;
+  readonly #place: string;
+  readonly #redis: Redis;
+  readonly #holder = randomUUID();
+  readonly #opened = Promise.withResolvers<null>();
+  #trouble: string | null = null;
+  #connectionError: string | undefined;
+  #marker: string | undefined;
+  #missedWrites = false;
+  #closed = false;
+  #cancelWatch: () => void = () => undefined;
+
+  private constructor(options: RedisStoreOptions) {
+    const { tls, host, port, username, password, database } = options.server;
+    this.#options = options;
+    this.#place = nameStorage({ storagePath: null, storageServer: options.server }) ?? '';
+    this.#redis = new Redis({
+      host,
+      port,
+      family: 0,
+      db: database,
+      ...(username === null ? {} : { username }),
+      ...(password === null ? {} : { password }),
+      ...(tls ? { tls: { ca: [...getCACertificates('default'), ...getCACertificates('system')] } } : {}),
+      keyPrefix: PREFIX,
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      autoResendUnfulfilledCommands: false,
+      maxRetriesPerRequest: 1,
+      connectTimeout: CONNECT_MS,
+      commandTimeout: COMMAND_MS,
+      socketTimeout: SILENCE_MS,
+      retryStrategy: (attempt) => Math.min(100 * attempt, RECONNECT_MOST_MS),
+    });
+    this.#redis.on('error', (error) => {
+      this.#connectionError = this.#reasonOf(error);
+      if (this.#redis.status !== 'ready') this.#fail(this.#connectionError);
+    });
+    this.#redis.on('close', () => {
+      this.#fail(this.#connectionError ?? 'the server closed the connection');
+      this.#opened.resolve(null);
+    });
+    this.#redis.on('ready', () => {
+      this.#connectionError = undefined;
+      void this.#look().then(() => this.#opened.resolve(null));
+    });
+  }
+
+  /** Resolves once the server answered or could not be reached, in at most three seconds. */
+  static async open(options: RedisStoreOptions): Promise<RedisStore> {
+    const store = new RedisStore(options);
+    const cancel = options.clock.after(CONNECT_MS + COMMAND_MS, () => {
+      store.#fail(`no answer within ${CONNECT_MS + COMMAND_MS} ms`);
+      store.#opened.resolve(null);
+    });
+    store.#redis.connect().catch(() => undefined);
+    await store.#opened.promise;
+    cancel();
+    store.#watch();
+    return store;
+  }
+
+  get up(): boolean {
+    return this.#trouble === null;
+  }
+
+  async read(keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    const found = new Map<string, string>();
+    for (let start = 0; start < keys.length; start += CHUNK) {
+      const chunk = keys.slice(start, start + CHUNK);
+      // Sent together: unlike MGET and pipelines, this is the same on every kind of server.
+      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#redis.get(key))));
+      if (!texts) break;
+      for (const [i, key] of chunk.entries()) {
+        const text = texts[i];
+        if (typeof text === 'string') found.set(key, text);
+      }
+    }
+    return found;
+  }
+
+  async write(texts: readonly StoredText[]): Promise<void> {
+    const now = this.#options.clock.now();
+    for (let start = 0; start < texts.length; start += CHUNK) {
+      const chunk = texts.slice(start, start + CHUNK).filter(({ keepUntil }) => keepUntil > now);
+      const done = await this.#attemptWrite(() =>
+        Promise.all(
+          chunk.map(({ key, text, keepUntil }) => this.#redis.set(key, text, 'PX', Math.ceil(keepUntil - now))),
+        ),
+      );
+      if (!done) return;
+    }
+  }
+
+  async earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]> {
+    const kept: Sighting[] = [];
+    for (let start = 0; start < sightings.length; start += CHUNK) {
+      const chunk = sightings.slice(start, start + CHUNK);
+      const times = await this.#attemptWrite(() =>
+        Promise.all(chunk.map(({ key, at }) => this.#redis.eval(SCRIPTS.earliest, 1, key, String(at), KEPT_MS))),
+      );
+      if (!times) return [...kept, ...sightings.slice(start)];
+      kept.push(...chunk.map(({ key, at }, i) => ({ key, at: Number(times[i]) || at })));
+    }
+    return kept;
+  }
+
+  async acquire(lease: string, ms: number): Promise<number> {
+    const taken = await this.#attempt(() => this.#redis.set(lease, this.#holder, 'PX', Math.ceil(ms), 'NX'));
+    if (taken !== null) return 0;
+    const leftMs = await this.#attempt(() => this.#redis.pttl(lease));
+    return leftMs === undefined ? 0 : Math.max(1, leftMs);
+  }
+
+  async hold(lease: string, ms: number): Promise<void> {
+    await this.#attempt(() => this.#redis.eval(SCRIPTS.hold, 1, lease, this.#holder, Math.ceil(ms)));
+  }
+
+  async release(lease: string): Promise<void> {
+    await this.#attempt(() => this.#redis.eval(SCRIPTS.release, 1, lease, this.#holder));
+  }
+
+  async enqueue(queue: string, members: readonly string[]): Promise<void> {
+    const now = this.#options.clock.now();
+    for (let start = 0; start < members.length; start += CHUNK) {
+      const chunk = members.slice(start, start + CHUNK);
+      const done = await this.#attemptWrite(() =>
+        this.#redis.eval(SCRIPTS.enqueue, 1, queue, ...[QUEUE_MOST, QUEUE_KEEP_MS, now, ...chunk].map(String)),
+      );
+      if (done === undefined) return;
+    }
+  }
+
+  async queued(queue: string, most: number): Promise<readonly string[]> {
+    return (await this.#attempt(() => this.#redis.zrange(queue, 0, String(most - 1)))) ?? [];
+  }
+
+  async dequeue(queue: string, members: readonly string[]): Promise<void> {
+    for (let start = 0; start < members.length; start += CHUNK)
+      await this.#attempt(() => this.#redis.zrem(queue, ...members.slice(start, start + CHUNK)));
+  }
+
+  async breaker(name: string): Promise<Breaker | null> {
+    const state = await this.#attempt(() =>
+      Promise.all([this.#redis.get(failuresOf(name)), this.#redis.pttl(name)] as const),
+    );
+    if (!state) return null;
+    const [failures, openMs] = state;
+    return { failures: Number(failures) || 0, openMs: Math.max(0, openMs) };
+  }
+
+  async setBreaker(name: string, { failures, openMs }: Breaker): Promise<void> {
+    const ms = Math.ceil(openMs);
+    await this.#attempt<unknown>(() =>
+      ms > 0
+        ? Promise.all([
+            this.#redis.set(failuresOf(name), failures, 'PX', ms + FAILURES_KEEP_MS),
+            this.#redis.set(name, failures, 'PX', ms),
+          ])
+        : Promise.all([this.#redis.del(failuresOf(name)), this.#redis.del(name)]),
+    );
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelWatch();
+    this.#redis.disconnect();
+    return Promise.resolve();
+  }
+
+  /** Undefined where it failed. */
+  async #attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
+    if (this.#closed) return undefined;
+    if (this.#redis.status !== 'ready') {
+      this.#fail(this.#connectionError ?? 'there is no connection');
+      return undefined;
+    }
+    try {
+      return await work();
+    } catch (error) {
+      this.#fail(this.#reasonOf(error));
+      return undefined;
+    }
+  }
+
+  async #attemptWrite<T>(work: () => Promise<T>): Promise<T | undefined> {
+    const done = await this.#attempt(work);
+    if (done === undefined) this.#missedWrites = true;
+    return done;
+  }
+
+  #watch(): void {
+    this.#cancelWatch = this.#options.clock.after(WATCH_MS, () => {
+      void this.#look().then(() => {
+        if (!this.#closed) this.#watch();
+      });
+    });
+  }
+
+  /** Writes and reads the marker. A server without our marker lost its data; whoever sees that first sets a new one. */
+  async #look(): Promise<void> {
+    const seen = await this.#attempt(() =>
+      Promise.all([this.#redis.set(MARKER, randomUUID(), 'NX'), this.#redis.get(MARKER)] as const),
+    );
+    if (!seen) return;
+    const { report, lacks } = this.#options;
+    const marker = seen[1] ?? undefined;
+    const lostData = this.#marker !== undefined && marker !== this.#marker;
+    const isLacking = lostData || this.#missedWrites;
+    if (this.#trouble !== null) report(`Store "${this.#place}" works again`);
+    if (lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
+    this.#trouble = null;
+    this.#marker = marker;
+    this.#missedWrites = false;
+    if (isLacking) lacks();
+  }
+
+  #fail(reason: string): void {
+    if (this.#trouble === null && !this.#closed) this.#options.report(`Cannot use store "${this.#place}": ${reason}`);
+    this.#trouble ??= reason;
+  }
+
+  /** Old servers repeat what they do not understand, the password included. */
+  #reasonOf(error: unknown): string {
+    const { password } = this.#options.server;
+    const message = error instanceof Error ? error.message : String(error);
+    return (password ? message.replaceAll(password, '***') : message).slice(0, REASON_LENGTH);
+  }
+}
+
+function failuresOf(breaker: string): string {
+  return `${breaker}:failures`;
+}

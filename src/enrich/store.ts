@@ -1,0 +1,92 @@
+import type { Timer } from '../clock.ts';
+import type { Sighting } from './first-seen.ts';
+import type { RedisServer } from './redis.ts';
+import { SqliteStore } from './sqlite.ts';
+
+/** One text under a key, to be kept until a time (milliseconds since 1970). */
+export interface StoredText {
+  readonly key: string;
+  readonly text: string;
+  readonly keepUntil: number;
+}
+
+/**
+ * What outlives the process and may be shared with others. It never rejects: a store that fails reads nothing, drops what it is
+ * given, grants every lease, and is not `up`.
+ */
+export interface Store {
+  readonly name: string;
+  readonly up: boolean;
+  /** Null where all who share the store are on one host: there the lease alone keeps their sessions apart. */
+  readonly commons: Commons | null;
+  /** The texts kept under these keys; what is not there is left out. */
+  read(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
+  write(texts: readonly StoredText[]): Promise<void>;
+  /**
+   * Keeps each time for 90 days unless an earlier one is kept, and gives the earliest of both. A store that fails gives back what
+   * it was given.
+   */
+  earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]>;
+  /** Takes a lease for so long unless it is taken: 0, or else the milliseconds until it ends. */
+  acquire(lease: string, ms: number): Promise<number>;
+  /** Lets the own lease end after so long from now. */
+  hold(lease: string, ms: number): Promise<void>;
+  release(lease: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What the exporters of a cluster have in common beside texts and leases. As the store, it never rejects. */
+export interface Commons {
+  /** Adds members to a queue, each once; a full queue takes no more. */
+  enqueue(queue: string, members: readonly string[]): Promise<void>;
+  /** The members of a queue, those first that came first, at most so many; none while the store fails. */
+  queued(queue: string, most: number): Promise<readonly string[]>;
+  dequeue(queue: string, members: readonly string[]): Promise<void>;
+  /** How it stands with a breaker; null while the store fails. */
+  breaker(name: string): Promise<Breaker | null>;
+  setBreaker(name: string, breaker: Breaker): Promise<void>;
+}
+
+/** How often something failed in a row, and for how many milliseconds more nobody is to try it. */
+export interface Breaker {
+  readonly failures: number;
+  readonly openMs: number;
+}
+
+/** Where what was learned is kept: on a server that a cluster shares, else in a folder, else nowhere. */
+export interface StorageChoice {
+  readonly storagePath: string | null;
+  readonly storageServer: RedisServer | null;
+}
+
+interface Surroundings {
+  readonly clock: Timer;
+  /** Takes one line whenever it begins or ends to fail. */
+  readonly report: (message: string) => void;
+  /** Hears that the store may lack what it was given, because it lost it or was away. */
+  readonly lacks?: () => void;
+}
+
+/** Opens the store, and loads only what that one needs. A store that cannot be used now is not `up`, and is tried again. */
+export async function openStore(choice: StorageChoice, { clock, report, lacks }: Surroundings): Promise<Store | null> {
+  const { storagePath, storageServer } = choice;
+  if (storageServer) {
+    const { RedisStore } = await import('./redis.ts');
+    return RedisStore.open({ server: storageServer, clock, report, lacks: lacks ?? (() => undefined) });
+  }
+  return storagePath === null ? null : SqliteStore.open({ folder: storagePath, now: () => clock.now(), report });
+}
+
+/** As `openStore`, for who only reads: makes no file. */
+export async function findStore(choice: StorageChoice, surroundings: Surroundings): Promise<Store | null> {
+  const { storagePath, storageServer } = choice;
+  if (!storageServer && (storagePath === null || !SqliteStore.isIn(storagePath))) return null;
+  return openStore(choice, surroundings);
+}
+
+/** The place as people name it, without user and password. */
+export function nameStorage({ storagePath, storageServer }: StorageChoice): string | null {
+  if (!storageServer) return storagePath;
+  const { tls, host, port, database } = storageServer;
+  return `redis${tls ? 's' : ''}://${host.includes(':') ? `[${host}]` : host}:${port}/${database}`;
+}
