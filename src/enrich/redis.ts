@@ -14,6 +14,8 @@ const COMMAND_MS = 2_000;
 const SILENCE_MS = 5_000;
 const RECONNECT_MOST_MS = 2_000;
 const WATCH_MS = 2_000;
+/** A server that refuses something again so soon after it worked is not believed to work for as long. */
+const REFUSAL_MS = 60_000;
 const CHUNK = 1_000;
 const QUEUE_MOST = 50_000;
 const QUEUE_KEEP_MS = 24 * 3_600_000;
@@ -83,27 +85,31 @@ export class RedisStore implements Store, Commons {
   readonly #redis: Redis;
   readonly #holder = randomUUID();
   readonly #opened = Promise.withResolvers<null>();
+  /** Whether this connection is to the right database: where it cannot be had the library goes on with another. */
+  #isSelected = false;
   #trouble: string | null = null;
   #connectionError: string | undefined;
+  #workedFrom = -Infinity;
+  #believedFrom = -Infinity;
   #marker: string | undefined;
   #missedWrites = false;
   #closed = false;
   #cancelWatch: () => void = () => undefined;
 
   private constructor(options: RedisStoreOptions) {
-    const { tls, host, port, username, password, database } = options.server;
+    const { tls, host, port, username, password } = options.server;
     this.#options = options;
     this.#place = nameStorage({ storagePath: null, storageServer: options.server }) ?? '';
     this.#redis = new Redis({
       host,
       port,
       family: 0,
-      db: database,
       ...(username === null ? {} : { username }),
       ...(password === null ? {} : { password }),
       ...(tls ? { tls: { ca: [...getCACertificates('default'), ...getCACertificates('system')] } } : {}),
       keyPrefix: PREFIX,
       lazyConnect: true,
+      enableReadyCheck: false,
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 1,
@@ -117,6 +123,7 @@ export class RedisStore implements Store, Commons {
       if (this.#redis.status !== 'ready') this.#fail(this.#connectionError);
     });
     this.#redis.on('close', () => {
+      this.#isSelected = false;
       this.#fail(this.#connectionError ?? 'the server closed the connection');
       this.#opened.resolve(null);
     });
@@ -251,13 +258,18 @@ export class RedisStore implements Store, Commons {
   /** Undefined where it failed. */
   async #attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
     if (this.#closed) return undefined;
-    if (this.#redis.status !== 'ready') {
-      this.#fail(this.#connectionError ?? 'there is no connection');
-      return undefined;
-    }
+    if (this.#redis.status !== 'ready') this.#fail(this.#connectionError ?? 'there is no connection');
+    if (!this.#isSelected) return undefined;
+    return this.#send(work);
+  }
+
+  async #send<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
       return await work();
     } catch (error) {
+      const now = this.#options.clock.monotonic();
+      const isRefusal = error instanceof Error && error.name === 'ReplyError';
+      if (isRefusal && now - this.#workedFrom < REFUSAL_MS) this.#believedFrom = now + REFUSAL_MS;
       this.#fail(this.#reasonOf(error));
       return undefined;
     }
@@ -279,15 +291,20 @@ export class RedisStore implements Store, Commons {
 
   /** Writes and reads the marker. A server without our marker lost its data; whoever sees that first sets a new one. */
   async #look(): Promise<void> {
+    if (this.#redis.status === 'ready' && !this.#isSelected)
+      this.#isSelected = (await this.#send(() => this.#redis.select(this.#options.server.database))) !== undefined;
     const seen = await this.#attempt(() =>
       Promise.all([this.#redis.set(MARKER, randomUUID(), 'NX'), this.#redis.get(MARKER)] as const),
     );
-    if (!seen) return;
-    const { report, lacks } = this.#options;
+    const { clock, report, lacks } = this.#options;
+    if (!seen || clock.monotonic() < this.#believedFrom) return;
     const marker = seen[1] ?? undefined;
     const lostData = this.#marker !== undefined && marker !== this.#marker;
     const isLacking = lostData || this.#missedWrites;
-    if (this.#trouble !== null) report(`Store "${this.#place}" works again`);
+    if (this.#trouble !== null) {
+      this.#workedFrom = clock.monotonic();
+      report(`Store "${this.#place}" works again`);
+    }
     if (lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
     this.#trouble = null;
     this.#marker = marker;

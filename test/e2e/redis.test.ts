@@ -266,10 +266,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     ]);
     await eventually(context, right, 'peerscope_store_up').toBe(1);
     await context.expect.poll(() => redis.answers(), { timeout: BATCH_MS }).toBe(20);
-    for (const exporter of [wrong, trustless]) {
-      expect(sumOf(await exporter.metrics(), 'peerscope_store_up')).toBe(0);
-      await resolved(context, exporter, 20, 120_000 + BATCH_MS);
-    }
+    for (const exporter of [wrong, trustless]) expect(sumOf(await exporter.metrics(), 'peerscope_store_up')).toBe(0);
     expect(logged(wrong)[0]).toMatch(/: WRONGPASS /);
     expect(logged(trustless)[0]).toMatch(/self.signed certificate/);
     const told = await Promise.all(

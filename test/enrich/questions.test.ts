@@ -556,7 +556,7 @@ describe('Questions of a cluster', () => {
     await shared
       .connect()
       .commons?.enqueue(QUEUE, [
-        ...['10.0.0.0/24', '8.8.8.8/32', '8.0.0.0/8', '2002:a00::/48', 'x; DROP', ''],
+        ...['10.0.0.0/24', '8.8.8.8/32', '8.0.0.0/8', '2002:a00::/48', '2002:808:808::/48', 'x; DROP', ''],
         ...['8.0.1.0/24', '2606:4700::/48', '9.9.9.0/24'],
       ]);
     const exporter = startExporter(announceAll, { mayAsk: (one) => formatCidr(one) !== '9.9.9.0/24' });

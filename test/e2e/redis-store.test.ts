@@ -1,0 +1,172 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SYSTEM_CLOCK } from '../../src/clock.ts';
+import { RedisStore } from '../../src/enrich/redis.ts';
+import type { StoredText } from '../../src/enrich/store.ts';
+import { findRedisServer, RedisServer } from './redis-server.ts';
+
+const LEASE = 'asn:1:lock:cymru:whois.example:43';
+const QUEUE = 'asn:1:queue:cymru:whois.example:43';
+const BREAKER = 'asn:1:breaker:cymru:whois.example:43';
+const SOON = { timeout: 10_000, interval: 20 };
+const place = findRedisServer();
+
+let redis: RedisServer;
+let reports: string[];
+let lacking: number;
+let stores: RedisStore[];
+
+beforeEach(async () => {
+  [reports, lacking, stores] = [[], 0, []];
+  if (place) redis = await RedisServer.start(place);
+});
+
+afterEach(async () => {
+  for (const store of stores) await store.close();
+  if (place) await redis.close();
+});
+
+async function open(changes: { username?: string; password?: string; database?: number } = {}): Promise<RedisStore> {
+  const standard = { tls: false, host: '127.0.0.1', port: redis.port, username: null, password: null, database: 0 };
+  const store = await RedisStore.open({
+    server: { ...standard, ...changes },
+    clock: SYSTEM_CLOCK,
+    report: (line) => void reports.push(line.replace(/"redis:[^"]*"/, 'STORE')),
+    lacks: () => {
+      lacking++;
+    },
+  });
+  stores.push(store);
+  return store;
+}
+
+const stored = (key: string, keepMs = 60_000): StoredText => ({
+  key,
+  text: `text of ${key}`,
+  keepUntil: Date.now() + keepMs,
+});
+
+describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, () => {
+  it('keeps texts for as long as they are to be kept, and shares them', async () => {
+    const [one, other] = [await open(), await open()];
+    const texts = Array.from({ length: 2_500 }, (_, i) => stored(`key ${i}`));
+    await one.write([...texts, stored('past', -1), stored('brief', 1)]);
+    expect(await other.read([...texts.map(({ key }) => key), 'past'])).toEqual(
+      new Map(texts.map(({ key, text }) => [key, text])),
+    );
+    await vi.waitFor(async () => expect((await other.read(['brief'])).size).toBe(0), SOON);
+    const ttl = await redis.client.pttl('peerscope:key 0');
+    expect(ttl).toBeGreaterThan(30_000);
+    expect(ttl).toBeLessThanOrEqual(60_000);
+    expect((await redis.client.keys('*')).filter((key) => !key.startsWith('peerscope:'))).toEqual([]);
+    expect(reports).toEqual([]);
+  });
+
+  it('keeps databases apart', async () => {
+    await (await open({ database: 3 })).write([stored('a')]);
+    expect((await (await open()).read(['a'])).size).toBe(0);
+    expect((await (await open({ database: 3 })).read(['a'])).size).toBe(1);
+  });
+
+  it('grants a lease to one at a time; its holder alone can make it end', async () => {
+    const [one, other] = [await open(), await open()];
+    expect(await one.acquire(LEASE, 60_000)).toBe(0);
+    const left = await other.acquire(LEASE, 60_000);
+    expect(left).toBeGreaterThan(30_000);
+    expect(left).toBeLessThanOrEqual(60_000);
+    await other.release(LEASE);
+    await other.hold(LEASE, 1);
+    expect(await other.acquire(LEASE, 60_000)).toBeGreaterThan(30_000);
+    await one.hold(LEASE, 500);
+    expect(await other.acquire(LEASE, 60_000)).toBeLessThanOrEqual(500);
+    await vi.waitFor(async () => expect(await other.acquire(LEASE, 60_000)).toBe(0), SOON);
+    await other.release(LEASE);
+    expect(await one.acquire(LEASE, 60_000)).toBe(0);
+  });
+
+  it('keeps the distance to the next session though the lease was lost with the data', async () => {
+    const [one, other] = [await open(), await open()];
+    await one.acquire(LEASE, 60_000);
+    await redis.client.flushall();
+    await one.hold(LEASE, 10_000);
+    expect(await other.acquire(LEASE, 60_000)).toBeGreaterThan(5_000);
+  });
+
+  it('queues each member once, first come, first served, and 50,000 at most', async () => {
+    const [one, other] = [await open(), await open()];
+    await one.enqueue(QUEUE, ['b']);
+    const before = Date.now();
+    await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(before), SOON);
+    await other.enqueue(QUEUE, ['a', 'b']);
+    expect(await other.queued(QUEUE, 10)).toEqual(['b', 'a']);
+    expect(await other.queued(QUEUE, 1)).toEqual(['b']);
+    await one.dequeue(QUEUE, ['b', 'never there']);
+    expect(await one.queued(QUEUE, 10)).toEqual(['a']);
+    await one.enqueue(
+      QUEUE,
+      Array.from({ length: 50_100 }, (_, i) => `member ${i}`),
+    );
+    expect(await redis.client.zcard(`peerscope:${QUEUE}`)).toBe(50_000);
+    expect(await redis.client.pttl(`peerscope:${QUEUE}`)).toBeGreaterThan(0);
+  });
+
+  it('shares a breaker, and remembers its failures when it lets one try', async () => {
+    const [one, other] = [await open(), await open()];
+    expect(await one.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
+    await one.setBreaker(BREAKER, { failures: 3, openMs: 60_000.5 });
+    expect(await other.breaker(BREAKER)).toEqual({ failures: 3, openMs: expect.closeTo(60_000, -5) as number });
+    await one.setBreaker(BREAKER, { failures: 4, openMs: 1 });
+    await vi.waitFor(async () => expect(await other.breaker(BREAKER)).toEqual({ failures: 4, openMs: 0 }), SOON);
+    await other.setBreaker(BREAKER, { failures: 0, openMs: 0 });
+    expect(await one.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
+    expect((await redis.client.keys('*')).sort()).toEqual(['peerscope:marker']);
+  });
+
+  it('gives up on a server that is frozen, and works when it thaws', async () => {
+    const store = await open();
+    await store.write([stored('a')]);
+    redis.signal('SIGSTOP');
+    try {
+      expect((await store.read(['a'])).size).toBe(0);
+      expect(store.up).toBe(false);
+      expect(await store.acquire(LEASE, 1_000)).toBe(0);
+    } finally {
+      redis.signal('SIGCONT');
+    }
+    await vi.waitFor(() => expect(store.up).toBe(true), SOON);
+    expect((await store.read(['a'])).size).toBe(1);
+    expect({ reports, lacking }).toEqual({
+      reports: ['Cannot use store STORE: Command timed out', 'Store STORE works again'],
+      lacking: 0,
+    });
+  });
+
+  it('tells whoever holds answers when it lost its data, and when it missed what it was given', async () => {
+    const stores = [await open(), await open()];
+    await redis.client.flushall();
+    await vi.waitFor(() => expect(lacking).toBe(2), SOON);
+    expect(reports).toEqual(new Array(2).fill('Store STORE lost what it held; what is known here is written again'));
+    await redis.client.config('SET', 'maxmemory', '1');
+    await stores[0]?.write([stored('missed')]);
+    expect(stores[0]?.up).toBe(false);
+    expect((await stores[0]?.read(['marker']))?.size).toBe(1);
+    await redis.client.config('SET', 'maxmemory', '0');
+    await vi.waitFor(() => expect(lacking).toBe(3), SOON);
+    expect(stores[0]?.up).toBe(true);
+  });
+
+  it('needs no right beyond those that are documented', async () => {
+    const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select'.split(' ');
+    await redis.client.call('ACL', 'SETUSER', 'exporter', 'on', '>secret', ...rights);
+    const store = await open({ username: 'exporter', password: 'secret' });
+    await store.write([stored('a')]);
+    await store.acquire(LEASE, 1_000);
+    await store.hold(LEASE, 1_000);
+    await store.release(LEASE);
+    await store.enqueue(QUEUE, ['a']);
+    await store.dequeue(QUEUE, await store.queued(QUEUE, 10));
+    await store.setBreaker(BREAKER, { failures: 1, openMs: 1_000 });
+    await store.setBreaker(BREAKER, { failures: 0, openMs: 0 });
+    expect(await store.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
+    expect({ up: store.up, reports }).toEqual({ up: true, reports: [] });
+  });
+});

@@ -1,0 +1,145 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SYSTEM_CLOCK } from '../../src/clock.ts';
+import { RedisStore, type RedisStoreOptions } from '../../src/enrich/redis.ts';
+
+const PASSWORD = 'hunter2';
+
+let stores: RedisStore[];
+let reports: string[];
+let ports: number[];
+let closes: (() => void)[];
+
+beforeEach(() => {
+  [stores, reports, ports, closes] = [[], [], [], []];
+});
+
+afterEach(async () => {
+  for (const store of stores) await store.close();
+  for (const close of closes) close();
+});
+
+/** Listens on loopback and answers each command, given as its words, with a line of the Redis protocol. */
+async function listen(reply: (command: readonly string[]) => string | null): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (chunk) => {
+      for (const command of chunk
+        .toString()
+        .split(/\*\d+\r\n/)
+        .slice(1)) {
+        const line = reply([...command.matchAll(/\$\d+\r\n(.*)\r\n/g)].map(([, word = '']) => word));
+        if (line !== null) socket.write(`${line}\r\n`);
+      }
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const close = (): void => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  };
+  closes.push(close);
+  const { port } = server.address() as AddressInfo;
+  ports.push(port);
+  return port;
+}
+
+async function open(port: number, database = 0, options: Partial<RedisStoreOptions> = {}): Promise<RedisStore> {
+  const store = await RedisStore.open({
+    server: { tls: false, host: '127.0.0.1', port, username: null, password: PASSWORD, database },
+    clock: SYSTEM_CLOCK,
+    report: (line) => void reports.push(line.replaceAll(String(port), 'PORT')),
+    lacks: () => expect.fail('nothing was ever held'),
+    ...options,
+  });
+  stores.push(store);
+  return store;
+}
+
+/** What a store that cannot be used does: it reads nothing, drops what it is given, grants every lease. */
+async function expectDown(store: RedisStore): Promise<void> {
+  await store.write([{ key: 'a', text: 'text', keepUntil: Date.now() + 60_000 }]);
+  expect(await store.read(['a'])).toEqual(new Map());
+  expect([await store.acquire('lock', 65_000), await store.acquire('lock', 65_000)]).toEqual([0, 0]);
+  await store.hold('lock', 10_000);
+  await store.release('lock');
+  await store.enqueue('queue', ['a']);
+  expect(await store.queued('queue', 10)).toEqual([]);
+  await store.dequeue('queue', ['a']);
+  await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
+  expect(await store.breaker('breaker')).toBeNull();
+  expect(store.up).toBe(false);
+}
+
+describe('RedisStore', () => {
+  it('goes on without a server that is not there, and says so once', async () => {
+    const port = await listen(() => null);
+    closes.pop()?.();
+    const store = await open(port);
+    await expectDown(store);
+    expect(reports).toEqual([expect.stringMatching(/^Cannot use store "redis:\/\/127.0.0.1:PORT\/0": .*ECONNREFUSED/)]);
+  });
+
+  it('waits a few seconds at most for a server that says nothing', { timeout: 20_000 }, async () => {
+    const store = await open(await listen(() => null));
+    await expectDown(store);
+    expect(reports).toHaveLength(1);
+  });
+
+  it('repeats no password, though a server that knows too little does', async () => {
+    const store = await open(
+      await listen((words) => `-ERR unknown command, with args beginning with: ${words.join(' ')}`),
+    );
+    await expectDown(store);
+    expect(reports).toEqual([expect.stringMatching(/^Cannot use store .*: ERR unknown command.* \*\*\*$/)]);
+  });
+
+  it('leaves the other databases alone where it cannot have its own', async () => {
+    const commands: string[] = [];
+    const port = await listen((words) => {
+      commands.push(words[0]?.toLowerCase() ?? '');
+      if (/^hello$/i.test(words[0] ?? '')) return '%1\r\n+proto\r\n:3';
+      return /^select$/i.test(words[0] ?? '') ? '-ERR DB index is out of range' : '+OK';
+    });
+    const store = await open(port, 99);
+    await expectDown(store);
+    await vi.waitFor(
+      () => expect(commands.filter((command) => command === 'select').length).toBeGreaterThan(1),
+      10_000,
+    );
+    await expectDown(store);
+    expect(new Set(commands)).toEqual(new Set(['hello', 'client', 'select']));
+    expect(reports).toEqual(['Cannot use store "redis://127.0.0.1:PORT/99": ERR DB index is out of range']);
+  });
+
+  it('does not tell every two seconds that a server works which refuses a part', async () => {
+    let looks = 0;
+    const port = await listen((words) => {
+      const command = words[0]?.toLowerCase();
+      if (command === 'hello') return '%1\r\n+proto\r\n:3';
+      if (command === 'get') looks++;
+      return command === 'eval' ? '-NOPERM no rights for eval' : '+OK';
+    });
+    // Looks every 20 ms; the time for the connection stays as it is.
+    const after = (ms: number, run: () => void) => SYSTEM_CLOCK.after(ms === 2_000 ? 20 : ms, run);
+    const clock = { ...SYSTEM_CLOCK, after };
+    let lacking = 0;
+    const store = await open(port, 0, { clock, lacks: () => void store.enqueue('queue', [String(lacking++)]) });
+    await store.enqueue('queue', ['a']);
+    await vi.waitFor(() => expect(looks).toBeGreaterThan(20), 10_000);
+    const refusal = 'Cannot use store "redis://127.0.0.1:PORT/0": NOPERM no rights for eval';
+    expect(reports).toEqual([refusal, 'Store "redis://127.0.0.1:PORT/0" works again', refusal]);
+    expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: false });
+  });
+
+  it('does nothing after it was closed', async () => {
+    const store = await open(await listen(() => '+OK'));
+    await store.close();
+    reports = [];
+    expect(await store.read(['a'])).toEqual(new Map());
+    expect(reports).toEqual([]);
+  });
+});
