@@ -1,9 +1,11 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
-import type { CollectorRun } from './catalogue.ts';
+import type { CollectorRun, Status } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
+import type { Collected } from './expose/otlp.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
+import { statusFamilies } from './families.ts';
 import type { Cidr, Family } from './model.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
 
@@ -19,12 +21,14 @@ export interface ScannerData {
 export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
+  | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] };
 
-/** What the worker thread says: one scanned or failed for each scan, one rendered or failed for each render, in order. */
+/** What the worker thread says: one scanned, rendered or shared, else failed, for each order but answers, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'shared' }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] };
 
@@ -43,6 +47,13 @@ function work(port: MessagePort, data: ScannerData): void {
     if (order.kind === 'render') {
       const body = new TextEncoder().encode(await renderFamilies(families, order.format));
       port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
+      return;
+    }
+    if (order.kind === 'share') {
+      const collected: Collected = { families: [...families, ...statusFamilies(order.status)] };
+      order.reply.postMessage(collected);
+      order.reply.close();
+      report({ kind: 'shared' });
       return;
     }
     const snapshot = scrape.run(order.withinMs);

@@ -13,6 +13,7 @@ const DEFAULTS: Config = {
   procfs: '/proc',
   storagePath: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
+  otlp: null,
   log: { level: 'info', format: 'json' },
   collectors: { processes: true, protocols: true, endpoints: true, asn: true },
   sampleIntervalMs: null,
