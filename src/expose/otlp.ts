@@ -162,12 +162,17 @@ class Delivery implements PushMetricExporter {
   export(metrics: ResourceMetrics, done: Done): void {
     this.#partial = null;
     // The SDK's own limit is on silence: a receiver that answers byte by byte would hold an export for ever.
-    const overdue = setTimeout(() => this.#agent.destroy(), this.#timeoutMs);
+    let late: string | null = null;
+    const overdue = setTimeout(() => {
+      late = `no whole answer within ${this.#timeoutMs} ms`;
+      this.#agent.destroy();
+    }, this.#timeoutMs);
     this.#exporter.export(metrics, (result) => {
       clearTimeout(overdue);
-      const refused = this.#partial === null ? null : { reason: this.#partial, status: 200 };
       const code: number = result.code;
-      this.#ended(code === TAKEN ? refused : failureOf(result.error));
+      const refusal = late ?? this.#partial;
+      if (refusal !== null) this.#ended({ reason: refusal, status: null });
+      else this.#ended(code === TAKEN ? null : failureOf(result.error));
       done(result);
     });
   }
