@@ -89,7 +89,7 @@ describe('what is sent', () => {
     expect(failures).toEqual([]);
     const [request] = receiver.requests;
     const points = request ? pointsOf(request) : [];
-    const processes = new Set(points.map(({ attributes }) => labelsOf(attributes as never)['process']));
+    const processes = new Set(points.map(({ attributes }) => labelsOf(attributes)['process']));
     expect({ points: points.length, processes: processes.size }).toEqual({ points: 10_000, processes: 10_000 });
     expect(points.every(({ value }) => value === 7)).toBe(true);
   });

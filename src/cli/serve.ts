@@ -27,6 +27,8 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const procfs = new Procfs(config.procfs);
   const failures = new Repeating(log);
   const stop = new Stop();
+  const share: Listeners['collect'] = (reply) => engine.share(reply, statusOf, config.scrapeBudgetMs);
+  const prepared = config.otlp && (await preparePush(config.otlp, { procfs, version, share, failures, log, stop }));
   const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
   const store = provider && !(provider instanceof Database) ? openStore(config, failures) : null;
@@ -51,7 +53,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     snapshotAtSeconds: at / 1000,
     collectors,
     asn: asking?.status() ?? null,
-    otlp: push?.counts ?? null,
+    otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   let sampling: NodeJS.Timeout | undefined;
   const exposition = {
@@ -69,8 +71,6 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       return { format, body: Buffer.concat(parts) };
     },
   };
-  const share: Listeners['collect'] = (reply) => engine.share(reply, statusOf, config.scrapeBudgetMs);
-  const prepared = config.otlp && (await preparePush(config.otlp, { procfs, version, share, failures, log, stop }));
   const servers = new Servers();
   try {
     await servers.listen(createApp(exposition), config.web.listenAddresses);
