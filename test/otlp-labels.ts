@@ -1,16 +1,15 @@
 import { ASN_INFO, ATTRIBUTES, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../src/catalogue.ts';
-import type { Metric } from '../src/expose/points.ts';
+import type { Attributes, Metric } from '../src/expose/points.ts';
 
 /** Every family of the catalogue. */
 export const CATALOGUE = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES];
 
 /** The labels, empty ones left out, that attributes stand for. */
-export function labelsOf(
-  attributes: Readonly<Record<string, string | number | readonly string[]>>,
-): Record<string, string> {
+export function labelsOf(attributes: Attributes): Record<string, string> {
   const labels = new Map([...ATTRIBUTES].map(([label, attribute]) => [attribute, label]));
-  const { 'peerscope.folded': folded = [], ...told } = attributes;
-  const entries = [...Object.entries(told), ...[folded].flat().map((name) => [String(name), 'other'] as const)];
+  const { 'peerscope.folded': folded = '', ...told } = attributes;
+  const others = String(folded).split(',').filter(Boolean);
+  const entries = [...Object.entries(told), ...others.map((name) => [name, 'other'] as const)];
   return Object.fromEntries(
     entries.map(([name, value]) => [labels.get(name) ?? name.replace(/^peerscope\./, ''), String(value)]),
   );

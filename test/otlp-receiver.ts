@@ -7,7 +7,6 @@ interface KeyValue {
   readonly value: {
     readonly stringValue?: string;
     readonly intValue?: number;
-    readonly arrayValue?: { readonly values: readonly { readonly stringValue: string }[] };
   };
 }
 
@@ -46,7 +45,7 @@ export interface ReceivedPoint {
   readonly name: string;
   readonly unit: string;
   readonly isCounter: boolean;
-  readonly attributes: Readonly<Record<string, string | number | readonly string[]>>;
+  readonly attributes: Readonly<Record<string, string | number>>;
   readonly startMs: number;
   readonly endMs: number;
   readonly value: number;
@@ -144,9 +143,6 @@ export function resourceOf({ resourceMetrics: [{ resource }] }: OtlpRequest): Re
 
 function attributesOf(attributes: readonly KeyValue[]): ReceivedPoint['attributes'] {
   return Object.fromEntries(
-    attributes.map(({ key, value: { stringValue, intValue, arrayValue } }) => [
-      key,
-      stringValue ?? intValue ?? arrayValue?.values.map((value) => value.stringValue) ?? '',
-    ]),
+    attributes.map(({ key, value: { stringValue, intValue } }) => [key, stringValue ?? intValue ?? '']),
   );
 }

@@ -25,9 +25,12 @@ export interface Point {
   readonly value: number;
 }
 
-export type Attributes = Readonly<Record<string, string | number | string[]>>;
+export type Attributes = Readonly<Record<string, string | number>>;
 
-/** The attribute that lists the attributes which the budget of series folded into `other`. */
+/**
+ * The attribute that lists the attributes which the budget of series folded into `other`, with commas between: of an array
+ * stores make labels that nobody can read.
+ */
 export const FOLDED = 'peerscope.folded';
 
 const OTHER = 'other';
@@ -135,7 +138,7 @@ function attributesOf({ labels, fold, folded }: Spec): (values: readonly string[
   return (values) => {
     // What is folded where it is counted is folded as a whole.
     const isWhollyFolded = folded !== undefined && values.every((value) => value === OTHER);
-    const attributes: Record<string, string | number | string[]> = {};
+    const attributes: Record<string, string | number> = {};
     const other: string[] = [];
     for (const [i, column] of columns.entries()) {
       const value = values[i] ?? '';
@@ -143,7 +146,7 @@ function attributesOf({ labels, fold, folded }: Spec): (values: readonly string[
       if (value === OTHER && (column.mayFold || isWhollyFolded)) other.push(column.attribute);
       else attributes[column.attribute] = column.isInteger && /^\d{1,10}$/.test(value) ? Number(value) : value;
     }
-    if (other.length > 0) attributes[FOLDED] = other;
+    if (other.length > 0) attributes[FOLDED] = other.join(',');
     return attributes;
   };
 }

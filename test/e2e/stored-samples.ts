@@ -37,8 +37,9 @@ export function storedSamples(series: readonly Series[]): Map<string, number> {
   return new Map(samples.sort());
 }
 
-function foldedOf(text = '[]'): string[] {
-  return (JSON.parse(text) as string[]).map((attribute) => LABELS.get(attribute.replaceAll('.', '_')) ?? attribute);
+function foldedOf(text = ''): string[] {
+  const attributes = text.split(',').filter(Boolean);
+  return attributes.map((attribute) => LABELS.get(attribute.replaceAll('.', '_')) ?? attribute);
 }
 
 function sampleKey(name: string, labels: Readonly<Record<string, string>>): string {

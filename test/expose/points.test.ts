@@ -86,7 +86,7 @@ describe('a label', () => {
       'that folded is listed, but not what only reads so',
       'peerscope_asn_info',
       ['other', 'other', ''],
-      { 'network.peer.as.organization.name': 'other', [FOLDED]: ['network.peer.as.number'] },
+      { 'network.peer.as.organization.name': 'other', [FOLDED]: 'network.peer.as.number' },
     ],
     [
       'that folded is listed beside the ones that did not',
@@ -95,14 +95,14 @@ describe('a label', () => {
       {
         'process.executable.name': '_other',
         'network.local.port': 80,
-        [FOLDED]: ['peerscope.workload', 'network.local.address'],
+        [FOLDED]: 'peerscope.workload,network.local.address',
       },
     ],
     [
       'of a counter folds with all the others',
       'peerscope_tcp_active_opens_total',
       ['other', 'other'],
-      { [FOLDED]: ['k8s.namespace.name', 'k8s.pod.name'] },
+      { [FOLDED]: 'k8s.namespace.name,k8s.pod.name' },
     ],
     [
       'of a counter does not fold alone: that is a namespace of this name',
