@@ -14,7 +14,12 @@ const DOORS = {
   ioredis: ['src/enrich/redis.ts'],
   'mmdb-lib': ['src/enrich/mmdb.ts'],
   'node:net': ['src/enrich/cymru.ts', 'src/collect/procfs.ts'],
-  'node:worker_threads': ['src/engine.ts', 'src/scanner.ts'],
+  '@opentelemetry/api': ['src/expose/otlp.ts'],
+  '@opentelemetry/resources': ['src/expose/otlp.ts'],
+  '@opentelemetry/sdk-metrics': ['src/expose/otlp.ts'],
+  '@opentelemetry/exporter-metrics-otlp-http': ['src/expose/otlp.ts'],
+  '@opentelemetry/exporter-metrics-otlp-proto': ['src/expose/otlp.ts'],
+  'node:worker_threads': ['src/engine.ts', 'src/scanner.ts', 'src/push.ts', 'src/expose/otlp.ts'],
   'node:child_process': [],
 };
 
@@ -22,7 +27,7 @@ const DOORS = {
 const WALLS = {
   'src/collect': ['enrich', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
   'src/enrich': ['collect', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
-  'src/expose': ['collect', 'enrich', 'cli', 'scrape', 'engine'],
+  'src/expose': ['collect', 'enrich', 'cli', 'scrape', 'engine', 'push'],
 };
 
 const closedDoors = (file) =>

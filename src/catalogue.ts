@@ -50,6 +50,8 @@ export interface Status {
   readonly snapshotAtSeconds: number;
   readonly collectors: readonly CollectorRun[];
   readonly asn: AsnStatus | null;
+  /** Null where nothing is sent by OTLP. */
+  readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
 
 /** What one collector cost in the last scan, and whether it saw all that it should. */
@@ -71,6 +73,10 @@ export interface FamilySpec<Source> {
   readonly name: string;
   readonly help: string;
   readonly type: 'gauge' | 'counter';
+  /** What OpenTelemetry is told that the values are (UCUM): `{thing}`, `By`, `s`, `1` for a ratio, "" for a fact or a state. */
+  readonly unit: string;
+  /** Of a counter of the kernel: it did not begin at 0 with the exporter, but counts since the boot. */
+  readonly sinceBoot?: true;
   /** The family is absent when this collector is off. */
   readonly collector: Collector | null;
   readonly labels: readonly string[];
@@ -85,6 +91,23 @@ export interface FamilySpec<Source> {
   readonly contributions: (source: Source) => Iterable<Contribution>;
 }
 
+/** The attributes that stand for labels in OTLP; any other label is `peerscope.` and its name. */
+export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
+  ['process', 'process.executable.name'],
+  ['namespace', 'k8s.namespace.name'],
+  ['pod', 'k8s.pod.name'],
+  ['container', 'k8s.container.name'],
+  ['transport', 'network.transport'],
+  ['state', 'network.connection.state'],
+  ['asn', 'network.peer.as.number'],
+  ['as_name', 'network.peer.as.organization.name'],
+  ['local_address', 'network.local.address'],
+  ['local_port', 'network.local.port'],
+]);
+
+/** The labels whose values are integers as attributes. */
+export const INTEGER_LABELS: ReadonlySet<string> = new Set(['asn', 'local_port']);
+
 const OWNER = ['process', 'namespace', 'workload'] as const;
 const FOLD_OWNER: readonly FoldStep[] = [{ labels: ['workload'] }, { labels: ['namespace'] }, { labels: ['process'] }];
 
@@ -94,6 +117,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_connections',
     help: 'Socket rows of all network namespaces, by owner, transport, direction and state.',
     type: 'gauge',
+    unit: '{connection}',
     collector: null,
     labels: [...OWNER, 'pod', 'container', 'transport', 'direction', 'state'],
     fold: [{ labels: ['container'] }, { labels: ['pod'] }, ...FOLD_OWNER],
@@ -103,6 +127,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_asn_connections',
     help: 'Socket rows with a remote address, by owner and by the network and ASN of the remote.',
     type: 'gauge',
+    unit: '{connection}',
     collector: 'asn',
     labels: [...OWNER, 'direction', 'network', 'asn', 'state'],
     fold: [
@@ -118,6 +143,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_endpoint_connections',
     help: 'Connections by the service they belong to; of a loopback pair the service end alone.',
     type: 'gauge',
+    unit: '{connection}',
     collector: 'endpoints',
     labels: [...OWNER, 'endpoint_group', 'direction', 'transport', 'state'],
     fold: [{ labels: ['endpoint_group'] }, ...FOLD_OWNER],
@@ -129,6 +155,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_loopback_duplicates',
     help: 'Rows left out of peerscope_endpoint_connections because the other end of the loopback pair was counted.',
     type: 'gauge',
+    unit: '{connection}',
     collector: 'endpoints',
     labels: [],
     fold: [],
@@ -143,6 +170,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_listener_accept_queue',
     help: 'Connections that a listening TCP socket has yet to accept.',
     type: 'gauge',
+    unit: '{connection}',
     collector: null,
     labels: [...OWNER, 'local_address', 'local_port'],
     fold: [{ labels: ['local_address'] }, { labels: ['local_port'] }, ...FOLD_OWNER],
@@ -156,6 +184,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_socket_queue_bytes',
     help: 'Bytes in socket queues as the kernel counts them, listening TCP sockets left out.',
     type: 'gauge',
+    unit: 'By',
     collector: null,
     labels: [...OWNER, 'transport', 'queue'],
     fold: FOLD_OWNER,
@@ -171,6 +200,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_processes',
     help: 'Processes that hold sockets.',
     type: 'gauge',
+    unit: '{process}',
     collector: 'processes',
     labels: [...OWNER, 'process_state', 'umask'],
     fold: [{ labels: ['umask'] }, ...FOLD_OWNER],
@@ -180,14 +210,21 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
         value: 1,
       })),
   },
-  perProcess('peerscope_process_threads', 'Threads of the processes that hold sockets.', (process) => process.threads),
+  perProcess(
+    'peerscope_process_threads',
+    '{thread}',
+    'Threads of the processes that hold sockets.',
+    (process) => process.threads,
+  ),
   perProcess(
     'peerscope_process_resident_memory_bytes',
+    'By',
     'Resident memory of the processes that hold sockets; shared pages count in each.',
     (process) => process.residentMemoryBytes ?? 0,
   ),
   perProcess(
     'peerscope_process_open_fds',
+    '{file_descriptor}',
     'Open file descriptors of the processes that hold sockets.',
     (process) => process.openFds,
   ),
@@ -195,6 +232,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_connections_opened_total',
     help: 'Connections that scans saw for the first time; what the first scan finds was not opened.',
     type: 'counter',
+    unit: '{connection}',
     collector: null,
     labels: ['transport', 'direction'],
     fold: [],
@@ -204,6 +242,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_connections_closed_total',
     help: 'Connections whose row was gone at a later scan.',
     type: 'counter',
+    unit: '{connection}',
     collector: null,
     labels: ['transport', 'direction'],
     fold: [],
@@ -213,30 +252,45 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_connection_coverage_ratio',
     help: 'New TCP connections that scans saw in the last five minutes, by those that the kernel counted: how much a poll misses.',
     type: 'gauge',
+    unit: '1',
     collector: 'protocols',
     labels: [],
     fold: [],
     contributions: ({ coverageRatio: value }) => (value === null ? [] : [{ labels: {}, value }]),
   },
-  perNamespace('peerscope_tcp_active_opens_total', 'TCP connections opened from here (ActiveOpens).', 'activeOpens'),
-  perNamespace('peerscope_tcp_passive_opens_total', 'TCP connections accepted here (PassiveOpens).', 'passiveOpens'),
+  perNamespace(
+    'peerscope_tcp_active_opens_total',
+    '{connection}',
+    'TCP connections opened from here (ActiveOpens).',
+    'activeOpens',
+  ),
+  perNamespace(
+    'peerscope_tcp_passive_opens_total',
+    '{connection}',
+    'TCP connections accepted here (PassiveOpens).',
+    'passiveOpens',
+  ),
   perNamespace(
     'peerscope_tcp_attempt_fails_total',
+    '{connection}',
     'TCP connections that failed to open (AttemptFails).',
     'attemptFails',
   ),
   perNamespace(
     'peerscope_tcp_retransmitted_segments_total',
+    '{segment}',
     'TCP segments sent again (RetransSegs).',
     'retransmittedSegments',
   ),
   perNamespace(
     'peerscope_tcp_listen_overflows_total',
+    '{connection}',
     'TCP connections dropped because an accept queue was full (ListenOverflows).',
     'listenOverflows',
   ),
   perNamespace(
     'peerscope_udp_receive_buffer_errors_total',
+    '{datagram}',
     'UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6).',
     'udpReceiveBufferErrors',
   ),
@@ -244,6 +298,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_asn_first_seen_timestamp_seconds',
     help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new.',
     type: 'gauge',
+    unit: 's',
     collector: 'first-seen',
     labels: [...OWNER, 'direction', 'asn'],
     fold: [],
@@ -258,6 +313,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_baseline_start_timestamp_seconds',
     help: 'Since when the network operators of an owner have been remembered, in seconds since 1970.',
     type: 'gauge',
+    unit: 's',
     collector: 'first-seen',
     labels: [...OWNER, 'scope'],
     fold: [],
@@ -272,6 +328,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_sockets_unattributed',
     help: 'Socket rows without a process, by the reason why none is known.',
     type: 'gauge',
+    unit: '{connection}',
     collector: 'processes',
     labels: ['reason'],
     fold: [],
@@ -281,6 +338,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_direction_guessed',
     help: 'Socket rows whose direction is a guess by port number.',
     type: 'gauge',
+    unit: '{connection}',
     collector: null,
     labels: [],
     fold: [],
@@ -290,6 +348,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_network_namespaces',
     help: 'Network namespaces by what the last scan did with them.',
     type: 'gauge',
+    unit: '{namespace}',
     collector: null,
     labels: ['status'],
     fold: [],
@@ -299,31 +358,47 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     name: 'peerscope_malformed_rows_total',
     help: 'Lines of a socket table that could not be read as a row.',
     type: 'counter',
+    unit: '{row}',
     collector: null,
     labels: ['source'],
     fold: [],
     contributions: ({ malformedRows }) => counts('source', malformedRows),
   },
-  perCache('peerscope_asn_cache_entries', 'gauge', 'Answers held in the in-process ASN cache.', 'entries'),
-  perCache('peerscope_asn_cache_lookups_total', 'counter', 'Lookups in the in-process ASN cache.', 'lookups'),
-  perCache('peerscope_asn_cache_hits_total', 'counter', 'Lookups that the in-process ASN cache answered.', 'hits'),
+  perCache('peerscope_asn_cache_entries', 'gauge', '{entry}', 'Answers held in the in-process ASN cache.', 'entries'),
+  perCache(
+    'peerscope_asn_cache_lookups_total',
+    'counter',
+    '{lookup}',
+    'Lookups in the in-process ASN cache.',
+    'lookups',
+  ),
+  perCache(
+    'peerscope_asn_cache_hits_total',
+    'counter',
+    '{lookup}',
+    'Lookups that the in-process ASN cache answered.',
+    'hits',
+  ),
 ];
 
 /** The families that say how the exporter itself is doing; they never fold. */
 export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perCollector(
     'peerscope_scrape_collector_duration_seconds',
+    's',
     'Time that a collector took in the last scan.',
     (run) => run.seconds,
   ),
   perCollector(
     'peerscope_scrape_collector_success',
+    '',
     'Whether a collector saw all that it should in the last scan, within the time that the scraper gave.',
     (run) => Number(run.success),
   ),
   status(
     'peerscope_snapshot_timestamp_seconds',
     'gauge',
+    's',
     'When the scan behind this page was taken, in seconds since 1970.',
     [],
     ({ snapshotAtSeconds: value }) => (value > 0 ? [{ labels: {}, value }] : []),
@@ -331,6 +406,7 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perProvider(
     'peerscope_asn_pending',
     'gauge',
+    '{network}',
     'Networks that wait for an answer of the ASN provider.',
     [],
     (asn) => asn.pending,
@@ -338,6 +414,7 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perProvider(
     'peerscope_asn_queries_total',
     'counter',
+    '{query}',
     'Sessions held with the ASN provider.',
     ['provider'],
     (asn) => asn.queries,
@@ -345,6 +422,7 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perProvider(
     'peerscope_asn_query_failures_total',
     'counter',
+    '{query}',
     'Sessions with the ASN provider that failed.',
     ['provider'],
     (asn) => asn.queryFailures,
@@ -352,6 +430,7 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perProvider(
     'peerscope_asn_addresses_sent_total',
     'counter',
+    '{address}',
     'Network addresses (of a /24 or /48) sent to the ASN provider.',
     ['provider'],
     (asn) => asn.addressesSent,
@@ -359,16 +438,24 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perProvider(
     'peerscope_asn_breaker_open',
     'gauge',
+    '',
     'Whether the ASN provider is left alone for a while because it failed.',
     [],
     (asn) => Number(asn.breakerOpen),
   ),
-  status('peerscope_store_up', 'gauge', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
+  status('peerscope_store_up', 'gauge', '', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
     asn?.store && asn.storeUp !== null ? [{ labels: { store: asn.store }, value: Number(asn.storeUp) }] : [],
+  ),
+  perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
+  perExport(
+    'peerscope_otlp_export_failures_total',
+    'Exports by OTLP that failed, or of which the receiver took a part alone.',
+    'failures',
   ),
   status(
     'peerscope_build_info',
     'gauge',
+    '',
     'The version of peerscope and of Node.js.',
     ['version', 'node_version'],
     (status) => [{ labels: { version: status.version, node_version: process.versions.node }, value: 1 }],
@@ -390,7 +477,9 @@ export const ASN_INFO = {
   name: 'peerscope_asn_info',
   help: 'The name and country of registration of each ASN shown; "0" is not announced, "other" is folded, "" is not public or not resolved yet.',
   type: 'gauge',
+  unit: '',
   labels: ['asn', 'as_name', 'as_country'],
+  fold: [{ labels: ['asn'] }],
   /** The family whose values of `asn` it explains. */
   shownBy: 'peerscope_asn_connections',
 } as const;
@@ -404,11 +493,12 @@ export function asnInfo(shown: Iterable<string>, names: Census['asnNames']): Sam
   });
 }
 
-function perProcess(name: string, help: string, value: (process: Process) => number): FamilySpec<Census> {
+function perProcess(name: string, unit: string, help: string, value: (process: Process) => number): FamilySpec<Census> {
   return {
     name,
     help,
     type: 'gauge',
+    unit,
     collector: 'processes',
     labels: OWNER,
     fold: FOLD_OWNER,
@@ -417,11 +507,13 @@ function perProcess(name: string, help: string, value: (process: Process) => num
   };
 }
 
-function perNamespace(name: string, help: string, counter: ProtocolCounter): FamilySpec<Census> {
+function perNamespace(name: string, unit: string, help: string, counter: ProtocolCounter): FamilySpec<Census> {
   return {
     name,
     help: `${help.slice(0, -1)}, of the network namespaces of a pod; without one, of all that belong to none.`,
     type: 'counter',
+    unit,
+    sinceBoot: true,
     collector: 'protocols',
     labels: ['namespace', 'pod'],
     fold: [],
@@ -434,6 +526,7 @@ function perNamespace(name: string, help: string, counter: ProtocolCounter): Fam
 function perCache(
   name: string,
   type: 'gauge' | 'counter',
+  unit: string,
   help: string,
   field: 'entries' | 'lookups' | 'hits',
 ): FamilySpec<Census> {
@@ -441,6 +534,7 @@ function perCache(
     name,
     help,
     type,
+    unit,
     collector: 'asn',
     labels: [],
     fold: [],
@@ -451,15 +545,21 @@ function perCache(
 function status(
   name: string,
   type: 'gauge' | 'counter',
+  unit: string,
   help: string,
   labels: readonly string[],
   contributions: (status: Status) => Contribution[],
 ): FamilySpec<Status> {
-  return { name, help, type, collector: null, labels, fold: [], contributions };
+  return { name, help, type, unit, collector: null, labels, fold: [], contributions };
 }
 
-function perCollector(name: string, help: string, value: (run: CollectorRun) => number): FamilySpec<Status> {
-  return status(name, 'gauge', help, ['collector'], ({ collectors }) =>
+function perCollector(
+  name: string,
+  unit: string,
+  help: string,
+  value: (run: CollectorRun) => number,
+): FamilySpec<Status> {
+  return status(name, 'gauge', unit, help, ['collector'], ({ collectors }) =>
     collectors.map((run) => ({ labels: { collector: run.collector }, value: value(run) })),
   );
 }
@@ -467,12 +567,19 @@ function perCollector(name: string, help: string, value: (run: CollectorRun) => 
 function perProvider(
   name: string,
   type: 'gauge' | 'counter',
+  unit: string,
   help: string,
   labels: readonly string[],
   value: (asn: AsnStatus) => number,
 ): FamilySpec<Status> {
-  return status(name, type, help, labels, ({ asn }) =>
+  return status(name, type, unit, help, labels, ({ asn }) =>
     asn ? [{ labels: { provider: asn.provider }, value: value(asn) }] : [],
+  );
+}
+
+function perExport(name: string, help: string, field: 'exports' | 'failures'): FamilySpec<Status> {
+  return status(name, 'counter', '{export}', help, [], ({ otlp }) =>
+    otlp ? [{ labels: {}, value: otlp[field] }] : [],
   );
 }
 
@@ -481,6 +588,7 @@ function perFamily(name: string, help: string, value: (budget: Budget) => number
     name,
     help,
     type: 'gauge',
+    unit: '{series}',
     collector: null,
     labels: ['family'],
     fold: [],

@@ -1,8 +1,18 @@
 import { isAbsolute, join } from 'node:path';
 import { parseAddress } from './address.ts';
 import type { Rules } from './model.ts';
+import {
+  isSdkDisabled,
+  parsePairs,
+  standardEndpoint,
+  standardResource,
+  standardTexts,
+  type StandardText,
+} from './otel-environment.ts';
 
 const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
+const OTLP_PROTOCOLS = ['http/json', 'http/protobuf'] as const;
+const OTLP_COMPRESSIONS = ['gzip', 'none'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 const LOG_FORMATS = ['json', 'text'] as const;
 
@@ -10,6 +20,24 @@ const LOG_FORMATS = ['json', 'text'] as const;
 export interface ListenAddress {
   readonly host: string | null;
   readonly port: number;
+}
+
+/** How metrics are sent by OTLP. */
+export interface OtlpConfig {
+  /** The whole of it, the path of the signal included. */
+  readonly url: string;
+  readonly protocol: (typeof OTLP_PROTOCOLS)[number];
+  readonly headers: Readonly<Record<string, string>>;
+  readonly compression: (typeof OTLP_COMPRESSIONS)[number];
+  readonly intervalMs: number;
+  /** Never longer than the interval. */
+  readonly timeoutMs: number;
+  /** PEM files; null for none. */
+  readonly certificate: string | null;
+  readonly clientCertificate: string | null;
+  readonly clientKey: string | null;
+  /** Attributes of the resource that the environment gives. */
+  readonly resource: Readonly<Record<string, string>>;
 }
 
 /** Everything a run is told from outside, checked and frozen. */
@@ -39,6 +67,8 @@ export interface Config {
     /** Null but for mmdb and tsv, which never come without. */
     readonly database: string | null;
   };
+  /** Null where nothing is sent by OTLP. */
+  readonly otlp: OtlpConfig | null;
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
   readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen', boolean>>;
   /** Milliseconds between extra scans; null for none. */
@@ -179,6 +209,80 @@ const flags = {
     description:
       'The file of the provider mmdb (such as GeoLite2-ASN.mmdb) or tsv (ip2asn-combined.tsv, plain or gzip)',
   },
+  otlpEndpoint: {
+    name: 'otlp.endpoint',
+    placeholder: 'url',
+    default: null,
+    description: 'Send the metrics there by OTLP too, by default $OTEL_EXPORTER_OTLP_ENDPOINT, else nowhere',
+    allowed: 'an http or https URL such as http://localhost:4318, to which /v1/metrics is added',
+    parse: parseEndpoint,
+    serveOnly: true,
+  },
+  otlpProtocol: {
+    ...oneOf(OTLP_PROTOCOLS),
+    name: 'otlp.protocol',
+    placeholder: 'name',
+    default: 'http/json',
+    description: 'How to send by OTLP',
+    serveOnly: true,
+  },
+  otlpInterval: {
+    name: 'otlp.interval',
+    placeholder: 'duration',
+    default: '60s',
+    description: 'How often to send by OTLP; the first time at a random moment of it',
+    allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
+    parse: parseDuration,
+    serveOnly: true,
+  },
+  otlpTimeout: {
+    name: 'otlp.timeout',
+    placeholder: 'duration',
+    default: '10s',
+    description: 'How long one export by OTLP may take with all its tries, never longer than --otlp.interval',
+    allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
+    parse: parseDuration,
+    serveOnly: true,
+  },
+  otlpHeaders: {
+    name: 'otlp.headers',
+    placeholder: 'name=value',
+    default: null,
+    description: 'HTTP headers to send by OTLP, repeatable; secrets are better kept in the environment',
+    allowed: 'headers such as Authorization=Bearer%20abc, percent-encoded, with commas between',
+    parse: parseHeaders,
+    repeatable: true,
+    serveOnly: true,
+  },
+  otlpCompression: {
+    ...oneOf(OTLP_COMPRESSIONS),
+    name: 'otlp.compression',
+    placeholder: 'name',
+    default: 'gzip',
+    description: 'How to compress what is sent by OTLP',
+    serveOnly: true,
+  },
+  otlpCertificate: {
+    ...FILE,
+    name: 'otlp.certificate',
+    default: null,
+    description: 'PEM certificates to trust for OTLP, in place of those that Node.js trusts',
+    serveOnly: true,
+  },
+  otlpClientCertificate: {
+    ...FILE,
+    name: 'otlp.client-certificate',
+    default: null,
+    description: 'PEM certificate to show the receiver of OTLP',
+    serveOnly: true,
+  },
+  otlpClientKey: {
+    ...FILE,
+    name: 'otlp.client-key',
+    default: null,
+    description: 'PEM key of that certificate',
+    serveOnly: true,
+  },
   logLevel: {
     ...oneOf(LOG_LEVELS),
     name: 'log.level',
@@ -257,12 +361,20 @@ export function parseConfig(
 ): Config {
   refuseUnknownTwins(environment);
 
+  // The standard variables may be meant for other programs: one that is wrong matters only where something is sent.
+  const { name: endpoint } = flags.otlpEndpoint;
+  const ownEndpoint = given[endpoint] !== undefined || environment[environmentTwin(endpoint)] !== undefined;
+  const sends = (ownEndpoint || standardEndpoint(environment) !== undefined) && !isSdkDisabled(environment);
+  const standard = sends ? standardTexts(environment) : new Map<string, StandardText>();
+
   const texts = (flag: Flag): { source: string; texts: string[] } | null => {
     if (given[flag.name] !== undefined)
       return { source: `--${flag.name}`, texts: [given[flag.name]].flat().map(String) };
     const source = environmentTwin(flag.name);
     const text = environment[source];
-    return text === undefined ? null : { source, texts: flag.repeatable ? text.split(',') : [text] };
+    if (text !== undefined) return { source, texts: flag.repeatable ? text.split(',') : [text] };
+    const other = standard.get(flag.name);
+    return other ? { source: other.source, texts: [other.text] } : null;
   };
   const optional = <T>(flag: Flag<T>): T | null => {
     const told = texts(flag);
@@ -273,6 +385,19 @@ export function parseConfig(
     const told = texts(flag);
     if (!told) return [one(flag)];
     return told.texts.join() === '' ? [] : told.texts.map((text) => check(flag, told.source, text));
+  };
+
+  const url = optional(flags.otlpEndpoint) ?? endpointOf(environment);
+  const intervalMs = one(flags.otlpInterval);
+  const otlp = {
+    protocol: one(flags.otlpProtocol),
+    headers: Object.fromEntries(many(flags.otlpHeaders).flat()),
+    compression: one(flags.otlpCompression),
+    intervalMs,
+    timeoutMs: Math.min(one(flags.otlpTimeout), intervalMs),
+    certificate: optional(flags.otlpCertificate),
+    clientCertificate: optional(flags.otlpClientCertificate),
+    clientKey: optional(flags.otlpClientKey),
   };
 
   return deepFreeze({
@@ -287,6 +412,7 @@ export function parseConfig(
     storageServer: optional(flags.storageUrl),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },
+    otlp: sends && url !== null ? { url, ...checkClient(otlp), resource: resourceOf(environment) } : null,
     log: { level: one(flags.logLevel), format: optional(flags.logFormat) ?? (onTerminal ? 'text' : 'json') },
     collectors: {
       processes: one(flags.processes),
@@ -341,6 +467,34 @@ function checkDatabase(
   return { provider, database: isLocal ? file : null };
 }
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
+function endpointOf(environment: Environment): string | null {
+  const standard = standardEndpoint(environment);
+  if (!standard || isSdkDisabled(environment)) return null;
+  const url = check(flags.otlpEndpoint, standard.source, standard.text);
+  return standard.isWhole ? standard.text : url;
+}
+
+function resourceOf(environment: Environment): Record<string, string> {
+  const resource = standardResource(environment);
+  if (resource) return resource;
+  throw new UsageError(
+    `Cannot use OTEL_RESOURCE_ATTRIBUTES ${JSON.stringify(environment['OTEL_RESOURCE_ATTRIBUTES'])}: ` +
+      'must be key=value, percent-encoded, with commas between',
+  );
+}
+
+function checkClient<T extends Pick<OtlpConfig, 'clientCertificate' | 'clientKey'>>(otlp: T): T {
+  const { clientCertificate, clientKey } = otlp;
+  if ((clientCertificate === null) === (clientKey === null)) return otlp;
+  const [given, missing] =
+    clientKey === null ? ['client-certificate', 'client-key'] : ['client-key', 'client-certificate'];
+  throw new UsageError(
+    `Cannot use --otlp.${given} ${JSON.stringify(clientCertificate ?? clientKey)}: must come with --otlp.${missing}`,
+  );
+}
+
 /** systemd gives absolute paths, several with colons between; the XDG specification says to ignore a relative one. */
 function defaultStoragePath(environment: Readonly<Record<string, string | undefined>>): string | null {
   const stateDirectory = environment['STATE_DIRECTORY']?.split(':')[0];
@@ -377,6 +531,22 @@ function parseDuration(text: string): number | undefined {
   const [, digits, unit = ''] = /^(\d{1,9})(ms|s|m|h)$/.exec(text) ?? [];
   const duration = Number(digits) * (MILLISECONDS[unit] ?? 0);
   return duration > 0 && duration <= 3_600_000 ? duration : undefined;
+}
+
+function parseEndpoint(text: string): string | undefined {
+  if (!/^https?:\/\/[^/]/i.test(text) || !URL.canParse(text)) return undefined;
+  const url = new URL(text);
+  if (!url.pathname.endsWith('/v1/metrics')) url.pathname = `${url.pathname.replace(/\/+$/, '')}/v1/metrics`;
+  return url.href;
+}
+
+/** https://www.rfc-editor.org/rfc/rfc9110#section-5 */
+function parseHeaders(text: string): [name: string, value: string][] | undefined {
+  const headers = parsePairs(text);
+  const isValid = headers?.every(
+    ([name, value]) => /^[\w!#$%&'*+.^`|~-]+$/.test(name) && /^[\t\x20-\x7e]*$/.test(value),
+  );
+  return isValid ? headers : undefined;
 }
 
 function parseTelemetryPath(text: string): string | undefined {

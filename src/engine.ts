@@ -1,8 +1,9 @@
 import { setFlagsFromString } from 'node:v8';
-import { Worker } from 'node:worker_threads';
-import { COLLECTORS, type CollectorRun } from './catalogue.ts';
+import { Worker, type MessagePort } from 'node:worker_threads';
+import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
 import type { Sighting } from './enrich/first-seen.ts';
+import type { Collected } from './expose/otlp.ts';
 import type { Format } from './expose/prometheus.ts';
 import type { Cidr } from './model.ts';
 import type { Order, Report, ScannerData } from './scanner.ts';
@@ -15,9 +16,10 @@ export interface Page {
   readonly collectors: readonly CollectorRun[];
 }
 
-interface Scanned {
-  readonly at: number;
-  readonly collectors: readonly CollectorRun[];
+/** What is known of a scan beside its families. */
+export type ScanFacts = Pick<Page, 'at' | 'collectors'>;
+
+interface Scanned extends ScanFacts {
   readonly bodies: Map<Format, Promise<Uint8Array>>;
 }
 
@@ -87,6 +89,29 @@ export class Engine {
     } catch (error) {
       this.#listeners.failed(error instanceof Error ? error.message : String(error));
       return this.#stale(format);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * Scans and has the thread send every family, those of `status` included, to `reply`, as `Collected`. The caller holds `reply`
+   * no longer, even when this rejects: because the scan failed, or took longer than `withinMs`.
+   */
+  async share(reply: MessagePort, status: (scan: ScanFacts) => Status, withinMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no scan ended within ${withinMs} ms`)), withinMs);
+    });
+    try {
+      const scanned = await Promise.race([this.#scanOnce(withinMs), late]);
+      const report = await this.#order({ kind: 'share', status: status(scanned), reply }, [reply]);
+      if (report.kind === 'failed') throw new Error(report.reason);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      reply.postMessage({ reason } satisfies Collected);
+      reply.close();
+      throw error;
     } finally {
       clearTimeout(timer);
     }
@@ -165,16 +190,16 @@ export class Engine {
     return report.body;
   }
 
-  #order(order: Order): Promise<Report> {
+  #order(order: Order, transfer: readonly MessagePort[] = []): Promise<Report> {
     if (this.#stopped) return Promise.reject(this.#stopped);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
-      this.#post(order);
+      this.#post(order, transfer);
     });
   }
 
-  #post(order: Order): void {
-    this.#worker.postMessage(order);
+  #post(order: Order, transfer: readonly MessagePort[] = []): void {
+    this.#worker.postMessage(order, transfer);
   }
 
   #take(report: Report): void {

@@ -1,10 +1,12 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
-import type { CollectorRun } from './catalogue.ts';
+import type { CollectorRun, Status } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
 import type { Sighting } from './enrich/first-seen.ts';
+import type { Collected } from './expose/otlp.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
+import { statusFamilies } from './families.ts';
 import type { Cidr, Family } from './model.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
 
@@ -20,14 +22,16 @@ export interface ScannerData {
 export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
+  | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
   | { readonly kind: 'confirmed'; readonly sightings: readonly Sighting[] }
   | { readonly kind: 'recite' };
 
-/** What the worker thread says: one scanned, rendered or recited for each order to do so, or failed, in order. */
+/** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'shared' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
@@ -63,6 +67,13 @@ function work(port: MessagePort, data: ScannerData): void {
     if (order.kind === 'render') {
       const body = new TextEncoder().encode(await renderFamilies(families, order.format));
       port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
+      return;
+    }
+    if (order.kind === 'share') {
+      const collected: Collected = { families: [...families, ...statusFamilies(order.status)] };
+      order.reply.postMessage(collected);
+      order.reply.close();
+      report({ kind: 'shared' });
       return;
     }
     const snapshot = scrape.run(order.withinMs);

@@ -14,6 +14,7 @@ const DEFAULTS: Config = {
   storagePath: null,
   storageServer: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
+  otlp: null,
   log: { level: 'info', format: 'json' },
   collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true },
   sampleIntervalMs: null,
@@ -40,6 +41,15 @@ it('takes every flag', () => {
       'asn.provider': 'mmdb',
       'asn.server': '[2001:db8::43]:4343',
       'asn.database': 'asn.mmdb',
+      'otlp.endpoint': 'https://user:secret@otel.example/in?token=1',
+      'otlp.protocol': 'http/protobuf',
+      'otlp.interval': '5s',
+      'otlp.timeout': '2s',
+      'otlp.headers': ['Authorization=Bearer%20abc', 'X-Scope-OrgID=1,X-B=2'],
+      'otlp.compression': 'none',
+      'otlp.certificate': 'ca.pem',
+      'otlp.client-certificate': 'client.pem',
+      'otlp.client-key': 'client.key',
       'log.level': 'trace',
       'log.format': 'text',
       'config.file': 'peerscope.yaml',
@@ -72,6 +82,18 @@ it('takes every flag', () => {
       database: 2,
     },
     asn: { provider: 'mmdb', server: { host: '2001:db8::43', port: 4343 }, database: 'asn.mmdb' },
+    otlp: {
+      url: 'https://user:secret@otel.example/in/v1/metrics?token=1',
+      protocol: 'http/protobuf',
+      headers: { Authorization: 'Bearer abc', 'X-Scope-OrgID': '1', 'X-B': '2' },
+      compression: 'none',
+      intervalMs: 5_000,
+      timeoutMs: 2_000,
+      certificate: 'ca.pem',
+      clientCertificate: 'client.pem',
+      clientKey: 'client.key',
+      resource: {},
+    },
     log: { level: 'trace', format: 'text' },
     collectors: { processes: false, protocols: false, endpoints: false, asn: false, 'first-seen': false },
     sampleIntervalMs: 2_000,
@@ -156,6 +178,21 @@ describe('refuses, and says what is allowed', () => {
     ['asn.server', ':43'],
     ['asn.server', 'whois.cymru.com'],
     ['asn.server', 'whois.cymru.com:0'],
+    ['otlp.endpoint', ''],
+    ['otlp.endpoint', 'localhost:4318'],
+    ['otlp.endpoint', 'grpc://localhost:4317'],
+    ['otlp.endpoint', 'http://'],
+    ['otlp.endpoint', 'http:///v1/metrics'],
+    ['otlp.protocol', 'grpc'],
+    ['otlp.interval', '0s'],
+    ['otlp.timeout', '10000'],
+    ['otlp.headers', 'Authorization'],
+    ['otlp.headers', '=x'],
+    ['otlp.headers', 'a b=c'],
+    ['otlp.headers', 'a=%zz'],
+    ['otlp.headers', 'a=b%0d%0ac'],
+    ['otlp.compression', 'zstd'],
+    ['otlp.certificate', ''],
     ['log.level', 'warning'],
     ['log.format', 'logfmt'],
   ])('--%s=%j', (flag, text) => {
@@ -332,6 +369,157 @@ describe('the storage folder', () => {
     ['is none without any of them', {}, null],
   ])('%s', (_situation, environment, expected) => {
     expect(parseConfig({}, environment).storagePath).toBe(expected);
+  });
+});
+
+describe('OTLP', () => {
+  const otlpOf = (environment: Record<string, string>, given: Record<string, string> = {}): Config['otlp'] =>
+    parseConfig(given, environment).otlp;
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://otel.example:4318' };
+  const url = 'http://otel.example:4318/v1/metrics';
+
+  it('is off unless something names an endpoint', () => {
+    expect(otlpOf({ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_RESOURCE_ATTRIBUTES: 'x' })).toBeNull();
+  });
+
+  it('needs nothing but an endpoint', () => {
+    expect(otlpOf({}, { 'otlp.endpoint': 'http://otel.example:4318' })).toEqual({
+      url,
+      protocol: 'http/json',
+      headers: {},
+      compression: 'gzip',
+      intervalMs: 60_000,
+      timeoutMs: 10_000,
+      certificate: null,
+      clientCertificate: null,
+      clientKey: null,
+      resource: {},
+    });
+  });
+
+  it.each<[situation: string, environment: Record<string, string>, given: Record<string, string>, url: string]>([
+    [
+      'of the flag gets the path',
+      {},
+      { 'otlp.endpoint': 'http://vm.example/opentelemetry/' },
+      'http://vm.example/opentelemetry/v1/metrics',
+    ],
+    ['of the flag gets the path once', {}, { 'otlp.endpoint': url }, url],
+    [
+      'of the flag beats the variables',
+      endpoint,
+      { 'otlp.endpoint': 'http://b.example' },
+      'http://b.example/v1/metrics',
+    ],
+    [
+      'of the twin beats the variables',
+      { ...endpoint, PEERSCOPE_OTLP_ENDPOINT: 'http://b.example' },
+      {},
+      'http://b.example/v1/metrics',
+    ],
+    ['of the general variable gets the path', endpoint, {}, url],
+    [
+      'of the variable for metrics stays as it is, and comes before the general one',
+      { ...endpoint, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: 'http://m.example/in' },
+      {},
+      'http://m.example/in',
+    ],
+    ['holds where otlp is one of the exporters', { ...endpoint, OTEL_METRICS_EXPORTER: 'console, otlp' }, {}, url],
+    ['of the flag holds whatever the exporter', { OTEL_METRICS_EXPORTER: 'none' }, { 'otlp.endpoint': url }, url],
+  ])('the endpoint %s', (_situation, environment, given, expected) => {
+    expect(otlpOf(environment, given)?.url).toBe(expected);
+  });
+
+  it.each<[situation: string, environment: Record<string, string>, given?: Record<string, string>]>([
+    ['OTEL_SDK_DISABLED', { ...endpoint, OTEL_SDK_DISABLED: 'True' }],
+    ['OTEL_SDK_DISABLED, whatever the flag', { OTEL_SDK_DISABLED: 'true' }, { 'otlp.endpoint': url }],
+    ['another exporter', { ...endpoint, OTEL_METRICS_EXPORTER: 'none' }],
+    ['an empty variable', { OTEL_EXPORTER_OTLP_ENDPOINT: '' }],
+  ])('is off by %s', (_situation, environment, given = {}) => {
+    expect(otlpOf(environment, given)).toBeNull();
+  });
+
+  it('takes the standard variables, those for metrics first, and flags before them', () => {
+    const general = {
+      ...endpoint,
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
+      OTEL_EXPORTER_OTLP_HEADERS: 'a=1, b=x%20',
+      OTEL_EXPORTER_OTLP_COMPRESSION: 'none',
+      OTEL_EXPORTER_OTLP_TIMEOUT: '3000',
+      OTEL_METRIC_EXPORT_INTERVAL: '30000',
+      OTEL_EXPORTER_OTLP_CERTIFICATE: 'ca.pem',
+      OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: 'client.pem',
+      OTEL_EXPORTER_OTLP_CLIENT_KEY: 'client.key',
+    };
+    const expected = {
+      protocol: 'http/protobuf',
+      headers: { a: '1', b: 'x ' },
+      compression: 'none',
+      timeoutMs: 3_000,
+      intervalMs: 30_000,
+      certificate: 'ca.pem',
+      clientCertificate: 'client.pem',
+      clientKey: 'client.key',
+    };
+    expect(otlpOf(general)).toMatchObject(expected);
+    const metrics = { OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'http/json', OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: '4000' };
+    expect(otlpOf({ ...general, ...metrics })).toMatchObject({ ...expected, protocol: 'http/json', timeoutMs: 4_000 });
+    const flags = { 'otlp.timeout': '5s', 'otlp.headers': 'c=3' };
+    expect(otlpOf({ ...general, ...metrics }, flags)).toMatchObject({ timeoutMs: 5_000, headers: { c: '3' } });
+  });
+
+  it('gives an export no more time than there is to the next', () => {
+    expect(otlpOf(endpoint, { 'otlp.interval': '2s' })?.timeoutMs).toBe(2_000);
+  });
+
+  it.each<[environment: Record<string, string>, message: string]>([
+    [
+      { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
+      'Cannot use OTEL_EXPORTER_OTLP_PROTOCOL "grpc": must be http/json or http/protobuf',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_TIMEOUT: 'soon' },
+      'Cannot use OTEL_EXPORTER_OTLP_TIMEOUT "soon": must be a duration such as 500ms, 5s or 1m, at most 1h',
+    ],
+    [
+      { OTEL_RESOURCE_ATTRIBUTES: 'a=1,b' },
+      'Cannot use OTEL_RESOURCE_ATTRIBUTES "a=1,b": must be key=value, percent-encoded, with commas between',
+    ],
+    [
+      { PEERSCOPE_OTLP_CLIENT_KEY: 'k.pem' },
+      'Cannot use --otlp.client-key "k.pem": must come with --otlp.client-certificate',
+    ],
+    [
+      { PEERSCOPE_OTLP_CLIENT_CERTIFICATE: 'c.pem' },
+      'Cannot use --otlp.client-certificate "c.pem": must come with --otlp.client-key',
+    ],
+  ])('refuses %j where it is on', (environment, message) => {
+    expect(() => otlpOf({ ...endpoint, ...environment })).toThrow(new UsageError(message));
+  });
+
+  it.each<[situation: string, environment: Record<string, string>, expected: Record<string, string>]>([
+    [
+      'attributes, percent-encoded',
+      { OTEL_RESOURCE_ATTRIBUTES: 'service.namespace=net%3Dops, site=a%2Cb,empty=' },
+      { 'service.namespace': 'net=ops', site: 'a,b' },
+    ],
+    [
+      'the name of the service, before the attribute',
+      { OTEL_RESOURCE_ATTRIBUTES: 'service.name=a', OTEL_SERVICE_NAME: 'eyes' },
+      { 'service.name': 'eyes' },
+    ],
+    [
+      'node and cluster of Kubernetes',
+      { NODE_NAME: 'node-7', K8S_CLUSTER_NAME: 'test' },
+      { 'k8s.node.name': 'node-7', 'k8s.cluster.name': 'test' },
+    ],
+    [
+      'the node of the attributes first',
+      { NODE_NAME: 'a', K8S_NODE_NAME: 'b', OTEL_RESOURCE_ATTRIBUTES: 'k8s.node.name=c' },
+      { 'k8s.node.name': 'c' },
+    ],
+  ])('takes %s', (_situation, environment, expected) => {
+    expect(otlpOf({ ...endpoint, ...environment })?.resource).toEqual(expected);
   });
 });
 

@@ -75,6 +75,12 @@ export class Exporter {
   }
 }
 
+/** Starts the program with these arguments, and nothing said of what it writes. */
+export function startMain(args: readonly string[], environment: Readonly<Record<string, string>> = {}): ChildProcess {
+  const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment };
+  return spawn(process.execPath, [MAIN, ...args], { stdio: 'ignore', env });
+}
+
 /** Runs the program to its end with these arguments. */
 export async function runMain(
   args: readonly string[],

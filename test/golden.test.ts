@@ -6,16 +6,19 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseCidr } from '../src/address.ts';
 import { renderOrigin } from '../src/enrich/asn.ts';
 import { SqliteStore } from '../src/enrich/sqlite.ts';
+import { parsePage } from './e2e/page.ts';
 import { Exporter, runMain, sumOf } from './exporter.ts';
+import { labelsOf, prometheusName } from './otlp-labels.ts';
+import { OtlpReceiver, pointsOf, type OtlpRequest } from './otlp-receiver.ts';
 
 const TREES = fileURLToPath(new URL('fixtures/proc', import.meta.url));
 const SCENARIOS = readdirSync(TREES).filter((name) => !name.includes('.'));
 
 /** What differs from run to run, and what says where the test ran. */
 const VOLATILE =
-  /^(# (HELP|TYPE) )?peerscope_(network_namespaces|scrape_collector_duration_seconds|snapshot_timestamp_seconds|build_info|store_up|asn_pending|asn_queries_total|asn_query_failures_total|asn_cache_(lookups|hits)_total)\b/;
+  /^(# (HELP|TYPE) )?peerscope_(network_namespaces|scrape_collector_duration_seconds|snapshot_timestamp_seconds|build_info|store_up|asn_pending|asn_queries_total|asn_query_failures_total|asn_cache_(lookups|hits)_total|otlp_exports_total|otlp_export_failures_total)\b/;
 
-const FIRST_TIME = /^(peerscope_(?:asn_first_seen|baseline_start)_timestamp_seconds\{.*\}) \d+(?:\.\d+)?$/;
+const FIRST_TIME = /^(peerscope_(?:asn_first_seen|baseline_start)_timestamp_seconds\{.*\}) \d+(?:\.\d+)?$/gm;
 
 /** Answers in the words of a store, so that the program has nothing to ask. */
 const ANSWERS = [
@@ -56,8 +59,11 @@ describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
 
   test('serves the page and lists the rows that it did before', { timeout: 60_000 }, async () => {
     const listing = runMain(['list', '-o', 'json', procfs, `--storage.path=${folder}`]);
+    const receiver = await OtlpReceiver.start();
     const exporter = await Exporter.start([
       procfs,
+      `--otlp.endpoint=${receiver.url}`,
+      '--otlp.interval=500ms',
       `--storage.path=${folder}`,
       '--asn.server=127.0.0.1:9',
       '--web.disable-exporter-metrics',
@@ -71,9 +77,15 @@ describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
       const stable = page
         .split('\n')
         .filter((line) => !VOLATILE.test(line))
-        .map((line) => line.replace(FIRST_TIME, '$1 SECONDS'))
         .join('\n');
-      await expect(stable).toMatchFileSnapshot(`golden/${scenario}.prom`);
+      await expect(stable.replaceAll(FIRST_TIME, '$1 SECONDS')).toMatchFileSnapshot(`golden/${scenario}.prom`);
+
+      const before = receiver.received.length;
+      await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBeGreaterThan(before + 1);
+      const sent = receiver.requests.at(-1);
+      if (!sent) throw new Error('nothing was sent');
+      expect(sentSamples(sent)).toEqual(pageSamples(stable));
+      await expect(writeRequest(sent)).toMatchFileSnapshot(`golden/${scenario}.otlp.json`);
 
       const { code, stdout } = await listing;
       expect(code).toBe(0);
@@ -87,6 +99,45 @@ describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
       expect(sumOf(page, 'peerscope_endpoint_connections')).toBe(remote - duplicates);
     } finally {
       expect(await exporter.stop()).toBe(0);
+      await receiver.close();
     }
   });
 });
+
+/** The samples of a page, empty labels left out, by name and labels. */
+function pageSamples(page: string): Map<string, number> {
+  const samples = parsePage(new TextEncoder().encode(page).buffer).map(({ name, labels, value }) => {
+    const told = Object.entries(labels).filter(([, text]) => text !== '');
+    return [JSON.stringify([name, told.sort()]), value] as const;
+  });
+  return new Map(samples.sort());
+}
+
+/** The same of a request, without what differs from run to run. */
+function sentSamples(request: OtlpRequest): Map<string, number> {
+  const samples = pointsOf(request).flatMap((point) => {
+    const name = prometheusName({ ...point, type: point.isCounter ? 'counter' : 'gauge' });
+    if (VOLATILE.test(name)) return [];
+    return [[JSON.stringify([name, Object.entries(labelsOf(point.attributes)).sort()]), point.value] as const];
+  });
+  return new Map(samples.sort());
+}
+
+/** A request as JSON with one point on a line, without what differs from run to run. */
+function writeRequest(request: OtlpRequest): string {
+  const [{ scopeMetrics }] = request.resourceMetrics;
+  const metrics = scopeMetrics[0].metrics.map((metric) => {
+    const type = metric.sum ? 'counter' : 'gauge';
+    const { gauge, sum, ...rest } = metric;
+    const { dataPoints, ...how } = sum ?? gauge ?? { dataPoints: [] };
+    if (VOLATILE.test(prometheusName({ ...metric, type }))) return null;
+    const isFirstTime = /(first_seen|baseline_start)_timestamp$/.test(metric.name);
+    const lines = dataPoints
+      .map(({ attributes, ...value }) => ({ attributes, ...(isFirstTime ? {} : value) }))
+      .map(({ attributes, asInt, asDouble }) => `    ${JSON.stringify({ attributes, asInt, asDouble })}`)
+      .sort();
+    const head = JSON.stringify({ ...rest, ...(sum ? { sum: how } : {}) }).slice(0, -1);
+    return `  ${head}, "dataPoints": [\n${lines.join(',\n')}\n  ]}`;
+  });
+  return `[\n${metrics.filter((metric) => metric !== null).join(',\n')}\n]\n`;
+}

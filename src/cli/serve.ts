@@ -1,8 +1,11 @@
 import { randomInt } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
-import type { Config } from '../config.ts';
+import type { Status } from '../catalogue.ts';
+import type { Config, OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
 import { classify, mayBeAsked, networkOf } from '../enrich/networks.ts';
@@ -10,19 +13,23 @@ import { openProvider } from '../enrich/provider.ts';
 import { Questions } from '../enrich/questions.ts';
 import type { Provider } from '../enrich/session.ts';
 import { nameStorage, openStore, type Store } from '../enrich/store.ts';
-import { Engine } from '../engine.ts';
+import { Engine, type ScanFacts } from '../engine.ts';
+import type { Failure } from '../expose/otlp.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
 import { Repeating, type Log } from '../log.ts';
+import type { Listeners, Push } from '../push.ts';
 import type { AsnStatus, Cidr } from '../model.ts';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
   // A root that cannot be read must end the start, not the first scan.
-  const { access } = new Procfs(config.procfs);
+  const procfs = new Procfs(config.procfs);
   const failures = new Repeating(log);
   const stop = new Stop();
+  const share: Listeners['collect'] = (reply) => engine.share(reply, statusOf, config.scrapeBudgetMs);
+  const prepared = config.otlp && (await preparePush(config.otlp, { procfs, version, share, failures, log, stop }));
   const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
   const asks = provider !== null && !(provider instanceof Database);
@@ -61,6 +68,14 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   );
   let started = false;
   let ready = false;
+  let push: Push | null = null;
+  const statusOf = ({ at, collectors }: ScanFacts): Status => ({
+    version,
+    snapshotAtSeconds: at / 1000,
+    collectors,
+    asn: asking?.status() ?? null,
+    otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
+  });
   let sampling: NodeJS.Timeout | undefined;
   const exposition = {
     version,
@@ -71,14 +86,8 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     metrics: async (wanted: Format, withinMs: number): Promise<{ format: Format; body: Uint8Array }> => {
       const page = await engine.page(wanted, withinMs);
       const { format } = page;
-      const status = {
-        version,
-        snapshotAtSeconds: page.at / 1000,
-        collectors: page.collectors,
-        asn: asking?.status() ?? null,
-      };
       const own = config.web.disableExporterMetrics ? '' : await ownMetrics(format);
-      const about = await renderFamilies(statusFamilies(status), format);
+      const about = await renderFamilies(statusFamilies(statusOf(page)), format);
       const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
       return { format, body: Buffer.concat(parts) };
     },
@@ -87,21 +96,73 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   try {
     await servers.listen(createApp(exposition), config.web.listenAddresses);
     started = true;
-    logStart(config, log, version, servers.addresses, provider, access);
+    logStart(config, log, version, servers.addresses, provider, procfs.access);
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
     ready = true;
     sampling = sample(engine, config, failures);
+    push = prepared?.() ?? null;
     return await stop.exitCode;
   } finally {
     if (started) log.info('stopping');
     clearInterval(sampling);
-    await servers.close();
+    await Promise.all([servers.close(), push?.close()]);
     await asking?.close();
     await store?.close();
     await engine.close();
   }
+}
+
+/** Reads what sending by OTLP needs; the function returned starts it. */
+async function preparePush(
+  otlp: OtlpConfig,
+  { procfs, version, share, failures, log, stop }: PushNeeds,
+): Promise<() => Push> {
+  // Nothing of OpenTelemetry is loaded in a run that sends nothing.
+  const { adviceOn, Push, settingsOf } = await import('../push.ts');
+  const startedAt = SYSTEM_CLOCK.now();
+  const settings = settingsOf(otlp, {
+    version,
+    hostname: hostname(),
+    machineId: readMachineId(),
+    platform: process.platform,
+    origins: { exporter: startedAt, boot: procfs.bootedAt() ?? startedAt },
+    phase: Math.random(),
+  });
+  const failed = (failure: Failure): void => {
+    const advice = adviceOn(failure, otlp.protocol);
+    const fields = { endpoint: shownUrl(otlp.url), reason: failure.reason, ...(advice === null ? {} : { advice }) };
+    failures.warn('otlp', fields, 'an otlp export failed');
+  };
+  const died = (reason: string): void => {
+    log.fatal({ reason }, 'the thread that sends by otlp ended');
+    stop.now(1);
+  };
+  return () => new Push(settings, SYSTEM_CLOCK, { collect: share, failed, died });
+}
+
+interface PushNeeds {
+  readonly procfs: Procfs;
+  readonly version: string;
+  readonly share: Listeners['collect'];
+  readonly failures: Repeating;
+  readonly log: Log;
+  readonly stop: Stop;
+}
+
+function readMachineId(): string | null {
+  try {
+    return readFileSync('/etc/machine-id', 'utf8');
+  } catch {
+    return null;
+  }
+}
+
+/** A URL without what may be secret: user, password and query. */
+function shownUrl(url: string): string {
+  const { origin, pathname } = new URL(url);
+  return `${origin}${pathname}`;
 }
 
 /** Scans between scrapes too, where the configuration asks for it. */
@@ -178,6 +239,10 @@ function logStart(
   access: Procfs['access'],
 ): void {
   const asks = provider !== null && !(provider instanceof Database);
+  const sent = [
+    ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
+    ...(config.otlp ? ['the metrics by otlp'] : []),
+  ];
   log.info(
     {
       version,
@@ -188,8 +253,9 @@ function logStart(
       asn_provider: provider === null ? 'none' : config.asn.provider,
       ...(provider instanceof Database ? { asn_database: provider.file } : {}),
       ...(asks ? { asn_server: provider.server } : {}),
-      sends: asks ? 'network address of the /24 or /48 of public peers' : 'nothing',
+      sends: sent.join(' and ') || 'nothing',
       ...(asks ? { off: '--asn.provider=none' } : {}),
+      ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
     },
     'peerscope started',
   );

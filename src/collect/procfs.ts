@@ -5,6 +5,7 @@ import {
   opendirSync,
   openSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   readSync,
   statfsSync,
@@ -49,7 +50,7 @@ function failureOf(error: unknown): ReadFailure {
 }
 
 /**
- * The one door to /proc: every path is ROOT/PID/..., so that ROOT may be the host's /proc mounted anywhere or a recorded tree.
+ * The one door to /proc: every path is ROOT/PID/... or ROOT/stat, so that ROOT may be the host's /proc mounted anywhere or a recorded tree.
  * Never ROOT/net (it is the reader's own namespace), never below PID/root, PID/cwd or PID/mem.
  * Everything is synchronous: in one worker thread that is twice as cheap as promises, and nothing else waits there.
  */
@@ -92,6 +93,16 @@ export class Procfs {
     this.access = this.#sockfs === null ? 'fd' : 'fdinfo';
     const auxv = this.self === null ? 'unreadable' : this.read(this.self, 'auxv');
     this.pageSize = failed(auxv) ? null : parsePageSize(auxv);
+  }
+
+  /** When the kernel booted, milliseconds since 1970 (btime of ROOT/stat); null where it is not told. */
+  bootedAt(): number | null {
+    try {
+      const [, seconds] = /^btime (\d+)$/m.exec(readFileSync(`${this.root}/stat`, 'latin1')) ?? [];
+      return seconds === undefined ? null : Number(seconds) * 1000;
+    } catch {
+      return null;
+    }
   }
 
   /** Every process directory, ascending. */

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Exporter, runMain, samplesOf } from '../exporter.ts';
+import { Exporter, runMain, samplesOf, startMain } from '../exporter.ts';
+import { answers, isSilent, OtlpReceiver, pointsOf } from '../otlp-receiver.ts';
 
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
@@ -107,7 +108,104 @@ test(
   },
 );
 
+describe('an exporter that sends by OTLP', () => {
+  const SOON = { timeout: 30_000, interval: 50 };
+  const start = (receiver: OtlpReceiver, ...flags: string[]): Promise<Exporter> =>
+    Exporter.start([
+      `--path.procfs=${TREE}`,
+      ...QUIET,
+      `--otlp.endpoint=${receiver.url}`,
+      '--otlp.interval=200ms',
+      ...flags,
+    ]);
+  const counts = (page: string): (number | undefined)[] =>
+    ['exports', 'export_failures'].map((name) => samplesOf(page, `peerscope_otlp_${name}_total`).get(''));
+
+  test('says so, and counts what the receiver took', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    const exporter = await start(receiver);
+    try {
+      await exporter.metricsOnce((page) => (counts(page)[0] ?? 0) > 1);
+      expect(counts(await exporter.metrics())[1]).toBe(0);
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({ sends: 'the metrics by otlp', otlp_endpoint: `${receiver.url}/v1/metrics` });
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      await receiver.close();
+    }
+    const [request] = receiver.requests;
+    expect(request && pointsOf(request).find(({ name }) => name === 'peerscope.connections')).toBeDefined();
+  });
+
+  test('is the only one that loads OpenTelemetry', { timeout: 60_000 }, async () => {
+    // prom-client brings the API along.
+    const refuse = `import { registerHooks } from 'node:module';
+      registerHooks({ load: (url, context, next) => {
+        if (/@opentelemetry\\/(?!api)|src\\/push/.test(url)) throw new Error('imported ' + url);
+        return next(url, context);
+      } });`;
+    const environment = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(refuse)}` };
+    const exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET], environment);
+    expect(counts(await exporter.metrics())).toEqual([undefined, undefined]);
+    expect(await exporter.stop()).toBe(0);
+    const sending = ['serve', `--path.procfs=${TREE}`, ...QUIET, '--otlp.endpoint=http://127.0.0.1:9'];
+    expect((await runMain(sending, '', environment)).stderr).toMatch(/^imported .*push\.ts\n$/);
+  });
+
+  test('needs no HTTP', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    const flags = ['--web.listen-address=', `--path.procfs=${TREE}`, ...QUIET, '--log.format=json'];
+    const environment = { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_METRIC_EXPORT_INTERVAL: '200' };
+    const agent = startMain(['serve', ...flags], environment);
+    await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(2);
+    agent.kill('SIGTERM');
+    expect(await once(agent, 'exit')).toEqual([0, null]);
+    await receiver.close();
+  });
+
+  test('tells which protocol a receiver wants that refuses JSON, and once alone', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    receiver.answer = answers(415);
+    const exporter = await start(receiver);
+    try {
+      await exporter.metricsOnce((page) => (counts(page)[1] ?? 0) > 3);
+      expect(counts(await exporter.metrics())[0]).toBe(0);
+      expect(exporter.log.filter((entry) => entry['msg'] === 'an otlp export failed')).toMatchObject([
+        {
+          level: 'warn',
+          endpoint: `${receiver.url}/v1/metrics`,
+          reason: 'it answered 415 Unsupported Media Type',
+          advice: 'a receiver that does not read JSON needs --otlp.protocol=http/protobuf',
+        },
+      ]);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      await receiver.close();
+    }
+  });
+
+  test('serves and stops while the receiver says nothing', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    receiver.answer = isSilent;
+    const exporter = await start(receiver, '--otlp.interval=1m', '--otlp.timeout=1s');
+    try {
+      await exporter.metrics();
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      await receiver.close();
+    }
+    expect(receiver.received.length, 'the last export was tried').toBeGreaterThan(0);
+  });
+});
+
 describe('a start that cannot be', () => {
+  test('a certificate that is not there ends with 1 and one line', async () => {
+    const flags = [`--path.procfs=${TREE}`, ...QUIET, '--otlp.endpoint=https://[::1]:9', '--otlp.certificate=/nowhere'];
+    const { code, stderr } = await runMain(['serve', ...flags]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^Cannot read certificate "\/nowhere": ENOENT.*\n$/);
+  });
+
   test.each([
     ['mmdb', 'it is no MMDB file'],
     ['tsv', /^line 1 "import .*" is not first address, last address, ASN, country and name with tabs between$/],

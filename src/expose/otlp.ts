@@ -1,0 +1,242 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { MessageChannel, parentPort, workerData, type MessagePort } from 'node:worker_threads';
+import { diag, DiagLogLevel, ValueType } from '@opentelemetry/api';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import {
+  AggregationTemporality,
+  DataPointType,
+  MeterProvider,
+  PeriodicExportingMetricReader,
+  type CollectionResult,
+  type MetricData,
+  type MetricProducer,
+  type PushMetricExporter,
+  type ResourceMetrics,
+} from '@opentelemetry/sdk-metrics';
+import type { Family } from '../model.ts';
+import { isAmount, Points, type Metric, type Origins } from './points.ts';
+
+/** What the thread is started with; times in milliseconds. */
+export interface OtlpSettings {
+  readonly version: string;
+  readonly url: string;
+  readonly protocol: 'http/json' | 'http/protobuf';
+  readonly headers: Readonly<Record<string, string>>;
+  readonly compression: 'gzip' | 'none';
+  /** PEM; null for the certificates that Node.js trusts, and for no certificate of its own. */
+  readonly tls: Readonly<Record<'ca' | 'cert' | 'key', string | null>>;
+  readonly firstMs: number;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly resource: Readonly<Record<string, string>>;
+  readonly origins: Origins;
+}
+
+/** What the thread says: it wants families, an export ended, or all is done after it was told to stop. */
+export type News =
+  | { readonly kind: 'collect'; readonly reply: MessagePort }
+  | { readonly kind: 'taken' }
+  | { readonly kind: 'failed'; readonly failure: Failure }
+  | { readonly kind: 'stopped' };
+
+/** What comes to the port of a `collect`: every family of one snapshot, or why there are none. */
+export type Collected = { readonly families: readonly Family[] } | { readonly reason: string };
+
+/** Why an export failed; `status` is what the receiver answered, null where it did not. */
+export interface Failure {
+  readonly reason: string;
+  readonly status: number | null;
+}
+
+const SCOPE = 'peerscope';
+/** A receiver may say at length why it refuses. */
+const LONGEST_REASON = 300;
+/** ExportResultCode.SUCCESS of a package that is the SDK's own affair. */
+const TAKEN = 0;
+type Done = Parameters<PushMetricExporter['export']>[1];
+
+/**
+ * Exports through the OpenTelemetry SDK, in a thread of its own: to serialize 20,000 points takes a quarter of a second.
+ * The families go in as a MetricProducer: instruments would keep every series for ever and drop those beyond the 2,000th.
+ */
+async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
+  const points = new Points(settings.origins);
+  const tell = (news: News, transfer: MessagePort[] = []): void => port.postMessage(news, transfer);
+  const delivery = await Delivery.open(settings, (failure) => {
+    if (!failure) points.taken();
+    tell(failure ? { kind: 'failed', failure } : { kind: 'taken' });
+  });
+  const producer: MetricProducer = {
+    collect: async () => {
+      const collected = await ask((reply) => tell({ kind: 'collect', reply }, [reply]));
+      if ('families' in collected) {
+        const at = Date.now();
+        return collection(points.of(collected.families, at), at, settings.version);
+      }
+      tell({ kind: 'failed', failure: { reason: collected.reason, status: null } });
+      return collection([], 0, settings.version);
+    },
+  };
+  let provider: MeterProvider | undefined;
+  const start = (): MeterProvider => {
+    const reader = new PeriodicExportingMetricReader({
+      exporter: delivery,
+      metricProducers: [producer],
+      exportIntervalMillis: settings.intervalMs,
+      exportTimeoutMillis: settings.timeoutMs,
+    });
+    return new MeterProvider({ resource: resourceFromAttributes({ ...settings.resource }), readers: [reader] });
+  };
+  const first = setTimeout(() => {
+    provider = start();
+    void provider.forceFlush();
+  }, settings.firstMs);
+  port.once('message', () => {
+    clearTimeout(first);
+    // Exports once more.
+    const stopped = (): void => tell({ kind: 'stopped' });
+    void (provider ?? start()).shutdown().then(stopped, stopped);
+  });
+}
+
+/** Hands one end of a new channel over, and waits at the other. */
+async function ask(send: (reply: MessagePort) => void): Promise<Collected> {
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((resolve) => {
+    port1.once('message', resolve);
+    port1.once('close', () => resolve({ reason: 'the scanning thread gave no answer' }));
+    send(port2);
+  });
+}
+
+/** The SDK's exporter, with a result that can be trusted and a time limit that holds. */
+class Delivery implements PushMetricExporter {
+  readonly #exporter: PushMetricExporter;
+  readonly #agent: HttpAgent;
+  readonly #timeoutMs: number;
+  readonly #ended: (failure: Failure | null) => void;
+  #partial: string | null = null;
+
+  /** `ended` hears of the end of every export, with null when the receiver said that it took all of it. */
+  static async open(settings: OtlpSettings, ended: (failure: Failure | null) => void): Promise<Delivery> {
+    const { url, protocol, headers, compression, timeoutMs, tls, version } = settings;
+    const given = Object.fromEntries(Object.entries(tls).filter(([, pem]) => pem !== null)) as Record<string, string>;
+    const agent = url.startsWith('https:')
+      ? new HttpsAgent({ keepAlive: true, ...given })
+      : new HttpAgent({ keepAlive: true });
+    const { OTLPMetricExporter } =
+      protocol === 'http/json'
+        ? await import('@opentelemetry/exporter-metrics-otlp-http')
+        : await import('@opentelemetry/exporter-metrics-otlp-proto');
+    type Options = NonNullable<ConstructorParameters<typeof OTLPMetricExporter>[0]>;
+    const exporter = new OTLPMetricExporter({
+      url,
+      headers: { ...headers },
+      compression: compression as unknown as NonNullable<Options['compression']>,
+      timeoutMillis: timeoutMs,
+      httpAgentOptions: () => agent,
+      temporalityPreference: AggregationTemporality.CUMULATIVE,
+      userAgent: `peerscope/${version}`,
+    });
+    return new Delivery(exporter, agent, timeoutMs, ended);
+  }
+
+  private constructor(
+    exporter: PushMetricExporter,
+    agent: HttpAgent,
+    timeoutMs: number,
+    ended: (failure: Failure | null) => void,
+  ) {
+    this.#exporter = exporter;
+    this.#agent = agent;
+    this.#timeoutMs = timeoutMs;
+    this.#ended = ended;
+    this.#hearOfRefusedPoints();
+  }
+
+  selectAggregationTemporality(): AggregationTemporality {
+    return AggregationTemporality.CUMULATIVE;
+  }
+
+  export(metrics: ResourceMetrics, done: Done): void {
+    this.#partial = null;
+    // The SDK's own limit is on silence: a receiver that answers byte by byte would hold an export for ever.
+    let late: string | null = null;
+    const overdue = setTimeout(() => {
+      late = `no whole answer within ${this.#timeoutMs} ms`;
+      this.#agent.destroy();
+    }, this.#timeoutMs);
+    this.#exporter.export(metrics, (result) => {
+      clearTimeout(overdue);
+      const code: number = result.code;
+      const refusal = late ?? this.#partial;
+      if (refusal !== null) this.#ended({ reason: refusal, status: null });
+      else this.#ended(code === TAKEN ? null : failureOf(result.error));
+      done(result);
+    });
+  }
+
+  async forceFlush(): Promise<void> {
+    await this.#exporter.forceFlush();
+  }
+
+  async shutdown(): Promise<void> {
+    await this.#exporter.shutdown();
+    this.#agent.destroy();
+  }
+
+  /** The SDK takes an export of which points were refused for a success, and tells its diagnostics alone. */
+  #hearOfRefusedPoints(): void {
+    const ignore = (): void => undefined;
+    const warn = (message: string, detail?: unknown): void => {
+      if (!message.startsWith('Received Partial Success')) return;
+      const { rejectedDataPoints = 0, errorMessage = '' } = JSON.parse(String(detail)) as Record<string, string>;
+      if (Number(rejectedDataPoints) > 0)
+        this.#partial = `it refused ${rejectedDataPoints} points: ${errorMessage}`.slice(0, LONGEST_REASON);
+    };
+    diag.setLogger({ error: ignore, warn, info: ignore, debug: ignore, verbose: ignore }, DiagLogLevel.WARN);
+  }
+}
+
+/** What went wrong, in a few words; the SDK keeps the status of a last answer to itself when that asked for another try. */
+function failureOf(error: (Error & { code?: unknown; data?: unknown }) | undefined): Failure {
+  const message = error?.message ?? '';
+  if (message === 'Export failed with retryable status')
+    return { reason: 'it answered 429, 502, 503 or 504 for as long as was tried', status: null };
+  const status = typeof error?.code === 'number' ? error.code : null;
+  const body = typeof error?.data === 'string' ? error.data.trim() : '';
+  const reason = status === null ? message || String(error?.code) : `it answered ${status} ${message} ${body}`.trim();
+  return { reason: reason.slice(0, LONGEST_REASON), status };
+}
+
+function collection(metrics: readonly Metric[], at: number, version: string): CollectionResult {
+  const scopeMetrics = [{ scope: { name: SCOPE, version }, metrics: metrics.map((metric) => metricData(metric, at)) }];
+  return {
+    resourceMetrics: { resource: resourceFromAttributes({}), scopeMetrics: metrics.length > 0 ? scopeMetrics : [] },
+    errors: [],
+  };
+}
+
+function metricData({ name, description, unit, type, points }: Metric, at: number): MetricData {
+  const endTime = hrTime(at);
+  const dataPoints = points.map(({ attributes, startMs, value }) => ({
+    attributes,
+    startTime: startMs === at ? endTime : hrTime(startMs),
+    endTime,
+    value,
+  }));
+  const valueType = isAmount(unit) ? ValueType.INT : ValueType.DOUBLE;
+  const common = { descriptor: { name, description, unit, valueType }, dataPoints } as const;
+  const aggregationTemporality = AggregationTemporality.CUMULATIVE;
+  return type === 'gauge'
+    ? { ...common, aggregationTemporality, dataPointType: DataPointType.GAUGE }
+    : { ...common, aggregationTemporality, dataPointType: DataPointType.SUM, isMonotonic: true };
+}
+
+function hrTime(ms: number): [seconds: number, nanoseconds: number] {
+  const seconds = Math.floor(ms / 1000);
+  return [seconds, Math.round((ms - seconds * 1000) * 1e6)];
+}
+
+if (parentPort) await work(parentPort, workerData as OtlpSettings);

@@ -1,0 +1,148 @@
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import { gunzipSync } from 'node:zlib';
+
+interface KeyValue {
+  readonly key: string;
+  readonly value: {
+    readonly stringValue?: string;
+    readonly intValue?: number;
+  };
+}
+
+interface DataPoint {
+  readonly attributes: readonly KeyValue[];
+  readonly startTimeUnixNano: string;
+  readonly timeUnixNano: string;
+  readonly asInt?: number;
+  readonly asDouble?: number;
+}
+
+interface OtlpMetric {
+  readonly name: string;
+  readonly description: string;
+  readonly unit: string;
+  readonly gauge?: { readonly dataPoints: readonly DataPoint[] };
+  readonly sum?: {
+    readonly dataPoints: readonly DataPoint[];
+    readonly isMonotonic: boolean;
+    readonly aggregationTemporality: number;
+  };
+}
+
+/** An ExportMetricsServiceRequest in JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding). */
+export interface OtlpRequest {
+  readonly resourceMetrics: readonly [
+    {
+      readonly resource: { readonly attributes: readonly KeyValue[] };
+      readonly scopeMetrics: readonly [{ readonly scope: { readonly name: string }; readonly metrics: OtlpMetric[] }];
+    },
+  ];
+}
+
+/** One series as it arrived. */
+export interface ReceivedPoint {
+  readonly name: string;
+  readonly unit: string;
+  readonly isCounter: boolean;
+  readonly attributes: Readonly<Record<string, string | number>>;
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly value: number;
+}
+
+export interface Received {
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  /** Milliseconds of a steady clock. */
+  readonly at: number;
+  /** Decompressed. */
+  readonly body: Buffer;
+}
+
+/** How the receiver treats a request that it has read. */
+export type Answer = (response: ServerResponse) => void;
+
+export const takes: Answer = (response) => response.writeHead(200).end('{}');
+export const answers =
+  (status: number, headers: Record<string, string> = {}, body = ''): Answer =>
+  (response) =>
+    response.writeHead(status, headers).end(body);
+/** Hears, and never says a word. */
+export const isSilent: Answer = () => undefined;
+export const cutsTheConnection: Answer = (response) => response.socket?.destroy();
+/** Answers byte by byte, without an end. */
+export const dribbles: Answer = (response) => {
+  response.writeHead(200);
+  const timer = setInterval(() => response.write(' '), 20);
+  response.on('close', () => clearInterval(timer));
+};
+
+/** A receiver of OTLP on the loopback interface that does as it is told. */
+export class OtlpReceiver {
+  readonly received: Received[] = [];
+  answer: Answer = takes;
+  readonly #server = createServer();
+
+  static async start(): Promise<OtlpReceiver> {
+    const receiver = new OtlpReceiver();
+    receiver.#server.listen(0, '127.0.0.1');
+    await once(receiver.#server, 'listening');
+    return receiver;
+  }
+
+  private constructor() {
+    this.#server.on('request', (request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        const sent = Buffer.concat(chunks);
+        const body = request.headers['content-encoding'] === 'gzip' ? gunzipSync(sent) : sent;
+        this.received.push({ path: request.url ?? '', headers: request.headers, at: performance.now(), body });
+        this.answer(response);
+      });
+    });
+  }
+
+  get url(): string {
+    const address = this.#server.address();
+    return `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+  }
+
+  /** The JSON requests so far. */
+  get requests(): OtlpRequest[] {
+    return this.received.map(({ body }) => JSON.parse(body.toString()) as OtlpRequest);
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+/** Every point of a request. */
+export function pointsOf({ resourceMetrics: [{ scopeMetrics }] }: OtlpRequest): ReceivedPoint[] {
+  return scopeMetrics[0].metrics.flatMap(
+    ({ name, unit, gauge, sum }) =>
+      (gauge ?? sum)?.dataPoints.map((point) => ({
+        name,
+        unit,
+        isCounter: sum?.isMonotonic === true && sum.aggregationTemporality === 2,
+        attributes: attributesOf(point.attributes),
+        startMs: Number(BigInt(point.startTimeUnixNano) / 1_000_000n),
+        endMs: Number(BigInt(point.timeUnixNano) / 1_000_000n),
+        value: point.asInt ?? point.asDouble ?? Number.NaN,
+      })) ?? [],
+  );
+}
+
+/** The attributes of the resource of a request. */
+export function resourceOf({ resourceMetrics: [{ resource }] }: OtlpRequest): ReceivedPoint['attributes'] {
+  return attributesOf(resource.attributes);
+}
+
+function attributesOf(attributes: readonly KeyValue[]): ReceivedPoint['attributes'] {
+  return Object.fromEntries(
+    attributes.map(({ key, value: { stringValue, intValue } }) => [key, stringValue ?? intValue ?? '']),
+  );
+}
