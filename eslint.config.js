@@ -10,7 +10,7 @@ const DOORS = {
   yaml: ['src/rules.ts'],
   zod: ['src/rules.ts'],
   'node:sqlite': ['src/enrich/sqlite.ts'],
-  'node:dns/promises': ['src/enrich/cymru-dns.ts'],
+  'node:dns/promises': ['src/enrich/cymru-dns.ts', 'src/enrich/rdns.ts'],
   ioredis: ['src/enrich/redis.ts'],
   'mmdb-lib': ['src/enrich/mmdb.ts'],
   'node:net': ['src/enrich/cymru.ts', 'src/collect/procfs.ts'],

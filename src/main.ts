@@ -32,10 +32,11 @@ const TASKS: readonly Task[] = [
     usage: 'list [filter...]',
     description: 'List every connection with its owner and its remote',
     outputs: ['table', 'json'],
+    options: [['-r, --resolve', "Name the remotes by reverse DNS, asking the host's own resolver for at most 3 s"]],
     run: async (config, command) => {
       const { list } = await import('./cli/list.ts');
-      const { output } = command.opts<{ output: 'table' | 'json' }>();
-      return list(await withRules(config), output, process, command.args);
+      const { output, resolve } = command.opts<{ output: 'table' | 'json'; resolve?: boolean }>();
+      return list(await withRules(config), output, process, { filters: command.args, resolve });
     },
   },
   {

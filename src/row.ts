@@ -1,11 +1,20 @@
 import { formatAddress } from './address.ts';
 import { NO_UID, stateOf, transportOf } from './collect/sockets.ts';
-import type { Row } from './model.ts';
+import type { Address, Row } from './model.ts';
 import type { Scrape } from './scrape.ts';
+import type { ServiceNames } from './services.ts';
+
+/** Names for display that a scan does not know. */
+export interface Names {
+  readonly service: ServiceNames;
+  readonly remote: (address: Address) => string | null;
+}
+
+const NO_NAMES: Names = { service: () => null, remote: () => null };
 
 /** The connections of the last scan as JSON rows, in order. */
-export function rowsOf(scrape: Scrape): Row[] {
-  return inOrder(scrape, scrape.connections.indexes()).map((index) => rowOf(scrape, index));
+export function rowsOf(scrape: Scrape, names = NO_NAMES): Row[] {
+  return inOrder(scrape, scrape.connections.indexes()).map((index) => rowOf(scrape, index, names));
 }
 
 /** Orders connections by namespace, table, ends and inode: the same scan gives the same bytes. */
@@ -23,7 +32,7 @@ export function inOrder(scrape: Scrape, indexes: Iterable<number>): number[] {
 }
 
 /** One connection as a JSON row; one that the last scan closed has a row too, until the next begins. */
-export function rowOf(scrape: Scrape, i: number): Row {
+export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
   const { connections, processes } = scrape;
   const table = connections.table[i] ?? 0;
   const transport = transportOf(table);
@@ -36,6 +45,8 @@ export function rowOf(scrape: Scrape, i: number): Row {
   const peer = scrape.peerOf(i);
   const origin = peer?.origin ?? null;
   const openedAt = connections.openedAt[i] ?? 0;
+  const serves = connections.direction[i] === 'listen' || connections.serves[i] === 1;
+  const servicePort = port(serves ? connections.localPort[i] : connections.remotePort[i]);
   return {
     transport,
     family: table & 1 ? 6 : 4,
@@ -72,8 +83,8 @@ export function rowOf(scrape: Scrape, i: number): Row {
     bgp_prefix: origin?.prefix ?? null,
     registry: origin?.registry ?? null,
     registry_country: origin?.registryCountry ?? null,
-    remote_name: null,
-    service: null,
+    remote_name: remote ? names.remote(connections.remoteAddress(i)) : null,
+    service: servicePort === null ? null : names.service(transport, servicePort),
     opened_at: openedAt > 0 ? new Date(openedAt).toISOString() : null,
   };
 }

@@ -3,7 +3,7 @@ import { createSocket } from 'node:dgram';
 /** What a server does with a question: the texts of a name, no such name, an error, or silence. */
 export type DnsAnswer = readonly string[] | 'no such name' | 'refused' | 'silence';
 
-/** A DNS server on loopback, over UDP, that knows TXT records alone (RFC 1035). */
+/** A DNS server on loopback, over UDP, that answers with TXT records, or PTR records where those are asked for (RFC 1035). */
 export interface DnsServer {
   /** As a resolver takes it. */
   readonly address: string;
@@ -34,7 +34,8 @@ export async function startDnsServer(answer: (name: string) => DnsAnswer): Promi
     header.writeUInt16BE(0x8180 | code, 2);
     header.writeUInt16BE(1, 4);
     header.writeUInt16BE(texts.length, 6);
-    socket.send(Buffer.concat([header, query.subarray(12, at + 5), ...texts.map(renderRecord)]), port, address);
+    const render = query.readUInt16BE(at + 1) === PTR ? renderPointer : renderRecord;
+    socket.send(Buffer.concat([header, query.subarray(12, at + 5), ...texts.map(render)]), port, address);
   });
   await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
   const server: DnsServer = {
@@ -44,6 +45,14 @@ export async function startDnsServer(answer: (name: string) => DnsAnswer): Promi
     close: () => new Promise((resolve) => socket.close(() => resolve())),
   };
   return server;
+}
+
+const PTR = 12;
+
+function renderPointer(name: string): Buffer {
+  const labels = name.split('.').flatMap((label) => [Buffer.of(Buffer.byteLength(label)), Buffer.from(label)]);
+  const content = Buffer.concat([...labels, Buffer.of(0)]);
+  return Buffer.concat([Buffer.from([0xc0, 12, 0, PTR, 0, 1, 0, 0, 1, 44, 0, content.length]), content]);
 }
 
 /** A record of the name asked for; its text comes in strings of 20 characters, as a text may. */

@@ -89,7 +89,9 @@ describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
 
       const { code, stdout } = await listing;
       expect(code).toBe(0);
-      await expect(stdout).toMatchFileSnapshot(`golden/${scenario}.json`);
+      // The names of services are those of the machine that lists.
+      const listed = stdout.replaceAll(/"service":"[^"]*"/g, '"service":null');
+      await expect(listed).toMatchFileSnapshot(`golden/${scenario}.json`);
 
       const rows = JSON.parse(stdout) as { remote_address: string | null }[];
       const remote = rows.filter((row) => row.remote_address !== null).length;

@@ -3,8 +3,7 @@ import type { Clock, Timer } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { UsageError, type Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
-import { recall } from '../enrich/session.ts';
-import { findStore } from '../enrich/store.ts';
+import { openKnown } from '../enrich/known.ts';
 import { Changes } from '../events.ts';
 import { parseFilters } from '../filter.ts';
 import { rowsOf } from '../row.ts';
@@ -45,10 +44,10 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const changes = new Changes(scrape);
   const lines = new Lines(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${line}\n`);
-  const store = cache && (await findStore(config, { clock, report }));
+  const known = cache && (await openKnown(config, { clock, report }));
   for (let scans = 0; !signal.aborted; scans++) {
     const { at, unreadableNamespaces } = scrape.run(Infinity);
-    if (cache) scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), clock.now())));
+    if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
     if (scans === 0) {
       const rows = rowsOf(scrape);
       stderr.write(`${coverage(rows, unreadableNamespaces)}\n`);
@@ -60,7 +59,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
     await setTimeout(intervalMs, undefined, { signal }).catch(() => undefined);
   }
   lines.end();
-  await store?.close();
+  await known?.close();
   return 0;
 }
 

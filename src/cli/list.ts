@@ -1,14 +1,29 @@
+import { cidrContains } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { AsnCache } from '../enrich/asn.ts';
-import { recall } from '../enrich/session.ts';
-import { findStore } from '../enrich/store.ts';
+import { openKnown } from '../enrich/known.ts';
+import { isNetworkClass } from '../enrich/networks.ts';
 import { parseFilters } from '../filter.ts';
-import type { Row } from '../model.ts';
+import type { Address, Row, Rules } from '../model.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
+import { readServices } from '../services.ts';
 import { renderTable, type Column } from './table.ts';
+
+/** Which connections are listed, and by which names. */
+export interface ListOptions {
+  readonly filters: readonly string[];
+  /** Whether the host's resolver is asked for the names of remotes. */
+  readonly resolve?: boolean | undefined;
+  /** The services database; by default that of the host. */
+  readonly services?: string;
+}
+
+const RESOLVE_MS = 3_000;
+/** The networks in which addresses have names, besides those that the operator named. */
+const NAMED: ReadonlySet<string> = new Set(['public', 'private', 'shared']);
 
 /** Where a command prints. */
 export interface Streams {
@@ -43,20 +58,19 @@ export async function list(
   config: Config,
   output: 'table' | 'json',
   { stdout, stderr }: Streams,
-  filters: readonly string[],
+  { filters, resolve = false, services }: ListOptions,
 ): Promise<number> {
   const wants = parseFilters(filters);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const collectors = { ...config.collectors, 'first-seen': false };
   const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, SYSTEM_CLOCK, cache);
   const { unreadableNamespaces } = scrape.run(Infinity);
-  if (cache) {
-    const report = (line: string): void => void stderr.write(`${line}\n`);
-    const store = await findStore(config, { clock: SYSTEM_CLOCK, report });
-    scrape.learn(cache.accept(await recall(store, cache.takeQuestions(), SYSTEM_CLOCK.now())));
-    await store?.close();
-  }
-  const all = rowsOf(scrape);
+  const report = (line: string): void => void stderr.write(`${line}\n`);
+  const known = cache && (await openKnown(config, { clock: SYSTEM_CLOCK, report }));
+  if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
+  await known?.close();
+  const remote = resolve ? await namesOf(scrape, config.rules) : (): null => null;
+  const all = rowsOf(scrape, { service: readServices(services), remote });
   const rows = all.filter(wants);
   if (output === 'json') {
     stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
@@ -66,6 +80,20 @@ export async function list(
     stdout.write(`${coverage(all, unreadableNamespaces)}\n`);
   }
   return 0;
+}
+
+/** Asks the host's own resolver for the names of the remotes; none that the operator never sends to a provider, none of fixed meaning. */
+async function namesOf(scrape: Scrape, { asnNeverSend }: Rules): Promise<(address: Address) => string | null> {
+  const { ReverseDns } = await import('../enrich/rdns.ts');
+  const mayAsk = (address: Address): boolean => !asnNeverSend.some((cidr) => cidrContains(cidr, address));
+  const names = new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk });
+  const isNamed = (network: string): boolean => NAMED.has(network) || !isNetworkClass(network);
+  const remotes = [...scrape.connections.indexes()].filter((i) => isNamed(scrape.peerOf(i)?.network ?? 'self'));
+  await names.ask(
+    remotes.map((i) => scrape.connections.remoteAddress(i)),
+    RESOLVE_MS,
+  );
+  return (address) => names.nameOf(address);
 }
 
 /** One line on what could not be seen, and why. */
@@ -94,6 +122,10 @@ function endpoint(address: string, port: number | null): string {
 }
 
 function peer(row: Row): string {
+  return [row.remote_name, operator(row)].filter((part) => part !== null && part !== '').join(' ');
+}
+
+function operator(row: Row): string {
   if (row.network === null) return '';
   if (row.asn === null) return row.network;
   return row.asn === 0 ? 'not announced' : `AS${row.asn}${row.as_name === null ? '' : ` ${row.as_name}`}`;
