@@ -240,6 +240,7 @@ it('families that cannot be had are a failure, and the next export is tried', as
   const answers: ((port: MessagePort) => void)[] = [
     (port) => port.postMessage({ reason: 'no scan ended within 1 ms' } satisfies Collected),
     () => undefined,
+    (port) => port.postMessage({ families: [{ ...connections(1), name: 'x' }] } satisfies Collected),
   ];
   const push = startPush(otlp, {
     collect: (port) => {
@@ -255,6 +256,7 @@ it('families that cannot be had are a failure, and the next export is tried', as
   expect(failures).toEqual([
     { reason: 'no scan ended within 1 ms', status: null },
     { reason: 'the scanning thread gave no answer', status: null },
+    { reason: 'Cannot export family "x": it is not in the catalogue', status: null },
   ]);
   await push.close();
   await receiver.close();
