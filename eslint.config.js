@@ -110,7 +110,8 @@ export default tseslint.config(
     files: [
       'src/collect/**/*.ts',
       'src/enrich/**/*.ts',
-      'src/{aggregate,catalogue,census,families,groups,scrape,row}.ts',
+      'src/{aggregate,catalogue,census,families,groups,push,scrape,row}.ts',
+      'src/expose/points.ts',
     ],
     rules: NO_WALL_CLOCK,
   },

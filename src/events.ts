@@ -1,6 +1,6 @@
 import { stateOf } from './collect/sockets.ts';
 import type { Process, Row, State } from './model.ts';
-import { inOrder, rowOf } from './row.ts';
+import { inOrder, rowOf, type Names } from './row.ts';
 import type { Scrape } from './scrape.ts';
 
 /** What happened to a connection, and the connection after it. */
@@ -28,10 +28,12 @@ interface Sighting {
  */
 export class Changes {
   readonly #scrape: Scrape;
+  readonly #names: Names | undefined;
   readonly #sightings: (Sighting | undefined)[] = [];
 
-  constructor(scrape: Scrape) {
+  constructor(scrape: Scrape, names?: Names) {
     this.#scrape = scrape;
+    this.#names = names;
   }
 
   /**
@@ -49,17 +51,24 @@ export class Changes {
       const known = last && { netns: last.netns, pid: last.owner?.pid ?? null };
       const openedAt = connections.openedAt[i] ?? 0;
       const seconds = openedAt > 0 ? Math.max(0, at - openedAt) / 1000 : null;
-      events.push({ event: 'closed', at: time, duration_seconds: seconds, ...rowOf(this.#scrape, i), ...known });
+      events.push({
+        event: 'closed',
+        at: time,
+        duration_seconds: seconds,
+        ...rowOf(this.#scrape, i, this.#names),
+        ...known,
+      });
     }
     for (const i of inOrder(this.#scrape, connections.opened)) {
-      if ((connections.openedAt[i] ?? 0) > 0) events.push({ event: 'opened', at: time, ...rowOf(this.#scrape, i) });
+      if ((connections.openedAt[i] ?? 0) > 0)
+        events.push({ event: 'opened', at: time, ...rowOf(this.#scrape, i, this.#names) });
     }
     const before = this.#look();
     for (const i of inOrder(this.#scrape, before.keys())) {
       const was = before.get(i);
       const is = this.#sightings[i];
       if (!was || !is) continue;
-      const row = rowOf(this.#scrape, i);
+      const row = rowOf(this.#scrape, i, this.#names);
       const table = connections.table[i] ?? 0;
       const previous: State = stateOf(table, was.state);
       if (was.state !== is.state) events.push({ event: 'state', at: time, previous, ...row });

@@ -1,4 +1,5 @@
-import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { once } from 'node:events';
 import { gunzipSync } from 'node:zlib';
 
@@ -82,16 +83,20 @@ export const dribbles: Answer = (response) => {
 export class OtlpReceiver {
   readonly received: Received[] = [];
   answer: Answer = takes;
-  readonly #server = createServer();
+  readonly #server: Server;
+  readonly #scheme: 'http' | 'https';
 
-  static async start(): Promise<OtlpReceiver> {
-    const receiver = new OtlpReceiver();
+  /** With `tls` it wants a certificate of its clients too. */
+  static async start(tls?: { readonly cert: Buffer; readonly key: Buffer }): Promise<OtlpReceiver> {
+    const receiver = new OtlpReceiver(tls);
     receiver.#server.listen(0, '127.0.0.1');
     await once(receiver.#server, 'listening');
     return receiver;
   }
 
-  private constructor() {
+  private constructor(tls?: { readonly cert: Buffer; readonly key: Buffer }) {
+    this.#scheme = tls ? 'https' : 'http';
+    this.#server = tls ? createSecureServer({ ...tls, ca: tls.cert, requestCert: true }) : createServer();
     this.#server.on('request', (request, response) => {
       const chunks: Buffer[] = [];
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -106,7 +111,7 @@ export class OtlpReceiver {
 
   get url(): string {
     const address = this.#server.address();
-    return `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+    return `${this.#scheme}://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
   }
 
   /** The JSON requests so far. */

@@ -1,8 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { MessagePort } from 'node:worker_threads';
-import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parseConfig } from '../src/config.ts';
 import type { Collected, Failure, OtlpSettings } from '../src/expose/otlp.ts';
 import { adviceOn, resourceOf, settingsOf, type Facts, type Push } from '../src/push.ts';
@@ -241,6 +240,7 @@ it('families that cannot be had are a failure, and the next export is tried', as
   const answers: ((port: MessagePort) => void)[] = [
     (port) => port.postMessage({ reason: 'no scan ended within 1 ms' } satisfies Collected),
     () => undefined,
+    (port) => port.postMessage({ families: [{ ...connections(1), name: 'x' }] } satisfies Collected),
   ];
   const push = startPush(otlp, {
     collect: (port) => {
@@ -256,6 +256,7 @@ it('families that cannot be had are a failure, and the next export is tried', as
   expect(failures).toEqual([
     { reason: 'no scan ended within 1 ms', status: null },
     { reason: 'the scanning thread gave no answer', status: null },
+    { reason: 'Cannot export family "x": it is not in the catalogue', status: null },
   ]);
   await push.close();
   await receiver.close();
@@ -298,23 +299,30 @@ describe('the resource', () => {
 });
 
 describe('certificates', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'peerscope-push-'));
-  afterAll(() => rmSync(folder, { recursive: true }));
-  const settings = (given: Record<string, string>): OtlpSettings => {
-    const { otlp } = parseConfig({ 'otlp.endpoint': 'https://localhost:4318', ...given }, {});
-    if (!otlp) throw new Error('OTLP is off');
-    return settingsOf(otlp, FACTS);
-  };
+  const file = (name: string): string => fileURLToPath(new URL(`fixtures/tls/${name}.pem`, import.meta.url));
+  const TRUST = { 'otlp.certificate': file('certificate') };
+  const SHOW = { 'otlp.client-certificate': file('certificate'), 'otlp.client-key': file('key') };
 
-  it('are read at the start', () => {
-    const file = join(folder, 'ca.pem');
-    writeFileSync(file, 'PEM');
-    expect(settings({ 'otlp.certificate': file }).tls).toEqual({ ca: 'PEM', cert: null, key: null });
+  it.each<[situation: string, given: Record<string, string>, reason: RegExp | null]>([
+    ['of both sides are used', { ...TRUST, ...SHOW }, null],
+    ['of a receiver that is not trusted are refused', SHOW, /self-signed certificate/],
+    ['that the receiver wants are missed', TRUST, /certificate required|socket hang up|ECONNRESET|EPIPE/],
+  ])('%s', async (_situation, given, reason) => {
+    const receiver = await OtlpReceiver.start({
+      cert: readFileSync(file('certificate')),
+      key: readFileSync(file('key')),
+    });
+    const { otlp } = parseConfig({ 'otlp.endpoint': receiver.url, 'otlp.timeout': '700ms', ...given }, {});
+    const failures: Failure[] = [];
+    const push = startPush(otlp, { settings: LONG, failed: (failure) => failures.push(failure) });
+    await expect.poll(() => push.counts, SOON).toEqual({ exports: reason ? 0 : 1, failures: reason ? 1 : 0 });
+    if (reason) expect(failures[0]?.reason).toMatch(reason);
+    await push.close();
+    await receiver.close();
   });
 
-  it('that cannot be read stop it with one line', () => {
-    expect(() => settings({ 'otlp.certificate': '/nowhere/ca.pem' })).toThrow(
-      /^Cannot read certificate "\/nowhere\/ca\.pem": ENOENT/,
-    );
+  it('that cannot be read stop the start with one line', () => {
+    const { otlp } = parseConfig({ 'otlp.endpoint': 'https://[::1]', 'otlp.certificate': '/nowhere/ca.pem' }, {});
+    expect(() => otlp && settingsOf(otlp, FACTS)).toThrow(/^Cannot read certificate "\/nowhere\/ca\.pem": ENOENT/);
   });
 });

@@ -8,6 +8,7 @@ import { Changes } from '../events.ts';
 import { parseFilters } from '../filter.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
+import { readServices } from '../services.ts';
 import { coverage } from './list.ts';
 
 /** What may wait for a slow reader when a scan ends; that scan's lines are added whole, or left out and counted. */
@@ -30,7 +31,7 @@ export interface EventOptions {
 /**
  * Prints what happens to the connections as JSON lines, until the signal: one line for each opened, changed in state, changed in
  * owner or closed. With `snapshot` the rows of the first scan come first, with `at` and without `event`. A reader too slow to take the
- * lines gets {"event":"dropped","count":N} in the place of those that it missed. ASNs come from the store alone.
+ * lines gets {"event":"dropped","count":N} in the place of those that it missed. ASNs come from what is known already.
  * Throws UsageError for a filter, an interval or a count that is not allowed; resolves with exit code 0.
  */
 export async function events(config: Config, options: EventOptions): Promise<number> {
@@ -41,7 +42,8 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const collectors = { ...config.collectors, 'first-seen': false };
   const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, clock, cache);
-  const changes = new Changes(scrape);
+  const names = { service: readServices(), remote: () => null };
+  const changes = new Changes(scrape, names);
   const lines = new Lines(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${line}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
@@ -49,7 +51,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
     const { at, unreadableNamespaces } = scrape.run(Infinity);
     if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
     if (scans === 0) {
-      const rows = rowsOf(scrape);
+      const rows = rowsOf(scrape, names);
       stderr.write(`${coverage(rows, unreadableNamespaces)}\n`);
       const time = new Date(at).toISOString();
       if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));

@@ -51,8 +51,8 @@ const COLUMNS: readonly Column<Row>[] = [
 ];
 
 /**
- * Prints the connections that the filters want, as a table or as one JSON array; ASNs come from the store alone, so that listing
- * asks nobody. The coverage line speaks of all connections: what has no process cannot meet a filter that names one.
+ * Prints the connections that the filters want, as a table or as one JSON array; ASNs come from what is known already, and names
+ * of remotes from the host's resolver, where that is wanted. The coverage line speaks of all connections: what has no process cannot meet a filter that names one.
  */
 export async function list(
   config: Config,

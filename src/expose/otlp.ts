@@ -52,7 +52,7 @@ export interface Failure {
 const SCOPE = 'peerscope';
 /** A receiver may say at length why it refuses. */
 const LONGEST_REASON = 300;
-/** ExportResultCode.SUCCESS of a package that is the SDK's own affair. */
+/** ExportResultCode.SUCCESS, of a package that is the SDK's own affair. */
 const TAKEN = 0;
 type Done = Parameters<PushMetricExporter['export']>[1];
 
@@ -69,13 +69,16 @@ async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
   });
   const producer: MetricProducer = {
     collect: async () => {
-      const collected = await ask((reply) => tell({ kind: 'collect', reply }, [reply]));
-      if ('families' in collected) {
+      // The SDK keeps what is thrown here to itself.
+      try {
+        const collected = await ask((reply) => tell({ kind: 'collect', reply }, [reply]));
+        if ('reason' in collected) throw new Error(collected.reason);
         const at = Date.now();
         return collection(points.of(collected.families, at), at, settings.version);
+      } catch (error) {
+        tell({ kind: 'failed', failure: { reason: reasonOf(error), status: null } });
+        return collection([], 0, settings.version);
       }
-      tell({ kind: 'failed', failure: { reason: collected.reason, status: null } });
-      return collection([], 0, settings.version);
     },
   };
   let provider: MeterProvider | undefined;
@@ -167,14 +170,21 @@ class Delivery implements PushMetricExporter {
       late = `no whole answer within ${this.#timeoutMs} ms`;
       this.#agent.destroy();
     }, this.#timeoutMs);
-    this.#exporter.export(metrics, (result) => {
+    const end: Done = (result) => {
       clearTimeout(overdue);
       const code: number = result.code;
       const refusal = late ?? this.#partial;
       if (refusal !== null) this.#ended({ reason: refusal, status: null });
       else this.#ended(code === TAKEN ? null : failureOf(result.error));
       done(result);
-    });
+    };
+    try {
+      this.#exporter.export(metrics, end);
+    } catch (error) {
+      clearTimeout(overdue);
+      this.#ended({ reason: reasonOf(error), status: null });
+      throw error;
+    }
   }
 
   async forceFlush(): Promise<void> {
@@ -208,6 +218,10 @@ function failureOf(error: (Error & { code?: unknown; data?: unknown }) | undefin
   const body = typeof error?.data === 'string' ? error.data.trim() : '';
   const reason = status === null ? message || String(error?.code) : `it answered ${status} ${message} ${body}`.trim();
   return { reason: reason.slice(0, LONGEST_REASON), status };
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function collection(metrics: readonly Metric[], at: number, version: string): CollectionResult {
