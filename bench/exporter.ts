@@ -41,7 +41,9 @@ export class ExporterProcess {
       '--storage.path=/nonexistent',
       '--log.level=error',
     ];
-    const child = spawn(process.execPath, ['--max-semi-space-size=2', main, 'serve', ...flags], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const child = spawn(process.execPath, ['--max-semi-space-size=2', main, 'serve', ...flags], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
     const exporter = new ExporterProcess(child);
     const deadline = performance.now() + START_MS;
     while (
