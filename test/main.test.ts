@@ -76,6 +76,11 @@ describe('wrong usage ends with one line and exit code 2', () => {
       'Cannot use --web.listen-address "x": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
     ],
     [
+      'neither a page nor a receiver',
+      ['--web.listen-address='],
+      'Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named',
+    ],
+    [
       'a misspelt flag',
       ['--series.limt=5'],
       command("unknown option '--series.limt=5' (Did you mean --series.limit?)"),

@@ -5,7 +5,7 @@ import { parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Status } from '../catalogue.ts';
-import type { Config, OtlpConfig } from '../config.ts';
+import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
 import { classify, mayBeAsked, networkOf } from '../enrich/networks.ts';
@@ -24,6 +24,8 @@ import type { AsnStatus, Cidr } from '../model.ts';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
+  if (config.web.listenAddresses.length === 0 && !config.otlp)
+    throw new UsageError('Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named');
   // A root that cannot be read must end the start, not the first scan.
   const procfs = new Procfs(config.procfs);
   const failures = new Repeating(log);
