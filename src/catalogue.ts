@@ -480,13 +480,13 @@ export const ASN_INFO = {
   unit: '',
   labels: ['asn', 'as_name', 'as_country'],
   fold: [{ labels: ['asn'] }],
-  /** The family whose values of `asn` it explains. */
-  shownBy: 'peerscope_asn_connections',
+  /** The families whose values of `asn` it explains; where it is cut, those of the first stay. */
+  shownBy: ['peerscope_asn_connections', 'peerscope_asn_first_seen_timestamp_seconds'],
 } as const;
 
-/** The samples of peerscope_asn_info for these values of the label `asn`. */
+/** The samples of peerscope_asn_info for these values of the label `asn`, in their order. */
 export function asnInfo(shown: Iterable<string>, names: Census['asnNames']): Sample[] {
-  return [...new Set(shown)].sort().map((asn) => {
+  return [...new Set(shown)].map((asn) => {
     const known = names.get(asn);
     const name = asn === '0' ? 'not announced' : (known?.name ?? '');
     return { labels: [asn, name, known?.country ?? ''], value: 1 };

@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Worker, type MessagePort } from 'node:worker_threads';
 import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
-import type { Sighting } from './enrich/first-seen.ts';
+import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import type { Format } from './expose/prometheus.ts';
 import type { Cidr } from './model.ts';
@@ -127,9 +127,9 @@ export class Engine {
     this.#post({ kind: 'answers', answers });
   }
 
-  /** Hands the earliest times that the store knows to the scanning thread. */
-  confirm(sightings: readonly Sighting[]): void {
-    this.#post({ kind: 'confirmed', sightings });
+  /** Hands what the store kept of sightings to the scanning thread. */
+  confirm(kept: readonly Kept[]): void {
+    this.#post({ kind: 'confirmed', kept });
   }
 
   /** The answers that the scanning thread holds; it tells `sighted` all first times again, too. */

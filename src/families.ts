@@ -34,36 +34,52 @@ export class Families {
     const budgets: Budget[] = [];
     for (const spec of FAMILIES) {
       if (spec.collector && !this.#isOn(spec.collector)) continue;
-      if (spec.cut) {
-        const all = [...spec.contributions(census)].map(({ labels, value }) => ({
-          labels: spec.labels.map((label) => labels[label] ?? ''),
-          value,
-        }));
-        const kept = cut(all, this.#limit, spec.cut);
-        families.push(family(spec, kept.samples));
-        budgets.push({ family: spec.name, limit: this.#limit, folded: kept.cut });
-        continue;
-      }
-      const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
-      this.#memories.set(spec.name, bounded.memory);
-      const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {
-        samples: bounded.samples,
-        folded: 0,
-      };
+      const { samples, folded } = spec.cut ? this.#cut(spec, census, spec.cut) : this.#fold(spec, census, at);
       families.push(family(spec, samples));
-      const folded = spec.folded?.(census) ?? bounded.folded + late;
-      if (spec.fold.length > 0 || spec.folded) budgets.push({ family: spec.name, limit: this.#limit, folded });
-      if (spec.name !== ASN_INFO.shownBy) continue;
-      const column = spec.labels.indexOf('asn');
-      const info = asnInfo(
-        bounded.samples.map(({ labels }) => labels[column] ?? ''),
-        census.asnNames,
-      );
-      const kept = cut(info, this.#limit, () => 0);
-      families.push(family(ASN_INFO, kept.samples));
-      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded: kept.cut });
+      const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
+      if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
+    }
+    const place = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);
+    if (place >= 0) {
+      const { samples, cut: folded } = this.#info(families, census.asnNames);
+      families.splice(place + 1, 0, family(ASN_INFO, samples));
+      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded });
     }
     return [...families, ...whole(BUDGET_FAMILIES, budgets)];
+  }
+
+  #fold(spec: FamilySpec<Census>, census: Census, at: number): { samples: readonly Sample[]; folded: number } {
+    const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
+    this.#memories.set(spec.name, bounded.memory);
+    const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {
+      samples: bounded.samples,
+      folded: 0,
+    };
+    return { samples, folded: spec.folded?.(census) ?? bounded.folded + late };
+  }
+
+  #cut(
+    spec: FamilySpec<Census>,
+    census: Census,
+    order: NonNullable<FamilySpec<Census>['cut']>,
+  ): { samples: readonly Sample[]; folded: number } {
+    const all = [...spec.contributions(census)].map(({ labels, value }) => ({
+      labels: spec.labels.map((label) => labels[label] ?? ''),
+      value,
+    }));
+    const kept = cut(all, this.#limit, order);
+    return { samples: kept.samples, folded: kept.cut };
+  }
+
+  #info(families: readonly Family[], names: Census['asnNames']): ReturnType<typeof cut> {
+    const shown = ASN_INFO.shownBy.flatMap((name) => {
+      const { labels = [], samples = [] } = families.find((family) => family.name === name) ?? {};
+      const column = labels.indexOf('asn');
+      return samples.map((sample) => sample.labels[column] ?? '');
+    });
+    const ranks = new Map([...new Set(shown)].map((asn, rank) => [asn, rank]));
+    const rankOf = ({ labels: [asn = ''] }: Sample): number => ranks.get(asn) ?? 0;
+    return cut(asnInfo(ranks.keys(), names), this.#limit, (a, b) => rankOf(a) - rankOf(b));
   }
 }
 

@@ -3,7 +3,7 @@ import { SYSTEM_CLOCK } from './clock.ts';
 import type { CollectorRun, Status } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
-import type { Sighting } from './enrich/first-seen.ts';
+import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
@@ -24,7 +24,7 @@ export type Order =
   | { readonly kind: 'render'; readonly format: Format }
   | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
-  | { readonly kind: 'confirmed'; readonly sightings: readonly Sighting[] }
+  | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
   | { readonly kind: 'recite' };
 
 /** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
@@ -55,7 +55,8 @@ function work(port: MessagePort, data: ScannerData): void {
       return;
     }
     if (order.kind === 'confirmed') {
-      scrape.confirm(order.sightings);
+      scrape.confirm(order.kept);
+      reportSightings();
       return;
     }
     if (order.kind === 'recite') {

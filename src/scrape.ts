@@ -12,7 +12,7 @@ import { Protocols } from './collect/protocols.ts';
 import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { SocketTables } from './collect/tables.ts';
 import type { AsnCache } from './enrich/asn.ts';
-import { FirstSeenMemory, type Sighting } from './enrich/first-seen.ts';
+import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
 import { Families } from './families.ts';
 import { Groups } from './groups.ts';
@@ -63,6 +63,8 @@ export class Scrape {
   readonly #coverage = new Coverage();
   readonly #firstSeen: FirstSeenMemory | null;
   #firstAt: number | null = null;
+  /** When connections were seen first that are not of the first scan and may have been open before: few, if any. */
+  readonly #foundAt = new Map<number, number>();
   readonly #opened = new Tally();
   readonly #closed = new Tally();
 
@@ -130,6 +132,7 @@ export class Scrape {
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
     for (const { owner, direction, state, labels } of groups)
       this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
+    this.#firstSeen?.end();
 
     const { read, unchanged, empty, unreadable } = this.tables.status;
     const families = this.#families.of(
@@ -158,10 +161,7 @@ export class Scrape {
   learn(buckets: ReadonlySet<string>): void {
     const now = this.#clock.now();
     this.#regroup(this.#peers.learn(buckets, now));
-    const asnOf = (address: Address): string | null => {
-      const origin = this.#cache?.lookup(address, now);
-      return origin ? String(origin.asns[0] ?? 0) : null;
-    };
+    const asnOf = (address: Address): string | null => this.#peers.asnOf(address, now);
     for (const bucket of buckets) this.#firstSeen?.answered(bucket, asnOf);
   }
 
@@ -175,9 +175,9 @@ export class Scrape {
     this.#firstSeen?.reportAll();
   }
 
-  /** Takes in the earliest times that a store knows. */
-  confirm(sightings: readonly Sighting[]): void {
-    this.#firstSeen?.confirm(sightings);
+  /** Takes in what a store kept of sightings. */
+  confirm(kept: readonly Kept[]): void {
+    this.#firstSeen?.confirm(kept, this.#clock.now());
   }
 
   /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
@@ -234,7 +234,11 @@ export class Scrape {
     if (!this.#firstSeen) return;
     const { connections } = this;
     const firstAt = (this.#firstAt ??= at);
-    for (const i of connections.closed) this.#meet(i, firstAt);
+    for (const i of connections.closed) {
+      this.#meet(i, firstAt);
+      this.#foundAt.delete(i);
+    }
+    if (firstAt !== at) for (const i of connections.opened) if (connections.openedAt[i] === 0) this.#foundAt.set(i, at);
     for (let i = 0; i < connections.length; i++)
       if (connections.changed[i] !== 0 && connections.has(i)) this.#meet(i, firstAt);
   }
@@ -245,7 +249,7 @@ export class Scrape {
     const labels = connections.labels[i];
     const direction = connections.direction[i];
     if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
-    const at = connections.openedAt[i] || firstAt;
+    const at = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
     if (peer.asn !== '') this.#firstSeen?.meet(labels, direction, peer.asn, at);
     else if (!connections.has(i)) {
       const bucket = this.#peers.awaits(peer);

@@ -58,8 +58,8 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     {
       ask: (buckets) => asking?.ask(buckets),
       sighted: (sightings) => {
-        if (store) void store.earliest(sightings).then((kept) => engine.confirm(kept));
-        else engine.confirm(sightings);
+        if (store) void store.keepEarliest(sightings).then((kept) => engine.confirm(kept));
+        else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
       },
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
       died: (reason) => {

@@ -1,20 +1,31 @@
 import type { Address, Direction, OwnerLabels } from '../model.ts';
+import { Unanswered } from './unanswered.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-/** What is remembered at most: owners, network operators of an owner in one direction, connections that wait for an answer. */
+/** How far the clocks of a cluster, or one clock before and after it was set right, may be apart without being wrong. */
+const SKEW_MS = 300_000;
+/** What is remembered at most: owners, network operators of an owner in one direction, and of all owners in one direction. */
 const MOST_OWNERS = 5_000;
 const MOST_ASNS = 1_000;
-const MOST_WAITING = 10_000;
+const MOST_MEETINGS = 20_000;
 
-/** When something was first seen, under the key that a store keeps it by; milliseconds since 1970. */
+/** How long a store keeps a time that nobody tells it again. */
+export const KEPT_MS = 90 * DAY_MS;
+
+/** When something was first seen (milliseconds since 1970), and the key that a store keeps it by. */
 export interface Sighting {
+  /** One for each direction and one for the baselines: in a store, no shelf makes room for another. */
+  readonly shelf: Direction | 'baseline';
   readonly key: string;
   readonly at: number;
 }
 
-/** How long a store keeps a time that nobody tells it again. */
-export const KEPT_MS = 90 * 86_400_000;
+/** What a store kept under a key before it was told of a sighting; null where that was nothing. */
+export interface Kept {
+  readonly key: string;
+  readonly before: number | null;
+}
 
 /** An owner met a network operator, in one direction. */
 export interface FirstSeen {
@@ -30,32 +41,24 @@ export interface Baseline {
   readonly at: number;
 }
 
+/** One first time. Nothing is told of it before the store has said whether it knew better. */
 interface Time {
+  readonly shelf: Sighting['shelf'];
   readonly key: string;
   at: number;
-  /** Nothing is told before the store has said whether it knew better. */
   confirmed: boolean;
-  reportedAt: number;
-}
-
-interface Meeting extends Time {
   /** When it turned out to be new; null where the store knew it. */
   learnedAt: number | null;
+  reportedAt: number;
   seenIn: number;
 }
+
+type Met = Map<string, Time>;
 
 interface Owner {
   readonly labels: OwnerLabels;
   readonly baseline: Time;
-  readonly directions: Map<Direction, Map<string, Meeting>>;
-  seenIn: number;
-}
-
-interface Unanswered {
-  readonly labels: OwnerLabels;
-  readonly direction: Direction;
-  readonly address: Address;
-  readonly at: number;
+  readonly directions: Map<Direction, Met>;
 }
 
 /**
@@ -64,8 +67,11 @@ interface Unanswered {
  * An owner is a process, namespace and workload; one without any name is nobody, and nothing is remembered of it. A meeting has the
  * time at which its connection opened, also where the answer about its ASN comes after the connection closed: until then it waits.
  * A store is asked for every new time and keeps the earliest of all who ever told it, so that a restart makes nothing new; until
- * it answers nothing is told. Times lie never ahead: a clock that was set back takes them back with it.
- * Bounded: 1,000 operators for an owner and direction, 5,000 owners, least recently seen out first, never a direction for another.
+ * it answers nothing is told. Where the clock was set back, a time that lies ahead comes down to an hour before now: when it was is
+ * not known any more, but it is not new.
+ *
+ * Bounded: 1,000 operators for an owner and direction, 20,000 for a direction (then the owners with the most have less), 5,000 owners;
+ * least recently seen out first, at the end of a scan. No direction makes room for another.
  */
 export class FirstSeenMemory {
   /** Who shares the memory. */
@@ -73,8 +79,10 @@ export class FirstSeenMemory {
   readonly #owners = new Map<string, Owner>();
   readonly #ownerOf = new WeakMap<OwnerLabels, Owner>();
   readonly #times = new Map<string, Time>();
-  readonly #waiting = new Map<string, Map<string, Unanswered>>();
-  #waits = 0;
+  /** How many meetings are remembered. */
+  readonly #sizes = new Map<Direction, number>();
+  readonly #overfull = new Set<Met>();
+  readonly #unanswered = new Map<Direction, Unanswered>();
   #reports: Sighting[] = [];
   #scan = 0;
   #now = 0;
@@ -93,60 +101,57 @@ export class FirstSeenMemory {
   meet(labels: OwnerLabels, direction: Direction, asn: string, at: number): void {
     const owner = this.#owner(labels);
     if (!owner) return;
-    const met = this.#metBy(owner, direction);
+    const met = metBy(owner, direction);
     const known = met.get(asn);
     if (known) {
-      if (at < known.at) this.#report(known, at);
+      if (this.#isAhead(known)) this.#report(known, this.#now - HOUR_MS);
+      else if (at < known.at) this.#report(known, at);
       return;
     }
-    if (met.size >= MOST_ASNS && !this.#forgetOldest(met)) return;
-    const meeting: Meeting = {
-      ...this.#time(`first:1:${JSON.stringify([...namesOf(labels), direction, asn])}`, at),
-      learnedAt: null,
-      seenIn: this.#scan,
-    };
-    met.set(asn, meeting);
-    this.#track(meeting);
+    const size = this.#sizes.get(direction) ?? 0;
+    // What a scan may bring beyond the bounds; more of it is taken in when those connections close.
+    if (met.size >= 2 * MOST_ASNS || size >= 2 * MOST_MEETINGS) return;
+    met.set(asn, this.#newTime(direction, `first:1:${JSON.stringify([...namesOf(labels), direction, asn])}`, at));
+    this.#sizes.set(direction, size + 1);
+    if (met.size > MOST_ASNS) this.#overfull.add(met);
   }
 
   /** A connection closed before the answer about its bucket came. */
-  wait(bucket: string, labels: OwnerLabels, direction: Direction, address: Address, at: number): void {
+  wait(bucket: string, labels: OwnerLabels, direction: Direction, address: Address, openedAt: number): void {
     if (isNobody(labels)) return;
-    let unanswered = this.#waiting.get(bucket);
-    const key = [...namesOf(labels), direction].join('\n');
-    if (unanswered?.has(key)) return;
-    if (this.#waits >= MOST_WAITING) this.#giveUpOldest();
-    if (!unanswered) this.#waiting.set(bucket, (unanswered = new Map<string, Unanswered>()));
-    unanswered.set(key, { labels, direction, address, at });
-    this.#waits++;
+    const unanswered = this.#unanswered.get(direction) ?? new Unanswered();
+    this.#unanswered.set(direction, unanswered);
+    unanswered.add(bucket, keyOf(labels), { labels, address, openedAt });
   }
 
   /** The answer about a bucket came: `asnOf` tells the ASN of an address in it, null where it is not known still. */
   answered(bucket: string, asnOf: (address: Address) => string | null): void {
-    const unanswered = this.#waiting.get(bucket);
-    if (!unanswered) return;
-    for (const [key, { labels, direction, address, at }] of unanswered) {
-      const asn = asnOf(address);
-      if (asn === null) continue;
-      this.meet(labels, direction, asn, at);
-      unanswered.delete(key);
-      this.#waits--;
-    }
-    if (unanswered.size === 0) this.#waiting.delete(bucket);
+    for (const [direction, unanswered] of this.#unanswered)
+      unanswered.offer(bucket, ({ labels, address, openedAt }) => {
+        const asn = asnOf(address);
+        if (asn !== null) this.meet(labels, direction, asn, openedAt);
+        return asn !== null;
+      });
   }
 
   /** The owner has a socket now; with an ASN, one that leads there in this direction. */
   present(labels: OwnerLabels, direction: Direction, asn: string): void {
     const owner = this.#owner(labels);
     if (!owner) return;
-    if (owner.seenIn !== this.#scan) {
-      owner.seenIn = this.#scan;
-      this.#keepTrue(owner.baseline);
-    }
+    this.#see(owner.baseline);
     const meeting = asn === '' ? undefined : owner.directions.get(direction)?.get(asn);
-    if (!meeting || meeting.seenIn === this.#scan) return;
-    meeting.seenIn = this.#scan;
-    this.#keepTrue(meeting);
+    if (meeting) this.#see(meeting);
+  }
+
+  /** Ends a scan: forgets what is beyond the bounds. */
+  end(): void {
+    if (this.#owners.size > MOST_OWNERS) {
+      const newestFirst = [...this.#owners].sort(([, a], [, b]) => b.baseline.seenIn - a.baseline.seenIn);
+      for (const [key, owner] of newestFirst.slice(MOST_OWNERS)) this.#forgetOwner(key, owner);
+    }
+    for (const [direction, size] of this.#sizes) if (size > MOST_MEETINGS) this.#level(direction);
+    for (const met of this.#overfull) this.#forgetOldest(met, MOST_ASNS);
+    this.#overfull.clear();
   }
 
   /** What the store is to be asked since the last call. */
@@ -159,13 +164,16 @@ export class FirstSeenMemory {
     for (const time of this.#times.values()) this.#report(time, time.at);
   }
 
-  /** The store's answers: the earliest time it ever heard of. */
-  confirm(sightings: readonly Sighting[]): void {
-    for (const { key, at } of sightings) {
+  /** The store's answers, which came at a time in milliseconds. What others knew before is not new. */
+  confirm(answers: readonly Kept[], now: number): void {
+    for (const { key, before } of answers) {
       const time = this.#times.get(key);
       if (!time) continue;
-      if (!time.confirmed && 'learnedAt' in time && at >= time.at) time.learnedAt = this.#now;
-      time.at = Math.min(time.at, at);
+      if (before === null) time.learnedAt = time.confirmed ? time.learnedAt : now;
+      else if (before < time.at) {
+        time.at = before;
+        time.learnedAt = null;
+      } else if (before > now + SKEW_MS) this.#report(time, Math.min(time.at, now - HOUR_MS));
       time.confirmed = true;
     }
   }
@@ -176,97 +184,101 @@ export class FirstSeenMemory {
     for (const { labels, directions } of this.#owners.values())
       for (const [direction, met] of directions)
         for (const [asn, meeting] of met)
-          if (meeting.confirmed && this.#isTold(meeting)) told.push({ owner: labels, direction, asn, at: meeting.at });
+          if (this.#isTold(meeting)) told.push({ owner: labels, direction, asn, at: this.#past(meeting.at) });
     return told;
   }
 
   /** Since when each owner that is present, or told about, has been watched. */
   get baselines(): Baseline[] {
     return [...this.#owners.values()]
-      .filter((owner) => owner.baseline.confirmed && (owner.seenIn === this.#scan || this.#isToldOf(owner)))
-      .map(({ labels, baseline }) => ({ owner: labels, at: baseline.at }));
+      .filter(({ baseline, directions }) => {
+        const isPresent = baseline.seenIn === this.#scan;
+        const isToldOf = (): boolean => directions.values().some((met) => met.values().some((m) => this.#isTold(m)));
+        return baseline.confirmed && (isPresent || isToldOf());
+      })
+      .map(({ labels, baseline }) => ({ owner: labels, at: this.#past(baseline.at) }));
   }
 
-  #isTold({ seenIn, learnedAt }: Meeting): boolean {
-    return seenIn === this.#scan || (learnedAt !== null && Math.abs(this.#now - learnedAt) < HOUR_MS);
+  #isTold({ confirmed, seenIn, learnedAt }: Time): boolean {
+    const isNew = learnedAt !== null && Math.abs(this.#now - learnedAt) < HOUR_MS;
+    return confirmed && (seenIn === this.#scan || isNew);
   }
 
-  #isToldOf({ directions }: Owner): boolean {
-    return directions
-      .values()
-      .some((met) => met.values().some((meeting) => meeting.confirmed && this.#isTold(meeting)));
+  #isAhead({ at }: Time): boolean {
+    return at > this.#now + SKEW_MS;
+  }
+
+  #past(at: number): number {
+    return Math.min(at, this.#now);
   }
 
   #owner(labels: OwnerLabels): Owner | null {
     const shared = this.#ownerOf.get(labels);
-    if (shared && this.#owners.has(keyOf(shared.labels))) return shared;
+    if (shared && this.#times.get(shared.baseline.key) === shared.baseline) return shared;
     if (isNobody(labels)) return null;
     const key = keyOf(labels);
     let owner = this.#owners.get(key);
     if (!owner) {
-      if (this.#owners.size >= MOST_OWNERS) this.#forgetOldestOwner();
-      const baseline = this.#time(`base:1:${key}`, this.#now);
-      owner = { labels, baseline, directions: new Map(), seenIn: this.#scan };
+      if (this.#owners.size >= 2 * MOST_OWNERS) return null;
+      owner = { labels, baseline: this.#newTime('baseline', `base:1:${key}`, this.#now), directions: new Map() };
       this.#owners.set(key, owner);
-      this.#track(baseline);
     }
     this.#ownerOf.set(labels, owner);
     return owner;
   }
 
-  #metBy({ directions }: Owner, direction: Direction): Map<string, Meeting> {
-    let met = directions.get(direction);
-    if (!met) directions.set(direction, (met = new Map<string, Meeting>()));
-    return met;
-  }
-
-  #time(key: string, at: number): Time {
-    return { key, at: Math.min(at, this.#now), confirmed: false, reportedAt: this.#now };
-  }
-
-  #track(time: Time): void {
-    this.#times.set(time.key, time);
-    this.#report(time, time.at);
+  #newTime(shelf: Sighting['shelf'], key: string, at: number): Time {
+    const time: Time = { shelf, key, at, confirmed: false, learnedAt: null, reportedAt: 0, seenIn: this.#scan };
+    this.#times.set(key, time);
+    this.#report(time, this.#past(at));
+    return time;
   }
 
   #report(time: Time, at: number): void {
     time.at = at;
     time.reportedAt = this.#now;
-    this.#reports.push({ key: time.key, at });
+    this.#reports.push({ shelf: time.shelf, key: time.key, at });
   }
 
-  /** Once a day the store hears again that a time is in use; a time ahead of the clock comes down to it. */
-  #keepTrue(time: Time): void {
-    if (time.at > this.#now) this.#report(time, this.#now);
+  /** Once a day the store hears again that a time is in use. */
+  #see(time: Time): void {
+    if (time.seenIn === this.#scan) return;
+    time.seenIn = this.#scan;
+    if (this.#isAhead(time)) this.#report(time, this.#now - HOUR_MS);
     else if (Math.abs(this.#now - time.reportedAt) >= DAY_MS) this.#report(time, time.at);
   }
 
-  /** Makes room for a newcomer; false where all are present. */
-  #forgetOldest(met: Map<string, Meeting>): boolean {
-    let oldest: [string, Meeting] | undefined;
-    for (const entry of met) if (!oldest || entry[1].seenIn < oldest[1].seenIn) oldest = entry;
-    if (!oldest || oldest[1].seenIn === this.#scan) return false;
-    met.delete(oldest[0]);
-    this.#times.delete(oldest[1].key);
-    return true;
+  /** Brings a direction below its bound: owners that met few operators keep them all, and those that met many give. */
+  #level(direction: Direction): void {
+    const all = [...this.#owners.values()].flatMap(({ directions }) => directions.get(direction) ?? []);
+    let most = MOST_ASNS;
+    while (all.reduce((sum, { size }) => sum + Math.min(size, most), 0) > MOST_MEETINGS) most >>= 1;
+    for (const met of all) this.#forgetOldest(met, most);
   }
 
-  #forgetOldestOwner(): void {
-    let oldest: [string, Owner] | undefined;
-    for (const entry of this.#owners) if (!oldest || entry[1].seenIn < oldest[1].seenIn) oldest = entry;
-    if (!oldest) return;
-    const [key, { baseline, directions }] = oldest;
+  #forgetOldest(met: Met, most: number): void {
+    if (met.size <= most) return;
+    const newestFirst = [...met].sort(([, a], [, b]) => b.seenIn - a.seenIn);
+    for (const [asn, meeting] of newestFirst.slice(most)) this.#forget(met, asn, meeting);
+  }
+
+  #forget(met: Met, asn: string, { shelf, key }: Time): void {
+    met.delete(asn);
+    this.#times.delete(key);
+    if (shelf !== 'baseline') this.#sizes.set(shelf, (this.#sizes.get(shelf) ?? 0) - 1);
+  }
+
+  #forgetOwner(key: string, { baseline, directions }: Owner): void {
     this.#owners.delete(key);
     this.#times.delete(baseline.key);
-    for (const met of directions.values()) for (const meeting of met.values()) this.#times.delete(meeting.key);
+    for (const met of directions.values()) for (const [asn, meeting] of met) this.#forget(met, asn, meeting);
   }
+}
 
-  #giveUpOldest(): void {
-    const [first] = this.#waiting;
-    if (!first) return;
-    this.#waiting.delete(first[0]);
-    this.#waits -= first[1].size;
-  }
+function metBy({ directions }: Owner, direction: Direction): Met {
+  const met: Met = directions.get(direction) ?? new Map<string, Time>();
+  directions.set(direction, met);
+  return met;
 }
 
 function namesOf({ process, namespace, workload }: OwnerLabels): readonly string[] {

@@ -99,6 +99,12 @@ export class Peers {
     return asked && asn === '' ? bucket : null;
   }
 
+  /** The ASN of an address whose peer may be gone, as it is published; null while it is not known. */
+  asnOf(address: Address, now: number): string | null {
+    const origin = this.#cache?.lookup(address, now);
+    return origin ? this.#publish(origin) : null;
+  }
+
   /** Looks again at the peers of these buckets, because answers came; gives those whose published ASN changed. */
   learn(buckets: Iterable<string>, now: number): Set<Peer> {
     const changed = new Set<Peer>();
@@ -141,13 +147,17 @@ export class Peers {
 
   #resolve(peer: KnownPeer, origin: Origin | null): boolean {
     if (!origin) return false;
-    const [primary] = origin.asns;
-    const asn = String(primary ?? 0);
+    const asn = this.#publish(origin);
     const changed = asn !== peer.asn;
     peer.origin = origin;
     peer.asn = asn;
-    if (primary !== undefined) this.#names.set(asn, { name: origin.name ?? '', country: origin.asCountry ?? '' });
     return changed;
+  }
+
+  #publish({ asns: [primary], name, asCountry }: Origin): string {
+    const asn = String(primary ?? 0);
+    if (primary !== undefined) this.#names.set(asn, { name: name ?? '', country: asCountry ?? '' });
+    return asn;
   }
 }
 

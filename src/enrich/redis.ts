@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../clock.ts';
-import { KEPT_MS, type Sighting } from './first-seen.ts';
+import { KEPT_MS, type Kept, type Sighting } from './first-seen.ts';
 import { nameStorage, type Breaker, type Commons, type Store, type StoredText } from './store.ts';
 
 const PREFIX = 'peerscope:';
@@ -53,14 +53,15 @@ const SCRIPTS = {
   release: `
     if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
     return redis.call('DEL', KEYS[1])`,
-  earliest: `
-    local kept = redis.call('GET', KEYS[1])
-    if kept and tonumber(kept) <= tonumber(ARGV[1]) then
+  /** What is no number was not written by us, and is written over. */
+  keepEarliest: `
+    local before = tonumber(redis.call('GET', KEYS[1]) or '')
+    if before and before <= tonumber(ARGV[1]) then
       redis.call('PEXPIRE', KEYS[1], ARGV[2])
-      return kept
+    else
+      redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     end
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-    return ARGV[1]`,
+    return before`,
   enqueue: `
     local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
     for i = 4, #ARGV do
@@ -179,15 +180,14 @@ export class RedisStore implements Store, Commons {
     }
   }
 
-  async earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]> {
-    const kept: Sighting[] = [];
+  async keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]> {
+    const kept: Kept[] = [];
     for (let start = 0; start < sightings.length; start += CHUNK) {
       const chunk = sightings.slice(start, start + CHUNK);
-      const times = await this.#attemptWrite(() =>
-        Promise.all(chunk.map(({ key, at }) => this.#redis.eval(SCRIPTS.earliest, 1, key, String(at), KEPT_MS))),
+      const before = await this.#attemptWrite(() =>
+        Promise.all(chunk.map(({ key, at }) => this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS))),
       );
-      if (!times) return [...kept, ...sightings.slice(start)];
-      kept.push(...chunk.map(({ key, at }, i) => ({ key, at: Number(times[i]) || at })));
+      kept.push(...chunk.map(({ key }, i) => ({ key, before: typeof before?.[i] === 'number' ? before[i] : null })));
     }
     return kept;
   }

@@ -3,14 +3,17 @@ import { renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
+import type { Timer } from '../clock.ts';
 import { makeFolder } from '../folder.ts';
-import { KEPT_MS, type Sighting } from './first-seen.ts';
+import { KEPT_MS, type Kept, type Sighting } from './first-seen.ts';
 import type { Store, StoredText } from './store.ts';
 
 const FILE = 'peerscope.sqlite';
-const SCHEMA = 1;
+const SCHEMA = 2;
 const CHUNK = 1_000;
 const MOST_BYTES = 32 * 1024 * 1024;
+/** First times on each shelf; a row takes about 120 bytes of the file. */
+const MOST_FIRST_SEEN = 40_000;
 /** The thread that serves HTTP waits for it, so it stays below what a health check bears. */
 const BUSY_MS = 1_000;
 const RETRY_MS = 60_000;
@@ -27,6 +30,10 @@ export interface SqliteOptions {
   readonly now: () => number;
   /** Takes one line when the store fails, when it works again, and when a broken file was set aside. */
   readonly report: (message: string) => void;
+  /** Hears, once it can be written to again, that it may lack what it was given: it was away, full or begun anew. */
+  readonly lacks?: () => void;
+  /** Lets a store that failed be tried again while nobody uses it. */
+  readonly after?: Timer['after'];
   /** What the file may grow to; what would be kept for the shortest time goes first. */
   readonly mostBytes?: number;
 }
@@ -35,7 +42,7 @@ export interface SqliteOptions {
  * The store in one SQLite file, `peerscope.sqlite`, which several processes of one host may share.
  *
  * Whatever fails is counted and said once; then nothing is read or written for a minute (on a full disk, nothing written) and
- * every lease is granted. A file that is no database is renamed to `peerscope.sqlite.corrupt` and a new one begun; a file
+ * every lease is granted. Who hears that it lacks something can give it again. A file that is no database is renamed to `peerscope.sqlite.corrupt` and a new one begun; a file
  * of a newer schema is left alone.
  */
 export class SqliteStore implements Store {
@@ -47,8 +54,10 @@ export class SqliteStore implements Store {
   readonly #holder = randomUUID();
   #connection: Connection | undefined;
   #trouble = false;
+  #lacking = false;
   #retryAt: number | undefined;
   #closed = false;
+  #cancelRetry: (() => void) | undefined;
 
   private constructor(options: SqliteOptions) {
     this.#options = options;
@@ -92,12 +101,13 @@ export class SqliteStore implements Store {
     }
   }
 
-  async earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]> {
-    const kept: Sighting[] = [];
+  async keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]> {
+    const kept: Kept[] = [];
     for (let start = 0; start < sightings.length; start += CHUNK) {
       if (start > 0) await setImmediate();
       const told = sightings.slice(start, start + CHUNK);
-      kept.push(...(this.#attemptWrite(({ earliest }) => earliest(told, this.#options.now() + KEPT_MS)) ?? told));
+      const before = this.#attemptWrite((connection) => connection.keepEarliest(told, this.#options.now()));
+      kept.push(...(before ?? told.map(({ key }) => ({ key, before: null }))));
     }
     return kept;
   }
@@ -124,6 +134,7 @@ export class SqliteStore implements Store {
 
   close(): Promise<void> {
     this.#closed = true;
+    this.#cancelRetry?.();
     this.#disconnect();
     return Promise.resolve();
   }
@@ -140,14 +151,21 @@ export class SqliteStore implements Store {
   }
 
   #attemptWrite<T>(work: (connection: Connection) => T): T | undefined {
-    if (!this.#mayRetry()) return undefined;
-    return this.#attempt((connection) => {
-      const result = work(connection);
-      if (this.#trouble) this.#options.report(`Store "${this.#path}" works again`);
-      this.#trouble = false;
-      this.#retryAt = undefined;
-      return result;
-    });
+    const done = this.#mayRetry() ? this.#attempt((connection) => ({ result: work(connection) })) : undefined;
+    if (done) this.#recover();
+    else this.#lacking = true;
+    return done?.result;
+  }
+
+  #recover(): void {
+    const { report, lacks } = this.#options;
+    if (this.#trouble) report(`Store "${this.#path}" works again`);
+    this.#trouble = false;
+    this.#retryAt = undefined;
+    this.#cancelRetry?.();
+    if (!this.#lacking) return;
+    this.#lacking = false;
+    lacks?.();
   }
 
   /** A clock put back must not make the wait longer. */
@@ -185,6 +203,11 @@ export class SqliteStore implements Store {
       return;
     }
     this.#retryAt = this.#options.now() + RETRY_MS;
+    this.#cancelRetry?.();
+    this.#cancelRetry = this.#options.after?.(RETRY_MS, () => {
+      this.#retryAt = undefined;
+      this.#attemptWrite(({ probe }) => probe.run(this.#options.now()));
+    });
     if (!this.#trouble) this.#options.report(`Cannot use store "${this.#path}": ${reasonOf(error)}`);
     this.#trouble = true;
   }
@@ -194,6 +217,7 @@ export class SqliteStore implements Store {
     if (inode === undefined || inodeOf(this.#path) !== inode) return;
     for (const suffix of COMPANIONS) rmSync(this.#path + suffix, { force: true });
     renameSync(this.#path, `${this.#path}.corrupt`);
+    this.#lacking = true;
     this.#options.report(`Store "${this.#path}" begins anew, the former is kept as .corrupt: ${reasonOf(error)}`);
   }
 
@@ -227,6 +251,8 @@ function connect(path: string, journal: string, mostBytes: number) {
           CREATE TABLE IF NOT EXISTS record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID;
           CREATE INDEX IF NOT EXISTS record_x ON record (x);
           CREATE TABLE IF NOT EXISTS lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+          CREATE TABLE IF NOT EXISTS first_seen (shelf TEXT, k TEXT, at INTEGER NOT NULL, x INTEGER NOT NULL, PRIMARY KEY (shelf, k))
+            STRICT, WITHOUT ROWID;
           PRAGMA user_version = ${SCHEMA}`),
       );
     }
@@ -235,9 +261,18 @@ function connect(path: string, journal: string, mostBytes: number) {
       'DELETE FROM record WHERE k IN (SELECT k FROM record WHERE x <= ? ORDER BY x LIMIT ?)',
     );
     const shrink = database.prepare('DELETE FROM record WHERE k IN (SELECT k FROM record ORDER BY x LIMIT ?)');
-    const keepEarliest = database.prepare(
-      `INSERT INTO record VALUES (?, ?, ?) ON CONFLICT (k) DO UPDATE
-       SET v = min(CAST(v AS INTEGER), CAST(excluded.v AS INTEGER)), x = max(x, excluded.x) RETURNING v`,
+    /** Twice what comes in: rows go from all over the tree, and pages become free only when enough of them are gone. */
+    const makeRoom = (rows: number): void => {
+      const used = pragma('page_count') - pragma('freelist_count');
+      if (used > mostPages * 0.875) shrink.run(2 * rows);
+    };
+    const seenBefore = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ? AND x > ?');
+    const see = database.prepare(
+      `INSERT INTO first_seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, x = max(x, excluded.x)`,
+    );
+    const firstSeenOn = database.prepare('SELECT count(*) AS n FROM first_seen WHERE shelf = ?');
+    const forget = database.prepare(
+      'DELETE FROM first_seen WHERE shelf = ?1 AND k IN (SELECT k FROM first_seen WHERE shelf = ?1 ORDER BY x LIMIT ?2)',
     );
     return {
       database,
@@ -246,16 +281,22 @@ function connect(path: string, journal: string, mostBytes: number) {
       put: (texts: readonly StoredText[], now: number): void =>
         transaction(database, () => {
           expire.run(now, CHUNK);
-          const used = pragma('page_count') - pragma('freelist_count');
-          // Twice what comes in: rows go from all over the tree, and pages become free only when enough of them are gone.
-          if (used > mostPages * 0.875) shrink.run(2 * texts.length);
+          makeRoom(texts.length);
           for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
         }),
-      earliest: (sightings: readonly Sighting[], keepUntil: number): Sighting[] => {
-        const kept: Sighting[] = [];
+      keepEarliest: (sightings: readonly Sighting[], now: number): Kept[] => {
+        const kept: Kept[] = [];
         transaction(database, () => {
-          for (const { key, at } of sightings)
-            kept.push({ key, at: Number(keepEarliest.get(key, String(at), keepUntil)?.['v'] ?? at) });
+          makeRoom(sightings.length);
+          for (const { shelf, key, at } of sightings) {
+            const row = seenBefore.get(shelf, key, now);
+            const before = row ? Number(row['at']) : null;
+            see.run(shelf, key, Math.min(at, before ?? at), now + KEPT_MS);
+            kept.push({ key, before });
+          }
+          for (const shelf of new Set(sightings.map((sighting) => sighting.shelf)))
+            // A tenth more than need be, so that the oldest are not looked for each time.
+            if (Number(firstSeenOn.get(shelf)?.['n']) > MOST_FIRST_SEEN) forget.run(shelf, MOST_FIRST_SEEN / 10);
         });
         return kept;
       },
@@ -265,6 +306,10 @@ function connect(path: string, journal: string, mostBytes: number) {
       ),
       leaseEnd: database.prepare('SELECT until FROM lease WHERE k = ?'),
       hold: database.prepare('UPDATE lease SET until = ? WHERE k = ? AND holder = ?'),
+      /** A write that says whether there can be others. */
+      probe: database.prepare(
+        `INSERT INTO lease VALUES ('probe', '', ?) ON CONFLICT (k) DO UPDATE SET until = excluded.until`,
+      ),
       release: database.prepare('DELETE FROM lease WHERE k = ? AND holder = ?'),
     };
   } catch (error) {

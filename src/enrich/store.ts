@@ -1,5 +1,5 @@
 import type { Timer } from '../clock.ts';
-import type { Sighting } from './first-seen.ts';
+import type { Kept, Sighting } from './first-seen.ts';
 import type { RedisServer } from './redis.ts';
 import { SqliteStore } from './sqlite.ts';
 
@@ -23,10 +23,10 @@ export interface Store {
   read(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
   write(texts: readonly StoredText[]): Promise<void>;
   /**
-   * Keeps each time for 90 days unless an earlier one is kept, and gives the earliest of both. A store that fails gives back what
-   * it was given.
+   * Keeps each time, unless an earlier one is kept, for 90 days after it was told last, and gives what was kept before. A store that
+   * fails knows of nothing.
    */
-  earliest(sightings: readonly Sighting[]): Promise<readonly Sighting[]>;
+  keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]>;
   /** Takes a lease for so long unless it is taken: 0, or else the milliseconds until it ends. */
   acquire(lease: string, ms: number): Promise<number>;
   /** Lets the own lease end after so long from now. */
@@ -68,13 +68,23 @@ interface Surroundings {
 }
 
 /** Opens the store, and loads only what that one needs. A store that cannot be used now is not `up`, and is tried again. */
-export async function openStore(choice: StorageChoice, { clock, report, lacks }: Surroundings): Promise<Store | null> {
+export async function openStore(
+  choice: StorageChoice,
+  { clock, report, lacks = () => undefined }: Surroundings,
+): Promise<Store | null> {
   const { storagePath, storageServer } = choice;
   if (storageServer) {
     const { RedisStore } = await import('./redis.ts');
-    return RedisStore.open({ server: storageServer, clock, report, lacks: lacks ?? (() => undefined) });
+    return RedisStore.open({ server: storageServer, clock, report, lacks });
   }
-  return storagePath === null ? null : SqliteStore.open({ folder: storagePath, now: () => clock.now(), report });
+  if (storagePath === null) return null;
+  return SqliteStore.open({
+    folder: storagePath,
+    now: () => clock.now(),
+    report,
+    lacks,
+    after: (ms, run) => clock.after(ms, run),
+  });
 }
 
 /** As `openStore`, for who only reads: makes no file. */

@@ -100,6 +100,7 @@ test(
       const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
       expect(started).toMatchObject({ asn_provider: 'tsv', asn_database: table, sends: 'nothing' });
       expect(started).not.toHaveProperty('asn_server');
+      expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
       // First times are kept there, answers are not.
       expect(existsSync(storage)).toBe(true);
     } finally {

@@ -154,6 +154,30 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(stores[0]?.up).toBe(true);
   });
 
+  it('keeps the earliest of all times that it is told, for 90 days, and writes over what is no time', async () => {
+    const [one, other] = [await open(), await open()];
+    const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
+    const many = Array.from({ length: 2_500 }, (_, i) => seen(`many ${i}`, 9000));
+    expect(await one.keepEarliest([seen('a', 3000), ...many])).toEqual(
+      ['a', ...many.map(({ key }) => key)].map((key) => ({ key, before: null })),
+    );
+    expect(await other.keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 3000 }]);
+    expect(await one.keepEarliest([seen('a', 1795211295123)])).toEqual([{ key: 'a', before: 2000 }]);
+    expect(await redis.client.get('peerscope:a')).toBe('2000');
+    expect(await redis.client.pttl('peerscope:a')).toBeGreaterThan(89 * 86_400_000);
+    await redis.client.set('peerscope:a', 'no time');
+    expect(await one.keepEarliest([seen('a', 1795211295123)])).toEqual([{ key: 'a', before: null }]);
+    expect(await one.keepEarliest([seen('a', 1795211295124)])).toEqual([{ key: 'a', before: 1795211295123 }]);
+    expect(reports).toEqual([]);
+    redis.signal('SIGSTOP');
+    try {
+      expect(await one.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: null }]);
+    } finally {
+      redis.signal('SIGCONT');
+    }
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+  });
+
   it('needs no right beyond those that are documented', async () => {
     const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select'.split(' ');
     await redis.client.call('ACL', 'SETUSER', 'exporter', 'on', '>secret', ...rights);
@@ -166,6 +190,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await store.dequeue(QUEUE, await store.queued(QUEUE, 10));
     await store.setBreaker(BREAKER, { failures: 1, openMs: 1_000 });
     await store.setBreaker(BREAKER, { failures: 0, openMs: 0 });
+    await store.keepEarliest([{ shelf: 'outbound', key: 'a', at: 1 }]);
     expect(await store.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
     expect({ up: store.up, reports }).toEqual({ up: true, reports: [] });
   });

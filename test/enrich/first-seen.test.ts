@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseAddress } from '../../src/address.ts';
-import { FirstSeenMemory, type Sighting } from '../../src/enrich/first-seen.ts';
+import { FirstSeenMemory, type Kept, type Sighting } from '../../src/enrich/first-seen.ts';
 import type { Direction, OwnerLabels } from '../../src/model.ts';
 
 const HOUR = 3_600_000;
@@ -19,14 +19,14 @@ const owner = (process: string, workload = ''): OwnerLabels => ({
 const CURL = owner('curl');
 
 /** A store that knows nothing but what it is told. */
-class Kept {
+class Shelves {
   readonly times = new Map<string, number>();
 
-  answer(sightings: readonly Sighting[]): Sighting[] {
+  answer(sightings: readonly Sighting[]): Kept[] {
     return sightings.map(({ key, at }) => {
-      const kept = Math.min(at, this.times.get(key) ?? at);
-      this.times.set(key, kept);
-      return { key, at: kept };
+      const before = this.times.get(key) ?? null;
+      this.times.set(key, Math.min(at, before ?? at));
+      return { key, before };
     });
   }
 }
@@ -34,9 +34,10 @@ class Kept {
 /** A memory with its store, as a scan uses it. */
 class Node {
   readonly memory = new FirstSeenMemory('node');
-  readonly kept: Kept;
+  readonly kept: Shelves;
+  #now = 0;
 
-  constructor(kept = new Kept()) {
+  constructor(kept = new Shelves()) {
     this.kept = kept;
   }
 
@@ -45,16 +46,19 @@ class Node {
     now: number,
     connections: readonly { labels?: OwnerLabels; direction?: Direction; asn: string; at?: number }[],
   ): void {
+    this.#now = now;
     this.memory.begin(now);
-    for (const { labels = CURL, direction = 'outbound', asn, at = now } of connections) {
+    for (const { labels = CURL, direction = 'outbound', asn, at = now } of connections)
       if (asn !== '') this.memory.meet(labels, direction, asn, at);
+    for (const { labels = CURL, direction = 'outbound', asn } of connections)
       this.memory.present(labels, direction, asn);
-    }
+    this.memory.end();
     this.settle();
   }
 
   settle(): void {
-    this.memory.confirm(this.kept.answer(this.memory.takeReports()));
+    for (let told = this.memory.takeReports(); told.length > 0; told = this.memory.takeReports())
+      this.memory.confirm(this.kept.answer(told), this.#now);
   }
 
   get told(): string[] {
@@ -95,7 +99,7 @@ describe('the first time that an owner met a network operator', () => {
     memory.meet(CURL, 'outbound', '64500', START);
     memory.present(CURL, 'outbound', '64500');
     expect(memory.meetings).toEqual([]);
-    memory.confirm([{ key: memory.takeReports().at(-1)?.key ?? '', at: START - DAY }]);
+    memory.confirm([{ key: memory.takeReports().at(-1)?.key ?? '', before: START - DAY }], START);
     expect(memory.meetings.map(({ at }) => at)).toEqual([START - DAY]);
   });
 
@@ -123,7 +127,7 @@ describe('the first time that an owner met a network operator', () => {
   });
 
   test('survives a restart: what the store knows is not new, and is told only while it is there', () => {
-    const kept = new Kept();
+    const kept = new Shelves();
     new Node(kept).scan(START, [{ asn: '64500' }]);
     const after = new Node(kept);
     after.scan(START + 10 * HOUR, [{ asn: '64500' }, { asn: '64501' }]);
@@ -158,13 +162,65 @@ describe('the first time that an owner met a network operator', () => {
     expect(node.told).toEqual(['curl outbound AS64500 24h']);
   });
 
-  test('is never ahead of the clock', () => {
+  test.each([
+    { name: 'in the same run', restart: false },
+    { name: 'over a restart', restart: true },
+  ])('comes down to an hour ago when the clock was set back, $name: it lies before now, and is not new', (given) => {
+    const kept = new Shelves();
+    const before = new Node(kept);
+    before.scan(START + DAY, [{ asn: '64500' }]);
+    const node = given.restart ? new Node(kept) : before;
+    node.scan(START, [{ asn: '64500' }]);
+    node.scan(START + 1, [{ asn: '64500' }]);
+    expect(node.told).toEqual(['curl outbound AS64500 -1h']);
+    expect(node.baselines).toEqual(['curl -1h']);
+    node.scan(START + 2, []);
+    expect(node.told).toEqual([]);
+    expect([...kept.times.values()]).toEqual([START - HOUR, START - HOUR]);
+  });
+
+  test.each([
+    { name: 'a connection that was there', connections: [] },
+    { name: 'a new connection', connections: [{ asn: '64500' }] },
+  ])('comes down to an hour ago without a store, too: $name', ({ connections }) => {
+    const { memory } = new Node();
+    const scan = (now: number, met: readonly { asn: string }[]): void => {
+      memory.begin(now);
+      for (const { asn } of met) memory.meet(CURL, 'outbound', asn, now);
+      memory.present(CURL, 'outbound', '64500');
+      memory.end();
+      memory.confirm(
+        memory.takeReports().map(({ key }) => ({ key, before: null })),
+        now,
+      );
+    };
+    scan(START + DAY, [{ asn: '64500' }]);
+    scan(START, connections);
+    expect(memory.meetings.map(({ at }) => at)).toEqual([START - HOUR]);
+  });
+
+  test('is corrected when a store that was away knew better, and is new no more', () => {
+    const kept = new Shelves();
+    new Node(kept).scan(START, [{ asn: '64500' }]);
     const node = new Node();
     node.scan(START + DAY, [{ asn: '64500' }]);
-    node.scan(START, [{ asn: '64500' }]);
-    node.scan(START + HOUR, [{ asn: '64500' }]);
+    expect(node.told).toEqual(['curl outbound AS64500 24h']);
+    node.memory.reportAll();
+    node.memory.confirm(kept.answer(node.memory.takeReports()), START + DAY);
     expect(node.told).toEqual(['curl outbound AS64500 0h']);
-    expect([...node.kept.times.values()].every((at) => at <= START + HOUR)).toBe(true);
+    expect(node.baselines).toEqual(['curl 0h']);
+    node.scan(START + DAY + 1, []);
+    expect(node.told).toEqual([]);
+  });
+
+  test('is now at most, where the clocks of a cluster differ by seconds, and new to the first alone', () => {
+    const kept = new Shelves();
+    new Node(kept).scan(START + 30_000, [{ asn: '64500' }]);
+    const node = new Node(kept);
+    node.scan(START, [{ asn: '64500' }]);
+    expect(node.told).toEqual(['curl outbound AS64500 0h']);
+    node.scan(START + 1, []);
+    expect(node.told).toEqual([]);
   });
 
   test('of outbound connections is not lost to a thousand strangers who come in', () => {
@@ -180,11 +236,81 @@ describe('the first time that an owner met a network operator', () => {
     expect(node.memory.meetings.filter(({ direction }) => direction === 'inbound')).toHaveLength(1000);
   });
 
+  test('is the earliest of the connections that closed before the answer, in whatever order they closed', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(DAY), { minLength: 1, maxLength: 10 }), (opened) => {
+        const node = new Node();
+        node.scan(START + DAY, [{ asn: '' }]);
+        for (const at of opened) node.memory.wait('1.1.1.0/24', CURL, 'outbound', ADDRESS, START + at);
+        node.memory.answered('1.1.1.0/24', () => '13335');
+        node.settle();
+        expect(node.memory.meetings.map(({ at }) => at)).toEqual([START + Math.min(...opened)]);
+      }),
+    );
+  });
+
+  test('of an outbound call that waits for its answer is not lost to strangers whose calls wait too', () => {
+    const node = new Node();
+    node.scan(START, []);
+    node.memory.wait('1.1.1.0/24', CURL, 'outbound', ADDRESS, START);
+    for (let i = 0; i < 10_001; i++) node.memory.wait(`bucket ${i}`, CURL, 'inbound', ADDRESS, START);
+    node.memory.answered('1.1.1.0/24', () => '1');
+    node.memory.answered('bucket 0', () => '2');
+    node.memory.answered('bucket 10000', () => '3');
+    node.settle();
+    expect(node.told).toEqual(['curl outbound AS1 0h', 'curl inbound AS3 0h']);
+  });
+
+  test('is lost to newer ones of the same owner and direction alone, those seen least recently first', () => {
+    const many = (prefix: string, count: number) => Array.from({ length: count }, (_, i) => ({ asn: `${prefix}${i}` }));
+    const node = new Node();
+    node.scan(START, [...many('1', 600), { labels: owner('sshd'), asn: '1' }]);
+    node.scan(START + 1, many('2', 400));
+    node.scan(START + 2, [...many('1', 300), ...many('3', 300)]);
+    const told = node.told.filter((line) => line.startsWith('curl')).map((line) => line.replace(/.*AS(.).*/, '$1'));
+    expect(Object.groupBy(told, (first) => first)).toMatchObject({
+      1: { length: 300 },
+      2: { length: 400 },
+      3: { length: 300 },
+    });
+    expect(node.told).toContain('sshd outbound AS1 0h');
+  });
+
+  test('is lost to nothing that another direction or an owner with few operators brings', { timeout: 60_000 }, () => {
+    const flood = fc.record({
+      owners: fc.integer({ min: 1, max: 25 }),
+      each: fc.integer({ min: 1, max: 1100 }),
+      direction: fc.constantFrom<Direction>('inbound', 'loopback'),
+    });
+    fc.assert(
+      fc.property(fc.array(flood, { minLength: 1, maxLength: 2 }), (floods) => {
+        const node = new Node();
+        const few = [CURL, owner('', 'shop')].flatMap((labels) =>
+          (['outbound', 'inbound'] as const).map((direction) => ({ labels, direction, asn: '1' })),
+        );
+        node.scan(START, few);
+        for (const [round, { owners, each, direction }] of floods.entries()) {
+          const strangers = Array.from({ length: owners * each }, (_, i) => ({
+            labels: owner(`p${i % owners}`),
+            direction,
+            asn: `${round}${i}`,
+          }));
+          node.scan(START + round, strangers);
+        }
+        const told = node.memory.meetings;
+        expect(told.filter(({ asn }) => asn === '1')).toHaveLength(few.length);
+        for (const direction of ['inbound', 'loopback'] as const)
+          expect(told.filter((meeting) => meeting.direction === direction).length).toBeLessThanOrEqual(20_000);
+      }),
+      { numRuns: 10 },
+    );
+  });
+
   test('is the earliest of all that were told, in whatever order they come', () => {
     const times = fc.array(fc.record({ asn: fc.constantFrom('1', '2', '3'), at: fc.nat(DAY) }), { minLength: 1 });
     fc.assert(
       fc.property(times, fc.nat(3), (meetings, restarts) => {
-        const kept = new Kept();
+        const kept = new Shelves();
         let node = new Node(kept);
         for (const [i, { asn, at }] of meetings.entries()) {
           if (restarts > 0 && i % restarts === 1) node = new Node(kept);
@@ -241,7 +367,8 @@ describe('the baseline of an owner', () => {
       Array.from({ length: 5000 }, (_, i) => ({ labels: owner(`p${i}`), asn: '' })),
     );
     node.kept.times.clear();
-    node.scan(START + 2 * HOUR, [{ asn: '64500' }]);
+    node.scan(START + 2 * HOUR, [{ labels: { ...CURL }, asn: '64500' }]);
+    node.scan(START + 4 * HOUR, [{ asn: '64500' }]);
     expect(node.baselines).toEqual(['curl 2h']);
     expect(node.told).toEqual(['curl outbound AS64500 2h']);
   });

@@ -50,15 +50,16 @@ export class SharedServer {
           );
         }, new Map()),
       write: (texts) => whileThere(() => texts.forEach((text) => this.texts.set(text.key, text)), undefined),
-      earliest: (sightings) =>
+      keepEarliest: (sightings) =>
         whileThere(
           () =>
             sightings.map(({ key, at }) => {
-              const kept = Math.min(at, Number(this.texts.get(key)?.text ?? at));
-              this.texts.set(key, { key, text: String(kept), keepUntil: Infinity });
-              return { key, at: kept };
+              const text = this.texts.get(key)?.text;
+              const before = text === undefined ? null : Number(text);
+              this.texts.set(key, { key, text: String(Math.min(at, before ?? at)), keepUntil: Infinity });
+              return { key, before };
             }),
-          sightings,
+          sightings.map(({ key }) => ({ key, before: null })),
         ),
       acquire: (lease, ms) =>
         whileThere(() => {

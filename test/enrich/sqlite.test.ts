@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Sighting } from '../../src/enrich/first-seen.ts';
 import type { StoredText } from '../../src/enrich/store.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 
@@ -22,12 +23,14 @@ let folder: string;
 let now: number;
 let reports: string[];
 let stores: SqliteStore[];
+let lacking: number;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'peerscope-store-'));
   now = Date.parse('2026-09-15T08:00:00Z');
   reports = [];
   stores = [];
+  lacking = 0;
 });
 
 afterEach(async () => {
@@ -37,13 +40,17 @@ afterEach(async () => {
 
 function open(options: { folder?: string; mostBytes?: number } = {}): SqliteStore {
   const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
-  const store = SqliteStore.open({ folder, now: () => now, report, ...options });
+  const lacks = (): void => {
+    lacking++;
+  };
+  const store = SqliteStore.open({ folder, now: () => now, report, lacks, ...options });
   stores.push(store);
   return store;
 }
 
 const path = (): string => join(folder, 'peerscope.sqlite');
 const stored = (key: string, text = `text of ${key}`, keepUntil = now + DAY): StoredText => ({ key, text, keepUntil });
+const seen = (key: string, at: number, shelf: Sighting['shelf'] = 'outbound'): Sighting => ({ shelf, key, at });
 const read = async (store: SqliteStore, ...keys: string[]): Promise<Record<string, string>> =>
   Object.fromEntries(await store.read(keys));
 
@@ -89,33 +96,76 @@ describe('SqliteStore', () => {
 
   it('keeps the earliest of all times that it is told, over restarts and from several processes', async () => {
     const first = open();
-    expect(await first.earliest([{ key: 'first:1:a', at: 3000 }])).toEqual([{ key: 'first:1:a', at: 3000 }]);
-    expect(await open().earliest([{ key: 'first:1:a', at: 2000 }])).toEqual([{ key: 'first:1:a', at: 2000 }]);
+    expect(await first.keepEarliest([seen('a', 3000)])).toEqual([{ key: 'a', before: null }]);
+    expect(await open().keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 3000 }]);
     await first.close();
-    const many = Array.from({ length: 2500 }, (_, i) => ({ key: `first:1:${i}`, at: 9000 }));
-    expect(await open().earliest([{ key: 'first:1:a', at: 4000 }, ...many])).toEqual([
-      { key: 'first:1:a', at: 2000 },
-      ...many,
+    const many = Array.from({ length: 2500 }, (_, i) => seen(`many ${i}`, 9000));
+    expect(await open().keepEarliest([seen('a', 4000), seen('a', 1000), ...many])).toEqual([
+      { key: 'a', before: 2000 },
+      { key: 'a', before: 2000 },
+      ...many.map(({ key }) => ({ key, before: null })),
     ]);
+    expect(await open().keepEarliest([seen('a', 5000)])).toEqual([{ key: 'a', before: 1000 }]);
   });
 
   it('forgets a first time 90 days after it was told last', async () => {
     const store = open();
-    await store.earliest([{ key: 'first:1:a', at: 1000 }]);
+    await store.keepEarliest([seen('a', 1000)]);
     now += 60 * DAY;
-    await store.earliest([{ key: 'first:1:a', at: now }]);
+    await store.keepEarliest([seen('a', now)]);
     now += 60 * DAY;
-    await store.write([stored('b')]);
-    expect(await store.earliest([{ key: 'first:1:a', at: now }])).toEqual([{ key: 'first:1:a', at: 1000 }]);
-    now += 91 * DAY;
-    await store.write([stored('b')]);
-    expect(await store.earliest([{ key: 'first:1:a', at: now }])).toEqual([{ key: 'first:1:a', at: now }]);
+    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    now += 90 * DAY;
+    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: null }]);
+    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: now }]);
   });
 
-  it('gives first times back as they are while it cannot be used', async () => {
-    writeFileSync(join(folder, 'file'), '');
-    const sightings = [{ key: 'first:1:a', at: 1000 }];
-    expect(await open({ folder: join(folder, 'file') }).earliest(sightings)).toEqual(sightings);
+  it('keeps 40,000 first times on each shelf, those told last, and takes none off another', async () => {
+    const store = open();
+    await store.keepEarliest([seen('own', 1000, 'outbound'), seen('first', 1000, 'inbound')]);
+    const strangers = Array.from({ length: 40_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound'));
+    now += 1;
+    await store.keepEarliest(strangers);
+    const again = [
+      seen('own', 2000, 'outbound'),
+      seen('first', 2000, 'inbound'),
+      seen('stranger 39999', 2000, 'inbound'),
+    ];
+    expect((await store.keepEarliest(again)).map(({ before }) => before)).toEqual([1000, null, 1000]);
+    await store.close();
+    expect(statSync(path()).size).toBeLessThan(8 * 1024 * 1024);
+  });
+
+  it('makes room for first times among answers, and none for answers among first times', async () => {
+    const store = open({ mostBytes: 1024 * 1024 });
+    await store.keepEarliest([seen('own', 1000)]);
+    for (let day = 1; day <= 60; day++)
+      await store.write(Array.from({ length: 100 }, (_, i) => stored(`${day} ${i}`, 'x'.repeat(200), now + day * DAY)));
+    await store.keepEarliest(Array.from({ length: 4_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound')));
+    expect(store.up).toBe(true);
+    expect(await store.keepEarliest([seen('own', 2000), seen('stranger 0', 2000, 'inbound')])).toEqual([
+      { key: 'own', before: 1000 },
+      { key: 'stranger 0', before: 1000 },
+    ]);
+  });
+
+  it('takes over a file of schema 1 with all that it holds', async () => {
+    const database = new DatabaseSync(path());
+    database.exec(`
+      CREATE TABLE record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+      CREATE INDEX record_x ON record (x);
+      CREATE TABLE lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+      PRAGMA user_version = 1`);
+    database.prepare('INSERT INTO record VALUES (?, ?, ?)').run('asn:1:1.1.1.0/24', 'text', now + DAY);
+    database.prepare('INSERT INTO lease VALUES (?, ?, ?)').run(LEASE, 'another', now + 7_000);
+    database.close();
+    const store = open();
+    expect(await read(store, 'asn:1:1.1.1.0/24')).toEqual({ 'asn:1:1.1.1.0/24': 'text' });
+    expect(await store.acquire(LEASE, 65_000)).toBe(7_000);
+    await store.keepEarliest([seen('a', 1000)]);
+    await store.close();
+    expect(await open().keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 1000 }]);
+    expect(reports).toEqual([]);
   });
 
   it('writes and reads more than one chunk', async () => {
@@ -201,6 +251,7 @@ describe('a store that fails', () => {
     await store.write([stored('a')]);
     expect(await read(store, 'a')).toEqual({});
     expect([await store.acquire(LEASE, 65_000), await store.acquire(LEASE, 65_000)]).toEqual([0, 0]);
+    expect(await store.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: null }]);
     await store.hold(LEASE, 10_000);
     await store.release(LEASE);
     expect(store.up).toBe(false);
@@ -218,7 +269,7 @@ describe('a store that fails', () => {
     now += 60_000;
     await store.write([stored('a')]);
     expect(await read(store, 'a')).toEqual({ a: 'text of a' });
-    expect(store.up).toBe(true);
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
     expect(reports).toEqual([
       expect.stringMatching(/^Cannot use store "FOLDER\/file\/peerscope\/peerscope.sqlite": ENOTDIR/),
       'Store "FOLDER/file/peerscope/peerscope.sqlite" works again',
@@ -261,7 +312,7 @@ describe('a store that fails', () => {
     expect(await read(store, 'key 1')).toEqual({});
     await store.write([stored('a')]);
     expect(await read(store, 'a')).toEqual({ a: 'text of a' });
-    expect(store.up).toBe(true);
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
     expect(reports).toEqual([
       'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: database disk image is malformed',
     ]);
@@ -290,7 +341,7 @@ describe('a store that fails', () => {
     expect(readFileSync(path()).equals(bytes)).toBe(true);
     expect(existsSync(`${path()}.corrupt`)).toBe(false);
     expect(reports).toEqual([
-      'Cannot use store "FOLDER/peerscope.sqlite": it has schema 7 of a newer peerscope, this one knows 1',
+      'Cannot use store "FOLDER/peerscope.sqlite": it has schema 7 of a newer peerscope, this one knows 2',
     ]);
   });
 
@@ -305,9 +356,13 @@ describe('a store that fails', () => {
     expect(await read(store, 'a', 'key 0')).toEqual({ a: 'text of a' });
     await store.write([stored('b', 'short')]);
     expect(await read(store, 'b')).toEqual({});
+    expect(lacking).toBe(0);
     now += 60_000;
     await store.write([stored('b', 'short')]);
     expect(await read(store, 'b')).toEqual({ b: 'short' });
+    expect(lacking).toBe(1);
+    await store.write([stored('b', 'short')]);
+    expect(lacking).toBe(1);
     expect(reports).toEqual([
       'Cannot use store "FOLDER/peerscope.sqlite": database or disk is full',
       'Store "FOLDER/peerscope.sqlite" works again',
