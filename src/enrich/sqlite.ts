@@ -270,6 +270,7 @@ function connect(path: string, journal: string, mostBytes: number) {
     const see = database.prepare(
       `INSERT INTO first_seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, x = max(x, excluded.x)`,
     );
+    const outdate = database.prepare('DELETE FROM first_seen WHERE shelf = ? AND x <= ?');
     const firstSeenOn = database.prepare('SELECT count(*) AS n FROM first_seen WHERE shelf = ?');
     const forget = database.prepare(
       'DELETE FROM first_seen WHERE shelf = ?1 AND k IN (SELECT k FROM first_seen WHERE shelf = ?1 ORDER BY x LIMIT ?2)',
@@ -294,9 +295,11 @@ function connect(path: string, journal: string, mostBytes: number) {
             see.run(shelf, key, Math.min(at, before ?? at), now + KEPT_MS);
             kept.push({ key, before });
           }
-          for (const shelf of new Set(sightings.map((sighting) => sighting.shelf)))
+          for (const shelf of new Set(sightings.map((sighting) => sighting.shelf))) {
+            outdate.run(shelf, now);
             // A tenth more than need be, so that the oldest are not looked for each time.
             if (Number(firstSeenOn.get(shelf)?.['n']) > MOST_FIRST_SEEN) forget.run(shelf, MOST_FIRST_SEEN / 10);
+          }
         });
         return kept;
       },

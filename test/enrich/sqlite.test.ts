@@ -116,6 +116,10 @@ describe('SqliteStore', () => {
     now += 60 * DAY;
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
     now += 90 * DAY;
+    await store.keepEarliest([seen('b', now)]);
+    const database = new DatabaseSync(path());
+    expect(database.prepare('SELECT k FROM first_seen').all()).toEqual([{ k: 'b' }]);
+    database.close();
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: null }]);
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: now }]);
   });
