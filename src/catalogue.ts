@@ -24,7 +24,6 @@ export interface Census {
   readonly unattributed: ReadonlyMap<string, number>;
   readonly directionsGuessed: number;
   readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable', number>>;
-  readonly malformedRows: ReadonlyMap<string, number>;
   readonly asnNames: ReadonlyMap<string, { readonly name: string; readonly country: string }>;
   /** Counters of the in-process ASN cache; null without a provider. */
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
@@ -50,6 +49,8 @@ export interface Status {
   readonly snapshotAtSeconds: number;
   readonly collectors: readonly CollectorRun[];
   readonly asn: AsnStatus | null;
+  /** By the socket table that held them. */
+  readonly malformedRows: ReadonlyMap<string, number>;
   /** Null where nothing is sent by OTLP. */
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
@@ -354,16 +355,6 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
     fold: [],
     contributions: ({ namespaces }) => counts('status', Object.entries(namespaces)),
   },
-  {
-    name: 'peerscope_malformed_rows_total',
-    help: 'Lines of a socket table that could not be read as a row.',
-    type: 'counter',
-    unit: '{row}',
-    collector: null,
-    labels: ['source'],
-    fold: [],
-    contributions: ({ malformedRows }) => counts('source', malformedRows),
-  },
   perCache('peerscope_asn_cache_entries', 'gauge', '{entry}', 'Answers held in the in-process ASN cache.', 'entries'),
   perCache(
     'peerscope_asn_cache_lookups_total',
@@ -402,6 +393,15 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     'When the scan behind this page was taken, in seconds since 1970.',
     [],
     ({ snapshotAtSeconds: value }) => (value > 0 ? [{ labels: {}, value }] : []),
+  ),
+  status(
+    'peerscope_malformed_rows_total',
+    'counter',
+    '{row}',
+    'Lines of a socket table, or of a reply of the ASN provider, that could not be read or answered what was not asked.',
+    ['source'],
+    ({ malformedRows, asn }) =>
+      counts('source', asn ? [...malformedRows, [asn.provider, asn.malformedRows]] : malformedRows),
   ),
   perProvider(
     'peerscope_asn_pending',

@@ -14,10 +14,12 @@ export interface Page {
   readonly at: number;
   readonly body: Uint8Array;
   readonly collectors: readonly CollectorRun[];
+  /** Lines that could not be read as a row, by socket table. */
+  readonly malformedRows: ReadonlyMap<string, number>;
 }
 
 /** What is known of a scan beside its families. */
-export type ScanFacts = Pick<Page, 'at' | 'collectors'>;
+export type ScanFacts = Pick<Page, 'at' | 'collectors' | 'malformedRows'>;
 
 interface Scanned extends ScanFacts {
   readonly bodies: Map<Format, Promise<Uint8Array>>;
@@ -66,7 +68,7 @@ export class Engine {
     this.#listeners = listeners;
     const collectors = COLLECTORS.filter((name) => name === 'sockets' || data.options.collectors[name]);
     const notYet = collectors.map((collector) => ({ collector, seconds: 0, success: false }));
-    this.#nothing = { format: 'text', at: 0, body: new Uint8Array(), collectors: notYet };
+    this.#nothing = { format: 'text', at: 0, body: new Uint8Array(), collectors: notYet, malformedRows: new Map() };
     for (const flag of HEAP_FLAGS) setFlagsFromString(flag);
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     this.#worker = new Worker(new URL(`./scanner.${extension}`, import.meta.url), { workerData: data });
@@ -158,7 +160,8 @@ export class Engine {
       body = this.#render(format);
       scanned.bodies.set(format, body);
     }
-    const page = { format, at: scanned.at, collectors: scanned.collectors, body: await body };
+    const { at, collectors, malformedRows } = scanned;
+    const page = { format, at, collectors, malformedRows, body: await body };
     this.#pages.set(format, page);
     return page;
   }
@@ -181,7 +184,8 @@ export class Engine {
   async #scan(withinMs: number): Promise<Scanned> {
     const report = await this.#order({ kind: 'scan', withinMs });
     if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
-    return { at: report.at, collectors: report.collectors, bodies: new Map() };
+    const { at, collectors, malformedRows } = report;
+    return { at, collectors, malformedRows, bodies: new Map() };
   }
 
   async #render(format: Format): Promise<Uint8Array> {

@@ -204,6 +204,8 @@ export interface AsnStatus {
   readonly queries: number;
   readonly queryFailures: number;
   readonly addressesSent: number;
+  /** Lines of replies that had no meaning, contradicted themselves or answered what was not asked. */
+  readonly malformedRows: number;
   readonly breakerOpen: boolean;
   /** Null without a store. */
   readonly storeUp: boolean | null;

@@ -29,7 +29,12 @@ export type Order =
 
 /** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
 export type Report =
-  | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
+  | {
+      readonly kind: 'scanned';
+      readonly at: number;
+      readonly collectors: readonly CollectorRun[];
+      readonly malformedRows: ReadonlyMap<string, number>;
+    }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
   | { readonly kind: 'shared' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
@@ -79,7 +84,8 @@ function work(port: MessagePort, data: ScannerData): void {
     }
     const snapshot = scrape.run(order.withinMs);
     families = snapshot.families;
-    report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
+    const { at, collectors, malformedRows } = snapshot;
+    report({ kind: 'scanned', at, collectors, malformedRows });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
     reportSightings();

@@ -35,6 +35,8 @@ export interface Snapshot {
   readonly at: number;
   readonly families: readonly Family[];
   readonly collectors: readonly CollectorRun[];
+  /** Lines that could not be read as a row, by socket table. */
+  readonly malformedRows: ReadonlyMap<string, number>;
   /** Namespaces whose rows could not be read, or not in time. */
   readonly unreadableNamespaces: number;
 }
@@ -147,14 +149,19 @@ export class Scrape {
         protocols: this.#protocols,
         coverageRatio: this.#coverage.ratio(at),
         namespaces: { read, unchanged, empty, unreadable: unreadable + hidden },
-        malformedRows: this.tables.malformed,
         asnNames: this.#peers.names,
         asnCache: this.#cache,
         firstSeen: this.#firstSeen,
       },
       at,
     );
-    return { at: this.tables.oldestReadAt, families, collectors, unreadableNamespaces: unreadable + hidden };
+    return {
+      at: this.tables.oldestReadAt,
+      families,
+      collectors,
+      malformedRows: this.tables.malformed,
+      unreadableNamespaces: unreadable + hidden,
+    };
   }
 
   /** Takes in that these buckets of the ASN cache have a new answer. */

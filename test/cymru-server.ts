@@ -115,6 +115,26 @@ export const tears: Behaviour = (socket, reply) => {
   socket.end();
 };
 
+const changesRows =
+  (change: (rows: readonly string[]) => readonly string[], end = '\n'): Behaviour =>
+  (socket, reply) => {
+    const [banner = '', ...rows] = reply.split('\n').slice(0, -1);
+    socket.end([banner, ...change(rows)].map((line) => line + end).join(''));
+  };
+
+export const reverses = changesRows((rows) => rows.toReversed());
+export const repeats = changesRows((rows) => rows.flatMap((row) => [row, row]));
+export const endsLinesAsDos = changesRows((rows) => rows, '\r\n');
+
+/** Adds a row for an address that was not asked for, and one for an asked address under a prefix that does not hold it. */
+export const forges = changesRows((rows) => [
+  '64666 | 9.9.9.0 | 9.9.9.0/24 | US | arin | 2000-01-01 | FORGED, US',
+  ...rows
+    .slice(0, 1)
+    .map((row) => `64666 |${row.split('|')[1] ?? ''}| 9.9.9.0/24 | US | arin | 2000-01-01 | FORGED, US`),
+  ...rows,
+]);
+
 /** What a server, or who sits on the way to it, may do wrong. */
 export const misbehaviours = {
   saysNothing: () => undefined,

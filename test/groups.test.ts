@@ -69,7 +69,6 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
             protocols: { totals: [], folded: 0 },
             coverageRatio: null,
             namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0 },
-            malformedRows: new Map(),
             asnNames: new Map(),
             asnCache: null,
             firstSeen: null,

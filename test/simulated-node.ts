@@ -82,7 +82,6 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
       unattributed: new Map([['no_descriptor', 0]]),
       directionsGuessed: 0,
       namespaces: { read: pods, unchanged: 0, empty: 0, unreadable: 0 },
-      malformedRows: new Map(),
       asnNames: new Map(),
       asnCache: { entries: 0, lookups: 0, hits: 0 },
       firstSeen: null,

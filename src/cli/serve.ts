@@ -71,10 +71,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   let started = false;
   let ready = false;
   let push: Push | null = null;
-  const statusOf = ({ at, collectors }: ScanFacts): Status => ({
+  const statusOf = ({ at, collectors, malformedRows }: ScanFacts): Status => ({
     version,
     snapshotAtSeconds: at / 1000,
     collectors,
+    malformedRows,
     asn: asking?.status() ?? null,
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });

@@ -103,6 +103,7 @@ export class Database {
       queries: this.#queries,
       queryFailures: this.#failures,
       addressesSent: 0,
+      malformedRows: 0,
       breakerOpen: false,
       storeUp: null,
       store: null,

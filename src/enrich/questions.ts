@@ -32,9 +32,14 @@ const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
 const ALONE_LOOK_MS = 2 * SECOND_MS;
 const WAITING_MOST = 50_000;
 
-/** A wait of 1-3 s, less where the lease ends sooner: whoever has it may well have asked for the same. */
-function retryMs(freeInMs: number, random: () => number): number {
-  return Math.min(freeInMs, SECOND_MS * (1 + 2 * random()));
+/**
+ * A wait of 1-3 s, less where the lease ends sooner: whoever has it may well have asked for the same. Of many
+ * who share it, who found it taken again and again waits up to 8 times as long, and not to the very moment of its end.
+ */
+function retryMs(freeInMs: number, random: () => number, takenBefore = 0): number {
+  const jitterMs = 2 * SECOND_MS * random();
+  const waitMs = (SECOND_MS + jitterMs) * 2 ** Math.min(3, takenBefore);
+  return Math.min(takenBefore > 0 ? freeInMs + jitterMs : freeInMs, waitMs);
 }
 
 /**
@@ -111,13 +116,12 @@ export class Questions {
   dropped = 0;
   /** Networks that the server called no address. */
   refused = 0;
-  /** Lines of replies that had no meaning, contradicted themselves or answered what was not asked. */
-  malformed = 0;
   readonly #correspondence: Correspondence;
   readonly #pool: Pool | null;
   readonly #waiting = new Map<string, Question>();
   readonly #restingUntil = new Map<string, number>();
   readonly #tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
+  #malformedRows = 0;
   readonly #stop = new AbortController();
   #gatheringSince: number | undefined;
   #gatherUntil = 0;
@@ -127,6 +131,8 @@ export class Questions {
   /** When it is our turn to ask without the store that keeps a cluster apart; undefined while that is there. */
   #aloneFrom: number | undefined;
   #failuresInRow = 0;
+  /** How often in a row the lease that a cluster shares was another's. */
+  #takenInRow = 0;
   #session: Promise<void> | undefined;
   #cancel: () => void = () => undefined;
 
@@ -168,6 +174,7 @@ export class Questions {
       provider: provider.name,
       pending: this.#waiting.size,
       ...this.#tally,
+      malformedRows: this.#malformedRows,
       breakerOpen: this.#failuresInRow > 0,
       storeUp: store?.up ?? null,
       store: store?.name ?? null,
@@ -226,12 +233,14 @@ export class Questions {
     this.#forget(outcome.settled);
     for (const bucket of outcome.resting) this.#rest(bucket, now + UNANSWERED_REST_MS);
     if (outcome.breaker) this.#failuresInRow = outcome.breaker.failures;
+    const takenBefore = this.#takenInRow;
+    this.#takenInRow = outcome.kind === 'taken' && this.#pool ? this.#takenInRow + 1 : 0;
     switch (outcome.kind) {
       case 'nothing':
         return;
       case 'taken': {
         const isLeftAlone = outcome.breaker !== null && outcome.breaker.openMs > 0;
-        this.#notBefore = now + (isLeftAlone ? outcome.freeInMs : retryMs(outcome.freeInMs, random));
+        this.#notBefore = now + (isLeftAlone ? outcome.freeInMs : retryMs(outcome.freeInMs, random, takenBefore));
         return;
       }
       case 'failed':
@@ -270,7 +279,7 @@ export class Questions {
     const { unanswered, givenUp, refused } = outcome;
     this.#notBefore = now + SPACING_MS;
     this.refused += refused.length;
-    this.malformed += outcome.malformed;
+    this.#malformedRows += outcome.malformed;
     for (const bucket of refused) this.#rest(bucket, now + REFUSED_REST_MS);
     for (const bucket of givenUp) this.#rest(bucket, now + UNANSWERED_REST_MS);
     for (const bucket of unanswered) {

@@ -17,6 +17,8 @@ export const LEASE_MS = 65 * SECOND_MS;
 export const SPACING_MS = 10 * SECOND_MS;
 export const UNANSWERED_REST_MS = HOUR_MS;
 export const REFUSED_REST_MS = 24 * HOUR_MS;
+/** The most networks looked up in the store while another asks: a thousand exporters that wait do so at once. */
+const LOOK_MOST = 200;
 /** How often a network is asked for that gets no answer, before it rests. */
 export const TRIES = 4;
 const FRESH_MS = 24 * HOUR_MS;
@@ -133,7 +135,8 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
   const breaker = (await store?.commons?.breaker(nameOf(provider, 'breaker'))) ?? null;
   const openMs = breaker?.openMs ?? 0;
   const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, LEASE_MS)) ?? 0);
-  const batch = freeInMs > 0 || !pool ? own : unite(await pool.oldest(BATCH), own);
+  const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, correspondence.random) : own;
+  const batch = freeInMs > 0 || !pool ? mine : unite(await pool.oldest(BATCH), own);
   const known = await recall(store, batch, clock.now());
   if (known.length > 0) deliver(known);
   const fresh = new Set(known.filter(({ origin }) => isFresh(origin, clock.now())).map(({ bucket }) => keyOf(bucket)));
@@ -174,6 +177,12 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
   const givenUp = unanswered.filter((bucket) => triesOf(bucket) >= TRIES);
   const malformed = reply.malformed + reply.unasked;
   return { kind: 'asked', ...common, settled: [...settled, ...answered], unanswered, givenUp, refused, malformed };
+}
+
+/** So many neighbours from a place left to chance, so that what is answered late does not hide the rest. */
+function someOf(buckets: readonly Cidr[], most: number, random: () => number): readonly Cidr[] {
+  const start = Math.floor(random() * buckets.length);
+  return buckets.length <= most ? buckets : [...buckets.slice(start), ...buckets.slice(0, start)].slice(0, most);
 }
 
 function unite(first: readonly Cidr[], then: readonly Cidr[]): Cidr[] {

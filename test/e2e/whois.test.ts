@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,7 +34,7 @@ interface Scene {
   readonly server: CymruServer;
   readonly folder: string;
   readonly flags: readonly string[];
-  readonly start: () => Promise<Exporter>;
+  readonly start: (...more: string[]) => Promise<Exporter>;
 }
 
 async function open({ onTestFinished }: TestContext): Promise<Scene> {
@@ -47,8 +47,8 @@ async function open({ onTestFinished }: TestContext): Promise<Scene> {
     await server.close();
     rmSync(folder, { recursive: true });
   });
-  const start = (): Promise<Exporter> => {
-    const exporter = Exporter.start([`--path.procfs=${TREE}`, ...flags]);
+  const start = (...more: string[]): Promise<Exporter> => {
+    const exporter = Exporter.start([`--path.procfs=${TREE}`, ...flags, ...more]);
     started.push(exporter);
     return exporter;
   };
@@ -118,6 +118,19 @@ describe.concurrent('an exporter and its whois server', () => {
       pending: valueOf('peerscope_asn_pending')(page),
       breaker: valueOf('peerscope_asn_breaker_open')(page),
     }).toEqual({ queries: 1, failures: 0, sent: ASKED.length, pending: 0, breaker: 0 });
+  });
+
+  it('never hears of a network that the configuration keeps back or names itself', async (context) => {
+    const { server, folder, start } = await open(context);
+    const file = join(folder, 'config.yaml');
+    writeFileSync(
+      file,
+      'asn: { never_send: [8.8.8.128/25] }\nnetworks: [{ name: resolver, cidrs: ["2606:4700:4700::/48"] }]\n',
+    );
+    const exporter = await start(`--config.file=${file}`);
+    await eventually(context, exporter, valueOf('peerscope_asn_queries_total')).toBe(1);
+    expect(server.requests).toEqual(['begin\nverbose\n1.1.1.0\n9.9.9.0\n2001:4860:4860::\nend\n']);
+    expect(valueOf('peerscope_asn_addresses_sent_total')(await scrape(exporter))).toBe(3);
   });
 
   it('is asked once by all that share a folder, at the same time and after a restart', async (context) => {

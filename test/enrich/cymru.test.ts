@@ -9,7 +9,18 @@ import { askCymru, originOf, parseLine, parseReply, renderRequest } from '../../
 import type { Announcement, Exchange, Limits, Line, Reply } from '../../src/enrich/cymru.ts';
 import { bucketOf, classify } from '../../src/enrich/networks.ts';
 import type { Address, Cidr } from '../../src/model.ts';
-import { answers, misbehaviours, startCymruServer, tears, type Behaviour, type CymruServer } from '../cymru-server.ts';
+import {
+  answers,
+  endsLinesAsDos,
+  forges,
+  misbehaviours,
+  repeats,
+  reverses,
+  startCymruServer,
+  tears,
+  type Behaviour,
+  type CymruServer,
+} from '../cymru-server.ts';
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures', 'cymru');
 const recorded = (name: string): string => readFileSync(join(FIXTURES, name), 'utf8');
@@ -541,6 +552,14 @@ describe('askCymru', { timeout: 30_000 }, () => {
 
   it.each<{ name: string; behaviour: Behaviour; short?: Partial<Limits>; expected: unknown }>([
     { name: 'puts torn lines and characters together', behaviour: tears, expected: whole },
+    { name: 'matches rows in any order', behaviour: reverses, expected: whole },
+    { name: 'takes rows that come twice once', behaviour: repeats, expected: whole },
+    { name: 'takes lines that end as in DOS', behaviour: endsLinesAsDos, expected: whole },
+    {
+      name: 'takes no forged row: for another address, or with a prefix that does not hold the address',
+      behaviour: forges,
+      expected: { ...whole, malformed: 1, unasked: 1 },
+    },
     {
       name: 'refuses a reply cut before its last line ended',
       behaviour: (socket, reply) => socket.end(reply.slice(0, -10)),

@@ -12,6 +12,7 @@ import { askOnce, Questions, type QuestionsOptions } from '../../src/enrich/ques
 import { recall, type Provider } from '../../src/enrich/session.ts';
 import type { Timer } from '../../src/clock.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import type { Store } from '../../src/enrich/store.ts';
 import type { Cidr, Origin } from '../../src/model.ts';
 import { misbehaviours, startCymruServer } from '../cymru-server.ts';
 import { SharedServer } from './shared-store.ts';
@@ -172,6 +173,7 @@ describe('Questions', () => {
       queries: 1,
       queryFailures: 0,
       addressesSent: 2,
+      malformedRows: 0,
       breakerOpen: false,
       storeUp: true,
       store: 'sqlite',
@@ -352,7 +354,7 @@ describe('Questions', () => {
     );
     await questions.ask([bucket(0)]);
     await clock.advance(5 * SECOND);
-    expect(questions.malformed).toBe(2);
+    expect(questions.status().malformedRows).toBe(2);
     expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24']);
   });
 
@@ -536,6 +538,26 @@ describe('Questions of a cluster', () => {
     for (const [i, time] of sessionTimes().entries())
       if (i > 0) expect(time - (sessionTimes()[i - 1] ?? 0)).toBeGreaterThanOrEqual(10);
     expect(learned.map((own) => new Set(own).size)).toEqual([1_500, 1_500, 1_500]);
+  });
+
+  it('are looked up a few at a time, and ever less often, while another asks', async () => {
+    const own = shared.connect();
+    const looks: number[] = [];
+    const read: Store['read'] = (keys) => {
+      looks.push(keys.length);
+      return own.read(keys);
+    };
+    const exporter = startExporter(announceAll, { store: { ...own, read } });
+    await exporter.ask(buckets(1_000));
+    await shared.connect().acquire(LEASE, 10 * MINUTE);
+    await clock.advance(5 * SECOND);
+    looks.length = 0;
+    await clock.advance(2 * MINUTE);
+    expect(new Set(looks)).toEqual(new Set([200]));
+    expect(looks.length).toBeLessThan(20);
+    expect(sessions).toEqual([]);
+    await clock.advance(10 * MINUTE);
+    expect(exporter.status().pending).toBe(0);
   });
 
   it('outlive the exporter that asked them', async () => {
