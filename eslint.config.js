@@ -27,6 +27,7 @@ const DOORS = {
 const WALLS = {
   'src/collect': ['enrich', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
   'src/enrich': ['collect', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
+  'src/parse': ['collect', 'enrich', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
   'src/expose': ['collect', 'enrich', 'cli', 'scrape', 'engine', 'push'],
 };
 
@@ -110,6 +111,7 @@ export default tseslint.config(
     files: [
       'src/collect/**/*.ts',
       'src/enrich/**/*.ts',
+      'src/parse/**/*.ts',
       'src/{aggregate,catalogue,census,families,groups,push,scrape,row}.ts',
       'src/expose/points.ts',
     ],

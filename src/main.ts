@@ -93,6 +93,19 @@ const TASKS: readonly Task[] = [
     },
   },
   {
+    usage: 'parse [file] [filter...]',
+    description: 'Turn the output of ss or netstat, from a file or standard input, into rows such as those of list',
+    outputs: ['table', 'json', 'jsonl', 'csv'],
+    run: async (config, command) => {
+      const { parse } = await import('./cli/parse.ts');
+      const { SYSTEM_CLOCK } = await import('./clock.ts');
+      const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
+      const { args } = command;
+      const { stdin, stdout, stderr } = process;
+      return parse(await withRules(config), { args, output, stdin, stdout, stderr, clock: SYSTEM_CLOCK });
+    },
+  },
+  {
     usage: 'record <folder>',
     description: 'Record a redacted /proc that reproduces what peerscope sees, for --path.procfs=FOLDER',
     run: async (config, command) => {

@@ -10,7 +10,8 @@ import type { Address, Row, Rules } from '../model.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
-import { renderTable, type Column } from './table.ts';
+import { ROW_COLUMNS } from './row-output.ts';
+import { renderTable } from './table.ts';
 
 /** Which connections are listed, and by which names. */
 export interface ListOptions {
@@ -30,25 +31,6 @@ export interface Streams {
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
 }
-
-const COLUMNS: readonly Column<Row>[] = [
-  { title: 'NETID', cell: (row) => row.transport },
-  { title: 'STATE', cell: (row) => row.state },
-  { title: 'RECV-Q', cell: (row) => String(row.receive_queue), right: true },
-  { title: 'SEND-Q', cell: (row) => String(row.send_queue), right: true },
-  { title: 'LOCAL', cell: (row) => endpoint(row.local_address, row.local_port) },
-  {
-    title: 'REMOTE',
-    cell: (row) => (row.remote_address === null ? '*' : endpoint(row.remote_address, row.remote_port)),
-  },
-  { title: 'DIRECTION', cell: (row) => row.direction },
-  {
-    title: 'PROCESS',
-    cell: (row) => (row.process === null ? '-' : row.pid === null ? row.process : `${row.process}/${row.pid}`),
-  },
-  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-' },
-  { title: 'PEER', cell: peer },
-];
 
 /**
  * Prints the connections that the filters want, as a table or as one JSON array; ASNs come from what is known already, and names
@@ -76,7 +58,7 @@ export async function list(
     stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
     stderr.write(`${coverage(all, unreadableNamespaces)}\n`);
   } else {
-    stdout.write(renderTable(COLUMNS, rows));
+    stdout.write(renderTable(ROW_COLUMNS, rows));
     stdout.write(`${coverage(all, unreadableNamespaces)}\n`);
   }
   return 0;
@@ -115,18 +97,3 @@ const MEANING: Readonly<Record<string, string>> = {
   vanished: 'vanished',
   other_pid_namespace: 'in another PID namespace',
 };
-
-function endpoint(address: string, port: number | null): string {
-  if (port === null) return address;
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
-function peer(row: Row): string {
-  return [row.remote_name, operator(row)].filter((part) => part !== null && part !== '').join(' ');
-}
-
-function operator(row: Row): string {
-  if (row.network === null) return '';
-  if (row.asn === null) return row.network;
-  return row.asn === 0 ? 'not announced' : `AS${row.asn}${row.as_name === null ? '' : ` ${row.as_name}`}`;
-}

@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -168,6 +168,62 @@ describe('on a live host', () => {
       expect(sorted(rows.map(comparable))).toEqual(before);
       expect(new Set(before.map(({ state }) => state))).toEqual(new Set(Object.values(STATES)));
       return;
+    }
+  });
+
+  /** What commands in the namespace print, as `peerscope parse` reads it, and the rows of `list` in the same moment. */
+  function readAndListed<T extends string>(commands: readonly T[]): { read: Record<T, Row[]>; listed: Row[] } {
+    for (let attempt = 1; ; attempt++) {
+      const before = ss();
+      const texts = commands.map((command) => [command, network.run(host, command)] as const);
+      const listed = list('/proc');
+      if (attempt < 10 && JSON.stringify(ss()) !== JSON.stringify(before)) continue;
+      const read = texts.map(([command, text]) => [command, parse(text)] as const);
+      return { read: Object.fromEntries(read) as Record<T, Row[]>, listed };
+    }
+  }
+
+  function parse(input: string): Row[] {
+    const args = [MAIN, 'parse', '-', '-o', 'json', '--asn.provider=none'];
+    const output = execFileSync(process.execPath, args, { input, encoding: 'utf8', maxBuffer: 1 << 28, stdio: 'pipe' });
+    return JSON.parse(output) as Row[];
+  }
+
+  it('reads from the text of ss what it lists itself', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const commands = ['ss -tuwnape', 'ss -HOtuwnapemio', 'ss -tuwnapemoi', 'ss -tuwnap', 'ss -tuwna'] as const;
+    const { read, listed } = readAndListed(commands);
+    const known = listed.filter((row) => row.transport !== 'udplite');
+    for (const command of commands) {
+      const told = (row: Row): Seen => ({
+        ...comparable(row),
+        ...(command.includes('e') ? {} : { uid: null, inode: null }),
+        ...(command.includes('p') ? {} : { pids: [] }),
+      });
+      expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(known.map(told)) });
+      const alone = read[command].filter((row) => row.pids.length === 1);
+      const comms = alone.map((row) => readFileSync(`/proc/${row.pid ?? 0}/comm`, 'utf8').replace(/\n$/, ''));
+      expect(alone.map((row) => row.process)).toEqual(comms);
+    }
+  });
+
+  it('reads from the text of netstat what it lists itself', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    if (spawnSync('netstat', ['-V']).error) {
+      process.stderr.write('SKIPPED: no comparison with netstat: it is not installed\n');
+      skip('netstat is not installed');
+    }
+    const commands = ['netstat -tuUwnapW', 'netstat -tuUwnapoW', 'netstat -tuUwnapeeW'] as const;
+    const { read, listed } = readAndListed(commands);
+    const holders = new Set(listed.flatMap((row) => row.pids));
+    for (const command of commands) {
+      const told = (row: Row): Seen => ({
+        ...comparable(row),
+        pids: [],
+        ...(command.includes('ee') && row.transport !== 'raw' ? {} : { uid: null, inode: null }),
+      });
+      expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(listed.map(told)) });
+      expect(read[command].flatMap((row) => row.pids).filter((pid) => !holders.has(pid))).toEqual([]);
     }
   });
 
