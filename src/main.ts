@@ -93,6 +93,21 @@ const TASKS: readonly Task[] = [
     },
   },
   {
+    usage: 'stats',
+    description: 'Print the protocol statistics of a network namespace, as netstat -s names them',
+    options: [
+      ['--netns <inode>', 'Of this network namespace; by default of the own one'],
+      ['--pid <pid>', 'Of the network namespace of this process'],
+      ['--pod <uid>', 'Of the network namespace of this pod'],
+      ['--nonzero', 'Leave zeros out'],
+      ['--json', "Print one JSON object, under the kernel's names"],
+    ],
+    run: async (config, command) => {
+      const { stats } = await import('./cli/stats.ts');
+      return stats(config, command.opts(), process.stdout);
+    },
+  },
+  {
     usage: 'parse [file] [filter...]',
     description: 'Turn the output of ss or netstat, from a file or standard input, into rows such as those of list',
     outputs: ['table', 'json', 'jsonl', 'csv'],

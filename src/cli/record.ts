@@ -28,7 +28,7 @@ interface RecordedProcess {
   readonly denied: boolean;
 }
 
-const COUNTERS = ['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat', 'fib_trie', 'if_inet6'];
+const COUNTERS = ['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat', 'xfrm_stat', 'fib_trie', 'if_inet6'];
 const MOST_ARGUMENTS = 1000;
 const LONGEST_OPTION = 32;
 
