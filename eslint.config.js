@@ -20,7 +20,7 @@ const DOORS = {
   '@opentelemetry/exporter-metrics-otlp-http': ['src/expose/otlp.ts'],
   '@opentelemetry/exporter-metrics-otlp-proto': ['src/expose/otlp.ts'],
   'node:worker_threads': ['src/engine.ts', 'src/scanner.ts', 'src/push.ts', 'src/expose/otlp.ts'],
-  'node:child_process': [],
+  'node:child_process': ['src/collect/commands.ts'],
 };
 
 /** Which folders a folder must not import from. `collect` and `enrich` never meet; nothing below src knows the command line. */

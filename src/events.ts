@@ -79,7 +79,7 @@ export class Changes {
 
   /** Takes in every connection as it is now; gives the former sightings of those that are not what they were. */
   #look(): Map<number, Sighting> {
-    const { connections, tables } = this.#scrape;
+    const { connections, host } = this.#scrape;
     const before = new Map<number, Sighting>();
     for (const i of connections.indexes()) {
       const was = this.#sightings[i];
@@ -88,7 +88,7 @@ export class Changes {
       const process = connections.labels[i]?.process || null;
       if (was && was.state === state && was.owner === owner && was.process === process) continue;
       if (was) before.set(i, was);
-      const netns = was ? was.netns : (tables.namespace(connections.netns[i] ?? 0)?.inode ?? null);
+      const netns = was ? was.netns : (host.namespace(connections.netns[i] ?? 0)?.inode ?? null);
       this.#sightings[i] = { state, process, owner, netns };
     }
     return before;

@@ -1,7 +1,9 @@
 import { cidrContains } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import type { Config } from '../config.ts';
-import { Procfs } from '../collect/procfs.ts';
+import { Commands } from '../collect/commands.ts';
+import type { Procfs } from '../collect/procfs.ts';
+import { openSource } from '../collect/source.ts';
 import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { isNetworkClass } from '../enrich/networks.ts';
@@ -45,7 +47,8 @@ export async function list(
   const wants = parseFilters(filters);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const collectors = { ...config.collectors, 'first-seen': false };
-  const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, SYSTEM_CLOCK, cache);
+  const source = openSource(config.source, config.procfs);
+  const scrape = new Scrape(source, { ...config, collectors }, SYSTEM_CLOCK, cache);
   const { unreadableNamespaces } = scrape.run(Infinity);
   const report = (line: string): void => void stderr.write(`${line}\n`);
   const known = cache && (await openKnown(config, { clock: SYSTEM_CLOCK, report }));
@@ -56,10 +59,10 @@ export async function list(
   const rows = all.filter(wants);
   if (output === 'json') {
     stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
-    stderr.write(`${coverage(all, unreadableNamespaces)}\n`);
+    stderr.write(`${coverage(all, unreadableNamespaces, source)}\n`);
   } else {
     stdout.write(renderTable(ROW_COLUMNS, rows));
-    stdout.write(`${coverage(all, unreadableNamespaces)}\n`);
+    stdout.write(`${coverage(all, unreadableNamespaces, source)}\n`);
   }
   return 0;
 }
@@ -79,7 +82,7 @@ async function namesOf(scrape: Scrape, { asnNeverSend }: Rules): Promise<(addres
 }
 
 /** One line on what could not be seen, and why. */
-export function coverage(rows: readonly Row[], unreadableNamespaces: number): string {
+export function coverage(rows: readonly Row[], unreadableNamespaces: number, source: Procfs | Commands): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
@@ -88,6 +91,8 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number): st
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
   if (unreadableNamespaces > 0) parts.push(`${unreadableNamespaces} network namespaces could not be read`);
+  if (source instanceof Commands) parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
+  if (source instanceof Commands && source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
   return parts.join(', ');
 }
 

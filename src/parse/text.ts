@@ -7,6 +7,11 @@ import { hasCommNames, isSsHeader, readSs } from './ss.ts';
 import { rowOfText, type Wildcard } from './text-row.ts';
 import { readWindows, windowsOwner } from './windows.ts';
 
+/** Says whether a line is what a tool says of itself: that it may not see every process. */
+export function isNotice(line: string): boolean {
+  return NOTICE.test(line);
+}
+
 /** Whose text it is: `net-tools` is the netstat of Linux, of busybox too; `bsd` that of macOS and FreeBSD. */
 export type Dialect = 'ss' | 'net-tools' | 'bsd' | 'windows';
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { record } from '../../src/cli/record.ts';
 import type { Row, State } from '../../src/model.ts';
+import { Exporter, samplesOf } from '../exporter.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
 
 /** What ss and peerscope both say of a socket. */
@@ -224,6 +225,49 @@ describe('on a live host', () => {
       });
       expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(listed.map(told)) });
       expect(read[command].flatMap((row) => row.pids).filter((pid) => !holders.has(pid))).toEqual([]);
+    }
+  });
+
+  it.each(['ss', 'netstat'])('lists by %s what it lists itself, with the same directions', (source) => {
+    if (obstacle !== null) return;
+    if (spawnSync(source, ['-V']).error) {
+      process.stderr.write(`SKIPPED: no rows by ${source}: it is not installed\n`);
+      return;
+    }
+    const args = ['--net', process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none', `--source=${source}`];
+    for (let attempt = 1; ; attempt++) {
+      const before = ss();
+      const output = execFileSync('nsenter', [`--target=${host}`, ...args], { encoding: 'utf8', stdio: 'pipe' });
+      const listed = list('/proc').filter((row) => row.transport !== 'udplite' && row.transport !== 'raw');
+      if (attempt < 10 && JSON.stringify(ss()) !== JSON.stringify(before)) continue;
+      const known = (row: Row): object => {
+        const pids = source === 'ss' ? row.pids : [];
+        return { ...comparable(row), uid: null, inode: null, pids, direction: row.direction };
+      };
+      const told = (JSON.parse(output) as Row[]).filter((row) => row.transport !== 'raw');
+      expect(sorted(told.map(known))).toEqual(sorted(listed.map(known)));
+      return;
+    }
+  });
+
+  it('serves what ss tells, and says what is lacking', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const exporter = await Exporter.start(['--source=ss', '--asn.provider=none', `--storage.path=${scratch}/none`]);
+    try {
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({
+        source: 'ss',
+        lacks: expect.stringContaining('namespaces, containers') as string,
+      });
+      expect(started).not.toHaveProperty('procfs');
+      const page = await exporter.metrics();
+      const port = new URL(exporter.url).port;
+      const own = [...samplesOf(page, 'peerscope_listener_accept_queue').keys()];
+      expect(own.filter((labels) => labels.endsWith(`local_port=${port}`))).toHaveLength(1);
+      expect(samplesOf(page, 'peerscope_network_namespaces').get('status=read')).toBe(1);
+      expect(page).not.toMatch(/^peerscope_processes\{/m);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
     }
   });
 
