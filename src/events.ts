@@ -1,18 +1,7 @@
 import { stateOf } from './collect/sockets.ts';
-import type { Process, Row, State } from './model.ts';
+import type { ConnectionEvent, Process, State } from './model.ts';
 import { inOrder, rowOf, type Names } from './row.ts';
 import type { Scrape } from './scrape.ts';
-
-/** What happened to a connection, and the connection after it. */
-export interface ConnectionEvent extends Row {
-  readonly event: 'opened' | 'state' | 'owner' | 'closed';
-  /** When the scan that saw it began, RFC 3339. */
-  readonly at: string;
-  /** The former state or process, of `state` and `owner` alone; null where no process was known. */
-  readonly previous?: string | null;
-  /** Of `closed` alone; null for what was there at the first scan. */
-  readonly duration_seconds?: number | null;
-}
 
 /** A connection as the scan before saw it. */
 interface Sighting {

@@ -147,6 +147,17 @@ export interface Row {
   opened_at: string | null;
 }
 
+/** What happened to a connection, and the connection after it. */
+export interface ConnectionEvent extends Row {
+  readonly event: 'opened' | 'state' | 'owner' | 'closed';
+  /** When the scan that saw it began, RFC 3339. */
+  readonly at: string;
+  /** The former state or process, of `state` and `owner` alone; null where no process was known. */
+  readonly previous?: string | null;
+  /** Of `closed` alone; null for what was there at the first scan. */
+  readonly duration_seconds?: number | null;
+}
+
 /** What stands in the output of `parse` for what could not be read: the line from 1 on, and its text, of which 200 characters at most. */
 export interface ErrorRow {
   readonly line: number;

@@ -33,6 +33,11 @@ export async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerato
   yield cutter.rest();
 }
 
+/** A whole text: UTF-8, or UTF-16 of Windows with or without its byte order mark. */
+export function decodeText(bytes: Uint8Array): string {
+  return decoderFor(bytes).decode(bytes);
+}
+
 /** A zero byte beside a character of the first line tells UTF-16: a table begins with ASCII in every language. */
 function decoderFor([a, b]: Uint8Array): TextDecoder {
   if ((a === 0xff && b === 0xfe) || (a !== 0 && b === 0)) return new TextDecoder('utf-16le');

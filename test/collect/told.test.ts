@@ -5,8 +5,8 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { Commands } from '../../src/collect/commands.ts';
 import { EMPTY_RULES } from '../../src/config.ts';
 import { AsnCache } from '../../src/enrich/asn.ts';
-import { Changes, type ConnectionEvent } from '../../src/events.ts';
-import type { Row } from '../../src/model.ts';
+import { Changes } from '../../src/events.ts';
+import type { ConnectionEvent, Row } from '../../src/model.ts';
 import { rowsOf } from '../../src/row.ts';
 import { Scrape, type Snapshot } from '../../src/scrape.ts';
 
