@@ -123,10 +123,15 @@ const TASKS: readonly Task[] = [
   {
     usage: 'record <folder>',
     description: 'Record a redacted /proc that reproduces what peerscope sees, for --path.procfs=FOLDER',
+    options: [['--redact', 'Put invented addresses and names in the place of the real ones']],
     run: async (config, command) => {
       const { record } = await import('./cli/record.ts');
       const [directory = ''] = command.args;
-      const { processes, namespaces, vanished, denied } = record({ procfs: config.procfs, directory });
+      const { processes, namespaces, vanished, denied } = record({
+        procfs: config.procfs,
+        directory,
+        ...command.opts<{ redact?: boolean }>(),
+      });
       process.stdout.write(
         `Recorded ${processes} processes and ${namespaces} network namespaces; ` +
           `${vanished} processes had ended, ${denied} could not be read in full\n`,
