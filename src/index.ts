@@ -10,8 +10,9 @@ import { parseFilters } from './filter.ts';
 import type { ConnectionEvent, Row } from './model.ts';
 import { decodeText } from './parse/lines.ts';
 import { parseText, type Parsed } from './parse/text.ts';
-import { rowsOf } from './row.ts';
+import { rowsOf, type Names } from './row.ts';
 import { Scrape } from './scrape.ts';
+import { readServices } from './services.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
 export type { Counts, Dialect, Parsed, Warning } from './parse/text.ts';
@@ -42,7 +43,7 @@ export async function scan(options: ScanOptions = {}): Promise<Row[]> {
   const scanner = await Scanner.open(options);
   try {
     await scanner.scan();
-    return rowsOf(scanner.scrape);
+    return rowsOf(scanner.scrape, scanner.names);
   } finally {
     await scanner.close();
   }
@@ -55,7 +56,7 @@ export async function scan(options: ScanOptions = {}): Promise<Row[]> {
 export async function* events(options: EventsOptions = {}): AsyncGenerator<ConnectionEvent, void, undefined> {
   const { intervalMs = 1000, signal } = options;
   const scanner = await Scanner.open(options);
-  const changes = new Changes(scanner.scrape);
+  const changes = new Changes(scanner.scrape, scanner.names);
   try {
     while (!signal?.aborted) {
       yield* changes.take(await scanner.scan());
@@ -85,6 +86,7 @@ export function filter(...filters: readonly string[]): (row: Row) => boolean {
 /** Scans with what was learned about operators before. */
 class Scanner {
   readonly scrape: Scrape;
+  readonly names: Names = { service: readServices(), remote: () => null };
   readonly #cache: AsnCache | null;
   readonly #store: Store | null;
 

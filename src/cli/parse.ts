@@ -3,8 +3,8 @@ import { createReadStream } from 'node:fs';
 import type { Timer } from '../clock.ts';
 import { UsageError, type Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
+import { openKnown } from '../enrich/known.ts';
 import { describePeers } from '../enrich/row-peers.ts';
-import { findStore } from '../enrich/store.ts';
 import { parseFilters } from '../filter.ts';
 import { cleanLabel } from '../label.ts';
 import type { ErrorRow, Row } from '../model.ts';
@@ -35,14 +35,14 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const { file, wants } = readArguments(options.args);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const report = (line: string): void => void stderr.write(`${line}\n`);
-  const store = cache && (await findStore(config, { clock, report }));
+  const known = cache && (await openKnown(config, { clock, report }));
   const printer = new Printer(options);
   let entries: Entry[] = [];
   let rows = 0;
   const reader = new TextReader((entry) => entries.push(entry));
   const print = async (): Promise<void> => {
     const found = entries.flatMap((entry) => ('row' in entry ? [entry.row] : []));
-    await describePeers(found, { rules: config.rules, cache, store, now: clock.now() });
+    await describePeers(found, { rules: config.rules, cache, known, now: clock.now() });
     const wanted = entries.filter((entry) => 'error' in entry || wants(entry.row));
     rows += wanted.filter((entry) => 'row' in entry).length;
     entries = [];
@@ -55,7 +55,7 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   reader.end();
   await print();
   await printer.end(account(reader, rows));
-  await store?.close();
+  await known?.close();
   return isStrange(reader.counts) ? 1 : 0;
 }
 

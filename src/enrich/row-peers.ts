@@ -1,17 +1,21 @@
 import { formatAddress, parseAddress } from '../address.ts';
 import type { Row, Rules } from '../model.ts';
 import type { AsnCache } from './asn.ts';
+import type { KnownAnswers } from './known.ts';
 import { mayBeAsked, networkOf } from './networks.ts';
-import { recall } from './session.ts';
-import type { Store } from './store.ts';
 
 /**
- * Puts network and ASN into rows that no scan made. The ASNs come from the store alone: nothing is asked, and a row without a whole
+ * Puts network and ASN into rows that no scan made. The ASNs come from what is known already: nothing is asked, and a row without a whole
  * remote address gets none. The addresses in `own` are `self`.
  */
 export async function describePeers(
   rows: readonly Row[],
-  { rules, cache, store, now }: { rules: Rules; cache: AsnCache | null; store: Store | null; now: number },
+  {
+    rules,
+    cache,
+    known: answers,
+    now,
+  }: { rules: Rules; cache: AsnCache | null; known: KnownAnswers | null; now: number },
   own: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const peers = rows.flatMap((row) => {
@@ -21,7 +25,7 @@ export async function describePeers(
   });
   const known = peers.filter(({ remote }) => mayBeAsked(remote, rules.asnNeverSend, rules.networks));
   for (const { remote } of known) cache?.lookup(remote.address, now);
-  cache?.accept(await recall(store, cache.takeQuestions(), now));
+  if (cache && answers) cache.accept(await answers.recall(cache.takeQuestions()));
   for (const { row, remote } of peers) {
     row.network = remote.network;
     row.asn = remote.asn;
