@@ -13,6 +13,7 @@ import {
 const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
 const OTLP_PROTOCOLS = ['http/json', 'http/protobuf'] as const;
 const OTLP_COMPRESSIONS = ['gzip', 'none'] as const;
+const SOURCES = ['procfs', 'ss', 'netstat'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 const LOG_FORMATS = ['json', 'text'] as const;
 
@@ -50,6 +51,8 @@ export interface Config {
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
   readonly procfs: string;
+  /** Null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
+  readonly source: (typeof SOURCES)[number] | null;
   /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
   readonly storagePath: string | null;
   /** The server that stands in for the folder; null where none is named. */
@@ -169,6 +172,14 @@ const flags = {
     name: 'path.procfs',
     default: '/proc',
     description: 'Where procfs is mounted, or a recorded tree of it lies',
+  },
+  source: {
+    ...oneOf(SOURCES),
+    name: 'source',
+    placeholder: 'name',
+    default: null,
+    description:
+      'Where connections are read, by default procfs on Linux, elsewhere ss; ss means netstat where there is no ss',
   },
   storagePath: {
     ...FOLDER,
@@ -409,6 +420,7 @@ export function parseConfig(
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
+    source: optional(flags.source),
     storageServer: optional(flags.storageUrl),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },

@@ -1,18 +1,7 @@
 import { stateOf } from './collect/sockets.ts';
-import type { Process, Row, State } from './model.ts';
+import type { ConnectionEvent, Process, State } from './model.ts';
 import { inOrder, rowOf, type Names } from './row.ts';
 import type { Scrape } from './scrape.ts';
-
-/** What happened to a connection, and the connection after it. */
-export interface ConnectionEvent extends Row {
-  readonly event: 'opened' | 'state' | 'owner' | 'closed';
-  /** When the scan that saw it began, RFC 3339. */
-  readonly at: string;
-  /** The former state or process, of `state` and `owner` alone; null where no process was known. */
-  readonly previous?: string | null;
-  /** Of `closed` alone; null for what was there at the first scan. */
-  readonly duration_seconds?: number | null;
-}
 
 /** A connection as the scan before saw it. */
 interface Sighting {
@@ -79,7 +68,7 @@ export class Changes {
 
   /** Takes in every connection as it is now; gives the former sightings of those that are not what they were. */
   #look(): Map<number, Sighting> {
-    const { connections, tables } = this.#scrape;
+    const { connections, host } = this.#scrape;
     const before = new Map<number, Sighting>();
     for (const i of connections.indexes()) {
       const was = this.#sightings[i];
@@ -88,7 +77,7 @@ export class Changes {
       const process = connections.labels[i]?.process || null;
       if (was && was.state === state && was.owner === owner && was.process === process) continue;
       if (was) before.set(i, was);
-      const netns = was ? was.netns : (tables.namespace(connections.netns[i] ?? 0)?.inode ?? null);
+      const netns = was ? was.netns : (host.namespace(connections.netns[i] ?? 0)?.inode ?? null);
       this.#sightings[i] = { state, process, owner, netns };
     }
     return before;

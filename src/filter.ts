@@ -89,7 +89,7 @@ function equal<T>(
   };
 }
 
-function oneOf<T extends string>(names: readonly T[], valueOf: (row: Row) => T): Criterion {
+function oneOf<T extends string>(names: readonly T[], valueOf: (row: Row) => T | null): Criterion {
   const allowed = `${names.slice(0, -1).join(', ')} or ${names.at(-1) ?? ''}`;
   return equal(
     allowed,

@@ -93,12 +93,45 @@ const TASKS: readonly Task[] = [
     },
   },
   {
+    usage: 'stats',
+    description: 'Print the protocol statistics of a network namespace, as netstat -s names them',
+    options: [
+      ['--netns <inode>', 'Of this network namespace; by default of the own one'],
+      ['--pid <pid>', 'Of the network namespace of this process'],
+      ['--pod <uid>', 'Of the network namespace of this pod'],
+      ['--nonzero', 'Leave zeros out'],
+      ['--json', "Print one JSON object, under the kernel's names"],
+    ],
+    run: async (config, command) => {
+      const { stats } = await import('./cli/stats.ts');
+      return stats(config, command.opts(), process.stdout);
+    },
+  },
+  {
+    usage: 'parse [file] [filter...]',
+    description: 'Turn the output of ss or netstat, from a file or standard input, into rows such as those of list',
+    outputs: ['table', 'json', 'jsonl', 'csv'],
+    run: async (config, command) => {
+      const { parse } = await import('./cli/parse.ts');
+      const { SYSTEM_CLOCK } = await import('./clock.ts');
+      const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
+      const { args } = command;
+      const { stdin, stdout, stderr } = process;
+      return parse(await withRules(config), { args, output, stdin, stdout, stderr, clock: SYSTEM_CLOCK });
+    },
+  },
+  {
     usage: 'record <folder>',
     description: 'Record a redacted /proc that reproduces what peerscope sees, for --path.procfs=FOLDER',
+    options: [['--redact', 'Put invented addresses and names in the place of the real ones']],
     run: async (config, command) => {
       const { record } = await import('./cli/record.ts');
       const [directory = ''] = command.args;
-      const { processes, namespaces, vanished, denied } = record({ procfs: config.procfs, directory });
+      const { processes, namespaces, vanished, denied } = record({
+        procfs: config.procfs,
+        directory,
+        ...command.opts<{ redact?: boolean }>(),
+      });
       process.stdout.write(
         `Recorded ${processes} processes and ${namespaces} network namespaces; ` +
           `${vanished} processes had ended, ${denied} could not be read in full\n`,

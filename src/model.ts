@@ -102,19 +102,22 @@ export interface Origin {
   readonly source: string;
 }
 
-/** One connection as JSON, the same in list, events, the API and parse. Unknown is null, never 0 or "". */
+/**
+ * One connection as JSON, the same in list, events, the API and parse. Unknown is null, never 0 or "": transport, family, local
+ * address, state, direction and queues are so only in rows that were read from the text of another tool.
+ */
 export interface Row {
-  transport: Transport;
-  family: 4 | 6;
-  local_address: string;
+  transport: Transport | null;
+  family: 4 | 6 | null;
+  local_address: string | null;
   local_port: number | null;
   remote_address: string | null;
   remote_port: number | null;
-  state: State;
-  direction: Direction;
+  state: State | null;
+  direction: Direction | null;
   direction_evidence: DirectionEvidence | null;
-  receive_queue: number;
-  send_queue: number;
+  receive_queue: number | null;
+  send_queue: number | null;
   uid: number | null;
   inode: number | null;
   netns: number | null;
@@ -142,6 +145,25 @@ export interface Row {
   remote_name: string | null;
   service: string | null;
   opened_at: string | null;
+}
+
+/** What happened to a connection, and the connection after it. */
+export interface ConnectionEvent extends Row {
+  readonly event: 'opened' | 'state' | 'owner' | 'closed';
+  /** When the scan that saw it began, RFC 3339. */
+  readonly at: string;
+  /** The former state or process, of `state` and `owner` alone; null where no process was known. */
+  readonly previous?: string | null;
+  /** Of `closed` alone; null for what was there at the first scan. */
+  readonly duration_seconds?: number | null;
+}
+
+/** What stands in the output of `parse` for what could not be read: the line from 1 on, and its text, of which 200 characters at most. */
+export interface ErrorRow {
+  readonly line: number;
+  readonly error: string;
+  readonly reason: string;
+  readonly text: string;
 }
 
 /** A Prometheus metric family, ready to be rendered. */

@@ -33,21 +33,21 @@ export function inOrder(scrape: Scrape, indexes: Iterable<number>): number[] {
 
 /** One connection as a JSON row; one that the last scan closed has a row too, until the next begins. */
 export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
-  const { connections, processes } = scrape;
+  const { connections, host } = scrape;
   const table = connections.table[i] ?? 0;
   const transport = transportOf(table);
   const port = (number: number | undefined): number | null => (transport === 'raw' ? null : (number ?? 0));
   const remote = connections.hasRemote(i);
   const uid = connections.uid[i] ?? NO_UID;
   const chosen = connections.process[i] ?? null;
-  const process = chosen && processes.isAlive(chosen) ? chosen : null;
+  const process = chosen && host.isAlive(chosen) ? chosen : null;
   const labels = connections.labels[i];
   const peer = scrape.peerOf(i);
   const origin = peer?.origin ?? null;
   const openedAt = connections.openedAt[i] ?? 0;
   const serves = connections.direction[i] === 'listen' || connections.serves[i] === 1;
   const servicePort = port(serves ? connections.localPort[i] : connections.remotePort[i]);
-  return {
+  const row: Row = {
     transport,
     family: table & 1 ? 6 : 4,
     local_address: formatAddress(connections.localAddress(i)),
@@ -87,10 +87,22 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     service: servicePort === null ? null : names.service(transport, servicePort),
     opened_at: openedAt > 0 ? new Date(openedAt).toISOString() : null,
   };
+  const told = host.told(i);
+  return told ? { ...row, ...onlyTold(told, row) } : row;
+}
+
+/** What the text of a command says otherwise than the connection table, which has 0 and its own numbers for what is not known. */
+function onlyTold(told: Row, { pid, remote_name, service }: Row): Partial<Row> {
+  const { family, local_address, local_port, remote_address, remote_port, receive_queue, send_queue } = told;
+  const ends = { local_address, local_port, remote_address, remote_port };
+  const { uid, inode, state } = told;
+  const names = { remote_name: told.remote_name ?? remote_name, service: told.service ?? service };
+  const process = { pid: pid === 0 ? null : pid, pids: told.pids, process_state: null, threads: null };
+  return { family, ...ends, state, receive_queue, send_queue, uid, inode, ...names, ...process };
 }
 
 function netnsInode(scrape: Scrape, i: number): number | null {
-  return scrape.tables.namespace(scrape.connections.netns[i] ?? 0)?.inode ?? null;
+  return scrape.host.namespace(scrape.connections.netns[i] ?? 0)?.inode ?? null;
 }
 
 function compareWords(words: Uint32Array, a: number, b: number): number {

@@ -1,7 +1,7 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
 import type { CollectorRun, Status } from './catalogue.ts';
-import { Procfs } from './collect/procfs.ts';
+import { openSource, type SourceName } from './collect/source.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
@@ -13,6 +13,7 @@ import { Scrape, type ScrapeOptions } from './scrape.ts';
 /** What the worker thread is started with. */
 export interface ScannerData {
   readonly procfs: string;
+  readonly source: SourceName;
   readonly options: ScrapeOptions;
   /** False keeps every ASN unknown and asks for none. */
   readonly asksForAsns: boolean;
@@ -45,7 +46,7 @@ export type Report =
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
 function work(port: MessagePort, data: ScannerData): void {
   const cache = data.asksForAsns ? new AsnCache() : null;
-  const scrape = new Scrape(new Procfs(data.procfs), data.options, SYSTEM_CLOCK, cache);
+  const scrape = new Scrape(openSource(data.source, data.procfs), data.options, SYSTEM_CLOCK, cache);
   let families: readonly Family[] = [];
   const report = (message: Report): void => port.postMessage(message);
 

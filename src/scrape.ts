@@ -1,16 +1,15 @@
 import type { Collector, CollectorRun } from './catalogue.ts';
 import { listenersOf, Tally } from './census.ts';
 import type { Clock } from './clock.ts';
-import { Attribution } from './collect/attribution.ts';
+import { parseCgroup } from './collect/cgroup.ts';
+import { Commands } from './collect/commands.ts';
 import { ConnectionTable } from './collect/connections.ts';
 import { Coverage } from './collect/coverage.ts';
-import { Namespaces } from './collect/namespaces.ts';
-import { Owners } from './collect/owners.ts';
-import { Processes } from './collect/processes.ts';
+import { ProcfsHost, type Host } from './collect/host.ts';
 import type { Procfs } from './collect/procfs.ts';
 import { Protocols } from './collect/protocols.ts';
 import { SYN_RECV, UDP } from './collect/sockets.ts';
-import { SocketTables } from './collect/tables.ts';
+import { ToldHost } from './collect/told.ts';
 import type { AsnCache } from './enrich/asn.ts';
 import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
@@ -18,6 +17,8 @@ import { Families } from './families.ts';
 import { Groups } from './groups.ts';
 import type { Address, Family, Rules } from './model.ts';
 import { OwnerNames } from './owner-labels.ts';
+
+const NO_CGROUP = parseCgroup('');
 
 /** What a scrape is told: the budget of series, the rules of the configuration, and what is switched on. */
 export interface ScrapeOptions {
@@ -47,15 +48,10 @@ export interface Snapshot {
  */
 export class Scrape {
   readonly connections: ConnectionTable;
-  readonly tables: SocketTables;
-  readonly processes: Processes;
-  readonly #procfs: Procfs;
+  readonly host: Host;
   readonly #options: ScrapeOptions;
   readonly #clock: Clock;
   readonly #cache: AsnCache | null;
-  readonly #namespaces = new Namespaces();
-  readonly #owners: Owners;
-  readonly #attribution: Attribution;
   readonly #names = new OwnerNames();
   readonly #peers: Peers;
   readonly #peerOf: (Peer | null)[] = [];
@@ -71,35 +67,24 @@ export class Scrape {
   readonly #closed = new Tally();
 
   /** Without a cache no ASN is asked for or shown. */
-  constructor(procfs: Procfs, options: ScrapeOptions, clock: Clock, cache: AsnCache | null) {
-    this.#procfs = procfs;
+  constructor(source: Procfs | Commands, options: ScrapeOptions, clock: Clock, cache: AsnCache | null) {
     this.#options = options;
     this.#clock = clock;
     this.#cache = cache;
     const connections = (this.connections = new ConnectionTable(options.seed));
     this.#protocols = new Protocols(options.seriesLimit);
-    this.processes = new Processes(procfs, options.rules.processes, (name, cgroup) => this.#names.of(name, cgroup));
-    this.#owners = new Owners(procfs, {
-      arrived: connections.arrived,
-      left: connections.left,
-      isLive: (inode) => connections.indexOf(inode) >= 0,
-      neighbours: (inode) => this.tables.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
-    });
-    this.tables = new SocketTables(procfs, connections, {
-      owners: this.#owners,
-      protocols: options.collectors.protocols ? this.#protocols : null,
-      monotonic: () => clock.monotonic(),
-      labelsOf: (pids) => this.#names.ofNamespace(pids.values().map((pid) => this.processes.cgroupOf(pid))),
-    });
-    this.#attribution = new Attribution({
-      connections,
-      tables: this.tables,
-      owners: this.#owners,
-      processes: this.processes,
-      seesAllProcesses: procfs.seesAllProcesses,
-    });
+    this.host =
+      source instanceof Commands
+        ? new ToldHost(source, connections, (name) => this.#names.of(name, NO_CGROUP))
+        : new ProcfsHost(source, connections, {
+            rules: options.rules.processes,
+            findsOwners: options.collectors.processes,
+            protocols: options.collectors.protocols ? this.#protocols : null,
+            monotonic: () => clock.monotonic(),
+            names: this.#names,
+          });
     const { networks, asnNeverSend: neverSend } = options.rules;
-    this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.tables.isHostOwn(address) }, cache);
+    this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.host.isHostOwn(address) }, cache);
     this.#groups = new Groups(options.rules.endpointGroups);
     this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(options.baselineScope ?? 'node') : null;
     this.#families = new Families(options.seriesLimit, (collector) => this.#isOn(collector));
@@ -114,20 +99,18 @@ export class Scrape {
     const stage = <T>(collector: Collector, work: () => T): T => {
       const begun = this.#clock.monotonic();
       const outcome = work();
-      const protocolsMs = collector === 'sockets' ? this.tables.protocolsMs : 0;
+      const protocolsMs = collector === 'sockets' ? this.host.protocolsMs : 0;
       const seconds = (this.#clock.monotonic() - begun - protocolsMs) / 1000;
       const success =
-        collector === 'sockets'
-          ? this.tables.status.unreadable === 0
-          : collector !== 'processes' || this.#owners.isComplete;
+        collector === 'sockets' ? this.host.status.unreadable === 0 : collector !== 'processes' || this.host.seesOwners;
       if (this.#isOn(collector)) collectors.push({ collector, seconds, success });
       return outcome;
     };
 
     const hidden = stage('sockets', () => this.#collect(at, isLate));
     if (this.#isOn('protocols'))
-      collectors.push({ collector: 'protocols', seconds: this.tables.protocolsMs / 1000, success: true });
-    stage('processes', () => this.#attribute(isLate));
+      collectors.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
+    stage('processes', () => this.host.attribute(isLate));
     this.#firstSeen?.begin(at);
     stage('asn', () => this.#enrich(at));
     stage('first-seen', () => this.#remember(at));
@@ -136,13 +119,13 @@ export class Scrape {
       this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
     this.#firstSeen?.end();
 
-    const { read, unchanged, empty, unreadable } = this.tables.status;
+    const { read, unchanged, empty, unreadable } = this.host.status;
     const families = this.#families.of(
       {
         groups,
         listeners: listenersOf(this.connections),
-        processes: [...this.#attribution.holding],
-        unattributed: this.#attribution.unattributed,
+        processes: [...this.host.holding],
+        unattributed: this.host.unattributed,
         directionsGuessed: this.connections.guessed,
         opened: this.#opened.contributions,
         closed: this.#closed.contributions,
@@ -156,10 +139,10 @@ export class Scrape {
       at,
     );
     return {
-      at: this.tables.oldestReadAt,
+      at: this.host.oldestReadAt,
       families,
       collectors,
-      malformedRows: this.tables.malformed,
+      malformedRows: this.host.malformed,
       unreadableNamespaces: unreadable + hidden,
     };
   }
@@ -193,15 +176,8 @@ export class Scrape {
   }
 
   #collect(at: number, isLate: () => boolean): number {
-    const pids = this.#procfs.pids();
-    const { namespaces, hidden } = this.#namespaces.find(this.#procfs, pids);
-    this.processes.begin(pids);
-    if (this.#isOn('processes')) this.#owners.survey(pids);
-    for (const holder of this.#attribution.holding)
-      if (this.processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder) this.#owners.reset(holder.pid);
     this.#forgetPeers();
-    this.tables.read(namespaces, at, isLate);
-    return hidden;
+    return this.host.collect(at, isLate);
   }
 
   /** The peers of closed connections stand as long as their columns: until the next scan begins. */
@@ -211,11 +187,6 @@ export class Scrape {
       if (this.#peerOf[i]) this.#peers.release(connections.netns[i] ?? 0, connections.remoteAddress(i));
       this.#peerOf[i] = null;
     }
-  }
-
-  #attribute(isLate: () => boolean): void {
-    if (this.#isOn('processes')) this.#owners.resolve(isLate);
-    this.#attribution.update();
   }
 
   #enrich(at: number): void {
@@ -266,7 +237,7 @@ export class Scrape {
 
   #hold(i: number): Peer {
     const netns = this.connections.netns[i] ?? 0;
-    const isOwn = this.tables.knowsOwn(netns) ? this.tables.isOwn(netns) : null;
+    const isOwn = this.host.knowsOwn(netns) ? this.host.isOwn(netns) : null;
     return this.#peers.hold(netns, this.connections.remoteAddress(i), isOwn);
   }
 

@@ -11,6 +11,7 @@ const DEFAULTS: Config = {
   scrapeBudgetMs: 5000,
   seriesLimit: 1000,
   procfs: '/proc',
+  source: null,
   storagePath: null,
   storageServer: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
@@ -36,6 +37,7 @@ it('takes every flag', () => {
       'sample.interval': '2s',
       'series.limit': '50',
       'path.procfs': '/host/proc',
+      source: 'netstat',
       'storage.path': 'state',
       'storage.url': 'rediss://exporter:p%40ss@[2001:db8::6]:6380/2',
       'asn.provider': 'mmdb',
@@ -72,6 +74,7 @@ it('takes every flag', () => {
     scrapeBudgetMs: 500,
     seriesLimit: 50,
     procfs: '/host/proc',
+    source: 'netstat',
     storagePath: 'state',
     storageServer: {
       tls: true,

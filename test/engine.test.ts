@@ -9,7 +9,14 @@ import { statusFamilies } from '../src/families.ts';
 
 const TREE = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url));
 const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
-const STATUS = { version: '1.2.3', snapshotAtSeconds: 0, collectors: [], malformedRows: new Map(), asn: null, otlp: null };
+const STATUS = {
+  version: '1.2.3',
+  snapshotAtSeconds: 0,
+  collectors: [],
+  malformedRows: new Map(),
+  asn: null,
+  otlp: null,
+};
 
 /** A channel, and what comes out of it. */
 function listen(): { port: MessageChannel['port1']; collected: Promise<Collected> } {
@@ -19,7 +26,7 @@ function listen(): { port: MessageChannel['port1']; collected: Promise<Collected
 
 describe('families that are shared', () => {
   const engine = new Engine(
-    { procfs: TREE, options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, asksForAsns: false },
+    { procfs: TREE, source: null, options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, asksForAsns: false },
     5_000,
     {
       ask: () => undefined,

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Clock, Timer } from '../clock.ts';
-import { Procfs } from '../collect/procfs.ts';
+import { openSource } from '../collect/source.ts';
 import { UsageError, type Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
@@ -41,7 +41,8 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const count = parseCount(options.count);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const collectors = { ...config.collectors, 'first-seen': false };
-  const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, clock, cache);
+  const source = openSource(config.source, config.procfs);
+  const scrape = new Scrape(source, { ...config, collectors }, clock, cache);
   const names = { service: readServices(), remote: () => null };
   const changes = new Changes(scrape, names);
   const lines = new Lines(options.stdout, clock);
@@ -52,7 +53,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
     if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
     if (scans === 0) {
       const rows = rowsOf(scrape, names);
-      stderr.write(`${coverage(rows, unreadableNamespaces)}\n`);
+      stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
       const time = new Date(at).toISOString();
       if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
     }

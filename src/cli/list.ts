@@ -1,7 +1,9 @@
 import { cidrContains } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import type { Config } from '../config.ts';
-import { Procfs } from '../collect/procfs.ts';
+import { Commands } from '../collect/commands.ts';
+import type { Procfs } from '../collect/procfs.ts';
+import { openSource } from '../collect/source.ts';
 import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { isNetworkClass } from '../enrich/networks.ts';
@@ -10,7 +12,8 @@ import type { Address, Row, Rules } from '../model.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
-import { renderTable, type Column } from './table.ts';
+import { ROW_COLUMNS } from './row-output.ts';
+import { renderTable } from './table.ts';
 
 /** Which connections are listed, and by which names. */
 export interface ListOptions {
@@ -31,25 +34,6 @@ export interface Streams {
   readonly stderr: { write(text: string): unknown };
 }
 
-const COLUMNS: readonly Column<Row>[] = [
-  { title: 'NETID', cell: (row) => row.transport },
-  { title: 'STATE', cell: (row) => row.state },
-  { title: 'RECV-Q', cell: (row) => String(row.receive_queue), right: true },
-  { title: 'SEND-Q', cell: (row) => String(row.send_queue), right: true },
-  { title: 'LOCAL', cell: (row) => endpoint(row.local_address, row.local_port) },
-  {
-    title: 'REMOTE',
-    cell: (row) => (row.remote_address === null ? '*' : endpoint(row.remote_address, row.remote_port)),
-  },
-  { title: 'DIRECTION', cell: (row) => row.direction },
-  {
-    title: 'PROCESS',
-    cell: (row) => (row.process === null ? '-' : row.pid === null ? row.process : `${row.process}/${row.pid}`),
-  },
-  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-' },
-  { title: 'PEER', cell: peer },
-];
-
 /**
  * Prints the connections that the filters want, as a table or as one JSON array; ASNs come from what is known already, and names
  * of remotes from the host's resolver, where that is wanted. The coverage line speaks of all connections: what has no process cannot meet a filter that names one.
@@ -63,7 +47,8 @@ export async function list(
   const wants = parseFilters(filters);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
   const collectors = { ...config.collectors, 'first-seen': false };
-  const scrape = new Scrape(new Procfs(config.procfs), { ...config, collectors }, SYSTEM_CLOCK, cache);
+  const source = openSource(config.source, config.procfs);
+  const scrape = new Scrape(source, { ...config, collectors }, SYSTEM_CLOCK, cache);
   const { unreadableNamespaces } = scrape.run(Infinity);
   const report = (line: string): void => void stderr.write(`${line}\n`);
   const known = cache && (await openKnown(config, { clock: SYSTEM_CLOCK, report }));
@@ -74,10 +59,10 @@ export async function list(
   const rows = all.filter(wants);
   if (output === 'json') {
     stdout.write(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
-    stderr.write(`${coverage(all, unreadableNamespaces)}\n`);
+    stderr.write(`${coverage(all, unreadableNamespaces, source)}\n`);
   } else {
-    stdout.write(renderTable(COLUMNS, rows));
-    stdout.write(`${coverage(all, unreadableNamespaces)}\n`);
+    stdout.write(renderTable(ROW_COLUMNS, rows));
+    stdout.write(`${coverage(all, unreadableNamespaces, source)}\n`);
   }
   return 0;
 }
@@ -97,7 +82,7 @@ async function namesOf(scrape: Scrape, { asnNeverSend }: Rules): Promise<(addres
 }
 
 /** One line on what could not be seen, and why. */
-export function coverage(rows: readonly Row[], unreadableNamespaces: number): string {
+export function coverage(rows: readonly Row[], unreadableNamespaces: number, source: Procfs | Commands): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
@@ -106,6 +91,8 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number): st
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
   if (unreadableNamespaces > 0) parts.push(`${unreadableNamespaces} network namespaces could not be read`);
+  if (source instanceof Commands) parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
+  if (source instanceof Commands && source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
   return parts.join(', ');
 }
 
@@ -115,18 +102,3 @@ const MEANING: Readonly<Record<string, string>> = {
   vanished: 'vanished',
   other_pid_namespace: 'in another PID namespace',
 };
-
-function endpoint(address: string, port: number | null): string {
-  if (port === null) return address;
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
-function peer(row: Row): string {
-  return [row.remote_name, operator(row)].filter((part) => part !== null && part !== '').join(' ');
-}
-
-function operator(row: Row): string {
-  if (row.network === null) return '';
-  if (row.asn === null) return row.network;
-  return row.asn === 0 ? 'not announced' : `AS${row.asn}${row.as_name === null ? '' : ` ${row.as_name}`}`;
-}

@@ -4,6 +4,7 @@ import { Namespaces } from '../collect/namespaces.ts';
 import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
 import { TABLES } from '../collect/sockets.ts';
+import { Pseudonyms } from './pseudonyms.ts';
 
 /** What a recording holds and what it had to leave out. */
 export interface Recording {
@@ -28,7 +29,7 @@ interface RecordedProcess {
   readonly denied: boolean;
 }
 
-const COUNTERS = ['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat', 'fib_trie', 'if_inet6'];
+const COUNTERS = ['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat', 'xfrm_stat', 'fib_trie', 'if_inet6'];
 const MOST_ARGUMENTS = 1000;
 const LONGEST_OPTION = 32;
 
@@ -37,7 +38,7 @@ const LONGEST_OPTION = 32;
  * every process, or those of `pids`, with its descriptors, and the socket tables and counters of their network namespaces.
  *
  * Left out are arguments (see {@link redactArguments}), what descriptors that are no sockets point to, and memory addresses;
- * network addresses, cgroups, and names and paths of executables stay. `exe` is the true path, a text that readers must not
+ * network addresses, cgroups, and names and paths of executables stay, unless `redact` replaces them (see {@link Pseudonyms}). `exe` is the true path, a text that readers must not
  * follow; every other link stays inside the tree or leads nowhere. A process whose descriptors may not be listed has no `fd`.
  * Throws an Error with one clear line when `procfs` cannot be read or `directory` is neither new nor empty.
  */
@@ -45,8 +46,11 @@ export function record(options: {
   readonly procfs: string;
   readonly directory: string;
   readonly pids?: readonly number[];
+  /** Invents names and addresses: what is seen in the recording is then the same but for them. */
+  readonly redact?: boolean;
 }): Recording {
   const { directory } = options;
+  const pseudonyms = options.redact ? new Pseudonyms() : null;
   const procfs = new Procfs(options.procfs);
   const pids = options.pids ? [...new Set(options.pids)].sort((a, b) => a - b) : procfs.pids();
   makeEmpty(directory);
@@ -54,14 +58,14 @@ export function record(options: {
   const { namespaces } = new Namespaces().find(procfs, pids);
   const netnsOf = new Map(namespaces.flatMap(({ inode, pids }) => pids.map((pid) => [pid, inode])));
   // Tables before descriptors, as in a scrape: a socket closed in between has a row and no owner.
-  const tablesOf = new Map(namespaces.map(({ inode, pids }) => [inode, readTables(procfs, pids)]));
+  const tablesOf = new Map(namespaces.map(({ inode, pids }) => [inode, readTables(procfs, pids, pseudonyms)]));
   const tablesAt = new Map<number, number>();
   let processes = 0;
   let vanished = 0;
   let denied = 0;
 
   for (const pid of pids) {
-    const recorded = readProcess(procfs, pid);
+    const recorded = readProcess(procfs, pid, pseudonyms);
     if (recorded === 'vanished') vanished++;
     else if (recorded === 'denied' || recorded.denied) denied++;
     if (recorded === 'vanished' || recorded === 'denied') continue;
@@ -133,18 +137,29 @@ function makeEmpty(directory: string): void {
 }
 
 /** The tables, whatever their length, of the first of these processes that shows them to the end. */
-function readTables(procfs: Procfs, pids: readonly number[]): Files | undefined {
+function readTables(procfs: Procfs, pids: readonly number[], pseudonyms: Pseudonyms | null): Files | undefined {
   for (const pid of pids) {
     const files = [...TABLES, ...COUNTERS].map((name) => [name, procfs.read(pid, `net/${name}`, Infinity)] as const);
     if (files.some(([, bytes]) => failed(bytes) && bytes !== 'vanished') || failed(procfs.netTcpInode(pid))) continue;
     return files
       .filter((file): file is readonly [(typeof file)[0], Buffer] => !failed(file[1]))
-      .map(([name, bytes]) => [name, Buffer.from(clearPointers(bytes.toString('latin1')), 'latin1')]);
+      .map(([name, bytes]) => [name, Buffer.from(redactTable(name, bytes.toString('latin1'), pseudonyms), 'latin1')]);
   }
   return undefined;
 }
 
-function readProcess(procfs: Procfs, pid: number): RecordedProcess | 'vanished' | 'denied' {
+function redactTable(name: string, text: string, pseudonyms: Pseudonyms | null): string {
+  if (name === 'fib_trie') return pseudonyms?.fibTrie(text) ?? text;
+  if (name === 'if_inet6') return pseudonyms?.ifInet6(text) ?? text;
+  const table = clearPointers(text);
+  return pseudonyms?.table(table) ?? table;
+}
+
+function readProcess(
+  procfs: Procfs,
+  pid: number,
+  pseudonyms: Pseudonyms | null,
+): RecordedProcess | 'vanished' | 'denied' {
   const stat = procfs.read(pid, 'stat');
   if (failed(stat)) return stat === 'permission' ? 'denied' : 'vanished';
   const exe = procfs.executable(pid);
@@ -160,7 +175,33 @@ function readProcess(procfs: Procfs, pid: number): RecordedProcess | 'vanished' 
   const descriptors = readDescriptors(procfs, pid);
   if (failed(procfs.read(pid, 'stat'))) return 'vanished';
   const whole = files.filter((file): file is readonly [string, Buffer] => !failed(file[1]));
-  return { files: whole, exe, ...descriptors };
+  const recorded = { files: whole, exe, ...descriptors };
+  return pseudonyms ? underPseudonym(recorded, nameOf(exe, comm, cmdline), pseudonyms) : recorded;
+}
+
+function nameOf(exe: string | null, comm: Buffer | ReadFailure, cmdline: Buffer | ReadFailure): string {
+  const args = failed(cmdline) ? null : cmdline.toString().replace(/\0$/, '').split('\0');
+  return nameProcess(
+    { exe, comm: failed(comm) ? '' : comm.toString().replace(/\n$/, ''), cmdline: args, self: false },
+    [],
+  );
+}
+
+/** A process that is called otherwise, and all that shows its name. */
+function underPseudonym(recorded: RecordedProcess, name: string, pseudonyms: Pseudonyms): RecordedProcess {
+  const other = pseudonyms.process(name);
+  const redacted: Readonly<Record<string, (text: string) => string>> = {
+    stat: (text) => text.replace(/^(\d+ )\(.*\)/s, `$1(${other})`),
+    status: (text) => text.replace(/^Name:\t.*$/m, `Name:\t${other}`),
+    comm: () => `${other}\n`,
+    cmdline: (text) => (text === '' ? '' : `${other}\0`),
+    cgroup: (text) => pseudonyms.cgroup(text),
+  };
+  const files = recorded.files.map(([file, bytes]): [string, Buffer] => {
+    const redact = redacted[file];
+    return [file, redact ? Buffer.from(redact(bytes.toString('latin1')), 'latin1') : bytes];
+  });
+  return { ...recorded, files, exe: recorded.exe === null ? null : `/redacted/${other}` };
 }
 
 function redactCmdline(cmdline: Buffer, exe: string | null, comm: string): Buffer {

@@ -3,7 +3,9 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
-import { Procfs } from '../collect/procfs.ts';
+import { Commands } from '../collect/commands.ts';
+import type { Procfs } from '../collect/procfs.ts';
+import { openSource } from '../collect/source.ts';
 import type { Status } from '../catalogue.ts';
 import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
@@ -26,12 +28,13 @@ import type { AsnStatus, Cidr } from '../model.ts';
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
   if (config.web.listenAddresses.length === 0 && !config.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named');
-  // A root that cannot be read must end the start, not the first scan.
-  const procfs = new Procfs(config.procfs);
+  // A root that cannot be read, or a command that is not there, must end the start, not the first scan.
+  const source = openSource(config.source, config.procfs);
+  if (source instanceof Commands) source.read();
   const failures = new Repeating(log);
   const stop = new Stop();
   const share: Listeners['collect'] = (reply) => engine.share(reply, statusOf, config.scrapeBudgetMs);
-  const prepared = config.otlp && (await preparePush(config.otlp, { procfs, version, share, failures, log, stop }));
+  const prepared = config.otlp && (await preparePush(config.otlp, { source, version, share, failures, log, stop }));
   const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
   const asks = provider !== null && !(provider instanceof Database);
@@ -51,6 +54,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const engine = new Engine(
     {
       procfs: config.procfs,
+      source: config.source,
       options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
       asksForAsns: asking !== null,
     },
@@ -99,7 +103,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   try {
     await servers.listen(createApp(exposition), config.web.listenAddresses);
     started = true;
-    logStart(config, log, version, servers.addresses, provider, procfs.access);
+    logStart(config, log, version, servers.addresses, provider, source);
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
@@ -120,7 +124,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
 /** Reads what sending by OTLP needs; the function returned starts it. */
 async function preparePush(
   otlp: OtlpConfig,
-  { procfs, version, share, failures, log, stop }: PushNeeds,
+  { source, version, share, failures, log, stop }: PushNeeds,
 ): Promise<() => Push> {
   // Nothing of OpenTelemetry is loaded in a run that sends nothing.
   const { adviceOn, Push, settingsOf } = await import('../push.ts');
@@ -130,7 +134,7 @@ async function preparePush(
     hostname: hostname(),
     machineId: readMachineId(),
     platform: process.platform,
-    origins: { exporter: startedAt, boot: procfs.bootedAt() ?? startedAt },
+    origins: { exporter: startedAt, boot: (source instanceof Commands ? null : source.bootedAt()) ?? startedAt },
     phase: Math.random(),
   });
   const failed = (failure: Failure): void => {
@@ -146,7 +150,7 @@ async function preparePush(
 }
 
 interface PushNeeds {
-  readonly procfs: Procfs;
+  readonly source: Procfs | Commands;
   readonly version: string;
   readonly share: Listeners['collect'];
   readonly failures: Repeating;
@@ -239,7 +243,7 @@ function logStart(
   version: string,
   addresses: readonly string[],
   provider: Provider | Database | null,
-  access: Procfs['access'],
+  source: Procfs | Commands,
 ): void {
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
@@ -249,8 +253,9 @@ function logStart(
   log.info(
     {
       version,
-      procfs: config.procfs,
-      owners_through: access,
+      ...(source instanceof Commands
+        ? { source: source.last, lacks: 'namespaces, containers, counters, and of processes all but pid and name' }
+        : { procfs: config.procfs, owners_through: source.access }),
       listen: addresses.join(' '),
       storage: nameStorage(config),
       asn_provider: provider === null ? 'none' : config.asn.provider,

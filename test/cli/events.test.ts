@@ -12,7 +12,7 @@ import { SYSTEM_CLOCK } from '../../src/clock.ts';
 import { parseConfig } from '../../src/config.ts';
 import { renderOrigin } from '../../src/enrich/asn.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
-import type { ConnectionEvent } from '../../src/events.ts';
+import type { ConnectionEvent } from '../../src/model.ts';
 import { runMain } from '../exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });

@@ -128,7 +128,8 @@ describe('an exporter that sends by OTLP', () => {
     const exporter = await start(receiver);
     try {
       await exporter.metricsOnce((page) => (counts(page)[0] ?? 0) > 1);
-      expect(counts(await exporter.metrics())[1]).toBe(0);
+      const [exports = Infinity] = counts(await exporter.metrics());
+      expect(exports).toBeLessThanOrEqual(receiver.received.length);
       const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
       expect(started).toMatchObject({ sends: 'the metrics by otlp', otlp_endpoint: `${receiver.url}/v1/metrics` });
     } finally {

@@ -1,10 +1,11 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { record } from '../../src/cli/record.ts';
 import type { Row, State } from '../../src/model.ts';
+import { Exporter, samplesOf } from '../exporter.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
 
 /** What ss and peerscope both say of a socket. */
@@ -168,6 +169,105 @@ describe('on a live host', () => {
       expect(sorted(rows.map(comparable))).toEqual(before);
       expect(new Set(before.map(({ state }) => state))).toEqual(new Set(Object.values(STATES)));
       return;
+    }
+  });
+
+  /** What commands in the namespace print, as `peerscope parse` reads it, and the rows of `list` in the same moment. */
+  function readAndListed<T extends string>(commands: readonly T[]): { read: Record<T, Row[]>; listed: Row[] } {
+    for (let attempt = 1; ; attempt++) {
+      const before = ss();
+      const texts = commands.map((command) => [command, network.run(host, command)] as const);
+      const listed = list('/proc');
+      if (attempt < 10 && JSON.stringify(ss()) !== JSON.stringify(before)) continue;
+      const read = texts.map(([command, text]) => [command, parse(text)] as const);
+      return { read: Object.fromEntries(read) as Record<T, Row[]>, listed };
+    }
+  }
+
+  function parse(input: string): Row[] {
+    const args = [MAIN, 'parse', '-', '-o', 'json', '--asn.provider=none'];
+    const output = execFileSync(process.execPath, args, { input, encoding: 'utf8', maxBuffer: 1 << 28, stdio: 'pipe' });
+    return JSON.parse(output) as Row[];
+  }
+
+  it('reads from the text of ss what it lists itself', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const commands = ['ss -tuwnape', 'ss -HOtuwnapemio', 'ss -tuwnapemoi', 'ss -tuwnap', 'ss -tuwna'] as const;
+    const { read, listed } = readAndListed(commands);
+    const known = listed.filter((row) => row.transport !== 'udplite');
+    for (const command of commands) {
+      const told = (row: Row): Seen => ({
+        ...comparable(row),
+        ...(command.includes('e') ? {} : { uid: null, inode: null }),
+        ...(command.includes('p') ? {} : { pids: [] }),
+      });
+      expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(known.map(told)) });
+      const alone = read[command].filter((row) => row.pids.length === 1);
+      const comms = alone.map((row) => readFileSync(`/proc/${row.pid ?? 0}/comm`, 'utf8').replace(/\n$/, ''));
+      expect(alone.map((row) => row.process)).toEqual(comms);
+    }
+  });
+
+  it('reads from the text of netstat what it lists itself', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    if (spawnSync('netstat', ['-V']).error) {
+      process.stderr.write('SKIPPED: no comparison with netstat: it is not installed\n');
+      skip('netstat is not installed');
+    }
+    const commands = ['netstat -tuUwnapW', 'netstat -tuUwnapoW', 'netstat -tuUwnapeeW'] as const;
+    const { read, listed } = readAndListed(commands);
+    const holders = new Set(listed.flatMap((row) => row.pids));
+    for (const command of commands) {
+      const told = (row: Row): Seen => ({
+        ...comparable(row),
+        pids: [],
+        ...(command.includes('ee') && row.transport !== 'raw' ? {} : { uid: null, inode: null }),
+      });
+      expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(listed.map(told)) });
+      expect(read[command].flatMap((row) => row.pids).filter((pid) => !holders.has(pid))).toEqual([]);
+    }
+  });
+
+  it.each(['ss', 'netstat'])('lists by %s what it lists itself, with the same directions', (source) => {
+    if (obstacle !== null) return;
+    if (spawnSync(source, ['-V']).error) {
+      process.stderr.write(`SKIPPED: no rows by ${source}: it is not installed\n`);
+      return;
+    }
+    const args = ['--net', process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none', `--source=${source}`];
+    for (let attempt = 1; ; attempt++) {
+      const before = ss();
+      const output = execFileSync('nsenter', [`--target=${host}`, ...args], { encoding: 'utf8', stdio: 'pipe' });
+      const listed = list('/proc').filter((row) => row.transport !== 'udplite' && row.transport !== 'raw');
+      if (attempt < 10 && JSON.stringify(ss()) !== JSON.stringify(before)) continue;
+      const known = (row: Row): object => {
+        const pids = source === 'ss' ? row.pids : [];
+        return { ...comparable(row), uid: null, inode: null, pids, direction: row.direction };
+      };
+      const told = (JSON.parse(output) as Row[]).filter((row) => row.transport !== 'raw');
+      expect(sorted(told.map(known))).toEqual(sorted(listed.map(known)));
+      return;
+    }
+  });
+
+  it('serves what ss tells, and says what is lacking', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const exporter = await Exporter.start(['--source=ss', '--asn.provider=none', `--storage.path=${scratch}/none`]);
+    try {
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({
+        source: 'ss',
+        lacks: expect.stringContaining('namespaces, containers') as string,
+      });
+      expect(started).not.toHaveProperty('procfs');
+      const page = await exporter.metrics();
+      const port = new URL(exporter.url).port;
+      const own = [...samplesOf(page, 'peerscope_listener_accept_queue').keys()];
+      expect(own.filter((labels) => labels.endsWith(`local_port=${port}`))).toHaveLength(1);
+      expect(samplesOf(page, 'peerscope_network_namespaces').get('status=read')).toBe(1);
+      expect(page).not.toMatch(/^peerscope_processes\{/m);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
     }
   });
 

@@ -1,0 +1,155 @@
+import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, UnattributedReason } from '../model.ts';
+import { Attribution } from './attribution.ts';
+import type { ConnectionTable, IsOwn } from './connections.ts';
+import { Namespaces, type Namespace } from './namespaces.ts';
+import { Owners } from './owners.ts';
+import { Processes } from './processes.ts';
+import type { Procfs } from './procfs.ts';
+import type { Protocols } from './protocols.ts';
+import { SocketTables, type NamespaceCounts } from './tables.ts';
+
+/** Where the rows of a scan come from: the host's procfs, or what its own commands tell. */
+export interface Host {
+  /** Reads every row into the connection table. Gives how many namespaces, at least, showed none because no process shows them. */
+  collect(at: number, isLate: () => boolean): number;
+  /** Gives the connections their owners. */
+  attribute(isLate: () => boolean): void;
+  readonly status: Readonly<NamespaceCounts>;
+  /** Lines that were no row, by where they stood. */
+  readonly malformed: ReadonlyMap<string, number>;
+  /** Milliseconds since 1970. */
+  readonly oldestReadAt: number;
+  /** What the protocol counters took of the last scan; milliseconds. */
+  readonly protocolsMs: number;
+  /** Whether every process could be read. */
+  readonly seesOwners: boolean;
+  /** The processes that hold sockets, as far as it is known what they are. */
+  readonly holding: Iterable<Process>;
+  readonly unattributed: ReadonlyMap<UnattributedReason, number>;
+  /** The namespace behind a number of the connection table; null where it is not known, or gone. */
+  namespace(number: number): Namespace | null;
+  isOwn(number: number): IsOwn;
+  knowsOwn(number: number): boolean;
+  isHostOwn(address: Address): boolean;
+  isAlive(process: Process): boolean;
+  /** What a text told of a connection, where that is all that is known; null where the kernel told it. */
+  told(index: number): Row | null;
+}
+
+/** What reading a host's procfs needs to know. */
+export interface ProcfsHostOptions {
+  readonly rules: readonly ProcessRule[];
+  /** False leaves every socket without a process. */
+  readonly findsOwners: boolean;
+  /** Null leaves the protocol counters unread. */
+  readonly protocols: Protocols | null;
+  /** Milliseconds that only go forward. */
+  readonly monotonic: () => number;
+  readonly names: {
+    of(process: string, cgroup: Cgroup): OwnerLabels;
+    ofNamespace(cgroups: Iterable<Cgroup | null>): OwnerLabels;
+  };
+}
+
+/** A host whose procfs is read: namespaces, tables, owners and processes. */
+export class ProcfsHost implements Host {
+  readonly #procfs: Procfs;
+  readonly #findsOwners: boolean;
+  readonly #namespaces = new Namespaces();
+  readonly #processes: Processes;
+  readonly #owners: Owners;
+  readonly #tables: SocketTables;
+  readonly #attribution: Attribution;
+
+  constructor(procfs: Procfs, connections: ConnectionTable, options: ProcfsHostOptions) {
+    const { names, protocols, monotonic } = options;
+    this.#procfs = procfs;
+    this.#findsOwners = options.findsOwners;
+    const processes = (this.#processes = new Processes(procfs, options.rules, (name, cgroup) =>
+      names.of(name, cgroup),
+    ));
+    const owners = (this.#owners = new Owners(procfs, {
+      arrived: connections.arrived,
+      left: connections.left,
+      isLive: (inode) => connections.indexOf(inode) >= 0,
+      neighbours: (inode) => this.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
+    }));
+    this.#tables = new SocketTables(procfs, connections, {
+      owners,
+      protocols,
+      monotonic,
+      labelsOf: (pids) => names.ofNamespace(pids.values().map((pid) => processes.cgroupOf(pid))),
+    });
+    const { seesAllProcesses } = procfs;
+    this.#attribution = new Attribution({ connections, tables: this.#tables, owners, processes, seesAllProcesses });
+  }
+
+  collect(at: number, isLate: () => boolean): number {
+    const pids = this.#procfs.pids();
+    const { namespaces, hidden } = this.#namespaces.find(this.#procfs, pids);
+    this.#processes.begin(pids);
+    if (this.#findsOwners) this.#owners.survey(pids);
+    for (const holder of this.#attribution.holding)
+      if (this.#processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder)
+        this.#owners.reset(holder.pid);
+    this.#tables.read(namespaces, at, isLate);
+    return hidden;
+  }
+
+  attribute(isLate: () => boolean): void {
+    if (this.#findsOwners) this.#owners.resolve(isLate);
+    this.#attribution.update();
+  }
+
+  get status(): Readonly<NamespaceCounts> {
+    return this.#tables.status;
+  }
+
+  get malformed(): ReadonlyMap<string, number> {
+    return this.#tables.malformed;
+  }
+
+  get oldestReadAt(): number {
+    return this.#tables.oldestReadAt;
+  }
+
+  get protocolsMs(): number {
+    return this.#tables.protocolsMs;
+  }
+
+  get seesOwners(): boolean {
+    return this.#owners.isComplete;
+  }
+
+  get holding(): Iterable<Process> {
+    return this.#attribution.holding;
+  }
+
+  get unattributed(): ReadonlyMap<UnattributedReason, number> {
+    return this.#attribution.unattributed;
+  }
+
+  namespace(number: number): Namespace | null {
+    return this.#tables.namespace(number);
+  }
+
+  isOwn(number: number): IsOwn {
+    return this.#tables.isOwn(number);
+  }
+
+  knowsOwn(number: number): boolean {
+    return this.#tables.knowsOwn(number);
+  }
+
+  isHostOwn(address: Address): boolean {
+    return this.#tables.isHostOwn(address);
+  }
+
+  isAlive(process: Process): boolean {
+    return this.#processes.isAlive(process);
+  }
+
+  told(): null {
+    return null;
+  }
+}

@@ -1,0 +1,87 @@
+import { TextDecoder } from 'node:util';
+
+/** A line without its line feed; `isTooLong` says that it is but a beginning. */
+export interface TextLine {
+  readonly text: string;
+  readonly isTooLong: boolean;
+}
+
+/** A row of ss that names some ten thousand holders is shorter. */
+export const LONGEST_LINE = 1 << 20;
+/** What is kept of a line that is longer. */
+const KEPT = 1000;
+
+/**
+ * Reads bytes as lines of text, some at a time: UTF-8, or UTF-16 of Windows with or without its byte order mark. Bytes that are no
+ * UTF-8 (a code page of Windows) read U+FFFD. What is in memory is bounded by the chunks and by the longest line.
+ */
+export async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<TextLine[]> {
+  let decoder: TextDecoder | null = null;
+  let head = new Uint8Array(0);
+  const cutter = new Cutter();
+  for await (const chunk of chunks) {
+    let bytes = chunk;
+    if (!decoder) {
+      head = joined(head, chunk);
+      if (head.length < 4) continue;
+      decoder = decoderFor(head);
+      bytes = head;
+    }
+    yield cutter.cut(decoder.decode(bytes, { stream: true }));
+  }
+  yield cutter.cut(decoder ? decoder.decode() : decoderFor(head).decode(head));
+  yield cutter.rest();
+}
+
+/** A whole text: UTF-8, or UTF-16 of Windows with or without its byte order mark. */
+export function decodeText(bytes: Uint8Array): string {
+  return decoderFor(bytes).decode(bytes);
+}
+
+/** A zero byte beside a character of the first line tells UTF-16: a table begins with ASCII in every language. */
+function decoderFor([a, b]: Uint8Array): TextDecoder {
+  if ((a === 0xff && b === 0xfe) || (a !== 0 && b === 0)) return new TextDecoder('utf-16le');
+  if ((a === 0xfe && b === 0xff) || (a === 0 && b !== 0 && b !== undefined)) return new TextDecoder('utf-16be');
+  return new TextDecoder();
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(a.length + b.length);
+  whole.set(a);
+  whole.set(b, a.length);
+  return whole;
+}
+
+/** Cuts text that comes in pieces into lines. */
+class Cutter {
+  #held: string[] = [];
+  #length = 0;
+
+  cut(text: string): TextLine[] {
+    const lines: TextLine[] = [];
+    const pieces = text.split('\n');
+    for (const [i, piece] of pieces.entries()) {
+      this.#hold(piece);
+      if (i < pieces.length - 1) lines.push(this.#take());
+    }
+    return lines;
+  }
+
+  /** The last line, where no line feed ended it. */
+  rest(): TextLine[] {
+    return this.#length > 0 ? [this.#take()] : [];
+  }
+
+  #hold(piece: string): void {
+    if (this.#length <= LONGEST_LINE) this.#held.push(piece);
+    this.#length += piece.length;
+    if (this.#length > LONGEST_LINE) this.#held = [this.#held.join('').slice(0, KEPT)];
+  }
+
+  #take(): TextLine {
+    const line = { text: this.#held.join(''), isTooLong: this.#length > LONGEST_LINE };
+    this.#held = [];
+    this.#length = 0;
+    return line;
+  }
+}

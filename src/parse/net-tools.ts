@@ -1,0 +1,117 @@
+import type { State, Transport } from '../model.ts';
+import { isEnd, isNowhere, readColonEnd, type End } from './end.ts';
+import { NO_EXTRAS, wrong, type Holder, type Line, type LineRow, type Problem } from './line.ts';
+import { stateOfWord } from './states.ts';
+
+/** Which columns the header says there are. */
+export interface NetToolsColumns {
+  readonly user: boolean;
+  readonly timer: boolean;
+}
+
+/** Where net-tools cuts an IPv6 address without -W: address, colon and port have so many characters then. */
+const CUT_WIDTH = 23;
+/** Where pid and name are cut. */
+const OWNER_WIDTH = 19;
+const ROW = /^(tcp|udp|udplite|udpl|raw)(6?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(.*)$/s;
+/** Sockets that are no connections of IP, or of protocols that peerscope does not read. */
+const OTHER = /^(unix|sctp|l2cap|l2|rfcomm|ipx|ax25|x25|netrom)\s/;
+const TIMER = /\s(?:off|on|keepalive|timewait|probe|unkn-\d+)\s+\([\d.]+\/\d+\/\d+\)\s*$/;
+
+/** The columns that a header of the netstat of Linux names; null for another line. */
+export function netToolsColumns(text: string): NetToolsColumns | null {
+  if (!/^Proto Recv-Q Send-Q \p{Lu}/u.test(text) || text.includes('(state)')) return null;
+  return { user: / User +Inode/.test(text), timer: / Timer\s*$/.test(text) };
+}
+
+/** Reads one line of the netstat of net-tools or busybox; null for a line that does not begin as a row of theirs does. */
+export function readNetTools(text: string, columns: NetToolsColumns | null): Line | null {
+  if (OTHER.test(text)) return { fate: 'other' };
+  const match = ROW.exec(text);
+  if (!match) {
+    return columns && /^(tcp|udp|udplite|raw)6?\s/.test(text)
+      ? wrong('too-few-columns', 'a row of netstat has two queues and two addresses')
+      : null;
+  }
+  const [, protocol = '', six, received = '', sent = '', localText = '', remoteText = '', rest = ''] = match;
+  if (!/:[^.]*$/.test(localText) && !columns) return null;
+  if (!/^\d{1,10}$/.test(received) || !/^\d{1,10}$/.test(sent))
+    return columns ? wrong('bad-queue', `"${received}" and "${sent}" are no queues`) : null;
+  if (rest.trimStart().startsWith('users:((')) return null;
+  const transport: Transport = protocol === 'tcp' || protocol === 'udp' || protocol === 'raw' ? protocol : 'udplite';
+  const local = readWide(localText);
+  const remote = readWide(remoteText);
+  if (!isEnd(local)) return { fate: 'error', problem: local };
+  if (!isEnd(remote)) return { fate: 'error', problem: remote };
+  const isIPv6 = six === '6' || [local, remote].some(({ form }) => form === 'ipv6' || form === 'cut');
+  const hasPeer = !isNowhere(remote);
+  const tail = readTail(rest, transport, columns, hasPeer);
+  return {
+    fate: 'row',
+    row: {
+      ...NO_EXTRAS,
+      transport,
+      family: isIPv6 ? 6 : 4,
+      local,
+      remote,
+      receiveQueue: Number(received),
+      sendQueue: Number(sent),
+      ...tail,
+    },
+  };
+}
+
+/** Reads an end that may have been cut: the port is whole then, the address is not, and may still look like one. */
+function readWide(text: string): End | Problem {
+  const end = readColonEnd(text);
+  if (isEnd(end)) return { ...end, isDoubtful: end.form === 'ipv6' && text.length === CUT_WIDTH };
+  const [, port = ''] = /^[\da-f:.]*:[\da-f:.]*:(\d{1,5}|\*)$/i.exec(text) ?? [];
+  if (text.length !== CUT_WIDTH || port === '') return end;
+  const cut = { address: null, name: null, service: null, isDoubtful: false, isBracketed: false, form: 'cut' } as const;
+  return { ...cut, port: port === '*' ? null : Number(port) };
+}
+
+/** Reads state, user, inode, pid and name, and the timer. */
+function readTail(
+  text: string,
+  transport: Transport,
+  columns: NetToolsColumns | null,
+  hasPeer: boolean,
+): Pick<LineRow, 'state' | 'uid' | 'inode' | 'holders' | 'problems' | 'warnings'> {
+  let rest = (columns && !columns.timer ? text : text.replace(TIMER, '')).trim();
+  const take = (pattern: RegExp): string | undefined => {
+    const [found] = pattern.exec(rest) ?? [];
+    if (found !== undefined) rest = rest.slice(found.length).trimStart();
+    return found;
+  };
+  const word = /^\S+/.exec(rest)?.[0] ?? '';
+  const known = stateOfWord(word, transport);
+  const isOwner = word === '-' || /^\d+\//.test(word);
+  let state: State | null | undefined = transport === 'tcp' ? null : hasPeer ? 'established' : 'unconnected';
+  if (transport === 'raw') {
+    // A number: the state, or what busybox puts in its place.
+    if (!isOwner) take(/^\d+(?=\s|$)/);
+  } else if (known !== undefined) {
+    state = known;
+    take(/^\S+/);
+  } else if (word !== '' && !isOwner && !/^\d+$/.test(word) && (transport === 'tcp' || !columns?.user)) {
+    state = undefined;
+    take(/^\S+/);
+  }
+  const hasUser = columns ? columns.user : /^\S+\s+\d+(\s+(-|\d+\/)|$)/.test(rest) && !/^(-|\d+\/)/.test(rest);
+  const user = hasUser ? take(/^\S+/) : undefined;
+  const inode = hasUser ? Number(take(/^\d{1,15}/) ?? 0) : 0;
+  const uid = /^\d+$/.test(user ?? '') && inode > 0 ? Number(user) : null;
+  return { state, uid, inode: inode > 0 ? inode : null, ...readOwner(rest) };
+}
+
+function readOwner(text: string): Pick<LineRow, 'holders' | 'problems' | 'warnings'> {
+  if (text === '' || text === '-') return { holders: [], problems: [], warnings: [] };
+  const [, pid, name = ''] = /^(\d{1,10})\/(.*)$/s.exec(text) ?? [];
+  if (pid === undefined) {
+    const reason = `"${text.slice(0, 60)}" is neither "-" nor a pid and a name`;
+    return { holders: [], problems: [{ error: 'bad-pid', reason }], warnings: [] };
+  }
+  const holder: Holder = { pid: Number(pid), name: name === '' ? null : name };
+  return { holders: [holder], problems: [], warnings: text.length >= OWNER_WIDTH ? ['name-truncated'] : [] };
+}

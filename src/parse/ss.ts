@@ -1,0 +1,128 @@
+import type { Transport } from '../model.ts';
+import { isEnd, readColonEnd } from './end.ts';
+import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Problem, type Word } from './line.ts';
+import { stateOfWord } from './states.ts';
+
+const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([
+  ['tcp', 'tcp'],
+  ['udp', 'udp'],
+  ['raw', 'raw'],
+]);
+/** The netids of sockets that are no connections of IP, or of protocols that peerscope does not read. */
+const OTHER_NETID = /^(u_\w+|nl|p_\w+|v_\w+|ti_\w+|dccp|sctp|mptcp|icmp6?|xdp|\?\?\?|`-)$/;
+const GLUED = /^(tcp|udp|raw)([A-Z][A-Z0-9-]+)$/;
+const NUMBER = /^\d{1,10}$/;
+/** A comm has at most so many bytes (TASK_COMM_LEN, less its zero). */
+const LONGEST_COMM = 15;
+
+/** Says whether a line is the header of ss. */
+export function isSsHeader(text: string): boolean {
+  return /^(Netid|State|Recv-Q|Local Address:Port).*Peer Address:Port/.test(text);
+}
+
+/**
+ * Reads one line of ss: Netid, State and the queues may be missing, as with one protocol, one state or -Q, and details of -e, -o,
+ * -m and -i may follow. Null for a line that does not begin as a row of ss does. Format: iproute2, misc/ss.c.
+ */
+export function readSs(text: string): Line | null {
+  if (text.startsWith('\t')) return { fate: 'continuation' };
+  const words = wordsOf(text, 0, 6);
+  let at = 0;
+  let netid: string | null = null;
+  let stateWord: string | null = null;
+  const first = words[0]?.text ?? '';
+  const glued = GLUED.exec(first);
+  if (OTHER_NETID.test(first)) return { fate: 'other' };
+  if (TRANSPORTS.has(first)) netid = first;
+  else if (glued) [, netid = null, stateWord = null] = glued;
+  if (netid !== null) at++;
+  const transport = TRANSPORTS.get(netid ?? '') ?? null;
+  const next = words[at]?.text ?? '';
+  if (stateWord === null && isStateWord(next)) {
+    stateWord = next;
+    at++;
+  }
+  const beginsAsNumbers = NUMBER.test(first) && NUMBER.test(words[1]?.text ?? '');
+  const state = stateWord === null ? null : stateOfWord(stateWord, transport);
+  if (netid === null && !beginsAsNumbers && (stateWord === null || state === undefined)) return null;
+  return readRow(text, words.slice(at), { transport, state });
+}
+
+/** Upper case letters, digits and dashes, not an address of them: it has no colon. */
+function isStateWord(word: string): boolean {
+  return /^[A-Z][A-Z0-9_-]+$/.test(word);
+}
+
+function readRow(text: string, words: readonly Word[], known: Pick<LineRow, 'transport' | 'state'>): Line {
+  const hasQueues = !(words[0]?.text ?? '').includes(':');
+  const [received, sent] = hasQueues ? words : [];
+  const [localWord, remoteWord] = words.slice(hasQueues ? 2 : 0);
+  if (!localWord || !remoteWord) return wrong('too-few-columns', 'a row of ss has a local and a peer address');
+  if (hasQueues && !(NUMBER.test(received?.text ?? '') && NUMBER.test(sent?.text ?? '')))
+    return wrong('bad-queue', `"${received?.text ?? ''}" and "${sent?.text ?? ''}" are no queues`);
+  const local = readColonEnd(localWord.text);
+  const remote = readColonEnd(remoteWord.text);
+  if (!isEnd(local)) return { fate: 'error', problem: local };
+  if (!isEnd(remote)) return { fate: 'error', problem: remote };
+  const family = [local, remote].some(({ form }) => form === 'ipv6') ? 6 : local.form === 'ipv4' ? 4 : null;
+  return {
+    fate: 'row',
+    row: {
+      ...NO_EXTRAS,
+      ...known,
+      family,
+      local,
+      remote,
+      receiveQueue: received ? Number(received.text) : null,
+      sendQueue: sent ? Number(sent.text) : null,
+      ...readDetails(text, remoteWord.end),
+    },
+  };
+}
+
+/** What follows the ends: processes, timer, uid and inode, up to the cgroup, whose path others choose. */
+function readDetails(text: string, from: number): Pick<LineRow, 'holders' | 'uid' | 'inode' | 'problems' | 'isOpen'> {
+  let holders: readonly Holder[] = [];
+  const problems: Problem[] = [];
+  let uid: number | null = null;
+  let inode: number | null = null;
+  for (let at = from; ;) {
+    const [word] = wordsOf(text, at, 1);
+    if (!word || word.text.startsWith('cgroup:')) break;
+    at = word.end;
+    if (word.text.startsWith('users:(')) {
+      const end = text.indexOf('))', word.start);
+      if (end < 0) return { holders: [], uid, inode, problems: [CUT_USERS], isOpen: true };
+      const users = readUsers(text.slice(word.start + 'users:('.length, end + 1));
+      if (users) holders = users;
+      else problems.push({ error: 'bad-users', reason: 'the list of processes is none that ss prints' });
+      at = end + 2;
+    } else if (/^uid:\d{1,10}$/.test(word.text)) uid = Number(word.text.slice(4));
+    else if (/^ino:\d{1,15}$/.test(word.text)) inode = Number(word.text.slice(4));
+  }
+  // With -e there is always an inode, and a uid unless it is 0.
+  if (inode !== null) uid ??= 0;
+  return { holders, uid: inode === 0 ? null : uid, inode: inode === 0 ? null : inode, problems, isOpen: false };
+}
+
+const CUT_USERS: Problem = { error: 'bad-users', reason: 'the list of processes has no end' };
+
+/** ("name",pid=1,fd=3),("name",1,3): ss cuts a name at its first ")", and escapes nothing in it. */
+function readUsers(text: string): Holder[] | null {
+  if (!text.startsWith('("') || !text.endsWith(')')) return null;
+  const holders: Holder[] = [];
+  for (const entry of text.slice(1, -1).split('),(')) {
+    const at = entry.lastIndexOf('",pid=');
+    const [, pid] = /^(\d{1,10})(?=,|$)/.exec(at < 0 ? '' : entry.slice(at + '",pid='.length)) ?? [];
+    const [, oldName = '', oldPid] = at < 0 ? (/^"(.*)",(\d{1,10}),\d+$/s.exec(entry) ?? []) : [];
+    const digits = pid ?? oldPid;
+    if (!entry.startsWith('"') || digits === undefined) return null;
+    holders.push({ pid: Number(digits), name: pid === undefined ? oldName : entry.slice(1, at) });
+  }
+  return holders;
+}
+
+/** Says whether every name of a row is one that a process can have: a row put together of two lines is wrong otherwise. */
+export function hasCommNames({ holders }: LineRow): boolean {
+  return holders.every(({ name }) => Buffer.byteLength(name ?? '') <= LONGEST_COMM);
+}

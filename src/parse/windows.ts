@@ -1,0 +1,44 @@
+import type { Transport } from '../model.ts';
+import { isEnd, readColonEnd } from './end.ts';
+import { NO_EXTRAS, wordsOf, wrong, type Line } from './line.ts';
+import { stateOfWord } from './states.ts';
+
+const ROW = /^(?:> )?\s*(TCP|UDP)(?:v6)?\s+(.*)$/s;
+
+/** Reads one row of the netstat of Windows, whatever its language; null for a line that does not begin as one does. */
+export function readWindows(text: string): Line | null {
+  const [, protocol, rest = ''] = ROW.exec(text) ?? [];
+  if (protocol === undefined) return null;
+  const transport: Transport = protocol === 'TCP' ? 'tcp' : 'udp';
+  const [localWord, remoteWord, ...values] = wordsOf(rest).map((word) => word.text);
+  if (localWord === undefined || remoteWord === undefined)
+    return wrong('too-few-columns', 'a row of netstat has a local and a foreign address');
+  const local = readColonEnd(localWord);
+  const remote = readColonEnd(remoteWord);
+  if (!isEnd(local)) return { fate: 'error', problem: local };
+  if (!isEnd(remote)) return { fate: 'error', problem: remote };
+  const at = values.findIndex((value) => /^\d+$/.test(value));
+  const stateWords = values.slice(0, at < 0 ? values.length : at).join('_');
+  const pid = Number(values[at] ?? 0);
+  const isPid = pid <= 0xffffffff;
+  return {
+    fate: 'row',
+    row: {
+      ...NO_EXTRAS,
+      transport,
+      family: local.form === 'ipv6' ? 6 : local.form === 'ipv4' ? 4 : null,
+      local,
+      remote,
+      state: transport === 'udp' ? 'unconnected' : stateWords === '' ? null : stateOfWord(stateWords, transport),
+      receiveQueue: null,
+      sendQueue: null,
+      holders: pid > 0 && isPid ? [{ pid, name: null }] : [],
+      problems: isPid ? [] : [{ error: 'bad-pid', reason: `"${String(values[at])}" is no process id` }],
+    },
+  };
+}
+
+/** The name in a line of -b such as " [svchost.exe]"; null for another line. */
+export function windowsOwner(text: string): string | null {
+  return /^\s*\[(.+)\]\s*$/s.exec(text)?.[1] ?? null;
+}

@@ -1,0 +1,197 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { renderOrigin } from '../../src/enrich/asn.ts';
+import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import type { Row } from '../../src/model.ts';
+import { parseText } from '../../src/parse/text.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const SS = fileURLToPath(new URL('../fixtures/text/ss-tunap.out', import.meta.url));
+const NETSTAT = fileURLToPath(new URL('../fixtures/text/netstat-tunap.out', import.meta.url));
+const TEXT = readFileSync(SS, 'utf8');
+
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-parse-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function parse(args: readonly string[], input = ''): { code: number | null; stdout: string; stderr: string } {
+  const run = spawnSync(process.execPath, [MAIN, 'parse', ...args], {
+    env: {},
+    input,
+    encoding: 'utf8',
+    timeout: 30_000,
+    maxBuffer: 1 << 28,
+  });
+  return { code: run.status, stdout: run.stdout, stderr: run.stderr };
+}
+
+const BROKEN = `${TEXT.split('\n').slice(0, 4).join('\n')}\ntcp LISTEN \u001b[31m\n`;
+const ERROR = {
+  line: 5,
+  error: 'too-few-columns',
+  reason: 'a row of ss has a local and a peer address',
+  text: 'tcp LISTEN \u001b[31m',
+};
+const COMPLAINT = 'Cannot read line 5 "tcp LISTEN \ufffd[31m": a row of ss has a local and a peer address\n';
+
+describe('parse', () => {
+  it('prints the rows of a file, with the network of each remote', () => {
+    const { code, stdout, stderr } = parse([SS, '-o', 'json']);
+    const rows = JSON.parse(stdout) as Row[];
+    expect(rows.map((row) => ({ ...row, network: null }))).toEqual(parseText(TEXT).rows);
+    expect(new Set(rows.map((row) => row.network))).toEqual(new Set([null, 'loopback', 'documentation']));
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '28 rows from ss\n' });
+  });
+
+  it('prints the same as JSON lines, and of standard input', () => {
+    const rows = JSON.parse(parse([SS, '-o', 'json']).stdout) as Row[];
+    const lines = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+    expect(parse(['-', '-o', 'jsonl'], TEXT).stdout).toBe(lines);
+    expect(parse(['-o', 'jsonl'], TEXT).stdout).toBe(lines);
+  });
+
+  it('takes filters, with and without a file', () => {
+    const expected = { code: 0, stderr: '9 of 28 rows from ss\n' };
+    expect(parse([SS, 'state=listen', 'transport=tcp', '-o', 'jsonl'])).toMatchObject(expected);
+    expect(parse(['state=listen', 'transport=tcp', '-o', 'jsonl'], TEXT)).toMatchObject(expected);
+  });
+
+  it('prints a table with a last line on all of it', () => {
+    const { stdout, stderr } = parse(['-'], readFileSync(NETSTAT, 'utf8'));
+    const lines = stdout.split('\n');
+    expect(lines[0]).toMatch(/^NETID +STATE +RECV-Q +SEND-Q +LOCAL +REMOTE +DIRECTION +PROCESS +WORKLOAD +PEER$/);
+    expect(lines).toContainEqual(expect.stringMatching(/^tcp +listen +0 +0 +\?:6001 +\* +listen +python3\/1 +-$/));
+    expect(lines.at(-2)).toBe(
+      '28 rows from the netstat of Linux, 1 row with an address that may have been cut (netstat -W shows it whole)',
+    );
+    expect(stderr).toBe('');
+  });
+
+  it('prints CSV with the names of JSON and nothing that a terminal obeys', () => {
+    const text = 'tcp LISTEN 0 5 [::]:1 [::]:* users:(("a\u001b\n"b",pid=7,fd=1),("c",pid=9,fd=1))\n';
+    const [header, line] = parse(['-o', 'csv'], text).stdout.split('\n');
+    const keys = Object.keys(parseText(text).rows[0] ?? {});
+    expect(header).toBe(keys.join(','));
+    expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(20)}`);
+  });
+
+  it.each<[output: string, stdout: string | RegExp, complaint: string]>([
+    ['jsonl', `${JSON.stringify(ERROR)}\n`, ''],
+    ['json', `${JSON.stringify(ERROR)}\n]\n`, ''],
+    ['csv', '', COMPLAINT],
+  ])('says with -o %s what it could not read', (output, end, complaint) => {
+    const { code, stdout, stderr } = parse(['-o', output], BROKEN);
+    expect(stdout.endsWith(String(end))).toBe(true);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: `${complaint}3 rows from ss, 1 line could not be read\n` });
+  });
+
+  it('shows errors whatever the filter', () => {
+    expect(parse(['-o', 'jsonl', 'pid=99999'], BROKEN).stdout).toBe(`${JSON.stringify(ERROR)}\n`);
+  });
+
+  it.each<[situation: string, args: string[], input: string, code: number, stdout: string, stderr: string]>([
+    ['nothing', ['-o', 'json'], '', 0, '[\n]\n', '0 rows from an empty text\n'],
+    ['nothing, as CSV', ['-o', 'csv', 'pid=1'], '', 0, 'HEADER', '0 rows from an empty text\n'],
+    ['a header alone', ['-o', 'jsonl'], TEXT.split('\n')[0] ?? '', 0, '', '0 rows from ss\n'],
+    [
+      'another text',
+      ['-o', 'csv'],
+      'hello 1',
+      1,
+      'HEADER',
+      'Cannot read line 1 "hello 1": this is no row of ss or of a netstat that is known\n0 rows from neither ss nor netstat, 1 line could not be read\n',
+    ],
+    [
+      'an absent file',
+      ['/nowhere'],
+      '',
+      1,
+      '',
+      'Cannot read "/nowhere": ENOENT: no such file or directory, open \'/nowhere\'\n',
+    ],
+    ['a folder', ['/tmp'], '', 1, '', 'Cannot read "/tmp": EISDIR: illegal operation on a directory, read\n'],
+    ['two files', ['a', 'b'], '', 2, '', 'Cannot parse "b": one file at a time, "a" came before\n'],
+    [
+      'an unknown filter value',
+      ['state=open'],
+      '',
+      2,
+      '',
+      'Cannot use filter "state=open": state must be established, syn_sent, syn_received, fin_wait_1, fin_wait_2, time_wait, closed, close_wait, last_ack, listen, closing, unconnected or unknown\n',
+    ],
+    [
+      'an unknown output',
+      ['-o', 'yaml'],
+      '',
+      2,
+      '',
+      "Cannot read the command line: option '-o, --output <format>' argument 'yaml' is invalid. Allowed choices are table, json, jsonl, csv.\n",
+    ],
+  ])('has an answer to %s', (_situation, args, input, code, stdout, stderr) => {
+    const header = `${Object.keys(parseText(TEXT).rows[0] ?? {}).join(',')}\n`;
+    expect(parse(args, input)).toEqual({ code, stdout: stdout.replace('HEADER', header), stderr });
+  });
+
+  it('reads a line of megabytes and goes on', () => {
+    const text = `${TEXT.split('\n').slice(0, 2).join('\n')}\n${'x'.repeat(4 << 20)}\n${TEXT.split('\n')[2] ?? ''}\n`;
+    const { stdout, stderr } = parse(['-o', 'jsonl'], text);
+    expect(stdout.split('\n').map((line) => line.slice(0, 40))).toEqual([
+      expect.stringContaining('"udp"'),
+      '{"line":3,"error":"too-long","reason":"t',
+      expect.stringContaining('"udp"'),
+      '',
+    ]);
+    expect(stderr).toBe('2 rows from ss, 1 line could not be read\n');
+  });
+
+  it('prints while it reads, and ends quietly when its reader goes away', async () => {
+    const child = spawn(process.execPath, [MAIN, 'parse', '-o', 'jsonl'], { env: {}, timeout: 30_000 });
+    let stderr = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    child.stdin.on('error', () => undefined);
+    child.stdin.write(TEXT);
+    const [chunk] = (await once(child.stdout, 'data')) as [Buffer];
+    expect(chunk.toString()).toMatch(/^\{"transport":"udp"/);
+    child.stdout.destroy();
+    const endless = setInterval(() => child.stdin.write(TEXT), 1);
+    const [code] = (await once(child, 'close')) as [number | null];
+    clearInterval(endless);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  });
+
+  it('knows the ASNs that were learned before, of whole addresses alone', async () => {
+    const store = SqliteStore.open({ folder, now: () => Date.now(), report: () => undefined });
+    const origin = {
+      asns: [13_335],
+      name: 'CLOUDFLARENET',
+      asCountry: 'US',
+      prefix: '1.1.1.0/24',
+      registry: 'arin',
+      registryCountry: 'AU',
+      allocated: null,
+      askedAt: Date.now(),
+      freshUntil: Date.now() + 3_600_000,
+      source: 'cymru',
+    };
+    await store.write([{ key: 'asn:1:1.1.1.0/24', text: renderOrigin(origin), keepUntil: Date.now() + 3_600_000 }]);
+    await store.close();
+    const rules = join(folder, 'rules.yaml');
+    writeFileSync(rules, 'networks: [{ name: office, cidrs: [9.9.9.0/24], asn: 64500 }]');
+    const text = ['1.1.1.1', '8.8.8.8', '9.9.9.9'].map((ip) => `tcp ESTAB 0 0 10.0.0.1:1 ${ip}:443\n`).join('');
+    const { stdout } = parse(
+      ['-o', 'json', `--storage.path=${folder}`, `--config.file=${rules}`, 'remote-port=443'],
+      text,
+    );
+    expect((JSON.parse(stdout) as Row[]).map((row) => [row.network, row.asn, row.as_name, row.bgp_prefix])).toEqual([
+      ['public', 13_335, 'CLOUDFLARENET', '1.1.1.0/24'],
+      ['public', null, null, null],
+      ['office', 64_500, null, null],
+    ]);
+  });
+});

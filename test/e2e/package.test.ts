@@ -1,0 +1,82 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '../..');
+const TREE = join(ROOT, 'test/fixtures/proc/plain-host');
+const TEXT = join(ROOT, 'test/fixtures/text/ss-tunap.out');
+
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-package-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const run = (command: string, args: readonly string[], cwd = folder): string =>
+  execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+describe('the packed package, in a folder with its dependencies and nothing else', () => {
+  beforeAll(() => {
+    run('npm', ['pack', '--pack-destination', folder], ROOT);
+    const installed = join(folder, 'node_modules/peerscope');
+    mkdirSync(installed, { recursive: true });
+    const [archive = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
+    run('tar', ['-xzf', archive, '-C', installed, '--strip-components=1']);
+    const dependencies = run('npm', ['ls', '--omit=dev', '--all', '--parseable'], ROOT).trim().split('\n').slice(1);
+    for (const path of dependencies) {
+      const to = join(folder, relative(ROOT, path));
+      // What is nested in another dependency comes with the link to that one.
+      if (/node_modules.*node_modules/.test(relative(ROOT, path))) continue;
+      mkdirSync(dirname(to), { recursive: true });
+      symlinkSync(path, to);
+    }
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  });
+
+  it('gives a program its four functions', () => {
+    const program = `
+      import { readFileSync } from 'node:fs';
+      import { events, filter, parse, scan } from 'peerscope';
+      const rows = await scan({ procfs: ${JSON.stringify(TREE)} });
+      const parsed = parse(readFileSync(${JSON.stringify(TEXT)}));
+      const signal = AbortSignal.timeout(50);
+      const happened = [];
+      for await (const event of events({ procfs: ${JSON.stringify(TREE)}, intervalMs: 10, signal })) happened.push(event);
+      const listeners = rows.filter(filter('state=listen')).length;
+      console.log(JSON.stringify({ rows: rows.length, listeners, parsed: parsed.rows.length, happened }));`;
+    writeFileSync(join(folder, 'program.js'), program);
+    const said = JSON.parse(run(process.execPath, ['program.js'])) as Record<string, unknown>;
+    const listed = JSON.parse(
+      run(process.execPath, ['node_modules/peerscope/dist/main.js', 'list', '-o', 'json', `--path.procfs=${TREE}`]),
+    ) as { state: string }[];
+    const listeners = listed.filter(({ state }) => state === 'listen').length;
+    expect(said).toEqual({ rows: listed.length, listeners, parsed: 28, happened: [] });
+    expect(listeners).toBeGreaterThan(0);
+  });
+
+  it('gives a typed program the types of rows, events and errors', () => {
+    const program = `
+      import { events, filter, parse, scan, type ConnectionEvent, type ErrorRow, type Row } from 'peerscope';
+      const rows: Row[] = await scan({ source: 'ss' });
+      const ports: (number | null)[] = rows.filter(filter('state=listen')).map((row) => row.local_port);
+      const wrong: ErrorRow[] = parse('').malformed;
+      // @ts-expect-error a state that there is not
+      const open = rows.filter((row) => row.state === 'open');
+      // @ts-expect-error a source that there is not
+      void scan({ source: 'lsof' });
+      for await (const event of events({ intervalMs: 10 })) {
+        const kind: 'opened' | 'state' | 'owner' | 'closed' = event.event;
+        const at: ConnectionEvent['at'] = event.at;
+        void [at, kind];
+      }
+      export { open, ports, wrong };`;
+    writeFileSync(join(folder, 'typed.ts'), program);
+    const compilerOptions = { noEmit: true, strict: true, module: 'nodenext', target: 'es2024', types: [] };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['typed.ts'] }));
+    expect(run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder])).toBe('');
+  });
+
+  it('shows nothing else', () => {
+    writeFileSync(join(folder, 'inside.js'), "await import('peerscope/dist/scrape.js');");
+    expect(() => run(process.execPath, ['inside.js'])).toThrow('ERR_PACKAGE_PATH_NOT_EXPORTED');
+  });
+});
