@@ -124,9 +124,9 @@ export class Engine {
     await this.#scanOnce(withinMs);
   }
 
-  /** Hands answers to the scanning thread. */
-  learn(answers: readonly Answer[]): void {
-    this.#post({ kind: 'answers', answers });
+  /** Hands answers to the scanning thread, and the buckets of which nothing is known any more. */
+  learn(answers: readonly Answer[], unknown: readonly Cidr[] = []): void {
+    this.#post({ kind: 'answers', answers, unknown });
   }
 
   /** Hands what the store kept of sightings to the scanning thread. */

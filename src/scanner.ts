@@ -24,7 +24,7 @@ export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
   | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
-  | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
+  | { readonly kind: 'answers'; readonly answers: readonly Answer[]; readonly unknown: readonly Cidr[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
   | { readonly kind: 'recite' };
 
@@ -56,7 +56,7 @@ function work(port: MessagePort, data: ScannerData): void {
   };
   const carryOut = async (order: Order): Promise<void> => {
     if (order.kind === 'answers') {
-      if (cache) scrape.learn(cache.accept(order.answers));
+      if (cache) scrape.learn(new Set([...cache.accept(order.answers), ...cache.forget(order.unknown)]));
       reportSightings();
       return;
     }

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { parseAddress } from '../address.ts';
+import { formatCidr, parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Commands } from '../collect/commands.ts';
 import type { Procfs } from '../collect/procfs.ts';
@@ -209,11 +209,18 @@ function startAsking(
   store: Store | null,
   { rules }: Config,
   report: (reason: string) => void,
-  deliver: (answers: readonly Answer[]) => void,
+  deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void,
 ): Asking {
   if (provider instanceof Database) {
     return {
-      ask: (buckets) => void provider.ask(buckets).then(deliver),
+      ask: (buckets) =>
+        void provider.ask(buckets).then((answers) => {
+          const known = new Set(answers.map(({ bucket }) => formatCidr(bucket)));
+          deliver(
+            answers,
+            buckets.filter((bucket) => !known.has(formatCidr(bucket))),
+          );
+        }),
       restore: () => Promise.resolve(),
       status: () => ({ ...provider.status(), store: store?.name ?? null, storeUp: store?.up ?? null }),
       close: () => Promise.resolve(),
@@ -249,6 +256,7 @@ function logStart(
   const sent = [
     ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
+    ...(config.storageServer ? ['ASNs of peers and when each process met them first, to the shared store'] : []),
   ];
   log.info(
     {

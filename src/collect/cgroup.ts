@@ -90,7 +90,7 @@ function parsePath(path: string): Cgroup {
       const bare = previous === 'docker' ? 'docker' : belowEcs ? 'ecs' : null;
       enterContainer(found, id[2] ?? '', id[1] === undefined ? bare : (RUNTIMES.get(id[1]) ?? null));
     } else if (belowEcs && FARGATE_ID.test(segment)) enterContainer(found, segment, 'ecs');
-    else if (payload !== undefined && payload !== '') enterContainer(found, payload, 'lxc');
+    else if (payload !== undefined && payload !== '') enterContainer(found, cleanLabel(payload), 'lxc');
     else enterUnit(found, segment, previous);
   }
   return found;

@@ -30,8 +30,8 @@ export function failed(outcome: unknown): outcome is ReadFailure {
 }
 
 /** The mount and the inode of a descriptor, from PID/fdinfo/N (Documentation/filesystems/proc.rst, 3.8); 0 where they are not told. */
-function parseFdinfo(text: Buffer): { mount: number; inode: number } {
-  const [, mount, inode] = /^mnt_id:\s*(\d+)\nino:\s*(\d+)$/m.exec(text.toString('latin1')) ?? [];
+export function parseFdinfo(text: Buffer): { mount: number; inode: number } {
+  const [, mount, inode] = /^mnt_id:\s*(\d{1,15})\nino:\s*(\d{1,15})$/m.exec(text.toString('latin1')) ?? [];
   return { mount: Number(mount ?? 0), inode: Number(inode ?? 0) };
 }
 

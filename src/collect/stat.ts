@@ -61,7 +61,7 @@ export function parseStatus(bytes: Buffer): Status {
     return text.slice(start + line.length, end < 0 ? undefined : end).trim();
   };
   const umask = value('Umask');
-  const resident = decimal(/^(\d+) kB$/.exec(value('VmRSS') ?? '')?.[1]);
+  const resident = decimal(/^(\d{1,12}) kB$/.exec(value('VmRSS') ?? '')?.[1]);
   return {
     uid: decimal(value('Uid')?.split('\t')[1]),
     umask: umask !== undefined && /^[0-7]{4}$/.test(umask) ? umask : null,

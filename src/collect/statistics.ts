@@ -69,7 +69,7 @@ function histogramOf(title: string, name: string): Histogram | null {
 }
 
 function inWords(title: string, { name, value }: Statistic): string {
-  const words = WORDS[title]?.[name.startsWith(title) ? name.slice(title.length) : name];
+  const words = WORDS.get(title)?.get(name.startsWith(title) ? name.slice(title.length) : name);
   if (words === undefined) return `${name}: ${value}`;
   return words.includes('#') ? words.replace('#', String(value)) : `${value} ${words}`;
 }
@@ -104,7 +104,7 @@ const UDP = {
  * The words of `netstat -s` by section and kernel name, as net-tools 2.10 prints them; "#" is the place of the number where it
  * does not come first.
  */
-const WORDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+const WORDS = mapOf({
   Ip: { ...IP, ForwDatagrams: 'forwarded' },
   Ip6: {
     ...IP,
@@ -231,4 +231,11 @@ const WORDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     TCPAbortFailed: 'times unable to send RST due to no memory',
     TCPMemoryPressures: 'TCP ran low on memory # times',
   },
-};
+});
+
+/** Not an object: the kernel may name a counter as it likes. */
+function mapOf(
+  words: Readonly<Record<string, Readonly<Record<string, string>>>>,
+): ReadonlyMap<string, ReadonlyMap<string, string>> {
+  return new Map(Object.entries(words).map(([title, names]) => [title, new Map(Object.entries(names))]));
+}

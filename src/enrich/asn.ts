@@ -13,6 +13,9 @@ export interface Answer {
 const CAPACITY = 50_000;
 const REPEAT_MS = 300_000;
 
+/** The most origins of one network; real ones have fewer than ten. */
+export const ORIGINS_MOST = 16;
+
 /** How long an answer may be served while no newer one can be had. */
 export const STALE_MS = 30 * 86_400_000;
 
@@ -51,7 +54,7 @@ export function renderOrigin(origin: Origin): string {
   });
 }
 
-/** Reads what `renderOrigin` wrote; undefined for anything else, another version included. */
+/** Reads what `renderOrigin` wrote of an answer of a provider; undefined for anything else, another version included. */
 export function parseOrigin(text: string): Origin | undefined {
   let stored: unknown;
   try {
@@ -60,9 +63,12 @@ export function parseOrigin(text: string): Origin | undefined {
     return undefined;
   }
   const { v, a, p, c, r, d, n, o, t, x, s } = Object(stored) as Record<string, unknown>;
-  if (v !== 1 || !Array.isArray(a) || !a.every(isAsn) || typeof s !== 'string') return undefined;
-  if (!isTextOrNull(p) || !isTextOrNull(c) || !isTextOrNull(r) || !isTextOrNull(d)) return undefined;
-  if (!isTextOrNull(n) || !isTextOrNull(o) || typeof t !== 'number' || typeof x !== 'number') return undefined;
+  if (v !== 1 || !Array.isArray(a) || a.length > ORIGINS_MOST || !a.every(isAsn) || !isTime(t) || !isTime(x))
+    return undefined;
+  if (!isTextOrNull(n, CLEAN) || !isTextOrNull(p, PREFIX) || (p !== null && !parseCidr(p))) return undefined;
+  if (!isTextOrNull(o, COUNTRY) || !isTextOrNull(c, COUNTRY) || !isTextOrNull(r, WORD) || !isTextOrNull(d, DATE))
+    return undefined;
+  if (s === null || !isTextOrNull(s, WORD)) return undefined;
   return {
     asns: a,
     name: n,
@@ -81,8 +87,19 @@ function isAsn(value: unknown): value is number {
   return Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 32;
 }
 
-function isTextOrNull(value: unknown): value is string | null {
-  return value === null || typeof value === 'string';
+function isTime(value: unknown): value is number {
+  return Number.isSafeInteger(value);
+}
+
+/** What stands in a store may be a stranger's, and is shown in terminals and labels. */
+const CLEAN = /^[^\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]{1,128}$/u;
+const PREFIX = /^[0-9a-f.:]+\/\d{1,3}$/;
+const COUNTRY = /^[A-Z]{2}$/;
+const WORD = /^[a-z-]{1,20}$/;
+const DATE = /^\d{4}-\d\d-\d\d$/;
+
+function isTextOrNull(value: unknown, form: RegExp): value is string | null {
+  return value === null || (typeof value === 'string' && form.test(value));
 }
 
 interface Entry {
@@ -162,6 +179,11 @@ export class AsnCache {
       if (!previous || published(previous) !== published(origin)) changed.add(key);
     }
     return changed;
+  }
+
+  /** Takes in that nothing is known of these buckets any more. Returns those, as text, that had an answer. */
+  forget(buckets: readonly Cidr[]): Set<string> {
+    return new Set(buckets.map(formatCidr).filter((key) => this.#entries.delete(key)));
   }
 
   #note(key: string, bucket: Cidr, now: number): void {

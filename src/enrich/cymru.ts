@@ -9,12 +9,14 @@ import {
   sameAddress,
 } from '../address.ts';
 import type { Address, Cidr, Origin } from '../model.ts';
-import { isReservedAsn } from './asn.ts';
+import { isReservedAsn, ORIGINS_MOST } from './asn.ts';
 import { bucketOf, classify } from './networks.ts';
 
 const NAME_LENGTH = 120;
 const LINE_LENGTH = 4096;
 const HEAD_LINES = 2;
+/** A reply to 1,000 networks has few more lines than that. */
+const LINES_MOST = 20_000;
 const REGISTRIES = new Set(['arin', 'ripencc', 'apnic', 'lacnic', 'afrinic', 'other']);
 
 /** What one row says: who announces an address, and what the registry knows of its block. No prefix: not announced. */
@@ -139,7 +141,7 @@ function parseAsns(text: string): number[] | undefined {
   if (text === 'NA') return [];
   if (!/^\d{1,10}( +\d{1,10})*$/.test(text)) return undefined;
   const asns = text.split(/ +/).map(Number);
-  return asns.every((asn) => asn < 2 ** 32) ? asns : undefined;
+  return asns.length <= ORIGINS_MOST && asns.every((asn) => asn < 2 ** 32) ? asns : undefined;
 }
 
 /** The AS name without its `, CC`; the text is a stranger's: no control or formatting characters, at most 120 characters. */
@@ -217,13 +219,13 @@ export function speaksFor({ prefix }: Announcement, address: Address): boolean {
   return prefix === null || cidrContains(prefix, address);
 }
 
-/** What two announcements say together: the longer prefix counts, with the origins of both where they are of one length. */
+/** What two announcements say together: the longer prefix counts, with the origins of both, at most 16, where they are of one length. */
 export function unite(known: Announcement | undefined, row: Announcement): Announcement {
   const difference = (row.prefix?.bits ?? -1) - (known?.prefix?.bits ?? -1);
   if (!known || difference > 0) return row;
   if (difference < 0) return known;
   const more = row.origins.filter(({ asn }) => !known.origins.some((origin) => origin.asn === asn));
-  return { ...known, origins: [...known.origins, ...more] };
+  return { ...known, origins: [...known.origins, ...more].slice(0, ORIGINS_MOST) };
 }
 
 /** Makes an announcement an answer; the primary ASN stays what it was while it is still among the origins. */
@@ -272,6 +274,7 @@ export async function askCymru(
     failure: `Cannot ask whois server "${formatServer(server)}": ${reason}`,
   });
   if (failure !== null) return failed(failure);
+  if (countLines(bytes) > LINES_MOST) return failed(`the reply has more than ${LINES_MOST} lines`);
   const text = new TextDecoder().decode(bytes);
   const reply = parseReply(text, buckets);
   const opening = firstCharacters(cleanText(text.slice(0, 200)), 80);
@@ -280,6 +283,12 @@ export async function askCymru(
   if (buckets.length > 0 && reply.answers.length + reply.refused.length === 0)
     return failed('the reply answers nothing');
   return { sent: buckets.length, reply };
+}
+
+function countLines(bytes: Buffer): number {
+  let lines = 0;
+  for (let at = bytes.indexOf(0x0a); at >= 0; at = bytes.indexOf(0x0a, at + 1)) lines++;
+  return lines;
 }
 
 function formatServer({ host, port }: Server): string {

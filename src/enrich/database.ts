@@ -1,4 +1,5 @@
-import { stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, stat, type FileHandle } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
 import type { Address, AsnStatus, Cidr } from '../model.ts';
 import type { Answer } from './asn.ts';
@@ -125,6 +126,14 @@ export class Database {
       report(`${unreadable(file, error)}; what was read before stays in use`);
     }
   }
+}
+
+/** Opens a regular file to read it; rejects for anything else, such as a pipe that nobody writes to. */
+export async function openFile(file: string): Promise<FileHandle> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new Error('it is no file');
 }
 
 /** Tells one content of a file from another; for a file that is not there, the reason. */

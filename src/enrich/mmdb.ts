@@ -1,10 +1,9 @@
-import { open } from 'node:fs/promises';
 import { Reader, type Response } from 'mmdb-lib';
 import { formatAddress, ipv4, isIPv4 } from '../address.ts';
 import { cleanLabel } from '../label.ts';
 import type { Address } from '../model.ts';
 import { isReservedAsn } from './asn.ts';
-import type { Finding, Lookup } from './database.ts';
+import { openFile, type Finding, type Lookup } from './database.ts';
 
 /** So many ranges from the start of each family are looked at for an ASN. */
 const PROBES = 1_000;
@@ -16,9 +15,8 @@ const NAME_KEYS = ['autonomous_system_organization', 'as_name', 'name', 'as_orga
 
 /** Reads a file in MaxMind's format; rejects with the reason where it is none, or holds no ASNs. */
 export async function loadMmdb(file: string): Promise<Lookup> {
-  const handle = await open(file);
+  const handle = await openFile(file);
   try {
-    if (!(await handle.stat()).isFile()) throw new Error('it is no file');
     return parseMmdb(await handle.readFile());
   } finally {
     await handle.close();
@@ -47,7 +45,7 @@ export function parseMmdb(bytes: Buffer): Lookup {
     return parseRecord(record, bits);
   };
   if (!holdsAsn(look))
-    throw new Error(`it holds no ASNs (its type is ${JSON.stringify(reader.metadata.databaseType)})`);
+    throw new Error(`it holds no ASNs (its type is ${JSON.stringify(cleanLabel(reader.metadata.databaseType))})`);
   return lookup;
 }
 

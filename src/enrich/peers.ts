@@ -5,6 +5,8 @@ import { bucketOf, mayBeAsked, networkOf } from './networks.ts';
 
 /** How often the answers of the peers in use are looked at for renewal. */
 const RENEW_MS = 60_000;
+/** More than there are ASNs in use; a hostile server could make up any number. */
+const NAMES_MOST = 200_000;
 
 /** The far end of one or more connections of a namespace: its network, and who announces it. */
 export interface Peer {
@@ -54,7 +56,7 @@ export class Peers {
     this.#cache = cache;
   }
 
-  /** The newest name and country of registration of every ASN met, by the ASN as it is published. */
+  /** The newest name and country of registration of every ASN met (the last 200,000), by the ASN as it is published. */
   get names(): ReadonlyMap<string, { readonly name: string; readonly country: string }> {
     return this.#names;
   }
@@ -105,12 +107,14 @@ export class Peers {
     return origin ? this.#publish(origin) : null;
   }
 
-  /** Looks again at the peers of these buckets, because answers came; gives those whose published ASN changed. */
+  /** Looks again at the peers of these buckets, because answers came or went; gives those whose published ASN changed. */
   learn(buckets: Iterable<string>, now: number): Set<Peer> {
     const changed = new Set<Peer>();
     for (const bucket of buckets)
-      for (const peer of this.#byBucket.get(bucket) ?? [])
-        if (peer.asked && this.#resolve(peer, this.#cache?.lookup(peer.address, now) ?? null)) changed.add(peer);
+      for (const peer of this.#byBucket.get(bucket) ?? []) {
+        const origin = peer.asked ? (this.#cache?.lookup(peer.address, now) ?? null) : null;
+        if (origin ? this.#resolve(peer, origin) : this.#unlearn(peer)) changed.add(peer);
+      }
     return changed;
   }
 
@@ -154,9 +158,21 @@ export class Peers {
     return changed;
   }
 
+  /** What the answer said is not known any more. */
+  #unlearn(peer: KnownPeer): boolean {
+    if (!peer.origin) return false;
+    peer.origin = null;
+    peer.asn = '';
+    return true;
+  }
+
   #publish({ asns: [primary], name, asCountry }: Origin): string {
     const asn = String(primary ?? 0);
-    if (primary !== undefined) this.#names.set(asn, { name: name ?? '', country: asCountry ?? '' });
+    if (primary !== undefined) {
+      this.#names.delete(asn);
+      this.#names.set(asn, { name: name ?? '', country: asCountry ?? '' });
+      if (this.#names.size > NAMES_MOST) this.#names.delete(this.#names.keys().next().value ?? '');
+    }
     return asn;
   }
 }

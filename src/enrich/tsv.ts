@@ -1,34 +1,33 @@
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../address.ts';
 import { cleanLabel } from '../label.ts';
 import type { Address } from '../model.ts';
 import { isReservedAsn } from './asn.ts';
-import type { Finding, Lookup } from './database.ts';
+import { openFile, type Finding, type Lookup } from './database.ts';
 import { bucketOf } from './networks.ts';
 
 const LINE_LENGTH = 4096;
 
 /** Reads a table of iptoasn.com, plain or gzip; rejects with the reason where it is none. */
 export async function loadTsv(file: string): Promise<Lookup> {
-  const compressed = await isGzip(file);
-  const source = createReadStream(file);
-  const table = await (compressed ? pipeline(source, createGunzip(), parseTsv) : pipeline(source, parseTsv));
-  return (address) => table.find(address);
-}
-
-/** RFC 1952 section 2.3.1. */
-async function isGzip(file: string): Promise<boolean> {
-  const handle = await open(file);
+  const handle = await openFile(file);
   try {
-    if (!(await handle.stat()).isFile()) throw new Error('it is no file');
-    const { buffer } = await handle.read(Buffer.alloc(2), 0, 2, 0);
-    return buffer[0] === 0x1f && buffer[1] === 0x8b;
+    const source = handle.createReadStream({ start: 0, autoClose: false });
+    const table = await ((await isGzip(handle))
+      ? pipeline(source, createGunzip(), parseTsv)
+      : pipeline(source, parseTsv));
+    return (address) => table.find(address);
   } finally {
     await handle.close();
   }
+}
+
+/** RFC 1952 section 2.3.1. */
+async function isGzip(handle: FileHandle): Promise<boolean> {
+  const { buffer } = await handle.read(Buffer.alloc(2), 0, 2, 0);
+  return buffer[0] === 0x1f && buffer[1] === 0x8b;
 }
 
 /**

@@ -55,7 +55,10 @@ export function readBsd(text: string, columns: BsdColumns | null): Line | null {
   if (!isEnd(local)) return { fate: 'error', problem: local };
   if (!isEnd(remote)) return { fate: 'error', problem: remote };
   const hasQueues = header.queues && numbers === 2;
-  const queue = (i: number): number | null => (hasQueues ? Number(words[at + i]?.text) : null);
+  const queues = hasQueues ? words.slice(at + 1, at + 3).map((word) => word.text) : [];
+  if (queues.some((text) => text.length > 10))
+    return wrong('bad-queue', `${queues.map((text) => `"${text}"`).join(' and ')} are no queues`);
+  const queue = (i: number): number | null => (hasQueues ? Number(queues[i]) : null);
   const transport: Transport =
     protocol === 'tcp' || protocol === 'udp' ? protocol : protocol.startsWith('udp') ? 'udplite' : 'raw';
   return {
@@ -66,8 +69,8 @@ export function readBsd(text: string, columns: BsdColumns | null): Line | null {
       family,
       local,
       remote,
-      receiveQueue: queue(1),
-      sendQueue: queue(2),
+      receiveQueue: queue(0),
+      sendQueue: queue(1),
       ...readTail(text, rest, transport, header, !isNowhere(remote)),
     },
   };

@@ -10,6 +10,7 @@ import {
   renderOrigin,
   type Answer,
 } from '../../src/enrich/asn.ts';
+import { parseName } from '../../src/enrich/cymru.ts';
 import { bucketOf } from '../../src/enrich/networks.ts';
 import type { Address, Origin } from '../../src/model.ts';
 
@@ -192,6 +193,22 @@ describe('AsnCache', () => {
   });
 });
 
+describe('what a database does not name any more', () => {
+  it('is forgotten at once, and asked for again no sooner than in five minutes', () => {
+    const cache = new AsnCache();
+    cache.lookup(address('1.1.1.1'), NOW);
+    cache.accept([answer('1.1.1.0/24')]);
+    cache.takeQuestions();
+    const other = parseCidr('9.9.9.0/24');
+    const bucket = parseCidr('1.1.1.0/24');
+    expect(cache.forget([bucket, other].flatMap((one) => one ?? []))).toEqual(new Set(['1.1.1.0/24']));
+    expect(cache.lookup(address('1.1.1.1'), NOW)).toBeNull();
+    expect(cache.takeQuestions()).toHaveLength(1);
+    cache.lookup(address('1.1.1.1'), NOW + 299_999);
+    expect(cache.takeQuestions()).toEqual([]);
+  });
+});
+
 describe('isReservedAsn', () => {
   it.each([
     { asns: [0, 23456, 64496, 64511, 64512, 65534, 65535, 65536, 65551, 131071], reserved: true },
@@ -202,18 +219,18 @@ describe('isReservedAsn', () => {
   });
 });
 
-const text = fc.option(fc.string({ unit: 'binary' }));
+const country = fc.option(fc.stringMatching(/^[A-Z]{2}$/));
 const origins: fc.Arbitrary<Origin> = fc.record({
-  asns: fc.array(fc.nat(0xffffffff)),
-  name: text,
-  asCountry: text,
-  prefix: text,
-  registry: text,
-  registryCountry: text,
-  allocated: text,
+  asns: fc.array(fc.nat(0xffffffff), { maxLength: 16 }),
+  name: fc.option(fc.string({ unit: 'binary', minLength: 1 }).map((name) => parseName(name).name ?? 'AS')),
+  asCountry: country,
+  prefix: fc.option(fc.constantFrom('192.0.2.0/24', '2001:db8::/32', '0.0.0.0/0')),
+  registry: fc.option(fc.constantFrom('arin', 'ripencc', 'other')),
+  registryCountry: country,
+  allocated: fc.option(fc.stringMatching(/^\d{4}-\d\d-\d\d$/)),
   askedAt: fc.nat(2 ** 45),
   freshUntil: fc.nat(2 ** 45),
-  source: fc.string(),
+  source: fc.constantFrom('cymru', 'cymru-dns', 'mmdb'),
 });
 
 describe('parseOrigin', () => {
@@ -240,6 +257,20 @@ describe('parseOrigin', () => {
     { name: 'an ASN that is a text', stored: renderOrigin(cloudflare).replace('[13335]', '["13335"]') },
     { name: 'an ASN beyond 32 bits', stored: renderOrigin(cloudflare).replace('[13335]', '[4294967296]') },
     { name: 'a time that is null', stored: renderOrigin(cloudflare).replace(/"t":\d+/, '"t":null') },
+    { name: 'a time beyond all time', stored: renderOrigin(cloudflare).replace(/"t":\d+/, '"t":1e999') },
+    {
+      name: 'more origins than any network has',
+      stored: renderOrigin(cloudflare).replace('[13335]', `[${'1,'.repeat(16)}1]`),
+    },
+    {
+      name: 'a name that would steer a terminal',
+      stored: renderOrigin({ ...cloudflare, name: '\u001b]0;owned\u0007' }),
+    },
+    { name: 'a name of two lines', stored: renderOrigin({ ...cloudflare, name: 'CLOUD\nFLARE' }) },
+    { name: 'a prefix that is none', stored: renderOrigin({ ...cloudflare, prefix: '1.1.1.0/24\u001b[2J' }) },
+    { name: 'a country that is none', stored: renderOrigin({ ...cloudflare, registryCountry: '\u001b[31mUS' }) },
+    { name: 'a registry that is none', stored: renderOrigin({ ...cloudflare, registry: 'a pnic' }) },
+    { name: 'a date that is none', stored: renderOrigin({ ...cloudflare, allocated: 'yesterday' }) },
     { name: 'a name that is missing', stored: renderOrigin(cloudflare).replace('"n":', '"m":') },
   ])('takes $name for no answer', ({ stored }) => {
     expect(parseOrigin(stored)).toBeUndefined();

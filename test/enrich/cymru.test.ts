@@ -424,6 +424,22 @@ describe('parseReply', () => {
       expected: { malformed: 2 },
     },
     {
+      name: 'takes no row with more origins than any network has, and no more of several rows',
+      text:
+        BANNER +
+        GOOGLE.replace('15169', Array.from({ length: 17 }, (_, i) => i + 1).join(' ')) +
+        Array.from({ length: 20 }, (_, i) => CLOUDFLARE.replace('13335', String(i + 1))).join('') +
+        QUAD9,
+      expected: {
+        malformed: 1,
+        unanswered: ['8.8.8.0/24'],
+        answers: {
+          '1.1.1.0/24': '1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 in 1.1.1.0/24',
+          '2620:fe::/48': '19281 in 2620:fe::/48',
+        },
+      },
+    },
+    {
       name: 'lists what has no row',
       text: BANNER + GOOGLE,
       expected: { unanswered: ['1.1.1.0/24', '2620:fe::/48'], answers: { '8.8.8.0/24': '15169 in 8.8.8.0/24' } },
@@ -628,6 +644,11 @@ describe('askCymru', { timeout: 30_000 }, () => {
       name: 'stops reading a line of 3 MB',
       behaviour: misbehaviours.sendsOneLongLine,
       expected: failure('the reply is longer than 2097152 bytes'),
+    },
+    {
+      name: 'refuses more lines than any answer has',
+      behaviour: (socket, reply) => socket.end(reply + '|\n'.repeat(20_000)),
+      expected: failure('the reply has more than 20000 lines'),
     },
     {
       name: 'gives up on bytes that drip',

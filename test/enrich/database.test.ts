@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -91,6 +92,7 @@ it.each([
       queries: 1,
       queryFailures: 0,
       addressesSent: 0,
+      malformedRows: 0,
       breakerOpen: false,
       storeUp: null,
       store: null,
@@ -118,6 +120,11 @@ describe.each([
   ['mmdb', tree],
   ['tsv', row],
 ] as const)('a file of %s', (provider, contentOf) => {
+  it('that is a pipe to which nobody writes is refused at once', async () => {
+    execFileSync('mkfifo', [file]);
+    await expect(open(provider)).rejects.toThrow(`Cannot read database "${file}": it is no file`);
+  });
+
   it('that was replaced is read again, a minute after the last look at the earliest', async () => {
     replace(contentOf(13335));
     const database = await open(provider);

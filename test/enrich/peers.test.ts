@@ -98,6 +98,15 @@ describe('what is learned', () => {
     expect([inside?.asn, outside?.asn]).toEqual(['64500', '']);
   });
 
+  test('what is not known any more leaves no ASN behind', () => {
+    const { peers, cache } = setUp();
+    const peer = peers.hold(1, address('8.8.4.4'), nobodysOwn);
+    peers.ask(peer, 0);
+    peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]), 1);
+    expect(peers.learn(cache.forget([cidr('8.8.4.0/24')]), 2)).toEqual(new Set([peer]));
+    expect({ asn: peer.asn, origin: peer.origin }).toEqual({ asn: '', origin: null });
+  });
+
   test('not announced is ASN 0, which is not the same as unknown', () => {
     const { peers, cache } = setUp();
     const peer = peers.hold(1, address('8.8.4.4'), nobodysOwn);

@@ -1,0 +1,158 @@
+import fc, { type Arbitrary } from 'fast-check';
+
+/** Words that programs trip over: ends of number ranges, other forms of addresses, control characters, quotes, much of one thing. */
+const HOSTILE_WORDS = [
+  ...['', ' ', '\t', '\r', '\0', '\u001b[31m', '\u202e', '\ufffd', '\ud800', '😀', '\u00ff', '\u2028'],
+  ...[
+    '0',
+    '-0',
+    '-1',
+    '1e3',
+    '0x10',
+    '00000000',
+    'FFFFFFFF',
+    'ffffffffffffffff',
+    '65535',
+    '65536',
+    '4294967295',
+    '4294967296',
+  ],
+  ...[
+    '9007199254740993',
+    '99999999999999999999',
+    '1.5',
+    'NaN',
+    'Infinity',
+    'null',
+    'true',
+    '__proto__',
+    'constructor',
+    'toString',
+  ],
+  ...[
+    '*',
+    '::',
+    '*:*',
+    '0.0.0.0',
+    '0.0.0.0:0',
+    '[::]:*',
+    '::ffff:1.2.3.4',
+    'fe80::1%eth0',
+    '1.2.3.4/33',
+    '2001:db8::/129',
+    '256.1.1.1',
+  ],
+  ...[
+    '"',
+    "'",
+    '\\',
+    '"\\"',
+    '(',
+    ')',
+    '))(',
+    '((',
+    '[',
+    ']',
+    '{',
+    '}',
+    '|',
+    '||',
+    ',',
+    ',,',
+    ';',
+    ':',
+    '::::',
+    '=',
+    '%',
+    '%lo',
+    '&',
+    '*a',
+    '!',
+    '- -',
+  ],
+  ...[
+    'users:(("a",pid=1,fd=3))',
+    'users:((',
+    '"a\\"b",pid=',
+    'LISTEN',
+    'TIME-WAIT',
+    'NA',
+    'AS',
+    'Error:',
+    'kB',
+    '..',
+    '/..',
+    '../..',
+  ],
+  'A'.repeat(300),
+  '9'.repeat(5_000),
+];
+
+const SEPARATORS = /([ \t]+|[|:,;()="/[\]\n-])/;
+
+type Edit =
+  | { readonly kind: 'replace' | 'insert'; readonly at: number; readonly word: string }
+  | { readonly kind: 'remove' | 'double' | 'swap'; readonly at: number };
+
+const WORD = fc.oneof(
+  { weight: 6, arbitrary: fc.constantFrom(...HOSTILE_WORDS) },
+  { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 12 }) },
+);
+
+const EDIT: Arbitrary<Edit> = fc.oneof(
+  fc.record({ kind: fc.constantFrom('replace' as const, 'insert' as const), at: fc.nat(), word: WORD }),
+  fc.record({ kind: fc.constantFrom('remove' as const, 'double' as const, 'swap' as const), at: fc.nat() }),
+);
+
+/**
+ * Texts that begin as some lines of a recording and then lose, double, swap or gain words, or are cut: most keep enough form to get
+ * deep into a parser.
+ */
+export function damaged(recordings: readonly string[], linesMost = 6): Arbitrary<string> {
+  const all = recordings.map((text) => text.split('\n'));
+  return fc
+    .record({
+      recording: fc.nat({ max: all.length - 1 }),
+      from: fc.oneof(fc.constant(0), fc.nat()),
+      lines: fc.integer({ min: 1, max: linesMost }),
+      edits: fc.array(EDIT, { maxLength: 4 }),
+      cut: fc.option(fc.nat(), { freq: 6 }),
+      end: fc.constantFrom('\n', '\n', '\n', '', '\r\n'),
+    })
+    .map(({ recording, from, lines, edits, cut, end }) => {
+      const source = all[recording] ?? [];
+      const start = from % Math.max(1, source.length);
+      const words = source
+        .slice(start, start + lines)
+        .join('\n')
+        .split(SEPARATORS);
+      for (const edit of edits) apply(edit, words);
+      const text = words.join('') + '\n';
+      const kept = cut === null ? text : text.slice(0, cut % (text.length + 1));
+      return end === '\r\n' ? kept.replaceAll('\n', '\r\n') : end === '' ? kept.replace(/\n$/, '') : kept;
+    });
+}
+
+/** Bytes that begin as a recording, with some of them changed, taken out or doubled. */
+export function damagedBytes(recordings: readonly Buffer[]): Arbitrary<Buffer> {
+  return fc
+    .record({
+      recording: fc.nat({ max: recordings.length - 1 }),
+      patches: fc.array(fc.tuple(fc.nat(), fc.uint8Array({ minLength: 1, maxLength: 6 })), { maxLength: 6 }),
+      cut: fc.option(fc.nat(), { freq: 6 }),
+    })
+    .map(({ recording, patches, cut }) => {
+      const bytes = Buffer.from(recordings[recording] ?? []);
+      for (const [at, patch] of patches) bytes.set(patch, at % Math.max(1, bytes.length - patch.length));
+      return cut === null ? bytes : bytes.subarray(0, cut % (bytes.length + 1));
+    });
+}
+
+function apply(edit: Edit, words: string[]): void {
+  const at = edit.at % Math.max(1, words.length);
+  if (edit.kind === 'replace') words[at] = edit.word;
+  else if (edit.kind === 'insert') words.splice(at, 0, edit.word);
+  else if (edit.kind === 'remove') words.splice(at, 1);
+  else if (edit.kind === 'double') words.splice(at, 0, words[at] ?? '');
+  else [words[at], words[at + 2]] = [words[at + 2] ?? '', words[at] ?? ''];
+}

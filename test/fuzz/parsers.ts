@@ -1,0 +1,300 @@
+import { deepStrictEqual, ok } from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import type { Arbitrary } from 'fast-check';
+import { formatAddress, formatCidr, ipv4, parseAddress, parseCidr } from '../../src/address.ts';
+import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
+import { parseFibTrie, parseIfInet6 } from '../../src/collect/local-addresses.ts';
+import { nameProcess } from '../../src/collect/process-name.ts';
+import { parseFdinfo } from '../../src/collect/procfs.ts';
+import { readProtocolCounts } from '../../src/collect/protocols.ts';
+import { parseSocketRows, SocketRows } from '../../src/collect/sockets.ts';
+import { parseSockstat } from '../../src/collect/sockstat.ts';
+import { parseStat, parseStatus } from '../../src/collect/stat.ts';
+import { readStatistics, renderStatistics } from '../../src/collect/statistics.ts';
+import { UsageError } from '../../src/config.ts';
+import { parseOrigin, renderOrigin } from '../../src/enrich/asn.ts';
+import { parseAsText, parseOriginText } from '../../src/enrich/cymru-dns.ts';
+import { parseReply } from '../../src/enrich/cymru.ts';
+import { parseMmdb } from '../../src/enrich/mmdb.ts';
+import { parseTsv } from '../../src/enrich/tsv.ts';
+import { parseFilters } from '../../src/filter.ts';
+import { cleanLabel } from '../../src/label.ts';
+import type { Origin, Row } from '../../src/model.ts';
+import { decodeText } from '../../src/parse/lines.ts';
+import { parseText } from '../../src/parse/text.ts';
+import { parseRules } from '../../src/rules.ts';
+import { parseServices } from '../../src/services.ts';
+import { writeMmdb } from '../mmdb-writer.ts';
+import { damaged, damagedBytes } from './damage.ts';
+
+const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
+// eslint-disable-next-line no-control-regex -- that is what must not be there
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+
+/** One parser that meets outside bytes, what it is fed, and what must hold of everything that it makes of it. */
+export interface Target {
+  readonly name: string;
+  readonly input: Arbitrary<unknown>;
+  /** Throws where the parser did something that it must not. */
+  readonly check: (input: never) => void | Promise<void>;
+}
+
+function target<T>(name: string, input: Arbitrary<T>, check: (input: T) => void | Promise<void>): Target {
+  return { name, input, check };
+}
+
+function recorded(...patterns: readonly string[]): string[] {
+  const files = patterns.flatMap((pattern) => globSync(pattern, { cwd: FIXTURES }).sort());
+  ok(files.length > 0, `no fixture is called ${patterns.join(' or ')}`);
+  return files.map((file) => readFileSync(join(FIXTURES, file), 'latin1'));
+}
+
+/** Of a parser that may refuse its input: with an error of this class, in one message without control characters. */
+function mayRefuse<T>(parse: () => T, error: new (...args: never[]) => Error): T | undefined {
+  try {
+    return parse();
+  } catch (thrown) {
+    ok(thrown instanceof error, `throws ${String(thrown)}`);
+    ok(!CONTROL.test(thrown.message.replaceAll('\n', '')), `says ${JSON.stringify(thrown.message)}`);
+    return undefined;
+  }
+}
+
+const isCount = (value: number | null): boolean => value === null || (Number.isSafeInteger(value) && value >= 0);
+const isPort = (value: number | null): boolean => value === null || (isCount(value) && value <= 65_535);
+
+/** An address as RFC 5952 writes it, so that reading and writing it again changes nothing. */
+function isCanonical(text: string | null): boolean {
+  if (text === null) return true;
+  const address = parseAddress(text);
+  return address !== undefined && formatAddress(address) === text;
+}
+
+function checkRow(row: Row): void {
+  ok(isPort(row.local_port) && isPort(row.remote_port), 'a port is none');
+  ok(
+    isCount(row.receive_queue) && isCount(row.send_queue) && isCount(row.inode) && isCount(row.uid),
+    'a count is none',
+  );
+  ok(
+    row.pids.every((pid) => isCount(pid)),
+    'a pid is none',
+  );
+  ok(isCanonical(row.local_address) && isCanonical(row.remote_address), 'an address is not canonical');
+  deepStrictEqual(JSON.parse(JSON.stringify(row)), row);
+}
+
+const ASKED = ['74.125.225.0/24', '2001:4860:4860::/48', '216.90.108.0/24', '198.28.137.0/24'].flatMap(
+  (text) => parseCidr(text) ?? [],
+);
+const LOOKED_UP = [ipv4(0x01010101), ipv4(0x08080808), parseAddress('2606:4700::1111') ?? ipv4(0)];
+const ORIGIN: Origin = {
+  asns: [64_500, 64_501],
+  name: 'EXAMPLE',
+  asCountry: 'LU',
+  prefix: '198.51.100.0/24',
+  registry: 'ripencc',
+  registryCountry: 'LU',
+  allocated: '2001-02-03',
+  askedAt: 1_700_000_000_000,
+  freshUntil: 1_700_086_400_000,
+  source: 'cymru',
+};
+const CONFIGURATION = `processes:
+  - name: "app-{{ .script }}"
+    exe: "^python3"
+    cmdline: "(?<script>[a-z]+)\\\\.py"
+endpoint_groups:
+  - { name: postgres, cidrs: [10.0.0.0/8, "2001:db8::/32"], ports: [5432, 5433], transport: tcp }
+networks:
+  - { name: office, cidrs: [203.0.113.0/24], asn: 64500 }
+asn: { never_send: [198.51.100.0/24] }
+`;
+const FILTERS = [
+  'state=established,time_wait\nprocess!=nginx\npid=1,2\nport=443\nlocal-port!=22\naddress=2001:db8::1',
+  'cidr=10.0.0.0/8\nasn=AS64500\nnetwork=public\npod=a\nnamespace!=b\nnetns=4026531840\ntransport=tcp\ndirection=listen',
+];
+const ROWS = parseText(recorded('text/ss-tunap.out')[0] ?? '').rows;
+const DATABASES = [
+  writeMmdb([
+    ['1.1.1.0/24', { autonomous_system_number: 13_335, autonomous_system_organization: 'CLOUDFLARENET' }],
+    ['8.8.8.0/24', { autonomous_system_number: 15_169, autonomous_system_organization: 'GOOGLE' }],
+    ['2606:4700::/32', { asn: 'AS13335', as_name: 'Cloudflare, Inc.' }],
+  ]),
+  writeMmdb([['1.1.1.0/24', { asn: 'AS13335', as_name: 'Cloudflare, Inc.' }]], { recordSize: 28, ipVersion: 4 }),
+];
+
+/** Every parser that meets bytes from outside. */
+export const TARGETS: readonly Target[] = [
+  target('sockets', damaged(recorded('proc-net/{tcp,tcp6,udp,udp6,raw,raw6,udplite}')), (text) => {
+    const bytes = Buffer.from(text, 'latin1');
+    for (const family of [4, 6] as const) {
+      const rows = new SocketRows(1);
+      const end = parseSocketRows(bytes, 0, bytes.length, family, true, rows);
+      const lines = bytes.subarray(0, end).filter((byte) => byte === 0x0a).length;
+      ok(
+        rows.count + rows.malformed === lines,
+        `${lines} lines are ${rows.count} rows and ${rows.malformed} malformed ones`,
+      );
+      ok(!bytes.subarray(end).includes(0x0a), 'whole lines are left');
+      for (let i = 0; i < rows.count; i++) ok(isCount(rows.inode[i] ?? -1), 'an inode is none');
+    }
+  }),
+  target('stat', damaged(recorded('proc/*/[0-9]*/stat')), (text) => {
+    const stat = parseStat(Buffer.from(text, 'latin1'));
+    if (!stat) return;
+    ok([stat.ppid, stat.startTime, stat.threads, stat.residentPages].every(isCount), JSON.stringify(stat));
+  }),
+  target('status', damaged(recorded('proc/*/[0-9]*/status'), 60), (text) => {
+    const { uid, umask, residentMemoryBytes } = parseStatus(Buffer.from(text, 'latin1'));
+    ok(isCount(uid) && isCount(residentMemoryBytes));
+    ok(umask === null || /^[0-7]{4}$/.test(umask));
+  }),
+  target('cgroup', damaged([...recorded('proc/*/[0-9]*/cgroup'), ...cgroupCases()]), (text) => {
+    const cgroup = parseCgroup(text);
+    const { containerId, podUid } = cgroup;
+    ok(containerId === null || containerId === cleanLabel(containerId), JSON.stringify(containerId));
+    ok(podUid === null || /^[0-9a-f-]{32,36}$/.test(podUid), JSON.stringify(podUid));
+    ok(workloadOf(cgroup) === cleanLabel(workloadOf(cgroup)), JSON.stringify(workloadOf(cgroup)));
+  }),
+  target('cmdline', damaged(recorded('proc/*/[0-9]*/cmdline')), (text) => {
+    const cmdline = text.split('\0');
+    for (const exe of [
+      cmdline[0] ?? null,
+      '/usr/bin/python3',
+      '/usr/bin/java',
+      '/bin/busybox',
+      '/usr/bin/node',
+      null,
+    ]) {
+      const name = nameProcess({ exe, comm: text.slice(0, 15), cmdline, self: false }, []);
+      ok(name === cleanLabel(name), `${JSON.stringify(name)} is no clean label`);
+    }
+  }),
+  target('fdinfo', damaged(['pos:\t0\nflags:\t02000002\nmnt_id:\t10\nino:\t42\n']), (text) => {
+    const { mount, inode } = parseFdinfo(Buffer.from(text, 'latin1'));
+    ok(isCount(mount) && isCount(inode));
+  }),
+  target('addresses of a namespace', damaged(recorded('proc/*/[0-9]*/net/{fib_trie,if_inet6}'), 30), (text) => {
+    for (const cidr of parseFibTrie(text)) deepStrictEqual(parseCidr(formatCidr(cidr)), cidr);
+    for (const address of parseIfInet6(text)) deepStrictEqual(parseAddress(formatAddress(address)), address);
+  }),
+  target(
+    'counters',
+    damaged(
+      recorded('proc-net/{snmp,snmp6,netstat,sockstat,sockstat6}', 'netstat-s/{snmp,snmp6,netstat,xfrm_stat}'),
+      20,
+    ),
+    (text) => {
+      ok(
+        Object.values(readProtocolCounts(text, text, text)).every(Number.isFinite),
+      );
+      parseSockstat(text, text);
+      renderStatistics(readStatistics({ snmp: text, netstat: text, snmp6: text, xfrm: text }));
+    },
+  ),
+  target('whois', damaged(recorded('cymru/bulk-*', 'cymru/single-*', 'cymru/bgp-*'), 12), (text) => {
+    const { answers, refused, unanswered, malformed, unasked } = parseReply(text, ASKED);
+    ok(answers.length + refused.length + unanswered.length === ASKED.length, 'a network is in no place, or in two');
+    ok(isCount(malformed) && isCount(unasked));
+    for (const { announcement } of answers)
+      for (const { asn, name } of announcement.origins) {
+        ok(Number.isSafeInteger(asn) && asn > 0 && asn < 2 ** 32, String(asn));
+        ok(name === null || (name.length <= 240 && !CONTROL.test(name)), JSON.stringify(name));
+      }
+  }),
+  target(
+    'dns',
+    damaged(recorded('cymru/dns-txt.tsv').flatMap((text) => text.split('\n').map((line) => line.split('\t')[1] ?? ''))),
+    (text) => {
+      const announcement = parseOriginText(text);
+      ok(announcement === undefined || announcement.origins.every(({ asn }) => isCount(asn)));
+      const names = parseAsText(text, 23_028);
+      ok(!names?.name || !CONTROL.test(names.name), JSON.stringify(names));
+    },
+  ),
+  target('stored answer', damaged([renderOrigin(ORIGIN)]), (text) => {
+    const origin = parseOrigin(text);
+    if (origin) deepStrictEqual(parseOrigin(renderOrigin(origin)), origin);
+  }),
+  target('mmdb', damagedBytes(DATABASES), (bytes) => {
+    const lookup = mayRefuse(() => parseMmdb(bytes), Error);
+    for (const address of LOOKED_UP) {
+      const finding = lookup?.(address);
+      ok(!finding?.name || !CONTROL.test(finding.name), JSON.stringify(finding));
+    }
+  }),
+  target(
+    'tsv',
+    damaged([
+      '1.0.0.0\t1.0.0.255\t13335\tUS\tCLOUDFLARENET\n1.1.1.0\t1.1.1.255\t13335\tUS\tCLOUDFLARENET\n8.8.8.0\t8.8.8.255\t15169\tUS\tGOOGLE\n2606:4700::\t2606:4700:ffff:ffff:ffff:ffff:ffff:ffff\t13335\tUS\tCLOUDFLARENET\n',
+    ]),
+    async (text) => {
+      const parsing = parseTsv(Readable.from([Buffer.from(text)]));
+      const table = await parsing.catch((error: unknown) => {
+        ok(error instanceof SyntaxError && !CONTROL.test(error.message), String(error));
+      });
+      for (const address of LOOKED_UP) ok(!table?.find(address)?.asns.some((asn) => !isCount(asn)));
+    },
+  ),
+  target(
+    'text of ss and netstat',
+    damaged(recorded('text/*.out', 'text-other/*.out', 'netstat-s/*.out'), 12),
+    (text) => {
+      const { rows, malformed, counts } = parseText(text);
+      const lines = text.replace(/^\ufeff/, '').split('\n');
+      if (lines.at(-1) === '') lines.pop();
+      const total = Object.values<number>({ ...counts }).reduce((sum, count) => sum + count, 0);
+      ok(total === lines.length, `${lines.length} lines are ${JSON.stringify(counts)}`);
+      ok(counts.row === rows.length, `${rows.length} rows`);
+      ok(malformed.every(({ line, reason }) => line >= 1 && line <= lines.length && reason !== ''));
+      rows.forEach(checkRow);
+    },
+  ),
+  target(
+    'encoding of a text',
+    damagedBytes([
+      Buffer.from('\ufeffProto Local\r\n', 'utf16le'),
+      Buffer.from('\ufefftcp é\n'),
+      Buffer.from('tcp \xe9\n', 'latin1'),
+    ]),
+    (bytes) => {
+      parseText(decodeText(bytes)).rows.forEach(checkRow);
+    },
+  ),
+  target('configuration', damaged([CONFIGURATION], 12), (text) => {
+    mayRefuse(() => parseRules(text, 'peerscope.yaml'), UsageError);
+  }),
+  target('filters', damaged(FILTERS), (text) => {
+    const filter = mayRefuse(() => parseFilters(text.split('\n')), UsageError);
+    if (filter) for (const row of ROWS) ok(typeof filter(row) === 'boolean');
+  }),
+  target(
+    'services',
+    damaged(['ssh\t22/tcp\nhttps 443/tcp # web\nhttps 443/udp\ndomain 53/udp nameserver\n']),
+    (text) => {
+      const services = parseServices(text);
+      for (const port of [22, 53, 443]) ok(!CONTROL.test(services('tcp', port) ?? ''));
+    },
+  ),
+  target(
+    'addresses',
+    damaged(['192.0.2.1\n2001:db8::1\n::ffff:192.0.2.1\nfe80::1\n192.0.2.0/24\n2001:db8::/32\n'], 1),
+    (text) => {
+      const [word = ''] = text.split('\n');
+      const address = parseAddress(word);
+      if (address) deepStrictEqual(parseAddress(formatAddress(address)), address);
+      const cidr = parseCidr(word);
+      if (cidr) deepStrictEqual(parseCidr(formatCidr(cidr)), cidr);
+    },
+  ),
+];
+
+function cgroupCases(): string[] {
+  const { cases } = JSON.parse(readFileSync(join(FIXTURES, 'cgroup', 'cases.json'), 'utf8')) as {
+    cases: readonly { readonly line?: string; readonly lines?: readonly string[] }[];
+  };
+  return cases.map(({ line, lines }) => lines?.join('\n') ?? line ?? '');
+}
