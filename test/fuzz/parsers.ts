@@ -188,9 +188,7 @@ export const TARGETS: readonly Target[] = [
       20,
     ),
     (text) => {
-      ok(
-        Object.values(readProtocolCounts(text, text, text)).every(Number.isFinite),
-      );
+      ok(Object.values(readProtocolCounts(text, text, text)).every(Number.isFinite));
       parseSockstat(text, text);
       renderStatistics(readStatistics({ snmp: text, netstat: text, snmp6: text, xfrm: text }));
     },
