@@ -35,6 +35,9 @@ const labels = new Map<string, ReadonlySet<string>>([
   ['up', new Set(TARGET_LABELS)],
   ['ALERTS', new Set([...TARGET_LABELS, 'alertname', 'alertstate', 'severity'])],
 ]);
+// The exporter's own process, as prom-client tells it.
+for (const own of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'nodejs_eventloop_lag_seconds'])
+  labels.set(own, new Set(TARGET_LABELS));
 for (const family of [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES])
   labels.set(family.name, new Set([...family.labels, ...TARGET_LABELS, ...UNHONOURED]));
 const recorded = RULES.filter(({ record }) => record !== undefined);

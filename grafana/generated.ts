@@ -1,0 +1,18 @@
+import { provisioning } from './alerting.ts';
+import asn from './asn.ts';
+import health from './health.ts';
+import overview from './overview.ts';
+import owner from './owner.ts';
+
+const RULES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'];
+
+export const DASHBOARDS = [overview, owner, asn, health];
+
+/** What Grafana imports: the path of each file below this folder, and its text. */
+export function generated(): ReadonlyMap<string, string> {
+  const dashboards = DASHBOARDS.map(
+    (dashboard) => [`dashboards/${dashboard.uid ?? ''}.json`, `${JSON.stringify(dashboard, null, 2)}\n`] as const,
+  );
+  const rules = RULES.map((name) => new URL(`../deploy/prometheus/${name}`, import.meta.url));
+  return new Map([...dashboards, ['provisioning/alerting/peerscope.yaml', provisioning(rules)] as const]);
+}
