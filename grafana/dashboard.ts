@@ -48,6 +48,10 @@ export interface Section {
   readonly panels: readonly Builder<Panel>[];
 }
 
+/** Classic JSON is what every Grafana from 10 on imports; the SDK deprecates it in favour of a newer schema. */
+/* eslint-disable @typescript-eslint/no-deprecated */
+export type Classic = Dashboard;
+
 /** Puts a dashboard together; what all of them have is said here. */
 export function dashboard(about: {
   readonly uid: string;
@@ -55,7 +59,7 @@ export function dashboard(about: {
   readonly description: string;
   readonly variables?: readonly Variable[];
   readonly sections: readonly Section[];
-}): Dashboard {
+}): Classic {
   const builder = new DashboardBuilder(`peerscope / ${about.title}`)
     .uid(about.uid)
     .description(about.description)

@@ -6,6 +6,7 @@ import { generated } from '../grafana/generated.ts';
 import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../src/catalogue.ts';
 import { RULES, unknownNames } from './alert-rules.ts';
 import { DASHBOARDS, PANELS, substituted, titleOf } from './dashboards.ts';
+import { EXAMPLES } from './example-queries.ts';
 import { parsePromql } from './promql.ts';
 
 const FOLDER = join(import.meta.dirname, '../grafana');
@@ -39,7 +40,7 @@ test('the files are those that npm run dashboards writes', () => {
 });
 
 describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboard })))('$name', ({ dashboard }) => {
-  const variables = (dashboard.templating?.list ?? []) as unknown as Variable[];
+  const variables = (dashboard.templating.list ?? []) as unknown as Variable[];
   const variable = (name: string): Variable | undefined => variables.find((variable) => variable.name === name);
 
   it('cannot be edited, and leads to the others', () => {
@@ -89,7 +90,7 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
     for (const { url } of panel.fieldConfig.defaults.links ?? []) {
       const uid = /^\/d\/([\w-]+)\?/.exec(url)?.[1];
       const there = DASHBOARDS.find((dashboard) => dashboard.uid === uid);
-      const names = (there?.templating?.list ?? []).map(({ name }) => name);
+      const names = (there?.templating.list ?? []).map(({ name }) => name);
       const given = [...url.matchAll(/var-(\w+)=|\$\{(\w+):queryparam\}/g)].map(
         ([, own, shared]) => own ?? shared ?? '',
       );
@@ -123,10 +124,20 @@ describe.each(targets)('$name', ({ expr }) => {
   });
 });
 
+test('every family has an example of a query, which looks at it and names what there is', () => {
+  const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name);
+  expect(Object.keys(EXAMPLES).sort()).toEqual(families.sort());
+  for (const [family, expr] of Object.entries(EXAMPLES)) {
+    expect(parsePromql(expr).errors).toEqual([]);
+    expect(unknownNames(expr)).toEqual([]);
+    expect(parsePromql(expr).selectors.map(({ metric }) => metric)).toContain(family);
+  }
+});
+
 test('every family is on a dashboard or in a rule, and every recorded series is used', () => {
   const exprs = [...targets.map(({ expr }) => substituted(expr)), ...RULES.map(({ expr }) => expr)];
   const used = new Set(exprs.flatMap((expr) => parsePromql(expr).selectors.map(({ metric }) => metric)));
-  const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name as string);
+  const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name);
   const recorded = RULES.flatMap(({ record }) => record ?? []);
   expect([...families, ...recorded].filter((name) => !used.has(name))).toEqual([]);
 });

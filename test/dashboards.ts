@@ -1,4 +1,4 @@
-import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
+import type { Classic } from '../grafana/dashboard.ts';
 import { DASHBOARDS } from '../grafana/generated.ts';
 
 /** A panel as Grafana reads it. */
@@ -32,7 +32,7 @@ export const PANELS: readonly Panel[] = DASHBOARDS.flatMap((dashboard) =>
     .map((panel) => ({ ...(panel as unknown as Omit<Panel, 'dashboard'>), dashboard: titleOf(dashboard) })),
 );
 
-export function titleOf({ title }: Dashboard): string {
+export function titleOf({ title }: Classic): string {
   return title ?? '';
 }
 
