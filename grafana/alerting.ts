@@ -14,7 +14,7 @@ const RANGE = { from: 600, to: 0 };
 
 /**
  * The alerts of files of Prometheus rules as a file for Grafana's alert provisioning. Its recording rules stay with Prometheus.
- * The data source is what $PEERSCOPE_DATASOURCE_UID says where Grafana starts.
+ * The data source is what $PROMETHEUS_DATASOURCE_UID says where Grafana starts.
  */
 export function provisioning(files: readonly URL[]): string {
   const groups = files.flatMap((file) => {
@@ -51,7 +51,7 @@ function provisioned({ alert = '', expr, for: pending = '0s', labels = {}, annot
       {
         refId: 'query',
         relativeTimeRange: RANGE,
-        datasourceUid: '$PEERSCOPE_DATASOURCE_UID',
+        datasourceUid: '$PROMETHEUS_DATASOURCE_UID',
         model: { refId: 'query', expr: expr.replaceAll(/\s+/g, ' ').trim(), instant: true, range: false },
       },
       expression('exists', { type: 'math', expression: 'is_number($$query) || is_nan($$query) || is_inf($$query)' }),

@@ -120,7 +120,7 @@ export default dashboard({
             links: TO_OWNER,
           },
           [
-            `topk(10, sum by (process, namespace, workload) (peerscope:owner_connections:sum{${TARGETS}}))`,
+            `topk(10, sum by (process, namespace, workload) (peerscope_connections{${TARGETS}}))`,
             '{{process}} {{namespace}} {{workload}}',
           ],
         ),
@@ -136,7 +136,7 @@ export default dashboard({
             links: TO_ASN,
           },
           [
-            `topk(10, sum by (asn) (peerscope:asn_connections:sum{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
+            `topk(10, sum by (asn) (peerscope_asn_connections{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
             'AS{{asn}} {{as_name}}',
           ],
         ),
@@ -205,7 +205,7 @@ export default dashboard({
             noData: NO_CONNECTIONS,
             width: 12,
           },
-          [`sum by (network) (peerscope_asn_connections{${TARGETS}})`, '{{network}}'],
+          [`sum by (network) (peerscope:network_connections:sum{${TARGETS}})`, '{{network}}'],
         ),
         lines(
           {

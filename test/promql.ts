@@ -57,7 +57,11 @@ export function parsePromql(expr: string): Promql {
       open.pop();
     },
   });
-  return { errors, selectors, groupings, by, calls };
+  const named = selectors.flatMap(({ metric, matchers }) => {
+    const { __name__: names = metric, ...others } = Object.fromEntries(matchers);
+    return names.split('|').map((name) => ({ metric: name, matchers: new Map(Object.entries(others)) }));
+  });
+  return { errors, selectors: named, groupings, by, calls };
 }
 
 const CALLS = new Map([
