@@ -94,9 +94,13 @@ async function run(folder: string): Promise<void> {
   const recorded = join(folder, 'history.txt');
   await pipeline(Readable.from(history(Math.floor(Date.now() / 1000))), createWriteStream(recorded));
   const data = join(folder, 'data');
-  const made = spawnSync(programOf('promtool'), ['tsdb', 'create-blocks-from', 'openmetrics', recorded, data], {
-    encoding: 'utf8',
-  });
+  const made = spawnSync(
+    programOf('promtool'),
+    ['tsdb', 'create-blocks-from', '--max-block-duration=336h', 'openmetrics', recorded, data],
+    {
+      encoding: 'utf8',
+    },
+  );
   if (made.status !== 0) throw new Error(`Cannot make blocks of "${recorded}": ${made.stderr}`);
   rmSync(recorded);
 
