@@ -11,7 +11,9 @@ import { runMain, samplesOf } from './exporter.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const DOCUMENTS = readdirSync(ROOT)
-  .concat(readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`))
+  .concat(
+    ['docs', 'docs/runbooks'].flatMap((folder) => readdirSync(join(ROOT, folder)).map((name) => `${folder}/${name}`)),
+  )
   .filter((name) => name.endsWith('.md'));
 const CATALOGUE = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES];
 

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../src/catalogue.ts';
 import type { Family } from '../src/model.ts';
+import { EXAMPLES } from './example-queries.ts';
 import { scanNode, type NodeShape } from './simulated-node.ts';
 
 const TYPICAL: NodeShape = { pods: 110, seriesLimit: 1000 };
@@ -31,6 +32,7 @@ function describeFamily({ name, type, help, labels, collector, fold = [] }: Desc
     `- ${type}${collector ? `; absent with \`--no-collector.${collector}\`` : ''}`,
     labels.length > 0 ? `- labels: ${inTicks(labels)}` : '- no labels',
     ...(folds.length > 0 ? [`- folds: ${folds.join(', then ')}`] : []),
+    ...(EXAMPLES[name] === undefined ? [] : [`- for example: \`${EXAMPLES[name]}\``]),
     '',
   ].join('\n');
 }

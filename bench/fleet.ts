@@ -1,0 +1,104 @@
+/** A simulated fleet: on every host ten services of its own and ten workloads of 200 that Kubernetes spread over all. */
+const SERVICES = 10;
+const PODS = 10;
+const WORKLOADS = 200;
+const ASNS = 500;
+
+interface Owner {
+  readonly process: string;
+  readonly namespace: string;
+  readonly workload: string;
+  readonly asns: readonly number[];
+  readonly port: number;
+}
+
+function ownersOf(host: number): Owner[] {
+  const services = Array.from({ length: SERVICES }, (_, i) =>
+    ownerOf(`svc-${i}`, '', `svc-${i}.service`, host + i, 8000 + i),
+  );
+  return [...services, ...Array.from({ length: PODS }, (_, i) => workload((host * 7 + i * 13) % WORKLOADS))];
+}
+
+function workload(number: number): Owner {
+  return ownerOf(`app-${number % 40}`, `team-${number % 10}`, `app-${number}`, number, 8080);
+}
+
+function ownerOf(process: string, namespace: string, workload: string, seed: number, port: number): Owner {
+  const asns = [0, 1, 2, 3].map((i) => 64_500 + ((seed * 3 + i * i) % ASNS));
+  return { process, namespace, workload, asns, port };
+}
+
+const labels = (pairs: Readonly<Record<string, string | number>>): string =>
+  `{${Object.entries(pairs)
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}="${value}"`)
+    .join()}}`;
+
+/** The page of one host: 500 series. What is on it has been so for two days. */
+export function simulatedPage(host: number, nowSeconds: number): string {
+  const old = Math.floor(nowSeconds) - 2 * 86_400;
+  const page: string[] = [];
+  const add = (family: string, pairs: Readonly<Record<string, string | number>>, value: number): void => {
+    page.push(`${family}${labels(pairs)} ${value}`);
+  };
+  const owners = ownersOf(host);
+  for (const { asns, port, ...owner } of owners) {
+    add('peerscope_baseline_start_timestamp_seconds', { ...owner, scope: 'node' }, old);
+    for (const asn of asns) {
+      add('peerscope_asn_first_seen_timestamp_seconds', { ...owner, direction: 'outbound', asn }, old);
+      add(
+        'peerscope_asn_connections',
+        { ...owner, direction: 'outbound', network: 'public', asn, state: 'established' },
+        3,
+      );
+    }
+    add('peerscope_asn_connections', { ...owner, direction: 'inbound', network: 'private', state: 'established' }, 9);
+    for (const state of ['listen', 'established', 'time_wait', 'close_wait'])
+      add('peerscope_connections', { ...owner, transport: 'tcp', direction: 'inbound', state }, 4);
+    for (const endpoint of ['10.0.0.9:5432', 'AS64500:443', `10.0.0.1:${port}`])
+      add(
+        'peerscope_endpoint_connections',
+        { ...owner, endpoint_group: endpoint, direction: 'outbound', transport: 'tcp', state: 'established' },
+        3,
+      );
+    add('peerscope_listener_accept_queue', { ...owner, local_address: '0.0.0.0', local_port: port }, 0);
+    for (const queue of ['receive', 'send'])
+      add('peerscope_socket_queue_bytes', { ...owner, transport: 'tcp', queue }, 0);
+  }
+  for (const asn of new Set(owners.flatMap(({ asns }) => asns)))
+    add('peerscope_asn_info', { asn, as_name: `NET-${asn}`, as_country: 'DE' }, 1);
+  for (const counter of ['active_opens', 'attempt_fails', 'listen_overflows'])
+    add(`peerscope_tcp_${counter}_total`, {}, 7);
+  for (const collector of ['sockets', 'asn', 'processes']) add('peerscope_scrape_collector_success', { collector }, 1);
+  add('peerscope_snapshot_timestamp_seconds', {}, Math.floor(nowSeconds));
+  add('peerscope_build_info', { version: '0.0.0', node_version: '24.0.0' }, 1);
+  for (let i = 0; page.length < 500; i++) add('peerscope_series_folded', { family: `family-${i}` }, 0);
+  return `${page.slice(0, 500).join('\n')}\n`;
+}
+
+/** What the rules say is present in such a fleet: the names of the recorded series with their labels. */
+export function presentSeries(hosts: number): ReadonlyMap<string, readonly string[]> {
+  const job = 'peerscope';
+  const series = new Map<string, string[]>();
+  const add = (name: string, pairs: Readonly<Record<string, string | number>>): void => {
+    series.set(name, [...(series.get(name) ?? []), labels({ job, ...pairs })]);
+  };
+  const owned = (place: Readonly<Record<string, string>>, { process, workload, asns, port }: Owner): void => {
+    add('peerscope:owner:present', { ...place, workload, process });
+    add('peerscope:outbound_asns:count', { ...place, workload, process });
+    add('peerscope:open_listener:present', { ...place, workload, local_port: port });
+    if (place['namespace'] !== undefined)
+      for (const asn of asns) add('peerscope:asn:present', { ...place, workload, process, direction: 'outbound', asn });
+  };
+  for (let host = 0; host < hosts; host++) {
+    const place = { instance: `host-${host}` };
+    add('peerscope:place:present', place);
+    for (const owner of ownersOf(host).slice(0, SERVICES)) owned(place, owner);
+  }
+  for (let number = 0; number < WORKLOADS; number++) {
+    const owner = workload(number);
+    add('peerscope:place:present', { namespace: owner.namespace, workload: owner.workload });
+    owned({ namespace: owner.namespace }, owner);
+  }
+  return series;
+}

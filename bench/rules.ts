@@ -1,0 +1,189 @@
+/** `npm run bench:rules`: what evaluating deploy/prometheus costs a Prometheus with 100 exporters of 500 series each. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parse, stringify } from 'yaml';
+import { presentSeries, simulatedPage } from './fleet.ts';
+
+const HOSTS = 100;
+const EVALUATION_SECONDS = 15;
+const ROUNDS = 5;
+/** To be reached, with all rules together. */
+const BOUND_SECONDS = 2;
+const RULES = new URL('../deploy/prometheus/', import.meta.url);
+const UNPACKED = fileURLToPath(new URL('../.cache/prometheus/usr/bin/', import.meta.url));
+const FILES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'];
+
+interface RuleFile {
+  readonly groups: { readonly name: string; interval?: string }[];
+}
+
+interface Group {
+  readonly name: string;
+  readonly evaluationTime: number;
+  readonly lastEvaluation: string;
+  readonly rules: readonly { readonly name: string; readonly evaluationTime: number; readonly lastError?: string }[];
+}
+
+const programOf = (name: string): string => (existsSync(UNPACKED + name) ? UNPACKED + name : name);
+
+/** Seven days of the hourly series, and an hour of what they are made of, as Prometheus would have recorded them. */
+function* history(now: number): Generator<string> {
+  for (const [name, series] of presentSeries(HOSTS)) {
+    const [hourly, known] = ['hourly', 'known'].map((kind) => name.replace(/[a-z]+$/, kind));
+    for (const labels of series) {
+      for (let hour = 7 * 24; hour > 1; hour--) yield `${hourly}${labels} 1 ${now - hour * 3600}\n`;
+      yield `${known}${labels} 1 ${now - 3600}\n`;
+      for (let step = 240; step > 2; step--) yield `${name}${labels} 1 ${now - step * 15}\n`;
+    }
+  }
+  yield '# EOF\n';
+}
+
+function ruleFiles(folder: string): string[] {
+  return FILES.map((name) => {
+    const rules = parse(readFileSync(new URL(name, RULES), 'utf8')) as RuleFile;
+    // Its hour would not come while this runs.
+    for (const group of rules.groups) delete group.interval;
+    const path = join(folder, name);
+    writeFileSync(path, stringify(rules));
+    return path;
+  });
+}
+
+async function groupsOf(url: string): Promise<readonly Group[]> {
+  const answer = (await (await fetch(`${url}/api/v1/rules`)).json()) as { data: { groups: readonly Group[] } };
+  return answer.data.groups;
+}
+
+async function scalar(url: string, query: string): Promise<number> {
+  const answer = (await (await fetch(`${url}/api/v1/query?${new URLSearchParams({ query }).toString()}`)).json()) as {
+    data: { result: { value: [number, string] }[] };
+  };
+  return Number(answer.data.result[0]?.value[1] ?? 0);
+}
+
+/** Seconds of CPU that a process has used (proc_pid_stat(5), in ticks of 10 ms). */
+function cpuSeconds(pid: number | undefined): number {
+  const fields =
+    readFileSync(`/proc/${pid ?? 'self'}/stat`, 'latin1')
+      .split(') ')[1]
+      ?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
+
+async function run(folder: string): Promise<void> {
+  const pages = Array.from({ length: HOSTS }, (_, host) => simulatedPage(host, Date.now() / 1000));
+  const server = createServer((request, response) => {
+    response.setHeader('Content-Type', 'text/plain; version=0.0.4; charset=utf-8');
+    response.end(pages[Number(request.url?.slice(1))]);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const target = `127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+
+  const recorded = join(folder, 'history.txt');
+  await pipeline(Readable.from(history(Math.floor(Date.now() / 1000))), createWriteStream(recorded));
+  const data = join(folder, 'data');
+  const made = spawnSync(
+    programOf('promtool'),
+    ['tsdb', 'create-blocks-from', '--max-block-duration=336h', 'openmetrics', recorded, data],
+    {
+      encoding: 'utf8',
+    },
+  );
+  if (made.status !== 0) throw new Error(`Cannot make blocks of "${recorded}": ${made.stderr}`);
+  rmSync(recorded);
+
+  writeFileSync(
+    join(folder, 'prometheus.yml'),
+    stringify({
+      global: { scrape_interval: `${EVALUATION_SECONDS}s`, evaluation_interval: `${EVALUATION_SECONDS}s` },
+      rule_files: ruleFiles(folder),
+      scrape_configs: [
+        {
+          job_name: 'peerscope',
+          honor_labels: true,
+          static_configs: pages.map((_, host) => ({
+            targets: [target],
+            labels: { __metrics_path__: `/${host}`, instance: `host-${host}` },
+          })),
+        },
+      ],
+    }),
+  );
+  const port = 20_000 + (process.pid % 10_000);
+  const url = `http://127.0.0.1:${port}`;
+  const prometheus = spawn(
+    programOf('prometheus'),
+    [`--config.file=${folder}/prometheus.yml`, `--storage.tsdb.path=${data}`, `--web.listen-address=127.0.0.1:${port}`],
+    { stdio: 'ignore' },
+  );
+  try {
+    const times = new Map<string, Map<string, number>>();
+    let begun: { readonly cpu: number; readonly at: number } | undefined;
+    let slowest: { name: string; evaluationTime: number }[] = [];
+    const isEnough = (): boolean => times.size > 0 && [...times.values()].every((group) => group.size >= ROUNDS);
+    for (let second = 0; !isEnough(); second++) {
+      if (second > 600) throw new Error('Cannot measure: the rules were not evaluated often enough within ten minutes');
+      await setTimeout(1000);
+      // The first rounds have no scrapes of all hosts yet.
+      if (second < 4 * EVALUATION_SECONDS) continue;
+      begun ??= { cpu: cpuSeconds(prometheus.pid), at: performance.now() };
+      const groups = await groupsOf(url);
+      slowest = groups.flatMap(({ rules }) => rules).sort((a, b) => b.evaluationTime - a.evaluationTime);
+      for (const { name, evaluationTime, lastEvaluation, rules } of groups) {
+        const broken = rules.find(({ lastError }) => lastError);
+        if (broken) throw new Error(`Cannot evaluate "${broken.name}": ${broken.lastError ?? ''}`);
+        const group = times.get(name) ?? new Map<string, number>();
+        times.set(name, group.set(lastEvaluation, evaluationTime));
+      }
+    }
+    const raw = await scalar(url, 'count({__name__=~"peerscope_.+"})');
+    const remembered = await scalar(url, 'count(last_over_time({__name__=~"peerscope:.+:hourly"}[7d]))');
+    process.stdout.write(
+      `${HOSTS} hosts, ${raw} series scraped, ${remembered} hourly series over seven days; median of ${ROUNDS} evaluations\n\n`,
+    );
+    let sum = 0;
+    for (const [name, group] of times) {
+      const seconds = [...group.values()];
+      sum += median(seconds);
+      process.stdout.write(
+        `${name.padEnd(24)} ${median(seconds).toFixed(3)} s (most ${Math.max(...seconds).toFixed(3)})\n`,
+      );
+    }
+    process.stdout.write(`${'all rules'.padEnd(24)} ${sum.toFixed(3)} s, to reach: ${BOUND_SECONDS} s\n`);
+    const { cpu = NaN, at = NaN } = begun ?? {};
+    const perRound = ((cpuSeconds(prometheus.pid) - cpu) / (performance.now() - at)) * 1000 * EVALUATION_SECONDS;
+    process.stdout.write(`CPU of Prometheus between two evaluations, with 100 scrapes: ${perRound.toFixed(2)} s\n`);
+    process.stdout.write(
+      `load average ${loadavg()
+        .map((load) => load.toFixed(1))
+        .join(' ')} on ${cpus().length} cores\n`,
+    );
+    for (const { name, evaluationTime } of slowest.slice(0, 8))
+      process.stdout.write(`  ${name.padEnd(40)} ${evaluationTime.toFixed(3)} s\n`);
+    process.exitCode = sum <= BOUND_SECONDS ? 0 : 1;
+  } finally {
+    const exit = once(prometheus, 'exit');
+    prometheus.kill('SIGKILL');
+    await exit;
+    server.close();
+  }
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-rules-'));
+try {
+  await run(folder);
+} finally {
+  rmSync(folder, { recursive: true });
+}

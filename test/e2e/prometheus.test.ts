@@ -1,0 +1,187 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import { RULE_FILES, RULES } from '../alert-rules.ts';
+import { Tree } from '../collect/tree.ts';
+import { startCymruServer, type CymruServer } from '../cymru-server.ts';
+import { PANELS, substituted } from '../dashboards.ts';
+import { EXAMPLES } from '../example-queries.ts';
+import { Exporter } from '../exporter.ts';
+import { OtlpReceiver } from '../otlp-receiver.ts';
+import { parsePromql } from '../promql.ts';
+import { Alertmanager, needServer, Prometheus, Webhook } from './prometheus-server.ts';
+
+/** The processes of the recorded host through which its tables are read, and which makes the call. */
+const FIRST = 25739;
+const CALLER = 25757;
+const OWNER = ['orders.py', '', 'orders.service'];
+const EVALUATION_SECONDS = 5;
+
+/** What is empty on this host for good reason. */
+const EMPTY: readonly string[] = [
+  // Nobody calls the metadata service, and no pod has a namespace.
+  'peerscope:metadata_calls:present',
+  'peerscope:asn:present',
+  // Their hour has not come.
+  ...RULES.filter(({ group }) => group === 'peerscope-memory').flatMap(({ record }) => record ?? []),
+];
+
+describe('a Prometheus that scrapes a recorded host', () => {
+  const hosts = [new Tree('plain-host'), new Tree('containers')] as const;
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-prom-'));
+  const closing: (() => Promise<unknown>)[] = [];
+  let whois: CymruServer;
+  let hook: Webhook;
+  let prometheus: Prometheus;
+  let exporter: Exporter;
+
+  beforeAll(async () => {
+    const missing: string[] = [];
+    const note = (text: string): never => {
+      missing.push(text);
+      return undefined as never;
+    };
+    const programs = [needServer('prometheus', note), needServer('prometheus-alertmanager', note)] as const;
+    if (missing.length > 0) return;
+    await rememberOwner(folder);
+    whois = await startCymruServer([
+      '13335 | 1.1.1.0 | 1.1.1.0/24 | US | arin | 2010-07-14 | CLOUDFLARENET - Cloudflare, Inc., US',
+      '15169 | 8.8.8.0 | 8.8.8.0/24 | US | arin | 2023-12-28 | GOOGLE - Google LLC, US',
+      '19281 | 9.9.9.0 | 9.9.9.0/24 | CH | ripencc | 2017-09-13 | QUAD9-AS-1, CH',
+      '3320 | 80.128.0.0 | 80.128.0.0/11 | DE | ripencc | 2001-01-01 | DTAG Deutsche Telekom AG, DE',
+    ]);
+    closing.push(() => whois.close());
+    const receiver = await OtlpReceiver.start();
+    closing.push(() => receiver.close());
+    const start = async (tree: Tree, store: string): Promise<Exporter> => {
+      const started = await Exporter.start([
+        `--path.procfs=${tree.root}`,
+        `--storage.path=${store}`,
+        `--asn.server=${whois.host}:${whois.port}`,
+        `--otlp.endpoint=${receiver.url}`,
+        '--otlp.interval=1s',
+      ]);
+      closing.push(() => started.stop());
+      return started;
+    };
+    exporter = await start(hosts[0], folder);
+    const other = await start(hosts[1], join(folder, 'other'));
+    hook = await Webhook.start();
+    closing.push(() => hook.close());
+    const alertmanager = await Alertmanager.start(programs[1], hook.url);
+    closing.push(() => alertmanager.stop());
+    prometheus = await Prometheus.start(programs[0], {
+      targets: [exporter, other].map(({ url }) => new URL(url).host),
+      rules: RULE_FILES,
+      scrapeSeconds: 1,
+      evaluationSeconds: EVALUATION_SECONDS,
+      alertmanager: alertmanager.address,
+    });
+    closing.push(() => prometheus.stop());
+    // What the host knew at the start is told, and the rules have run on it.
+    await vi.waitFor(
+      async () => {
+        if ((await prometheus.query('peerscope:owner:present{process="orders.py"}')).length === 0)
+          throw new Error('no rule has run on what the exporter tells');
+      },
+      { timeout: 60_000, interval: 500 },
+    );
+  });
+
+  afterAll(async () => {
+    for (const close of closing.reverse()) await close();
+    for (const host of hosts) rmSync(host.root, { recursive: true });
+    rmSync(folder, { recursive: true });
+  });
+
+  it('tells of a call to a new operator that is over, within two evaluations of its first sample', async ({ skip }) => {
+    skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
+    call(hosts[0]);
+    await exporter.metricsOnce((page) =>
+      /^peerscope_connections\{process="orders.py".*"outbound",state="established"\} 4$/m.test(page),
+    );
+    hosts[0].edit(FIRST, 'net/tcp', /\n *99: [^\n]*/, '');
+    const toldAs = (asn: string) =>
+      hook.alerts.find(({ labels }) => labels['alertname'] === 'PeerscopeNewAsn' && labels['asn'] === asn);
+    await expect.poll(() => toldAs('3320'), { timeout: 60_000, interval: 200 }).toBeDefined();
+    const alert = toldAs('3320');
+    expect(alert).toMatchObject({
+      status: 'firing',
+      labels: {
+        process: 'orders.py',
+        workload: 'orders.service',
+        as_name: 'DTAG Deutsche Telekom AG',
+        severity: 'warning',
+      },
+    });
+    expect(alert?.annotations['description']).toContain('AS3320 DTAG Deutsche Telekom AG DE');
+    const [first] = await prometheus.query(
+      'min_over_time(timestamp(peerscope_asn_first_seen_timestamp_seconds{asn="3320"})[10m:1s])',
+    );
+    expect((alert?.at ?? Infinity) - (first?.value ?? 0)).toBeLessThanOrEqual(2 * EVALUATION_SECONDS);
+    expect(await prometheus.query('peerscope_asn_connections{asn="3320"}')).toEqual([]);
+  });
+
+  it('has an answer for every panel', async ({ skip }) => {
+    skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
+    const empty: string[] = [];
+    for (const { dashboard, title, targets } of PANELS)
+      for (const { expr, instant } of targets) {
+        const promql = substituted(expr, '13335');
+        const series = instant ? (await prometheus.query(promql)).length : await prometheus.countOverTime(promql);
+        if (series === 0) empty.push(`${dashboard}, ${title}: ${promql}`);
+      }
+    expect(empty).toEqual([]);
+  });
+
+  it('has an answer for every example in docs/metrics.md', async ({ skip }) => {
+    skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
+    const empty: string[] = [];
+    for (const [family, expr] of Object.entries(EXAMPLES))
+      if ((await prometheus.countOverTime(expr)) === 0) empty.push(`${family}: ${expr}`);
+    expect(empty).toEqual([]);
+  });
+
+  it('evaluates every rule, and has the series that they look at', async ({ skip }) => {
+    skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
+    const due = RULES.filter(({ group }) => group !== 'peerscope-memory').map(({ alert, record }) => alert ?? record);
+    const health = await prometheus.ruleHealth();
+    expect(health.filter(({ lastError }) => lastError)).toEqual([]);
+    expect(health.filter((rule) => rule.health === 'ok').map(({ name }) => name)).toEqual(expect.arrayContaining(due));
+    const empty = new Set<string>();
+    for (const { expr, record } of RULES) {
+      await prometheus.query(expr);
+      const metrics = [
+        ...parsePromql(expr).selectors.map(({ metric }) => metric),
+        ...(record === undefined ? [] : [record]),
+      ];
+      for (const metric of metrics) if ((await prometheus.countOverTime(metric)) === 0) empty.add(metric);
+    }
+    expect([...empty].sort()).toEqual([...EMPTY].sort());
+  });
+});
+
+/** A connection of orders.py more, to AS3320; the kernel counts it. */
+function call(tree: Tree): void {
+  tree.open(CALLER, 77, 99_999);
+  const row =
+    '  99: 050200C0:D999 01028050:01BB 01 00000000:00000000 00:00000000 00000000  1000        0 99999 1 0000000000000000 20 4 30 10 -1';
+  tree.edit(FIRST, 'net/tcp', /\n$/, `\n${row.padEnd(149)}\n`);
+  tree.edit(
+    FIRST,
+    'net/snmp',
+    /(Tcp: \d+ \d+ \d+ -?\d+ )(\d+)/,
+    (_, before = '', opens = '') => before + String(Number(opens) + 1),
+  );
+}
+
+/** The owner has been watched for two days. */
+async function rememberOwner(folder: string): Promise<void> {
+  const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
+  await store.keepEarliest([
+    { shelf: 'baseline', key: `base:1:${JSON.stringify(OWNER)}`, at: Date.now() - 2 * 86_400_000 },
+  ]);
+  await store.close();
+}

@@ -1,0 +1,52 @@
+/** For each family a query to begin with; docs/metrics.md shows it, and the end-to-end tests run it. */
+export const EXAMPLES: Readonly<Record<string, string>> = {
+  peerscope_connections: 'topk(10, sum by (process, workload) (peerscope_connections))',
+  peerscope_asn_connections:
+    'topk(10, sum by (asn) (peerscope_asn_connections{direction="outbound", network="public"})) * on (asn) group_left (as_name) peerscope:asn_info',
+  peerscope_asn_info: 'count by (as_country) (peerscope_asn_info)',
+  peerscope_endpoint_connections:
+    'topk(10, sum by (endpoint_group) (peerscope_endpoint_connections{direction="outbound"}))',
+  peerscope_loopback_duplicates: 'sum(peerscope_endpoint_connections) + sum(peerscope_loopback_duplicates)',
+  peerscope_listener_accept_queue: 'max by (process, local_port) (peerscope_listener_accept_queue)',
+  peerscope_socket_queue_bytes: 'sum by (process, queue) (peerscope_socket_queue_bytes)',
+  peerscope_processes: 'sum by (process, umask) (peerscope_processes)',
+  peerscope_process_threads: 'topk(10, sum by (process) (peerscope_process_threads))',
+  peerscope_process_resident_memory_bytes: 'topk(10, sum by (process) (peerscope_process_resident_memory_bytes))',
+  peerscope_process_open_fds: 'topk(10, sum by (process) (peerscope_process_open_fds))',
+  peerscope_connections_opened_total: 'sum by (transport, direction) (rate(peerscope_connections_opened_total[5m]))',
+  peerscope_connections_closed_total: 'sum by (transport, direction) (rate(peerscope_connections_closed_total[5m]))',
+  peerscope_connection_coverage_ratio: 'min by (instance) (peerscope_connection_coverage_ratio)',
+  peerscope_tcp_active_opens_total: 'sum by (instance) (rate(peerscope_tcp_active_opens_total[5m]))',
+  peerscope_tcp_passive_opens_total: 'sum by (instance) (rate(peerscope_tcp_passive_opens_total[5m]))',
+  peerscope_tcp_attempt_fails_total: 'sum by (namespace, pod) (rate(peerscope_tcp_attempt_fails_total[5m]))',
+  peerscope_tcp_retransmitted_segments_total:
+    'sum by (instance) (rate(peerscope_tcp_retransmitted_segments_total[5m]))',
+  peerscope_tcp_listen_overflows_total: 'sum by (namespace, pod) (increase(peerscope_tcp_listen_overflows_total[5m]))',
+  peerscope_udp_receive_buffer_errors_total:
+    'sum by (namespace, pod) (increase(peerscope_udp_receive_buffer_errors_total[5m]))',
+  peerscope_asn_first_seen_timestamp_seconds:
+    'time() - peerscope_asn_first_seen_timestamp_seconds{direction="outbound"} < 86400',
+  peerscope_baseline_start_timestamp_seconds: 'time() - peerscope_baseline_start_timestamp_seconds',
+  peerscope_sockets_unattributed: 'sum by (instance, reason) (peerscope_sockets_unattributed)',
+  peerscope_direction_guessed: 'sum(peerscope_direction_guessed) / sum(peerscope_connections)',
+  peerscope_network_namespaces: 'sum by (status) (peerscope_network_namespaces)',
+  peerscope_malformed_rows_total: 'sum by (source) (increase(peerscope_malformed_rows_total[1h]))',
+  peerscope_asn_cache_entries: 'max by (instance) (peerscope_asn_cache_entries)',
+  peerscope_asn_cache_lookups_total: 'sum(rate(peerscope_asn_cache_lookups_total[5m]))',
+  peerscope_asn_cache_hits_total:
+    'sum(rate(peerscope_asn_cache_hits_total[5m])) / sum(rate(peerscope_asn_cache_lookups_total[5m]))',
+  peerscope_series_limit: 'max by (family) (peerscope_series_folded / peerscope_series_limit)',
+  peerscope_series_folded: 'max by (family) (peerscope_series_folded)',
+  peerscope_scrape_collector_duration_seconds: 'max by (collector) (peerscope_scrape_collector_duration_seconds)',
+  peerscope_scrape_collector_success: 'min by (collector) (peerscope_scrape_collector_success)',
+  peerscope_snapshot_timestamp_seconds: 'time() - peerscope_snapshot_timestamp_seconds',
+  peerscope_asn_pending: 'sum(peerscope_asn_pending)',
+  peerscope_asn_queries_total: 'sum by (provider) (increase(peerscope_asn_queries_total[1h]))',
+  peerscope_asn_query_failures_total: 'sum by (provider) (increase(peerscope_asn_query_failures_total[1h]))',
+  peerscope_asn_addresses_sent_total: 'sum by (provider) (increase(peerscope_asn_addresses_sent_total[1d]))',
+  peerscope_asn_breaker_open: 'sum(peerscope_asn_breaker_open)',
+  peerscope_store_up: 'min by (instance, store) (peerscope_store_up)',
+  peerscope_otlp_exports_total: 'sum by (instance) (rate(peerscope_otlp_exports_total[5m]))',
+  peerscope_otlp_export_failures_total: 'sum by (instance) (rate(peerscope_otlp_export_failures_total[5m]))',
+  peerscope_build_info: 'count by (version) (peerscope_build_info)',
+};
