@@ -50,6 +50,8 @@ export interface Config {
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
   readonly procfs: string;
+  /** Whether this runs in a pod of Kubernetes. */
+  readonly inCluster: boolean;
   /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
   readonly storagePath: string | null;
   /** The server that stands in for the folder; null where none is named. */
@@ -409,6 +411,7 @@ export function parseConfig(
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
+    inCluster: Boolean(environment['KUBERNETES_SERVICE_HOST']),
     storageServer: optional(flags.storageUrl),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },

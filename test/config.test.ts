@@ -11,6 +11,7 @@ const DEFAULTS: Config = {
   scrapeBudgetMs: 5000,
   seriesLimit: 1000,
   procfs: '/proc',
+  inCluster: false,
   storagePath: null,
   storageServer: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
@@ -72,6 +73,7 @@ it('takes every flag', () => {
     scrapeBudgetMs: 500,
     seriesLimit: 50,
     procfs: '/host/proc',
+    inCluster: false,
     storagePath: 'state',
     storageServer: {
       tls: true,
@@ -351,6 +353,11 @@ describe('variables that begin with PEERSCOPE_', () => {
     };
     expect(parseConfig({}, environment)).toEqual(DEFAULTS);
   });
+});
+
+it('is in a cluster where Kubernetes says so', () => {
+  const inCluster = (host: string): boolean => parseConfig({}, { KUBERNETES_SERVICE_HOST: host }).inCluster;
+  expect(['10.96.0.1', 'fd00::1', ''].map(inCluster)).toEqual([true, true, false]);
 });
 
 describe('the storage folder', () => {

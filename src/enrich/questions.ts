@@ -26,10 +26,12 @@ const HOUR_MS = 3_600_000;
 const DEBOUNCE_MS = 5 * SECOND_MS;
 const DEBOUNCE_MOST_MS = 30 * SECOND_MS;
 const FIRST_DELAY_MOST_MS = 5 * SECOND_MS;
-/** Over so long the exporters of a cluster spread while their store is gone, and nothing else keeps them apart. */
+/** Over so long the exporters of a cluster spread where no store keeps them apart. */
 const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
 /** How soon an exporter that waits for its turn alone sees that the store is back. */
 const ALONE_LOOK_MS = 2 * SECOND_MS;
+/** The time between two sessions of an exporter whose cluster shares no store. */
+export const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
 
 /** A wait of 1-3 s, less where the lease ends sooner: whoever has it may well have asked for the same. */
@@ -49,7 +51,7 @@ export async function askOnce(
   const { provider, clock, random } = correspondence;
   const tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
   const ask = (own: readonly Cidr[]): Promise<Outcome> =>
-    askBatch(correspondence, { own, pool: null, triesOf: () => 0, tally, signal });
+    askBatch(correspondence, { own, pool: null, triesOf: () => 0, tally, spacingMs: SPACING_MS, signal });
   let settled = 0;
   for (let start = 0; start < buckets.length; start += BATCH) {
     if (tally.queries > 0) await pause(SPACING_MS, clock, signal);
@@ -95,6 +97,8 @@ interface Question {
 export interface QuestionsOptions extends Correspondence {
   /** Says whether what another exporter wants to know may be asked for by this one. */
   readonly mayAsk: (bucket: Cidr) => boolean;
+  /** The exporters of a cluster share no store, so that each asks for itself. */
+  readonly isUnshared: boolean;
 }
 
 /**
@@ -105,6 +109,9 @@ export interface QuestionsOptions extends Correspondence {
  *
  * With a store that a cluster shares all that holds for the cluster: misses go into one pool, whoever has the lease asks for it,
  * and the breaker is everybody's. While such a store is gone each asks for itself, the first time after up to two minutes.
+ *
+ * Where a cluster shares no store its exporters could flood the server: sessions are ten minutes apart, the first one after up to
+ * two minutes.
  */
 export class Questions {
   /** Questions turned away because 50,000 were waiting; they come again while they are in use. */
@@ -117,6 +124,8 @@ export class Questions {
   readonly #pool: Pool | null;
   readonly #waiting = new Map<string, Question>();
   readonly #restingUntil = new Map<string, number>();
+  readonly #isUnshared: boolean;
+  readonly #spacingMs: number;
   readonly #tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
   readonly #stop = new AbortController();
   #gatheringSince: number | undefined;
@@ -130,11 +139,13 @@ export class Questions {
   #session: Promise<void> | undefined;
   #cancel: () => void = () => undefined;
 
-  constructor({ mayAsk, ...correspondence }: QuestionsOptions) {
+  constructor({ mayAsk, isUnshared, ...correspondence }: QuestionsOptions) {
     const { provider, store, deliver, random } = correspondence;
     this.#correspondence = { ...correspondence, deliver: (answers) => this.#deliverOwn(answers, deliver) };
     this.#pool = store?.commons ? new Pool(store.commons, nameOf(provider, 'queue'), mayAsk) : null;
-    this.#firstDelayMs = random() * FIRST_DELAY_MOST_MS;
+    this.#isUnshared = isUnshared;
+    this.#spacingMs = isUnshared ? UNSHARED_SPACING_MS : SPACING_MS;
+    this.#firstDelayMs = random() * (isUnshared ? ALONE_DELAY_MOST_MS : FIRST_DELAY_MOST_MS);
   }
 
   /** Takes questions; resolves once what the store holds of them has been delivered. What waits or rests already stays as it is. */
@@ -230,7 +241,7 @@ export class Questions {
       case 'nothing':
         return;
       case 'taken': {
-        const isLeftAlone = outcome.breaker !== null && outcome.breaker.openMs > 0;
+        const isLeftAlone = this.#isUnshared || (outcome.breaker !== null && outcome.breaker.openMs > 0);
         this.#notBefore = now + (isLeftAlone ? outcome.freeInMs : retryMs(outcome.freeInMs, random));
         return;
       }
@@ -256,10 +267,10 @@ export class Questions {
 
   async #openBreaker(reason: string, now: number): Promise<void> {
     const { provider, store, random, report } = this.#correspondence;
-    this.#notBefore = now + SPACING_MS;
+    this.#notBefore = now + this.#spacingMs;
     if (this.#stop.signal.aborted) return;
     const breakMs = random() * Math.min(HOUR_MS, MINUTE_MS * 2 ** this.#failuresInRow++);
-    const openMs = Math.max(SPACING_MS, breakMs);
+    const openMs = Math.max(this.#spacingMs, breakMs);
     this.#notBefore = now + openMs;
     report(reason);
     await store?.commons?.setBreaker(nameOf(provider, 'breaker'), { failures: this.#failuresInRow, openMs });
@@ -268,7 +279,7 @@ export class Questions {
   async #closeSession(outcome: Outcome & { kind: 'asked' }, now: number): Promise<void> {
     const { provider, store, report } = this.#correspondence;
     const { unanswered, givenUp, refused } = outcome;
-    this.#notBefore = now + SPACING_MS;
+    this.#notBefore = now + this.#spacingMs;
     this.refused += refused.length;
     this.malformed += outcome.malformed;
     for (const bucket of refused) this.#rest(bucket, now + REFUSED_REST_MS);
@@ -288,7 +299,8 @@ export class Questions {
 
   async #askBatch(own: readonly Cidr[]): Promise<Outcome> {
     const triesOf = (bucket: Cidr): number => this.#waiting.get(keyOf(bucket))?.tries ?? 0;
-    const errand = { own, pool: this.#pool, triesOf, tally: this.#tally, signal: this.#stop.signal };
+    const [tally, spacingMs, { signal }] = [this.#tally, this.#spacingMs, this.#stop];
+    const errand = { own, pool: this.#pool, triesOf, tally, spacingMs, signal };
     try {
       return await askBatch(this.#correspondence, errand);
     } catch (error) {
