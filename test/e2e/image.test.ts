@@ -1,5 +1,16 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,14 +28,33 @@ const MEMORY_LIMIT = 256 * MIB;
 const ADDRESS = '10.67.0.1';
 const LIMITS = ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
 
+/** What somebody who runs code inside may do to a process of root, as docs/security.md says. */
+const NOTHING = {
+  seesPublicFiles: false,
+  seesSecretFiles: false,
+  writesPublicFolders: false,
+  writesSecretFolders: false,
+  readsMemory: false,
+  writesMemory: false,
+  sendsSignals: false,
+};
+const PUBLIC = { ...NOTHING, seesPublicFiles: true, writesPublicFolders: true };
+
 const VARIANTS = [
-  { variant: 'none', capabilities: [], getcap: '', process: '' },
-  { variant: 'ptrace', capabilities: ['SYS_PTRACE'], getcap: 'cap_sys_ptrace=ep', process: 'sockets.py' },
+  { variant: 'none', capabilities: [], getcap: '', process: '', intruder: NOTHING },
+  {
+    variant: 'ptrace',
+    capabilities: ['SYS_PTRACE'],
+    getcap: 'cap_sys_ptrace=ep',
+    process: 'sockets.py',
+    intruder: PUBLIC,
+  },
   {
     variant: 'search',
     capabilities: ['SYS_PTRACE', 'DAC_READ_SEARCH'],
     getcap: 'cap_dac_read_search,cap_sys_ptrace=ep',
     process: 'sockets.py',
+    intruder: { ...PUBLIC, seesSecretFiles: true, readsMemory: true },
   },
 ];
 
@@ -47,6 +77,37 @@ function whyNoImages(): string | null {
   const node = ['--network=none', 'localhost/peerscope-base', '/nodejs/bin/node', '--version'];
   const { status, stderr } = spawnSync('podman', podman('run', '--rm', ...LIMITS, ...node), { encoding: 'utf8' });
   return status === 0 ? null : `podman cannot run a container: ${stderr.trim()}`;
+}
+
+/** Tries it all from inside; for `node -e SCRIPT PID PUBLIC SECRET`, a pid of the host and two folders there. */
+const INTRUSION = `
+  const { openSync, readFileSync, readSync, writeFileSync } = require('node:fs');
+  const [pid, publicFolder, secretFolder] = process.argv.slice(1);
+  const proc = '/host/proc/' + pid;
+  const can = (act) => { try { act(); return true; } catch { return false; } };
+  const start = () => Number.parseInt(readFileSync(proc + '/maps', 'utf8'), 16);
+  console.log(JSON.stringify({
+    seesPublicFiles: can(() => readFileSync(proc + '/root' + publicFolder + '/file')),
+    seesSecretFiles: can(() => readFileSync(proc + '/root' + secretFolder + '/file')),
+    writesPublicFolders: can(() => writeFileSync(proc + '/root' + publicFolder + '/new', '')),
+    writesSecretFolders: can(() => writeFileSync(proc + '/root' + secretFolder + '/new', '')),
+    readsMemory: can(() => readSync(openSync(proc + '/mem', 'r'), Buffer.alloc(8), 0, 8, start())),
+    writesMemory: can(() => openSync(proc + '/mem', 'r+')),
+    sendsSignals: can(() => process.kill(Number(pid), 0)),
+  }));`;
+
+/** Two folders of root: what is in the one everybody may read and write, what is in the other nobody else. */
+function makeFolders(): { readonly folder: string; readonly paths: readonly string[] } {
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-image-'));
+  chmodSync(folder, 0o755);
+  const paths = [0o777, 0o700].map((mode) => {
+    const path = join(folder, mode.toString(8));
+    mkdirSync(path);
+    writeFileSync(join(path, 'file'), 'text', { mode: mode & 0o666 });
+    chmodSync(path, mode);
+    return path;
+  });
+  return { folder, paths };
 }
 
 /** A container of a variant, as the DaemonSet has it: networks, processes and cgroups of its own, and the host's /proc. */
@@ -253,6 +314,31 @@ describe('the image', { timeout: 300_000 }, () => {
         container.remove();
       }
     });
+  });
+
+  it.for(VARIANTS)('lets who runs code in its variant $variant do what docs/security.md says', (given, { skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const { variant, capabilities, intruder } = given;
+    const { folder, paths } = makeFolders();
+    const victim = spawn('sleep', ['600']);
+    try {
+      const rights = ['--cap-drop=ALL', ...capabilities.map((name) => `--cap-add=${name}`)];
+      const start = [
+        'run',
+        '--rm',
+        '--no-healthcheck',
+        '--network=none',
+        '--read-only',
+        '--volume=/proc:/host/proc:ro',
+      ];
+      const program = ['--entrypoint=/nodejs/bin/node', `localhost/peerscope:${variant}`, '-e', INTRUSION];
+      const args = [...start, ...LIMITS, ...rights, '--security-opt=no-new-privileges', ...program];
+      const told = execFileSync('podman', podman(...args, String(victim.pid), ...paths), { encoding: 'utf8' });
+      expect(JSON.parse(told)).toEqual(intruder);
+    } finally {
+      victim.kill();
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it.for(VARIANTS.filter(({ capabilities }) => capabilities.length > 0))(
