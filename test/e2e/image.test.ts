@@ -217,6 +217,8 @@ describe('the image', { timeout: 300_000 }, () => {
     buildah('rm', '--all');
     buildah('rmi', ...VARIANTS.map(({ variant }) => `localhost/peerscope:${variant}`));
     buildah('rmi', '--prune', '--force');
+    // The store is left mounted on itself, so that it could not be deleted.
+    spawnSync('umount', [join(CACHE, 'storage/overlay')]);
   }, 120_000);
 
   describe.for(VARIANTS)('in its variant $variant', ({ variant, capabilities, getcap, process: owner }) => {

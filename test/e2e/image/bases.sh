@@ -12,6 +12,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Codename:
 
 rm -rf "$cache"
 mkdir -p "$cache"
+trap 'rm -rf "$cache"' EXIT # half a store is none
 build=$cache/build
 debootstrap --variant=minbase --include=libcap2-bin bookworm "$build" "$mirror"
 
@@ -33,3 +34,5 @@ for name in build base; do
   own commit --quiet --rm "$container" "localhost/peerscope-$name"
   rm -r "${cache:?}/$name"
 done
+trap - EXIT
+umount "$cache/storage/overlay" 2>/dev/null || true
