@@ -68,7 +68,7 @@ const NO_WALL_CLOCK = {
 };
 
 export default tseslint.config(
-  { ignores: ['dist', 'coverage', 'test/fixtures'] },
+  { ignores: ['.cache', 'dist', 'coverage', 'test/fixtures'] },
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   {

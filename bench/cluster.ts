@@ -162,6 +162,7 @@ class Node {
         throw new Error(message);
       },
       mayAsk: () => true,
+      isUnshared: surroundings.store === null,
     });
   }
 

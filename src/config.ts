@@ -53,6 +53,8 @@ export interface Config {
   readonly procfs: string;
   /** Null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
   readonly source: (typeof SOURCES)[number] | null;
+  /** Whether this runs in a pod of Kubernetes. */
+  readonly inCluster: boolean;
   /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
   readonly storagePath: string | null;
   /** The server that stands in for the folder; null where none is named. */
@@ -421,6 +423,7 @@ export function parseConfig(
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
     source: optional(flags.source),
+    inCluster: Boolean(environment['KUBERNETES_SERVICE_HOST']),
     storageServer: optional(flags.storageUrl),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },

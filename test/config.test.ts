@@ -12,6 +12,7 @@ const DEFAULTS: Config = {
   seriesLimit: 1000,
   procfs: '/proc',
   source: null,
+  inCluster: false,
   storagePath: null,
   storageServer: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
@@ -75,6 +76,7 @@ it('takes every flag', () => {
     seriesLimit: 50,
     procfs: '/host/proc',
     source: 'netstat',
+    inCluster: false,
     storagePath: 'state',
     storageServer: {
       tls: true,
@@ -354,6 +356,11 @@ describe('variables that begin with PEERSCOPE_', () => {
     };
     expect(parseConfig({}, environment)).toEqual(DEFAULTS);
   });
+});
+
+it('is in a cluster where Kubernetes says so', () => {
+  const inCluster = (host: string): boolean => parseConfig({}, { KUBERNETES_SERVICE_HOST: host }).inCluster;
+  expect(['10.96.0.1', 'fd00::1', ''].map(inCluster)).toEqual([true, true, false]);
 });
 
 describe('the storage folder', () => {

@@ -207,7 +207,7 @@ interface Asking {
 function startAsking(
   provider: Provider | Database,
   store: Store | null,
-  { rules }: Config,
+  config: Config,
   report: (reason: string) => void,
   deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void,
 ): Asking {
@@ -226,7 +226,7 @@ function startAsking(
       close: () => Promise.resolve(),
     };
   }
-  const { networks, asnNeverSend } = rules;
+  const { networks, asnNeverSend } = config.rules;
   const mayAsk = ({ address }: Cidr): boolean =>
     mayBeAsked(
       networkOf(address, () => false, networks),
@@ -234,13 +234,19 @@ function startAsking(
       networks,
     );
   const clock = SYSTEM_CLOCK;
-  const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk });
+  const isUnshared = floods(config);
+  const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk, isUnshared });
   return {
     ask: (buckets) => void questions.ask(buckets),
     restore: (answers) => questions.restore(answers),
     status: () => questions.status(),
     close: () => questions.close(),
   };
+}
+
+/** Whether every node of a cluster would hold sessions of its own with the whois server. */
+function floods({ inCluster, asn, storageServer }: Config): boolean {
+  return inCluster && asn.provider === 'cymru' && storageServer === null;
 }
 
 /** One line that says what runs, what it reads, and what leaves the host. */
@@ -277,6 +283,11 @@ function logStart(
   );
   if (config.web.listenAddresses.some(({ host }) => !isLoopback(host)))
     log.warn('anyone who can reach the listen address can read the metrics: there is no authentication');
+  if (asks && floods(config))
+    log.warn(
+      { advice: 'share answers by --storage.url, or use a database by --asn.provider=mmdb or tsv' },
+      'the exporters of this cluster share no store: each asks the whois server once in ten minutes',
+    );
 }
 
 function isLoopback(host: string | null): boolean {

@@ -26,10 +26,12 @@ const HOUR_MS = 3_600_000;
 const DEBOUNCE_MS = 5 * SECOND_MS;
 const DEBOUNCE_MOST_MS = 30 * SECOND_MS;
 const FIRST_DELAY_MOST_MS = 5 * SECOND_MS;
-/** Over so long the exporters of a cluster spread while their store is gone, and nothing else keeps them apart. */
+/** Over so long the exporters of a cluster spread where no store keeps them apart. */
 const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
 /** How soon an exporter that waits for its turn alone sees that the store is back. */
 const ALONE_LOOK_MS = 2 * SECOND_MS;
+/** The time between two sessions of an exporter whose cluster shares no store. */
+export const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
 
 /**
@@ -54,7 +56,7 @@ export async function askOnce(
   const { provider, clock, random } = correspondence;
   const tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
   const ask = (own: readonly Cidr[]): Promise<Outcome> =>
-    askBatch(correspondence, { own, pool: null, triesOf: () => 0, tally, signal });
+    askBatch(correspondence, { own, pool: null, triesOf: () => 0, tally, spacingMs: SPACING_MS, signal });
   let settled = 0;
   for (let start = 0; start < buckets.length; start += BATCH) {
     if (tally.queries > 0) await pause(SPACING_MS, clock, signal);
@@ -100,6 +102,8 @@ interface Question {
 export interface QuestionsOptions extends Correspondence {
   /** Says whether what another exporter wants to know may be asked for by this one. */
   readonly mayAsk: (bucket: Cidr) => boolean;
+  /** The exporters of a cluster share no store, so that each asks for itself. */
+  readonly isUnshared: boolean;
 }
 
 /**
@@ -110,6 +114,9 @@ export interface QuestionsOptions extends Correspondence {
  *
  * With a store that a cluster shares all that holds for the cluster: misses go into one pool, whoever has the lease asks for it,
  * and the breaker is everybody's. While such a store is gone each asks for itself, the first time after up to two minutes.
+ *
+ * Where a cluster shares no store its exporters could flood the server: sessions are ten minutes apart, the first one after up to
+ * two minutes.
  */
 export class Questions {
   /** Questions turned away because 50,000 were waiting; they come again while they are in use. */
@@ -120,6 +127,8 @@ export class Questions {
   readonly #pool: Pool | null;
   readonly #waiting = new Map<string, Question>();
   readonly #restingUntil = new Map<string, number>();
+  readonly #isUnshared: boolean;
+  readonly #spacingMs: number;
   readonly #tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
   #malformedRows = 0;
   readonly #stop = new AbortController();
@@ -136,11 +145,13 @@ export class Questions {
   #session: Promise<void> | undefined;
   #cancel: () => void = () => undefined;
 
-  constructor({ mayAsk, ...correspondence }: QuestionsOptions) {
+  constructor({ mayAsk, isUnshared, ...correspondence }: QuestionsOptions) {
     const { provider, store, deliver, random } = correspondence;
     this.#correspondence = { ...correspondence, deliver: (answers) => this.#deliverOwn(answers, deliver) };
     this.#pool = store?.commons ? new Pool(store.commons, nameOf(provider, 'queue'), mayAsk) : null;
-    this.#firstDelayMs = random() * FIRST_DELAY_MOST_MS;
+    this.#isUnshared = isUnshared;
+    this.#spacingMs = isUnshared ? UNSHARED_SPACING_MS : SPACING_MS;
+    this.#firstDelayMs = random() * (isUnshared ? ALONE_DELAY_MOST_MS : FIRST_DELAY_MOST_MS);
   }
 
   /** Takes questions; resolves once what the store holds of them has been delivered. What waits or rests already stays as it is. */
@@ -239,7 +250,7 @@ export class Questions {
       case 'nothing':
         return;
       case 'taken': {
-        const isLeftAlone = outcome.breaker !== null && outcome.breaker.openMs > 0;
+        const isLeftAlone = this.#isUnshared || (outcome.breaker !== null && outcome.breaker.openMs > 0);
         this.#notBefore = now + (isLeftAlone ? outcome.freeInMs : retryMs(outcome.freeInMs, random, takenBefore));
         return;
       }
@@ -265,10 +276,10 @@ export class Questions {
 
   async #openBreaker(reason: string, now: number): Promise<void> {
     const { provider, store, random, report } = this.#correspondence;
-    this.#notBefore = now + SPACING_MS;
+    this.#notBefore = now + this.#spacingMs;
     if (this.#stop.signal.aborted) return;
     const breakMs = random() * Math.min(HOUR_MS, MINUTE_MS * 2 ** this.#failuresInRow++);
-    const openMs = Math.max(SPACING_MS, breakMs);
+    const openMs = Math.max(this.#spacingMs, breakMs);
     this.#notBefore = now + openMs;
     report(reason);
     await store?.commons?.setBreaker(nameOf(provider, 'breaker'), { failures: this.#failuresInRow, openMs });
@@ -277,7 +288,7 @@ export class Questions {
   async #closeSession(outcome: Outcome & { kind: 'asked' }, now: number): Promise<void> {
     const { provider, store, report } = this.#correspondence;
     const { unanswered, givenUp, refused } = outcome;
-    this.#notBefore = now + SPACING_MS;
+    this.#notBefore = now + this.#spacingMs;
     this.refused += refused.length;
     this.#malformedRows += outcome.malformed;
     for (const bucket of refused) this.#rest(bucket, now + REFUSED_REST_MS);
@@ -297,7 +308,8 @@ export class Questions {
 
   async #askBatch(own: readonly Cidr[]): Promise<Outcome> {
     const triesOf = (bucket: Cidr): number => this.#waiting.get(keyOf(bucket))?.tries ?? 0;
-    const errand = { own, pool: this.#pool, triesOf, tally: this.#tally, signal: this.#stop.signal };
+    const [tally, spacingMs, { signal }] = [this.#tally, this.#spacingMs, this.#stop];
+    const errand = { own, pool: this.#pool, triesOf, tally, spacingMs, signal };
     try {
       return await askBatch(this.#correspondence, errand);
     } catch (error) {

@@ -61,6 +61,8 @@ export interface Errand {
   /** How often a network was asked for in vain, as far as this process knows. */
   readonly triesOf: (bucket: Cidr) => number;
   readonly tally: Tally;
+  /** The time to the next session, which the lease keeps beyond a restart. */
+  readonly spacingMs: number;
   readonly signal: AbortSignal;
 }
 
@@ -130,11 +132,11 @@ function storedAnswer({ bucket, origin }: Answer): StoredText {
  */
 export async function askBatch(correspondence: Correspondence, errand: Errand): Promise<Outcome> {
   const { provider, store, deliver, clock } = correspondence;
-  const { own, pool, tally, signal } = errand;
+  const { own, pool, tally, spacingMs, signal } = errand;
   const lease = nameOf(provider, 'lock');
   const breaker = (await store?.commons?.breaker(nameOf(provider, 'breaker'))) ?? null;
   const openMs = breaker?.openMs ?? 0;
-  const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, LEASE_MS)) ?? 0);
+  const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, Math.max(LEASE_MS, spacingMs))) ?? 0);
   const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, correspondence.random) : own;
   const batch = freeInMs > 0 || !pool ? mine : unite(await pool.oldest(BATCH), own);
   const known = await recall(store, batch, clock.now());
@@ -162,7 +164,7 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
   tally.addressesSent += exchange.sent;
   if ('failure' in exchange) {
     tally.queryFailures++;
-    await store?.hold(lease, SPACING_MS);
+    await store?.hold(lease, spacingMs);
     return { kind: 'failed', reason: exchange.failure, ...common };
   }
   const { reply } = exchange;
@@ -172,7 +174,7 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
   await store?.write([...answers.map(storedAnswer), ...storedTries(reply, triesOf, clock.now())]);
   const answered = answers.map(({ bucket }) => bucket);
   await pool?.remove([...answered, ...reply.refused]);
-  await store?.hold(lease, SPACING_MS);
+  await store?.hold(lease, spacingMs);
   const { unanswered, refused } = reply;
   const givenUp = unanswered.filter((bucket) => triesOf(bucket) >= TRIES);
   const malformed = reply.malformed + reply.unasked;

@@ -110,6 +110,22 @@ test(
   },
 );
 
+test.each([
+  { where: 'in a cluster that shares no store', flags: [], host: '10.96.0.1', warns: true },
+  { where: 'in a cluster that asks nobody', flags: ['--asn.provider=none'], host: '10.96.0.1', warns: false },
+  { where: 'in a cluster with a store', flags: ['--storage.url=redis://127.0.0.1:1'], host: '10.96.0.1', warns: false },
+  { where: 'on a host of its own', flags: [], host: '', warns: false },
+])('$where it warns that it asks rarely: $warns', { timeout: 30_000 }, async ({ flags, host, warns }) => {
+  const exporter = await Exporter.start(
+    [`--path.procfs=${TREE}`, '--asn.server=127.0.0.1:1', '--storage.path=/dev/null/none', ...flags],
+    { KUBERNETES_SERVICE_HOST: host },
+  );
+  await exporter.metricsOnce((page) => page.includes('success{collector="sockets"} 1'));
+  expect(await exporter.stop()).toBe(0);
+  const warnings = exporter.log.filter(({ msg }) => /once in ten minutes/.test(String(msg)));
+  expect(warnings.map(({ advice }) => String(advice))).toEqual(warns ? [expect.stringContaining('--storage.url')] : []);
+});
+
 describe('an exporter that sends by OTLP', () => {
   const SOON = { timeout: 30_000, interval: 50 };
   const start = (receiver: OtlpReceiver, ...flags: string[]): Promise<Exporter> =>

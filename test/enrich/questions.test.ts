@@ -147,6 +147,7 @@ function correspondence(respond: Respond = announceAll, options: Partial<Questio
     clock,
     random: () => 0,
     mayAsk: () => true,
+    isUnshared: false,
     ...options,
   };
 }
@@ -673,6 +674,36 @@ describe('Questions of a cluster', () => {
     expect(await askOnce([bucket(2)], correspondence(announceAll, { store: shared.connect() }), never)).toBe(
       'Cannot ask "whois.example:43": it failed, and nobody is to try it for 30 s',
     );
+  });
+});
+
+describe('Questions of a cluster that shares no store', () => {
+  it('go out in sessions ten minutes apart, the first after up to two minutes', async () => {
+    const questions = new Questions(correspondence(announceAll, { isUnshared: true, random: () => 0.5 }));
+    await questions.ask(buckets(1_500));
+    await clock.advance(HOUR);
+    expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked.length])).toEqual([
+      [65, 1_000],
+      [665, 500],
+    ]);
+    await questions.ask([bucket(2_000)]);
+    await clock.advance(HOUR);
+    expect(sessionTimes().at(-1)).toBe(3_605);
+  });
+
+  it('stay ten minutes apart when the exporter starts again, and when sessions fail', async () => {
+    for (const respond of [announceAll, fail]) {
+      const first = new Questions(correspondence(respond, { isUnshared: true }));
+      await first.ask([bucket(sessions.length)]);
+      await clock.advance(10 * SECOND);
+      await first.close();
+      const second = new Questions(correspondence(announceAll, { isUnshared: true }));
+      await second.ask([bucket(9)]);
+      await clock.advance(HOUR);
+      await second.close();
+      await store.write([{ key: `asn:1:${formatCidr(bucket(9))}`, text: '', keepUntil: clock.now() + DAY }]);
+    }
+    expect(sessionTimes()).toEqual([5, 605, 3_615, 4_215]);
   });
 });
 

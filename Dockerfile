@@ -1,0 +1,62 @@
+# The image, in three variants by --target: what the exporter may do is in the file capabilities of its node.
+#   none     no capability: every socket, user and pod, but no processes of others
+#   search   CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: all processes, for half the work; reads every file of the host if it is broken into
+#   ptrace   CAP_SYS_PTRACE: all processes; the default
+# The container must be given no less than the variant asks for, or the kernel refuses to start it. docs/security.md says what each is worth.
+
+# BUILD needs Node.js 24 with npm, and setcap or apt-get to install it; BASE needs /nodejs/bin/node and nothing else.
+ARG BUILD=docker.io/library/node:24-trixie-slim
+ARG BASE=gcr.io/distroless/nodejs24-debian13:nonroot
+
+FROM ${BASE} AS base
+
+FROM ${BUILD} AS tools
+RUN command -v setcap || { apt-get update && apt-get install --yes --no-install-recommends libcap2-bin; }
+
+FROM tools AS build
+WORKDIR /build
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --ignore-scripts --prefer-offline
+COPY tsconfig.json tsconfig.build.json LICENSE ./
+COPY src src
+RUN npm run build && npm prune --omit=dev --ignore-scripts \
+  && find node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -delete \
+  && mkdir app && mv LICENSE package.json dist node_modules app \
+  && mkdir state && mkdir --mode=0700 state/peerscope
+
+# setcap comes last in each: copying and chown drop what it writes.
+FROM tools AS ptrace-node
+COPY --from=base /nodejs/bin/node /capable/node
+RUN setcap cap_sys_ptrace+ep /capable/node
+
+FROM tools AS search-node
+COPY --from=base /nodejs/bin/node /capable/node
+RUN setcap cap_sys_ptrace,cap_dac_read_search+ep /capable/node
+
+FROM base AS none
+COPY --from=build /build/app /app
+COPY --from=build --chown=10043:10043 /build/state /var/lib
+ENV PEERSCOPE_PATH_PROCFS=/host/proc PEERSCOPE_STORAGE_PATH=/var/lib/peerscope
+# A number that nothing else on a host goes by: who shares a uid with a process of the host can write to its memory.
+USER 10043:10043
+EXPOSE 10043
+# No shell and no init before node: they would lose the capabilities. With these node ignores NODE_OPTIONS.
+ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "/app/dist/main.js"]
+CMD []
+ARG VERSION=0.1.0-dev
+ARG REVISION=""
+ARG CREATED=""
+ARG SOURCE=https://github.com/peerscope/peerscope
+LABEL org.opencontainers.image.title="peerscope" \
+  org.opencontainers.image.description="Caller ID for every connection on your nodes" \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.version="${VERSION}" \
+  org.opencontainers.image.revision="${REVISION}" \
+  org.opencontainers.image.created="${CREATED}" \
+  org.opencontainers.image.source="${SOURCE}"
+
+FROM none AS search
+COPY --from=search-node /capable/node /nodejs/bin/node
+
+FROM none AS ptrace
+COPY --from=ptrace-node /capable/node /nodejs/bin/node
