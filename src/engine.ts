@@ -4,6 +4,7 @@ import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
+import type { Surroundings } from './expose/page.ts';
 import type { Format } from './expose/prometheus.ts';
 import type { Cidr } from './model.ts';
 import type { Order, Report, ScannerData } from './scanner.ts';
@@ -14,6 +15,12 @@ export interface Page {
   readonly at: number;
   readonly body: Uint8Array;
   readonly collectors: readonly CollectorRun[];
+}
+
+/** The families of one scan as a page for people; of an earlier scan where it is not `fresh`. */
+export interface Drawing {
+  readonly page: string;
+  readonly fresh: boolean;
 }
 
 /** What is known of a scan beside its families. */
@@ -58,6 +65,7 @@ export class Engine {
   readonly #nothing: Page;
   readonly #budgetMs: number;
   readonly #pages = new Map<Format, Page>();
+  #drawn: string | null = null;
   #scanning: Promise<Scanned> | null = null;
   #stopped: Error | null = null;
 
@@ -80,18 +88,26 @@ export class Engine {
 
   /** Scans and gives the page; the last one there is when `withinMs` have passed or the scan failed. */
   async page(format: Format, withinMs: number): Promise<Page> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<null>((resolve) => {
-      timer = setTimeout(resolve, withinMs, null);
-    });
-    try {
-      return (await Promise.race([this.#fresh(format, withinMs), late])) ?? this.#stale(format);
-    } catch (error) {
-      this.#listeners.failed(error instanceof Error ? error.message : String(error));
-      return this.#stale(format);
-    } finally {
-      clearTimeout(timer);
-    }
+    return (await this.#inTime(() => this.#fresh(format, withinMs), withinMs)) ?? this.#stale(format);
+  }
+
+  /**
+   * Scans and gives the page for people, with those of `status` among its families; the last one there is, or null, when `withinMs`
+   * have passed or the scan failed.
+   */
+  async draw(
+    surroundings: Surroundings,
+    status: (scan: ScanFacts) => Status,
+    withinMs: number,
+  ): Promise<Drawing | null> {
+    const page = await this.#inTime(async () => {
+      const scanned = await this.#scanOnce(withinMs);
+      const report = await this.#order({ kind: 'draw', status: status(scanned), surroundings });
+      if (report.kind !== 'drawn') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+      return (this.#drawn = report.page);
+    }, withinMs);
+    const shown = page ?? this.#drawn;
+    return shown === null ? null : { page: shown, fresh: page !== null };
   }
 
   /**
@@ -149,6 +165,22 @@ export class Engine {
     await Promise.race([this.#worker.terminate(), hangs]);
     clearTimeout(timer);
     this.#worker.unref();
+  }
+
+  /** What comes of the work; null when it takes longer, or when it failed, of which the listener hears. */
+  async #inTime<T>(work: () => Promise<T>, withinMs: number): Promise<T | null> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<null>((resolve) => {
+      timer = setTimeout(resolve, withinMs, null);
+    });
+    try {
+      return await Promise.race([work(), late]);
+    } catch (error) {
+      this.#listeners.failed(error instanceof Error ? error.message : String(error));
+      return null;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #fresh(format: Format, withinMs: number): Promise<Page> {

@@ -5,6 +5,7 @@ import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
+import { renderPage, type Surroundings } from './expose/page.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
 import type { Cidr, Family } from './model.ts';
@@ -22,15 +23,17 @@ export interface ScannerData {
 export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
+  | { readonly kind: 'draw'; readonly status: Status; readonly surroundings: Surroundings }
   | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
   | { readonly kind: 'recite' };
 
-/** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
+/** What the worker thread says: one scanned, rendered, drawn, shared or recited for each order to do so, or failed, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'drawn'; readonly page: string }
   | { readonly kind: 'shared' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
@@ -68,6 +71,11 @@ function work(port: MessagePort, data: ScannerData): void {
     if (order.kind === 'render') {
       const body = new TextEncoder().encode(await renderFamilies(families, order.format));
       port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
+      return;
+    }
+    if (order.kind === 'draw') {
+      const page = renderPage([...families, ...statusFamilies(order.status)], order.surroundings);
+      report({ kind: 'drawn', page });
       return;
     }
     if (order.kind === 'share') {

@@ -15,6 +15,7 @@ import type { Provider } from '../enrich/session.ts';
 import { nameStorage, openStore, type Store } from '../enrich/store.ts';
 import { Engine, type ScanFacts } from '../engine.ts';
 import type { Failure } from '../expose/otlp.ts';
+import { markStale, renderWaiting } from '../expose/page.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
@@ -80,7 +81,6 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   });
   let sampling: NodeJS.Timeout | undefined;
   const exposition = {
-    version,
     telemetryPath: config.web.telemetryPath,
     scrapeBudgetMs: config.scrapeBudgetMs,
     isReady: () => ready,
@@ -92,6 +92,12 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       const about = await renderFamilies(statusFamilies(statusOf(page)), format);
       const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
       return { format, body: Buffer.concat(parts) };
+    },
+    page: async (refreshes: boolean): Promise<string> => {
+      const surroundings = { telemetryPath: config.web.telemetryPath, hasApi: false, refreshes };
+      const drawing = await engine.draw(surroundings, statusOf, config.scrapeBudgetMs);
+      if (!drawing) return renderWaiting();
+      return drawing.fresh ? drawing.page : markStale(drawing.page);
     },
   };
   const servers = new Servers();
