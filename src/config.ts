@@ -46,6 +46,7 @@ export interface Config {
     readonly listenAddresses: readonly ListenAddress[];
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
+    readonly enableApi: boolean;
   };
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
@@ -135,6 +136,13 @@ const flags = {
     name: 'web.disable-exporter-metrics',
     default: 'false',
     description: "Leave out process_* and nodejs_*, the metrics of the exporter's own process",
+    serveOnly: true,
+  },
+  enableApi: {
+    ...SWITCH,
+    name: 'web.enable-api',
+    default: 'false',
+    description: 'Serve every connection, with its addresses, at /api/v1/connections and /api/v1/events',
     serveOnly: true,
   },
   scrapeBudget: {
@@ -405,6 +413,7 @@ export function parseConfig(
       listenAddresses: many(flags.listenAddress),
       telemetryPath: one(flags.telemetryPath),
       disableExporterMetrics: one(flags.disableExporterMetrics),
+      enableApi: one(flags.enableApi),
     },
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),

@@ -1,5 +1,5 @@
 import { setFlagsFromString } from 'node:v8';
-import { Worker, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
@@ -7,6 +7,8 @@ import type { Collected } from './expose/otlp.ts';
 import type { Surroundings } from './expose/page.ts';
 import type { Format } from './expose/prometheus.ts';
 import type { Cidr } from './model.ts';
+import type { RowFormat } from './readers.ts';
+import { Reading } from './reading.ts';
 import type { Order, Report, ScannerData } from './scanner.ts';
 
 /** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
@@ -115,12 +117,8 @@ export class Engine {
    * no longer, even when this rejects: because the scan failed, or took longer than `withinMs`.
    */
   async share(reply: MessagePort, status: (scan: ScanFacts) => Status, withinMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`no scan ended within ${withinMs} ms`)), withinMs);
-    });
     try {
-      const scanned = await Promise.race([this.#scanOnce(withinMs), late]);
+      const scanned = await this.#scanWithin(withinMs);
       const report = await this.#order({ kind: 'share', status: status(scanned), reply }, [reply]);
       if (report.kind === 'failed') throw new Error(report.reason);
     } catch (error) {
@@ -128,9 +126,18 @@ export class Engine {
       reply.postMessage({ reason } satisfies Collected);
       reply.close();
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
+  }
+
+  /** Scans and opens a reader of the rows that the filters want. Rejects when the scan failed, or took longer than `withinMs`. */
+  async read(filters: readonly string[], format: RowFormat, withinMs: number): Promise<Reading> {
+    await this.#scanWithin(withinMs);
+    return this.#open((port) => ({ kind: 'read', filters, format, port }));
+  }
+
+  /** Opens a reader of the events that scans see from now on; `ended` hears of its end. */
+  async listen(filters: readonly string[], ended: () => void): Promise<Reading> {
+    return this.#open((port) => ({ kind: 'listen', filters, port }), ended);
   }
 
   /** Scans once, without rendering. */
@@ -203,6 +210,18 @@ export class Engine {
     return { ...page, collectors: page.collectors.map((run) => ({ ...run, success: false })) };
   }
 
+  async #scanWithin(withinMs: number): Promise<Scanned> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no scan ended within ${withinMs} ms`)), withinMs);
+    });
+    try {
+      return await Promise.race([this.#scanOnce(withinMs), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   #scanOnce(withinMs: number): Promise<Scanned> {
     this.#scanning ??= this.#scan(Math.max(withinMs, this.#budgetMs) * SCAN_SHARE).finally(() => {
       this.#scanning = null;
@@ -220,6 +239,19 @@ export class Engine {
     const report = await this.#order({ kind: 'render', format });
     if (report.kind !== 'rendered') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
     return report.body;
+  }
+
+  async #open(order: (port: MessagePort) => Order, ended?: () => void): Promise<Reading> {
+    const { port1, port2 } = new MessageChannel();
+    const reading = new Reading(port1, ended);
+    try {
+      const report = await this.#order(order(port2), [port2]);
+      if (report.kind === 'failed') throw new Error(report.reason);
+      return reading;
+    } catch (error) {
+      reading.close();
+      throw error;
+    }
   }
 
   #order(order: Order, transfer: readonly MessagePort[] = []): Promise<Report> {

@@ -9,12 +9,17 @@ import { renderPage, type Surroundings } from './expose/page.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
 import type { Cidr, Family } from './model.ts';
+import { Readers, type Reader, type RowFormat } from './readers.ts';
+import type { Piece } from './reading.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
+import { readServices } from './services.ts';
 
 /** What the worker thread is started with. */
 export interface ScannerData {
   readonly procfs: string;
   readonly options: ScrapeOptions;
+  /** Whether rows and events are asked for. */
+  readonly hasApi: boolean;
   /** False keeps every ASN unknown and asks for none. */
   readonly asksForAsns: boolean;
 }
@@ -25,16 +30,24 @@ export type Order =
   | { readonly kind: 'render'; readonly format: Format }
   | { readonly kind: 'draw'; readonly status: Status; readonly surroundings: Surroundings }
   | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
+  | {
+      readonly kind: 'read';
+      readonly filters: readonly string[];
+      readonly format: RowFormat;
+      readonly port: MessagePort;
+    }
+  | { readonly kind: 'listen'; readonly filters: readonly string[]; readonly port: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
   | { readonly kind: 'recite' };
 
-/** What the worker thread says: one scanned, rendered, drawn, shared or recited for each order to do so, or failed, in order. */
+/** What the worker thread says: one scanned, rendered, drawn, shared, opened (a reader) or recited for each order to do so, or failed, in order. */
 export type Report =
   | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
   | { readonly kind: 'drawn'; readonly page: string }
   | { readonly kind: 'shared' }
+  | { readonly kind: 'opened' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
@@ -44,7 +57,10 @@ export type Report =
 function work(port: MessagePort, data: ScannerData): void {
   const cache = data.asksForAsns ? new AsnCache() : null;
   const scrape = new Scrape(new Procfs(data.procfs), data.options, SYSTEM_CLOCK, cache);
+  const names = { service: data.hasApi ? readServices() : () => null, remote: () => null };
+  const readers = new Readers(scrape, names);
   let families: readonly Family[] = [];
+  let scannedAt = 0;
   const report = (message: Report): void => port.postMessage(message);
 
   const reportSightings = (): void => {
@@ -85,8 +101,17 @@ function work(port: MessagePort, data: ScannerData): void {
       report({ kind: 'shared' });
       return;
     }
+    if (order.kind === 'read' || order.kind === 'listen') {
+      const reader =
+        order.kind === 'read' ? readers.read(order.filters, order.format) : readers.listen(order.filters, scannedAt);
+      serve(order.port, reader, () => readers.leave(reader));
+      report({ kind: 'opened' });
+      return;
+    }
     const snapshot = scrape.run(order.withinMs);
     families = snapshot.families;
+    scannedAt = snapshot.at;
+    readers.scanned(snapshot.at);
     report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
@@ -100,6 +125,18 @@ function work(port: MessagePort, data: ScannerData): void {
         if (order.kind !== 'answers' && order.kind !== 'confirmed') report({ kind: 'failed', reason: String(error) });
       });
   });
+}
+
+/** Gives a reader what it asks for through a port, a piece for each message, until that closes. */
+function serve(port: MessagePort, reader: Reader, left: () => void): void {
+  const encoder = new TextEncoder();
+  port.on('message', () => {
+    reader.next((text) => {
+      const piece: Piece = text === null ? null : encoder.encode(text);
+      port.postMessage(piece, piece ? [piece.buffer] : []);
+    });
+  });
+  port.on('close', left);
 }
 
 if (parentPort) work(parentPort, workerData as ScannerData);

@@ -7,6 +7,7 @@ const DEFAULTS: Config = {
     listenAddresses: [{ host: null, port: 10_043 }],
     telemetryPath: '/metrics',
     disableExporterMetrics: false,
+    enableApi: false,
   },
   scrapeBudgetMs: 5000,
   seriesLimit: 1000,

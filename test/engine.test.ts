@@ -19,7 +19,7 @@ function listen(): { port: MessageChannel['port1']; collected: Promise<Collected
 
 describe('families that are shared', () => {
   const engine = new Engine(
-    { procfs: TREE, options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, asksForAsns: false },
+    { procfs: TREE, options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, asksForAsns: false, hasApi: false },
     5_000,
     {
       ask: () => undefined,

@@ -19,9 +19,12 @@ import { markStale, renderWaiting } from '../expose/page.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
+import { Listening, LISTENING_MS } from '../listening.ts';
 import { Repeating, type Log } from '../log.ts';
 import type { Listeners, Push } from '../push.ts';
 import type { AsnStatus, Cidr } from '../model.ts';
+import type { RowFormat } from '../readers.ts';
+import type { Reading } from '../reading.ts';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
@@ -54,6 +57,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       procfs: config.procfs,
       options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
       asksForAsns: asking !== null,
+      hasApi: config.web.enableApi,
     },
     config.scrapeBudgetMs,
     {
@@ -79,6 +83,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     asn: asking?.status() ?? null,
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
+  const scan = (): void =>
+    void engine
+      .scan(config.scrapeBudgetMs)
+      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
+  const listening = new Listening(engine, config.sampleIntervalMs === null ? LISTENING_MS : null, scan);
   let sampling: NodeJS.Timeout | undefined;
   const exposition = {
     telemetryPath: config.web.telemetryPath,
@@ -93,8 +102,15 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
       return { format, body: Buffer.concat(parts) };
     },
+    api: config.web.enableApi
+      ? {
+          connections: (filters: readonly string[], format: RowFormat): Promise<Reading> =>
+            engine.read(filters, format, config.scrapeBudgetMs),
+          events: (filters: readonly string[]): Promise<Reading> => listening.open(filters),
+        }
+      : null,
     page: async (refreshes: boolean): Promise<string> => {
-      const surroundings = { telemetryPath: config.web.telemetryPath, hasApi: false, refreshes };
+      const surroundings = { telemetryPath: config.web.telemetryPath, hasApi: config.web.enableApi, refreshes };
       const drawing = await engine.draw(surroundings, statusOf, config.scrapeBudgetMs);
       if (!drawing) return renderWaiting();
       return drawing.fresh ? drawing.page : markStale(drawing.page);
@@ -109,12 +125,13 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
     ready = true;
-    sampling = sample(engine, config, failures);
+    if (config.sampleIntervalMs !== null) sampling = setInterval(scan, config.sampleIntervalMs);
     push = prepared?.() ?? null;
     return await stop.exitCode;
   } finally {
     if (started) log.info('stopping');
     clearInterval(sampling);
+    listening.close();
     await Promise.all([servers.close(), push?.close()]);
     await asking?.close();
     await store?.close();
@@ -171,16 +188,6 @@ function readMachineId(): string | null {
 function shownUrl(url: string): string {
   const { origin, pathname } = new URL(url);
   return `${origin}${pathname}`;
-}
-
-/** Scans between scrapes too, where the configuration asks for it. */
-function sample(engine: Engine, config: Config, failures: Repeating): NodeJS.Timeout | undefined {
-  if (config.sampleIntervalMs === null) return undefined;
-  return setInterval(() => {
-    engine
-      .scan(config.scrapeBudgetMs)
-      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
-  }, config.sampleIntervalMs);
 }
 
 /** The end of a run: the first signal or the first fatal failure. */

@@ -1,5 +1,6 @@
 import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../catalogue.ts';
 import type { Family } from '../model.ts';
+import { CONNECTIONS_PATH } from './api.ts';
 import { markup, type Markup, type Piece } from './markup.ts';
 import { overviewOf, type Count, type Endpoint, type Overview, type Owner, type Ranking } from './overview.ts';
 import { STYLE } from './page-style.ts';
@@ -83,7 +84,7 @@ const MARK = markup`<svg viewBox="0 0 34 34" fill="none" stroke="currentColor" s
 function pageHeader({ telemetryPath, hasApi }: Surroundings, version: string): Markup {
   const links: readonly (readonly [text: string, href: string])[] = [
     ['Metrics', telemetryPath],
-    ...(hasApi ? [['Connections as JSON', '/api/v1/connections'] as const] : []),
+    ...(hasApi ? [['Connections as JSON', CONNECTIONS_PATH] as const] : []),
     ['Health', '/-/healthy'],
     ['Readiness', '/-/ready'],
     ['Documentation', '#documentation'],
