@@ -71,7 +71,9 @@ export interface Config {
   /** Null where nothing is sent by OTLP. */
   readonly otlp: OtlpConfig | null;
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
-  readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen', boolean>>;
+  readonly collectors: Readonly<
+    Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen' | 'rdns', boolean>
+  >;
   /** Milliseconds between extra scans; null for none. */
   readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
@@ -346,6 +348,13 @@ const flags = {
     description: 'Remember when each owner first met each network operator',
     serveOnly: true,
   },
+  rdns: {
+    ...SWITCH,
+    name: 'collector.rdns',
+    default: 'false',
+    description: "Name remotes on the status page and in the API, by reverse DNS from the host's own resolver",
+    serveOnly: true,
+  },
 } satisfies Record<string, Flag>;
 
 /** Every flag of a Config, in the order of the help. */
@@ -429,6 +438,7 @@ export function parseConfig(
       endpoints: one(flags.endpoints),
       asn: one(flags.asn),
       'first-seen': one(flags.asn) && one(flags.firstSeen),
+      rdns: one(flags.rdns),
     },
     sampleIntervalMs: optional(flags.sampleInterval),
     configFile: optional(flags.configFile),

@@ -6,9 +6,10 @@ import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import type { Surroundings } from './expose/page.ts';
 import type { Format } from './expose/prometheus.ts';
-import type { Cidr } from './model.ts';
+import type { Address, Cidr } from './model.ts';
 import type { RowFormat } from './readers.ts';
 import { Reading } from './reading.ts';
+import type { RemoteName } from './remote-names.ts';
 import type { Order, Report, ScannerData } from './scanner.ts';
 
 /** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
@@ -47,6 +48,8 @@ const END_MS = 3_000;
 export interface Listeners {
   /** Takes the buckets that a scan found no fresh ASN for. */
   readonly ask: (buckets: readonly Cidr[]) => void;
+  /** Takes the remotes whose names are not known. */
+  readonly remotes: (addresses: readonly Address[]) => void;
   /** Takes the first times that a store is to be asked for. */
   readonly sighted: (sightings: readonly Sighting[]) => void;
   /** Hears why a scan or its rendering failed. */
@@ -148,6 +151,11 @@ export class Engine {
   /** Hands answers to the scanning thread. */
   learn(answers: readonly Answer[]): void {
     this.#post({ kind: 'answers', answers });
+  }
+
+  /** Hands names of remotes to the scanning thread. */
+  name(names: readonly RemoteName[]): void {
+    this.#post({ kind: 'named', names });
   }
 
   /** Hands what the store kept of sightings to the scanning thread. */
@@ -268,6 +276,7 @@ export class Engine {
 
   #take(report: Report): void {
     if (report.kind === 'questions') this.#listeners.ask(report.buckets);
+    else if (report.kind === 'remotes') this.#listeners.remotes(report.addresses);
     else if (report.kind === 'sightings') this.#listeners.sighted(report.sightings);
     else this.#waiting.shift()?.resolve(report);
   }

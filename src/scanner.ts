@@ -1,5 +1,6 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
+import { formatAddress } from './address.ts';
 import type { CollectorRun, Status } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
@@ -8,7 +9,8 @@ import type { Collected } from './expose/otlp.ts';
 import { renderPage, type Surroundings } from './expose/page.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
-import type { Cidr, Family } from './model.ts';
+import type { Address, Cidr, Family } from './model.ts';
+import { RemoteNames, type RemoteName } from './remote-names.ts';
 import { Readers, type Reader, type RowFormat } from './readers.ts';
 import type { Piece } from './reading.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
@@ -18,6 +20,8 @@ import { readServices } from './services.ts';
 export interface ScannerData {
   readonly procfs: string;
   readonly options: ScrapeOptions;
+  /** Whether the names of remotes are to be found out. */
+  readonly asksForNames: boolean;
   /** Whether rows and events are asked for. */
   readonly hasApi: boolean;
   /** False keeps every ASN unknown and asks for none. */
@@ -38,6 +42,7 @@ export type Order =
     }
   | { readonly kind: 'listen'; readonly filters: readonly string[]; readonly port: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
+  | { readonly kind: 'named'; readonly names: readonly RemoteName[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
   | { readonly kind: 'recite' };
 
@@ -50,6 +55,7 @@ export type Report =
   | { readonly kind: 'opened' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'remotes'; readonly addresses: readonly Address[] }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
   | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
 
@@ -57,8 +63,11 @@ export type Report =
 function work(port: MessagePort, data: ScannerData): void {
   const cache = data.asksForAsns ? new AsnCache() : null;
   const scrape = new Scrape(new Procfs(data.procfs), data.options, SYSTEM_CLOCK, cache);
-  const names = { service: data.hasApi ? readServices() : () => null, remote: () => null };
-  const readers = new Readers(scrape, names);
+  const remoteNames = new RemoteNames();
+  const readers = new Readers(scrape, {
+    service: data.hasApi ? readServices() : () => null,
+    remote: (address) => remoteNames.of(formatAddress(address)),
+  });
   let families: readonly Family[] = [];
   let scannedAt = 0;
   const report = (message: Report): void => port.postMessage(message);
@@ -71,6 +80,10 @@ function work(port: MessagePort, data: ScannerData): void {
     if (order.kind === 'answers') {
       if (cache) scrape.learn(cache.accept(order.answers));
       reportSightings();
+      return;
+    }
+    if (order.kind === 'named') {
+      remoteNames.learn(order.names);
       return;
     }
     if (order.kind === 'confirmed') {
@@ -90,7 +103,9 @@ function work(port: MessagePort, data: ScannerData): void {
       return;
     }
     if (order.kind === 'draw') {
-      const page = renderPage([...families, ...statusFamilies(order.status)], order.surroundings);
+      const page = renderPage([...families, ...statusFamilies(order.status)], order.surroundings, (address) =>
+        remoteNames.of(address),
+      );
       report({ kind: 'drawn', page });
       return;
     }
@@ -115,6 +130,8 @@ function work(port: MessagePort, data: ScannerData): void {
     report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
+    const addresses = data.asksForNames ? remoteNames.wanted(scrape, snapshot.at) : [];
+    if (addresses.length > 0) report({ kind: 'remotes', addresses });
     reportSightings();
   };
   let last = Promise.resolve();
@@ -122,7 +139,8 @@ function work(port: MessagePort, data: ScannerData): void {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        if (order.kind !== 'answers' && order.kind !== 'confirmed') report({ kind: 'failed', reason: String(error) });
+        if (order.kind !== 'answers' && order.kind !== 'confirmed' && order.kind !== 'named')
+          report({ kind: 'failed', reason: String(error) });
       });
   });
 }

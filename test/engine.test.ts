@@ -19,11 +19,18 @@ function listen(): { port: MessageChannel['port1']; collected: Promise<Collected
 
 describe('families that are shared', () => {
   const engine = new Engine(
-    { procfs: TREE, options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, asksForAsns: false, hasApi: false },
+    {
+      procfs: TREE,
+      options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors },
+      asksForAsns: false,
+      hasApi: false,
+      asksForNames: false,
+    },
     5_000,
     {
       ask: () => undefined,
       sighted: () => undefined,
+      remotes: () => undefined,
       failed: (reason) => expect.fail(reason),
       died: (reason) => expect.fail(reason),
     },

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { parseAddress } from '../address.ts';
+import { cidrContains, parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Status } from '../catalogue.ts';
@@ -22,9 +22,11 @@ import { statusFamilies } from '../families.ts';
 import { Listening, LISTENING_MS } from '../listening.ts';
 import { Repeating, type Log } from '../log.ts';
 import type { Listeners, Push } from '../push.ts';
-import type { AsnStatus, Cidr } from '../model.ts';
+import type { Address, AsnStatus, Cidr } from '../model.ts';
+import { Naming } from '../naming.ts';
 import type { RowFormat } from '../readers.ts';
 import type { Reading } from '../reading.ts';
+import type { RemoteName } from '../remote-names.ts';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
@@ -52,16 +54,19 @@ export async function serve(config: Config, log: Log, version: string): Promise<
         })
       : null;
   const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
+  const naming = config.collectors.rdns ? await startNaming(config.rules, (names) => engine.name(names)) : null;
   const engine = new Engine(
     {
       procfs: config.procfs,
       options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
       asksForAsns: asking !== null,
       hasApi: config.web.enableApi,
+      asksForNames: naming !== null,
     },
     config.scrapeBudgetMs,
     {
       ask: (buckets) => asking?.ask(buckets),
+      remotes: (addresses) => naming?.ask(addresses),
       sighted: (sightings) => {
         if (store) void store.keepEarliest(sightings).then((kept) => engine.confirm(kept));
         else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
@@ -132,6 +137,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     if (started) log.info('stopping');
     clearInterval(sampling);
     listening.close();
+    naming?.close();
     await Promise.all([servers.close(), push?.close()]);
     await asking?.close();
     await store?.close();
@@ -188,6 +194,16 @@ function readMachineId(): string | null {
 function shownUrl(url: string): string {
   const { origin, pathname } = new URL(url);
   return `${origin}${pathname}`;
+}
+
+/** Asks the host's resolver for names, of nothing that the operator never sends. */
+async function startNaming(
+  { asnNeverSend }: Config['rules'],
+  deliver: (names: readonly RemoteName[]) => void,
+): Promise<Naming> {
+  const { ReverseDns } = await import('../enrich/rdns.ts');
+  const mayAsk = (address: Address): boolean => !asnNeverSend.some((cidr) => cidrContains(cidr, address));
+  return new Naming(new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk }), deliver);
 }
 
 /** The end of a run: the first signal or the first fatal failure. */
@@ -256,6 +272,7 @@ function logStart(
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
     ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
+    ...(config.collectors.rdns ? ["addresses of remotes to the host's resolver"] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
   ];
   log.info(

@@ -18,8 +18,15 @@ export interface Surroundings {
   readonly refreshes: boolean;
 }
 
-/** The status page of one snapshot, for people: one document without scripts, in which every text is escaped. */
-export function renderPage(families: readonly Family[], surroundings: Surroundings): string {
+/**
+ * The status page of one snapshot, for people: one document without scripts, in which every text is escaped.
+ * `nameOf` gives the names of remotes by reverse DNS, where they are known.
+ */
+export function renderPage(
+  families: readonly Family[],
+  surroundings: Surroundings,
+  nameOf: (address: string) => string | null = () => null,
+): string {
   const overview = overviewOf(families);
   const { refreshes } = surroundings;
   return wholePage(
@@ -38,12 +45,12 @@ ${topProcesses(overview)}
 ${operators(overview)}
 ${listeners(overview)}
 </div>
-${endpoints(overview)}
+${endpoints(overview, nameOf)}
 <div class="two">
 ${blindSpots(overview)}
 ${costs(overview)}
 </div>
-${documentation()}
+${(documented ??= documentation())}
 </main>`,
   );
 }
@@ -202,7 +209,7 @@ ${
 }${moreLine(listeners, 'listener')}</section>`;
 }
 
-function endpoints({ endpoints, loopbackDuplicates }: Overview): Markup {
+function endpoints({ endpoints, loopbackDuplicates }: Overview, nameOf: (address: string) => string | null): Markup {
   if (!endpoints)
     return markup`<section aria-labelledby="endpoints"><h2 id="endpoints">Endpoints</h2><p>Not counted: --no-collector.endpoints.</p></section>`;
   const headings = [
@@ -214,20 +221,31 @@ function endpoints({ endpoints, loopbackDuplicates }: Overview): Markup {
 <div class="three">${headings.map(([direction, title, note]) => {
     const { total, ranking } = endpoints[direction];
     return markup`<div><h3 id="${direction}">${title} <small>${plural(total, 'connection')}${total === 0 ? '' : note}</small></h3>
-${endpointTable(ranking, direction)}</div>`;
+${endpointTable(ranking, direction, direction === 'outbound' ? nameOf : () => null)}</div>`;
   })}</div></section>`;
 }
 
-function endpointTable(ranking: Ranking<Endpoint>, labelledBy: string): Markup {
+function endpointTable(
+  ranking: Ranking<Endpoint>,
+  labelledBy: string,
+  nameOf: (address: string) => string | null,
+): Markup {
   if (ranking.lines.length === 0) return markup`<p>None.</p>`;
   const rows = ranking.lines.map(
     (
       line,
-    ) => markup`<tr><th scope="row"><span class="address">${foldedOr(line.name)}</span><span class="sub">${line.transport} · ${named(line.owner)}</span></th>
+    ) => markup`<tr><th scope="row"><span class="address">${foldedOr(line.name)}</span>${remoteName(line.name, nameOf)}<span class="sub">${line.transport} · ${named(line.owner)}</span></th>
 <td class="number">${number(line.total)}</td></tr><tr class="parts"><td colspan="2">${stateList(line)}</td></tr>`,
   );
   return markup`<table aria-labelledby="${labelledBy}"><thead><tr><th scope="col">Endpoint and owner</th><th scope="col" class="number">Connections</th></tr></thead>
 <tbody>${rows}</tbody></table>${moreLine(ranking, 'endpoint')}`;
+}
+
+/** The name of the remote that an endpoint is called after, if it is: "192.0.2.1:443", "[2001:db8::1]:443" or, of a raw socket, without port. */
+function remoteName(endpoint: string, nameOf: (address: string) => string | null): Markup | null {
+  const [, ipv6, ipv4, bare = endpoint] = /^(?:\[(.+)\]|([\d.]+)):\d+$|^(.*)$/s.exec(endpoint) ?? [];
+  const name = nameOf(ipv6 ?? ipv4 ?? bare);
+  return name === null ? null : markup`<span class="sub"><bdi>${name}</bdi></span>`;
 }
 
 function blindSpots({ blindSpots }: Overview): Markup {
@@ -251,6 +269,9 @@ function costs({ costs }: Overview): Markup {
   return markup`<section aria-labelledby="cost"><h2 id="cost">What the scan cost <small>${duration(total)}</small></h2>
 <table><thead><tr><th scope="col">Part</th><th scope="col">Saw</th><th scope="col" class="number">Time</th></tr></thead><tbody>${rows}</tbody></table></section>`;
 }
+
+/** The same on every page. */
+let documented: Markup | undefined;
 
 function documentation(): Markup {
   const words = (meanings: Readonly<Record<string, string>>): Markup =>
