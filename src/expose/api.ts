@@ -127,6 +127,11 @@ async function send(
   headers: Readonly<Record<string, string>>,
   first = '',
 ): Promise<void> {
+  // Whoever went while the scan ran closes nothing any more.
+  if (response.destroyed) {
+    pieces.close();
+    return;
+  }
   response.once('close', () => pieces.close());
   response.writeHead(200, headers);
   if (request.method === 'HEAD') {

@@ -83,6 +83,15 @@ describe('a host with 100,000 sockets', () => {
     },
   );
 
+  it('gives up readers who take nothing, so that others can read', async () => {
+    const path = `${exporter.url}/api/v1/connections`;
+    const stalled = await Promise.all(Array.from({ length: 16 }, () => open(path)));
+    const another = async (): Promise<number> => (await fetch(path, { method: 'HEAD' })).status;
+    expect(await another()).toBe(503);
+    await expect.poll(another, { timeout: 60_000, interval: 500 }).toBe(200);
+    for (const response of stalled) response.destroy();
+  });
+
   it('is scraped while a reader is slow', async () => {
     const slow = await open(`${exporter.url}/api/v1/connections`);
     const page = await exporter.metricsOnce((text) => text.includes('success{collector="sockets"} 1'));

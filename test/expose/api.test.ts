@@ -18,14 +18,19 @@ interface Asked {
 }
 
 /** An API whose readers get these pieces, the last of them again and again where `endless`. */
-async function serve({ pieces = ['x'], endless = false, fails = '' }): Promise<{ url: string; asked: Asked[] }> {
+async function serve({
+  pieces = ['x'],
+  endless = false,
+  fails = '',
+  opens = Promise.resolve(),
+}): Promise<{ url: string; asked: Asked[] }> {
   const asked: Asked[] = [];
   const open = (filters: readonly string[], format?: string): Promise<Pieces> => {
     if (fails !== '') return Promise.reject(new Error(fails));
     const one: Asked = { filters, taken: 0, closed: false, ...(format === undefined ? {} : { format }) };
     asked.push(one);
     const never = Promise.withResolvers<null>();
-    return Promise.resolve({
+    return opens.then(() => ({
       next: async () => {
         const text = pieces[one.taken++] ?? (endless ? pieces.at(-1) : undefined);
         if (text === 'wait') return never.promise;
@@ -35,7 +40,7 @@ async function serve({ pieces = ['x'], endless = false, fails = '' }): Promise<{
         one.closed = true;
         never.resolve(null);
       },
-    });
+    }));
   };
   const api: Api = { connections: open, events: open };
   const { connections, events } = apiRoutes(api);
@@ -135,6 +140,19 @@ describe('a reader', () => {
     );
     expect(last * (64 << 10)).toBeLessThan(32 << 20);
     response.destroy();
+    await vi.waitUntil(() => asked[0]?.closed);
+  });
+
+  test('who goes before there is anything to read leaves nothing open', async () => {
+    const scan = Promise.withResolvers<undefined>();
+    const { url, asked } = await serve({ pieces: ['wait'], opens: scan.promise });
+    const outgoing = get(`${url}/events`);
+    outgoing.on('error', () => undefined);
+    await vi.waitUntil(() => asked.length === 1);
+    outgoing.destroy();
+    // Whoever comes after has been answered when the server has heard of that.
+    await fetch(`${url}/connections?format=xml`);
+    scan.resolve(undefined);
     await vi.waitUntil(() => asked[0]?.closed);
   });
 
