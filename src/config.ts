@@ -47,6 +47,7 @@ export interface Config {
     readonly listenAddresses: readonly ListenAddress[];
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
+    readonly enableApi: boolean;
   };
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
@@ -75,7 +76,9 @@ export interface Config {
   /** Null where nothing is sent by OTLP. */
   readonly otlp: OtlpConfig | null;
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: (typeof LOG_FORMATS)[number] };
-  readonly collectors: Readonly<Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen', boolean>>;
+  readonly collectors: Readonly<
+    Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen' | 'rdns', boolean>
+  >;
   /** Milliseconds between extra scans; null for none. */
   readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
@@ -140,6 +143,13 @@ const flags = {
     name: 'web.disable-exporter-metrics',
     default: 'false',
     description: "Leave out process_* and nodejs_*, the metrics of the exporter's own process",
+    serveOnly: true,
+  },
+  enableApi: {
+    ...SWITCH,
+    name: 'web.enable-api',
+    default: 'false',
+    description: 'Serve every connection, with its addresses, at /api/v1/connections and /api/v1/events',
     serveOnly: true,
   },
   scrapeBudget: {
@@ -351,6 +361,13 @@ const flags = {
     description: 'Remember when each owner first met each network operator',
     serveOnly: true,
   },
+  rdns: {
+    ...SWITCH,
+    name: 'collector.rdns',
+    default: 'false',
+    description: "Name remotes on the status page and in the API, by reverse DNS from the host's own resolver",
+    serveOnly: true,
+  },
 } satisfies Record<string, Flag>;
 
 /** Every flag of a Config, in the order of the help. */
@@ -418,6 +435,7 @@ export function parseConfig(
       listenAddresses: many(flags.listenAddress),
       telemetryPath: one(flags.telemetryPath),
       disableExporterMetrics: one(flags.disableExporterMetrics),
+      enableApi: one(flags.enableApi),
     },
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),
@@ -435,6 +453,7 @@ export function parseConfig(
       endpoints: one(flags.endpoints),
       asn: one(flags.asn),
       'first-seen': one(flags.asn) && one(flags.firstSeen),
+      rdns: one(flags.rdns),
     },
     sampleIntervalMs: optional(flags.sampleInterval),
     configFile: optional(flags.configFile),

@@ -1,11 +1,15 @@
 import { setFlagsFromString } from 'node:v8';
-import { Worker, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
+import type { Surroundings } from './expose/page.ts';
 import type { Format } from './expose/prometheus.ts';
-import type { Cidr } from './model.ts';
+import type { Address, Cidr } from './model.ts';
+import type { RowFormat } from './readers.ts';
+import { Reading } from './reading.ts';
+import type { RemoteName } from './remote-names.ts';
 import type { Order, Report, ScannerData } from './scanner.ts';
 
 /** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
@@ -16,6 +20,12 @@ export interface Page {
   readonly collectors: readonly CollectorRun[];
   /** Lines that could not be read as a row, by socket table. */
   readonly malformedRows: ReadonlyMap<string, number>;
+}
+
+/** The families of one scan as a page for people; of an earlier scan where it is not `fresh`. */
+export interface Drawing {
+  readonly page: string;
+  readonly fresh: boolean;
 }
 
 /** What is known of a scan beside its families. */
@@ -40,6 +50,8 @@ const END_MS = 3_000;
 export interface Listeners {
   /** Takes the buckets that a scan found no fresh ASN for. */
   readonly ask: (buckets: readonly Cidr[]) => void;
+  /** Takes the remotes whose names are not known. */
+  readonly remotes: (addresses: readonly Address[]) => void;
   /** Takes the first times that a store is to be asked for. */
   readonly sighted: (sightings: readonly Sighting[]) => void;
   /** Hears why a scan or its rendering failed. */
@@ -60,6 +72,7 @@ export class Engine {
   readonly #nothing: Page;
   readonly #budgetMs: number;
   readonly #pages = new Map<Format, Page>();
+  #drawn: string | null = null;
   #scanning: Promise<Scanned> | null = null;
   #stopped: Error | null = null;
 
@@ -82,18 +95,26 @@ export class Engine {
 
   /** Scans and gives the page; the last one there is when `withinMs` have passed or the scan failed. */
   async page(format: Format, withinMs: number): Promise<Page> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<null>((resolve) => {
-      timer = setTimeout(resolve, withinMs, null);
-    });
-    try {
-      return (await Promise.race([this.#fresh(format, withinMs), late])) ?? this.#stale(format);
-    } catch (error) {
-      this.#listeners.failed(error instanceof Error ? error.message : String(error));
-      return this.#stale(format);
-    } finally {
-      clearTimeout(timer);
-    }
+    return (await this.#inTime(() => this.#fresh(format, withinMs), withinMs)) ?? this.#stale(format);
+  }
+
+  /**
+   * Scans and gives the page for people, with those of `status` among its families; the last one there is, or null, when `withinMs`
+   * have passed or the scan failed.
+   */
+  async draw(
+    surroundings: Surroundings,
+    status: (scan: ScanFacts) => Status,
+    withinMs: number,
+  ): Promise<Drawing | null> {
+    const page = await this.#inTime(async () => {
+      const scanned = await this.#scanOnce(withinMs);
+      const report = await this.#order({ kind: 'draw', status: status(scanned), surroundings });
+      if (report.kind !== 'drawn') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+      return (this.#drawn = report.page);
+    }, withinMs);
+    const shown = page ?? this.#drawn;
+    return shown === null ? null : { page: shown, fresh: page !== null };
   }
 
   /**
@@ -101,12 +122,8 @@ export class Engine {
    * no longer, even when this rejects: because the scan failed, or took longer than `withinMs`.
    */
   async share(reply: MessagePort, status: (scan: ScanFacts) => Status, withinMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`no scan ended within ${withinMs} ms`)), withinMs);
-    });
     try {
-      const scanned = await Promise.race([this.#scanOnce(withinMs), late]);
+      const scanned = await this.#scanWithin(withinMs);
       const report = await this.#order({ kind: 'share', status: status(scanned), reply }, [reply]);
       if (report.kind === 'failed') throw new Error(report.reason);
     } catch (error) {
@@ -114,9 +131,18 @@ export class Engine {
       reply.postMessage({ reason } satisfies Collected);
       reply.close();
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
+  }
+
+  /** Scans and opens a reader of the rows that the filters want. Rejects when the scan failed, or took longer than `withinMs`. */
+  async read(filters: readonly string[], format: RowFormat, withinMs: number): Promise<Reading> {
+    await this.#scanWithin(withinMs);
+    return this.#open((port) => ({ kind: 'read', filters, format, port }));
+  }
+
+  /** Opens a reader of the events that scans see from now on; `ended` hears of its end. */
+  async listen(filters: readonly string[], ended: () => void): Promise<Reading> {
+    return this.#open((port) => ({ kind: 'listen', filters, port }), ended);
   }
 
   /** Scans once, without rendering. */
@@ -127,6 +153,11 @@ export class Engine {
   /** Hands answers to the scanning thread, and the buckets of which nothing is known any more. */
   learn(answers: readonly Answer[], unknown: readonly Cidr[] = []): void {
     this.#post({ kind: 'answers', answers, unknown });
+  }
+
+  /** Hands names of remotes to the scanning thread. */
+  name(names: readonly RemoteName[]): void {
+    this.#post({ kind: 'named', names });
   }
 
   /** Hands what the store kept of sightings to the scanning thread. */
@@ -153,6 +184,22 @@ export class Engine {
     this.#worker.unref();
   }
 
+  /** What comes of the work; null when it takes longer, or when it failed, of which the listener hears. */
+  async #inTime<T>(work: () => Promise<T>, withinMs: number): Promise<T | null> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<null>((resolve) => {
+      timer = setTimeout(resolve, withinMs, null);
+    });
+    try {
+      return await Promise.race([work(), late]);
+    } catch (error) {
+      this.#listeners.failed(error instanceof Error ? error.message : String(error));
+      return null;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   async #fresh(format: Format, withinMs: number): Promise<Page> {
     const scanned = await this.#scanOnce(withinMs);
     let body = scanned.bodies.get(format);
@@ -172,6 +219,18 @@ export class Engine {
     const text = this.#pages.get('text') ?? this.#nothing;
     const page = own.at >= text.at ? own : text;
     return { ...page, collectors: page.collectors.map((run) => ({ ...run, success: false })) };
+  }
+
+  async #scanWithin(withinMs: number): Promise<Scanned> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no scan ended within ${withinMs} ms`)), withinMs);
+    });
+    try {
+      return await Promise.race([this.#scanOnce(withinMs), late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #scanOnce(withinMs: number): Promise<Scanned> {
@@ -194,6 +253,19 @@ export class Engine {
     return report.body;
   }
 
+  async #open(order: (port: MessagePort) => Order, ended?: () => void): Promise<Reading> {
+    const { port1, port2 } = new MessageChannel();
+    const reading = new Reading(port1, ended);
+    try {
+      const report = await this.#order(order(port2), [port2]);
+      if (report.kind === 'failed') throw new Error(report.reason);
+      return reading;
+    } catch (error) {
+      reading.close();
+      throw error;
+    }
+  }
+
   #order(order: Order, transfer: readonly MessagePort[] = []): Promise<Report> {
     if (this.#stopped) return Promise.reject(this.#stopped);
     return new Promise((resolve, reject) => {
@@ -208,6 +280,7 @@ export class Engine {
 
   #take(report: Report): void {
     if (report.kind === 'questions') this.#listeners.ask(report.buckets);
+    else if (report.kind === 'remotes') this.#listeners.remotes(report.addresses);
     else if (report.kind === 'sightings') this.#listeners.sighted(report.sightings);
     else this.#waiting.shift()?.resolve(report);
   }

@@ -1,20 +1,30 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
+import { formatAddress } from './address.ts';
 import type { CollectorRun, Status } from './catalogue.ts';
 import { openSource, type SourceName } from './collect/source.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
+import { renderPage, type Surroundings } from './expose/page.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
-import type { Cidr, Family } from './model.ts';
+import type { Address, Cidr, Family } from './model.ts';
+import { RemoteNames, type RemoteName } from './remote-names.ts';
+import { Readers, type Reader, type RowFormat } from './readers.ts';
+import type { Piece } from './reading.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
+import { readServices } from './services.ts';
 
 /** What the worker thread is started with. */
 export interface ScannerData {
   readonly procfs: string;
   readonly source: SourceName;
   readonly options: ScrapeOptions;
+  /** Whether the names of remotes are to be found out. */
+  readonly asksForNames: boolean;
+  /** Whether rows and events are asked for. */
+  readonly hasApi: boolean;
   /** False keeps every ASN unknown and asks for none. */
   readonly asksForAsns: boolean;
 }
@@ -23,12 +33,21 @@ export interface ScannerData {
 export type Order =
   | { readonly kind: 'scan'; readonly withinMs: number }
   | { readonly kind: 'render'; readonly format: Format }
+  | { readonly kind: 'draw'; readonly status: Status; readonly surroundings: Surroundings }
   | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[]; readonly unknown: readonly Cidr[] }
+  | {
+      readonly kind: 'read';
+      readonly filters: readonly string[];
+      readonly format: RowFormat;
+      readonly port: MessagePort;
+    }
+  | { readonly kind: 'listen'; readonly filters: readonly string[]; readonly port: MessagePort }
+  | { readonly kind: 'named'; readonly names: readonly RemoteName[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
   | { readonly kind: 'recite' };
 
-/** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
+/** What the worker thread says: one scanned, rendered, drawn, shared, opened (a reader) or recited for each order to do so, or failed, in order. */
 export type Report =
   | {
       readonly kind: 'scanned';
@@ -37,9 +56,12 @@ export type Report =
       readonly malformedRows: ReadonlyMap<string, number>;
     }
   | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | { readonly kind: 'drawn'; readonly page: string }
   | { readonly kind: 'shared' }
+  | { readonly kind: 'opened' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'remotes'; readonly addresses: readonly Address[] }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
   | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
 
@@ -47,7 +69,13 @@ export type Report =
 function work(port: MessagePort, data: ScannerData): void {
   const cache = data.asksForAsns ? new AsnCache() : null;
   const scrape = new Scrape(openSource(data.source, data.procfs), data.options, SYSTEM_CLOCK, cache);
+  const remoteNames = new RemoteNames();
+  const readers = new Readers(scrape, {
+    service: data.hasApi ? readServices() : () => null,
+    remote: (address) => remoteNames.of(formatAddress(address)),
+  });
   let families: readonly Family[] = [];
+  let scannedAt = 0;
   const report = (message: Report): void => port.postMessage(message);
 
   const reportSightings = (): void => {
@@ -58,6 +86,10 @@ function work(port: MessagePort, data: ScannerData): void {
     if (order.kind === 'answers') {
       if (cache) scrape.learn(new Set([...cache.accept(order.answers), ...cache.forget(order.unknown)]));
       reportSightings();
+      return;
+    }
+    if (order.kind === 'named') {
+      remoteNames.learn(order.names);
       return;
     }
     if (order.kind === 'confirmed') {
@@ -76,6 +108,13 @@ function work(port: MessagePort, data: ScannerData): void {
       port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
       return;
     }
+    if (order.kind === 'draw') {
+      const page = renderPage([...families, ...statusFamilies(order.status)], order.surroundings, (address) =>
+        remoteNames.of(address),
+      );
+      report({ kind: 'drawn', page });
+      return;
+    }
     if (order.kind === 'share') {
       const collected: Collected = { families: [...families, ...statusFamilies(order.status)] };
       order.reply.postMessage(collected);
@@ -83,12 +122,23 @@ function work(port: MessagePort, data: ScannerData): void {
       report({ kind: 'shared' });
       return;
     }
+    if (order.kind === 'read' || order.kind === 'listen') {
+      const reader =
+        order.kind === 'read' ? readers.read(order.filters, order.format) : readers.listen(order.filters, scannedAt);
+      serve(order.port, reader, () => readers.leave(reader));
+      report({ kind: 'opened' });
+      return;
+    }
     const snapshot = scrape.run(order.withinMs);
     families = snapshot.families;
     const { at, collectors, malformedRows } = snapshot;
+    scannedAt = at;
+    readers.scanned(at);
     report({ kind: 'scanned', at, collectors, malformedRows });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
+    const addresses = data.asksForNames ? remoteNames.wanted(scrape, snapshot.at) : [];
+    if (addresses.length > 0) report({ kind: 'remotes', addresses });
     reportSightings();
   };
   let last = Promise.resolve();
@@ -96,9 +146,22 @@ function work(port: MessagePort, data: ScannerData): void {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        if (order.kind !== 'answers' && order.kind !== 'confirmed') report({ kind: 'failed', reason: String(error) });
+        if (order.kind !== 'answers' && order.kind !== 'confirmed' && order.kind !== 'named')
+          report({ kind: 'failed', reason: String(error) });
       });
   });
+}
+
+/** Gives a reader what it asks for through a port, a piece for each message, until that closes. */
+function serve(port: MessagePort, reader: Reader, left: () => void): void {
+  const encoder = new TextEncoder();
+  port.on('message', () => {
+    reader.next((text) => {
+      const piece: Piece = text === null ? null : encoder.encode(text);
+      port.postMessage(piece, piece ? [piece.buffer] : []);
+    });
+  });
+  port.on('close', left);
 }
 
 if (parentPort) work(parentPort, workerData as ScannerData);

@@ -26,11 +26,19 @@ function listen(): { port: MessageChannel['port1']; collected: Promise<Collected
 
 describe('families that are shared', () => {
   const engine = new Engine(
-    { procfs: TREE, source: null, options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, asksForAsns: false },
+    {
+      procfs: TREE,
+      source: null,
+      options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors },
+      asksForAsns: false,
+      hasApi: false,
+      asksForNames: false,
+    },
     5_000,
     {
       ask: () => undefined,
       sighted: () => undefined,
+      remotes: () => undefined,
       failed: (reason) => expect.fail(reason),
       died: (reason) => expect.fail(reason),
     },
@@ -57,8 +65,27 @@ describe('families that are shared', () => {
     expect(await collected).toEqual({ reason: 'no scan ended within 0 ms' });
   });
 
+  it('are drawn for people; the last page stands in for one that is late', async () => {
+    const around = { telemetryPath: '/metrics', hasApi: false, refreshes: true };
+    const draw = (withinMs: number): ReturnType<Engine['draw']> => engine.draw(around, () => STATUS, withinMs);
+    expect(await draw(0)).toBeNull();
+    const drawn = await draw(5_000);
+    expect(drawn).toMatchObject({ fresh: true, page: expect.stringContaining('22 sockets') as string });
+    expect(await draw(0)).toEqual({ ...drawn, fresh: false });
+  });
+
+  it('and rows have a deadline too', async () => {
+    await expect(engine.read([], 'json', 0)).rejects.toThrow('no scan ended within 0 ms');
+    const reading = await engine.read(['port=1'], 'jsonl', 5_000);
+    expect(await reading.next()).toEqual(new Uint8Array(0));
+    expect(await reading.next()).toBeNull();
+    expect(await reading.next()).toBeNull();
+  });
+
   it('are none, with the reason, when the thread has ended', async () => {
-    await engine.close();
+    const reading = await engine.listen([], () => undefined);
+    const next = reading.next();
+    await Promise.all([engine.close(), expect(next).rejects.toThrow('the scanning thread ended')]);
     const { port, collected } = listen();
     await expect(engine.share(port, () => STATUS, 5_000)).rejects.toThrow('the exporter is stopping');
     expect(await collected).toEqual({ reason: 'the exporter is stopping' });

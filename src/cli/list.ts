@@ -6,7 +6,7 @@ import type { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/source.ts';
 import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
-import { isNetworkClass } from '../enrich/networks.ts';
+import { hasNames } from '../enrich/networks.ts';
 import { parseFilters } from '../filter.ts';
 import type { Address, Row, Rules } from '../model.ts';
 import { rowsOf } from '../row.ts';
@@ -25,8 +25,6 @@ export interface ListOptions {
 }
 
 const RESOLVE_MS = 3_000;
-/** The networks in which addresses have names, besides those that the operator named. */
-const NAMED: ReadonlySet<string> = new Set(['public', 'private', 'shared']);
 
 /** Where a command prints. */
 export interface Streams {
@@ -72,8 +70,7 @@ async function namesOf(scrape: Scrape, { asnNeverSend }: Rules): Promise<(addres
   const { ReverseDns } = await import('../enrich/rdns.ts');
   const mayAsk = (address: Address): boolean => !asnNeverSend.some((cidr) => cidrContains(cidr, address));
   const names = new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk });
-  const isNamed = (network: string): boolean => NAMED.has(network) || !isNetworkClass(network);
-  const remotes = [...scrape.connections.indexes()].filter((i) => isNamed(scrape.peerOf(i)?.network ?? 'self'));
+  const remotes = [...scrape.connections.indexes()].filter((i) => hasNames(scrape.peerOf(i)?.network ?? 'self'));
   await names.ask(
     remotes.map((i) => scrape.connections.remoteAddress(i)),
     RESOLVE_MS,

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { formatCidr, parseAddress } from '../address.ts';
+import { cidrContains, formatCidr, parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Commands } from '../collect/commands.ts';
 import type { Procfs } from '../collect/procfs.ts';
@@ -17,12 +17,18 @@ import type { Provider } from '../enrich/session.ts';
 import { nameStorage, openStore, type Store } from '../enrich/store.ts';
 import { Engine, type ScanFacts } from '../engine.ts';
 import type { Failure } from '../expose/otlp.ts';
+import { markStale, renderWaiting } from '../expose/page.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
+import { Listening, LISTENING_MS } from '../listening.ts';
 import { Repeating, type Log } from '../log.ts';
 import type { Listeners, Push } from '../push.ts';
-import type { AsnStatus, Cidr } from '../model.ts';
+import type { Address, AsnStatus, Cidr } from '../model.ts';
+import { Naming } from '../naming.ts';
+import type { RowFormat } from '../readers.ts';
+import type { Reading } from '../reading.ts';
+import type { RemoteName } from '../remote-names.ts';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
@@ -51,16 +57,20 @@ export async function serve(config: Config, log: Log, version: string): Promise<
         })
       : null;
   const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
+  const naming = config.collectors.rdns ? await startNaming(config.rules, (names) => engine.name(names)) : null;
   const engine = new Engine(
     {
       procfs: config.procfs,
       source: config.source,
       options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
       asksForAsns: asking !== null,
+      hasApi: config.web.enableApi,
+      asksForNames: naming !== null,
     },
     config.scrapeBudgetMs,
     {
       ask: (buckets) => asking?.ask(buckets),
+      remotes: (addresses) => naming?.ask(addresses),
       sighted: (sightings) => {
         if (store) void store.keepEarliest(sightings).then((kept) => engine.confirm(kept));
         else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
@@ -83,9 +93,13 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     asn: asking?.status() ?? null,
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
+  const scan = (): void =>
+    void engine
+      .scan(config.scrapeBudgetMs)
+      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
+  const listening = new Listening(engine, config.sampleIntervalMs === null ? LISTENING_MS : null, scan);
   let sampling: NodeJS.Timeout | undefined;
   const exposition = {
-    version,
     telemetryPath: config.web.telemetryPath,
     scrapeBudgetMs: config.scrapeBudgetMs,
     isReady: () => ready,
@@ -98,6 +112,19 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
       return { format, body: Buffer.concat(parts) };
     },
+    api: config.web.enableApi
+      ? {
+          connections: (filters: readonly string[], format: RowFormat): Promise<Reading> =>
+            engine.read(filters, format, config.scrapeBudgetMs),
+          events: (filters: readonly string[]): Promise<Reading> => listening.open(filters),
+        }
+      : null,
+    page: async (refreshes: boolean): Promise<string> => {
+      const surroundings = { telemetryPath: config.web.telemetryPath, hasApi: config.web.enableApi, refreshes };
+      const drawing = await engine.draw(surroundings, statusOf, config.scrapeBudgetMs);
+      if (!drawing) return renderWaiting();
+      return drawing.fresh ? drawing.page : markStale(drawing.page);
+    },
   };
   const servers = new Servers();
   try {
@@ -108,12 +135,14 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
     ready = true;
-    sampling = sample(engine, config, failures);
+    if (config.sampleIntervalMs !== null) sampling = setInterval(scan, config.sampleIntervalMs);
     push = prepared?.() ?? null;
     return await stop.exitCode;
   } finally {
     if (started) log.info('stopping');
     clearInterval(sampling);
+    listening.close();
+    naming?.close();
     await Promise.all([servers.close(), push?.close()]);
     await asking?.close();
     await store?.close();
@@ -172,14 +201,14 @@ function shownUrl(url: string): string {
   return `${origin}${pathname}`;
 }
 
-/** Scans between scrapes too, where the configuration asks for it. */
-function sample(engine: Engine, config: Config, failures: Repeating): NodeJS.Timeout | undefined {
-  if (config.sampleIntervalMs === null) return undefined;
-  return setInterval(() => {
-    engine
-      .scan(config.scrapeBudgetMs)
-      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
-  }, config.sampleIntervalMs);
+/** Asks the host's resolver for names, of nothing that the operator never sends. */
+async function startNaming(
+  { asnNeverSend }: Config['rules'],
+  deliver: (names: readonly RemoteName[]) => void,
+): Promise<Naming> {
+  const { ReverseDns } = await import('../enrich/rdns.ts');
+  const mayAsk = (address: Address): boolean => !asnNeverSend.some((cidr) => cidrContains(cidr, address));
+  return new Naming(new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk }), deliver);
 }
 
 /** The end of a run: the first signal or the first fatal failure. */
@@ -261,6 +290,7 @@ function logStart(
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
     ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
+    ...(config.collectors.rdns ? ["addresses of remotes to the host's resolver"] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
     ...(config.storageServer ? ['ASNs of peers and when each process met them first, to the shared store'] : []),
   ];

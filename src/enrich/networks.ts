@@ -24,6 +24,13 @@ export function isNetworkClass(network: string): boolean {
   return Object.hasOwn(CLASSES, network);
 }
 
+const NAMED: ReadonlySet<string> = new Set(['public', 'private', 'shared']);
+
+/** Says whether addresses of a network have names that reverse DNS may know: public, private and shared ones, and the operator's own. */
+export function hasNames(network: string): boolean {
+  return NAMED.has(network) || !isNetworkClass(network);
+}
+
 /** What an address of a block is: a network, or an IPv6 dress of the IPv4 address that this takes out of it. */
 type Meaning = NetworkClass | ((address: Address) => Address);
 

@@ -3,8 +3,9 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import type { ListenAddress } from '../config.ts';
+import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
 import { acceptsGzip, negotiateFormat, timeLimitMs } from './negotiation.ts';
-import { renderLanding } from './page.ts';
+import { PAGE_POLICY } from './page-style.ts';
 import { CONTENT_TYPES, type Format } from './prometheus.ts';
 
 const compress = promisify(gzip);
@@ -17,7 +18,6 @@ const CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; bas
 
 /** What the server serves. */
 export interface Exposition {
-  readonly version: string;
   readonly telemetryPath: string;
   readonly scrapeBudgetMs: number;
   /** The whole page of metrics, at the latest after so many milliseconds; late, it may be text instead of OpenMetrics. */
@@ -25,13 +25,17 @@ export interface Exposition {
     wanted: Format,
     withinMs: number,
   ) => Promise<{ readonly format: Format; readonly body: Uint8Array }>;
+  /** The page for people, which loads itself again or does not. */
+  readonly page: (refreshes: boolean) => Promise<string>;
+  /** Null where the API is off. */
+  readonly api: Api | null;
   /** True for good once the first scan has ended. */
   readonly isReady: () => boolean;
   /** Hears of what went wrong with a request; the caller sees no detail of it. */
   readonly failed: (reason: string) => void;
 }
 
-/** The HTTP surface: the page of metrics, health, readiness and a landing page. */
+/** The HTTP surface: the page of metrics, health, readiness and the status page. */
 export function createApp(exposition: Exposition): Express {
   const app = express();
   app.disable('x-powered-by');
@@ -57,9 +61,11 @@ export function createApp(exposition: Exposition): Express {
       .type('text/plain')
       .send(text);
   });
-  app.get('/', (_request, response) => {
-    response.type('html').send(renderLanding(exposition));
+  app.get('/', async (request, response) => {
+    const page = await exposition.page(request.query['refresh'] !== 'off');
+    response.set('Content-Security-Policy', PAGE_POLICY).type('html').send(page);
   });
+  serveApi(app, exposition.api);
   app.use((_request, response) => {
     response.status(404).type('text/plain').send('Not found.\n');
   });
@@ -70,6 +76,18 @@ export function createApp(exposition: Exposition): Express {
   };
   app.use(refuse);
   return app;
+}
+
+function serveApi(app: Express, api: Api | null): void {
+  if (api) {
+    const { connections, events } = apiRoutes(api);
+    app.get(CONNECTIONS_PATH, connections);
+    app.get(EVENTS_PATH, events);
+    return;
+  }
+  app.use('/api', (_request, response) => {
+    response.status(404).type('text/plain').send('The API is off: --web.enable-api turns it on.\n');
+  });
 }
 
 async function sendMetrics(exposition: Exposition, request: Request, response: Response): Promise<void> {

@@ -27,6 +27,7 @@ describe('a running exporter', () => {
     { path: '/-/healthy', status: 200, type: 'text/plain', body: /healthy/ },
     { path: '/-/ready', status: 200, type: 'text/plain', body: /ready/ },
     { path: '/', status: 200, type: 'text/html', body: /<a href="\/metrics">/ },
+    { path: '/api/v1/connections', status: 404, type: 'text/plain', body: /^The API is off: --web\.enable-api turns/ },
     { path: '/metrics', status: 200, type: 'text/plain; version=0.0.4; charset=utf-8', body: /^# HELP / },
     { path: '/nothing', status: 404, type: 'text/plain', body: /^Not found\.$/m },
     { path: '/%c0%ae', status: 404, type: 'text/plain', body: /^Not found\.$/m },
@@ -124,6 +125,47 @@ test.each([
   expect(await exporter.stop()).toBe(0);
   const warnings = exporter.log.filter(({ msg }) => /once in ten minutes/.test(String(msg)));
   expect(warnings.map(({ advice }) => String(advice))).toEqual(warns ? [expect.stringContaining('--storage.url')] : []);
+});
+
+describe('an exporter with the API', () => {
+  let exporter: Exporter;
+  beforeAll(async () => {
+    exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, '--web.enable-api']);
+  }, 30_000);
+  afterAll(async () => {
+    expect(await exporter.stop()).toBe(0);
+  }, 30_000);
+  const rows = async (query: string): Promise<string> => (await exporter.get(`/api/v1/connections${query}`)).text();
+
+  test('answers with the bytes that list prints, whatever the filters', { timeout: 60_000 }, async () => {
+    for (const filters of [[], ['process=nginx', 'state!=listen'], ['port=1']]) {
+      const { stdout } = await runMain(['list', '-o', 'json', ...filters, `--path.procfs=${TREE}`, ...QUIET]);
+      expect(await rows(`?${filters.join('&')}`)).toBe(stdout);
+      const lines = (JSON.parse(stdout) as object[]).map((row) => `${JSON.stringify(row)}\n`).join('');
+      expect(await rows(`?format=jsonl&${filters.join('&')}`)).toBe(lines);
+    }
+  });
+
+  test('says in JSON what a question should be', async () => {
+    const response = await exporter.get('/api/v1/connections?state=open');
+    expect(response.status).toBe(400);
+    expect(await response.json()).toEqual({
+      error: expect.stringMatching(/^Cannot use filter "state=open"/) as string,
+    });
+  });
+
+  test('is linked from its page, and has no other paths', async () => {
+    expect(await (await exporter.get('/')).text()).toContain('<a href="/api/v1/connections">');
+    expect((await exporter.get('/api/v1/nothing')).status).toBe(404);
+  });
+
+  test('ends its streams when it stops, so that the stop is not held up', { timeout: 60_000 }, async () => {
+    const other = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, '--web.enable-api']);
+    const stream = await other.get('/api/v1/events');
+    const text = stream.text();
+    expect(await other.stop()).toBe(0);
+    expect(await text).toBe('retry: 5000\n\n');
+  });
 });
 
 describe('an exporter that sends by OTLP', () => {
