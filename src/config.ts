@@ -46,6 +46,9 @@ export interface Config {
     readonly listenAddresses: readonly ListenAddress[];
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
+    /** 0 for any number. */
+    readonly maxRequests: number;
+    readonly configFile: string | null;
   };
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
@@ -135,6 +138,23 @@ const flags = {
     name: 'web.disable-exporter-metrics',
     default: 'false',
     description: "Leave out process_* and nodejs_*, the metrics of the exporter's own process",
+    serveOnly: true,
+  },
+  maxRequests: {
+    name: 'web.max-requests',
+    placeholder: 'number',
+    default: '40',
+    description:
+      'How many scrapes may be answered at a time, and how many other requests; more get 503. 0 for any number',
+    allowed: 'a whole number up to 10000',
+    parse: (text) => (/^\d{1,4}$|^10000$/.test(text) ? Number(text) : undefined),
+    serveOnly: true,
+  },
+  webConfigFile: {
+    ...FILE,
+    name: 'web.config.file',
+    default: null,
+    description: 'YAML that turns on TLS and passwords, as the exporter toolkit of Prometheus defines it',
     serveOnly: true,
   },
   scrapeBudget: {
@@ -405,6 +425,8 @@ export function parseConfig(
       listenAddresses: many(flags.listenAddress),
       telemetryPath: one(flags.telemetryPath),
       disableExporterMetrics: one(flags.disableExporterMetrics),
+      maxRequests: one(flags.maxRequests),
+      configFile: optional(flags.webConfigFile),
     },
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),

@@ -20,7 +20,7 @@ export interface Page {
 export type ScanFacts = Pick<Page, 'at' | 'collectors'>;
 
 interface Scanned extends ScanFacts {
-  readonly bodies: Map<Format, Promise<Uint8Array>>;
+  readonly pages: Map<Format, Promise<Page>>;
 }
 
 /**
@@ -32,7 +32,7 @@ const HEAP_FLAGS = ['--max-semi-space-size=2', '--heap-growing-percent=20'];
 /** The share of its time that a scan may take; the rest is for rendering. */
 const SCAN_SHARE = 0.8;
 /** How long the thread may take to end; one that hangs in a read of the kernel's never does. */
-const END_MS = 3_000;
+const END_MS = 1_000;
 
 /** Who hears of what the worker thread has to say besides pages. */
 export interface Listeners {
@@ -151,15 +151,14 @@ export class Engine {
     this.#worker.unref();
   }
 
+  /** Those who share a scan share its page. */
   async #fresh(format: Format, withinMs: number): Promise<Page> {
     const scanned = await this.#scanOnce(withinMs);
-    let body = scanned.bodies.get(format);
-    if (!body) {
-      body = this.#render(format);
-      scanned.bodies.set(format, body);
+    let page = scanned.pages.get(format);
+    if (!page) {
+      page = this.#render(format, scanned);
+      scanned.pages.set(format, page);
     }
-    const page = { format, at: scanned.at, collectors: scanned.collectors, body: await body };
-    this.#pages.set(format, page);
     return page;
   }
 
@@ -181,13 +180,15 @@ export class Engine {
   async #scan(withinMs: number): Promise<Scanned> {
     const report = await this.#order({ kind: 'scan', withinMs });
     if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
-    return { at: report.at, collectors: report.collectors, bodies: new Map() };
+    return { at: report.at, collectors: report.collectors, pages: new Map() };
   }
 
-  async #render(format: Format): Promise<Uint8Array> {
+  async #render(format: Format, { at, collectors }: ScanFacts): Promise<Page> {
     const report = await this.#order({ kind: 'render', format });
     if (report.kind !== 'rendered') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
-    return report.body;
+    const page = { format, at, collectors, body: report.body };
+    this.#pages.set(format, page);
+    return page;
   }
 
   #order(order: Order, transfer: readonly MessagePort[] = []): Promise<Report> {

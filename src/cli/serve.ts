@@ -13,8 +13,9 @@ import { openProvider } from '../enrich/provider.ts';
 import { Questions } from '../enrich/questions.ts';
 import type { Provider } from '../enrich/session.ts';
 import { nameStorage, openStore, type Store } from '../enrich/store.ts';
-import { Engine, type ScanFacts } from '../engine.ts';
+import { Engine, type Page, type ScanFacts } from '../engine.ts';
 import type { Failure } from '../expose/otlp.ts';
+import type { Protection } from '../expose/protection.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
@@ -26,6 +27,7 @@ import type { AsnStatus, Cidr } from '../model.ts';
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
   if (config.web.listenAddresses.length === 0 && !config.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named');
+  const protection = await openProtection(config.web.configFile);
   // A root that cannot be read must end the start, not the first scan.
   const procfs = new Procfs(config.procfs);
   const failures = new Repeating(log);
@@ -79,26 +81,30 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   let sampling: NodeJS.Timeout | undefined;
+  const wholes = new WeakMap<Page, Promise<Whole>>();
+  const servers = new Servers(protection?.tls ?? null);
+  const failed = (reason: string): void => failures.warn('http', { reason }, 'a request failed');
   const exposition = {
     version,
     telemetryPath: config.web.telemetryPath,
     scrapeBudgetMs: config.scrapeBudgetMs,
+    maxRequests: config.web.maxRequests,
     isReady: () => ready,
-    failed: (reason: string) => failures.warn('http', { reason }, 'a request failed'),
-    metrics: async (wanted: Format, withinMs: number): Promise<{ format: Format; body: Uint8Array }> => {
+    failed,
+    headers: () => protection?.headers ?? {},
+    gates: protection?.gates ?? [],
+    metrics: async (wanted: Format, withinMs: number): Promise<Whole> => {
       const page = await engine.page(wanted, withinMs);
-      const { format } = page;
-      const own = config.web.disableExporterMetrics ? '' : await ownMetrics(format);
-      const about = await renderFamilies(statusFamilies(statusOf(page)), format);
-      const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
-      return { format, body: Buffer.concat(parts) };
+      const whole = wholes.get(page) ?? complete(page, statusOf(page), config);
+      wholes.set(page, whole);
+      return whole;
     },
   };
-  const servers = new Servers();
   try {
-    await servers.listen(createApp(exposition), config.web.listenAddresses);
+    await servers.listen(createApp(exposition), config.web.listenAddresses, failed);
     started = true;
-    logStart(config, log, version, servers.addresses, provider, procfs.access);
+    protection?.watch((reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'));
+    logStart(config, log, version, servers.addresses, provider, procfs.access, protection);
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
@@ -110,10 +116,31 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     if (started) log.info('stopping');
     clearInterval(sampling);
     await Promise.all([servers.close(), push?.close()]);
+    await protection?.close();
     await asking?.close();
     await store?.close();
     await engine.close();
   }
+}
+
+interface Whole {
+  readonly format: Format;
+  readonly body: Uint8Array;
+}
+
+/** The page of a scan with what is told about the exporter itself, which those who share the scan share. */
+async function complete({ format, body }: Page, status: Status, { web }: Config): Promise<Whole> {
+  const own = web.disableExporterMetrics ? '' : await ownMetrics(format);
+  const about = await renderFamilies(statusFamilies(status), format);
+  const parts = [body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
+  return { format, body: Buffer.concat(parts) };
+}
+
+/** Nothing of TLS and passwords is loaded in a run without. */
+async function openProtection(file: string | null): Promise<Protection | null> {
+  if (file === null) return null;
+  const { Protection } = await import('../expose/protection.ts');
+  return Protection.open(file, SYSTEM_CLOCK);
 }
 
 /** Reads what sending by OTLP needs; the function returned starts it. */
@@ -231,7 +258,7 @@ function startAsking(
   };
 }
 
-/** One line that says what runs, what it reads, and what leaves the host. */
+/** One line that says what runs, what it reads, who may read it, and what leaves the host. */
 function logStart(
   config: Config,
   log: Log,
@@ -239,18 +266,23 @@ function logStart(
   addresses: readonly string[],
   provider: Provider | Database | null,
   access: Procfs['access'],
+  protection: Protection | null,
 ): void {
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
     ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
   ];
-  log.info(
+  const authentication = protection?.authentication ?? 'none';
+  const isOpen = authentication === 'none' && config.web.listenAddresses.some(({ host }) => !isLoopback(host));
+  log[isOpen ? 'warn' : 'info'](
     {
       version,
       procfs: config.procfs,
       owners_through: access,
       listen: addresses.join(' '),
+      tls: Boolean(protection?.tls),
+      authentication,
       storage: nameStorage(config),
       asn_provider: provider === null ? 'none' : config.asn.provider,
       ...(provider instanceof Database ? { asn_database: provider.file } : {}),
@@ -258,11 +290,12 @@ function logStart(
       sends: sent.join(' and ') || 'nothing',
       ...(asks ? { off: '--asn.provider=none' } : {}),
       ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
+      ...(isOpen
+        ? { warning: 'without authentication anyone who can reach the listen address can read the metrics' }
+        : {}),
     },
     'peerscope started',
   );
-  if (config.web.listenAddresses.some(({ host }) => !isLoopback(host)))
-    log.warn('anyone who can reach the listen address can read the metrics: there is no authentication');
 }
 
 function isLoopback(host: string | null): boolean {

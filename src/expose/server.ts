@@ -1,18 +1,30 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import type { ListenAddress } from '../config.ts';
+import { answer, type Gate } from './gate.ts';
 import { acceptsGzip, negotiateFormat, timeLimitMs } from './negotiation.ts';
 import { renderLanding } from './page.ts';
+import { limitConnections, limitRequests } from './overload.ts';
 import { CONTENT_TYPES, type Format } from './prometheus.ts';
+import type { Tls } from './tls.ts';
 
 const compress = promisify(gzip);
 
-/** Longer than usual scrape intervals, so that Prometheus keeps its connection. */
-const KEEP_ALIVE_MS = 90_000;
-const REQUEST_MS = 30_000;
-const STOP_MS = 5_000;
+const STOP_MS = 3_000;
+/** How long an answer may take to be read. */
+const SEND_MS = 30_000;
+const MOST_CONNECTIONS = 512;
+const SERVER_OPTIONS = {
+  /** Longer than usual scrape intervals, so that Prometheus keeps its connection. */
+  keepAliveTimeout: 90_000,
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 2_000,
+  maxHeaderSize: 16_384,
+  keepAlive: true,
+};
 const CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /** What the server serves. */
@@ -20,6 +32,8 @@ export interface Exposition {
   readonly version: string;
   readonly telemetryPath: string;
   readonly scrapeBudgetMs: number;
+  /** So many scrapes at a time, and as many other requests; 0 for any number. */
+  readonly maxRequests: number;
   /** The whole page of metrics, at the latest after so many milliseconds; late, it may be text instead of OpenMetrics. */
   readonly metrics: (
     wanted: Format,
@@ -29,6 +43,10 @@ export interface Exposition {
   readonly isReady: () => boolean;
   /** Hears of what went wrong with a request; the caller sees no detail of it. */
   readonly failed: (reason: string) => void;
+  /** Headers of every answer besides our own, or in their place. */
+  readonly headers: () => Readonly<Record<string, string>>;
+  /** What a request passes before it comes to anything but health and readiness, in this order. */
+  readonly gates: readonly Gate[];
 }
 
 /** The HTTP surface: the page of metrics, health, readiness and a landing page. */
@@ -36,16 +54,20 @@ export function createApp(exposition: Exposition): Express {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  // A proxy in front that lets only some paths through must not be got round by other spellings.
+  app.enable('case sensitive routing');
+  app.enable('strict routing');
   app.use((_request, response, next) => {
     response.set({
       'Cache-Control': 'no-store',
       'Content-Security-Policy': CONTENT_SECURITY_POLICY,
       'Referrer-Policy': 'no-referrer',
       'X-Content-Type-Options': 'nosniff',
+      ...exposition.headers(),
     });
     next();
   });
-  app.get(exposition.telemetryPath, (request, response) => sendMetrics(exposition, request, response));
+  app.use(refuseMethods);
   app.get('/-/healthy', (_request, response) => {
     response.type('text/plain').send('peerscope is healthy.\n');
   });
@@ -57,6 +79,11 @@ export function createApp(exposition: Exposition): Express {
       .type('text/plain')
       .send(text);
   });
+  for (const gate of exposition.gates) app.use(gate);
+  app.get(exposition.telemetryPath, limitRequests(exposition.maxRequests), (request, response) =>
+    sendMetrics(exposition, request, response),
+  );
+  app.use(limitRequests(exposition.maxRequests));
   app.get('/', (_request, response) => {
     response.type('html').send(renderLanding(exposition));
   });
@@ -72,25 +99,59 @@ export function createApp(exposition: Exposition): Express {
   return app;
 }
 
+const refuseMethods: Gate = ({ method = '' }, response, next) => {
+  if (method === 'GET' || method === 'HEAD') next();
+  else answer(response, 405, 'Only GET and HEAD are allowed.', { Allow: 'GET, HEAD', Connection: 'close' });
+};
+
 async function sendMetrics(exposition: Exposition, request: Request, response: Response): Promise<void> {
   const wanted = negotiateFormat(request.get('Accept'));
   const withinMs = timeLimitMs(request.get('X-Prometheus-Scrape-Timeout-Seconds'), exposition.scrapeBudgetMs);
   const { format, body } = await exposition.metrics(wanted, withinMs);
   response.set({ 'Content-Type': CONTENT_TYPES[format], Vary: 'Accept, Accept-Encoding' });
-  if (!acceptsGzip(request.get('Accept-Encoding'))) {
-    response.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
-    return;
+  const isCompressed = acceptsGzip(request.get('Accept-Encoding'));
+  if (isCompressed) response.set('Content-Encoding', 'gzip');
+  const sent = isCompressed ? await compressOnce(body) : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+  cutWhenSlow(response);
+  response.send(sent);
+}
+
+const compressed = new WeakMap<Uint8Array, Promise<Buffer>>();
+
+/** Those who share a page share its compression. */
+function compressOnce(body: Uint8Array): Promise<Buffer> {
+  let sent = compressed.get(body);
+  if (!sent) {
+    sent = compress(body);
+    compressed.set(body, sent);
   }
-  response.set('Content-Encoding', 'gzip').send(await compress(body));
+  return sent;
+}
+
+/** Who does not read what it asked for gives its place to others. */
+function cutWhenSlow(response: Response): void {
+  const { socket } = response.req;
+  const deadline = setTimeout(() => socket.destroy(), SEND_MS);
+  response.once('close', () => clearTimeout(deadline));
 }
 
 /** The servers of one run, from the first address to the graceful stop. */
 export class Servers {
   readonly #servers: Server[] = [];
+  readonly #tls: Tls | null;
+  #isStopping = false;
 
-  /** Listens on all of the addresses; rejects with one clear line when one of them cannot be had. */
-  async listen(app: Express, addresses: readonly ListenAddress[]): Promise<void> {
-    for (const address of addresses) await this.#listenOn(app, address);
+  /** Without TLS they speak plain HTTP. */
+  constructor(tls: Tls | null) {
+    this.#tls = tls;
+  }
+
+  /**
+   * Listens on all of the addresses; rejects with one clear line when one of them cannot be had. `failed` hears of connections
+   * that cannot be accepted.
+   */
+  async listen(app: Express, addresses: readonly ListenAddress[], failed: (reason: string) => void): Promise<void> {
+    for (const address of addresses) await this.#listenOn(app, address, failed);
   }
 
   /** Where the servers listen, ports that the system chose included. */
@@ -102,8 +163,9 @@ export class Servers {
     });
   }
 
-  /** Takes no more requests, lets those under way end, and cuts what is left after five seconds. */
+  /** Takes no more requests, lets those under way end, and cuts what is left after three seconds. */
   async close(): Promise<void> {
+    this.#isStopping = true;
     const deadline = setTimeout(() => {
       for (const server of this.#servers) server.closeAllConnections();
     }, STOP_MS);
@@ -117,11 +179,19 @@ export class Servers {
     clearTimeout(deadline);
   }
 
-  async #listenOn(app: Express, { host, port }: ListenAddress): Promise<void> {
-    const server = createServer(
-      { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
-      app,
-    );
+  async #listenOn(app: Express, { host, port }: ListenAddress, failed: (reason: string) => void): Promise<void> {
+    const listener: RequestListener = (request, response) => {
+      if (this.#isStopping) {
+        answer(response, 503, 'Stopping.', { Connection: 'close' });
+        return;
+      }
+      response.once('close', () => {
+        if (this.#isStopping) server.closeIdleConnections();
+      });
+      app(request, response);
+    };
+    const server = this.#tls?.createServer(SERVER_OPTIONS, listener) ?? createServer(SERVER_OPTIONS, listener);
+    limitConnections(server, MOST_CONNECTIONS);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => {
         const shown = `${host ?? ''}:${port}`;
@@ -129,6 +199,7 @@ export class Servers {
       });
       server.listen(host === null ? { port } : { host, port }, resolve);
     });
+    server.removeAllListeners('error').on('error', (error) => failed(error.message));
     this.#servers.push(server);
   }
 }
