@@ -6,13 +6,13 @@ import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import type { Format } from './expose/prometheus.ts';
 import type { Cidr } from './model.ts';
-import type { Order, Report, ScannerData } from './scanner.ts';
+import type { Order, PagePart, Report, ScannerData } from './scanner.ts';
 
 /** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
 export interface Page {
   readonly format: Format;
   readonly at: number;
-  readonly body: Uint8Array;
+  readonly parts: readonly PagePart[];
   readonly collectors: readonly CollectorRun[];
 }
 
@@ -40,7 +40,7 @@ export interface Listeners {
   readonly ask: (buckets: readonly Cidr[]) => void;
   /** Takes the first times that a store is to be asked for. */
   readonly sighted: (sightings: readonly Sighting[]) => void;
-  /** Hears why a scan or its rendering failed. */
+  /** Hears why a scan or its rendering failed, or a part of it. */
   readonly failed: (reason: string) => void;
   /** Hears of a thread that ended by itself: no page will come any more. */
   readonly died: (reason: string) => void;
@@ -66,7 +66,7 @@ export class Engine {
     this.#listeners = listeners;
     const collectors = COLLECTORS.filter((name) => name === 'sockets' || data.options.collectors[name]);
     const notYet = collectors.map((collector) => ({ collector, seconds: 0, success: false }));
-    this.#nothing = { format: 'text', at: 0, body: new Uint8Array(), collectors: notYet };
+    this.#nothing = { format: 'text', at: 0, parts: [], collectors: notYet };
     for (const flag of HEAP_FLAGS) setFlagsFromString(flag);
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     this.#worker = new Worker(new URL(`./scanner.${extension}`, import.meta.url), { workerData: data });
@@ -180,13 +180,17 @@ export class Engine {
   async #scan(withinMs: number): Promise<Scanned> {
     const report = await this.#order({ kind: 'scan', withinMs });
     if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+    for (const reason of report.failures) this.#listeners.failed(reason);
     return { at: report.at, collectors: report.collectors, pages: new Map() };
   }
 
   async #render(format: Format, { at, collectors }: ScanFacts): Promise<Page> {
     const report = await this.#order({ kind: 'render', format });
     if (report.kind !== 'rendered') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
-    const page = { format, at, collectors, body: report.body };
+    const failed = new Set(report.failures.map(({ collector }) => collector));
+    for (const { reason } of report.failures) this.#listeners.failed(reason);
+    const runs = collectors.map((run) => ({ ...run, success: run.success && !failed.has(run.collector) }));
+    const page = { format, at, collectors: runs, parts: report.parts };
     this.#pages.set(format, page);
     return page;
   }

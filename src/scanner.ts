@@ -1,11 +1,11 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
-import type { CollectorRun, Status } from './catalogue.ts';
+import type { Collector, CollectorRun, Status } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
-import { renderFamilies, type Format } from './expose/prometheus.ts';
+import { renderParts, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
 import type { Cidr, Family } from './model.ts';
 import { Scrape, type ScrapeOptions } from './scrape.ts';
@@ -29,13 +29,28 @@ export type Order =
 
 /** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
 export type Report =
-  | { readonly kind: 'scanned'; readonly at: number; readonly collectors: readonly CollectorRun[] }
-  | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | {
+      readonly kind: 'scanned';
+      readonly at: number;
+      readonly collectors: readonly CollectorRun[];
+      readonly failures: readonly string[];
+    }
+  | {
+      readonly kind: 'rendered';
+      readonly parts: readonly PagePart[];
+      readonly failures: readonly { readonly collector: Collector; readonly reason: string }[];
+    }
   | { readonly kind: 'shared' }
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
   | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
+
+/** Families in a row as bytes of text; without a collector they go with those of every collector. */
+export interface PagePart {
+  readonly collector: Collector | null;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
 
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
 function work(port: MessagePort, data: ScannerData): void {
@@ -66,8 +81,14 @@ function work(port: MessagePort, data: ScannerData): void {
       return;
     }
     if (order.kind === 'render') {
-      const body = new TextEncoder().encode(await renderFamilies(families, order.format));
-      port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
+      const rendered = await renderParts(families, order.format);
+      const encoder = new TextEncoder();
+      const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
+      const report = { kind: 'rendered', parts, failures: rendered.failures } satisfies Report;
+      port.postMessage(
+        report,
+        parts.map(({ body }) => body.buffer),
+      );
       return;
     }
     if (order.kind === 'share') {
@@ -79,7 +100,8 @@ function work(port: MessagePort, data: ScannerData): void {
     }
     const snapshot = scrape.run(order.withinMs);
     families = snapshot.families;
-    report({ kind: 'scanned', at: snapshot.at, collectors: snapshot.collectors });
+    const { at, collectors, failures } = snapshot;
+    report({ kind: 'scanned', at, collectors, failures });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
     reportSightings();

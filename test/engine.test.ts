@@ -9,7 +9,14 @@ import { statusFamilies } from '../src/families.ts';
 
 const TREE = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url));
 const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
-const STATUS = { version: '1.2.3', snapshotAtSeconds: 0, collectors: [], asn: null, otlp: null };
+const STATUS = {
+  version: '1.2.3',
+  snapshotAtSeconds: 0,
+  collectors: [],
+  asn: null,
+  webConfigIsCurrent: null,
+  otlp: null,
+};
 
 /** A channel, and what comes out of it. */
 function listen(): { port: MessageChannel['port1']; collected: Promise<Collected> } {
@@ -41,7 +48,8 @@ describe('families that are shared', () => {
     const shared = await collected;
     const families = 'families' in shared ? shared.families : [];
     const text = await renderFamilies(families, 'text');
-    expect(text).toBe(Buffer.from(page.body).toString() + (await renderFamilies(statusFamilies(STATUS), 'text')));
+    const found = page.parts.map(({ body }) => Buffer.from(body).toString()).join('');
+    expect(text).toBe(found + (await renderFamilies(statusFamilies(STATUS), 'text')));
   });
 
   it('are none, with the reason, where no scan ends in time', async () => {

@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
-import type { Status } from '../catalogue.ts';
+import { COLLECTORS, type Status } from '../catalogue.ts';
 import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
@@ -78,9 +78,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     snapshotAtSeconds: at / 1000,
     collectors,
     asn: asking?.status() ?? null,
+    webConfigIsCurrent: protection?.isCurrent ?? null,
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   let sampling: NodeJS.Timeout | undefined;
+  const on = COLLECTORS.filter((name) => name === 'sockets' || config.collectors[name]);
   const wholes = new WeakMap<Page, Promise<Whole>>();
   const servers = new Servers(protection?.tls ?? null);
   const failed = (reason: string): void => failures.warn('http', { reason }, 'a request failed');
@@ -93,10 +95,14 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     failed,
     headers: () => protection?.headers ?? {},
     gates: protection?.gates ?? [],
-    metrics: async (wanted: Format, withinMs: number): Promise<Whole> => {
+    collectors: on,
+    metrics: async (wanted: Format, withinMs: number, chosen: ReadonlySet<string>): Promise<Whole> => {
       const page = await engine.page(wanted, withinMs);
-      const whole = wholes.get(page) ?? complete(page, statusOf(page), config);
-      wholes.set(page, whole);
+      const isWhole = chosen.size === on.length;
+      const known = isWhole ? wholes.get(page) : undefined;
+      const whole = known ?? complete(page, chosen, statusOf(page), config, failed);
+      // Others are many, and rare.
+      if (isWhole) wholes.set(page, whole);
       return whole;
     },
   };
@@ -128,12 +134,25 @@ interface Whole {
   readonly body: Uint8Array;
 }
 
-/** The page of a scan with what is told about the exporter itself, which those who share the scan share. */
-async function complete({ format, body }: Page, status: Status, { web }: Config): Promise<Whole> {
-  const own = web.disableExporterMetrics ? '' : await ownMetrics(format);
-  const about = await renderFamilies(statusFamilies(status), format);
-  const parts = [body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
-  return { format, body: Buffer.concat(parts) };
+/** What these collectors found in a scan, with what is told about the exporter itself; those who want all of it share the page. */
+async function complete(
+  { format, parts }: Page,
+  chosen: ReadonlySet<string>,
+  status: Status,
+  { web }: Config,
+  failed: (reason: string) => void,
+): Promise<Whole> {
+  const collectors = status.collectors.filter(({ collector }) => chosen.has(collector));
+  const about = await renderFamilies(statusFamilies({ ...status, collectors }), format);
+  const own = web.disableExporterMetrics
+    ? ''
+    : await ownMetrics(format).catch((error: unknown) => {
+        failed(`Cannot render the metrics of the process: ${String(error)}`);
+        return '';
+      });
+  const found = parts.filter(({ collector }) => collector === null || chosen.has(collector)).map(({ body }) => body);
+  const end = [about, own, endOf(format)].map((text) => Buffer.from(text));
+  return { format, body: Buffer.concat([...found, ...end]) };
 }
 
 /** Nothing of TLS and passwords is loaded in a run without. */

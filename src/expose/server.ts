@@ -4,7 +4,7 @@ import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import type { ListenAddress } from '../config.ts';
 import { answer, type Gate } from './gate.ts';
-import { acceptsGzip, negotiateFormat, timeLimitMs } from './negotiation.ts';
+import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
 import { renderLanding } from './page.ts';
 import { limitConnections, limitRequests } from './overload.ts';
 import { CONTENT_TYPES, type Format } from './prometheus.ts';
@@ -34,10 +34,16 @@ export interface Exposition {
   readonly scrapeBudgetMs: number;
   /** So many scrapes at a time, and as many other requests; 0 for any number. */
   readonly maxRequests: number;
-  /** The whole page of metrics, at the latest after so many milliseconds; late, it may be text instead of OpenMetrics. */
+  /** The collectors that are on. */
+  readonly collectors: readonly string[];
+  /**
+   * The page of metrics with what these collectors found, at the latest after so many milliseconds; late, it may be text instead of
+   * OpenMetrics.
+   */
   readonly metrics: (
     wanted: Format,
     withinMs: number,
+    collectors: ReadonlySet<string>,
   ) => Promise<{ readonly format: Format; readonly body: Uint8Array }>;
   /** True for good once the first scan has ended. */
   readonly isReady: () => boolean;
@@ -107,7 +113,12 @@ const refuseMethods: Gate = ({ method = '' }, response, next) => {
 async function sendMetrics(exposition: Exposition, request: Request, response: Response): Promise<void> {
   const wanted = negotiateFormat(request.get('Accept'));
   const withinMs = timeLimitMs(request.get('X-Prometheus-Scrape-Timeout-Seconds'), exposition.scrapeBudgetMs);
-  const { format, body } = await exposition.metrics(wanted, withinMs);
+  const choice = chooseCollectors(request.url, exposition.collectors);
+  if ('refusal' in choice) {
+    answer(response, 400, choice.refusal);
+    return;
+  }
+  const { format, body } = await exposition.metrics(wanted, withinMs, choice.collectors);
   response.set({ 'Content-Type': CONTENT_TYPES[format], Vary: 'Accept, Accept-Encoding' });
   const isCompressed = acceptsGzip(request.get('Accept-Encoding'));
   if (isCompressed) response.set('Content-Encoding', 'gzip');

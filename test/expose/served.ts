@@ -36,6 +36,7 @@ export class Served {
       telemetryPath: '/metrics',
       scrapeBudgetMs: 5_000,
       maxRequests: 40,
+      collectors: ['sockets', 'asn'],
       isReady: () => true,
       failed: (reason) => failures.push(reason),
       headers: () => protection?.headers ?? {},
