@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server, Socket } from 'node:net';
 import { answer, type Gate } from './gate.ts';
 
@@ -18,46 +18,72 @@ export function limitRequests(most: number): Gate {
   };
 }
 
+/** Clients that send the next request before they have the answer are rare, and none needs more than a few. */
+const MOST_PIPELINED = 16;
+
+interface Connection {
+  readonly socket: Socket;
+  requests: number;
+}
+
 /**
  * Keeps a server at so many connections: a new one beyond takes the place of the one that has been without a request for longest.
  * So thousands of idle ones cost no memory, and lock nobody out.
  */
-export function limitConnections(server: Server, most: number): void {
-  // In the order of their last request. A connection has a socket before and another after its TLS handshake: same addresses, same key.
-  const connections = new Map<string, { socket: Socket; requests: number }>();
-  const keep = (socket: Socket): void => {
-    const key = keyOf(socket);
-    const connection = { socket, requests: 0 };
-    connections.delete(key);
-    connections.set(key, connection);
-    socket.once('close', () => {
-      if (connections.get(key) === connection) connections.delete(key);
+export class Connections {
+  readonly #most: number;
+  /** In the order of their last request. Before and after its TLS handshake a connection has two sockets with the same addresses. */
+  readonly #connections = new Map<string, Connection>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Follows the connections of a server. */
+  follow(server: Server): void {
+    server.on('connection', (socket: Socket) => {
+      if (this.#connections.size >= this.#most) (this.#oldestIdle() ?? socket).destroy();
+      if (!socket.destroyed) this.#keep(socket);
     });
-  };
-  server.on('connection', (socket: Socket) => {
-    if (connections.size >= most) (oldestIdle(connections.values()) ?? socket).destroy();
-    if (!socket.destroyed) keep(socket);
-  });
-  server.on('secureConnection', keep);
-  server.on('request', ({ socket }: { socket: Socket }, response: ServerResponse) => {
+    server.on('secureConnection', (socket: Socket) => this.#keep(socket));
+  }
+
+  /** Takes note of a request; false where it is not to be answered, because its connection has too many or is cut. */
+  admit({ socket }: IncomingMessage, response: ServerResponse): boolean {
+    if (socket.destroyed) return false;
     const key = keyOf(socket);
-    const connection = connections.get(key);
-    if (!connection) return;
+    const connection = this.#connections.get(key);
+    if (!connection) return true;
+    if (connection.requests >= MOST_PIPELINED) {
+      socket.destroy();
+      return false;
+    }
     connection.requests++;
     response.once('close', () => {
       connection.requests--;
-      if (connections.get(key) !== connection) return;
-      connections.delete(key);
-      connections.set(key, connection);
+      if (this.#connections.get(key) !== connection) return;
+      this.#connections.delete(key);
+      this.#connections.set(key, connection);
     });
-  });
-}
+    return true;
+  }
 
-function oldestIdle(connections: Iterable<{ socket: Socket; requests: number }>): Socket | undefined {
-  for (const { socket, requests } of connections) if (requests === 0) return socket;
-  return undefined;
+  #keep(socket: Socket): void {
+    const key = keyOf(socket);
+    const connection = { socket, requests: 0 };
+    this.#connections.delete(key);
+    this.#connections.set(key, connection);
+    socket.once('close', () => {
+      if (this.#connections.get(key) === connection) this.#connections.delete(key);
+    });
+  }
+
+  #oldestIdle(): Socket | undefined {
+    for (const { socket, requests } of this.#connections.values()) if (requests === 0) return socket;
+    return undefined;
+  }
 }
 
 function keyOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
-  return [localAddress, localPort, remoteAddress, remotePort].join(' ');
+  return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
 }

@@ -6,7 +6,7 @@ import type { ListenAddress } from '../config.ts';
 import { answer, type Gate } from './gate.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
 import { renderLanding } from './page.ts';
-import { limitConnections, limitRequests } from './overload.ts';
+import { Connections, limitRequests } from './overload.ts';
 import { CONTENT_TYPES, type Format } from './prometheus.ts';
 import type { Tls } from './tls.ts';
 
@@ -142,13 +142,15 @@ function compressOnce(body: Uint8Array): Promise<Buffer> {
 /** Who does not read what it asked for gives its place to others. */
 function cutWhenSlow(response: Response): void {
   const { socket } = response.req;
-  const deadline = setTimeout(() => socket.destroy(), SEND_MS);
+  // A pipelined answer whose connection is gone never closes: nothing may wait for it.
+  const deadline = setTimeout(() => socket.destroy(), SEND_MS).unref();
   response.once('close', () => clearTimeout(deadline));
 }
 
 /** The servers of one run, from the first address to the graceful stop. */
 export class Servers {
   readonly #servers: Server[] = [];
+  readonly #connections = new Connections(MOST_CONNECTIONS);
   readonly #tls: Tls | null;
   #isStopping = false;
 
@@ -192,6 +194,7 @@ export class Servers {
 
   async #listenOn(app: Express, { host, port }: ListenAddress, failed: (reason: string) => void): Promise<void> {
     const listener: RequestListener = (request, response) => {
+      if (!this.#connections.admit(request, response)) return;
       if (this.#isStopping) {
         answer(response, 503, 'Stopping.', { Connection: 'close' });
         return;
@@ -202,7 +205,7 @@ export class Servers {
       app(request, response);
     };
     const server = this.#tls?.createServer(SERVER_OPTIONS, listener) ?? createServer(SERVER_OPTIONS, listener);
-    limitConnections(server, MOST_CONNECTIONS);
+    this.#connections.follow(server);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => {
         const shown = `${host ?? ''}:${port}`;

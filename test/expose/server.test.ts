@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { Agent } from 'node:http';
-import { connect, createServer, type Socket } from 'node:net';
+import { Agent, createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, test } from 'vitest';
-import { limitConnections } from '../../src/expose/overload.ts';
+import { Connections } from '../../src/expose/overload.ts';
 import type { Exposition } from '../../src/expose/server.ts';
 import { Served } from './served.ts';
 
@@ -223,13 +223,24 @@ describe('a scrape', () => {
     agent.destroy();
   });
 
-  it('is answered in its turn where a hundred are pipelined', async () => {
+  it('is answered in its turn where some are pipelined', async () => {
     const served = await start();
     const health = 'GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n';
     const last = 'GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
-    const said = await exchange(served, health.repeat(100) + last);
-    expect(statuses(said)).toEqual(Array<number>(101).fill(200));
+    const said = await exchange(served, health.repeat(10) + last);
+    expect(statuses(said)).toEqual(Array<number>(11).fill(200));
     expect(said).toMatch(/peerscope_up 1\n$/);
+  });
+});
+
+describe('a client', () => {
+  it('that sends a thousand requests at once is cut', async () => {
+    let asked = 0;
+    const served = await start({ isReady: () => (asked++, true) });
+    const said = await exchange(served, 'GET /-/ready HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000));
+    expect(statuses(said).length).toBeLessThanOrEqual(16);
+    expect(asked).toBe(16);
+    expect((await served.ask('/-/ready')).status).toBe(200);
   });
 });
 
@@ -259,31 +270,31 @@ describe('a stop', () => {
 
 describe('a server with as many connections as it may have', () => {
   it('lets a new one in for the one that has been idle for longest, never for one that is being answered', async () => {
-    const server = createServer();
-    limitConnections(server, 3);
-    const isClosed = (socket: Socket): boolean => socket.readableEnded || socket.destroyed;
-    server.on('connection', (socket: Socket) => {
-      socket.on('error', () => undefined);
-      socket.once('data', () => server.emit('request', { socket }, socket));
+    const connections = new Connections(3);
+    const server = createServer((request, response) => {
+      // Nobody is ever answered.
+      connections.admit(request, response);
     });
+    connections.follow(server);
+    const isClosed = (socket: Socket): boolean => socket.readableEnded || socket.destroyed;
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const address = server.address();
     const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
     try {
-      const connections: Socket[] = [];
+      const clients: Socket[] = [];
       const connectOne = async (): Promise<void> => {
         const seen = once(server, 'connection');
-        connections.push((await open({ port })).resume());
+        clients.push((await open({ port })).resume());
         await seen;
       };
       for (let i = 0; i < 3; i++) await connectOne();
       const asked = once(server, 'request');
-      connections[0]?.write('a');
+      clients[0]?.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
       await asked;
       await connectOne();
       await connectOne();
-      await expect.poll(() => connections.map(isClosed)).toEqual([false, true, true, false, false]);
+      await expect.poll(() => clients.map(isClosed)).toEqual([false, true, true, false, false]);
     } finally {
       for (const socket of sockets) socket.destroy();
       server.close();
