@@ -19,7 +19,7 @@ export default dashboard({
             description: 'The version of each exporter and of its Node.js.',
             unit: 'short',
             noData: NO_EXPORTER,
-            width: 8,
+            width: 4,
             height: 6,
           },
           'exporters',
@@ -69,6 +69,17 @@ export default dashboard({
             height: 6,
           },
           [`sum(peerscope_asn_breaker_open{${TARGETS}})`, 'open'],
+        ),
+        stat(
+          {
+            title: 'Refused web configurations',
+            description: 'Exporters whose file of TLS and passwords was changed to one that they cannot use.',
+            unit: 'short',
+            noData: 'No exporter has a web configuration.',
+            width: 4,
+            height: 6,
+          },
+          [`sum(1 - peerscope_web_config_current{${TARGETS}})`, 'refused'],
         ),
       ],
     },
@@ -179,7 +190,7 @@ export default dashboard({
         lines(
           {
             title: 'Malformed rows',
-            description: 'Lines of socket tables that could not be read.',
+            description: 'Lines of socket tables, and of replies of the whois server, that could not be read.',
             unit: 'cps',
             noData: 'Two scrapes are needed.',
             width: 12,

@@ -51,6 +51,8 @@ export interface Status {
   readonly asn: AsnStatus | null;
   /** By the socket table that held them. */
   readonly malformedRows: ReadonlyMap<string, number>;
+  /** Whether the file of --web.config.file holds what is in use; null without one. */
+  readonly webConfigIsCurrent: boolean | null;
   /** Null where nothing is sent by OTLP. */
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
@@ -446,6 +448,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   status('peerscope_store_up', 'gauge', '', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
     asn?.store && asn.storeUp !== null ? [{ labels: { store: asn.store }, value: Number(asn.storeUp) }] : [],
   ),
+  status(
+    'peerscope_web_config_current',
+    'gauge',
+    '',
+    'Whether the web configuration in use is the one on disk; 0 where that was changed to one that cannot be used.',
+    [],
+    ({ webConfigIsCurrent: value }) => (value === null ? [] : [{ labels: {}, value: Number(value) }]),
+  ),
   perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
   perExport(
     'peerscope_otlp_export_failures_total',
@@ -491,6 +501,13 @@ export function asnInfo(shown: Iterable<string>, names: Census['asnNames']): Sam
     const name = asn === '0' ? 'not announced' : (known?.name ?? '');
     return { labels: [asn, name, known?.country ?? ''], value: 1 };
   });
+}
+
+/** The collector that a family of a scan comes from; null for one that goes with all of them. */
+export function collectorOf(family: string): Collector | null {
+  if (family === ASN_INFO.name) return 'asn';
+  const spec = FAMILIES.find(({ name }) => name === family);
+  return spec ? (spec.collector ?? 'sockets') : null;
 }
 
 function perProcess(name: string, unit: string, help: string, value: (process: Process) => number): FamilySpec<Census> {

@@ -48,6 +48,9 @@ export interface Config {
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
     readonly enableApi: boolean;
+    /** 0 for any number. */
+    readonly maxRequests: number;
+    readonly configFile: string | null;
   };
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
@@ -150,6 +153,23 @@ const flags = {
     name: 'web.enable-api',
     default: 'false',
     description: 'Serve every connection, with its addresses, at /api/v1/connections and /api/v1/events',
+    serveOnly: true,
+  },
+  maxRequests: {
+    name: 'web.max-requests',
+    placeholder: 'number',
+    default: '40',
+    description:
+      'How many scrapes may be answered at a time, and how many other requests; more get 503. 0 for any number',
+    allowed: 'a whole number up to 10000',
+    parse: (text) => (/^\d{1,4}$|^10000$/.test(text) ? Number(text) : undefined),
+    serveOnly: true,
+  },
+  webConfigFile: {
+    ...FILE,
+    name: 'web.config.file',
+    default: null,
+    description: 'YAML that turns on TLS and passwords, as the exporter toolkit of Prometheus defines it',
     serveOnly: true,
   },
   scrapeBudget: {
@@ -436,6 +456,8 @@ export function parseConfig(
       telemetryPath: one(flags.telemetryPath),
       disableExporterMetrics: one(flags.disableExporterMetrics),
       enableApi: one(flags.enableApi),
+      maxRequests: one(flags.maxRequests),
+      configFile: optional(flags.webConfigFile),
     },
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),

@@ -10,13 +10,13 @@ import type { Address, Cidr } from './model.ts';
 import type { RowFormat } from './readers.ts';
 import { Reading } from './reading.ts';
 import type { RemoteName } from './remote-names.ts';
-import type { Order, Report, ScannerData } from './scanner.ts';
+import type { Order, PagePart, Report, ScannerData } from './scanner.ts';
 
 /** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
 export interface Page {
   readonly format: Format;
   readonly at: number;
-  readonly body: Uint8Array;
+  readonly parts: readonly PagePart[];
   readonly collectors: readonly CollectorRun[];
   /** Lines that could not be read as a row, by socket table. */
   readonly malformedRows: ReadonlyMap<string, number>;
@@ -32,7 +32,7 @@ export interface Drawing {
 export type ScanFacts = Pick<Page, 'at' | 'collectors' | 'malformedRows'>;
 
 interface Scanned extends ScanFacts {
-  readonly bodies: Map<Format, Promise<Uint8Array>>;
+  readonly pages: Map<Format, Promise<Page>>;
 }
 
 /**
@@ -44,7 +44,7 @@ const HEAP_FLAGS = ['--max-semi-space-size=2', '--heap-growing-percent=20'];
 /** The share of its time that a scan may take; the rest is for rendering. */
 const SCAN_SHARE = 0.8;
 /** How long the thread may take to end; one that hangs in a read of the kernel's never does. */
-const END_MS = 3_000;
+const END_MS = 1_000;
 
 /** Who hears of what the worker thread has to say besides pages. */
 export interface Listeners {
@@ -54,7 +54,7 @@ export interface Listeners {
   readonly remotes: (addresses: readonly Address[]) => void;
   /** Takes the first times that a store is to be asked for. */
   readonly sighted: (sightings: readonly Sighting[]) => void;
-  /** Hears why a scan or its rendering failed. */
+  /** Hears why a scan or its rendering failed, or a part of it. */
   readonly failed: (reason: string) => void;
   /** Hears of a thread that ended by itself: no page will come any more. */
   readonly died: (reason: string) => void;
@@ -81,7 +81,7 @@ export class Engine {
     this.#listeners = listeners;
     const collectors = COLLECTORS.filter((name) => name === 'sockets' || data.options.collectors[name]);
     const notYet = collectors.map((collector) => ({ collector, seconds: 0, success: false }));
-    this.#nothing = { format: 'text', at: 0, body: new Uint8Array(), collectors: notYet, malformedRows: new Map() };
+    this.#nothing = { format: 'text', at: 0, parts: [], collectors: notYet, malformedRows: new Map() };
     for (const flag of HEAP_FLAGS) setFlagsFromString(flag);
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     this.#worker = new Worker(new URL(`./scanner.${extension}`, import.meta.url), { workerData: data });
@@ -200,16 +200,14 @@ export class Engine {
     }
   }
 
+  /** Those who share a scan share its page. */
   async #fresh(format: Format, withinMs: number): Promise<Page> {
     const scanned = await this.#scanOnce(withinMs);
-    let body = scanned.bodies.get(format);
-    if (!body) {
-      body = this.#render(format);
-      scanned.bodies.set(format, body);
+    let page = scanned.pages.get(format);
+    if (!page) {
+      page = this.#render(format, scanned);
+      scanned.pages.set(format, page);
     }
-    const { at, collectors, malformedRows } = scanned;
-    const page = { format, at, collectors, malformedRows, body: await body };
-    this.#pages.set(format, page);
     return page;
   }
 
@@ -243,14 +241,20 @@ export class Engine {
   async #scan(withinMs: number): Promise<Scanned> {
     const report = await this.#order({ kind: 'scan', withinMs });
     if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+    for (const reason of report.failures) this.#listeners.failed(reason);
     const { at, collectors, malformedRows } = report;
-    return { at, collectors, malformedRows, bodies: new Map() };
+    return { at, collectors, malformedRows, pages: new Map() };
   }
 
-  async #render(format: Format): Promise<Uint8Array> {
+  async #render(format: Format, { at, collectors, malformedRows }: ScanFacts): Promise<Page> {
     const report = await this.#order({ kind: 'render', format });
     if (report.kind !== 'rendered') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
-    return report.body;
+    const failed = new Set(report.failures.map(({ collector }) => collector));
+    for (const { reason } of report.failures) this.#listeners.failed(reason);
+    const runs = collectors.map((run) => ({ ...run, success: run.success && !failed.has(run.collector) }));
+    const page = { format, at, collectors: runs, malformedRows, parts: report.parts };
+    this.#pages.set(format, page);
+    return page;
   }
 
   async #open(order: (port: MessagePort) => Order, ended?: () => void): Promise<Reading> {

@@ -18,12 +18,19 @@ import { Turnover } from './turnover.ts';
 export class Families {
   readonly #limit: number;
   readonly #isOn: (collector: Collector) => boolean;
+  readonly #failed: (collector: Collector, reason: string) => void;
   readonly #memories = new Map<string, FoldMemory>();
   readonly #turnovers = new Map<string, Turnover>();
 
-  constructor(limit: number, isOn: (collector: Collector) => boolean) {
+  /** `failed` hears of a family that could not be made: it is left out, and costs the others nothing. */
+  constructor(
+    limit: number,
+    isOn: (collector: Collector) => boolean,
+    failed: (collector: Collector, reason: string) => void,
+  ) {
     this.#limit = limit;
     this.#isOn = isOn;
+    this.#failed = failed;
     for (const { name, labels, turnover } of FAMILIES)
       if (turnover !== undefined) this.#turnovers.set(name, new Turnover(labels, turnover, limit));
   }
@@ -34,10 +41,14 @@ export class Families {
     const budgets: Budget[] = [];
     for (const spec of FAMILIES) {
       if (spec.collector && !this.#isOn(spec.collector)) continue;
-      const { samples, folded } = spec.cut ? this.#cut(spec, census, spec.cut) : this.#fold(spec, census, at);
-      families.push(family(spec, samples));
-      const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
-      if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
+      try {
+        const { samples, folded } = spec.cut ? this.#cut(spec, census, spec.cut) : this.#fold(spec, census, at);
+        families.push(family(spec, samples));
+        const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
+        if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
+      } catch (error) {
+        this.#failed(spec.collector ?? 'sockets', `Cannot count "${spec.name}": ${String(error)}`);
+      }
     }
     const place = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);
     if (place >= 0) {

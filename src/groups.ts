@@ -31,9 +31,15 @@ export class Groups {
   readonly #free: number[] = [];
   #groupOf = new Int32Array(0);
   #sums = new Float64Array(0);
+  #failure: string | null = null;
 
   constructor(rules: readonly EndpointGroupRule[]) {
     this.#rules = rules;
+  }
+
+  /** Why endpoints could not be named in the last count; connections that it may be about are grouped anew by the next. */
+  get failure(): string | null {
+    return this.#failure;
   }
 
   /** Counts all connections; `peerOf` gives the peer of an index that has a remote end. */
@@ -41,10 +47,11 @@ export class Groups {
     const { length, scanOf, changed, receiveQueue, sendQueue } = connections;
     if (this.#groupOf.length < length) this.#groupOf = grown(this.#groupOf, new Int32Array(scanOf.length));
     const groupOf = this.#groupOf;
+    this.#failure = null;
     for (let i = 0; i < length; i++) {
       if (changed[i] === 0 || scanOf[i] === 0) continue;
       groupOf[i] = this.#groupFor(connections, i, peerOf(i));
-      changed[i] = 0;
+      changed[i] = this.failure === null ? 0 : 1;
     }
     const sums = this.#cleared();
     for (let i = 0; i < length; i++) {
@@ -94,7 +101,7 @@ export class Groups {
     const isEndpoint = direction !== 'listen' && !connections.isDuplicate(i);
     const network = peer?.network ?? '';
     const asn = peer?.asn ?? '';
-    const endpoint = direction === 'listen' ? '' : this.#endpointOf(connections, i, peer);
+    const endpoint = direction === 'listen' ? '' : this.#nameEndpoint(connections, i, peer);
     const key = `${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network}\n${endpoint}`;
     let numbers = this.#numbers.get(owner);
     if (!numbers) this.#numbers.set(owner, (numbers = new Map<string, number>()));
@@ -114,6 +121,16 @@ export class Groups {
       sendQueueBytes: 0,
     };
     return number;
+  }
+
+  /** A rule that fails costs the names of endpoints, not the connections. */
+  #nameEndpoint(connections: ConnectionTable, i: number, peer: Peer | null): string {
+    try {
+      return this.#endpointOf(connections, i, peer);
+    } catch (error) {
+      this.#failure = String(error);
+      return '';
+    }
   }
 
   #endpointOf(connections: ConnectionTable, i: number, peer: Peer | null): string {

@@ -1,46 +1,21 @@
-import { closeSync, openSync, readSync } from 'node:fs';
-import { getSystemErrorMessage } from 'node:util';
-import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { parseCidr } from './address.ts';
-import { deepFreeze, EMPTY_RULES, UsageError } from './config.ts';
+import { deepFreeze, EMPTY_RULES } from './config.ts';
 import { isNetworkClass, NETWORK_CLASSES } from './enrich/networks.ts';
 import { cleanLabel } from './label.ts';
 import type { ProcessRule, Rules, Transport } from './model.ts';
+import { mapping, readYaml, validate } from './yaml-file.ts';
 
 export { EMPTY_RULES };
 
-const MAX_BYTES = 1024 * 1024;
 const MAX_PATTERN_LENGTH = 1000;
-const MAX_PROBLEMS = 20;
 
 /**
  * Reads the configuration file at `path` into frozen rules.
  * Throws UsageError as `parseRules` does, and for a file that cannot be read or is not UTF-8.
  */
 export function readRules(path: string): Rules {
-  try {
-    return parseRules(new TextDecoder('utf-8', { fatal: true }).decode(readStart(path)), path);
-  } catch (error) {
-    if (error instanceof UsageError || !(error instanceof Error)) throw error;
-    const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : null;
-    throw refusal(path, [errno === null ? error.message : getSystemErrorMessage(errno)]);
-  }
-}
-
-/** The file's bytes, but no more than one above the limit. */
-function readStart(path: string): Buffer {
-  const bytes = Buffer.allocUnsafe(MAX_BYTES + 1);
-  const file = openSync(path, 'r');
-  try {
-    let length = 0;
-    for (let count = -1; count !== 0 && length < bytes.length; length += count) {
-      count = readSync(file, bytes, length, bytes.length - length, null);
-    }
-    return bytes.subarray(0, length);
-  } finally {
-    closeSync(file);
-  }
+  return readYaml(path, WHAT, (text) => parseRules(text, path));
 }
 
 /**
@@ -50,72 +25,10 @@ function readStart(path: string): Buffer {
  * of the key, the value and what is allowed.
  */
 export function parseRules(text: string, path: string): Rules {
-  if (Buffer.byteLength(text) > MAX_BYTES) throw refusal(path, [`must be at most ${MAX_BYTES} bytes long`]);
-  const result = CONFIGURATION.safeParse(parseYaml(text, path) ?? {}, { reportInput: true });
-  if (!result.success) throw refusal(path, result.error.issues.flatMap(problems));
-  return deepFreeze(result.data);
+  return deepFreeze(validate(CONFIGURATION, text, { path, what: WHAT }));
 }
 
-function parseYaml(text: string, path: string): unknown {
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: 'error' });
-  const [error] = [...document.errors, ...document.warnings];
-  if (error) {
-    const { line, col } = lineCounter.linePos(error.pos[0]);
-    throw refusal(path, [`line ${line}, column ${col}: ${YAML_REASONS[error.code] ?? error.message}`]);
-  }
-  try {
-    return document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    throw error instanceof ReferenceError ? refusal(path, [error.message]) : error;
-  }
-}
-
-/** Where the library speaks of itself rather than of the text. */
-const YAML_REASONS: Readonly<Record<string, string>> = {
-  MULTIPLE_DOCS: 'must be a single document',
-  RESOURCE_EXHAUSTION: 'must not be nested so deeply',
-};
-
-function refusal(path: string, reasons: readonly string[]): UsageError {
-  const lines = reasons
-    .slice(0, MAX_PROBLEMS)
-    .map((reason) => `Cannot read configuration ${JSON.stringify(path)}: ${reason}`);
-  if (reasons.length > MAX_PROBLEMS) lines.push(`${reasons.length - MAX_PROBLEMS} more problems are not shown`);
-  return new UsageError(lines.join('\n'));
-}
-
-/** What one issue of zod says: the path of the key, the value where it is a single one, and the reason. */
-function problems(issue: z.core.$ZodIssue): string[] {
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `${keyPath([...issue.path, key])}: unknown key, ${issue.message}`);
-  }
-  const place = [keyPath(issue.path), shown(issue.input)].filter((part) => part !== '').join(' ');
-  return [place === '' ? issue.message : `${place}: ${issue.message}`];
-}
-
-function keyPath(keys: readonly PropertyKey[]): string {
-  return keys
-    .map((key) =>
-      typeof key === 'number' ? `[${key}]` : `.${/^\w+$/.test(String(key)) ? String(key) : JSON.stringify(key)}`,
-    )
-    .join('')
-    .replace(/^\./, '');
-}
-
-function shown(value: unknown): string {
-  if (value === undefined || (typeof value === 'object' && value !== null)) return '';
-  const text = JSON.stringify(value);
-  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
-}
-
-/** A mapping with these keys and no others. */
-function mapping<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
-  const keys = Object.keys(shape).join(', ');
-  return z.strictObject(shape, {
-    error: ({ code }) => `must be ${code === 'unrecognized_keys' ? 'one of' : 'a mapping with the keys'} ${keys}`,
-  });
-}
+const WHAT = 'configuration';
 
 function listOf<Element extends z.ZodType>(element: Element, things: string): z.ZodArray<Element> {
   return z.array(element, `must be a list of ${things}`);

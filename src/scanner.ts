@@ -1,13 +1,13 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
 import { formatAddress } from './address.ts';
-import type { CollectorRun, Status } from './catalogue.ts';
+import type { Collector, CollectorRun, Status } from './catalogue.ts';
 import { openSource, type SourceName } from './collect/source.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import { renderPage, type Surroundings } from './expose/page.ts';
-import { renderFamilies, type Format } from './expose/prometheus.ts';
+import { renderParts, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
 import type { Address, Cidr, Family } from './model.ts';
 import { RemoteNames, type RemoteName } from './remote-names.ts';
@@ -54,8 +54,13 @@ export type Report =
       readonly at: number;
       readonly collectors: readonly CollectorRun[];
       readonly malformedRows: ReadonlyMap<string, number>;
+      readonly failures: readonly string[];
     }
-  | { readonly kind: 'rendered'; readonly body: Uint8Array }
+  | {
+      readonly kind: 'rendered';
+      readonly parts: readonly PagePart[];
+      readonly failures: readonly { readonly collector: Collector; readonly reason: string }[];
+    }
   | { readonly kind: 'drawn'; readonly page: string }
   | { readonly kind: 'shared' }
   | { readonly kind: 'opened' }
@@ -64,6 +69,12 @@ export type Report =
   | { readonly kind: 'remotes'; readonly addresses: readonly Address[] }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
   | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
+
+/** Families in a row as bytes of text; without a collector they go with those of every collector. */
+export interface PagePart {
+  readonly collector: Collector | null;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
 
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
 function work(port: MessagePort, data: ScannerData): void {
@@ -104,8 +115,14 @@ function work(port: MessagePort, data: ScannerData): void {
       return;
     }
     if (order.kind === 'render') {
-      const body = new TextEncoder().encode(await renderFamilies(families, order.format));
-      port.postMessage({ kind: 'rendered', body } satisfies Report, [body.buffer]);
+      const rendered = await renderParts(families, order.format);
+      const encoder = new TextEncoder();
+      const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
+      const report = { kind: 'rendered', parts, failures: rendered.failures } satisfies Report;
+      port.postMessage(
+        report,
+        parts.map(({ body }) => body.buffer),
+      );
       return;
     }
     if (order.kind === 'draw') {
@@ -131,10 +148,10 @@ function work(port: MessagePort, data: ScannerData): void {
     }
     const snapshot = scrape.run(order.withinMs);
     families = snapshot.families;
-    const { at, collectors, malformedRows } = snapshot;
+    const { at, collectors, malformedRows, failures } = snapshot;
     scannedAt = at;
     readers.scanned(at);
-    report({ kind: 'scanned', at, collectors, malformedRows });
+    report({ kind: 'scanned', at, collectors, malformedRows, failures });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
     const addresses = data.asksForNames ? remoteNames.wanted(scrape, snapshot.at) : [];

@@ -14,7 +14,7 @@ import type { AsnCache } from './enrich/asn.ts';
 import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
 import { Families } from './families.ts';
-import { Groups } from './groups.ts';
+import { Groups, type Group } from './groups.ts';
 import type { Address, Family, Rules } from './model.ts';
 import { OwnerNames } from './owner-labels.ts';
 
@@ -40,6 +40,8 @@ export interface Snapshot {
   readonly malformedRows: ReadonlyMap<string, number>;
   /** Namespaces whose rows could not be read, or not in time. */
   readonly unreadableNamespaces: number;
+  /** Why families are missing: a line for each collector or family that failed. */
+  readonly failures: readonly string[];
 }
 
 /**
@@ -61,6 +63,10 @@ export class Scrape {
   readonly #coverage = new Coverage();
   readonly #firstSeen: FirstSeenMemory | null;
   #firstAt: number | null = null;
+  /** Collectors whose families are left out of this scan. */
+  readonly #broken = new Set<Collector>();
+  /** Why collectors, or single families of theirs, failed in this scan. */
+  #failures: { readonly collector: Collector; readonly reason: string }[] = [];
   /** When connections were seen first that are not of the first scan and may have been open before: few, if any. */
   readonly #foundAt = new Map<number, number>();
   readonly #opened = new Tally();
@@ -87,15 +93,24 @@ export class Scrape {
     this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.host.isHostOwn(address) }, cache);
     this.#groups = new Groups(options.rules.endpointGroups);
     this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(options.baselineScope ?? 'node') : null;
-    this.#families = new Families(options.seriesLimit, (collector) => this.#isOn(collector));
+    this.#families = new Families(
+      options.seriesLimit,
+      (collector) => this.#isOn(collector) && !this.#broken.has(collector),
+      (collector, reason) => this.#failures.push({ collector, reason }),
+    );
   }
 
-  /** Scans the host once, in about so many milliseconds at most: what is not reached by then keeps its rows of the scan before. */
+  /**
+   * Scans the host once, in about so many milliseconds at most: what is not reached by then keeps its rows of the scan before.
+   * A collector that fails costs its own families; throws where sockets cannot be collected or counted.
+   */
   run(withinMs: number): Snapshot {
     const at = this.#clock.now();
     const begun = this.#clock.monotonic();
     const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
-    const collectors: CollectorRun[] = [];
+    const runs: CollectorRun[] = [];
+    this.#broken.clear();
+    this.#failures = [];
     const stage = <T>(collector: Collector, work: () => T): T => {
       const begun = this.#clock.monotonic();
       const outcome = work();
@@ -103,21 +118,20 @@ export class Scrape {
       const seconds = (this.#clock.monotonic() - begun - protocolsMs) / 1000;
       const success =
         collector === 'sockets' ? this.host.status.unreadable === 0 : collector !== 'processes' || this.host.seesOwners;
-      if (this.#isOn(collector)) collectors.push({ collector, seconds, success });
+      if (this.#isOn(collector)) runs.push({ collector, seconds, success });
       return outcome;
     };
 
     const hidden = stage('sockets', () => this.#collect(at, isLate));
     if (this.#isOn('protocols'))
-      collectors.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
-    stage('processes', () => this.host.attribute(isLate));
-    this.#firstSeen?.begin(at);
-    stage('asn', () => this.#enrich(at));
-    stage('first-seen', () => this.#remember(at));
+      runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
+    stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
+    stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
+    stage('first-seen', () => this.#attempt('first-seen', () => this.#remember(at)));
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
-    for (const { owner, direction, state, labels } of groups)
-      this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
-    this.#firstSeen?.end();
+    this.#attempt('first-seen', () => this.#confirmPresence(groups));
+    if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
+    if (this.host.protocolsFailure !== null) this.#fail('protocols', this.host.protocolsFailure);
 
     const { read, unchanged, empty, unreadable } = this.host.status;
     const families = this.#families.of(
@@ -138,12 +152,14 @@ export class Scrape {
       },
       at,
     );
+    const failed = new Set(this.#failures.map(({ collector }) => collector));
     return {
       at: this.host.oldestReadAt,
       families,
-      collectors,
+      collectors: runs.map((run) => ({ ...run, success: run.success && !failed.has(run.collector) })),
       malformedRows: this.host.malformed,
       unreadableNamespaces: unreadable + hidden,
+      failures: this.#failures.map(({ reason }) => reason),
     };
   }
 
@@ -210,6 +226,7 @@ export class Scrape {
   /** Connections that are new, changed or gone meet the operators at their other ends, now or when the answer comes. */
   #remember(at: number): void {
     if (!this.#firstSeen) return;
+    this.#firstSeen.begin(at);
     const { connections } = this;
     const firstAt = (this.#firstAt ??= at);
     for (const i of connections.closed) {
@@ -219,6 +236,13 @@ export class Scrape {
     if (firstAt !== at) for (const i of connections.opened) if (connections.openedAt[i] === 0) this.#foundAt.set(i, at);
     for (let i = 0; i < connections.length; i++)
       if (connections.changed[i] !== 0 && connections.has(i)) this.#meet(i, firstAt);
+  }
+
+  /** Operators of connections that are there now are present to first times. */
+  #confirmPresence(groups: readonly Group[]): void {
+    for (const { owner, direction, state, labels } of groups)
+      this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
+    this.#firstSeen?.end();
   }
 
   #meet(i: number, firstAt: number): void {
@@ -248,6 +272,20 @@ export class Scrape {
       const peer = this.peerOf(i);
       if (peer && peers.has(peer)) this.connections.changed[i] = 1;
     }
+  }
+
+  /** Does the work of a collector; where it fails its families are left out. */
+  #attempt(collector: Collector, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fail(collector, error);
+    }
+  }
+
+  #fail(collector: Collector, error: unknown): void {
+    this.#broken.add(collector);
+    this.#failures.push({ collector, reason: `Cannot collect "${collector}": ${String(error)}` });
   }
 
   #isOn(collector: Collector): boolean {

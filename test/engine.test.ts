@@ -15,6 +15,7 @@ const STATUS = {
   collectors: [],
   malformedRows: new Map(),
   asn: null,
+  webConfigIsCurrent: null,
   otlp: null,
 };
 
@@ -56,7 +57,8 @@ describe('families that are shared', () => {
     const shared = await collected;
     const families = 'families' in shared ? shared.families : [];
     const text = await renderFamilies(families, 'text');
-    expect(text).toBe(Buffer.from(page.body).toString() + (await renderFamilies(statusFamilies(STATUS), 'text')));
+    const found = page.parts.map(({ body }) => Buffer.from(body).toString()).join('');
+    expect(text).toBe(found + (await renderFamilies(statusFamilies(STATUS), 'text')));
   });
 
   it('are none, with the reason, where no scan ends in time', async () => {

@@ -48,7 +48,11 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
       const connections = new ConnectionTable();
       const peers = new Peers({ networks: [], neverSend: [], isHostOwn: () => false }, new AsnCache());
       const groups = new Groups([]);
-      const families = new Families(50, () => true);
+      const families = new Families(
+        50,
+        () => true,
+        (_, reason) => expect.fail(reason),
+      );
       const peerOf: (Peer | null)[] = [];
       for (const rows of scans) {
         scan(connections, rows);

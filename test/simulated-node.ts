@@ -70,7 +70,13 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
     labels: pod === pods ? { namespace: '', pod: '' } : { namespace: `team-${(pod >> 1) % 8}`, pod: `pod-${pod}` },
     counts: readProtocolCounts('', '', ''),
   }));
-  return new Families(seriesLimit, () => true).of(
+  return new Families(
+    seriesLimit,
+    () => true,
+    (_, reason) => {
+      throw new Error(reason);
+    },
+  ).of(
     {
       groups,
       listeners: listenersOf(connections),

@@ -6,7 +6,7 @@ import { SYSTEM_CLOCK } from '../clock.ts';
 import { Commands } from '../collect/commands.ts';
 import type { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/source.ts';
-import type { Status } from '../catalogue.ts';
+import { COLLECTORS, type Status } from '../catalogue.ts';
 import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
@@ -15,9 +15,10 @@ import { openProvider } from '../enrich/provider.ts';
 import { Questions } from '../enrich/questions.ts';
 import type { Provider } from '../enrich/session.ts';
 import { nameStorage, openStore, type Store } from '../enrich/store.ts';
-import { Engine, type ScanFacts } from '../engine.ts';
+import { Engine, type Page, type ScanFacts } from '../engine.ts';
 import type { Failure } from '../expose/otlp.ts';
 import { markStale, renderWaiting } from '../expose/page.ts';
+import type { Protection } from '../expose/protection.ts';
 import { ownMetrics, renderFamilies, endOf, type Format } from '../expose/prometheus.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { statusFamilies } from '../families.ts';
@@ -34,6 +35,7 @@ import type { RemoteName } from '../remote-names.ts';
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
   if (config.web.listenAddresses.length === 0 && !config.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named');
+  const protection = await openProtection(config.web.configFile);
   // A root that cannot be read, or a command that is not there, must end the start, not the first scan.
   const source = openSource(config.source, config.procfs);
   if (source instanceof Commands) source.read();
@@ -91,6 +93,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     collectors,
     malformedRows,
     asn: asking?.status() ?? null,
+    webConfigIsCurrent: protection?.isCurrent ?? null,
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   const scan = (): void =>
@@ -99,18 +102,27 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
   const listening = new Listening(engine, config.sampleIntervalMs === null ? LISTENING_MS : null, scan);
   let sampling: NodeJS.Timeout | undefined;
+  const on = COLLECTORS.filter((name) => name === 'sockets' || config.collectors[name]);
+  const wholes = new WeakMap<Page, Promise<Whole>>();
+  const servers = new Servers(protection?.tls ?? null);
+  const failed = (reason: string): void => failures.warn('http', { reason }, 'a request failed');
   const exposition = {
     telemetryPath: config.web.telemetryPath,
     scrapeBudgetMs: config.scrapeBudgetMs,
+    maxRequests: config.web.maxRequests,
     isReady: () => ready,
-    failed: (reason: string) => failures.warn('http', { reason }, 'a request failed'),
-    metrics: async (wanted: Format, withinMs: number): Promise<{ format: Format; body: Uint8Array }> => {
+    failed,
+    headers: () => protection?.headers ?? {},
+    gates: protection?.gates ?? [],
+    collectors: on,
+    metrics: async (wanted: Format, withinMs: number, chosen: ReadonlySet<string>): Promise<Whole> => {
       const page = await engine.page(wanted, withinMs);
-      const { format } = page;
-      const own = config.web.disableExporterMetrics ? '' : await ownMetrics(format);
-      const about = await renderFamilies(statusFamilies(statusOf(page)), format);
-      const parts = [page.body, Buffer.from(about), Buffer.from(own), Buffer.from(endOf(format))];
-      return { format, body: Buffer.concat(parts) };
+      const isWhole = chosen.size === on.length;
+      const known = isWhole ? wholes.get(page) : undefined;
+      const whole = known ?? complete(page, chosen, statusOf(page), config, failed);
+      // Others are many, and rare.
+      if (isWhole) wholes.set(page, whole);
+      return whole;
     },
     api: config.web.enableApi
       ? {
@@ -126,11 +138,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       return drawing.fresh ? drawing.page : markStale(drawing.page);
     },
   };
-  const servers = new Servers();
   try {
-    await servers.listen(createApp(exposition), config.web.listenAddresses);
+    await servers.listen(createApp(exposition), config.web.listenAddresses, failed);
     started = true;
-    logStart(config, log, version, servers.addresses, provider, source);
+    protection?.watch((reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'));
+    logStart(config, log, version, { addresses: servers.addresses, provider, source, protection });
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
@@ -144,10 +156,44 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     listening.close();
     naming?.close();
     await Promise.all([servers.close(), push?.close()]);
+    await protection?.close();
     await asking?.close();
     await store?.close();
     await engine.close();
   }
+}
+
+interface Whole {
+  readonly format: Format;
+  readonly body: Uint8Array;
+}
+
+/** What these collectors found in a scan, with what is told about the exporter itself; those who want all of it share the page. */
+async function complete(
+  { format, parts }: Page,
+  chosen: ReadonlySet<string>,
+  status: Status,
+  { web }: Config,
+  failed: (reason: string) => void,
+): Promise<Whole> {
+  const collectors = status.collectors.filter(({ collector }) => chosen.has(collector));
+  const about = await renderFamilies(statusFamilies({ ...status, collectors }), format);
+  const own = web.disableExporterMetrics
+    ? ''
+    : await ownMetrics(format).catch((error: unknown) => {
+        failed(`Cannot render the metrics of the process: ${String(error)}`);
+        return '';
+      });
+  const found = parts.filter(({ collector }) => collector === null || chosen.has(collector)).map(({ body }) => body);
+  const end = [about, own, endOf(format)].map((text) => Buffer.from(text));
+  return { format, body: Buffer.concat([...found, ...end]) };
+}
+
+/** Nothing of TLS and passwords is loaded in a run without. */
+async function openProtection(file: string | null): Promise<Protection | null> {
+  if (file === null) return null;
+  const { Protection } = await import('../expose/protection.ts');
+  return Protection.open(file, SYSTEM_CLOCK);
 }
 
 /** Reads what sending by OTLP needs; the function returned starts it. */
@@ -278,14 +324,20 @@ function floods({ inCluster, asn, storageServer }: Config): boolean {
   return inCluster && asn.provider === 'cymru' && storageServer === null;
 }
 
-/** One line that says what runs, what it reads, and what leaves the host. */
+/** What runs. */
+interface Running {
+  readonly addresses: readonly string[];
+  readonly provider: Provider | Database | null;
+  readonly source: Procfs | Commands;
+  readonly protection: Protection | null;
+}
+
+/** One line that says what runs, what it reads, who may read it, and what leaves the host. */
 function logStart(
   config: Config,
   log: Log,
   version: string,
-  addresses: readonly string[],
-  provider: Provider | Database | null,
-  source: Procfs | Commands,
+  { addresses, provider, source, protection }: Running,
 ): void {
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
@@ -294,13 +346,17 @@ function logStart(
     ...(config.otlp ? ['the metrics by otlp'] : []),
     ...(config.storageServer ? ['ASNs of peers and when each process met them first, to the shared store'] : []),
   ];
-  log.info(
+  const authentication = protection?.authentication ?? 'none';
+  const isOpen = authentication === 'none' && config.web.listenAddresses.some(({ host }) => !isLoopback(host));
+  log[isOpen ? 'warn' : 'info'](
     {
       version,
       ...(source instanceof Commands
         ? { source: source.last, lacks: 'namespaces, containers, counters, and of processes all but pid and name' }
         : { procfs: config.procfs, owners_through: source.access }),
       listen: addresses.join(' '),
+      tls: Boolean(protection?.tls),
+      authentication,
       storage: nameStorage(config),
       asn_provider: provider === null ? 'none' : config.asn.provider,
       ...(provider instanceof Database ? { asn_database: provider.file } : {}),
@@ -308,11 +364,12 @@ function logStart(
       sends: sent.join(' and ') || 'nothing',
       ...(asks ? { off: '--asn.provider=none' } : {}),
       ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
+      ...(isOpen
+        ? { warning: 'without authentication anyone who can reach the listen address can read the metrics' }
+        : {}),
     },
     'peerscope started',
   );
-  if (config.web.listenAddresses.some(({ host }) => !isLoopback(host)))
-    log.warn('anyone who can reach the listen address can read the metrics: there is no authentication');
   if (asks && floods(config))
     log.warn(
       { advice: 'share answers by --storage.url, or use a database by --asn.provider=mmdb or tsv' },

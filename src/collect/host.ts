@@ -21,6 +21,8 @@ export interface Host {
   readonly oldestReadAt: number;
   /** What the protocol counters took of the last scan; milliseconds. */
   readonly protocolsMs: number;
+  /** Why protocol counters could not be added up in the last scan. */
+  readonly protocolsFailure: string | null;
   /** Whether every process could be read. */
   readonly seesOwners: boolean;
   /** The processes that hold sockets, as far as it is known what they are. */
@@ -115,6 +117,10 @@ export class ProcfsHost implements Host {
 
   get protocolsMs(): number {
     return this.#tables.protocolsMs;
+  }
+
+  get protocolsFailure(): string | null {
+    return this.#tables.protocolsFailure;
   }
 
   get seesOwners(): boolean {

@@ -77,6 +77,8 @@ export class SocketTables {
   oldestReadAt = 0;
   /** What the protocol counters took of the last scan; milliseconds. */
   protocolsMs = 0;
+  /** Why protocol counters could not be added up in the last scan. */
+  protocolsFailure: string | null = null;
   readonly #procfs: Procfs;
   readonly #connections: ConnectionTable;
   readonly #context: TablesContext;
@@ -102,6 +104,7 @@ export class SocketTables {
   read(namespaces: readonly Namespace[], now: number, isLate: () => boolean): void {
     this.#now = now;
     this.protocolsMs = 0;
+    this.protocolsFailure = null;
     this.#scan++;
     this.#seat(namespaces);
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
@@ -280,8 +283,12 @@ export class SocketTables {
     // A file that cannot be read for once must not count as 0, and what it counts not be added again after.
     seat.netstat = this.#text(seat.namespace, 'netstat') ?? seat.netstat;
     seat.snmp6 = this.#text(seat.namespace, 'snmp6') ?? seat.snmp6;
-    const counts = readProtocolCounts(snmp.toString('latin1'), seat.netstat, seat.snmp6);
-    this.#context.protocols.add(number, this.podOf(number), counts);
+    try {
+      const counts = readProtocolCounts(snmp.toString('latin1'), seat.netstat, seat.snmp6);
+      this.#context.protocols.add(number, this.podOf(number), counts);
+    } catch (error) {
+      this.protocolsFailure = String(error);
+    }
     this.protocolsMs += this.#context.monotonic() - begun;
   }
 

@@ -41,6 +41,7 @@ export class ToldHost implements Host {
   readonly malformed = new Map<string, number>();
   oldestReadAt = 0;
   readonly protocolsMs = 0;
+  readonly protocolsFailure = null;
   readonly holding: readonly Process[] = [];
   readonly unattributed = new Map<UnattributedReason, number>();
   readonly #commands: Commands;

@@ -37,3 +37,28 @@ export function timeLimitMs(scrapeTimeoutSeconds: string | undefined, budgetMs: 
   if (!(seconds > 0)) return budgetMs;
   return Math.min(LONGEST_MS, Math.max(100, seconds * 1000 - 500));
 }
+
+/** Which collectors a request wants, or why that cannot be said. */
+export type Choice = { readonly collectors: ReadonlySet<string> } | { readonly refusal: string };
+
+/**
+ * What the query of a scrape chooses among the collectors that are on, as node_exporter does: `collect[]=` those alone, `exclude[]=`
+ * all but those, nothing all of them.
+ */
+export function chooseCollectors(url: string, on: readonly string[]): Choice {
+  const query = new URLSearchParams(url.replace(/^[^?]*/, ''));
+  const wanted = query.getAll('collect[]');
+  const unwanted = query.getAll('exclude[]');
+  if (wanted.length > 0 && unwanted.length > 0)
+    return { refusal: 'Cannot choose collectors: collect[] and exclude[] must not come together' };
+  const unknown = [...wanted, ...unwanted].find((name) => !on.includes(name));
+  if (unknown !== undefined)
+    return {
+      refusal: `Cannot choose collector ${JSON.stringify(unknown)}: must be one of ${on.join(', ')}, which are on`,
+    };
+  return {
+    collectors: new Set(
+      on.filter((name) => (wanted.length > 0 ? wanted : on).includes(name) && !unwanted.includes(name)),
+    ),
+  };
+}

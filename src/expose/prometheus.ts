@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Registry, type Metric, type RegistryContentType } from 'prom-client';
+import { collectorOf, type Collector } from '../catalogue.ts';
 import type { Family } from '../model.ts';
 
 /** The two exposition formats: Prometheus text 0.0.4 and OpenMetrics 1.0.0. */
@@ -17,15 +18,44 @@ export const CONTENT_TYPES = {
  */
 export async function renderFamilies(families: readonly Family[], format: Format): Promise<string> {
   const parts: string[] = [];
-  for (const { name, help, type, labels, samples } of families) {
-    const values = samples.map((sample) => {
-      const named: Record<string, string> = {};
-      for (const [i, label] of labels.entries()) named[label] = sample.labels[i] ?? '';
-      return { labels: named, value: sample.value };
-    });
-    parts.push(await renderMetric({ name, help, type, values }, format));
-  }
+  for (const family of families) parts.push(await renderFamily(family, format));
   return parts.join('');
+}
+
+/** What was rendered of a page: the text of the families of one collector in a row; `null` goes with all of them. */
+export interface Part {
+  readonly collector: Collector | null;
+  readonly text: string;
+}
+
+/** Writes families as `renderFamilies`, in parts by their collectors. A family that fails is left out, and told with the reason. */
+export async function renderParts(
+  families: readonly Family[],
+  format: Format,
+): Promise<{ parts: Part[]; failures: { collector: Collector; reason: string }[] }> {
+  const parts: { collector: Collector | null; text: string }[] = [];
+  const failures: { collector: Collector; reason: string }[] = [];
+  for (const family of families) {
+    const collector = collectorOf(family.name);
+    try {
+      const text = await renderFamily(family, format);
+      const last = parts.at(-1);
+      if (last?.collector === collector) last.text += text;
+      else parts.push({ collector, text });
+    } catch (error) {
+      failures.push({ collector: collector ?? 'sockets', reason: `Cannot render "${family.name}": ${String(error)}` });
+    }
+  }
+  return { parts, failures };
+}
+
+async function renderFamily({ name, help, type, labels, samples }: Family, format: Format): Promise<string> {
+  const values = samples.map((sample) => {
+    const named: Record<string, string> = {};
+    for (const [i, label] of labels.entries()) named[label] = sample.labels[i] ?? '';
+    return { labels: named, value: sample.value };
+  });
+  return renderMetric({ name, help, type, values }, format);
 }
 
 /** What closes a page: a scraper takes an OpenMetrics page without it for a torn one. */
@@ -71,7 +101,9 @@ async function renderMetric(
   registry.registerMetric({ name, get: () => ({ ...metric, name }) } as unknown as Metric);
   const text = await registry.getSingleMetricAsString(name);
   if (!isOpenMetrics) return `${text}\n`;
-  // OpenMetrics escapes quotes in HELP, the first line, too; prom-client does not.
-  const end = text.indexOf('\n');
-  return `${text.slice(0, end).replaceAll('"', '\\"')}${text.slice(end)}\n`;
+  // OpenMetrics escapes quotes in HELP, the first line, too, and knows units; prom-client does neither.
+  const [, help = '', type = ''] = /^([^\n]*)\n([^\n]*)/.exec(text) ?? [];
+  const [, unit] = /_(seconds|bytes|ratio)$/.exec(name) ?? [];
+  const metadata = [help.replaceAll('"', '\\"'), type, ...(unit === undefined ? [] : [`# UNIT ${name} ${unit}`])];
+  return `${metadata.join('\n')}${text.slice(help.length + 1 + type.length)}\n`;
 }

@@ -40,6 +40,32 @@ describe('a running exporter', () => {
     expect(await response.text()).toMatch(body);
   });
 
+  test('serves what collectors found that are asked for, and says of those alone how they did', async () => {
+    const families = async (query: string): Promise<string[]> =>
+      [...(await (await exporter.get(`/metrics${query}`)).text()).matchAll(/^# TYPE (peerscope_\w+)/gm)].map(
+        ([, name]) => name ?? '',
+      );
+    const all = await families('');
+    const chosen = await families('?collect[]=endpoints');
+    const rest = await families('?exclude[]=endpoints');
+    expect(chosen).toContain('peerscope_endpoint_connections');
+    expect(chosen).toContain('peerscope_build_info');
+    expect(chosen).toContain('peerscope_series_limit');
+    expect(chosen).not.toContain('peerscope_connections');
+    expect(rest).not.toContain('peerscope_endpoint_connections');
+    expect(new Set([...chosen, ...rest])).toEqual(new Set(all));
+    const page = await (await exporter.get('/metrics?collect[]=asn&collect[]=sockets')).text();
+    expect([...samplesOf(page, 'peerscope_scrape_collector_success').keys()]).toEqual([
+      'collector=asn',
+      'collector=sockets',
+    ]);
+    const unknown = await exporter.get('/metrics?collect[]=cpu');
+    expect(unknown.status).toBe(400);
+    expect(await unknown.text()).toBe(
+      'Cannot choose collector "cpu": must be one of sockets, protocols, processes, asn, first-seen, endpoints, which are on\n',
+    );
+  });
+
   test('serves OpenMetrics to who asks for it, closed by its end mark', async () => {
     const response = await exporter.get('/metrics', { accept: 'application/openmetrics-text;version=1.0.0' });
     expect(response.headers.get('content-type')).toBe('application/openmetrics-text; version=1.0.0; charset=utf-8');
@@ -47,6 +73,8 @@ describe('a running exporter', () => {
     expect(page).toMatch(/# EOF\n$/);
     expect(page).toMatch(/^peerscope_connections_opened_total\{/m);
     expect(page).not.toMatch(/\n\n/);
+    expect(page).toMatch(/^# UNIT peerscope_socket_queue_bytes bytes$/m);
+    expect(page).toMatch(/^# UNIT process_cpu_seconds seconds$/m);
   });
 
   test('compresses for who can read it', async () => {
@@ -73,9 +101,16 @@ describe('a running exporter', () => {
     expect(sizes.size).toBe(1);
   });
 
+  test('tells those who scrape at the same time the same', async () => {
+    const pages = await Promise.all(Array.from({ length: 10 }, () => exporter.metrics()));
+    expect(new Set(pages).size).toBe(1);
+  });
+
   test('said once at the start what leaves the host, and logs no address of a peer', () => {
     const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
     expect(started).toMatchObject({ asn_provider: 'none', sends: 'nothing', procfs: TREE });
+    expect(started).toMatchObject({ level: 'info', tls: false, authentication: 'none' });
+    expect(started).not.toHaveProperty('warning');
     expect(JSON.stringify(exporter.log)).not.toContain('1.1.1.1');
   });
 });
@@ -165,6 +200,92 @@ describe('an exporter with the API', () => {
     const text = stream.text();
     expect(await other.stop()).toBe(0);
     expect(await text).toBe('retry: 5000\n\n');
+  });
+});
+
+describe('an exporter with a web configuration', () => {
+  const PEMS = fileURLToPath(new URL('../fixtures/tls/', import.meta.url));
+  const HASH = '$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e';
+  const USERS = `basic_auth_users: { alice: "${HASH}" }\n`;
+  const authorization = `Basic ${Buffer.from('alice:correct horse').toString('base64')}`;
+  let folder: string;
+  let file: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'peerscope-web-'));
+    file = join(folder, 'web.yaml');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test(
+    'asks for the password that stands there now, and tells what it could not read',
+    { timeout: 60_000 },
+    async () => {
+      writeFileSync(file, USERS);
+      const exporter = await Exporter.start([
+        `--path.procfs=${TREE}`,
+        ...QUIET,
+        `--web.config.file=${file}`,
+        '--web.listen-address=0.0.0.0:0',
+        '--web.disable-exporter-metrics',
+      ]);
+      const current = async (): Promise<number | undefined> =>
+        samplesOf(await exporter.metrics({ authorization }), 'peerscope_web_config_current').get('');
+      try {
+        expect((await exporter.get('/metrics')).status).toBe(401);
+        expect((await exporter.get('/-/healthy')).status).toBe(200);
+        expect(await current()).toBe(1);
+        expect(await exporter.metrics({ authorization })).not.toContain('\nprocess_');
+        writeFileSync(file, 'basic_auth_users: { alice: secret }\n');
+        await expect.poll(current, { timeout: 20_000 }).toBe(0);
+        writeFileSync(file, USERS.replace('alice', 'bob'));
+        await expect
+          .poll(async () => (await exporter.get('/metrics', { authorization })).status, { timeout: 20_000 })
+          .toBe(401);
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({ level: 'info', tls: false, authentication: 'passwords' });
+      const told = exporter.log.filter((entry) => entry['msg'] === 'the web configuration stays as it was');
+      expect(told).toHaveLength(1);
+      expect(JSON.stringify(exporter.log)).not.toContain('secret');
+    },
+  );
+
+  test('warns in its start line where all the world may read', { timeout: 60_000 }, async () => {
+    writeFileSync(file, `tls_server_config: { cert_file: ${PEMS}server.pem, key_file: ${PEMS}server-key.pem }\n`);
+    const flags = [`--path.procfs=${TREE}`, ...QUIET, `--web.config.file=${file}`, '--web.listen-address=0.0.0.0:0'];
+    const exporter = await Exporter.start([...flags, '--log.level=warn']);
+    expect(await exporter.stop()).toBe(0);
+    expect(exporter.log).toMatchObject([
+      {
+        level: 'warn',
+        msg: 'peerscope started',
+        tls: true,
+        authentication: 'none',
+        warning: 'without authentication anyone who can reach the listen address can read the metrics',
+      },
+    ]);
+  });
+
+  test.each([
+    [
+      'an unknown key',
+      'users: {}\n',
+      /^Cannot read web configuration "[^"]*web\.yaml": users: unknown key, must be one of .*\n$/,
+    ],
+    [
+      'a key that is not supported',
+      'rate_limit: {}\n',
+      /^Cannot read web configuration .*: rate_limit: is not supported: .*\n$/,
+    ],
+    ['no such file', null, /^Cannot read web configuration ".*": no such file or directory\n$/],
+  ])('%s ends the start with 2 and one line', async (_, text, line) => {
+    if (text === null) rmSync(file);
+    else writeFileSync(file, text);
+    const { code, stderr } = await runMain(['serve', `--path.procfs=${TREE}`, ...QUIET, `--web.config.file=${file}`]);
+    expect(stderr).toMatch(line);
+    expect(code).toBe(2);
   });
 });
 

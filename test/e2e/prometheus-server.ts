@@ -54,7 +54,8 @@ class Child {
 
 /** What a Prometheus of a test is to do. */
 export interface Plan {
-  readonly targets: readonly string[];
+  /** Scrape jobs, as its configuration has them. */
+  readonly jobs: readonly object[];
   /** Files of deploy/prometheus. */
   readonly rules: readonly string[];
   readonly scrapeSeconds: number;
@@ -62,7 +63,14 @@ export interface Plan {
   readonly alertmanager?: string;
 }
 
-/** A real Prometheus that scrapes targets of the job peerscope and evaluates the rules that we ship. */
+/** How it goes with scraping a target. */
+export interface Target {
+  readonly job: string;
+  readonly health: string;
+  readonly lastError: string;
+}
+
+/** A real Prometheus that scrapes, and evaluates the rules that we ship. */
 export class Prometheus {
   readonly url: string;
   readonly #child: Child;
@@ -84,7 +92,7 @@ export class Prometheus {
         ...(plan.alertmanager && {
           alerting: { alertmanagers: [{ static_configs: [{ targets: [plan.alertmanager] }] }] },
         }),
-        scrape_configs: [{ job_name: 'peerscope', honor_labels: true, static_configs: [{ targets: plan.targets }] }],
+        scrape_configs: plan.jobs,
       }),
     );
     const child = new Child(folder, program, [
@@ -109,6 +117,19 @@ export class Prometheus {
     const now = Date.now() / 1000;
     const range = { query: expr, start: String(now - 300), end: String(now), step: '5' };
     return ((await this.#get('query_range', range)) as { result: unknown[] }).result.length;
+  }
+
+  async targets(): Promise<Target[]> {
+    const { activeTargets } = (await this.#get('targets', { state: 'active' })) as {
+      activeTargets: { scrapePool: string; health: string; lastError: string }[];
+    };
+    return activeTargets.map(({ scrapePool: job, health, lastError }) => ({ job, health, lastError }));
+  }
+
+  /** The unit that a family was said to have. */
+  async unit(metric: string): Promise<string | undefined> {
+    const metadata = (await this.#get('metadata', { metric })) as Record<string, { unit: string }[]>;
+    return metadata[metric]?.[0]?.unit;
   }
 
   /** The rules, with what is wrong with each. */

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -53,6 +53,8 @@ describe('a Prometheus that scrapes a recorded host', () => {
       '3320 | 80.128.0.0 | 80.128.0.0/11 | DE | ripencc | 2001-01-01 | DTAG Deutsche Telekom AG, DE',
     ]);
     closing.push(() => whois.close());
+    const webConfig = join(folder, 'web.yaml');
+    writeFileSync(webConfig, 'basic_auth_users: {}\n');
     const receiver = await OtlpReceiver.start();
     closing.push(() => receiver.close());
     const start = async (tree: Tree, store: string): Promise<Exporter> => {
@@ -62,6 +64,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
         `--asn.server=${whois.host}:${whois.port}`,
         `--otlp.endpoint=${receiver.url}`,
         '--otlp.interval=1s',
+        `--web.config.file=${webConfig}`,
       ]);
       closing.push(() => started.stop());
       return started;
@@ -73,7 +76,13 @@ describe('a Prometheus that scrapes a recorded host', () => {
     const alertmanager = await Alertmanager.start(programs[1], hook.url);
     closing.push(() => alertmanager.stop());
     prometheus = await Prometheus.start(programs[0], {
-      targets: [exporter, other].map(({ url }) => new URL(url).host),
+      jobs: [
+        {
+          job_name: 'peerscope',
+          honor_labels: true,
+          static_configs: [{ targets: [exporter, other].map(({ url }) => new URL(url).host) }],
+        },
+      ],
       rules: RULE_FILES,
       scrapeSeconds: 1,
       evaluationSeconds: EVALUATION_SECONDS,

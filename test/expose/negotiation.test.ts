@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { acceptsGzip, negotiateFormat, timeLimitMs } from '../../src/expose/negotiation.ts';
+import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from '../../src/expose/negotiation.ts';
 
 describe('negotiateFormat', () => {
   test.each([
@@ -50,5 +50,35 @@ describe('timeLimitMs', () => {
     ['a negative time', '-3', 5_000],
   ])('%s', (_, header, expected) => {
     expect(timeLimitMs(header, 5_000)).toBe(expected);
+  });
+});
+
+describe('chooseCollectors', () => {
+  const ON = ['sockets', 'processes', 'asn'];
+  test.each([
+    ['no query, all', '/metrics', ON],
+    ['another query, all', '/metrics?collect=asn&name=collect[]', ON],
+    ['collect[], that alone', '/metrics?collect[]=asn', ['asn']],
+    ['several, in any order and twice', '/metrics?collect[]=asn&collect[]=sockets&collect[]=asn', ['sockets', 'asn']],
+    ['percent-encoded', '/metrics?collect%5B%5D=a%73n', ['asn']],
+    ['exclude[], all the others', '/metrics?exclude[]=asn', ['sockets', 'processes']],
+    ['all excluded, none', '/metrics?exclude[]=asn&exclude[]=sockets&exclude[]=processes', []],
+  ])('%s', (_, url, expected) => {
+    expect(chooseCollectors(url, ON)).toEqual({ collectors: new Set(expected) });
+  });
+
+  const ALLOWED = 'must be one of sockets, processes, asn, which are on';
+  test.each([
+    ['an unknown one', '/metrics?collect[]=cpu', `Cannot choose collector "cpu": ${ALLOWED}`],
+    ['one that is off', '/metrics?exclude[]=endpoints', `Cannot choose collector "endpoints": ${ALLOWED}`],
+    ['an empty one', '/metrics?collect[]=', `Cannot choose collector "": ${ALLOWED}`],
+    ['a name of objects', '/metrics?collect[]=__proto__', `Cannot choose collector "__proto__": ${ALLOWED}`],
+    [
+      'both',
+      '/metrics?collect[]=asn&exclude[]=sockets',
+      'Cannot choose collectors: collect[] and exclude[] must not come together',
+    ],
+  ])('refuses %s', (_, url, refusal) => {
+    expect(chooseCollectors(url, ON)).toEqual({ refusal });
   });
 });

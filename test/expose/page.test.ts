@@ -37,7 +37,15 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
   const times = { allocated: null, askedAt: NOW, freshUntil: NOW + 1, source: 'cymru' };
   scrape.learn(cache.accept([{ bucket, origin: { ...origin, ...times } }]));
   const { at, families, collectors: runs } = scrape.run(Infinity);
-  const status = { version: '1.2.3', snapshotAtSeconds: at / 1000, collectors: runs, malformedRows: new Map(), asn: null, otlp: null };
+  const status = {
+    version: '1.2.3',
+    snapshotAtSeconds: at / 1000,
+    collectors: runs,
+    malformedRows: new Map(),
+    asn: null,
+    webConfigIsCurrent: null,
+    otlp: null,
+  };
   return [...families, ...statusFamilies(status)];
 }
 

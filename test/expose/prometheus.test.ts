@@ -97,6 +97,27 @@ describe('a page', () => {
     expect(await renderFamilies(families, 'openmetrics')).toBe(openmetrics);
   });
 
+  it('names the unit of a family in OpenMetrics, where its name ends with one', async () => {
+    const units = async (name: string, format: Format): Promise<string[]> => {
+      const families: Family[] = [
+        { name, help: '', type: name.endsWith('_total') ? 'counter' : 'gauge', labels: [], samples: [] },
+      ];
+      return (await renderFamilies(families, format)).split('\n').filter((line) => line.startsWith('# UNIT'));
+    };
+    expect(await units('peerscope_snapshot_timestamp_seconds', 'openmetrics')).toEqual([
+      '# UNIT peerscope_snapshot_timestamp_seconds seconds',
+    ]);
+    expect(await units('peerscope_connection_coverage_ratio', 'openmetrics')).toEqual([
+      '# UNIT peerscope_connection_coverage_ratio ratio',
+    ]);
+    expect(await units('process_cpu_seconds_total', 'openmetrics')).toEqual(['# UNIT process_cpu_seconds seconds']);
+    expect(await units('peerscope_socket_queue_bytes', 'openmetrics')).toEqual([
+      '# UNIT peerscope_socket_queue_bytes bytes',
+    ]);
+    expect(await units('peerscope_connections', 'openmetrics')).toEqual([]);
+    expect(await units('peerscope_socket_queue_bytes', 'text')).toEqual([]);
+  });
+
   it('is closed by an end mark in OpenMetrics alone', () => {
     expect([endOf('text'), endOf('openmetrics')]).toEqual(['', '# EOF\n']);
   });
@@ -203,6 +224,8 @@ function readPage(page: string, format: Format): ReadFamily[] {
   while (page.slice(at) !== endOf(format)) {
     const [named = '', help = ''] = take(HELP[format]);
     const [type = ''] = take(new RegExp(`# TYPE ${named} (\\w+)\n`, 'y'));
+    const [, unit] = format === 'openmetrics' ? (/_(seconds|bytes|ratio)$/.exec(named) ?? []) : [];
+    if (unit !== undefined) take(new RegExp(`# UNIT ${named} ${unit}\n`, 'y'));
     const name = type === 'counter' && format === 'openmetrics' ? `${named}_total` : named;
     const suffix = type === 'histogram' ? '_(?:bucket|sum|count)' : '';
     const series: ReadFamily['series'] = [];

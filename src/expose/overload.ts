@@ -1,0 +1,89 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Server, Socket } from 'node:net';
+import { answer, type Gate } from './gate.ts';
+
+/** Lets so many requests be answered at a time, and refuses what comes beyond; 0 for any number. */
+export function limitRequests(most: number): Gate {
+  const open = new Map<ServerResponse, Socket>();
+  return (request, response, next) => {
+    // A pipelined answer that its connection did not live to see never closes.
+    if (open.size >= most) for (const [old, socket] of open) if (socket.destroyed) open.delete(old);
+    if (most > 0 && open.size >= most) {
+      answer(response, 503, `${most} requests are being answered, try again later.`, { 'Retry-After': '1' });
+      return;
+    }
+    open.set(response, request.socket);
+    response.once('close', () => open.delete(response));
+    next();
+  };
+}
+
+/** Clients that send the next request before they have the answer are rare, and none needs more than a few. */
+const MOST_PIPELINED = 16;
+
+interface Connection {
+  readonly socket: Socket;
+  requests: number;
+}
+
+/**
+ * Keeps a server at so many connections: a new one beyond takes the place of the one that has been without a request for longest.
+ * So thousands of idle ones cost no memory, and lock nobody out.
+ */
+export class Connections {
+  readonly #most: number;
+  /** In the order of their last request. Before and after its TLS handshake a connection has two sockets with the same addresses. */
+  readonly #connections = new Map<string, Connection>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Follows the connections of a server. */
+  follow(server: Server): void {
+    server.on('connection', (socket: Socket) => {
+      if (this.#connections.size >= this.#most) (this.#oldestIdle() ?? socket).destroy();
+      if (!socket.destroyed) this.#keep(socket);
+    });
+    server.on('secureConnection', (socket: Socket) => this.#keep(socket));
+  }
+
+  /** Takes note of a request; false where it is not to be answered, because its connection has too many or is cut. */
+  admit({ socket }: IncomingMessage, response: ServerResponse): boolean {
+    if (socket.destroyed) return false;
+    const key = keyOf(socket);
+    const connection = this.#connections.get(key);
+    if (!connection) return true;
+    if (connection.requests >= MOST_PIPELINED) {
+      socket.destroy();
+      return false;
+    }
+    connection.requests++;
+    response.once('close', () => {
+      connection.requests--;
+      if (this.#connections.get(key) !== connection) return;
+      this.#connections.delete(key);
+      this.#connections.set(key, connection);
+    });
+    return true;
+  }
+
+  #keep(socket: Socket): void {
+    const key = keyOf(socket);
+    const connection = { socket, requests: 0 };
+    this.#connections.delete(key);
+    this.#connections.set(key, connection);
+    socket.once('close', () => {
+      if (this.#connections.get(key) === connection) this.#connections.delete(key);
+    });
+  }
+
+  #oldestIdle(): Socket | undefined {
+    for (const { socket, requests } of this.#connections.values()) if (requests === 0) return socket;
+    return undefined;
+  }
+}
+
+function keyOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
+  return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
+}
