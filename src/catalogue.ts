@@ -50,6 +50,8 @@ export interface Status {
   readonly snapshotAtSeconds: number;
   readonly collectors: readonly CollectorRun[];
   readonly asn: AsnStatus | null;
+  /** The resources of Kubernetes that are watched; none where it is off. */
+  readonly kubernetes: readonly { readonly resource: string; readonly up: boolean }[];
   /** Null where nothing is sent by OTLP. */
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
@@ -445,6 +447,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   ),
   status('peerscope_store_up', 'gauge', '', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
     asn?.store && asn.storeUp !== null ? [{ labels: { store: asn.store }, value: Number(asn.storeUp) }] : [],
+  ),
+  status(
+    'peerscope_kubernetes_watch_up',
+    'gauge',
+    '',
+    'Whether a resource of the Kubernetes API is being watched.',
+    ['resource'],
+    ({ kubernetes }) => kubernetes.map(({ resource, up }) => ({ labels: { resource }, value: Number(up) })),
   ),
   perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
   perExport(

@@ -1,7 +1,7 @@
 import type { ConnectionTable } from './collect/connections.ts';
 import { grown, stateOf, transportOf } from './collect/sockets.ts';
 import type { Direction, EndpointGroupRule, OwnerLabels, State } from './model.ts';
-import { endpointGroup } from './enrich/endpoints.ts';
+import { endpointGroup, type Endpoint } from './enrich/endpoints.ts';
 import type { Peer } from './enrich/peers.ts';
 import { NO_OWNER } from './owner-labels.ts';
 
@@ -26,14 +26,17 @@ export interface Group {
  */
 export class Groups {
   readonly #rules: readonly EndpointGroupRule[];
+  readonly #clusterName: (endpoint: Endpoint) => string | null;
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
   readonly #groups: (Group | undefined)[] = [];
   readonly #free: number[] = [];
   #groupOf = new Int32Array(0);
   #sums = new Float64Array(0);
 
-  constructor(rules: readonly EndpointGroupRule[]) {
+  /** `clusterName` tells what a cluster calls an endpoint; null where it does not know it. */
+  constructor(rules: readonly EndpointGroupRule[], clusterName: (endpoint: Endpoint) => string | null = () => null) {
     this.#rules = rules;
+    this.#clusterName = clusterName;
   }
 
   /** Counts all connections; `peerOf` gives the peer of an index that has a remote end. */
@@ -130,6 +133,7 @@ export class Groups {
         asn: outbound.asn === '' ? null : Number(outbound.asn),
       },
       this.#rules,
+      this.#clusterName,
     );
   }
 }

@@ -3,6 +3,7 @@ import { SYSTEM_CLOCK } from './clock.ts';
 import type { CollectorRun, Status } from './catalogue.ts';
 import { Procfs } from './collect/procfs.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
+import type { ClusterChange } from './enrich/cluster.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import { renderFamilies, type Format } from './expose/prometheus.ts';
@@ -25,6 +26,7 @@ export type Order =
   | { readonly kind: 'share'; readonly status: Status; readonly reply: MessagePort }
   | { readonly kind: 'answers'; readonly answers: readonly Answer[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
+  | { readonly kind: 'cluster'; readonly news: ClusterChange }
   | { readonly kind: 'recite' };
 
 /** What the worker thread says: one scanned, rendered, shared or recited for each order to do so, or failed, in order. */
@@ -59,6 +61,10 @@ function work(port: MessagePort, data: ScannerData): void {
       reportSightings();
       return;
     }
+    if (order.kind === 'cluster') {
+      scrape.know(order.news);
+      return;
+    }
     if (order.kind === 'recite') {
       report({ kind: 'recited', answers: cache?.answers() ?? [] });
       scrape.reportFirstSeen();
@@ -89,7 +95,8 @@ function work(port: MessagePort, data: ScannerData): void {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        if (order.kind !== 'answers' && order.kind !== 'confirmed') report({ kind: 'failed', reason: String(error) });
+        const isAwaited = !['answers', 'confirmed', 'cluster'].includes(order.kind);
+        if (isAwaited) report({ kind: 'failed', reason: String(error) });
       });
   });
 }

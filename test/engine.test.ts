@@ -9,7 +9,7 @@ import { statusFamilies } from '../src/families.ts';
 
 const TREE = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url));
 const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
-const STATUS = { version: '1.2.3', snapshotAtSeconds: 0, collectors: [], asn: null, otlp: null };
+const STATUS = { version: '1.2.3', snapshotAtSeconds: 0, collectors: [], asn: null, kubernetes: [], otlp: null };
 
 /** A channel, and what comes out of it. */
 function listen(): { port: MessageChannel['port1']; collected: Promise<Collected> } {

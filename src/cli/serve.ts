@@ -1,13 +1,16 @@
 import { randomInt } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Status } from '../catalogue.ts';
 import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
+import type { ClusterChange, Resource } from '../enrich/cluster.ts';
 import { Database } from '../enrich/database.ts';
+import type { Kubernetes } from '../enrich/kubernetes.ts';
 import { classify, mayBeAsked, networkOf } from '../enrich/networks.ts';
 import { openProvider } from '../enrich/provider.ts';
 import { Questions } from '../enrich/questions.ts';
@@ -21,6 +24,11 @@ import { statusFamilies } from '../families.ts';
 import { Repeating, type Log } from '../log.ts';
 import type { Listeners, Push } from '../push.ts';
 import type { AsnStatus, Cidr } from '../model.ts';
+
+/** How long the first scan waits for the names of pods. */
+const NAMES_MS = 2_000;
+/** Where the kubelet puts what a pod needs to speak to the API server. */
+const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
@@ -47,11 +55,17 @@ export async function serve(config: Config, log: Log, version: string): Promise<
             ),
         })
       : null;
+  const watch = prepareWatch(config, version, failures, log);
   const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
   const engine = new Engine(
     {
       procfs: config.procfs,
-      options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
+      options: {
+        ...config,
+        seed: randomInt(2 ** 32),
+        baselineScope: store?.commons ? 'cluster' : 'node',
+        ...(watch ? { cluster: watch.resources } : {}),
+      },
       asksForAsns: asking !== null,
     },
     config.scrapeBudgetMs,
@@ -71,11 +85,13 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   let started = false;
   let ready = false;
   let push: Push | null = null;
+  let kubernetes: Kubernetes | null = null;
   const statusOf = ({ at, collectors }: ScanFacts): Status => ({
     version,
     snapshotAtSeconds: at / 1000,
     collectors,
     asn: asking?.status() ?? null,
+    kubernetes: kubernetes?.status ?? [],
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   let sampling: NodeJS.Timeout | undefined;
@@ -96,9 +112,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   };
   const servers = new Servers();
   try {
+    kubernetes = (await watch?.start((news) => engine.know(news))) ?? null;
     await servers.listen(createApp(exposition), config.web.listenAddresses);
     started = true;
-    logStart(config, log, version, servers.addresses, provider, procfs.access);
+    logStart(config, log, version, servers.addresses, provider, procfs.access, watch?.resources ?? null);
+    await kubernetes?.firstNews(NAMES_MS);
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
@@ -109,11 +127,46 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   } finally {
     if (started) log.info('stopping');
     clearInterval(sampling);
-    await Promise.all([servers.close(), push?.close()]);
+    await Promise.all([servers.close(), push?.close(), kubernetes?.close()]);
     await asking?.close();
     await store?.close();
     await engine.close();
   }
+}
+
+/** Decides whether a cluster is watched; `start` watches it. Nothing of it is loaded where there is none. */
+function prepareWatch(
+  { kubernetes: watched }: Config,
+  version: string,
+  failures: Repeating,
+  log: Log,
+): ClusterWatch | null {
+  if (!watched) return null;
+  // Every pod is told of the API server, and only one that is to use it has a token.
+  if (!watched.isAskedFor && !existsSync(join(SERVICE_ACCOUNT, 'token'))) {
+    log.info('pods are named by their cgroups: there is no token for the kubernetes api');
+    return null;
+  }
+  const resources: readonly Resource[] = watched.services ? ['pods', 'services', 'endpointslices'] : ['pods'];
+  const start = async (deliver: (news: ClusterChange) => void): Promise<Kubernetes> => {
+    const { Kubernetes } = await import('../enrich/kubernetes.ts');
+    return new Kubernetes(resources, {
+      ...watched,
+      serviceAccount: SERVICE_ACCOUNT,
+      version,
+      clock: SYSTEM_CLOCK,
+      random: Math.random,
+      deliver,
+      report: (resource, reason) =>
+        failures.warn(`kubernetes ${resource}`, { resource, reason }, 'a kubernetes watch failed'),
+    });
+  };
+  return { resources, start };
+}
+
+interface ClusterWatch {
+  readonly resources: readonly Resource[];
+  readonly start: (deliver: (news: ClusterChange) => void) => Promise<Kubernetes>;
 }
 
 /** Reads what sending by OTLP needs; the function returned starts it. */
@@ -239,6 +292,7 @@ function logStart(
   addresses: readonly string[],
   provider: Provider | Database | null,
   access: Procfs['access'],
+  watched: readonly Resource[] | null,
 ): void {
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
@@ -258,6 +312,7 @@ function logStart(
       sends: sent.join(' and ') || 'nothing',
       ...(asks ? { off: '--asn.provider=none' } : {}),
       ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
+      ...(watched ? { kubernetes: watched.join(' ') } : {}),
     },
     'peerscope started',
   );
