@@ -18,10 +18,18 @@ export class Exporter {
     this.log = log;
   }
 
-  /** Starts it with these flags; resolves once it listens, rejects with what it said when it ends before. */
-  static async start(flags: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Exporter> {
-    const args = [MAIN, 'serve', '--web.listen-address=127.0.0.1:0', '--log.format=json', ...flags];
-    const child = spawn(process.execPath, args, {
+  /**
+   * Starts it with these flags; resolves once it listens, rejects with what it said when it ends before. `wrapper` is a command that
+   * replaces itself by the one after it.
+   */
+  static async start(
+    flags: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+    wrapper: readonly string[] = [],
+  ): Promise<Exporter> {
+    const main = [process.execPath, MAIN, 'serve', '--web.listen-address=127.0.0.1:0', '--log.format=json', ...flags];
+    const [command = '', ...args] = [...wrapper, ...main];
+    const child = spawn(command, args, {
       stdio: ['ignore', 'inherit', 'pipe'],
       env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment },
     });
