@@ -57,3 +57,40 @@ describe('families that are shared', () => {
     expect(await collected).toEqual({ reason: 'the exporter is stopping' });
   });
 });
+
+it('takes in what is known of a cluster between scans', async () => {
+  const engine = new Engine(
+    {
+      procfs: fileURLToPath(new URL('fixtures/proc/containers', import.meta.url)),
+      options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors, cluster: ['pods'] },
+      asksForAsns: false,
+    },
+    5_000,
+    {
+      ask: () => undefined,
+      sighted: () => undefined,
+      failed: (reason) => expect.fail(reason),
+      died: (reason) => expect.fail(reason),
+    },
+  );
+  const page = async (): Promise<string> => Buffer.from((await engine.page('text', 5_000)).body).toString();
+  try {
+    expect(await page()).not.toContain('orders.py');
+    const pod = {
+      uid: '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f',
+      configHash: null,
+      namespace: 'shop',
+      name: 'orders-0',
+      workload: 'orders',
+      addresses: [],
+      containers: [['a1'.repeat(32), 'app']] as const,
+      onlyContainer: 'app',
+    };
+    engine.know({ resource: 'pods', change: { kind: 'replace', items: [pod] } });
+    expect(await page()).toContain(
+      'peerscope_connections{process="orders.py",namespace="shop",workload="orders",pod="orders-0",container="app",',
+    );
+  } finally {
+    await engine.close();
+  }
+});

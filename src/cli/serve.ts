@@ -298,6 +298,7 @@ function logStart(
   const sent = [
     ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
+    ...(watched ? ['the name of the node to the kubernetes api'] : []),
   ];
   log.info(
     {
