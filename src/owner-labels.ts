@@ -9,7 +9,7 @@ export const NO_OWNER: OwnerLabels = { process: '', namespace: '', workload: '',
 const CAPACITY = 20_000;
 /** How long a container that Kubernetes does not know yet is published without names: its id reaches the API seconds late. */
 const WAIT_MS = 10_000;
-/** The most owners that wait for a better name, and how long one does that no process has asked for again. */
+/** The most owners that wait for a better name; and, where they are many, how long one does that Kubernetes would have named. */
 const MOST_UNNAMED = 10_000;
 const UNNAMED_MS = 3_600_000;
 
@@ -35,8 +35,8 @@ export class OwnerNames {
   readonly #known = new Map<string, OwnerLabels>();
   readonly #unnamed = new Map<string, Unnamed>();
   readonly #byLabels = new Map<OwnerLabels, Unnamed>();
-  /** When each container without names was first seen. */
-  #firstSeen = new Map<string, number>();
+  /** When each container, or pod, was first seen without names. */
+  readonly #firstSeen = new Map<string, number>();
   #now = 0;
 
   constructor(cluster: Cluster | null = null) {
@@ -50,16 +50,14 @@ export class OwnerNames {
   begin(now: number): ReadonlyMap<OwnerLabels, OwnerLabels> {
     this.#now = now;
     const changed = new Map<OwnerLabels, OwnerLabels>();
-    const firstSeen = new Map<string, number>();
+    const isCrowded = this.#unnamed.size > MOST_UNNAMED / 2;
     for (const unnamed of this.#unnamed.values()) {
       const { labels: before, isWhole } = unnamed;
       const named = this.#settle(unnamed);
       if (unnamed.labels !== before || unnamed.isWhole !== isWhole || named) changed.set(before, unnamed.labels);
-      const isForgotten = unnamed.isWhole && now - unnamed.askedAt >= UNNAMED_MS;
+      const isForgotten = isCrowded && unnamed.isWhole && now - unnamed.askedAt >= UNNAMED_MS;
       if (named || isForgotten) this.#drop(unnamed);
-      else firstSeen.set(containerKey(unnamed.cgroup), unnamed.since);
     }
-    this.#firstSeen = firstSeen;
     return changed;
   }
 
@@ -95,16 +93,24 @@ export class OwnerNames {
       known.askedAt = this.#now;
       return known.labels;
     }
-    const container = containerKey(cgroup);
-    const since = this.#firstSeen.get(container) ?? this.#now;
-    this.#firstSeen.set(container, since);
+    // Processes that take name after name must not push out those of others.
+    if (this.#unnamed.size >= MOST_UNNAMED) return this.#share(namesOf(process, cgroup));
+    const since = this.#sinceOf(cgroup);
     const unnamed = { key, process, cgroup, since, askedAt: this.#now, labels: { ...NO_OWNER }, isWhole: false };
     this.#settle(unnamed);
     this.#unnamed.set(key, unnamed);
     this.#byLabels.set(unnamed.labels, unnamed);
-    const [oldest] = this.#unnamed.values();
-    if (oldest && this.#unnamed.size > MOST_UNNAMED) this.#drop(oldest);
     return unnamed.labels;
+  }
+
+  #sinceOf({ containerId, podUid }: Cgroup): number {
+    const id = containerId ?? podUid ?? '';
+    const known = this.#firstSeen.get(id);
+    if (known !== undefined) return known;
+    const [oldest = ''] = this.#firstSeen.keys();
+    if (this.#firstSeen.size >= MOST_UNNAMED) this.#firstSeen.delete(oldest);
+    this.#firstSeen.set(id, this.#now);
+    return this.#now;
   }
 
   /** Gives an owner the names that are known by now; says whether they are those of Kubernetes, which stay. */
@@ -149,8 +155,4 @@ function namesOf(process: string, cgroup: Cgroup): OwnerLabels {
     pod: podUid ?? '',
     container: process === '' ? '' : (containerId?.slice(0, 12) ?? ''),
   };
-}
-
-function containerKey({ containerId, podUid }: Cgroup): string {
-  return containerId ?? podUid ?? '';
 }

@@ -1,12 +1,12 @@
 import type { Timer } from '../clock.ts';
 import { numberIn, objectIn, textIn, listIn, type ApiObject } from './api-object.ts';
 
-const LIST_SILENCE_MS = 30_000;
+/** How long an answer may take to begin, and a list to go on. */
+const SILENCE_MS = 30_000;
 const LIST_MOST_MS = 300_000;
 /** How long the server is asked to keep a watch open, and how much longer than that it may be silent. */
 const WATCH_LEAST_S = 300;
 const WATCH_MOST_S = 600;
-const WATCH_SILENCE_MS = 30_000;
 /** A watch that ends sooner without an event has failed, whatever its status. */
 const WATCH_SHORTEST_MS = 5_000;
 const BACK_OFF_LEAST_MS = 1_000;
@@ -163,7 +163,7 @@ export class Watch<Item> {
     };
     const begun = clock.monotonic();
     let events = 0;
-    await this.#open(query, seconds * 1000 + WATCH_SILENCE_MS, Infinity, async (body) => {
+    await this.#open(query, seconds * 1000 + SILENCE_MS, Infinity, async (body) => {
       this.#setUp(true);
       for await (const line of linesOf(body)) {
         this.#take(line);
@@ -204,7 +204,7 @@ export class Watch<Item> {
   }
 
   async #get(query: Readonly<Record<string, string>>): Promise<unknown> {
-    return this.#open(query, LIST_SILENCE_MS, LIST_MOST_MS, async (body) => {
+    return this.#open(query, SILENCE_MS, LIST_MOST_MS, async (body) => {
       const chunks: Buffer[] = [];
       let length = 0;
       for await (const chunk of body) {
@@ -234,12 +234,12 @@ export class Watch<Item> {
     const late = Number.isFinite(mostMs)
       ? clock.after(mostMs, give(`no whole answer within ${mostMs / 1000} s`))
       : null;
-    const listen = (): (() => void) => clock.after(silenceMs, give(`nothing came for ${silenceMs / 1000} s`));
-    let cancel = listen();
+    const listen = (ms: number): (() => void) => clock.after(ms, give(`nothing came for ${ms / 1000} s`));
+    let cancel = listen(SILENCE_MS);
     const heard = async function* (body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
       for await (const chunk of body) {
         cancel();
-        cancel = listen();
+        cancel = listen(silenceMs);
         yield chunk;
       }
     };
@@ -248,6 +248,8 @@ export class Watch<Item> {
         `${path}?${new URLSearchParams({ ...selection, ...query }).toString()}`,
         abort.signal,
       );
+      cancel();
+      cancel = listen(silenceMs);
       if (status === 410) throw new Expired('the version is too old');
       if (status !== 200) throw new Error(`the server answered ${status}`);
       return await take(heard(body));

@@ -272,6 +272,15 @@ test('waits for a list that is slow, and not for one that has stopped', async ()
   await watching();
 });
 
+test('gives up on a watch to which there is no answer', async () => {
+  api.answer = ({ isWatch }) => isWatch;
+  start();
+  await expect.poll(() => api.asked.length, soon).toBe(2);
+  await expect.poll(() => time.waits, soon).toEqual([30_000]);
+  time.pass(30_000);
+  await expect.poll(() => reports, soon).toEqual(['pods: nothing came for 30 s']);
+});
+
 describe('the token', () => {
   test('is read again after a minute', async () => {
     start();
