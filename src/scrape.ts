@@ -121,7 +121,8 @@ export class Scrape {
     });
     const { networks, asnNeverSend: neverSend } = options.rules;
     const isHostOwn = (address: Address): boolean => this.tables.isHostOwn(address);
-    const isInCluster = (address: Address): boolean => this.#cluster?.keepsBack(address) ?? false;
+    const isInCluster = (address: Address, bucket: string): boolean =>
+      this.#cluster?.keepsBack(address, bucket) ?? false;
     this.#peers = new Peers({ networks, neverSend, isHostOwn, isInCluster }, cache);
     this.#groups = new Groups(
       options.rules.endpointGroups,

@@ -2,13 +2,13 @@ import { randomInt } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { parseAddress } from '../address.ts';
+import { formatCidr, parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Status } from '../catalogue.ts';
 import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
-import type { ClusterChange, Resource } from '../enrich/cluster.ts';
+import { Cluster, type ClusterChange, type Resource } from '../enrich/cluster.ts';
 import { Database } from '../enrich/database.ts';
 import type { Kubernetes } from '../enrich/kubernetes.ts';
 import { classify, mayBeAsked, networkOf } from '../enrich/networks.ts';
@@ -56,7 +56,9 @@ export async function serve(config: Config, log: Log, version: string): Promise<
         })
       : null;
   const watch = prepareWatch(config, version, failures, log);
-  const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
+  const cluster = watch && new Cluster(watch.resources);
+  const asking =
+    provider && startAsking(provider, store, config, { report, deliver: (answers) => engine.learn(answers), cluster });
   const engine = new Engine(
     {
       procfs: config.procfs,
@@ -112,7 +114,12 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   };
   const servers = new Servers();
   try {
-    kubernetes = (await watch?.start((news) => engine.know(news))) ?? null;
+    const know = (news: ClusterChange): void => {
+      engine.know(news);
+      // Addresses behind Services are many, and those of pods and Services are enough here.
+      if (news.resource !== 'endpointslices') cluster?.accept(news, SYSTEM_CLOCK.monotonic());
+    };
+    kubernetes = (await watch?.start(know)) ?? null;
     await servers.listen(createApp(exposition), config.web.listenAddresses);
     started = true;
     logStart(config, log, version, servers.addresses, provider, procfs.access, watch?.resources ?? null);
@@ -252,12 +259,18 @@ interface Asking {
   close(): Promise<void>;
 }
 
+interface AskingContext {
+  readonly report: (reason: string) => void;
+  readonly deliver: (answers: readonly Answer[]) => void;
+  /** Whose addresses are not asked for; null where none is watched. */
+  readonly cluster: Cluster | null;
+}
+
 function startAsking(
   provider: Provider | Database,
   store: Store | null,
   { rules }: Config,
-  report: (reason: string) => void,
-  deliver: (answers: readonly Answer[]) => void,
+  { report, deliver, cluster }: AskingContext,
 ): Asking {
   if (provider instanceof Database) {
     return {
@@ -268,13 +281,14 @@ function startAsking(
     };
   }
   const { networks, asnNeverSend } = rules;
-  const mayAsk = ({ address }: Cidr): boolean =>
-    mayBeAsked(
-      networkOf(address, () => false, networks),
-      asnNeverSend,
-      networks,
-    );
   const clock = SYSTEM_CLOCK;
+  // Others of the cluster may want to know what is here.
+  const mayAsk = (bucket: Cidr): boolean => {
+    cluster?.begin(clock.monotonic());
+    const { address } = bucket;
+    const remote = networkOf(address, () => false, networks);
+    return mayBeAsked(remote, asnNeverSend, networks) && !cluster?.keepsBack(address, formatCidr(bucket));
+  };
   const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk });
   return {
     ask: (buckets) => void questions.ask(buckets),

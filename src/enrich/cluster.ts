@@ -129,9 +129,9 @@ export class Cluster {
     return port === null ? name : `${name}:${port}`;
   }
 
-  /** Says whether an address is a pod's of this node or a Service's, or would be asked for in one question with one. */
-  keepsBack(address: Address): boolean {
-    return this.#services.has(keyOf(address)) || this.#buckets.has(formatCidr(bucketOf(address)));
+  /** Says whether an address is a Service's, or its bucket holds one of a pod of this node or of a Service inside the cluster. */
+  keepsBack(address: Address, bucket: string): boolean {
+    return this.#buckets.has(bucket) || this.#services.has(keyOf(address));
   }
 
   #containerOf(process: string, { kind, containerId, outerContainerId }: Cgroup, pod: Pod): string | null {

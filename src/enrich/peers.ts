@@ -32,8 +32,8 @@ export interface PeerPolicy {
   readonly neverSend: readonly Cidr[];
   /** Says whether an address is the host's own (pid 1's namespace). */
   readonly isHostOwn: (address: Address) => boolean;
-  /** Says at any time whether an address belongs to the cluster; none does by default. */
-  readonly isInCluster?: (address: Address) => boolean;
+  /** Says at any time whether an address, in this bucket, belongs to the cluster; none does by default. */
+  readonly isInCluster?: (address: Address, bucket: string) => boolean;
 }
 
 /**
@@ -124,8 +124,8 @@ export class Peers {
       if (peer.asked && !this.#isInCluster(peer)) this.#cache?.lookup(peer.address, now);
   }
 
-  #isInCluster({ address }: KnownPeer): boolean {
-    return this.#policy.isInCluster?.(address) ?? false;
+  #isInCluster({ address, bucket }: KnownPeer): boolean {
+    return this.#policy.isInCluster?.(address, bucket ?? '') ?? false;
   }
 
   #meet(address: Address, ownTest: ((address: Address) => boolean) | null): KnownPeer {
