@@ -248,35 +248,41 @@ describe('a container that Kubernetes has not named yet', () => {
   });
 });
 
-test('whatever news come and when, every row is counted once, and each without a process has a reason', () => {
-  const actions = {
-    named: (worker: Worker) => worker.know(created(POD)),
-    unnamed: (worker: Worker) => worker.know(created({ ...POD, containers: [] })),
-    gone: (worker: Worker) => worker.know(deleted(POD)),
-    none: (worker: Worker) => worker.know(listed()),
-    up: (worker: Worker) => worker.know(UP),
-    down: (worker: Worker) => worker.know(DOWN),
-    toggle: () => (isOpen ? close() : open(), (isOpen = !isOpen)),
-  };
-  let isOpen = false;
-  const step = fc.tuple(fc.constantFrom(...Object.values(actions)), fc.constantFrom(1, 6, 61));
-  fc.assert(
-    fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
-      const worker = new Worker();
-      let seconds = 0;
-      for (const [act, wait] of steps) {
-        act(worker);
-        worker.scanAt((seconds += wait));
-        const ownerless = [...worker.shown('peerscope_connections')]
-          .filter(([key]) => !key.includes('process='))
-          .reduce((sum, [, value]) => sum + value, 0);
-        expect(worker.sum('peerscope_connections')).toBe(isOpen ? 13 : 12);
-        expect(worker.sum('peerscope_sockets_unattributed')).toBe(ownerless);
-      }
-    }),
-    { numRuns: 25 },
-  );
-});
+test(
+  'whatever news come and when, every row is counted once, and each without a process has a reason',
+  {
+    timeout: 60_000,
+  },
+  () => {
+    const actions = {
+      named: (worker: Worker) => worker.know(created(POD)),
+      unnamed: (worker: Worker) => worker.know(created({ ...POD, containers: [] })),
+      gone: (worker: Worker) => worker.know(deleted(POD)),
+      none: (worker: Worker) => worker.know(listed()),
+      up: (worker: Worker) => worker.know(UP),
+      down: (worker: Worker) => worker.know(DOWN),
+      toggle: () => (isOpen ? close() : open(), (isOpen = !isOpen)),
+    };
+    let isOpen = false;
+    const step = fc.tuple(fc.constantFrom(...Object.values(actions)), fc.constantFrom(1, 6, 61));
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
+        const worker = new Worker();
+        let seconds = 0;
+        for (const [act, wait] of steps) {
+          act(worker);
+          worker.scanAt((seconds += wait));
+          const ownerless = [...worker.shown('peerscope_connections')]
+            .filter(([key]) => !key.includes('process='))
+            .reduce((sum, [, value]) => sum + value, 0);
+          expect(worker.sum('peerscope_connections')).toBe(isOpen ? 13 : 12);
+          expect(worker.sum('peerscope_sockets_unattributed')).toBe(ownerless);
+        }
+      }),
+      { numRuns: 25 },
+    );
+  },
+);
 
 describe('the memory of first times', () => {
   test('waits for the name of an open connection, and has its true time', () => {

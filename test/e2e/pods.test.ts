@@ -10,6 +10,8 @@ const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
 const NODE = 'peerscope-node';
 const NAMESPACE = 'peerscope-shop';
 const SYSTEM = 'peerscope-system';
+/** The watch is taken up again after up to 30 s. */
+const SOON = { timeout: 60_000 };
 const PODS = '/api/v1/pods';
 const SERVICES = '/api/v1/services';
 const SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
@@ -230,14 +232,15 @@ describe('two pods with three containers, one on the network of the host, and a 
     const exporter = await startInCluster('--kubernetes.services');
     try {
       // The pod that the API has not told of yet is in no name.
-      await expect.poll(async () => Object.keys(owners(await page(exporter)))).toContain(`sockets.py ${web} app`);
-      const early = await page(exporter);
+      let early: Series[] = [];
+      const first = async (): Promise<string[]> => Object.keys(owners((early = await page(exporter))));
+      await expect.poll(first, SOON).toContain(`sockets.py ${web} app`);
       expect(early.filter(({ labels }) => labels['pod'] === AGENT.uid)).toEqual([]);
       expect(Object.keys(owners(early)).filter((owner) => owner.includes(SYSTEM))).toEqual([]);
 
       api.set(PODS, AGENT.object);
       const named = async (): Promise<Record<string, number>> => owners(await page(exporter));
-      await expect.poll(named, { timeout: 10_000 }).toHaveProperty([`sockets.py ${SYSTEM} agent agent-x7z9q agent`]);
+      await expect.poll(named, SOON).toHaveProperty([`sockets.py ${SYSTEM} agent agent-x7z9q agent`]);
       const series = await page(exporter);
       expect(owners(series)).toEqual(expected);
       expect(series.filter(({ labels }) => [WEB, DB, AGENT].some(({ uid }) => labels['pod'] === uid))).toEqual([]);
@@ -256,7 +259,7 @@ describe('two pods with three containers, one on the network of the host, and a 
       await api.close();
       const down = async (): Promise<number | undefined> =>
         sumBy(await page(exporter), 'peerscope_kubernetes_watch_up', 'resource')['pods'];
-      await expect.poll(down, { timeout: 30_000 }).toBe(0);
+      await expect.poll(down, SOON).toBe(0);
       expect(owners(await page(exporter))).toEqual(expected);
     } finally {
       expect(await exporter.stop()).toBe(0);
@@ -273,18 +276,18 @@ describe('two pods with three containers, one on the network of the host, and a 
     };
     const exporter = await startInCluster();
     try {
-      const series = await page(exporter);
-      expect(sumBy(series, 'peerscope_kubernetes_watch_up', 'resource')).toEqual({ pods: 0 });
-      const rows = sumBy(series, 'peerscope_connections', 'pod', 'container');
-      expect(rows).toMatchObject({
+      const byCgroup = async (): Promise<Record<string, number>> =>
+        sumBy(await page(exporter), 'peerscope_connections', 'pod', 'container');
+      await expect.poll(byCgroup, SOON).toMatchObject({
         [`${WEB.uid} aaaaaaaaaaaa`]: 4,
         [`${WEB.uid} bbbbbbbbbbbb`]: 2,
         [`${DB.uid} cccccccccccc`]: 2,
         [`${AGENT.uid} dddddddddddd`]: 5,
         [`${WEB.uid} `]: 1,
       });
+      expect(sumBy(await page(exporter), 'peerscope_kubernetes_watch_up', 'resource')).toEqual({ pods: 0 });
       api.answer = () => false;
-      await expect.poll(async () => owners(await page(exporter)), { timeout: 60_000 }).toEqual(expected);
+      await expect.poll(async () => owners(await page(exporter)), SOON).toEqual(expected);
     } finally {
       expect(await exporter.stop()).toBe(0);
     }

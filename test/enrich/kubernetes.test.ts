@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ClusterChange } from '../../src/enrich/cluster.ts';
 import { Kubernetes } from '../../src/enrich/kubernetes.ts';
 import { KubernetesApi, podsOf, type KubernetesObject } from '../kubernetes-api.ts';
@@ -55,7 +55,8 @@ const told = (): string[] =>
   });
 const isUp = (): boolean => kubernetes?.status.every(({ up }) => up) ?? false;
 const lists = (): number => api.asked.filter(({ isWatch }) => !isWatch).length;
-const soon = { timeout: 4_000, interval: 5 };
+const soon = { timeout: 30_000, interval: 5 };
+vi.setConfig({ testTimeout: 60_000 });
 const watching = (count = 1): Promise<void> => expect.poll(() => [isUp(), api.watches], soon).toEqual([true, count]);
 /** Waits until a pause of so many milliseconds is waited for, and lets it pass. */
 async function pause(ms: number): Promise<void> {
