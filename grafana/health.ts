@@ -81,6 +81,17 @@ export default dashboard({
           },
           [`sum(1 - peerscope_web_config_current{${TARGETS}})`, 'refused'],
         ),
+        stat(
+          {
+            title: 'Watches that are down',
+            description: 'Watches of the Kubernetes API that do not work: new pods go by their UIDs meanwhile.',
+            unit: 'short',
+            noData: 'No exporter watches a cluster.',
+            width: 4,
+            height: 6,
+          },
+          [`sum(1 - peerscope_kubernetes_watch_up{${TARGETS}})`, 'down'],
+        ),
       ],
     },
     {

@@ -53,6 +53,8 @@ export interface Status {
   readonly malformedRows: ReadonlyMap<string, number>;
   /** Whether the file of --web.config.file holds what is in use; null without one. */
   readonly webConfigIsCurrent: boolean | null;
+  /** The resources of Kubernetes that are watched; none where it is off. */
+  readonly kubernetes: readonly { readonly resource: string; readonly up: boolean }[];
   /** Null where nothing is sent by OTLP. */
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
@@ -455,6 +457,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     'Whether the web configuration in use is the one on disk; 0 where that was changed to one that cannot be used.',
     [],
     ({ webConfigIsCurrent: value }) => (value === null ? [] : [{ labels: {}, value: Number(value) }]),
+  ),
+  status(
+    'peerscope_kubernetes_watch_up',
+    'gauge',
+    '',
+    'Whether a resource of the Kubernetes API is being watched.',
+    ['resource'],
+    ({ kubernetes }) => kubernetes.map(({ resource, up }) => ({ labels: { resource }, value: Number(up) })),
   ),
   perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
   perExport(

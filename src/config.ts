@@ -82,6 +82,16 @@ export interface Config {
   readonly collectors: Readonly<
     Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen' | 'rdns', boolean>
   >;
+  /** The API server of the cluster that is watched; null where that is off. */
+  readonly kubernetes: {
+    readonly server: { readonly host: string; readonly port: number };
+    readonly nodeName: string;
+    readonly services: boolean;
+    /** False where the environment alone says that this is a cluster. */
+    readonly isAskedFor: boolean;
+  } | null;
+  /** The uid of the pod that this runs in; null where the environment does not tell it. */
+  readonly podUid: string | null;
   /** Milliseconds between extra scans; null for none. */
   readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
@@ -388,6 +398,22 @@ const flags = {
     description: "Name remotes on the status page and in the API, by reverse DNS from the host's own resolver",
     serveOnly: true,
   },
+  kubernetes: {
+    ...SWITCH,
+    name: 'collector.kubernetes',
+    default: null,
+    description:
+      'Name pods and their workloads by the Kubernetes API, by default in a pod that has a token for it and NODE_NAME',
+    serveOnly: true,
+  },
+  kubernetesServices: {
+    ...SWITCH,
+    name: 'kubernetes.services',
+    default: 'false',
+    description:
+      'Name endpoints by the Services of the cluster too, which watches all of its Services and EndpointSlices',
+    serveOnly: true,
+  },
 } satisfies Record<string, Flag>;
 
 /** Every flag of a Config, in the order of the help. */
@@ -477,6 +503,8 @@ export function parseConfig(
       'first-seen': one(flags.asn) && one(flags.firstSeen),
       rdns: one(flags.rdns),
     },
+    kubernetes: kubernetesOf(optional(flags.kubernetes), one(flags.kubernetesServices), environment),
+    podUid: /^[\w-]{1,64}$/.exec(environment['POD_UID'] ?? '')?.[0] ?? null,
     sampleIntervalMs: optional(flags.sampleInterval),
     configFile: optional(flags.configFile),
     rules: EMPTY_RULES,
@@ -521,6 +549,30 @@ function checkDatabase(
       `Cannot use --asn.database ${JSON.stringify(file)}: must come with --asn.provider mmdb, tsv or none`,
     );
   return { provider, database: isLocal ? file : null };
+}
+
+/**
+ * The kubelet tells every pod where the API server is; NODE_NAME comes from the downward API, where a manifest asks for it.
+ * https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+ */
+function kubernetesOf(isOn: boolean | null, services: boolean, environment: Environment): Config['kubernetes'] {
+  const {
+    KUBERNETES_SERVICE_HOST: host = '',
+    KUBERNETES_SERVICE_PORT: digits = '',
+    NODE_NAME: nodeName = '',
+  } = environment;
+  const port = /^\d{1,5}$/.test(digits) ? Number(digits) : 0;
+  const missing =
+    host === '' || port === 0 || port > 65_535
+      ? 'KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must name the API server'
+      : nodeName === ''
+        ? 'NODE_NAME must name the node'
+        : null;
+  if (isOn === true && missing !== null) throw new UsageError(`Cannot use --collector.kubernetes: ${missing}`);
+  if (isOn === false && services)
+    throw new UsageError('Cannot use --kubernetes.services: must not come with --no-collector.kubernetes');
+  if (isOn === false || missing !== null) return null;
+  return { server: { host, port }, nodeName, services, isAskedFor: isOn === true };
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;

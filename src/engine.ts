@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
 import type { Answer } from './enrich/asn.ts';
+import type { ClusterChange } from './enrich/cluster.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import type { Surroundings } from './expose/page.ts';
@@ -163,6 +164,11 @@ export class Engine {
   /** Hands what the store kept of sightings to the scanning thread. */
   confirm(kept: readonly Kept[]): void {
     this.#post({ kind: 'confirmed', kept });
+  }
+
+  /** Hands news of the cluster to the scanning thread. */
+  know(news: ClusterChange): void {
+    this.#post({ kind: 'cluster', news });
   }
 
   /** The answers that the scanning thread holds; it tells `sighted` all first times again, too. */

@@ -1,7 +1,7 @@
 import type { ConnectionTable } from './collect/connections.ts';
 import { grown, stateOf, transportOf } from './collect/sockets.ts';
 import type { Direction, EndpointGroupRule, OwnerLabels, State } from './model.ts';
-import { endpointGroup } from './enrich/endpoints.ts';
+import { endpointGroup, type Endpoint } from './enrich/endpoints.ts';
 import type { Peer } from './enrich/peers.ts';
 import { NO_OWNER } from './owner-labels.ts';
 
@@ -26,6 +26,7 @@ export interface Group {
  */
 export class Groups {
   readonly #rules: readonly EndpointGroupRule[];
+  readonly #clusterName: (endpoint: Endpoint) => string | null;
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
   readonly #groups: (Group | undefined)[] = [];
   readonly #free: number[] = [];
@@ -33,8 +34,10 @@ export class Groups {
   #sums = new Float64Array(0);
   #failure: string | null = null;
 
-  constructor(rules: readonly EndpointGroupRule[]) {
+  /** `clusterName` tells what a cluster calls an endpoint; null where it does not know it. */
+  constructor(rules: readonly EndpointGroupRule[], clusterName: (endpoint: Endpoint) => string | null = () => null) {
     this.#rules = rules;
+    this.#clusterName = clusterName;
   }
 
   /** Why endpoints could not be named in the last count; connections that it may be about are grouped anew by the next. */
@@ -147,6 +150,7 @@ export class Groups {
         asn: outbound.asn === '' ? null : Number(outbound.asn),
       },
       this.#rules,
+      this.#clusterName,
     );
   }
 }

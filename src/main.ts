@@ -217,7 +217,8 @@ function addFlag(command: Command, flag: Flag, twin: string): void {
   );
   if (flag.repeatable) option.argParser((text: string, before: string[] | undefined) => [...(before ?? []), text]);
   command.addOption(option);
-  if (flag.default === 'true') command.addOption(command.createOption(`--no-${name}`).hideHelp());
+  const isOff = placeholder !== null || flag.default === 'false';
+  if (!isOff) command.addOption(command.createOption(`--no-${name}`).hideHelp());
 }
 
 /** The flags that the command line holds, by name; undefined where one is not given. */

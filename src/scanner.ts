@@ -4,6 +4,7 @@ import { formatAddress } from './address.ts';
 import type { Collector, CollectorRun, Status } from './catalogue.ts';
 import { openSource, type SourceName } from './collect/source.ts';
 import { AsnCache, type Answer } from './enrich/asn.ts';
+import type { ClusterChange } from './enrich/cluster.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import { renderPage, type Surroundings } from './expose/page.ts';
@@ -45,6 +46,7 @@ export type Order =
   | { readonly kind: 'listen'; readonly filters: readonly string[]; readonly port: MessagePort }
   | { readonly kind: 'named'; readonly names: readonly RemoteName[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
+  | { readonly kind: 'cluster'; readonly news: ClusterChange }
   | { readonly kind: 'recite' };
 
 /** What the worker thread says: one scanned, rendered, drawn, shared, opened (a reader) or recited for each order to do so, or failed, in order. */
@@ -108,6 +110,10 @@ function work(port: MessagePort, data: ScannerData): void {
       reportSightings();
       return;
     }
+    if (order.kind === 'cluster') {
+      scrape.know(order.news);
+      return;
+    }
     if (order.kind === 'recite') {
       report({ kind: 'recited', answers: cache?.answers() ?? [] });
       scrape.reportFirstSeen();
@@ -163,8 +169,8 @@ function work(port: MessagePort, data: ScannerData): void {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        if (order.kind !== 'answers' && order.kind !== 'confirmed' && order.kind !== 'named')
-          report({ kind: 'failed', reason: String(error) });
+        const isAwaited = !['answers', 'confirmed', 'named', 'cluster'].includes(order.kind);
+        if (isAwaited) report({ kind: 'failed', reason: String(error) });
       });
   });
 }

@@ -11,11 +11,13 @@ import { Protocols } from './collect/protocols.ts';
 import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { ToldHost } from './collect/told.ts';
 import type { AsnCache } from './enrich/asn.ts';
+import { Cluster, type ClusterChange, type Resource } from './enrich/cluster.ts';
 import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer } from './enrich/peers.ts';
+import { UnnamedMeetings, type UnnamedMeeting } from './enrich/unnamed.ts';
 import { Families } from './families.ts';
 import { Groups, type Group } from './groups.ts';
-import type { Address, Family, Rules } from './model.ts';
+import type { Address, Direction, Family, OwnerLabels, Rules } from './model.ts';
 import { OwnerNames } from './owner-labels.ts';
 
 const NO_CGROUP = parseCgroup('');
@@ -27,9 +29,15 @@ export interface ScrapeOptions {
   readonly collectors: Readonly<Record<Exclude<Collector, 'sockets'>, boolean>>;
   /** Whether first times are kept for this node or for the whole cluster: who else writes to the store. */
   readonly baselineScope?: 'node' | 'cluster';
+  /** The resources of a Kubernetes cluster that `know` will be told of; none by default. */
+  readonly cluster?: readonly Resource[];
+  /** The uid of the pod that this runs in, where that is known. */
+  readonly podUid?: string | null;
   /** 32 bits by chance, for the hash of a connection table that strangers fill. */
   readonly seed?: number;
 }
+
+const NO_WORDS: ReadonlySet<number> = new Set();
 
 /** What one scan leaves behind; `at` in milliseconds since 1970. */
 export interface Snapshot {
@@ -46,7 +54,8 @@ export interface Snapshot {
 
 /**
  * The life of a connection, one scan at a time: collect, attribute, enrich, aggregate. Everything is synchronous and nothing
- * waits for the network: the questions that a scan leaves in the ASN cache are answered elsewhere, and answers come in through `learn`.
+ * waits for the network: the questions that a scan leaves in the ASN cache are answered elsewhere, and answers come in through `learn`,
+ * what is known of a cluster through `know`.
  */
 export class Scrape {
   readonly connections: ConnectionTable;
@@ -54,7 +63,8 @@ export class Scrape {
   readonly #options: ScrapeOptions;
   readonly #clock: Clock;
   readonly #cache: AsnCache | null;
-  readonly #names = new OwnerNames();
+  readonly #cluster: Cluster | null;
+  readonly #names: OwnerNames;
   readonly #peers: Peers;
   readonly #peerOf: (Peer | null)[] = [];
   readonly #groups: Groups;
@@ -62,6 +72,9 @@ export class Scrape {
   readonly #protocols: Protocols;
   readonly #coverage = new Coverage();
   readonly #firstSeen: FirstSeenMemory | null;
+  readonly #unnamed = new UnnamedMeetings();
+  /** False until it is known which addresses are the cluster's. */
+  #mayAsk: boolean;
   #firstAt: number | null = null;
   /** Collectors whose families are left out of this scan. */
   readonly #broken = new Set<Collector>();
@@ -79,6 +92,9 @@ export class Scrape {
     this.#cache = cache;
     const connections = (this.connections = new ConnectionTable(options.seed));
     this.#protocols = new Protocols(options.seriesLimit);
+    this.#cluster = options.cluster ? new Cluster(options.cluster) : null;
+    this.#mayAsk = this.#cluster === null;
+    this.#names = new OwnerNames(this.#cluster);
     this.host =
       source instanceof Commands
         ? new ToldHost(source, connections, (name) => this.#names.of(name, NO_CGROUP))
@@ -88,10 +104,17 @@ export class Scrape {
             protocols: options.collectors.protocols ? this.#protocols : null,
             monotonic: () => clock.monotonic(),
             names: this.#names,
+            podUid: options.podUid ?? null,
           });
     const { networks, asnNeverSend: neverSend } = options.rules;
-    this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.host.isHostOwn(address) }, cache);
-    this.#groups = new Groups(options.rules.endpointGroups);
+    const isHostOwn = (address: Address): boolean => this.host.isHostOwn(address);
+    const isInCluster = (address: Address, bucket: string): boolean =>
+      this.#cluster?.keepsBack(address, bucket) ?? false;
+    this.#peers = new Peers({ networks, neverSend, isHostOwn, isInCluster }, cache);
+    this.#groups = new Groups(
+      options.rules.endpointGroups,
+      ({ address, port, transport }) => this.#cluster?.nameOf(address, port, transport) ?? null,
+    );
     this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(options.baselineScope ?? 'node') : null;
     this.#families = new Families(
       options.seriesLimit,
@@ -122,12 +145,13 @@ export class Scrape {
       return outcome;
     };
 
+    const renamed = this.#rename();
     const hidden = stage('sockets', () => this.#collect(at, isLate));
     if (this.#isOn('protocols'))
       runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
     stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
     stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
-    stage('first-seen', () => this.#attempt('first-seen', () => this.#remember(at)));
+    stage('first-seen', () => this.#attempt('first-seen', () => this.#remember(at, renamed)));
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
     this.#attempt('first-seen', () => this.#confirmPresence(groups));
     if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
@@ -171,6 +195,11 @@ export class Scrape {
     for (const bucket of buckets) this.#firstSeen?.answered(bucket, asnOf);
   }
 
+  /** Takes in news of the cluster. */
+  know(news: ClusterChange): void {
+    this.#cluster?.accept(news, this.#clock.monotonic());
+  }
+
   /** First times that a store is to be asked for; its answers come back through `confirm`. */
   takeSightings(): Sighting[] {
     return this.#firstSeen?.takeReports() ?? [];
@@ -189,6 +218,22 @@ export class Scrape {
   /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
   peerOf(index: number): Peer | null {
     return this.#peerOf[index] ?? null;
+  }
+
+  /** Publishes under the names that are known by now; gives those that changed. */
+  #rename(): ReadonlyMap<OwnerLabels, OwnerLabels> {
+    const now = this.#clock.monotonic();
+    this.#cluster?.begin(now);
+    const renamed = this.#names.begin(now);
+    const moved = this.#cluster?.takeMoved() ?? NO_WORDS;
+    if (renamed.size > 0 || moved.size > 0) this.host.relabel(renamed);
+    const begins = !this.#mayAsk && this.#cluster?.isSettled === true;
+    this.#mayAsk ||= begins;
+    const { changed, local, remote } = this.connections;
+    if (begins || moved.size > 0)
+      for (const i of this.connections.indexes())
+        if (begins || moved.has(local[i * 4 + 3] ?? 0) || moved.has(remote[i * 4 + 3] ?? 0)) changed[i] = 1;
+    return renamed;
   }
 
   #collect(at: number, isLate: () => boolean): number {
@@ -215,7 +260,7 @@ export class Scrape {
       if (connections.changed[i] === 0 || !connections.has(i) || connections.direction[i] === 'listen') continue;
       const peer = (this.#peerOf[i] ??= this.#hold(i));
       if (connections.state[i] === SYN_RECV) continue;
-      if (this.#peers.ask(peer, at)) resolved.add(peer);
+      if (this.#mayAsk && this.#peers.ask(peer, at)) resolved.add(peer);
       if ((connections.table[i] ?? 0) < UDP && connections.hasBegun(i)) begun++;
     }
     this.#coverage.add(at, begun, this.#protocols.opened);
@@ -224,10 +269,12 @@ export class Scrape {
   }
 
   /** Connections that are new, changed or gone meet the operators at their other ends, now or when the answer comes. */
-  #remember(at: number): void {
+  #remember(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
     if (!this.#firstSeen) return;
     this.#firstSeen.begin(at);
     const { connections } = this;
+    for (const [before, labels] of renamed)
+      for (const meeting of this.#unnamed.take(before)) this.#meetLate(labels, meeting, at);
     const firstAt = (this.#firstAt ??= at);
     for (const i of connections.closed) {
       this.#meet(i, firstAt);
@@ -241,7 +288,8 @@ export class Scrape {
   /** Operators of connections that are there now are present to first times. */
   #confirmPresence(groups: readonly Group[]): void {
     for (const { owner, direction, state, labels } of groups)
-      this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
+      if (!this.#names.isHalfKnown(owner))
+        this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
     this.#firstSeen?.end();
   }
 
@@ -251,12 +299,37 @@ export class Scrape {
     const labels = connections.labels[i];
     const direction = connections.direction[i];
     if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
-    const at = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
-    if (peer.asn !== '') this.#firstSeen?.meet(labels, direction, peer.asn, at);
-    else if (!connections.has(i)) {
+    const openedAt = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
+    const { asn, address } = peer;
+    const isOpen = connections.has(i);
+    if (this.#names.isHalfKnown(labels)) {
       const bucket = this.#peers.awaits(peer);
-      if (bucket !== null) this.#firstSeen?.wait(bucket, labels, direction, peer.address, at);
+      if (!isOpen && (asn !== '' || bucket !== null))
+        this.#unnamed.add(labels, { direction, asn, bucket, address, openedAt });
+    } else if (asn !== '') this.#firstSeen?.meet(labels, direction, asn, openedAt);
+    else if (!isOpen) this.#awaitAnswer(labels, direction, this.#peers.awaits(peer), address, openedAt);
+  }
+
+  /** The owner of a connection that is closed has names by now, or other ones. */
+  #meetLate(labels: OwnerLabels, meeting: UnnamedMeeting, at: number): void {
+    if (this.#names.isHalfKnown(labels)) {
+      this.#unnamed.add(labels, meeting);
+      return;
     }
+    const { direction, address, bucket, openedAt } = meeting;
+    const asn = meeting.asn === '' ? (this.#peers.asnOf(address, at) ?? '') : meeting.asn;
+    if (asn !== '') this.#firstSeen?.meet(labels, direction, asn, openedAt);
+    else this.#awaitAnswer(labels, direction, bucket, address, openedAt);
+  }
+
+  #awaitAnswer(
+    labels: OwnerLabels,
+    direction: Direction,
+    bucket: string | null,
+    address: Address,
+    openedAt: number,
+  ): void {
+    if (bucket !== null) this.#firstSeen?.wait(bucket, labels, direction, address, openedAt);
   }
 
   #hold(i: number): Peer {

@@ -22,6 +22,8 @@ const DEFAULTS: Config = {
   otlp: null,
   log: { level: 'info', format: 'json' },
   collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, rdns: false },
+  kubernetes: null,
+  podUid: null,
   sampleIntervalMs: null,
   configFile: null,
   rules: { processes: [], endpointGroups: [], networks: [], asnNeverSend: [] },
@@ -111,6 +113,8 @@ it('takes every flag', () => {
     },
     log: { level: 'trace', format: 'text' },
     collectors: { processes: false, protocols: false, endpoints: false, asn: false, 'first-seen': false, rdns: true },
+    kubernetes: null,
+    podUid: null,
     sampleIntervalMs: 2_000,
     configFile: 'peerscope.yaml',
     rules: DEFAULTS.rules,
@@ -555,4 +559,87 @@ it('logs text on a terminal unless told otherwise', () => {
 it('gives every flag a default that it accepts itself', () => {
   const refused = FLAGS.filter((flag) => flag.default !== null && flag.parse(flag.default) === undefined);
   expect(refused.map(({ name }) => name)).toEqual([]);
+});
+
+describe('the cluster', () => {
+  const POD = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443', NODE_NAME: 'node-1' };
+  const watched = { server: { host: '10.96.0.1', port: 443 }, nodeName: 'node-1', services: false, isAskedFor: false };
+
+  it.each<{
+    name: string;
+    given?: Record<string, unknown>;
+    environment: Record<string, string>;
+    expected: Config['kubernetes'];
+  }>([
+    { name: 'is watched in a pod that knows its node', environment: POD, expected: watched },
+    {
+      name: 'is watched when that is asked for',
+      given: { 'collector.kubernetes': true },
+      environment: POD,
+      expected: { ...watched, isAskedFor: true },
+    },
+    {
+      name: 'is watched with its Services by the environment',
+      environment: { ...POD, PEERSCOPE_KUBERNETES_SERVICES: 'true' },
+      expected: { ...watched, services: true },
+    },
+    {
+      name: 'has an API server with an IPv6 address',
+      environment: { ...POD, KUBERNETES_SERVICE_HOST: 'fd00:96::1' },
+      expected: { ...watched, server: { host: 'fd00:96::1', port: 443 } },
+    },
+    { name: 'is not watched on a plain host', environment: {}, expected: null },
+    {
+      name: 'is not watched in a pod that is not told its node',
+      environment: { ...POD, NODE_NAME: '' },
+      expected: null,
+    },
+    {
+      name: 'is not watched when that is switched off',
+      given: { 'collector.kubernetes': false },
+      environment: POD,
+      expected: null,
+    },
+  ])('$name', ({ given = {}, environment, expected }) => {
+    expect(parseConfig(given, environment).kubernetes).toEqual(expected);
+  });
+
+  it.each<{ name: string; given: Record<string, unknown>; environment: Record<string, string>; message: string }>([
+    {
+      name: 'outside of a cluster',
+      given: { 'collector.kubernetes': true },
+      environment: { NODE_NAME: 'node-1' },
+      message:
+        'Cannot use --collector.kubernetes: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must name the API server',
+    },
+    {
+      name: 'at a port that is none',
+      given: { 'collector.kubernetes': true },
+      environment: { ...POD, KUBERNETES_SERVICE_PORT: 'tcp://10.96.0.1:443' },
+      message:
+        'Cannot use --collector.kubernetes: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must name the API server',
+    },
+    {
+      name: 'of a node without a name',
+      given: { 'collector.kubernetes': true },
+      environment: { ...POD, NODE_NAME: '' },
+      message: 'Cannot use --collector.kubernetes: NODE_NAME must name the node',
+    },
+    {
+      name: 'for its Services alone',
+      given: { 'collector.kubernetes': false, 'kubernetes.services': true },
+      environment: POD,
+      message: 'Cannot use --kubernetes.services: must not come with --no-collector.kubernetes',
+    },
+  ])('cannot be watched $name', ({ given, environment, message }) => {
+    expect(() => parseConfig(given, environment)).toThrow(new UsageError(message));
+  });
+
+  it.each([
+    ['3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f', '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f'],
+    ['', null],
+    ['not a\nuid', null],
+  ])('has a pod of its own with the uid %j', (POD_UID, expected) => {
+    expect(parseConfig({}, { POD_UID }).podUid).toBe(expected);
+  });
 });

@@ -16,6 +16,7 @@ const STATUS = {
   malformedRows: new Map(),
   asn: null,
   webConfigIsCurrent: null,
+  kubernetes: [],
   otlp: null,
 };
 
@@ -92,4 +93,46 @@ describe('families that are shared', () => {
     await expect(engine.share(port, () => STATUS, 5_000)).rejects.toThrow('the exporter is stopping');
     expect(await collected).toEqual({ reason: 'the exporter is stopping' });
   });
+});
+
+it('takes in what is known of a cluster between scans', async () => {
+  const engine = new Engine(
+    {
+      procfs: fileURLToPath(new URL('fixtures/proc/containers', import.meta.url)),
+      source: null,
+      options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors, cluster: ['pods'] },
+      asksForAsns: false,
+      hasApi: false,
+      asksForNames: false,
+    },
+    5_000,
+    {
+      ask: () => undefined,
+      remotes: () => undefined,
+      sighted: () => undefined,
+      failed: (reason) => expect.fail(reason),
+      died: (reason) => expect.fail(reason),
+    },
+  );
+  const page = async (): Promise<string> =>
+    Buffer.concat((await engine.page('text', 5_000)).parts.map(({ body }) => body)).toString();
+  try {
+    expect(await page()).not.toContain('orders.py');
+    const pod = {
+      uid: '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f',
+      configHash: null,
+      namespace: 'shop',
+      name: 'orders-0',
+      workload: 'orders',
+      addresses: [],
+      containers: [['a1'.repeat(32), 'app']] as const,
+      onlyContainer: 'app',
+    };
+    engine.know({ resource: 'pods', change: { kind: 'replace', items: [pod] } });
+    expect(await page()).toContain(
+      'peerscope_connections{process="orders.py",namespace="shop",workload="orders",pod="orders-0",container="app",',
+    );
+  } finally {
+    await engine.close();
+  }
 });

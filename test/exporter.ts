@@ -19,8 +19,8 @@ export class Exporter {
   }
 
   /**
-   * Starts it with these flags, by a command such as nsenter where one is given; resolves once it listens, rejects with what it said
-   * when it ends before.
+   * Starts it with these flags; resolves once it listens, rejects with what it said when it ends before. `by` is a command such as
+   * nsenter that replaces itself by the one after it.
    */
   static async start(
     flags: readonly string[],

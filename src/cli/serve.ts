@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { cidrContains, formatCidr, parseAddress } from '../address.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
 import { Commands } from '../collect/commands.ts';
@@ -9,7 +10,9 @@ import { openSource } from '../collect/source.ts';
 import { COLLECTORS, type Status } from '../catalogue.ts';
 import { UsageError, type Config, type OtlpConfig } from '../config.ts';
 import type { Answer } from '../enrich/asn.ts';
+import { Cluster, type ClusterChange, type Resource } from '../enrich/cluster.ts';
 import { Database } from '../enrich/database.ts';
+import type { Kubernetes } from '../enrich/kubernetes.ts';
 import { classify, mayBeAsked, networkOf } from '../enrich/networks.ts';
 import { openProvider } from '../enrich/provider.ts';
 import { Questions } from '../enrich/questions.ts';
@@ -30,6 +33,11 @@ import { Naming } from '../naming.ts';
 import type { RowFormat } from '../readers.ts';
 import type { Reading } from '../reading.ts';
 import type { RemoteName } from '../remote-names.ts';
+
+/** How long the first scan waits for the names of pods. */
+const NAMES_MS = 2_000;
+/** Where the kubelet puts what a pod needs to speak to the API server. */
+const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
@@ -58,13 +66,21 @@ export async function serve(config: Config, log: Log, version: string): Promise<
             ),
         })
       : null;
-  const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
+  const watch = prepareWatch(config, version, failures, log);
+  const cluster = watch && new Cluster(watch.resources);
+  const deliver: AskingContext['deliver'] = (answers, unknown) => engine.learn(answers, unknown);
+  const asking = provider && startAsking(provider, store, config, { report, deliver, cluster });
   const naming = config.collectors.rdns ? await startNaming(config.rules, (names) => engine.name(names)) : null;
   const engine = new Engine(
     {
       procfs: config.procfs,
       source: config.source,
-      options: { ...config, seed: randomInt(2 ** 32), baselineScope: store?.commons ? 'cluster' : 'node' },
+      options: {
+        ...config,
+        seed: randomInt(2 ** 32),
+        baselineScope: store?.commons ? 'cluster' : 'node',
+        ...(watch ? { cluster: watch.resources } : {}),
+      },
       asksForAsns: asking !== null,
       hasApi: config.web.enableApi,
       asksForNames: naming !== null,
@@ -87,6 +103,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   let started = false;
   let ready = false;
   let push: Push | null = null;
+  let kubernetes: Kubernetes | null = null;
   const statusOf = ({ at, collectors, malformedRows }: ScanFacts): Status => ({
     version,
     snapshotAtSeconds: at / 1000,
@@ -94,6 +111,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     malformedRows,
     asn: asking?.status() ?? null,
     webConfigIsCurrent: protection?.isCurrent ?? null,
+    kubernetes: kubernetes?.status ?? [],
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   const scan = (): void =>
@@ -139,10 +157,18 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     },
   };
   try {
+    const know = (news: ClusterChange): void => {
+      engine.know(news);
+      // Addresses behind Services are many, and those of pods and Services are enough here.
+      if (news.resource !== 'endpointslices') cluster?.accept(news, SYSTEM_CLOCK.monotonic());
+    };
+    kubernetes = (await watch?.start(know)) ?? null;
     await servers.listen(createApp(exposition), config.web.listenAddresses, failed);
     started = true;
     protection?.watch((reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'));
-    logStart(config, log, version, { addresses: servers.addresses, provider, source, protection });
+    const watched = watch?.resources ?? null;
+    logStart(config, log, version, { addresses: servers.addresses, provider, source, protection, watched });
+    await kubernetes?.firstNews(NAMES_MS);
     await engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
@@ -155,7 +181,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     clearInterval(sampling);
     listening.close();
     naming?.close();
-    await Promise.all([servers.close(), push?.close()]);
+    await Promise.all([servers.close(), push?.close(), kubernetes?.close()]);
     await protection?.close();
     await asking?.close();
     await store?.close();
@@ -194,6 +220,41 @@ async function openProtection(file: string | null): Promise<Protection | null> {
   if (file === null) return null;
   const { Protection } = await import('../expose/protection.ts');
   return Protection.open(file, SYSTEM_CLOCK);
+}
+
+/** Decides whether a cluster is watched; `start` watches it. Nothing of it is loaded where there is none. */
+function prepareWatch(
+  { kubernetes: watched }: Config,
+  version: string,
+  failures: Repeating,
+  log: Log,
+): ClusterWatch | null {
+  if (!watched) return null;
+  // Every pod is told of the API server, and only one that is to use it has a token.
+  if (!watched.isAskedFor && !existsSync(join(SERVICE_ACCOUNT, 'token'))) {
+    log.info('pods are named by their cgroups: there is no token for the kubernetes api');
+    return null;
+  }
+  const resources: readonly Resource[] = watched.services ? ['pods', 'services', 'endpointslices'] : ['pods'];
+  const start = async (deliver: (news: ClusterChange) => void): Promise<Kubernetes> => {
+    const { Kubernetes } = await import('../enrich/kubernetes.ts');
+    return new Kubernetes(resources, {
+      ...watched,
+      serviceAccount: SERVICE_ACCOUNT,
+      version,
+      clock: SYSTEM_CLOCK,
+      random: Math.random,
+      deliver,
+      report: (resource, reason) =>
+        failures.warn(`kubernetes ${resource}`, { resource, reason }, 'a kubernetes watch failed'),
+    });
+  };
+  return { resources, start };
+}
+
+interface ClusterWatch {
+  readonly resources: readonly Resource[];
+  readonly start: (deliver: (news: ClusterChange) => void) => Promise<Kubernetes>;
 }
 
 /** Reads what sending by OTLP needs; the function returned starts it. */
@@ -279,12 +340,19 @@ interface Asking {
   close(): Promise<void>;
 }
 
+interface AskingContext {
+  readonly report: (reason: string) => void;
+  /** Takes answers, and the buckets of which nothing is known any more. */
+  readonly deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void;
+  /** Whose addresses are not asked for; null where none is watched. */
+  readonly cluster: Cluster | null;
+}
+
 function startAsking(
   provider: Provider | Database,
   store: Store | null,
   config: Config,
-  report: (reason: string) => void,
-  deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void,
+  { report, deliver, cluster }: AskingContext,
 ): Asking {
   if (provider instanceof Database) {
     return {
@@ -302,13 +370,14 @@ function startAsking(
     };
   }
   const { networks, asnNeverSend } = config.rules;
-  const mayAsk = ({ address }: Cidr): boolean =>
-    mayBeAsked(
-      networkOf(address, () => false, networks),
-      asnNeverSend,
-      networks,
-    );
   const clock = SYSTEM_CLOCK;
+  // Others of the cluster may want to know what is here.
+  const mayAsk = (bucket: Cidr): boolean => {
+    cluster?.begin(clock.monotonic());
+    const { address } = bucket;
+    const remote = networkOf(address, () => false, networks);
+    return mayBeAsked(remote, asnNeverSend, networks) && !cluster?.keepsBack(address, formatCidr(bucket));
+  };
   const isUnshared = floods(config);
   const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk, isUnshared });
   return {
@@ -330,6 +399,8 @@ interface Running {
   readonly provider: Provider | Database | null;
   readonly source: Procfs | Commands;
   readonly protection: Protection | null;
+  /** The resources of Kubernetes that are watched. */
+  readonly watched: readonly Resource[] | null;
 }
 
 /** One line that says what runs, what it reads, who may read it, and what leaves the host. */
@@ -337,7 +408,7 @@ function logStart(
   config: Config,
   log: Log,
   version: string,
-  { addresses, provider, source, protection }: Running,
+  { addresses, provider, source, protection, watched }: Running,
 ): void {
   const asks = provider !== null && !(provider instanceof Database);
   const sent = [
@@ -345,6 +416,7 @@ function logStart(
     ...(config.collectors.rdns ? ["addresses of remotes to the host's resolver"] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
     ...(config.storageServer ? ['ASNs of peers and when each process met them first, to the shared store'] : []),
+    ...(watched ? ['the name of the node to the kubernetes api'] : []),
   ];
   const authentication = protection?.authentication ?? 'none';
   const isOpen = authentication === 'none' && config.web.listenAddresses.some(({ host }) => !isLoopback(host));
@@ -364,6 +436,7 @@ function logStart(
       sends: sent.join(' and ') || 'nothing',
       ...(asks ? { off: '--asn.provider=none' } : {}),
       ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
+      ...(watched ? { kubernetes: watched.join(' ') } : {}),
       ...(isOpen
         ? { warning: 'without authentication anyone who can reach the listen address can read the metrics' }
         : {}),

@@ -65,6 +65,21 @@ export class Attribution {
     for (const i of unheld) this.#assign(i, inherited(this.#host, i));
   }
 
+  /** Some names are others from now on. */
+  relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
+    const { connections } = this.#host;
+    for (const i of connections.indexes()) {
+      const before = connections.labels[i];
+      const labels = before && changed.get(before);
+      if (!labels) continue;
+      connections.labels[i] = labels;
+      connections.changed[i] = 1;
+      if (labels.process === '') continue;
+      this.#unowned.delete(i);
+      connections.reason[i] = null;
+    }
+  }
+
   /** A process that took another name by exec() passes it on to its connections. */
   #rename(renamed: ReadonlySet<Process>): void {
     const { connections } = this.#host;
@@ -85,7 +100,7 @@ export class Attribution {
       (ancestor, pid) => processes.isAncestor(ancestor, pid),
     );
     if (!process) return false;
-    this.#assign(i, { process, holders, evidence: 'fd', labels: process.labels, reason: null });
+    this.#assign(i, ownedBy(process, process.labels, 'fd', holders));
     return true;
   }
 
@@ -136,25 +151,29 @@ function holdersOf({ owners, processes }: Host, inode: number): readonly Process
   return pids.map((pid) => processes.get(pid, owners.openFdsOf(pid))).filter((process) => process !== null);
 }
 
+/** A process that has a name, but is published without one, waits for that of its container. */
+function ownedBy(
+  process: Process | null,
+  labels: OwnerLabels,
+  evidence: OwnerEvidence,
+  holders: readonly Process[] = NOBODY,
+): Attributed {
+  const waits = labels.process === '' && process !== null && process.name !== '';
+  return { process, holders, evidence, labels, reason: waits ? 'vanished' : null };
+}
+
 /** The owner of a row that no process holds. */
 function inherited(host: Host, i: number): Attributed {
   const { connections, tables } = host;
   const before = connections.labels[i];
   const evidence = connections.ownerEvidence[i];
-  if (before && (evidence === 'fd' || evidence === 'history')) {
-    const process = connections.process[i] ?? null;
-    return { process, holders: NOBODY, evidence: 'history', labels: before, reason: null };
-  }
+  if (before && (evidence === 'fd' || evidence === 'history'))
+    return ownedBy(connections.process[i] ?? null, before, 'history');
   const listener = connections.inode[i] === 0 ? connections.listenerOf(i) : -1;
   const accepting = connections.labels[listener];
-  if (accepting && listener !== i && connections.process[listener]) {
-    const process = connections.process[listener] ?? null;
-    return { process, holders: NOBODY, evidence: 'listener', labels: accepting, reason: null };
-  }
-  if (before && evidence === 'listener') {
-    const process = connections.process[i] ?? null;
-    return { process, holders: NOBODY, evidence: 'history', labels: before, reason: null };
-  }
+  if (accepting && listener !== i && connections.process[listener])
+    return ownedBy(connections.process[listener] ?? null, accepting, 'listener');
+  if (before && evidence === 'listener') return ownedBy(connections.process[i] ?? null, before, 'history');
   const labels = tables.podOf(connections.netns[i] ?? 0);
   const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
   return { process: null, holders: NOBODY, evidence: evidenceOfPod, labels, reason: reasonOf(host, i) };

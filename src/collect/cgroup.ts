@@ -54,6 +54,20 @@ export function parseCgroup(text: string): Cgroup {
   return best;
 }
 
+/**
+ * How to parse the cgroups that a reader sees. Where pid 1's lies above the root that the reader sees, the reader has a cgroup
+ * namespace of its own, and a lone `0::/` is its own container: in the pod with uid `ownPodUid`, where that is known.
+ */
+export function cgroupParser(ofPid1: string, ownPodUid: string | null): (text: string) => Cgroup {
+  const isNamespaced = /^\d+:[^:]*:\/\.\.(?:\/|$)/m.test(ofPid1);
+  if (!isNamespaced || ownPodUid === null) return parseCgroup;
+  const own: Cgroup = { ...NOTHING, kind: 'container', podUid: ownPodUid };
+  return (text) => {
+    const cgroup = parseCgroup(text);
+    return cgroup.kind === 'unknown' ? own : cgroup;
+  };
+}
+
 const NOTHING: Cgroup = {
   kind: 'host',
   runtime: null,

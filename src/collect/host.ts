@@ -1,10 +1,11 @@
 import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, UnattributedReason } from '../model.ts';
 import { Attribution } from './attribution.ts';
+import { cgroupParser } from './cgroup.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
 import { Namespaces, type Namespace } from './namespaces.ts';
 import { Owners } from './owners.ts';
 import { Processes } from './processes.ts';
-import type { Procfs } from './procfs.ts';
+import { failed, type Procfs } from './procfs.ts';
 import type { Protocols } from './protocols.ts';
 import { SocketTables, type NamespaceCounts } from './tables.ts';
 
@@ -14,6 +15,8 @@ export interface Host {
   collect(at: number, isLate: () => boolean): number;
   /** Gives the connections their owners. */
   attribute(isLate: () => boolean): void;
+  /** These names, and perhaps those of pods, are others from now on. */
+  relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void;
   readonly status: Readonly<NamespaceCounts>;
   /** Lines that were no row, by where they stood. */
   readonly malformed: ReadonlyMap<string, number>;
@@ -45,6 +48,8 @@ export interface ProcfsHostOptions {
   readonly findsOwners: boolean;
   /** Null leaves the protocol counters unread. */
   readonly protocols: Protocols | null;
+  /** The uid of the pod that this runs in, where that is known. */
+  readonly podUid: string | null;
   /** Milliseconds that only go forward. */
   readonly monotonic: () => number;
   readonly names: {
@@ -67,8 +72,12 @@ export class ProcfsHost implements Host {
     const { names, protocols, monotonic } = options;
     this.#procfs = procfs;
     this.#findsOwners = options.findsOwners;
-    const processes = (this.#processes = new Processes(procfs, options.rules, (name, cgroup) =>
-      names.of(name, cgroup),
+    const ofPid1 = procfs.read(1, 'cgroup');
+    const processes = (this.#processes = new Processes(
+      procfs,
+      options.rules,
+      (name, cgroup) => names.of(name, cgroup),
+      cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid),
     ));
     const owners = (this.#owners = new Owners(procfs, {
       arrived: connections.arrived,
@@ -101,6 +110,14 @@ export class ProcfsHost implements Host {
   attribute(isLate: () => boolean): void {
     if (this.#findsOwners) this.#owners.resolve(isLate);
     this.#attribution.update();
+  }
+
+  relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
+    if (changed.size > 0) {
+      this.#processes.relabel(changed);
+      this.#attribution.relabel(changed);
+    }
+    this.#tables.forgetPods();
   }
 
   get status(): Readonly<NamespaceCounts> {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
 import { nameProcess } from './process-name.ts';
@@ -48,12 +49,19 @@ export class Processes {
   readonly #procfs: Procfs;
   readonly #rules: readonly ProcessRule[];
   readonly #label: (name: string, cgroup: Cgroup) => OwnerLabels;
+  readonly #parse: (text: string) => Cgroup;
   readonly #seen = new Map<number, SeenProcess>();
   readonly #ppids = new Map<number, number>();
   #scan = 0;
 
-  /** `label` gives the names that a process is published under; equal names must be one object. */
-  constructor(procfs: Procfs, rules: readonly ProcessRule[], label: (name: string, cgroup: Cgroup) => OwnerLabels) {
+  /** `label` gives the names that a process is published under; equal names must be one object. `parse` reads a cgroup. */
+  constructor(
+    procfs: Procfs,
+    rules: readonly ProcessRule[],
+    label: (name: string, cgroup: Cgroup) => OwnerLabels,
+    parse: (text: string) => Cgroup = parseCgroup,
+  ) {
+    this.#parse = parse;
     this.#procfs = procfs;
     this.#rules = rules;
     this.#label = label;
@@ -66,6 +74,11 @@ export class Processes {
     this.#ppids.clear();
     const alive = new Set(pids);
     for (const pid of this.#seen.keys()) if (!alive.has(pid)) this.#seen.delete(pid);
+  }
+
+  /** Some names are others from now on. */
+  relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
+    for (const process of this.#seen.values()) process.labels = changed.get(process.labels) ?? process.labels;
   }
 
   /** The process with this pid, as of this scan; null when it is gone or does not let its stat be read. */
@@ -103,7 +116,7 @@ export class Processes {
     const known = this.#seen.get(pid);
     if (known) return known.cgroup;
     const bytes = this.#procfs.read(pid, 'cgroup');
-    return failed(bytes) ? null : parseCgroup(bytes.toString());
+    return failed(bytes) ? null : this.#parse(bytes.toString());
   }
 
   /** Says whether `ancestor` is above `pid` in the process tree. */
@@ -142,8 +155,9 @@ export class Processes {
     const exe = this.#procfs.executable(pid);
     const cmdline = this.#procfs.read(pid, 'cmdline', LONGEST_CMDLINE);
     const cgroup = this.#procfs.read(pid, 'cgroup');
+    const { name: nameBefore, cgroup: cgroupBefore } = process;
     process.comm = comm;
-    if (!failed(cgroup)) process.cgroup = parseCgroup(cgroup.toString());
+    if (!failed(cgroup)) process.cgroup = this.#parse(cgroup.toString());
     process.name = nameProcess(
       {
         exe,
@@ -153,6 +167,8 @@ export class Processes {
       },
       this.#rules,
     );
+    // A container keeps its names as long as it runs, though Kubernetes may have forgotten it.
+    if (process.age > 1 && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
     const labels = this.#label(process.name, process.cgroup);
     if (process.age > 1 && labels !== process.labels) this.renamed.add(process);
     process.labels = labels;

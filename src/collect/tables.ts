@@ -205,6 +205,11 @@ export class SocketTables {
     return seat.pod;
   }
 
+  /** The names of pods may be others from now on. */
+  forgetPods(): void {
+    for (const seat of this.#seats.values()) seat.pod = null;
+  }
+
   #seat(namespaces: readonly Namespace[]): void {
     const present = new Set<number>();
     // The rows of a namespace that is gone are closed at the end of that scan: from the next one its number is free.

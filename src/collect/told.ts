@@ -64,6 +64,11 @@ export class ToldHost implements Host {
     this.#labelsOf = labelsOf;
   }
 
+  /** Only containers are renamed, and of those nothing is told. */
+  relabel(): void {
+    return;
+  }
+
   collect(at: number): number {
     const told = this.#commands.read();
     this.malformed.set(told.command, (this.malformed.get(told.command) ?? 0) + told.malformed.length);

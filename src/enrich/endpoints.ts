@@ -15,17 +15,20 @@ export interface EndpointPeer {
 }
 
 /**
- * Names an endpoint so that names stay few over days: by the first rule that matches, else a public remote by its ASN
- * (`AS64500:443`, `public:443` while unresolved and where not announced), else by its own address (`192.0.2.1:443`,
+ * Names an endpoint so that names stay few over days: by the first rule that matches, else as the cluster calls it (a Service
+ * `namespace/name:port`, a pod `namespace/workload:port`), else a public remote by its ASN (`AS64500:443`, `public:443` while unresolved and where not announced), else by its own address (`192.0.2.1:443`,
  * `[2001:db8::1]:443`). Without a port the name ends before the colon. `peer` is null where the endpoint is the local end.
  */
 export function endpointGroup(
   endpoint: Endpoint,
   peer: EndpointPeer | null,
   rules: readonly EndpointGroupRule[],
+  clusterName: (endpoint: Endpoint) => string | null = () => null,
 ): string {
   const rule = rules.find((candidate) => matches(candidate, endpoint));
   if (rule) return rule.name;
+  const inCluster = clusterName(endpoint);
+  if (inCluster !== null) return inCluster;
   const { address, port } = endpoint;
   if (peer?.network === 'public') {
     const name = peer.asn ? `AS${peer.asn}` : 'public';

@@ -34,12 +34,14 @@ export interface PeerPolicy {
   readonly neverSend: readonly Cidr[];
   /** Says whether an address is the host's own (pid 1's namespace). */
   readonly isHostOwn: (address: Address) => boolean;
+  /** Says at any time whether an address, in this bucket, belongs to the cluster; none does by default. */
+  readonly isInCluster?: (address: Address, bucket: string) => boolean;
 }
 
 /**
  * The peers of the connections that are open: each classified once, and asked for once it may be.
- * Asked for is every public peer but the host's own addresses, what `mayBeAsked` keeps back, and what is only SYN_RECV so far:
- * a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so it is held against the
+ * Asked for is every public peer but the host's own addresses, the cluster's, what `mayBeAsked` keeps back, and what is only
+ * SYN_RECV so far: a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so it is held against the
  * same lists.
  */
 export class Peers {
@@ -90,7 +92,7 @@ export class Peers {
   /** Asks for a peer, once: to be called when a connection to it is more than SYN_RECV. Says whether its ASN became known. */
   ask(peer: Peer, now: number): boolean {
     const known = peer as KnownPeer;
-    if (known.asked || known.bucket === null || !this.#cache) return false;
+    if (known.asked || known.bucket === null || !this.#cache || this.#isInCluster(known)) return false;
     known.asked = true;
     return this.#resolve(known, this.#cache.lookup(known.address, now));
   }
@@ -122,7 +124,12 @@ export class Peers {
   renew(now: number): void {
     if (Math.abs(now - this.#renewedAt) < RENEW_MS) return;
     this.#renewedAt = now;
-    for (const peer of this.#peers.values()) if (peer.asked) this.#cache?.lookup(peer.address, now);
+    for (const peer of this.#peers.values())
+      if (peer.asked && !this.#isInCluster(peer)) this.#cache?.lookup(peer.address, now);
+  }
+
+  #isInCluster({ address, bucket }: KnownPeer): boolean {
+    return this.#policy.isInCluster?.(address, bucket ?? '') ?? false;
   }
 
   #meet(address: Address, ownTest: ((address: Address) => boolean) | null): KnownPeer {

@@ -289,6 +289,60 @@ describe('an exporter with a web configuration', () => {
   });
 });
 
+describe('in a cluster', () => {
+  const CONTAINERS = fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url));
+  const UID = '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f';
+  /** Nobody listens there. */
+  const environment = { KUBERNETES_SERVICE_HOST: '127.0.0.1', KUBERNETES_SERVICE_PORT: '9', NODE_NAME: 'node-1' };
+
+  test(
+    'an API server that is away is a number and a line, and pods are named by their cgroups',
+    { timeout: 60_000 },
+    async () => {
+      const flags = [`--path.procfs=${CONTAINERS}`, ...QUIET, '--collector.kubernetes', '--kubernetes.services'];
+      const exporter = await Exporter.start(flags, environment);
+      try {
+        const page = await exporter.metricsOnce((page) => page.includes(UID));
+        expect(samplesOf(page, 'peerscope_kubernetes_watch_up')).toEqual(
+          new Map(['endpointslices', 'pods', 'services'].map((resource) => [`resource=${resource}`, 0])),
+        );
+        const reported = exporter.log.filter(({ msg }) => msg === 'a kubernetes watch failed');
+        expect(reported.map(({ resource }) => resource).sort()).toEqual(['endpointslices', 'pods', 'services']);
+        const started = exporter.log.find(({ msg }) => msg === 'peerscope started');
+        expect(started).toMatchObject({ kubernetes: 'pods services endpointslices' });
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+    },
+  );
+
+  test('nothing is watched where that is switched off, and nothing of it is loaded', { timeout: 60_000 }, async () => {
+    const refuse = `import { registerHooks } from 'node:module';
+      registerHooks({ load: (url, context, next) => {
+        if (/enrich\\/(kubernetes|watch)/.test(url)) throw new Error('imported ' + url);
+        return next(url, context);
+      } });`;
+    const options = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(refuse)}` };
+    const flags = [`--path.procfs=${CONTAINERS}`, ...QUIET];
+    const exporter = await Exporter.start([...flags, '--no-collector.kubernetes'], { ...environment, ...options });
+    try {
+      const page = await exporter.metricsOnce((page) => page.includes(UID));
+      expect(samplesOf(page, 'peerscope_kubernetes_watch_up')).toEqual(new Map());
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+    }
+    const sought = ['serve', ...flags, '--collector.kubernetes', '--web.listen-address=127.0.0.1:0'];
+    const { stderr } = await runMain(sought, '', { ...environment, ...options });
+    expect(stderr).toMatch(/imported .*kubernetes\.ts/);
+  });
+
+  test('a listing waits for no API', { timeout: 60_000 }, async () => {
+    const { stdout } = await runMain(['list', `--path.procfs=${CONTAINERS}`, ...QUIET], '', environment);
+    expect(stdout).toContain('orders.py/25917');
+    expect(stdout).toContain(UID);
+  });
+});
+
 describe('an exporter that sends by OTLP', () => {
   const SOON = { timeout: 30_000, interval: 50 };
   const start = (receiver: OtlpReceiver, ...flags: string[]): Promise<Exporter> =>

@@ -57,20 +57,34 @@ describe('a Prometheus that scrapes a recorded host', () => {
     writeFileSync(webConfig, 'basic_auth_users: {}\n');
     const receiver = await OtlpReceiver.start();
     closing.push(() => receiver.close());
-    const start = async (tree: Tree, store: string): Promise<Exporter> => {
-      const started = await Exporter.start([
-        `--path.procfs=${tree.root}`,
-        `--storage.path=${store}`,
-        `--asn.server=${whois.host}:${whois.port}`,
-        `--otlp.endpoint=${receiver.url}`,
-        '--otlp.interval=1s',
-        `--web.config.file=${webConfig}`,
-      ]);
+    const start = async (
+      tree: Tree,
+      store: string,
+      flags: readonly string[] = [],
+      environment: Readonly<Record<string, string>> = {},
+    ): Promise<Exporter> => {
+      const started = await Exporter.start(
+        [
+          `--path.procfs=${tree.root}`,
+          `--storage.path=${store}`,
+          `--asn.server=${whois.host}:${whois.port}`,
+          `--otlp.endpoint=${receiver.url}`,
+          '--otlp.interval=1s',
+          `--web.config.file=${webConfig}`,
+          ...flags,
+        ],
+        environment,
+      );
       closing.push(() => started.stop());
       return started;
     };
     exporter = await start(hosts[0], folder);
-    const other = await start(hosts[1], join(folder, 'other'));
+    // In a cluster whose API server is away.
+    const other = await start(hosts[1], join(folder, 'other'), ['--collector.kubernetes'], {
+      KUBERNETES_SERVICE_HOST: '127.0.0.1',
+      KUBERNETES_SERVICE_PORT: '9',
+      NODE_NAME: 'node-1',
+    });
     hook = await Webhook.start();
     closing.push(() => hook.close());
     const alertmanager = await Alertmanager.start(programs[1], hook.url);

@@ -3,9 +3,9 @@
  * records their processes alone. Arguments name the scenarios; none means all. Needs root, and its own view of the cgroups,
  * so that the paths do not show where it was started: unshare --cgroup node test/zoo/record-scenarios.ts
  */
-import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { rmSync } from 'node:fs';
 import { record } from '../../src/cli/record.ts';
+import { TestCgroups } from './cgroups.ts';
 import { TestNetwork, whyNoNamespaces } from './network.ts';
 
 interface Service {
@@ -19,8 +19,6 @@ interface Service {
 
 const SOCKETS = new URL('sockets.py', import.meta.url).pathname;
 const TREES = new URL('../fixtures/proc/', import.meta.url).pathname;
-/** The hierarchies whose paths name units and containers: the unified one, and systemd's own beside it. */
-const HIERARCHIES = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified', '/sys/fs/cgroup/systemd'];
 const PROGRAMS = `
   mount -t tmpfs programs /usr/local/bin
   cp "$(readlink -f /usr/bin/python3)" /usr/local/bin/python3
@@ -34,7 +32,7 @@ const PUBLIC = ['1.1.1.1/32', '8.8.8.8/32', '9.9.9.9/32', '2606:4700:4700::1111/
 class Scene {
   readonly network = new TestNetwork();
   readonly pids: number[] = [];
-  readonly #cgroups: string[] = [];
+  readonly #cgroups = new TestCgroups();
 
   /** A host, and the internet at the other end of its cable: addresses that others own, which answer on port 443. */
   async hostAndInternet(): Promise<{ host: number; internet: number }> {
@@ -49,8 +47,7 @@ class Scene {
   async start(namespace: number, service: Service): Promise<void> {
     const { program = 'python3', comm, uid, cgroup, kinds = [] } = service;
     const executable = `/usr/local/bin/${program}`;
-    const before =
-      cgroup === undefined ? [] : this.#make(cgroup).map((path) => `echo $$ >${quoted(`${path}/cgroup.procs`)}`);
+    const before = cgroup === undefined ? [] : [this.#cgroups.enter(cgroup)];
     if (service.program !== undefined) before.push(`ln /usr/local/bin/python3 ${quoted(executable)}`);
     const { pids } = await this.network.zoo(namespace, {
       before: before.join('\n'),
@@ -63,19 +60,7 @@ class Scene {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.network[Symbol.asyncDispose]();
-    for (const path of this.#cgroups.reverse()) rmdirSync(path);
-  }
-
-  #make(cgroup: string): string[] {
-    const paths = HIERARCHIES.filter((root) => existsSync(`${root}/cgroup.procs`)).map((root) => `${root}/${cgroup}`);
-    for (const path of paths) {
-      const highest = mkdirSync(path, { recursive: true });
-      if (highest === undefined) continue;
-      const made: string[] = [];
-      for (let at = path; at.length >= highest.length; at = dirname(at)) made.unshift(at);
-      this.#cgroups.push(...made);
-    }
-    return paths;
+    this.#cgroups[Symbol.dispose]();
   }
 }
 
