@@ -94,7 +94,7 @@ export class Groups {
     const isEndpoint = direction !== 'listen' && !connections.isDuplicate(i);
     const network = peer?.network ?? '';
     const asn = peer?.asn ?? '';
-    const endpoint = direction === 'listen' ? '' : this.#endpointOf(connections, i, peer);
+    const endpoint = direction === 'listen' ? '' : endpointOf(connections, i, peer, this.#rules);
     const key = `${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network}\n${endpoint}`;
     let numbers = this.#numbers.get(owner);
     if (!numbers) this.#numbers.set(owner, (numbers = new Map<string, number>()));
@@ -115,21 +115,27 @@ export class Groups {
     };
     return number;
   }
+}
 
-  #endpointOf(connections: ConnectionTable, i: number, peer: Peer | null): string {
-    const table = connections.table[i] ?? 0;
-    const transport = transportOf(table);
-    const serves = connections.serves[i] === 1;
-    const port = serves ? connections.localPort[i] : connections.remotePort[i];
-    const address = serves ? connections.localAddress(i) : connections.remoteAddress(i);
-    const outbound = connections.direction[i] === 'outbound' ? peer : null;
-    return endpointGroup(
-      { address, port: transport === 'raw' ? null : (port ?? 0), transport },
-      outbound && {
-        network: outbound.network,
-        asn: outbound.asn === '' ? null : Number(outbound.asn),
-      },
-      this.#rules,
-    );
-  }
+/** What the endpoint of a connection is called; `peer` is its remote. */
+export function endpointOf(
+  connections: ConnectionTable,
+  i: number,
+  peer: Peer | null,
+  rules: readonly EndpointGroupRule[],
+): string {
+  const table = connections.table[i] ?? 0;
+  const transport = transportOf(table);
+  const serves = connections.serves[i] === 1;
+  const port = serves ? connections.localPort[i] : connections.remotePort[i];
+  const address = serves ? connections.localAddress(i) : connections.remoteAddress(i);
+  const outbound = connections.direction[i] === 'outbound' ? peer : null;
+  return endpointGroup(
+    { address, port: transport === 'raw' ? null : (port ?? 0), transport },
+    outbound && {
+      network: outbound.network,
+      asn: outbound.asn === '' ? null : Number(outbound.asn),
+    },
+    rules,
+  );
 }

@@ -107,7 +107,7 @@ describe('the README', () => {
   });
 
   test('shows lines of the page of metrics that the program serves for the recorded host', () => {
-    const [, page = []] = blocks('console');
+    const page = blocks('console').find(([first]) => first?.startsWith('$ curl')) ?? [];
     const golden = read('test/golden/plain-host.prom');
     const wrong = page.slice(1).filter((line) => {
       const family = /^\w+/.exec(line)?.[0] ?? '';
@@ -116,6 +116,13 @@ describe('the README', () => {
     });
     expect(wrong).toEqual([]);
     expect(page.length).toBeGreaterThan(1);
+  });
+
+  test('shows the chart of the recorded host', () => {
+    const chart = blocks('console').find(([first]) => first?.startsWith('$ peerscope top')) ?? [];
+    const golden = read('test/golden/terminal/plain-host/top-asn-120.txt').split('\n');
+    expect(chart.slice(1).filter((line) => !golden.includes(line))).toEqual([]);
+    expect(chart.length).toBeGreaterThan(1);
   });
 
   test('shows rows that the program lists for the recorded host', { timeout: 60_000 }, async () => {

@@ -10,7 +10,7 @@ import { cleanLabel } from '../label.ts';
 import type { ErrorRow, Row } from '../model.ts';
 import { linesOf } from '../parse/lines.ts';
 import { isStrange, TextReader, type Entry } from '../parse/text.ts';
-import { CSV_HEADER, csvLine, ROW_COLUMNS } from './row-output.ts';
+import { csvHeader, csvLine, ROW_COLUMNS } from './row-output.ts';
 import { renderTable } from './table.ts';
 
 /** What `parse` needs besides the configuration. */
@@ -132,7 +132,7 @@ class Printer {
     const { output, stdout, stderr } = this.#options;
     let text = '';
     if (output === 'json') text = this.#hasBegun ? '\n]\n' : '[\n]\n';
-    else if (output === 'csv' && !this.#hasBegun) text = CSV_HEADER;
+    else if (output === 'csv' && !this.#hasBegun) text = csvHeader();
     else if (output === 'table') text = renderTable(ROW_COLUMNS, this.#rows) + `${account}\n`;
     if (text !== '' && !stdout.write(text)) await once(stdout, 'drain');
     if (output !== 'table') stderr.write(`${account}\n`);
@@ -144,7 +144,7 @@ class Printer {
     if (output === 'jsonl') return `${JSON.stringify(object)}\n`;
     if (output === 'json') return `${this.#begin('[', ',')}\n${JSON.stringify(object)}`;
     if ('error' in entry) this.#complain(entry.error);
-    else if (output === 'csv') return this.#begin(CSV_HEADER, '') + csvLine(entry.row);
+    else if (output === 'csv') return this.#begin(csvHeader(), '') + csvLine(entry.row);
     return '';
   }
 

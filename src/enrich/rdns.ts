@@ -35,6 +35,7 @@ export class ReverseDns {
   readonly #surroundings: RdnsSurroundings;
   readonly #resolver = new Resolver({ timeout: TIMEOUT_MS, tries: 1 });
   readonly #known = new Map<string, Known>();
+  #isClosed = false;
 
   constructor(surroundings: RdnsSurroundings) {
     this.#surroundings = surroundings;
@@ -59,7 +60,7 @@ export class ReverseDns {
     let isLate = false;
     const work = async (): Promise<void> => {
       for (const text of waiting) {
-        if (isLate) return;
+        if (isLate || this.#isClosed) return;
         await this.#askOne(text);
       }
     };
@@ -69,6 +70,12 @@ export class ReverseDns {
     });
     await Promise.all(Array.from({ length: IN_FLIGHT }, work));
     cancel();
+  }
+
+  /** Ends what is under way. */
+  close(): void {
+    this.#isClosed = true;
+    this.#resolver.cancel();
   }
 
   async #askOne(text: string): Promise<void> {

@@ -65,7 +65,9 @@ describe('parse', () => {
   it('prints a table with a last line on all of it', () => {
     const { stdout, stderr } = parse(['-'], readFileSync(NETSTAT, 'utf8'));
     const lines = stdout.split('\n');
-    expect(lines[0]).toMatch(/^NETID +STATE +RECV-Q +SEND-Q +LOCAL +REMOTE +DIRECTION +PROCESS +WORKLOAD +PEER$/);
+    expect(lines[0]).toMatch(
+      /^NETID +STATE +RECV-Q +SEND-Q +LOCAL +REMOTE +SERVICE +DIRECTION +PROCESS +WORKLOAD +PEER$/,
+    );
     expect(lines).toContainEqual(expect.stringMatching(/^tcp +listen +0 +0 +\?:6001 +\* +listen +python3\/1 +-$/));
     expect(lines.at(-2)).toBe(
       '28 rows from the netstat of Linux, 1 row with an address that may have been cut (netstat -W shows it whole)',
