@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
-import type { Command } from 'commander';
+import type { Command, Option } from 'commander';
+import type { CommandShape, OptionShape } from './cli/shape.ts';
 import type { Flag } from './config.ts';
 import type { Task } from './tasks.ts';
 
@@ -20,6 +21,15 @@ async function main(args: readonly string[]): Promise<number> {
     .configureOutput({ outputError: () => undefined })
     .configureHelp({ subcommandTerm: termOf })
     .exitOverride();
+  const notesOf = new Map<Command, string>();
+  const shapeOf = (command: Command): CommandShape => ({
+    name: command.name(),
+    arguments: argumentsOf(command).join(' '),
+    description: command.description(),
+    options: [...command.options.map(optionShape), HELP],
+    below: command.commands.map(shapeOf),
+    notes: notesOf.get(command) ?? '',
+  });
   const run = { exitCode: 0, showsStack: false };
   const add = async (parent: Command, task: Task, isDefault = false): Promise<void> => {
     const command = parent
@@ -37,17 +47,22 @@ async function main(args: readonly string[]): Promise<number> {
         command.createOption('-o, --output <format>', 'How to print').choices(outputs).default(outputs[0]),
       );
     }
-    for (const [flags, explanation, standard] of task.options ?? []) command.option(flags, explanation, standard);
+    for (const [flags, explanation, standard, choices] of task.options ?? []) {
+      const option = command.createOption(flags, explanation).default(standard);
+      command.addOption(choices ? option.choices(choices) : option);
+    }
+    if (task.choices) command.registeredArguments[0]?.choices(task.choices);
     for (const flag of FLAGS) {
       if (!flag.serveOnly || command.name() === 'serve') addFlag(command, flag, environmentTwin(flag.name));
     }
     putHelpBelowTerms(command);
     const notes = await task.notes?.();
     if (notes !== undefined) command.addHelpText('after', `\n${notes}`);
+    notesOf.set(command, notes ?? '');
     command.action(async () => {
       const config = parseConfig(givenFlags(command), process.env, process.stderr.isTTY);
       run.showsStack = config.log.level === 'debug' || config.log.level === 'trace';
-      run.exitCode = await task.run(config, command, process.env);
+      run.exitCode = await task.run(config, command, { env: process.env, program: () => shapeOf(program) });
     });
   };
   for (const task of TASKS) await add(program, task);
@@ -102,16 +117,26 @@ function givenFlags(command: Command): Record<string, unknown> {
   return Object.fromEntries(options.map((option) => [option.name(), command.getOptionValue(option.attributeName())]));
 }
 
-/** Every command takes options, those below it where it has some. */
-function termOf(command: Command): string {
-  const { commands, registeredArguments } = command;
-  if (command.name() === 'help') return 'help [command]';
-  const below = commands.length === 0 ? [] : [`[${commands.map((one) => one.name()).join('|')}]`];
-  const given = registeredArguments.map((argument) => {
+function argumentsOf({ registeredArguments }: Command): string[] {
+  return registeredArguments.map((argument) => {
     const name = argument.name() + (argument.variadic ? '...' : '');
     return argument.required ? `<${name}>` : `[${name}]`;
   });
-  return [command.name(), '[options]', ...below, ...given].join(' ');
+}
+
+/** Every command takes options, those below it where it has some. */
+function termOf(command: Command): string {
+  const { commands } = command;
+  if (command.name() === 'help') return 'help [command]';
+  const below = commands.length === 0 ? [] : [`[${commands.map((one) => one.name()).join('|')}]`];
+  return [command.name(), '[options]', ...below, ...argumentsOf(command)].join(' ');
+}
+
+const HELP: OptionShape = { names: ['-h', '--help'], value: null, choices: [], description: 'print this help' };
+
+function optionShape({ short, long, flags, argChoices, description }: Option): OptionShape {
+  const names = [short, long].filter((name) => name !== undefined);
+  return { names, value: /<(.+)>/.exec(flags)?.[1] ?? null, choices: argChoices ?? [], description };
 }
 
 /** Flags and their twins are too long for help in two columns. */

@@ -1,16 +1,26 @@
 import { readFileSync } from 'node:fs';
 import type { ListChoice } from './cli/list.ts';
 import type { Subject } from './cli/look.ts';
+import type { TopKey } from './cli/top.ts';
+import type { CommandShape } from './cli/shape.ts';
 import type { Output } from './cli/view.ts';
 import type { Config } from './config.ts';
 
 // Every import of a command is dynamic, so that it loads only its own.
 
-export type Environment = Readonly<Record<string, string | undefined>>;
+/** What surrounds a command. */
+export interface Around {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Every command there is, this one included. */
+  readonly program: () => CommandShape;
+}
+
+type OwnOption = readonly [flags: string, description: string, standard?: string, choices?: readonly string[]];
 
 /** What the command line gave a command. */
 export interface Given {
   readonly args: string[];
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as commander has it
   opts<T extends object>(): T;
 }
 
@@ -21,10 +31,12 @@ export interface Task {
   readonly description: string;
   /** The values of --output, the default first. */
   readonly outputs?: readonly string[];
-  /** Options of its own in commander's notation: flags, description, default. */
-  readonly options?: readonly (readonly [flags: string, description: string, standard?: string])[];
+  /** Options of its own in commander's notation: flags, description, default, and the values it may have where these are few. */
+  readonly options?: readonly OwnOption[];
+  /** The values that its argument may have. */
+  readonly choices?: readonly string[];
   /** Returns the exit code. */
-  readonly run: (config: Config, command: Given, env: Environment) => Promise<number>;
+  readonly run: (config: Config, command: Given, around: Around) => Promise<number>;
   /** What the help says at its end. */
   readonly notes?: () => Promise<string>;
   /** The commands below it; it then runs the first where none is named. */
@@ -68,12 +80,12 @@ const LOOK_TASKS: readonly LookTask[] = [
     outputs: ['table', 'json', 'jsonl'],
     options: [
       ['-n, --number <number>', 'How many', '10'],
-      ['--by <what>', 'What connections are counted by: process, asn, workload or endpoint', 'process'],
+      ['--by <what>', 'What connections are counted by', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
     subject: async (command, isScreen) => {
-      const { parseTopKey, topView } = await import('./cli/top.ts');
-      const { number, by } = command.opts<{ number: string; by: string }>();
-      const view = topView({ filters: command.args, by: parseTopKey(by), number, isChartFirst: isScreen });
+      const { topView } = await import('./cli/top.ts');
+      const { number, by } = command.opts<{ number: string; by: TopKey }>();
+      const view = topView({ filters: command.args, by, number, isChartFirst: isScreen });
       return { view, names: 'services', asks: true };
     },
   },
@@ -90,8 +102,8 @@ const LOOK_TASKS: readonly LookTask[] = [
   },
 ];
 
-const COLOR: readonly [string, string, string] = ['--color <when>', 'Colours: auto, always or never', 'auto'];
-const INTERVAL: readonly [string, string, string] = ['-i, --interval <seconds>', 'Time from one look to the next', '1'];
+const COLOR: OwnOption = ['--color <when>', 'When to use colours', 'auto', ['auto', 'always', 'never']];
+const INTERVAL: OwnOption = ['-i, --interval <seconds>', 'Time from one look to the next', '1'];
 
 /** The eleven states of TCP, for the end of a help. */
 async function describeStates(): Promise<string> {
@@ -109,7 +121,7 @@ function once(task: LookTask): Task {
   return {
     ...task,
     options: [...(task.options ?? []), COLOR],
-    run: (config, command, env) => runLook(task, { config, command, env, isWatch: false }),
+    run: (config, command, { env }) => runLook(task, { config, command, env, isWatch: false }),
   };
 }
 
@@ -119,25 +131,29 @@ function again(task: LookTask): Task {
     ...task,
     outputs: task.outputs.filter((output) => output !== 'json'),
     options: [...(task.options ?? []), COLOR, INTERVAL, ['-c, --count <number>', 'End after so many looks']],
-    run: (config, command, env) => runLook(task, { config, command, env, isWatch: true }),
+    run: (config, command, { env }) => runLook(task, { config, command, env, isWatch: true }),
   };
 }
 
 async function runLook(
   task: LookTask,
-  { config, command, env, isWatch }: { config: Config; command: Given; env: Environment; isWatch: boolean },
+  { config, command, env, isWatch }: { config: Config; command: Given; env: Around['env']; isWatch: boolean },
 ): Promise<number> {
   const { look } = await import('./cli/look.ts');
-  const { parseColorChoice } = await import('./cli/color.ts');
   const { SYSTEM_CLOCK } = await import('./clock.ts');
-  const given = command.opts<{ output: Output; color: string; interval: string; count?: string }>();
+  const given = command.opts<{
+    output: Output;
+    color: 'auto' | 'always' | 'never';
+    interval: string;
+    count?: string;
+  }>();
   const { stdin, stdout, stderr } = process;
   const interruption = new AbortController();
   if (isWatch) for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(name, () => interruption.abort());
   const subject = await task.subject(command, isWatch && stdout.isTTY);
   return look(await withRules(config), subject, {
     output: given.output,
-    color: parseColorChoice(given.color),
+    color: given.color,
     env,
     watch: isWatch ? given : null,
     stdin,
@@ -278,6 +294,26 @@ export const TASKS: readonly Task[] = [
         'Cannot check configuration: no file is given, neither as an argument nor by --config.file\n',
       );
       return 2;
+    },
+  },
+  {
+    usage: 'completion <shell>',
+    description: 'Print the completions of a shell, as for: source <(peerscope completion bash)',
+    choices: ['bash', 'zsh', 'fish'],
+    run: async (_config, command, { program }) => {
+      const { completionFor, SHELLS } = await import('./cli/completion.ts');
+      const shell = SHELLS.find((candidate) => candidate === command.args[0]) ?? 'bash';
+      process.stdout.write(completionFor(shell, program()));
+      return 0;
+    },
+  },
+  {
+    usage: 'man',
+    description: 'Print the manual page, as for: peerscope man | man -l -',
+    run: async (_config, _command, { program }) => {
+      const { manualOf } = await import('./cli/manual.ts');
+      process.stdout.write(manualOf(program(), readVersion()));
+      return 0;
     },
   },
 ];

@@ -1,4 +1,3 @@
-import { UsageError } from '../config.ts';
 import type { State } from '../model.ts';
 
 /** How many colours a terminal shows. */
@@ -15,15 +14,6 @@ export interface ColorSigns {
   readonly choice: 'auto' | 'always' | 'never';
   readonly isTerminal: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
-}
-
-const CHOICES: readonly ColorSigns['choice'][] = ['auto', 'always', 'never'];
-
-/** Throws UsageError for what is no choice. */
-export function parseColorChoice(text: string): ColorSigns['choice'] {
-  const choice = CHOICES.find((candidate) => candidate === text);
-  if (choice) return choice;
-  throw new UsageError(`Cannot use --color ${JSON.stringify(text)}: must be one of ${CHOICES.join(', ')}`);
 }
 
 /** How many colours to use: with `auto` those of a terminal that does not refuse them, with `always` at least 16. */

@@ -12,13 +12,6 @@ import { closing, type Line, type View } from './view.ts';
 export const TOP_KEYS = ['process', 'asn', 'workload', 'endpoint'] as const;
 export type TopKey = (typeof TOP_KEYS)[number];
 
-/** Throws UsageError for what is none of them. */
-export function parseTopKey(text: string): TopKey {
-  const key = TOP_KEYS.find((candidate) => candidate === text);
-  if (key) return key;
-  throw new UsageError(`Cannot use --by ${JSON.stringify(text)}: must be one of ${TOP_KEYS.join(', ')}`);
-}
-
 /** Which connections are counted, and how; the texts as the user wrote them. */
 export interface TopChoice {
   readonly filters: readonly string[];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { colorDepthOf, paintWith, parseColorChoice, toneOf, type ColorSigns } from '../../src/cli/color.ts';
+import { colorDepthOf, paintWith, toneOf, type ColorSigns } from '../../src/cli/color.ts';
 
 describe('how many colours', () => {
   it.each<
@@ -32,7 +32,4 @@ describe('how many colours', () => {
     expect(paintWith(depth)('', 'title')).toBe('');
     expect(paintWith(depth)('plain', null)).toBe('plain');
   });
-
-  it('takes no other word', () =>
-    expect(() => parseColorChoice('yes')).toThrow('Cannot use --color "yes": must be one of auto, always, never'));
 });
