@@ -10,7 +10,10 @@ import type { Task } from './tasks.ts';
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
   const { environmentTwin, FLAGS, parseConfig, UsageError } = await import('./config.ts');
+  const { withoutControls } = await import('./label.ts');
   const { readVersion, TASKS } = await import('./tasks.ts');
+  const complain = (text: string): void =>
+    void process.stderr.write(`${text.split('\n').map(withoutControls).join('\n')}\n`);
 
   const program = new Command('peerscope')
     .description('Caller ID for every connection on your nodes. Without a command peerscope serves.')
@@ -75,12 +78,12 @@ async function main(args: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
       const reason = error.message.replace(/^error: /, '').replaceAll(/\s+/g, ' ');
-      process.stderr.write(`Cannot read the command line: ${reason}\n`);
+      complain(`Cannot read the command line: ${reason}`);
       return 2;
     }
     const { message, stack } = error instanceof Error ? error : new Error(String(error));
     const isUsage = error instanceof UsageError;
-    process.stderr.write(`${run.showsStack && !isUsage ? (stack ?? message) : message}\n`);
+    complain(run.showsStack && !isUsage ? (stack ?? message) : message);
     return isUsage ? 2 : 1;
   }
 }

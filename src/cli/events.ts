@@ -10,6 +10,7 @@ import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
 import { parseCount, parseInterval } from './interval.ts';
+import { jsonLine } from './json.ts';
 import { coverage } from './survey.ts';
 
 /** What may wait for a slow reader when a scan ends; that scan's lines are added whole, or left out and counted. */
@@ -85,14 +86,14 @@ class Lines {
       return;
     }
     this.end();
-    for (const row of rows) this.#stdout.write(`${JSON.stringify(row)}\n`);
+    for (const row of rows) this.#stdout.write(`${jsonLine(row)}\n`);
   }
 
   /** Says how many were dropped, if any. */
   end(): void {
     if (this.#dropped === 0) return;
     const at = new Date(this.#clock.now()).toISOString();
-    this.#stdout.write(`${JSON.stringify({ event: 'dropped', count: this.#dropped, at })}\n`);
+    this.#stdout.write(`${jsonLine({ event: 'dropped', count: this.#dropped, at })}\n`);
     this.#dropped = 0;
   }
 }

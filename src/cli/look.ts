@@ -2,6 +2,7 @@ import type { Timer } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { colorDepthOf, paintWith, type ColorSigns } from './color.ts';
 import { parseCount, parseInterval } from './interval.ts';
+import { jsonLine } from './json.ts';
 import type { Terminal } from './screen.ts';
 import { Survey, type Sight, type SurveyOptions } from './survey.ts';
 import type { Sheet } from './table.ts';
@@ -70,12 +71,12 @@ function textOf(view: View, sight: Sight, output: Output, sheet: Sheet): string 
     case 'json':
       return `[${view
         .objects(sight)
-        .map((object) => `\n${JSON.stringify(object)}`)
+        .map((object) => `\n${jsonLine(object)}`)
         .join(',')}\n]\n`;
     case 'jsonl':
       return view
         .objects(sight)
-        .map((object) => `${JSON.stringify(object)}\n`)
+        .map((object) => `${jsonLine(object)}\n`)
         .join('');
     case 'csv':
       return [view.csv?.header ?? '', ...(view.csv?.lines(sight) ?? [])].join('');

@@ -6,10 +6,11 @@ import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { describePeers } from '../enrich/row-peers.ts';
 import { parseFilters } from '../filter.ts';
-import { cleanLabel } from '../label.ts';
+import { cleanLabel, withoutControls } from '../label.ts';
 import type { ErrorRow, Row } from '../model.ts';
 import { linesOf } from '../parse/lines.ts';
 import { isStrange, TextReader, type Entry } from '../parse/text.ts';
+import { jsonLine } from './json.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './row-output.ts';
 import { renderTable } from './table.ts';
 
@@ -74,7 +75,7 @@ async function* readFile(file: string): AsyncGenerator<Uint8Array> {
     for await (const chunk of createReadStream(file)) yield chunk as Uint8Array;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`Cannot read "${cleanLabel(file)}": ${reason}`, { cause: error });
+    throw new Error(`Cannot read "${cleanLabel(file)}": ${withoutControls(reason)}`, { cause: error });
   }
 }
 
@@ -141,8 +142,8 @@ class Printer {
   #textOf(entry: Entry): string {
     const { output } = this.#options;
     const object = 'row' in entry ? entry.row : entry.error;
-    if (output === 'jsonl') return `${JSON.stringify(object)}\n`;
-    if (output === 'json') return `${this.#begin('[', ',')}\n${JSON.stringify(object)}`;
+    if (output === 'jsonl') return `${jsonLine(object)}\n`;
+    if (output === 'json') return `${this.#begin('[', ',')}\n${jsonLine(object)}`;
     if ('error' in entry) this.#complain(entry.error);
     else if (output === 'csv') return this.#begin(csvHeader(), '') + csvLine(entry.row);
     return '';

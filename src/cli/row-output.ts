@@ -1,5 +1,5 @@
 import { UsageError } from '../config.ts';
-import { cleanLabel } from '../label.ts';
+import { cleanLabel, withoutControls } from '../label.ts';
 import type { Row } from '../model.ts';
 import { toneOf, type Tone } from './color.ts';
 import type { Column } from './table.ts';
@@ -163,7 +163,7 @@ export function csvHeader(fields: readonly RowKey[] | null = null): string {
 /** A line of CSV (RFC 4180 with line feeds); several values stand in one field, a blank between them, and control characters read U+FFFD. */
 export function csvLine(row: Row, fields: readonly RowKey[] | null = null): string {
   const field = (key: RowKey): string => {
-    const clean = textOf(row[key]).replace(/\p{Cc}/gu, '\ufffd');
+    const clean = withoutControls(textOf(row[key]));
     return /[",]/.test(clean) ? `"${clean.replaceAll('"', '""')}"` : clean;
   };
   return `${(fields ?? KEYS).map(field).join(',')}\n`;

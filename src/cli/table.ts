@@ -1,4 +1,4 @@
-import { cleanLabel } from '../label.ts';
+import { withoutControls } from '../label.ts';
 import { cellsOf, fit } from './cells.ts';
 import type { Paint, Tone } from './color.ts';
 
@@ -31,7 +31,6 @@ export interface Table {
 
 const GAP = 2;
 const ENDLESS: Sheet = { width: Infinity, paint: (text) => text };
-const CONTROL = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
 
 /** Lays out rows below their titles, each column as wide as its widest cell, two blanks apart, no blanks at the line's end. */
 export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], sheet = ENDLESS): string {
@@ -44,7 +43,7 @@ export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly
  * and what is too wide even so stays so. A column without any value goes first.
  */
 export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], { width, paint }: Sheet): Table {
-  const texts = columns.map(({ cell }) => rows.map((row) => shown(cell(row))));
+  const texts = columns.map(({ cell }) => rows.map((row) => withoutControls(cell(row))));
   const natural = columns.map(
     ({ title }, i) => texts[i]?.reduce((widest, text) => Math.max(widest, cellsOf(text)), title.length) ?? 0,
   );
@@ -113,8 +112,4 @@ function squeeze<Row>(
 
 function spanOf(widths: readonly number[]): number {
   return widths.reduce((sum, cells) => sum + (cells > 0 ? cells + GAP : 0), -GAP);
-}
-
-function shown(text: string): string {
-  return CONTROL.test(text) ? cleanLabel(text) : text;
 }

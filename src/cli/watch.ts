@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Timer } from '../clock.ts';
+import { withoutControls } from '../label.ts';
 import { cutPainted, fit } from './cells.ts';
 import type { Paint } from './color.ts';
+import { jsonLine } from './json.ts';
 import { Screen, type Terminal } from './screen.ts';
 import type { Sight, Survey } from './survey.ts';
 import type { Sheet } from './table.ts';
@@ -55,7 +57,7 @@ function snapshot(view: View, sight: Sight, output: Output, sheet: Sheet): strin
   if (output === 'jsonl')
     return view
       .objects(sight)
-      .map((object) => `${JSON.stringify({ at, ...object })}\n`)
+      .map((object) => `${jsonLine({ at, ...object })}\n`)
       .join('');
   return [at, ...view.draw(sight, sheet).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
 }
@@ -90,7 +92,7 @@ class Watch {
     const { clock, intervalMs, count, open } = this.#options;
     const signal = AbortSignal.any([this.#options.signal, this.#quit.signal]);
     const survey = await open((line) => {
-      this.#message = line;
+      this.#message = withoutControls(line);
     });
     this.#screen = new Screen(this.#terminal, {
       key: (keys) => this.#press(keys),

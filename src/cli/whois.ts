@@ -8,6 +8,7 @@ import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
 import { askOnce } from '../enrich/questions.ts';
 import { recall, type Provider } from '../enrich/session.ts';
 import { openStore, type StorageChoice } from '../enrich/store.ts';
+import { jsonLine } from './json.ts';
 import { renderTable, type Column } from './table.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 
@@ -149,9 +150,9 @@ function describe(address: Address, remote: Remote, origin: Origin | null): Whoi
 function render(rows: readonly WhoisRow[], output: WhoisOptions['output']): string {
   switch (output) {
     case 'json':
-      return `[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`;
+      return `[${rows.map((row) => `\n${jsonLine(row)}`).join(',')}\n]\n`;
     case 'jsonl':
-      return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+      return rows.map((row) => `${jsonLine(row)}\n`).join('');
     case 'csv':
       return renderCsv(rows);
     case 'table':

@@ -83,6 +83,23 @@ describe('parse', () => {
     expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(20)}`);
   });
 
+  it.each(['table', 'json', 'jsonl', 'csv'])(
+    'prints as %s nothing that a terminal obeys, of names and of errors',
+    (output) => {
+      const name = '\u009b31m\u202e\u007f\u001b]0;title\u0007\u2028';
+      const row = `tcp LISTEN 0 5 [::]:1 [::]:* users:(("${name}",pid=7,fd=1))`;
+      const { code, stdout, stderr } = parse(['-o', output], `${row}\ntcp LISTEN 0 ${name} [::]:1 [::]:*\n`);
+      expect(code).toBe(0);
+      expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
+      expect(stdout).toContain('31m');
+      if (output === 'json')
+        expect(JSON.parse(stdout)).toMatchObject([
+          { process: name },
+          { line: 2, text: expect.stringContaining(name) as string },
+        ]);
+    },
+  );
+
   it.each<[output: string, stdout: string | RegExp, complaint: string]>([
     ['jsonl', `${JSON.stringify(ERROR)}\n`, ''],
     ['json', `${JSON.stringify(ERROR)}\n]\n`, ''],
