@@ -149,7 +149,8 @@ async function runLook(
   }>();
   const { stdin, stdout, stderr } = process;
   const interruption = new AbortController();
-  if (isWatch) for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(name, () => interruption.abort());
+  if (isWatch)
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) process.once(name, () => interruption.abort());
   const subject = await task.subject(command, isWatch && stdout.isTTY);
   return look(await withRules(config), subject, {
     output: given.output,

@@ -1,6 +1,7 @@
 import { UsageError } from '../config.ts';
 import { cleanLabel, withoutControls } from '../label.ts';
 import type { Row } from '../model.ts';
+import { fit } from './cells.ts';
 import { toneOf, type Tone } from './color.ts';
 import type { Column } from './table.ts';
 
@@ -76,7 +77,7 @@ const ENDS: readonly Column<Row>[] = [
   { title: 'LOCAL', cell: localEnd },
   { title: 'REMOTE', cell: remoteEnd },
 ];
-const OWNER: Column<Row> = { title: 'PROCESS', cell: ownerOf, least: 10, spare: 1 };
+const OWNER: Column<Row> = { title: 'PROCESS', cell: ownerOf, least: 14, cut: cutOwner, spare: 1 };
 
 /** The columns of a table of rows. */
 export const ROW_COLUMNS: readonly Column<Row>[] = [
@@ -178,6 +179,13 @@ export function ownerOf({ process: name, pid }: Pick<Row, 'process' | 'pid'>): s
   const process = name === null ? null : cleanLabel(name);
   if (process === null) return pid === null ? '-' : String(pid);
   return pid === null ? process : `${process}/${pid}`;
+}
+
+/** The name is cut before the pid, which says which process it is. */
+function cutOwner(owner: string, cells: number): string {
+  const [pid = ''] = /\/\d+$/.exec(owner) ?? [];
+  const room = cells - pid.length;
+  return room < 2 ? fit(owner, cells) : fit(owner.slice(0, owner.length - pid.length), room) + pid;
 }
 
 export function localEnd(row: Row): string {

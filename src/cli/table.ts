@@ -10,6 +10,8 @@ export interface Column<Row> {
   readonly tone?: (row: Row) => Tone | null;
   /** It may be cut to so many cells; without, never. */
   readonly least?: number;
+  /** Cuts a text to so many cells; by default its end goes. */
+  readonly cut?: (text: string, cells: number) => string;
   /** It may be left out, those of higher numbers first; without, never. */
   readonly spare?: number;
 }
@@ -53,7 +55,7 @@ export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
     let line = '';
     for (const [i, cells] of widths.entries()) {
       if (cells === 0) continue;
-      const text = fit(cellOf(i), cells);
+      const text = (columns[i]?.cut ?? fit)(cellOf(i), cells);
       const isRight = columns[i]?.right ?? false;
       const blanks = ' '.repeat(Math.max(0, cells - cellsOf(text)));
       const painted = paint(text, toneOf(i));

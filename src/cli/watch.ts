@@ -99,7 +99,11 @@ class Watch {
       resized: () => this.#draw(),
     });
     const isOver = (): boolean => signal.aborted;
-    signal.addEventListener('abort', () => this.#resume?.());
+    signal.addEventListener('abort', () => {
+      // The terminal is given back at once, even while a look goes on.
+      this.#screen?.close();
+      this.#resume?.();
+    });
     try {
       for (let looks = 0; looks < count && !isOver(); looks++) {
         const begun = clock.monotonic();
@@ -192,7 +196,11 @@ class Watch {
       total > room
         ? `lines ${this.#offset + 1}-${Math.min(total, this.#offset + room)} of ${total}, arrows scroll  `
         : '';
-    const keys = this.#isPaused ? 'space goes on, q quits' : 'space pauses, q quits';
+    const keys = !this.#terminal.stdin
+      ? 'Ctrl-C quits'
+      : this.#isPaused
+        ? 'space goes on, q quits'
+        : 'space pauses, q quits';
     return paint(fit(this.#message === '' ? more + keys : `${this.#message}  ${more}${keys}`, width), 'faint');
   }
 }

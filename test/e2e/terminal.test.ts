@@ -93,7 +93,6 @@ function assignments(env: Record<string, string>): string[] {
 
 describe.skipIf(!hasTmux)('in a real terminal', () => {
   let terminal: Tmux | undefined;
-  const open = (width = 80, height = 24, env = {}): Tmux => (terminal = new Tmux(width, height, env));
   afterEach(() => {
     terminal?.close();
     terminal = undefined;
@@ -101,6 +100,12 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   const until = (condition: () => void): Promise<void> => vi.waitFor(condition, { timeout: 30_000, interval: 50 });
   const shows = (text: string | RegExp): Promise<void> =>
     until(() => expect(terminal?.screen().join('\n')).toMatch(text));
+  /** Opens one whose shell waits: what is typed before is echoed in front of its prompt. */
+  const open = async (width = 80, height = 24, env = {}): Promise<Tmux> => {
+    const one = (terminal = new Tmux(width, height, env));
+    await shows(/^ready>/);
+    return one;
+  };
   const ended = (code: number): Promise<void> => until(() => expect(terminal?.history()).toContain(`[code ${code}]\n`));
 
   describe('watch leaves the terminal as it was', () => {
@@ -109,10 +114,11 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       ['by Ctrl-C', (one) => one.key('C-c'), 0],
       ['by SIGTERM', (one) => process.kill(one.pidOf('watch'), 'SIGTERM'), 0],
       ['by SIGHUP', (one) => process.kill(one.pidOf('watch'), 'SIGHUP'), 0],
+      ['by SIGQUIT', (one) => process.kill(one.pidOf('watch'), 'SIGQUIT'), 0],
       ['by q while it is paused', (one) => one.type(' q'), 0],
       ['by an error that nobody caught', (one) => process.kill(one.pidOf('watch'), 'SIGUSR2'), 1],
     ])('%s', async (_how, end, code) => {
-      const one = open();
+      const one = await open();
       one.type('stty -g; echo BEFORE');
       one.key('Enter');
       await shows(/^BEFORE$/m);
@@ -135,7 +141,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     });
 
     it('while it is stopped by Ctrl-Z, and comes back', async () => {
-      const one = open();
+      const one = await open();
       one.run(`watch top --path.procfs='${TREE}' ${PRIVATE}`);
       await shows(/22 sockets|lines 1-/);
       one.key('C-z');
@@ -155,7 +161,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     try {
-      const one = open();
+      const one = await open();
       one.run(`watch list -i 0.2 remote-port=${port} ${PRIVATE}`);
       await shows(/every 0\.2 s {2}0 new/);
       expect(one.screen().join('\n')).not.toContain('established');
@@ -177,7 +183,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   });
 
   it('watch follows the size of the terminal, and scrolls', async () => {
-    const one = open(120, 40);
+    const one = await open(120, 40);
     one.run(`watch endpoints -n --path.procfs='${TREE}' ${PRIVATE}`);
     await shows(/systemd-resolved/);
     const lines = (): number => one.screen().length;
@@ -202,7 +208,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   });
 
   it.each(['list', 'top', 'endpoints -n'])('%s fits 80 columns', async (command) => {
-    const one = open(80, 100);
+    const one = await open(80, 100);
     one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
     await ended(0);
     const wrapped = one
@@ -214,7 +220,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   });
 
   it.each(['list', 'top', 'endpoints -n', 'watch -c 1 top'])('%s says what it can on 20 columns', async (command) => {
-    const one = open(20, 60);
+    const one = await open(20, 60);
     one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
     await ended(0);
     expect(one.history()).not.toMatch(/Error|Cannot/);
@@ -229,7 +235,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     ['no colours where the command says so', {}, '--color=never', null],
     ['colours where the command says so', { NO_COLOR: '1' }, '--color=always', '\x1b[38;5;71mlisten'],
   ])('list has %s', async (_what, env, args, color) => {
-    const one = open(100, 60, env);
+    const one = await open(100, 60, env);
     one.run(`list state=listen --path.procfs='${TREE}' ${PRIVATE} ${args}`);
     await ended(0);
     const screen = one.screen(true).join('\n');
@@ -246,7 +252,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       process.stderr.write(`SKIPPED: completion by ${shell}: it is not there\n`);
       return;
     }
-    const one = open(100, 40, { HOME: '/nonexistent', INPUTRC: '/dev/null' });
+    const one = await open(100, 40, { HOME: '/nonexistent', INPUTRC: '/dev/null' });
     const enter = (text: string): void => {
       one.type(text);
       one.key('Enter');
@@ -270,7 +276,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   });
 
   it('watch on a terminal that is dumb appends', async () => {
-    const one = open(80, 40, { TERM: 'dumb' });
+    const one = await open(80, 40, { TERM: 'dumb' });
     one.run(`watch list -c 2 -i 0.1 --path.procfs='${EMPTY}' ${PRIVATE}`);
     await ended(0);
     expect(one.isAlternate).toBe(false);
