@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -220,6 +220,18 @@ describe('a bad input has a clear outcome', () => {
       2,
       "argument 'blue' is invalid. Allowed choices are auto, always, never.",
     ],
+    ['half a process', ['top', '-n', '1.5'], 2, 'Cannot use --number "1.5": must be a whole number of at least 1'],
+    [
+      'no time at all',
+      ['watch', 'top', '-i', '0'],
+      2,
+      'Cannot use --interval "0": must be a number of seconds from 0.01',
+    ],
+    ['a time without number', ['watch', '-i', '1s'], 2, 'Cannot use --interval "1s": must be a number of seconds'],
+    ['no looks', ['watch', 'endpoints', '-c', '0'], 2, 'Cannot use --count "0": must be a whole number of at least 1'],
+    ['an empty list of fields', ['list', '--fields', ''], 2, `Cannot use --fields "": "" must be ${KEYS}`],
+    ['a source', ['list', '--source', 'lsof'], 2, 'Cannot use --source "lsof": must be procfs, ss or netstat'],
+    ['a command', ['lisst'], 2, "unknown command 'lisst' (Did you mean list?)"],
     [
       'a negative interval',
       ['watch', 'list', '-i', '-1'],
@@ -241,6 +253,31 @@ describe('a bad input has a clear outcome', () => {
     expect(outcome.stderr).toContain(line);
     expect(outcome.stderr.trimEnd().split('\n')).toHaveLength(1);
   });
+
+  it.each(['list', 'top', 'endpoints', 'watch list', 'watch top', 'watch endpoints', 'events', 'parse'])(
+    'a filter and an option that %s does not have',
+    async (command) => {
+      const run = (...args: string[]): ReturnType<typeof runMain> =>
+        runMain([...command.split(' '), ...args, ...PLAIN]);
+      const refused = (stderr: string): object => ({ code: 2, stdout: '', stderr });
+      expect(await run('port=0x50')).toEqual(
+        refused('Cannot use filter "port=0x50": port must be a port from 0 to 65535\n'),
+      );
+      expect(await run('--nope')).toEqual(refused("Cannot read the command line: unknown option '--nope'\n"));
+    },
+  );
+
+  it
+    .skipIf(!existsSync('/dev/full'))
+    .each(['list', 'list -o json', 'top', 'endpoints -n', 'watch list', 'events --snapshot'])(
+    'a full disk, of %s',
+    (command) => {
+      const line = `'${process.execPath}' '${MAIN}' ${command} ${PLAIN.join(' ')} >/dev/full`;
+      const { status, stderr } = spawnSync('sh', ['-c', line], { encoding: 'utf8', timeout: 30_000 });
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/^Cannot write to standard output: ENOSPC/m);
+    },
+  );
 
   it.each(['list', 'top', 'endpoints'])('no connections, of %s', async (command) => {
     const { code, stdout } = await runMain([command, tree('empty'), '--asn.provider=none']);
