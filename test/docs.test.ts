@@ -118,11 +118,26 @@ describe('the README', () => {
     expect(page.length).toBeGreaterThan(1);
   });
 
-  test('shows the chart of the recorded host', () => {
-    const chart = blocks('console').find(([first]) => first?.startsWith('$ peerscope top')) ?? [];
-    const golden = read('test/golden/terminal/plain-host/top-asn-120.txt').split('\n');
-    expect(chart.slice(1).filter((line) => !golden.includes(line))).toEqual([]);
-    expect(chart.length).toBeGreaterThan(1);
+  test.each([
+    ['top --by asn -n 3', 'top-asn-120'],
+    ['endpoints -n', 'endpoints'],
+    ['top -n 3', 'top-80'],
+  ])('shows what %s draws for the recorded host', (command, golden) => {
+    const shown = blocks('console').find(([first]) => first === `$ peerscope ${command}`) ?? [];
+    const drawn = read(`test/golden/terminal/plain-host/${golden}.txt`);
+    expect(drawn).toContain(`${shown.slice(1).join('\n')}\n`);
+    expect(shown.length).toBeGreaterThan(1);
+  });
+
+  test('shows no output of a command that nothing holds', () => {
+    const commands = blocks('console').map(([first = '']) => first.replace(/^\$ (peerscope )?/, ''));
+    expect(commands.map((command) => command.replace(/ .*/, '')).sort()).toEqual([
+      'curl',
+      'endpoints',
+      'list',
+      'top',
+      'top',
+    ]);
   });
 
   test('shows rows that the program lists for the recorded host', { timeout: 60_000 }, async () => {

@@ -6,6 +6,7 @@ import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { Changes } from '../events.ts';
 import { parseFilters } from '../filter.ts';
+import { withoutControls } from '../label.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
@@ -48,7 +49,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const names = { service: readServices(), remote: () => null };
   const changes = new Changes(scrape, names);
   const lines = new Lines(options.stdout, clock);
-  const report = (line: string): void => void stderr.write(`${line}\n`);
+  const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   for (let scans = 0; !signal.aborted; scans++) {
     const { at, unreadableNamespaces } = scrape.run(Infinity);

@@ -1,5 +1,6 @@
 import type { Timer } from '../clock.ts';
 import type { Config } from '../config.ts';
+import { withoutControls } from '../label.ts';
 import { colorDepthOf, paintWith, type ColorSigns } from './color.ts';
 import { parseCount, parseInterval } from './interval.ts';
 import { jsonLine } from './json.ts';
@@ -58,7 +59,7 @@ export async function look(
     const terminal = isScreen ? { stdin: stdin?.isTTY ? stdin : null, stdout } : null;
     return watch({ view, open, intervalMs, count, output, sheet, terminal, stdout, stderr, signal, clock });
   }
-  const survey = await open((line) => void stderr.write(`${line}\n`));
+  const survey = await open((line) => void stderr.write(`${withoutControls(line)}\n`));
   const sight = await survey.look();
   await survey.close();
   stdout.write(textOf(view, sight, output, sheet));

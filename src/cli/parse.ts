@@ -35,7 +35,7 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const { stderr, clock } = options;
   const { file, wants } = readArguments(options.args);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const report = (line: string): void => void stderr.write(`${line}\n`);
+  const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   const printer = new Printer(options);
   let entries: Entry[] = [];

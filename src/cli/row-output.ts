@@ -136,7 +136,7 @@ export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[]
     { ...NETID, spare: 5 },
     ...ENDS,
     { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
-    { title: 'AS', cell: operatorOf, tone: faint, least: 10, spare: 2 },
+    { title: 'AS', cell: operatorOf, tone: faint, least: 8, spare: 2 },
   ];
 }
 

@@ -38,7 +38,7 @@ export async function watch(options: WatchOptions): Promise<number> {
 /** A reader who is slow gets fewer snapshots, each of them whole. */
 async function append(options: WatchOptions): Promise<number> {
   const { view, output, sheet, stdout, stderr, signal, clock, intervalMs, count } = options;
-  const survey = await options.open((line) => void stderr.write(`${line}\n`));
+  const survey = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
   for (let looks = 0; looks < count && !signal.aborted; looks++) {
     const begun = clock.monotonic();
