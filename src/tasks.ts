@@ -256,13 +256,19 @@ export const TASKS: readonly Task[] = [
     usage: 'parse [file] [filter...]',
     description: 'Turn the output of ss or netstat, from a file or standard input, into rows such as those of list',
     outputs: ['table', 'json', 'jsonl', 'csv'],
-    run: async (config, command) => {
+    options: [COLOR],
+    run: async (config, command, { env }) => {
       const { parse } = await import('./cli/parse.ts');
       const { SYSTEM_CLOCK } = await import('./clock.ts');
-      const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
+      const { sheetOf } = await import('./cli/view.ts');
+      const { output, color: choice } = command.opts<{
+        output: 'table' | 'json' | 'jsonl' | 'csv';
+        color: 'auto' | 'always' | 'never';
+      }>();
       const { args } = command;
       const { stdin, stdout, stderr } = process;
-      return parse(await withRules(config), { args, output, stdin, stdout, stderr, clock: SYSTEM_CLOCK });
+      const sheet = sheetOf(stdout, { choice, env });
+      return parse(await withRules(config), { args, output, stdin, stdout, stderr, sheet, clock: SYSTEM_CLOCK });
     },
   },
   {

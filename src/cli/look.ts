@@ -1,13 +1,13 @@
 import type { Timer } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { withoutControls } from '../label.ts';
-import { colorDepthOf, paintWith, type ColorSigns } from './color.ts';
+import type { ColorSigns } from './color.ts';
 import { parseCount, parseInterval } from './interval.ts';
 import { jsonLine } from './json.ts';
 import type { Terminal } from './screen.ts';
 import { Survey, type Sight, type SurveyOptions } from './survey.ts';
 import type { Sheet } from './table.ts';
-import type { Output, Streams, View } from './view.ts';
+import { sheetOf, type Output, type Streams, type View } from './view.ts';
 import { watch } from './watch.ts';
 
 /** What is to be looked at, and who may be asked about the remotes. */
@@ -47,8 +47,8 @@ export async function look(
   const { output, color: choice, env, stdin, stdout, stderr, signal, clock, random } = options;
   const isTerminal = stdout.isTTY;
   const isTable = output === 'table' || output === 'wide';
-  const paint = paintWith(colorDepthOf({ choice, isTerminal, env }));
-  const sheet: Sheet = { width: isTerminal && output === 'table' ? stdout.columns || 80 : Infinity, paint };
+  const fitting = sheetOf(stdout, { choice, env });
+  const sheet: Sheet = output === 'wide' ? { ...fitting, width: Infinity } : fitting;
   const isScreen = options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
   const mayAsk = asks && isTerminal && isTable;
   const open = (report: (line: string) => void): Promise<Survey> =>

@@ -12,7 +12,8 @@ import { linesOf } from '../parse/lines.ts';
 import { isStrange, TextReader, type Entry } from '../parse/text.ts';
 import { jsonLine } from './json.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './row-output.ts';
-import { renderTable } from './table.ts';
+import { layTable, type Sheet } from './table.ts';
+import { closing } from './view.ts';
 
 /** What `parse` needs besides the configuration. */
 export interface ParseOptions {
@@ -22,6 +23,8 @@ export interface ParseOptions {
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: { write(text: string): unknown };
+  /** What a table is drawn on. */
+  readonly sheet: Sheet;
   readonly clock: Timer;
 }
 
@@ -130,11 +133,15 @@ class Printer {
 
   /** Ends the output, with a last line on the whole of it. */
   async end(account: string): Promise<void> {
-    const { output, stdout, stderr } = this.#options;
+    const { output, stdout, stderr, sheet } = this.#options;
     let text = '';
     if (output === 'json') text = this.#hasBegun ? '\n]\n' : '[\n]\n';
     else if (output === 'csv' && !this.#hasBegun) text = csvHeader();
-    else if (output === 'table') text = renderTable(ROW_COLUMNS, this.#rows) + `${account}\n`;
+    else if (output === 'table') {
+      const { title, lines, omitted } = layTable(ROW_COLUMNS, this.#rows, sheet);
+      const last = closing({ coverage: account }, omitted, sheet).map((line) => line.text);
+      text = [title, ...lines, ...last].map((line) => `${line}\n`).join('');
+    }
     if (text !== '' && !stdout.write(text)) await once(stdout, 'drain');
     if (output !== 'table') stderr.write(`${account}\n`);
   }

@@ -1,5 +1,6 @@
 import type { WriteStream } from 'node:tty';
 import { wrap } from './cells.ts';
+import { colorDepthOf, paintWith, type ColorSigns } from './color.ts';
 import type { Sight } from './survey.ts';
 import type { Sheet } from './table.ts';
 
@@ -30,9 +31,20 @@ export interface Streams {
   readonly stderr: { write(text: string): unknown };
 }
 
+/** What a table for this output is drawn on: as wide as the terminal, where there is one, and in its colours. */
+export function sheetOf(stdout: WriteStream, { choice, env }: Pick<ColorSigns, 'choice' | 'env'>): Sheet {
+  const isTerminal = stdout.isTTY;
+  const width = isTerminal ? stdout.columns || 80 : Infinity;
+  return { width, paint: paintWith(colorDepthOf({ choice, isTerminal, env })) };
+}
+
 /** The last lines: what could not be seen, and which columns found no place. */
-export function closing(sight: Sight, omitted: readonly string[], { width, paint }: Sheet): Line[] {
+export function closing(
+  { coverage }: Pick<Sight, 'coverage'>,
+  omitted: readonly string[],
+  { width, paint }: Sheet,
+): Line[] {
   const narrow = omitted.length === 0 ? [] : [`Too narrow for ${omitted.join(', ')}`];
-  const lines = [sight.coverage, ...narrow].flatMap((text) => wrap(text, width));
+  const lines = [coverage, ...narrow].flatMap((text) => wrap(text, width));
   return lines.map((text) => ({ text: paint(text, 'faint'), key: null }));
 }

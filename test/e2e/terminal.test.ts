@@ -7,6 +7,7 @@ import { cellsOf } from '../../src/cli/cells.ts';
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;
 const EMPTY = new URL('../fixtures/proc/empty', import.meta.url).pathname;
+const SS = new URL('../fixtures/text/ss-tunap.out', import.meta.url).pathname;
 const PRIVATE = '--asn.provider=none';
 
 /** What stty -g prints. */
@@ -207,7 +208,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     await ended(0);
   });
 
-  it.each(['list', 'top', 'endpoints -n'])('%s fits 80 columns', async (command) => {
+  it.each(['list', 'top', 'endpoints -n', `parse '${SS}'`])('%s fits 80 columns', async (command) => {
     const one = await open(80, 100);
     one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
     await ended(0);
