@@ -26,7 +26,7 @@ export interface Group {
  */
 export class Groups {
   readonly #rules: readonly EndpointGroupRule[];
-  readonly #clusterName: (endpoint: Endpoint) => string | null;
+  readonly #clusterName: ClusterName;
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
   readonly #groups: (Group | undefined)[] = [];
   readonly #free: number[] = [];
@@ -34,8 +34,7 @@ export class Groups {
   #sums = new Float64Array(0);
   #failure: string | null = null;
 
-  /** `clusterName` tells what a cluster calls an endpoint; null where it does not know it. */
-  constructor(rules: readonly EndpointGroupRule[], clusterName: (endpoint: Endpoint) => string | null = () => null) {
+  constructor(rules: readonly EndpointGroupRule[], clusterName: ClusterName = () => null) {
     this.#rules = rules;
     this.#clusterName = clusterName;
   }
@@ -129,28 +128,38 @@ export class Groups {
   /** A rule that fails costs the names of endpoints, not the connections. */
   #nameEndpoint(connections: ConnectionTable, i: number, peer: Peer | null): string {
     try {
-      return this.#endpointOf(connections, i, peer);
+      return endpointOf(connections, i, peer, this.#rules, this.#clusterName);
     } catch (error) {
       this.#failure = String(error);
       return '';
     }
   }
+}
 
-  #endpointOf(connections: ConnectionTable, i: number, peer: Peer | null): string {
-    const table = connections.table[i] ?? 0;
-    const transport = transportOf(table);
-    const serves = connections.serves[i] === 1;
-    const port = serves ? connections.localPort[i] : connections.remotePort[i];
-    const address = serves ? connections.localAddress(i) : connections.remoteAddress(i);
-    const outbound = connections.direction[i] === 'outbound' ? peer : null;
-    return endpointGroup(
-      { address, port: transport === 'raw' ? null : (port ?? 0), transport },
-      outbound && {
-        network: outbound.network,
-        asn: outbound.asn === '' ? null : Number(outbound.asn),
-      },
-      this.#rules,
-      this.#clusterName,
-    );
-  }
+/** What a cluster calls an endpoint; null where it does not know it. */
+type ClusterName = (endpoint: Endpoint) => string | null;
+
+/** What the endpoint of a connection is called; `peer` is its remote. */
+export function endpointOf(
+  connections: ConnectionTable,
+  i: number,
+  peer: Peer | null,
+  rules: readonly EndpointGroupRule[],
+  clusterName: ClusterName = () => null,
+): string {
+  const table = connections.table[i] ?? 0;
+  const transport = transportOf(table);
+  const serves = connections.serves[i] === 1;
+  const port = serves ? connections.localPort[i] : connections.remotePort[i];
+  const address = serves ? connections.localAddress(i) : connections.remoteAddress(i);
+  const outbound = connections.direction[i] === 'outbound' ? peer : null;
+  return endpointGroup(
+    { address, port: transport === 'raw' ? null : (port ?? 0), transport },
+    outbound && {
+      network: outbound.network,
+      asn: outbound.asn === '' ? null : Number(outbound.asn),
+    },
+    rules,
+    clusterName,
+  );
 }

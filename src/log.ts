@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import type { Config } from './config.ts';
+import { escapeControls } from './label.ts';
 
 type Fields = Readonly<Record<string, string | number | boolean | null>>;
 
@@ -44,14 +45,6 @@ function asText(json: string): string {
 
 function quoteIfNeeded(text: string): string {
   return /^[^\s"=\\]+$/.test(text) ? text : JSON.stringify(text);
-}
-
-/** What a terminal or a reader of lines could take for more than text: a \u escape in JSON is the same text. */
-function escapeControls(text: string): string {
-  return text.replaceAll(
-    /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }
 
 const REPEAT_MS = 60_000;

@@ -10,13 +10,13 @@ const BATCH_MS = 25_000;
 
 /** Asks for the names of remotes, a batch at a time, and delivers what comes of it. */
 export class Naming {
-  readonly #names: Pick<ReverseDns, 'ask' | 'nameOf' | 'cancel'>;
+  readonly #names: Pick<ReverseDns, 'ask' | 'nameOf' | 'close'>;
   readonly #deliver: (names: readonly RemoteName[]) => void;
   readonly #waiting = new Map<string, Address>();
   #isAsking = false;
   #isClosed = false;
 
-  constructor(names: Pick<ReverseDns, 'ask' | 'nameOf' | 'cancel'>, deliver: (names: readonly RemoteName[]) => void) {
+  constructor(names: Pick<ReverseDns, 'ask' | 'nameOf' | 'close'>, deliver: (names: readonly RemoteName[]) => void) {
     this.#names = names;
     this.#deliver = deliver;
   }
@@ -32,7 +32,7 @@ export class Naming {
   close(): void {
     this.#isClosed = true;
     this.#waiting.clear();
-    this.#names.cancel();
+    this.#names.close();
   }
 
   async #work(): Promise<void> {

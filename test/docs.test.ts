@@ -113,7 +113,7 @@ describe('the README', () => {
   });
 
   test('shows lines of the page of metrics that the program serves for the recorded host', () => {
-    const [, page = []] = blocks('console');
+    const page = blocks('console').find(([first]) => first?.startsWith('$ curl')) ?? [];
     const golden = read('test/golden/plain-host.prom');
     const wrong = page.slice(1).filter((line) => {
       const family = /^\w+/.exec(line)?.[0] ?? '';
@@ -122,6 +122,28 @@ describe('the README', () => {
     });
     expect(wrong).toEqual([]);
     expect(page.length).toBeGreaterThan(1);
+  });
+
+  test.each([
+    ['top --by asn -n 3', 'top-asn-120'],
+    ['endpoints -n', 'endpoints'],
+    ['top -n 3', 'top-80'],
+  ])('shows what %s draws for the recorded host', (command, golden) => {
+    const shown = blocks('console').find(([first]) => first === `$ peerscope ${command}`) ?? [];
+    const drawn = read(`test/golden/terminal/plain-host/${golden}.txt`);
+    expect(drawn).toContain(`${shown.slice(1).join('\n')}\n`);
+    expect(shown.length).toBeGreaterThan(1);
+  });
+
+  test('shows no output of a command that nothing holds', () => {
+    const commands = blocks('console').map(([first = '']) => first.replace(/^\$ (peerscope )?/, ''));
+    expect(commands.map((command) => command.replace(/ .*/, '')).sort()).toEqual([
+      'curl',
+      'endpoints',
+      'list',
+      'top',
+      'top',
+    ]);
   });
 
   test('shows rows that the program lists for the recorded host', { timeout: 60_000 }, async () => {

@@ -10,7 +10,20 @@ vi.setConfig({ testTimeout: 60_000 });
 
 const MAIN = new URL('../src/main.ts', import.meta.url).pathname;
 const PROC = new URL('fixtures/proc/plain-host', import.meta.url).pathname;
-const COMMANDS = ['serve', 'list', 'events', 'whois', 'stats', 'parse', 'record', 'check-config'];
+const COMMANDS = [
+  'serve',
+  'list',
+  'top',
+  'endpoints',
+  'events',
+  'whois',
+  'stats',
+  'parse',
+  'record',
+  'check-config',
+  'completion',
+  'man',
+];
 
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-main-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -98,7 +111,9 @@ describe('wrong usage ends with one line and exit code 2', () => {
     [
       'an output that a command has not',
       ['list', '-o', 'yaml'],
-      command("option '-o, --output <format>' argument 'yaml' is invalid. Allowed choices are table, json."),
+      command(
+        "option '-o, --output <format>' argument 'yaml' is invalid. Allowed choices are table, wide, json, jsonl, csv.",
+      ),
     ],
     [
       'no file to check',

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../src/catalogue.ts';
+import { TCP_STATES } from '../src/states.ts';
 import type { Family } from '../src/model.ts';
 import { EXAMPLES } from './example-queries.ts';
 import { scanNode, type NodeShape } from './simulated-node.ts';
@@ -90,6 +91,12 @@ test('docs/metrics.md says what the catalogue says', async () => {
     '',
     ...STATUS_FAMILIES.map(describeFamily),
     'Besides, the `process_*` and `nodejs_*` families of prom-client.',
+    '',
+    '## States of TCP',
+    '',
+    'What the label `state` says of a TCP connection; UDP and raw sockets are `established` with a peer, else `unconnected`.',
+    '',
+    ...Object.entries(TCP_STATES).map(([state, meaning]) => `- \`${state}\`: ${meaning}`),
     '',
   ].join('\n');
   await expect(text).toMatchFileSnapshot(join(import.meta.dirname, '../docs/metrics.md'));

@@ -1,15 +1,18 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Clock, Timer } from '../clock.ts';
 import { openSource } from '../collect/source.ts';
-import { UsageError, type Config } from '../config.ts';
+import type { Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { Changes } from '../events.ts';
 import { parseFilters } from '../filter.ts';
+import { withoutControls } from '../label.ts';
 import { rowsOf } from '../row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
-import { coverage } from './list.ts';
+import { parseCount, parseInterval } from './interval.ts';
+import { jsonLine } from './json.ts';
+import { coverage } from './survey.ts';
 
 /** What may wait for a slow reader when a scan ends; that scan's lines are added whole, or left out and counted. */
 const MOST_WAITING = 4 << 20;
@@ -46,7 +49,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const names = { service: readServices(), remote: () => null };
   const changes = new Changes(scrape, names);
   const lines = new Lines(options.stdout, clock);
-  const report = (line: string): void => void stderr.write(`${line}\n`);
+  const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   for (let scans = 0; !signal.aborted; scans++) {
     const { at, unreadableNamespaces } = scrape.run(Infinity);
@@ -64,21 +67,6 @@ export async function events(config: Config, options: EventOptions): Promise<num
   lines.end();
   await known?.close();
   return 0;
-}
-
-/** Reads the seconds between two scans; returns milliseconds. Throws UsageError for what is not allowed. */
-function parseInterval(text: string): number {
-  const ms = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) * 1000 : 0;
-  if (ms >= 10 && ms <= 3_600_000) return ms;
-  throw new UsageError(
-    `Cannot use --interval ${JSON.stringify(text)}: must be a number of seconds from 0.01 to 3600 such as 1 or 0.5`,
-  );
-}
-
-function parseCount(text: string | undefined): number {
-  if (text === undefined) return Infinity;
-  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw new UsageError(`Cannot use --count ${JSON.stringify(text)}: must be a whole number of at least 1`);
 }
 
 /** JSON lines to a reader who may be slow. */
@@ -99,14 +87,14 @@ class Lines {
       return;
     }
     this.end();
-    for (const row of rows) this.#stdout.write(`${JSON.stringify(row)}\n`);
+    for (const row of rows) this.#stdout.write(`${jsonLine(row)}\n`);
   }
 
   /** Says how many were dropped, if any. */
   end(): void {
     if (this.#dropped === 0) return;
     const at = new Date(this.#clock.now()).toISOString();
-    this.#stdout.write(`${JSON.stringify({ event: 'dropped', count: this.#dropped, at })}\n`);
+    this.#stdout.write(`${jsonLine({ event: 'dropped', count: this.#dropped, at })}\n`);
     this.#dropped = 0;
   }
 }

@@ -6,12 +6,14 @@ import { AsnCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { describePeers } from '../enrich/row-peers.ts';
 import { parseFilters } from '../filter.ts';
-import { cleanLabel } from '../label.ts';
+import { cleanLabel, withoutControls } from '../label.ts';
 import type { ErrorRow, Row } from '../model.ts';
 import { linesOf } from '../parse/lines.ts';
 import { isStrange, TextReader, type Entry } from '../parse/text.ts';
-import { CSV_HEADER, csvLine, ROW_COLUMNS } from './row-output.ts';
-import { renderTable } from './table.ts';
+import { jsonLine } from './json.ts';
+import { csvHeader, csvLine, ROW_COLUMNS } from './row-output.ts';
+import { layTable, type Sheet } from './table.ts';
+import { closing } from './view.ts';
 
 /** What `parse` needs besides the configuration. */
 export interface ParseOptions {
@@ -21,6 +23,8 @@ export interface ParseOptions {
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: { write(text: string): unknown };
+  /** What a table is drawn on. */
+  readonly sheet: Sheet;
   readonly clock: Timer;
 }
 
@@ -34,7 +38,7 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const { stderr, clock } = options;
   const { file, wants } = readArguments(options.args);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const report = (line: string): void => void stderr.write(`${line}\n`);
+  const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   const printer = new Printer(options);
   let entries: Entry[] = [];
@@ -74,7 +78,7 @@ async function* readFile(file: string): AsyncGenerator<Uint8Array> {
     for await (const chunk of createReadStream(file)) yield chunk as Uint8Array;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`Cannot read "${cleanLabel(file)}": ${reason}`, { cause: error });
+    throw new Error(`Cannot read "${cleanLabel(file)}": ${withoutControls(reason)}`, { cause: error });
   }
 }
 
@@ -129,11 +133,15 @@ class Printer {
 
   /** Ends the output, with a last line on the whole of it. */
   async end(account: string): Promise<void> {
-    const { output, stdout, stderr } = this.#options;
+    const { output, stdout, stderr, sheet } = this.#options;
     let text = '';
     if (output === 'json') text = this.#hasBegun ? '\n]\n' : '[\n]\n';
-    else if (output === 'csv' && !this.#hasBegun) text = CSV_HEADER;
-    else if (output === 'table') text = renderTable(ROW_COLUMNS, this.#rows) + `${account}\n`;
+    else if (output === 'csv' && !this.#hasBegun) text = csvHeader();
+    else if (output === 'table') {
+      const { title, lines, omitted } = layTable(ROW_COLUMNS, this.#rows, sheet);
+      const last = closing({ coverage: account }, omitted, sheet).map((line) => line.text);
+      text = [title, ...lines, ...last].map((line) => `${line}\n`).join('');
+    }
     if (text !== '' && !stdout.write(text)) await once(stdout, 'drain');
     if (output !== 'table') stderr.write(`${account}\n`);
   }
@@ -141,10 +149,10 @@ class Printer {
   #textOf(entry: Entry): string {
     const { output } = this.#options;
     const object = 'row' in entry ? entry.row : entry.error;
-    if (output === 'jsonl') return `${JSON.stringify(object)}\n`;
-    if (output === 'json') return `${this.#begin('[', ',')}\n${JSON.stringify(object)}`;
+    if (output === 'jsonl') return `${jsonLine(object)}\n`;
+    if (output === 'json') return `${this.#begin('[', ',')}\n${jsonLine(object)}`;
     if ('error' in entry) this.#complain(entry.error);
-    else if (output === 'csv') return this.#begin(CSV_HEADER, '') + csvLine(entry.row);
+    else if (output === 'csv') return this.#begin(csvHeader(), '') + csvLine(entry.row);
     return '';
   }
 

@@ -1,18 +1,117 @@
-/** One column of a table of rows: what a cell shows, and on which side it stands. */
+import { withoutControls } from '../label.ts';
+import { cellsOf, fit } from './cells.ts';
+import type { Paint, Tone } from './color.ts';
+
+/** One column of a table of rows: what a cell shows, on which side it stands, and what becomes of it where space is short. */
 export interface Column<Row> {
   readonly title: string;
   readonly cell: (row: Row) => string;
   readonly right?: true;
+  readonly tone?: (row: Row) => Tone | null;
+  /** It may be cut to so many cells; without, never. */
+  readonly least?: number;
+  /** Cuts a text to so many cells; by default its end goes. */
+  readonly cut?: (text: string, cells: number) => string;
+  /** It may be left out, those of higher numbers first; without, never. */
+  readonly spare?: number;
 }
 
+/** Where a table is shown. */
+export interface Sheet {
+  /** Cells of a line; Infinity where nothing limits it. */
+  readonly width: number;
+  readonly paint: Paint;
+}
+
+/** A table in lines, the widest of so many cells; `omitted` names the columns that found no place. */
+export interface Table {
+  readonly title: string;
+  readonly lines: readonly string[];
+  readonly width: number;
+  readonly omitted: readonly string[];
+}
+
+const GAP = 2;
+const ENDLESS: Sheet = { width: Infinity, paint: (text) => text };
+
 /** Lays out rows below their titles, each column as wide as its widest cell, two blanks apart, no blanks at the line's end. */
-export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const lines = [columns.map(({ title }) => title), ...rows.map((row) => columns.map(({ cell }) => cell(row)))];
-  const widths = columns.map((_, i) => lines.reduce((widest, line) => Math.max(widest, line[i]?.length ?? 0), 0));
-  const lay = (line: readonly string[]): string =>
-    line
-      .map((text, i) => (columns[i]?.right ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0)))
-      .join('  ')
-      .trimEnd();
-  return lines.map((line) => `${lay(line)}\n`).join('');
+export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], sheet = ENDLESS): string {
+  const { title, lines } = layTable(columns, rows, sheet);
+  return [title, ...lines].map((line) => `${line}\n`).join('');
+}
+
+/**
+ * Lays out rows for a sheet: where they are too wide for it, cells that may be cut are cut, then columns that may be left out go,
+ * and what is too wide even so stays so. A column without any value goes first.
+ */
+export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], { width, paint }: Sheet): Table {
+  const texts = columns.map(({ cell }) => rows.map((row) => withoutControls(cell(row))));
+  const natural = columns.map(
+    ({ title }, i) => texts[i]?.reduce((widest, text) => Math.max(widest, cellsOf(text)), title.length) ?? 0,
+  );
+  const { widths, omitted } = squeeze(columns, natural, width, (i) => texts[i]?.every((text) => text === '') ?? true);
+  const last = widths.findLastIndex((cells) => cells > 0);
+  const lay = (cellOf: (i: number) => string, toneOf: (i: number) => Tone | null): string => {
+    let line = '';
+    for (const [i, cells] of widths.entries()) {
+      if (cells === 0) continue;
+      const text = (columns[i]?.cut ?? fit)(cellOf(i), cells);
+      const isRight = columns[i]?.right ?? false;
+      const blanks = ' '.repeat(Math.max(0, cells - cellsOf(text)));
+      const painted = paint(text, toneOf(i));
+      if (line !== '') line += ' '.repeat(GAP);
+      line += isRight ? blanks + painted : i === last ? painted : painted + blanks;
+    }
+    return line.trimEnd();
+  };
+  const title = lay(
+    (i) => columns[i]?.title ?? '',
+    () => 'title',
+  );
+  const lines = rows.map((row, at) =>
+    lay(
+      (i) => texts[i]?.[at] ?? '',
+      (i) => columns[i]?.tone?.(row) ?? null,
+    ),
+  );
+  return { title, lines, width: spanOf(widths), omitted };
+}
+
+/** The width of each column on a sheet, 0 where it is left out. */
+function squeeze<Row>(
+  columns: readonly Column<Row>[],
+  natural: readonly number[],
+  width: number,
+  isEmpty: (i: number) => boolean,
+): { widths: number[]; omitted: string[] } {
+  const widths = [...natural];
+  const omitted: string[] = [];
+  if (width === Infinity) return { widths, omitted };
+  const excess = (): number => spanOf(widths) - width;
+  const least = (i: number): number => Math.max(columns[i]?.least ?? Infinity, columns[i]?.title.length ?? 0);
+  const saving = (): number =>
+    widths.reduce((sum, cells, i) => sum + (cells > 0 ? Math.max(0, cells - least(i)) : 0), 0);
+  const going = columns
+    .map(({ spare }, i) => ({ i, spare: spare === undefined ? -1 : isEmpty(i) ? Infinity : spare }))
+    .filter(({ spare }) => spare >= 0)
+    .sort((a, b) => b.spare - a.spare);
+  for (const { i, spare } of going) {
+    if (excess() <= (spare === Infinity ? 0 : saving())) break;
+    widths[i] = 0;
+    if (spare !== Infinity) omitted.push(columns[i]?.title ?? '');
+  }
+  for (let over = excess(); over > 0; over--) {
+    const widest = widths.reduce((best, cells, i) => (slack(cells, i) > slack(widths[best] ?? 0, best) ? i : best), 0);
+    if (slack(widths[widest] ?? 0, widest) <= 0) break;
+    widths[widest] = (widths[widest] ?? 0) - 1;
+  }
+  return { widths, omitted: columns.map(({ title }) => title).filter((title) => omitted.includes(title)) };
+
+  function slack(cells: number, i: number): number {
+    return cells === 0 ? 0 : cells - least(i);
+  }
+}
+
+function spanOf(widths: readonly number[]): number {
+  return widths.reduce((sum, cells) => sum + (cells > 0 ? cells + GAP : 0), -GAP);
 }

@@ -8,8 +8,10 @@ import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
 import { askOnce } from '../enrich/questions.ts';
 import { recall, type Provider } from '../enrich/session.ts';
 import { openStore, type StorageChoice } from '../enrich/store.ts';
-import { renderTable, type Column } from './table.ts';
+import { withoutControls } from '../label.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
+import { jsonLine } from './json.ts';
+import { renderTable, type Column } from './table.ts';
 
 /** Where `storagePath` and `storageServer` are null nothing is kept. */
 export interface WhoisOptions extends ProviderChoice, StorageChoice {
@@ -52,7 +54,7 @@ export async function whois(
   options: WhoisOptions,
 ): Promise<number> {
   const { stdout, stderr, rules, output, clock, limits } = options;
-  const report = (message: string): void => void stderr.write(`${message}\n`);
+  const report = (message: string): void => void stderr.write(`${withoutControls(message)}\n`);
   const provider = await openProvider(options, { clock, report, limits });
   const rows: { readonly address: Address; readonly remote: Remote }[] = [];
   const cache = new AsnCache();
@@ -76,7 +78,7 @@ export async function whois(
   }
   const failure = await resolve(cache, provider, report, options);
   if (failure !== null) {
-    stderr.write(`${failure}\n`);
+    stderr.write(`${withoutControls(failure)}\n`);
     code ||= 1;
   }
   const now = clock.now();
@@ -149,9 +151,9 @@ function describe(address: Address, remote: Remote, origin: Origin | null): Whoi
 function render(rows: readonly WhoisRow[], output: WhoisOptions['output']): string {
   switch (output) {
     case 'json':
-      return `[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`;
+      return `[${rows.map((row) => `\n${jsonLine(row)}`).join(',')}\n]\n`;
     case 'jsonl':
-      return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+      return rows.map((row) => `${jsonLine(row)}\n`).join('');
     case 'csv':
       return renderCsv(rows);
     case 'table':

@@ -35,7 +35,7 @@ export class ReverseDns {
   readonly #surroundings: RdnsSurroundings;
   readonly #resolver = new Resolver({ timeout: TIMEOUT_MS, tries: 1 });
   readonly #known = new Map<string, Known>();
-  #isCancelled = false;
+  #isClosed = false;
 
   constructor(surroundings: RdnsSurroundings) {
     this.#surroundings = surroundings;
@@ -60,7 +60,7 @@ export class ReverseDns {
     let isLate = false;
     const work = async (): Promise<void> => {
       for (const text of waiting) {
-        if (isLate || this.#isCancelled) return;
+        if (isLate || this.#isClosed) return;
         await this.#askOne(text);
       }
     };
@@ -72,9 +72,9 @@ export class ReverseDns {
     cancel();
   }
 
-  /** Gives up all questions for good: `ask` resolves soon. */
-  cancel(): void {
-    this.#isCancelled = true;
+  /** Ends what is under way. */
+  close(): void {
+    this.#isClosed = true;
     this.#resolver.cancel();
   }
 

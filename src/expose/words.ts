@@ -1,21 +1,14 @@
 import type { Direction, State, UnattributedReason } from '../model.ts';
+import { TCP_STATES } from '../states.ts';
+
+const { established, listen, time_wait, ...others } = TCP_STATES;
 
 /** What each state of a socket means, the usual ones first. */
 export const STATE_MEANINGS: Readonly<Record<State, string>> = {
-  established: 'Both ends can send and receive.',
-  listen: 'A server waits here for connections; nobody is at the other end.',
-  time_wait:
-    'Closed, by this end first; the kernel keeps it for a minute, so that late packets meet no newer connection.',
-  close_wait:
-    'The other end has closed and the process here has not: a number that keeps growing is a leak in that process.',
-  syn_sent:
-    'This host asked for a connection and has no answer yet: many of them mean that somebody drops the question.',
-  syn_received: 'Another host asked for a connection, this one agreed, and the last word of the handshake is awaited.',
-  fin_wait_1: 'This end has closed, and waits for the other to confirm that.',
-  fin_wait_2: 'The other end confirmed the close of this one, and has yet to close itself.',
-  last_ack: 'The other end closed first, this one did too, and waits for the last confirmation.',
-  closing: 'Both ends closed at the same moment, and this one waits for the last confirmation.',
-  closed: 'Over: the socket is about to go.',
+  established,
+  listen,
+  time_wait,
+  ...others,
   unconnected: 'Not TCP: a UDP or raw socket that has no peer, and takes what anybody sends.',
   unknown: 'A state that no kernel header names.',
 };

@@ -65,7 +65,9 @@ describe('parse', () => {
   it('prints a table with a last line on all of it', () => {
     const { stdout, stderr } = parse(['-'], readFileSync(NETSTAT, 'utf8'));
     const lines = stdout.split('\n');
-    expect(lines[0]).toMatch(/^NETID +STATE +RECV-Q +SEND-Q +LOCAL +REMOTE +DIRECTION +PROCESS +WORKLOAD +PEER$/);
+    expect(lines[0]).toMatch(
+      /^NETID +STATE +RECV-Q +SEND-Q +LOCAL +REMOTE +SERVICE +DIRECTION +PROCESS +WORKLOAD +PEER$/,
+    );
     expect(lines).toContainEqual(expect.stringMatching(/^tcp +listen +0 +0 +\?:6001 +\* +listen +python3\/1 +-$/));
     expect(lines.at(-2)).toBe(
       '28 rows from the netstat of Linux, 1 row with an address that may have been cut (netstat -W shows it whole)',
@@ -80,6 +82,23 @@ describe('parse', () => {
     expect(header).toBe(keys.join(','));
     expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(20)}`);
   });
+
+  it.each(['table', 'json', 'jsonl', 'csv'])(
+    'prints as %s nothing that a terminal obeys, of names and of errors',
+    (output) => {
+      const name = '\u009b31m\u202e\u007f\u001b]0;title\u0007\u2028';
+      const row = `tcp LISTEN 0 5 [::]:1 [::]:* users:(("${name}",pid=7,fd=1))`;
+      const { code, stdout, stderr } = parse(['-o', output], `${row}\ntcp LISTEN 0 ${name} [::]:1 [::]:*\n`);
+      expect(code).toBe(0);
+      expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
+      expect(stdout).toContain('31m');
+      if (output === 'json')
+        expect(JSON.parse(stdout)).toMatchObject([
+          { process: name },
+          { line: 2, text: expect.stringContaining(name) as string },
+        ]);
+    },
+  );
 
   it.each<[output: string, stdout: string | RegExp, complaint: string]>([
     ['jsonl', `${JSON.stringify(ERROR)}\n`, ''],

@@ -83,6 +83,87 @@ describe('processes that call themselves what they like', () => {
     expect(table.stdout).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
     expect(table.stdout.split('\n').filter((line) => /red|ltr|slash/.test(line))).toHaveLength(4);
   });
+
+  describe('with connections', () => {
+    /** What each leaves in a listing whatever the rest of its comm becomes. */
+    const WORDS = ['title', 'bell', 'csi', 'rtl', 'line'];
+    const COMMS = ['\\x1b]0;title\\x07', 'bell\\x07\\x08', '\\xc2\\x9b2Jcsi', '\\xe2\\x80\\xaertl', 'a\\nline\\r'];
+    const OBEYED = /(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
+    let netns = 0;
+
+    beforeAll(async () => {
+      if (obstacle !== null) return;
+      const holder = await network.make();
+      netns = netnsOf(holder);
+      await Promise.all(
+        COMMS.map((comm) => network.zoo(holder, { flags: [`--comm=${comm}`], kinds: ['tcp-pair=127.0.0.1:0'] })),
+      );
+    });
+
+    it.for([
+      'list',
+      'list -o wide',
+      'list -o csv',
+      'list -o jsonl',
+      'top',
+      'top -o jsonl',
+      'endpoints -n',
+      'endpoints -n -o jsonl',
+      'watch -c 2 -i 0.05 list',
+      'watch -c 2 -i 0.05 -o jsonl top',
+      'events --snapshot -c 1 -i 0.05',
+    ])('send nothing through %s to who reads it', async (command, { skip }) => {
+      skip(obstacle !== null, obstacle ?? '');
+      const args = [...command.split(' '), `netns=${netns}`, '--config.file', rules, ...QUIET];
+      const { code, stdout, stderr } = await runMain(args);
+      expect(code).toBe(0);
+      expect(stdout + stderr).not.toMatch(OBEYED);
+      for (const word of WORDS) expect(stdout).toContain(word);
+    });
+
+    it.for(['list', 'top', 'endpoints -n', 'watch -c 2 -i 0.05 list', 'watch -c 2 -i 0.05 top'])(
+      'have a terminal obey %s alone',
+      (command, { skip }) => {
+        skip(
+          obstacle !== null || spawnSync('script', ['--version']).error !== undefined,
+          obstacle ?? 'there is no script',
+        );
+        const line = [
+          process.execPath,
+          join(CHECKOUT, 'src/main.ts'),
+          command,
+          `netns=${netns}`,
+          '--config.file',
+          rules,
+        ];
+        const shown = execFileSync(
+          'script',
+          ['-qec', `stty cols 200 rows 100; ${[...line, ...QUIET].join(' ')}`, '/dev/null'],
+          {
+            encoding: 'utf8',
+            env: { ...process.env, TERM: 'xterm-256color' },
+            stdio: ['ignore', 'pipe', 'inherit'],
+          },
+        );
+        for (const word of WORDS) expect(shown).toContain(word);
+        expect(shown).toContain('\x1b[38;5;');
+        // eslint-disable-next-line no-control-regex -- colours, the modes of a screen, and its two ways to clear
+        expect(shown.replaceAll(/\x1b\[(?:[\d;]*m|\?(?:1049|25|7|2026)[hl]|H|2?J|K)|\r+\n/g, '')).not.toMatch(OBEYED);
+      },
+    );
+
+    it('come through the text of ss too', async ({ skip }) => {
+      skip(obstacle !== null || spawnSync('ss', ['-V']).error !== undefined, obstacle ?? 'there is no ss');
+      const holder = await network.make();
+      await network.zoo(holder, { flags: [`--comm=${COMMS[0] ?? ''}`], kinds: ['tcp-pair=127.0.0.1:0'] });
+      const text = network.run(holder, 'ss -tunap');
+      for (const output of ['table', 'json', 'csv']) {
+        const { stdout, stderr } = await runMain(['parse', '-o', output, ...QUIET], text);
+        expect(stdout).toContain('title');
+        expect(stdout + stderr).not.toMatch(OBEYED);
+      }
+    });
+  });
 });
 
 describe('run by an ordinary user', () => {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -73,6 +73,18 @@ describe('the packed package, in a folder with its dependencies and nothing else
     const compilerOptions = { noEmit: true, strict: true, module: 'nodenext', target: 'es2024', types: [] };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['typed.ts'] }));
     expect(run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder])).toBe('');
+  });
+
+  it('runs by npx, with nothing from elsewhere, and brings its manual page', () => {
+    run('npm', ['rebuild', '--offline', '--ignore-scripts', 'peerscope']);
+    const top = ['top', '-n', '1', `--path.procfs=${TREE}`, '--asn.provider=none'];
+    const shown = run('npx', ['--offline', '--no', 'peerscope', ...top]);
+    expect(shown).toMatch(/^orders\.py {2}6 connections: 5 established, 1 syn_sent$/m);
+    expect(shown).toMatch(/^orders\.py +6 +█+/m);
+    expect(run('npx', ['--offline', '--no', 'peerscope', 'list', '--help'])).toContain('time_wait');
+    expect(readFileSync(join(folder, 'node_modules/peerscope/dist/peerscope.1'), 'utf8')).toContain(
+      '.SS watch endpoints',
+    );
   });
 
   it('shows nothing else', () => {

@@ -1,0 +1,158 @@
+import { commandPaths, type CommandShape, type OptionShape } from './shape.ts';
+
+/** The shells that completions are written for. */
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+
+/** The script that completes commands, options and their values in a shell; files where a value may be one. */
+export function completionFor(shell: (typeof SHELLS)[number], program: CommandShape): string {
+  switch (shell) {
+    case 'bash':
+      return bash(program);
+    case 'zsh':
+      return zsh(program);
+    case 'fish':
+      return fish(program);
+  }
+}
+
+const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+const firstLine = (text: string): string => text.split('\n', 1)[0] ?? '';
+const words = (command: CommandShape): string =>
+  [...command.below.map(({ name }) => name), ...command.options.flatMap(({ names }) => names)].join(' ');
+
+/** A word is completed by those of the command that stands before it, a value by those of its option. */
+function bash(program: CommandShape): string {
+  const paths = commandPaths(program);
+  const wordsOf = paths.map(({ path, command }) => `    ${quote(path.join(' '))}) words=${quote(words(command))} ;;`);
+  const isPath = paths.filter(({ path }) => path.length > 0).map(({ path }) => quote(path.join(' ')));
+  const values = paths.flatMap(({ path, command }) =>
+    command.options
+      .filter(({ value }) => value !== null)
+      .map(({ names, choices }) => {
+        const keys = names.map((name) => quote([...path, name].join(' '))).join('|');
+        return choices.length > 0
+          ? `    ${keys}) values=${quote(choices.join(' '))} ;;`
+          : `    ${keys}) values=@file ;;`;
+      }),
+  );
+  return `# Completion of peerscope for bash: source <(peerscope completion bash)
+_peerscope() {
+  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} path='' word words='' values=''
+  if [[ $current == '=' ]]; then
+    current=''
+  elif [[ $previous == '=' ]]; then
+    previous=\${COMP_WORDS[COMP_CWORD-2]}
+  fi
+  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    case "\${path:+$path }$word" in
+    ${isPath.join('|')}) path="\${path:+$path }$word" ;;
+    esac
+  done
+  case "\${path:+$path }$previous" in
+${values.join('\n')}
+  esac
+  COMPREPLY=()
+  if [[ $values == @file ]]; then
+    compopt -o filenames 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    return
+  fi
+  if [[ -z $values ]]; then
+    case "$path" in
+${wordsOf.join('\n')}
+    esac
+    values=$words
+  fi
+  mapfile -t COMPREPLY < <(compgen -W "$values" -- "$current")
+}
+complete -o default -F _peerscope peerscope
+`;
+}
+
+function zsh(program: CommandShape): string {
+  const functions = commandPaths(program).map(({ path, command }) => {
+    const specs = command.options.map(zshOption).map((spec) => `    ${spec}`);
+    const rest =
+      command.below.length === 0
+        ? [`    '*:argument:_files'`]
+        : [`    '1: :{_values command ${command.below.map((one) => zshValue(one)).join(' ')}}'`, `    '*:: :->below'`];
+    const below = command.below.map(({ name }) => `    ${name}) ${zshName([...path, name])} ;;`);
+    const jump =
+      below.length === 0 ? '' : `  [[ $state == below ]] && case $words[1] in\n${below.join('\n')}\n  esac\n`;
+    return `${zshName(path)}() {
+  local context state state_descr line
+  typeset -A opt_args
+  _arguments -s -S -C \\
+${[...specs, ...rest].join(' \\\n')}
+${jump}}`;
+  });
+  return `#compdef peerscope
+# Completion of peerscope for zsh: source <(peerscope completion zsh)
+${functions.join('\n')}
+if [[ $funcstack[1] == _peerscope ]]; then
+  _peerscope "$@"
+else
+  compdef _peerscope peerscope
+fi
+`;
+}
+
+function zshName(path: readonly string[]): string {
+  return ['_peerscope', ...path].join('_').replaceAll('-', '_');
+}
+
+function zshValue({ name, description }: CommandShape): string {
+  return `"${name}[${plain(description)}]"`;
+}
+
+/** "(-o --output)"{-o,--output}"[How to print]:format:(table json)": each excludes its other name. */
+function zshOption({ names, value, choices, description }: OptionShape): string {
+  const long = names.some((name) => name.startsWith('--') && value !== null)
+    ? names.map((name) => (name.startsWith('--') && value !== null ? `${name}=` : name))
+    : names;
+  const told = `[${plain(firstLine(description))}]`;
+  const argument = value === null ? '' : `:${plain(value)}:${choices.length > 0 ? `(${choices.join(' ')})` : '_files'}`;
+  const tail = quote(told + argument);
+  return names.length === 1
+    ? `'*'${quote(long[0] ?? '')}${tail}`
+    : `${quote(`(${names.join(' ')})`)}{${long.join(',')}}${tail}`;
+}
+
+/** Without what a specification of zsh has a meaning for. */
+function plain(text: string): string {
+  return text
+    .replaceAll(/[[\]:"'\\$`]/g, ' ')
+    .replaceAll(/ +/g, ' ')
+    .trim();
+}
+
+function fish(program: CommandShape): string {
+  const lines = commandPaths(program).flatMap(({ path, command }) => {
+    const condition = quote(`__peerscope_at ${path.join(' ')}`.trim());
+    const below = command.below.map(
+      ({ name, description }) => `complete -c peerscope -n ${condition} -f -a ${quote(name)} -d ${quote(description)}`,
+    );
+    const options = command.options.map(({ names, value, choices, description }) => {
+      const named = names.map((name) =>
+        name.startsWith('--') ? `-l ${quote(name.slice(2))}` : `-s ${quote(name.slice(1))}`,
+      );
+      const takes = value === null ? '' : choices.length > 0 ? ` -x -a ${quote(choices.join(' '))}` : ' -r';
+      return `complete -c peerscope -n ${condition} ${named.join(' ')}${takes} -d ${quote(firstLine(description))}`;
+    });
+    return [...below, ...options];
+  });
+  const known = commandPaths(program)
+    .map(({ path }) => path.join(' '))
+    .filter((path) => path !== '');
+  return `# Completion of peerscope for fish: peerscope completion fish | source
+function __peerscope_at
+  set -l path
+  for word in (commandline -opc)[2..]
+    set -l next (string join ' ' $path $word)
+    contains -- "$next" ${known.map(quote).join(' ')}; and set path (string split ' ' -- $next)
+  end
+  test "$path" = "$argv"
+end
+${lines.join('\n')}
+`;
+}

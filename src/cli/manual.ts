@@ -1,0 +1,76 @@
+import { commandPaths, type CommandShape, type OptionShape } from './shape.ts';
+
+/** The manual page peerscope(1) in man(7), of what the help of each command says. */
+export function manualOf(program: CommandShape, version: string): string {
+  const common = commonOptions(program);
+  const commands = commandPaths(program).filter(({ path, command }) => path.length > 0 && command.below.length === 0);
+  const sections = commands.flatMap(({ path, command }) => [
+    `.SS ${escape([path.join(' '), command.arguments].filter((part) => part !== '').join(' '))}`,
+    escape(`${command.description}.`),
+    ...shown(command.options.filter((option) => !common.has(keyOf(option)))).flatMap(optionLines),
+    ...notesOf(command),
+  ]);
+  return [
+    `.TH PEERSCOPE 1 "" "peerscope ${version}" "User Commands"`,
+    '.SH NAME',
+    'peerscope \\- caller ID for every connection of a host',
+    '.SH SYNOPSIS',
+    '.B peerscope',
+    '.RI [ command ]',
+    '.RI [ options ]',
+    '.SH DESCRIPTION',
+    escape(program.description),
+    '.SH COMMANDS',
+    ...sections,
+    '.SH OPTIONS OF ALL COMMANDS',
+    ...shown([...common.values()]).flatMap(optionLines),
+    '.SH EXIT STATUS',
+    '0 done, 1 failed, 2 wrong usage.',
+    '',
+  ].join('\n');
+}
+
+/** Those that every command has in the same words. */
+function commonOptions(program: CommandShape): Map<string, OptionShape> {
+  const each = commandPaths(program)
+    .filter(({ path, command }) => path.length > 0 && command.below.length === 0)
+    .map(({ command }) => new Map(command.options.map((option) => [keyOf(option), option])));
+  const [first = new Map<string, OptionShape>(), ...others] = each;
+  return new Map([...first].filter(([key]) => others.every((options) => options.has(key))));
+}
+
+/** A switch and what turns it off are one: --[no-]name. */
+function shown(options: readonly OptionShape[]): OptionShape[] {
+  const isOff = ({ names: [name = ''] }: OptionShape): boolean => name.startsWith('--no-');
+  const off = new Set(options.filter(isOff).map(({ names: [name] }) => name));
+  const named = (name: string): string => (off.has(name.replace('--', '--no-')) ? name.replace('--', '--[no-]') : name);
+  return options.filter((option) => !isOff(option)).map((option) => ({ ...option, names: option.names.map(named) }));
+}
+
+function keyOf({ names, value, description }: OptionShape): string {
+  return JSON.stringify([names, value, description]);
+}
+
+function optionLines({ names, value, choices, description }: OptionShape): string[] {
+  const shown = names.map((name) => `\\fB${escape(name)}\\fR`).join(', ');
+  const lines = description.split('\n').map(escape);
+  const allowed = choices.length > 0 ? [escape(`One of ${choices.join(', ')}.`)] : [];
+  return ['.TP', value === null ? shown : `${shown} \\fI${escape(value)}\\fR`, [...lines, ...allowed].join('\n.br\n')];
+}
+
+/** Paragraphs of a help: two blanks before a term, six before what it means. */
+function notesOf({ notes }: CommandShape): string[] {
+  if (notes === '') return [];
+  return notes.split('\n').map((line) => {
+    if (line.startsWith('      ')) return escape(line.trim());
+    return line.startsWith('  ') ? `.TP\n\\fB${escape(line.trim())}\\fR` : `.PP\n${escape(line)}`;
+  });
+}
+
+/** What roff would obey is text. */
+function escape(text: string): string {
+  return text
+    .replaceAll('\\', '\\e')
+    .replaceAll('-', '\\-')
+    .replaceAll(/^([.'])/gm, '\\&$1');
+}

@@ -1,0 +1,30 @@
+/** An option as its help has it. */
+export interface OptionShape {
+  /** As typed, such as "-o" and "--output". */
+  readonly names: readonly string[];
+  /** What stands for its value; null where it takes none. */
+  readonly value: string | null;
+  /** The values it may have; empty where they are not so few. */
+  readonly choices: readonly string[];
+  readonly description: string;
+}
+
+/** A command as its help has it, with the commands below it. */
+export interface CommandShape {
+  readonly name: string;
+  /** Its arguments, as in "[filter...]". */
+  readonly arguments: string;
+  readonly description: string;
+  readonly options: readonly OptionShape[];
+  readonly below: readonly CommandShape[];
+  /** What its help says at its end, if anything. */
+  readonly notes: string;
+}
+
+/** Every command that can be typed, with the words that lead to it; that of no words first. */
+export function commandPaths(
+  command: CommandShape,
+  path: readonly string[] = [],
+): { path: readonly string[]; command: CommandShape }[] {
+  return [{ path, command }, ...command.below.flatMap((one) => commandPaths(one, [...path, one.name]))];
+}

@@ -1,0 +1,255 @@
+import { UsageError } from '../config.ts';
+import { parseFilters } from '../filter.ts';
+import { cleanLabel } from '../label.ts';
+import type { Row } from '../model.ts';
+import { cellsOf, fit, pad, wrap } from './cells.ts';
+import { bytesOf, connectionColumns, hasRemote, operatorOf } from './row-output.ts';
+import type { Connection, Sight } from './survey.ts';
+import { layTable, type Sheet } from './table.ts';
+import { closing, type Line, type View } from './view.ts';
+
+/** By what connections are counted. */
+export const TOP_KEYS = ['process', 'asn', 'workload', 'endpoint'] as const;
+export type TopKey = (typeof TOP_KEYS)[number];
+
+/** Which connections are counted, and how; the texts as the user wrote them. */
+export interface TopChoice {
+  readonly filters: readonly string[];
+  readonly by: TopKey;
+  /** How many are shown. */
+  readonly number: string;
+  /** Whether the chart comes before the connections: where the end of what is drawn may be out of sight. */
+  readonly isChartFirst: boolean;
+}
+
+/** What some connections have in common: `name` is null where it is not known. */
+interface Group {
+  readonly name: string | null;
+  readonly connections: number;
+  readonly states: ReadonlyMap<string, number>;
+  readonly rows: readonly Row[];
+  readonly holders: readonly Row[];
+}
+
+/** What a group is called, what many are, and what has none. */
+const WORDS: Readonly<Record<TopKey, readonly [one: string, many: string, none: string]>> = {
+  process: ['process', 'processes', 'without a process'],
+  asn: ['network', 'networks', 'without a network'],
+  workload: ['workload', 'workloads', 'without a workload'],
+  endpoint: ['endpoint', 'endpoints', 'without an endpoint'],
+};
+const PROCESS_STATES: Readonly<Record<string, string>> = {
+  R: 'running',
+  S: 'sleeping',
+  D: 'waiting for the disk',
+  Z: 'zombie',
+  T: 'stopped',
+  t: 'traced',
+  X: 'dead',
+  I: 'idle',
+  P: 'parked',
+};
+const LABEL_MOST = 32;
+const CHART_WIDTH = 80;
+const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+
+/** The groups with the most connections that have a remote, each with its connections, and a bar chart of them and the rest. */
+export function topView(choice: TopChoice): View {
+  const wants = parseFilters(choice.filters);
+  const most = parseNumber(choice.number);
+  const { by } = choice;
+  const groupsOf = (sight: Sight): Group[] =>
+    rank(
+      sight.connections().filter(({ row }) => wants(row)),
+      by,
+    );
+  return {
+    name: WORDS[by][1],
+    draw: (sight, sheet) => {
+      const groups = groupsOf(sight);
+      const chart = drawChart(groups, { by, most }, sheet);
+      const shown = groups.filter(({ name }) => name !== null).slice(0, most);
+      const { lines, omitted } = drawSections(shown, by, sheet);
+      const end = closing(sight, omitted, sheet);
+      return choice.isChartFirst ? [...chart, BLANK, ...lines, ...end] : [...lines, ...chart, ...end];
+    },
+    objects: (sight) => {
+      const groups = groupsOf(sight);
+      const named = groups.filter(({ name }) => name !== null).slice(0, most);
+      return [...named, ...groups.filter(({ name }) => name === null)].map((group) => objectOf(group, by));
+    },
+  };
+}
+
+const BLANK: Line = { text: '', key: null };
+
+function parseNumber(text: string): number {
+  if (/^[1-9]\d{0,5}$/.test(text)) return Number(text);
+  throw new UsageError(`Cannot use --number ${JSON.stringify(text)}: must be a whole number of at least 1`);
+}
+
+/** Most connections first; what has no name comes last, whatever it counts. By endpoint a loopback pair counts once. */
+function rank(connections: readonly Connection[], by: TopKey): Group[] {
+  const remote = connections.filter(({ row }) => row.direction !== 'listen' && hasRemote(row));
+  const present = new Set(remote.map(({ number }) => number));
+  const counted = remote.filter(({ countedAs }) => by !== 'endpoint' || countedAs === null || !present.has(countedAs));
+  const groups = Map.groupBy(counted, (connection) => nameOf(connection, by));
+  return [...groups]
+    .map(([name, members]) =>
+      groupOf(
+        name,
+        members.map(({ row }) => row),
+      ),
+    )
+    .sort(
+      (a, b) =>
+        Number(a.name === null) - Number(b.name === null) ||
+        b.connections - a.connections ||
+        (String(a.name) < String(b.name) ? -1 : 1),
+    );
+}
+
+function nameOf({ row, endpoint }: Connection, by: TopKey): string | null {
+  switch (by) {
+    case 'process':
+      return row.process;
+    case 'asn':
+      return operatorOf(row) || null;
+    case 'workload':
+      return row.workload === null ? null : row.namespace === null ? row.workload : `${row.namespace}/${row.workload}`;
+    case 'endpoint':
+      return endpoint();
+  }
+}
+
+function groupOf(name: string | null, rows: readonly Row[]): Group {
+  const states = new Map<string, number>();
+  for (const { state } of rows) states.set(state ?? 'unknown', (states.get(state ?? 'unknown') ?? 0) + 1);
+  const byCount = [...states].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
+  const holders = new Map(rows.filter(({ pid }) => pid !== null).map((row) => [row.pid, row]));
+  return { name, connections: rows.length, states: new Map(byCount), rows, holders: [...holders.values()] };
+}
+
+function drawSections(groups: readonly Group[], by: TopKey, sheet: Sheet): { lines: Line[]; omitted: string[] } {
+  const { paint } = sheet;
+  const indented = { ...sheet, width: sheet.width - 2 };
+  const without = new Set<string>();
+  const lines = groups.flatMap((group): Line[] => {
+    const { title, lines, omitted } = layTable(connectionColumns(by === 'process'), group.rows, indented);
+    for (const column of omitted) without.add(column);
+    const name = cleanLabel(group.name ?? '');
+    const label = `${name}  ${group.connections} ${group.connections === 1 ? 'connection' : 'connections'}: ${statesOf(group)}`;
+    return [
+      ...wrap(label, sheet.width).map((text, i) => ({
+        text: paint(text, 'title'),
+        key: i === 0 ? `${by} ${name}` : null,
+      })),
+      { text: fit(`  ${describe(group)}`, sheet.width), key: null },
+      { text: `  ${title}`, key: null },
+      ...lines.map((text, i) => ({ text: `  ${text}`, key: lineKey(by, name, group.rows[i]) })),
+      BLANK,
+    ];
+  });
+  return { lines, omitted: [...without] };
+}
+
+function statesOf({ states }: Group): string {
+  return [...states].map(([state, count]) => `${count} ${state}`).join(', ');
+}
+
+/** The processes behind a group: how many, what they do, and what they take. */
+function describe({ holders }: Group): string {
+  if (holders.length === 0) return 'no process known';
+  const letters = new Set(holders.map((row) => row.process_state).filter((letter) => letter !== null));
+  const states = [...letters].sort().map((letter) => PROCESS_STATES[letter] ?? letter);
+  const threads = sum(holders.map((row) => row.threads));
+  const memory = sum(holders.map((row) => row.resident_memory_bytes));
+  const umasks = [...new Set(holders.map(({ umask }) => umask).filter((umask) => umask !== null))].sort();
+  return [
+    `${holders.length} ${holders.length === 1 ? 'process' : 'processes'}`,
+    states.join(' and '),
+    threads === null ? '' : `${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    memory === null ? '' : bytesOf(memory),
+    umasks.length === 0 ? '' : `umask ${umasks.join(' ')}`,
+  ]
+    .filter((part) => part !== '')
+    .join(', ');
+}
+
+/** Null where none of them is known. */
+function sum(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : known.reduce((total, value) => total + value, 0);
+}
+
+function lineKey(by: TopKey, name: string, row: Row | undefined): string {
+  return JSON.stringify([
+    by,
+    name,
+    row?.netns,
+    row?.transport,
+    row?.local_address,
+    row?.local_port,
+    row?.remote_address,
+    row?.remote_port,
+  ]);
+}
+
+/** A bar for each of the first, one for all others, and one for what has no name: together they are all connections. */
+function drawChart(groups: readonly Group[], { by, most }: { by: TopKey; most: number }, sheet: Sheet): Line[] {
+  const { paint } = sheet;
+  const named = groups.filter(({ name }) => name !== null);
+  const rest = named.slice(most);
+  const total = groups.reduce((count, group) => count + group.connections, 0);
+  const bars = named
+    .slice(0, most)
+    .map((group) => ({ label: cleanLabel(group.name ?? ''), count: group.connections, isOne: true }));
+  const others = rest.reduce((count, group) => count + group.connections, 0);
+  if (others > 0) bars.push({ label: `${rest.length} others`, count: others, isOne: false });
+  for (const group of groups)
+    if (group.name === null) bars.push({ label: WORDS[by][2], count: group.connections, isOne: false });
+  const width = Math.min(sheet.width, CHART_WIDTH);
+  const heading = `${total} ${total === 1 ? 'connection' : 'connections'} with a remote, ${named.length} ${WORDS[by][named.length === 1 ? 0 : 1]}`;
+  const labels = Math.min(
+    Math.max(0, ...bars.map(({ label }) => cellsOf(label))),
+    LABEL_MOST,
+    Math.max(8, Math.floor(width / 3)),
+  );
+  const counts = Math.max(0, ...bars.map(({ count }) => String(count).length));
+  const room = Math.max(1, width - labels - counts - 4);
+  const longest = Math.max(1, ...bars.map(({ count }) => count));
+  return [
+    { text: paint(fit(heading, sheet.width), 'title'), key: null },
+    ...bars.map(({ label, count, isOne }) => {
+      const text = pad(fit(label, labels), labels);
+      const drawn = paint(bar(count, longest, room), 'bar');
+      const shown = isOne ? text : paint(text, 'faint');
+      return { text: `${shown}  ${String(count).padStart(counts)}  ${drawn}`, key: null };
+    }),
+  ];
+}
+
+/** A bar of at most so many cells, in eighths of a cell; what is not 0 has at least one. */
+function bar(count: number, longest: number, cells: number): string {
+  const eighths = Math.max(1, Math.round((count / longest) * cells * 8));
+  return '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '');
+}
+
+function objectOf({ name, connections, states, rows, holders }: Group, by: TopKey): object {
+  const [first] = rows;
+  const identity =
+    by === 'asn'
+      ? { asn: first?.asn ?? null, as_name: first?.as_name ?? null, network: first?.network ?? null }
+      : by === 'workload'
+        ? { workload: first?.workload ?? null, namespace: first?.namespace ?? null }
+        : { [by]: name };
+  const processes = holders.map(({ process, pid, process_state, threads, resident_memory_bytes, umask }) => ({
+    process,
+    pid,
+    process_state,
+    threads,
+    resident_memory_bytes,
+    umask,
+  }));
+  return { ...identity, connections, states: Object.fromEntries(states), processes, rows };
+}

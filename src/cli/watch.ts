@@ -1,0 +1,209 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Timer } from '../clock.ts';
+import { withoutControls } from '../label.ts';
+import { cutPainted, fit } from './cells.ts';
+import type { Paint } from './color.ts';
+import { jsonLine } from './json.ts';
+import { Screen, type Terminal } from './screen.ts';
+import type { Sight, Survey } from './survey.ts';
+import type { Sheet } from './table.ts';
+import type { Output, Streams, View } from './view.ts';
+
+/** What `watch` needs. */
+export interface WatchOptions extends Streams {
+  readonly view: View;
+  /** Opens the survey; `report` takes one line on what went wrong. */
+  readonly open: (report: (line: string) => void) => Promise<Survey>;
+  readonly intervalMs: number;
+  /** How often it looks; Infinity for no end. */
+  readonly count: number;
+  readonly output: Output;
+  readonly sheet: Sheet;
+  /** What is drawn on; null appends to standard output. */
+  readonly terminal: Terminal | null;
+  readonly signal: AbortSignal;
+  readonly clock: Timer;
+}
+
+/**
+ * Looks again and again until the signal or the count: on a terminal it draws each look in the place of the one before, and marks the lines
+ * that were not there; else it appends each with its time. Resolves with exit code 0.
+ */
+export async function watch(options: WatchOptions): Promise<number> {
+  if (options.terminal) return new Watch(options, options.terminal).run();
+  return append(options);
+}
+
+/** A reader who is slow gets fewer snapshots, each of them whole. */
+async function append(options: WatchOptions): Promise<number> {
+  const { view, output, sheet, stdout, stderr, signal, clock, intervalMs, count } = options;
+  const survey = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
+  if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
+  for (let looks = 0; looks < count && !signal.aborted; looks++) {
+    const begun = clock.monotonic();
+    const sight = await survey.look();
+    const isFull = !stdout.write(snapshot(view, sight, output, sheet));
+    if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
+    if (looks + 1 < count) await pause(intervalMs - (clock.monotonic() - begun), signal);
+  }
+  await survey.close();
+  return 0;
+}
+
+function snapshot(view: View, sight: Sight, output: Output, sheet: Sheet): string {
+  const at = new Date(sight.at).toISOString();
+  if (output === 'csv') return (view.csv?.lines(sight) ?? []).map((line) => `${at},${line}`).join('');
+  if (output === 'jsonl')
+    return view
+      .objects(sight)
+      .map((object) => `${jsonLine({ at, ...object })}\n`)
+      .join('');
+  return [at, ...view.draw(sight, sheet).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(Math.max(0, ms), undefined, { signal }).catch(() => undefined);
+}
+
+/** In front of each line, so that what is new moves nothing. */
+const MARK = 2;
+
+/** A person who watches. */
+class Watch {
+  readonly #options: WatchOptions;
+  readonly #terminal: Terminal;
+  readonly #quit = new AbortController();
+  #screen: Screen | null = null;
+  #sight: Sight | null = null;
+  #known: ReadonlySet<string> | null = null;
+  #new: ReadonlySet<string> = new Set();
+  #isPaused = false;
+  #resume: (() => void) | null = null;
+  #offset = 0;
+  #message = '';
+
+  constructor(options: WatchOptions, terminal: Terminal) {
+    this.#options = options;
+    this.#terminal = terminal;
+  }
+
+  async run(): Promise<number> {
+    const { clock, intervalMs, count, open } = this.#options;
+    const signal = AbortSignal.any([this.#options.signal, this.#quit.signal]);
+    const survey = await open((line) => {
+      this.#message = withoutControls(line);
+    });
+    this.#screen = new Screen(this.#terminal, {
+      key: (keys) => this.#press(keys),
+      resized: () => this.#draw(),
+    });
+    const isOver = (): boolean => signal.aborted;
+    signal.addEventListener('abort', () => {
+      // The terminal is given back at once, even while a look goes on.
+      this.#screen?.close();
+      this.#resume?.();
+    });
+    try {
+      for (let looks = 0; looks < count && !isOver(); looks++) {
+        const begun = clock.monotonic();
+        this.#show(await survey.look());
+        if (looks + 1 < count) await pause(intervalMs - (clock.monotonic() - begun), signal);
+        if (this.#isPaused && !isOver()) await new Promise<void>((resolve) => (this.#resume = resolve));
+      }
+    } finally {
+      this.#screen.close();
+      await survey.close();
+    }
+    return 0;
+  }
+
+  /** A terminal may send several keys at once. */
+  #press(keys: string): void {
+    for (const [key] of keys.matchAll(KEYS)) this.#pressOne(key);
+  }
+
+  #pressOne(key: string): void {
+    const page = Math.max(1, (this.#screen?.height ?? 24) - 3);
+    if (key === 'q' || key === '\x03') this.#quit.abort();
+    else if (key === '\x1a') this.#screen?.suspend();
+    else if (key === ' ') this.#togglePause();
+    else if (key === 'k' || key === '\x1b[A' || key === '\x1bOA') this.#scroll(-1);
+    else if (key === 'j' || key === '\x1b[B' || key === '\x1bOB') this.#scroll(1);
+    else if (key === '\x1b[5~') this.#scroll(-page);
+    else if (key === '\x1b[6~') this.#scroll(page);
+  }
+
+  #togglePause(): void {
+    this.#isPaused = !this.#isPaused;
+    if (!this.#isPaused) this.#resume?.();
+    this.#draw();
+  }
+
+  #scroll(lines: number): void {
+    this.#offset = Math.max(0, this.#offset + lines);
+    this.#draw();
+  }
+
+  /** Shows a look; what came while it was paused is dropped. */
+  #show(sight: Sight): void {
+    if (this.#isPaused && this.#sight) return;
+    this.#sight = sight;
+    const keys = new Set(this.#options.view.draw(sight, this.#sheet()).flatMap(({ key }) => key ?? []));
+    const known = this.#known ?? keys;
+    this.#new = new Set([...keys].filter((key) => !known.has(key)));
+    this.#known = keys;
+    this.#draw();
+  }
+
+  #sheet(): Sheet {
+    const width = (this.#screen?.width ?? 80) - MARK;
+    return { paint: this.#options.sheet.paint, width: this.#options.output === 'wide' ? Infinity : width };
+  }
+
+  #draw(): void {
+    const screen = this.#screen;
+    if (!screen || !this.#sight) return;
+    const { paint } = this.#options.sheet;
+    const lines = this.#options.view.draw(this.#sight, this.#sheet());
+    const room = Math.max(1, screen.height - 2);
+    this.#offset = Math.min(this.#offset, Math.max(0, lines.length - room));
+    const shown = lines.slice(this.#offset, this.#offset + room).map(({ text, key }) => {
+      const isNew = key !== null && this.#new.has(key);
+      return (isNew ? paint('+', 'new') : ' ') + ' ' + cutPainted(text, screen.width - MARK);
+    });
+    const blanks = Array.from({ length: room - shown.length }, () => '');
+    screen.draw([
+      this.#head(screen.width, paint),
+      ...shown,
+      ...blanks,
+      this.#foot(screen.width, lines.length, room, paint),
+    ]);
+  }
+
+  #head(width: number, paint: Paint): string {
+    const { view, intervalMs } = this.#options;
+    const time = new Date(this.#sight?.at ?? 0).toISOString().replace(/\.\d+/, '');
+    const state = this.#isPaused ? 'PAUSED' : `every ${intervalMs / 1000} s`;
+    return paint(
+      fit(`peerscope ${view.name}  ${time}  ${state}  ${this.#new.size} new`, width),
+      this.#isPaused ? 'new' : 'title',
+    );
+  }
+
+  #foot(width: number, total: number, room: number, paint: Paint): string {
+    const more =
+      total > room
+        ? `lines ${this.#offset + 1}-${Math.min(total, this.#offset + room)} of ${total}, arrows scroll  `
+        : '';
+    const keys = !this.#terminal.stdin
+      ? 'Ctrl-C quits'
+      : this.#isPaused
+        ? 'space goes on, q quits'
+        : 'space pauses, q quits';
+    return paint(fit(this.#message === '' ? more + keys : `${this.#message}  ${more}${keys}`, width), 'faint');
+  }
+}
+
+// eslint-disable-next-line no-control-regex -- it is what a terminal sends
+const KEYS = /\x1b\[[\d;]*[A-Za-z~]|\x1bO[A-Z]|[^]/g;

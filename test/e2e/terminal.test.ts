@@ -1,0 +1,286 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { cellsOf } from '../../src/cli/cells.ts';
+
+const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
+const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;
+const EMPTY = new URL('../fixtures/proc/empty', import.meta.url).pathname;
+const SS = new URL('../fixtures/text/ss-tunap.out', import.meta.url).pathname;
+const PRIVATE = '--asn.provider=none';
+
+/** What stty -g prints. */
+const SETTINGS = /(?:[\da-f]+:){10,}[\da-f]+/;
+
+const hasTmux = spawnSync('tmux', ['-V']).status === 0;
+if (!hasTmux) process.stderr.write('SKIPPED: a real terminal: there is no tmux\n');
+
+/** A real terminal: a shell in tmux, of which the screen is read and to which keys are sent. */
+class Tmux {
+  static #count = 0;
+  readonly #name = `peerscope-${process.pid}-${Tmux.#count++}`;
+
+  constructor(width: number, height: number, env: Record<string, string> = {}) {
+    const shell = ['env', '-i', `PATH=${process.env['PATH'] ?? ''}`, 'PS1=ready> ', ...assignments(env), 'sh'];
+    this.#tmux(
+      'new-session',
+      '-d',
+      '-x',
+      String(width),
+      '-y',
+      String(height),
+      shell.map((word) => `'${word}'`).join(' '),
+    );
+  }
+
+  #tmux(...args: string[]): string {
+    return execFileSync('tmux', ['-L', this.#name, '-f', '/dev/null', ...args], { encoding: 'utf8' });
+  }
+
+  /** Types a line of peerscope; `nodeArgs` stand before it. */
+  run(args: string, nodeArgs = ''): void {
+    this.type(`'${process.execPath}' ${nodeArgs} '${MAIN}' ${args}; echo "[code $?]"`);
+    this.key('Enter');
+  }
+
+  type(text: string): void {
+    this.#tmux('send-keys', '-l', text);
+  }
+
+  key(name: string): void {
+    this.#tmux('send-keys', name);
+  }
+
+  resize(width: number, height: number): void {
+    this.#tmux('resize-window', '-x', String(width), '-y', String(height));
+  }
+
+  /** The lines that are on the screen, with their colours where these are wanted. */
+  screen(withColors = false): string[] {
+    return this.#tmux('capture-pane', '-p', ...(withColors ? ['-e'] : []), '-t', '0')
+      .trimEnd()
+      .split('\n');
+  }
+
+  /** All that was printed, what scrolled away included, lines that were wrapped joined. */
+  history(): string {
+    return this.#tmux('capture-pane', '-p', '-J', '-S', '-', '-t', '0');
+  }
+
+  get isAlternate(): boolean {
+    return this.#tmux('display-message', '-p', '-t', '0', '#{alternate_on}').trim() === '1';
+  }
+
+  get showsCursor(): boolean {
+    return this.#tmux('display-message', '-p', '-t', '0', '#{cursor_flag}').trim() === '1';
+  }
+
+  /** The process in front of the shell. */
+  pidOf(word: string): number {
+    const shell = this.#tmux('display-message', '-p', '-t', '0', '#{pane_pid}').trim();
+    const children = execFileSync('ps', ['--ppid', shell, '-o', 'pid=,args='], { encoding: 'utf8' });
+    return Number(/\d+/.exec(children.split('\n').find((line) => line.includes(word)) ?? '')?.[0]);
+  }
+
+  close(): void {
+    this.#tmux('kill-server');
+  }
+}
+
+function assignments(env: Record<string, string>): string[] {
+  return Object.entries({ TERM: 'screen-256color', ...env }).map(([key, value]) => `${key}=${value}`);
+}
+
+describe.skipIf(!hasTmux)('in a real terminal', () => {
+  let terminal: Tmux | undefined;
+  afterEach(() => {
+    terminal?.close();
+    terminal = undefined;
+  });
+  const until = (condition: () => void): Promise<void> => vi.waitFor(condition, { timeout: 30_000, interval: 50 });
+  const shows = (text: string | RegExp): Promise<void> =>
+    until(() => expect(terminal?.screen().join('\n')).toMatch(text));
+  /** Opens one whose shell waits: what is typed before is echoed in front of its prompt. */
+  const open = async (width = 80, height = 24, env = {}): Promise<Tmux> => {
+    const one = (terminal = new Tmux(width, height, env));
+    await shows(/^ready>/);
+    return one;
+  };
+  const ended = (code: number): Promise<void> => until(() => expect(terminal?.history()).toContain(`[code ${code}]\n`));
+
+  describe('watch leaves the terminal as it was', () => {
+    it.each<[how: string, end: (one: Tmux) => void, code: number]>([
+      ['by q', (one) => one.key('q'), 0],
+      ['by Ctrl-C', (one) => one.key('C-c'), 0],
+      ['by SIGTERM', (one) => process.kill(one.pidOf('watch'), 'SIGTERM'), 0],
+      ['by SIGHUP', (one) => process.kill(one.pidOf('watch'), 'SIGHUP'), 0],
+      ['by SIGQUIT', (one) => process.kill(one.pidOf('watch'), 'SIGQUIT'), 0],
+      ['by q while it is paused', (one) => one.type(' q'), 0],
+      ['by an error that nobody caught', (one) => process.kill(one.pidOf('watch'), 'SIGUSR2'), 1],
+    ])('%s', async (_how, end, code) => {
+      const one = await open();
+      one.type('stty -g; echo BEFORE');
+      one.key('Enter');
+      await shows(/^BEFORE$/m);
+      const settings = SETTINGS.exec(one.screen().join('\n'))?.[0];
+      expect(settings).toBeDefined();
+      const crash = `data:text/javascript,process.on("SIGUSR2",()=>{throw(new(Error)("crashed"))})`;
+      one.run(`watch list --path.procfs='${TREE}' ${PRIVATE}`, `--import '${crash}'`);
+      await shows(/every 1 s/);
+      expect(one.isAlternate).toBe(true);
+      expect(one.showsCursor).toBe(false);
+      end(one);
+      await ended(code);
+      expect(one.isAlternate).toBe(false);
+      expect(one.showsCursor).toBe(true);
+      expect(one.screen().join('\n')).toContain('BEFORE');
+      if (code === 1) expect(one.history()).toContain('Error: crashed');
+      one.type('clear; stty -g');
+      one.key('Enter');
+      await until(() => expect(SETTINGS.exec(one.screen().join('\n'))?.[0]).toBe(settings));
+    });
+
+    it('while it is stopped by Ctrl-Z, and comes back', async () => {
+      const one = await open();
+      one.run(`watch top --path.procfs='${TREE}' ${PRIVATE}`);
+      await shows(/22 sockets|lines 1-/);
+      one.key('C-z');
+      await until(() => expect(one.isAlternate).toBe(false));
+      one.type('fg');
+      one.key('Enter');
+      await until(() => expect(one.isAlternate).toBe(true));
+      await shows(/connections with a remote/);
+      one.key('q');
+      await until(() => expect(one.isAlternate).toBe(false));
+    });
+  });
+
+  it('watch marks what is new, stands still while paused, and goes on', async () => {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    try {
+      const one = await open();
+      one.run(`watch list -i 0.2 remote-port=${port} ${PRIVATE}`);
+      await shows(/every 0\.2 s {2}0 new/);
+      expect(one.screen().join('\n')).not.toContain('established');
+      one.key('Space');
+      await shows(/PAUSED/);
+      sockets.push(connect(port, '127.0.0.1'));
+      await until(() => expect(sockets).toHaveLength(2));
+      const paused = one.screen();
+      one.key('Space');
+      await shows(/^\+ .*established/m);
+      expect(paused.join('\n')).not.toContain('established');
+      await shows(/^ {2}.*established/m);
+      one.key('q');
+      await ended(0);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    }
+  });
+
+  it('watch follows the size of the terminal, and scrolls', async () => {
+    const one = await open(120, 40);
+    one.run(`watch endpoints -n --path.procfs='${TREE}' ${PRIVATE}`);
+    await shows(/systemd-resolved/);
+    const lines = (): number => one.screen().length;
+    one.resize(60, 12);
+    await until(() => expect(lines()).toBeLessThanOrEqual(12));
+    await shows(/lines 1-10 of/);
+    for (const line of one.screen()) expect(cellsOf(line)).toBeLessThanOrEqual(60);
+    one.key('Down');
+    await shows(/lines 2-11 of/);
+    one.key('PageDown');
+    await shows(/lines 11-20 of/);
+    one.key('PageUp');
+    one.key('k');
+    await shows(/lines 1-10 of/);
+    one.resize(20, 5);
+    await shows(/lines/);
+    for (const line of one.screen()) expect(cellsOf(line)).toBeLessThanOrEqual(20);
+    one.resize(120, 40);
+    await shows(/systemd-resolved/);
+    one.key('q');
+    await ended(0);
+  });
+
+  it.each(['list', 'top', 'endpoints -n', `parse '${SS}'`])('%s fits 80 columns', async (command) => {
+    const one = await open(80, 100);
+    one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
+    await ended(0);
+    const wrapped = one
+      .history()
+      .split('\n')
+      .slice(1)
+      .filter((line) => cellsOf(line.trimEnd()) > 80);
+    expect(wrapped.filter((line) => !line.includes('main.ts'))).toEqual([]);
+  });
+
+  it.each(['list', 'top', 'endpoints -n', 'watch -c 1 top'])('%s says what it can on 20 columns', async (command) => {
+    const one = await open(20, 60);
+    one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
+    await ended(0);
+    expect(one.history()).not.toMatch(/Error|Cannot/);
+  });
+
+  it.each<[what: string, env: Record<string, string>, args: string, color: string | null]>([
+    ['256 colours', {}, '', '\x1b[38;5;71mlisten'],
+    ['16 colours', { TERM: 'screen' }, '', '\x1b[32mlisten'],
+    ['all colours', { COLORTERM: 'truecolor' }, '', '\x1b[38;2;84;174;102mlisten'],
+    ['no colours where they are refused', { NO_COLOR: '1' }, '', null],
+    ['no colours where the terminal is dumb', { TERM: 'dumb' }, '', null],
+    ['no colours where the command says so', {}, '--color=never', null],
+    ['colours where the command says so', { NO_COLOR: '1' }, '--color=always', '\x1b[38;5;71mlisten'],
+  ])('list has %s', async (_what, env, args, color) => {
+    const one = await open(100, 60, env);
+    one.run(`list state=listen --path.procfs='${TREE}' ${PRIVATE} ${args}`);
+    await ended(0);
+    const screen = one.screen(true).join('\n');
+    if (color === null) expect(screen).not.toContain('mlisten');
+    else expect(screen).toContain(color);
+  });
+
+  it.each<[shell: string, start: string, load: string]>([
+    ['bash', 'bash --norc', 'source <(PEERSCOPE completion bash)'],
+    ['zsh', 'zsh -f', 'autoload -U compinit; compinit -D; source <(PEERSCOPE completion zsh)'],
+    ['fish', 'fish --no-config', 'PEERSCOPE completion fish | source'],
+  ])('%s completes commands, options and values', async (shell, start, load) => {
+    if (spawnSync(shell, ['--version']).status !== 0) {
+      process.stderr.write(`SKIPPED: completion by ${shell}: it is not there\n`);
+      return;
+    }
+    const one = await open(100, 40, { HOME: '/nonexistent', INPUTRC: '/dev/null' });
+    const enter = (text: string): void => {
+      one.type(text);
+      one.key('Enter');
+    };
+    enter(start);
+    enter('echo LOADING');
+    await shows(/^LOADING$/m);
+    enter(`${load.replace('PEERSCOPE', `'${process.execPath}' '${MAIN}'`)}; echo LOADED`);
+    await shows(/^LOADED$/m);
+    for (const [typed, completed] of [
+      ['peerscope endp', /peerscope endpoints/],
+      ['peerscope watch to', /peerscope watch top/],
+      ['peerscope list --nume', /peerscope list --numeric/],
+      ['peerscope watch top --by work', /--by workload/],
+    ] as const) {
+      one.type(typed);
+      one.key('Tab');
+      await shows(completed);
+      one.key('C-u');
+    }
+  });
+
+  it('watch on a terminal that is dumb appends', async () => {
+    const one = await open(80, 40, { TERM: 'dumb' });
+    one.run(`watch list -c 2 -i 0.1 --path.procfs='${EMPTY}' ${PRIVATE}`);
+    await ended(0);
+    expect(one.isAlternate).toBe(false);
+    expect(one.history().match(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/gm)).toHaveLength(2);
+  });
+});
