@@ -38,16 +38,20 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
   const asks = provider !== null && !(provider instanceof Database);
+  const storeFailed = (error: unknown): void => failures.warn('store', { reason: String(error) }, 'the store failed');
   const store =
     asks || (provider && config.collectors['first-seen'])
       ? await openStore(config, {
           clock: SYSTEM_CLOCK,
           report: (reason) => log.warn({ reason }, 'the store of asn answers changed'),
           lacks: () =>
-            void engine.recite().then(
-              (answers) => asking?.restore(answers),
-              () => undefined,
-            ),
+            void engine
+              .recite()
+              .then(
+                (answers) => asking?.restore(answers),
+                () => undefined,
+              )
+              .catch(storeFailed),
         })
       : null;
   const asking = provider && startAsking(provider, store, config, report, (answers) => engine.learn(answers));
@@ -62,7 +66,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     {
       ask: (buckets) => asking?.ask(buckets),
       sighted: (sightings) => {
-        if (store) void store.keepEarliest(sightings).then((kept) => engine.confirm(kept));
+        if (store)
+          void store
+            .keepEarliest(sightings)
+            .then((kept) => engine.confirm(kept))
+            .catch(storeFailed);
         else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
       },
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
@@ -211,9 +219,10 @@ function startAsking(
   report: (reason: string) => void,
   deliver: (answers: readonly Answer[]) => void,
 ): Asking {
+  const failed = (error: unknown): void => report(String(error));
   if (provider instanceof Database) {
     return {
-      ask: (buckets) => void provider.ask(buckets).then(deliver),
+      ask: (buckets) => void provider.ask(buckets).then(deliver).catch(failed),
       restore: () => Promise.resolve(),
       status: () => ({ ...provider.status(), store: store?.name ?? null, storeUp: store?.up ?? null }),
       close: () => Promise.resolve(),
@@ -229,7 +238,7 @@ function startAsking(
   const clock = SYSTEM_CLOCK;
   const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk });
   return {
-    ask: (buckets) => void questions.ask(buckets),
+    ask: (buckets) => void questions.ask(buckets).catch(failed),
     restore: (answers) => questions.restore(answers),
     status: () => questions.status(),
     close: () => questions.close(),

@@ -198,17 +198,26 @@ export class SqliteStore implements Store {
     const connection = this.#connection;
     if (connection && resultCode(error) !== FULL) this.#disconnect();
     if (connection && isCorrupt(error)) {
-      this.#setAside(connection.inode, error);
+      try {
+        this.#setAside(connection.inode, error);
+      } catch (reason) {
+        this.#pause(`${reasonOf(error)}, and it cannot be set aside: ${reasonOf(reason)}`);
+        return;
+      }
       this.#open();
       return;
     }
+    this.#pause(reasonOf(error));
+  }
+
+  #pause(reason: string): void {
     this.#retryAt = this.#options.now() + RETRY_MS;
     this.#cancelRetry?.();
     this.#cancelRetry = this.#options.after?.(RETRY_MS, () => {
       this.#retryAt = undefined;
       this.#attemptWrite(({ probe }) => probe.run(this.#options.now()));
     });
-    if (!this.#trouble) this.#options.report(`Cannot use store "${this.#path}": ${reasonOf(error)}`);
+    if (!this.#trouble) this.#options.report(`Cannot use store "${this.#path}": ${reason}`);
     this.#trouble = true;
   }
 

@@ -1,5 +1,6 @@
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -14,7 +15,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Sighting } from '../../src/enrich/first-seen.ts';
 import type { StoredText } from '../../src/enrich/store.ts';
-import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import { SqliteStore, type SqliteOptions } from '../../src/enrich/sqlite.ts';
 
 const DAY = 86_400_000;
 const LEASE = 'asn:1:lock:cymru:whois.cymru.com:43';
@@ -38,7 +39,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-function open(options: { folder?: string; mostBytes?: number } = {}): SqliteStore {
+function open(options: Partial<SqliteOptions> = {}): SqliteStore {
   const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
   const lacks = (): void => {
     lacking++;
@@ -320,6 +321,36 @@ describe('a store that fails', () => {
     expect(reports).toEqual([
       'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: database disk image is malformed',
     ]);
+  });
+
+  it('goes on without a torn file that cannot be set aside, at each try', async () => {
+    const before = open();
+    await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await before.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    mkdirSync(join(`${path()}.corrupt`, 'full'), { recursive: true });
+    let retry = (): void => expect.fail('nothing to be tried again');
+    const after = (_: number, run: () => void): (() => void) => {
+      retry = run;
+      return () => undefined;
+    };
+    const store = open({ after });
+    expect(await read(store, 'key 1')).toEqual({});
+    await expectDown(store);
+    retry();
+    await expectDown(store);
+    expect(reports).toEqual([
+      expect.stringMatching(
+        /^Cannot use store "FOLDER\/peerscope.sqlite": database disk image is malformed, and it cannot be set aside: E/,
+      ),
+    ]);
+    rmSync(`${path()}.corrupt`, { recursive: true });
+    now += 60_000;
+    await store.write([stored('a')]);
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
   });
 
   it('does not set aside the new file that another process has put in the place of the broken one', async () => {
