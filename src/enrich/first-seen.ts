@@ -21,10 +21,10 @@ export interface Sighting {
   readonly at: number;
 }
 
-/** What a store kept under a key before it was told of a sighting; null where that was nothing. */
+/** What a store kept under a key before it was told of a sighting: null where that was nothing, 'unknown' where it failed. */
 export interface Kept {
   readonly key: string;
-  readonly before: number | null;
+  readonly before: number | null | 'unknown';
 }
 
 /** An owner met a network operator, in one direction. */
@@ -41,12 +41,13 @@ export interface Baseline {
   readonly at: number;
 }
 
-/** One first time. Nothing is told of it before the store has said whether it knew better. */
+/** One first time. Nothing is told of it before the store was asked whether it knew better. */
 interface Time {
   readonly shelf: Sighting['shelf'];
   readonly key: string;
   at: number;
-  confirmed: boolean;
+  /** Whether the store has said so, or failed each time that it was asked. */
+  answer: 'awaited' | 'failed' | 'given';
   /** When it turned out to be new; null where the store knew it. */
   learnedAt: number | null;
   reportedAt: number;
@@ -67,8 +68,9 @@ interface Owner {
  * An owner is a process, namespace and workload; one without any name is nobody, and nothing is remembered of it. A meeting has the
  * time at which its connection opened, also where the answer about its ASN comes after the connection closed: until then it waits.
  * A store is asked for every new time and keeps the earliest of all who ever told it, so that a restart makes nothing new; until
- * it answers nothing is told. Where the clock was set back, a time that lies ahead comes down to an hour before now: when it was is
- * not known any more, but it is not new.
+ * it answers nothing is told. Where it fails, a meeting is told only if the owner's baseline has no answer either: beside one that the
+ * store confirmed it would pass for new. Where the clock was set back, a time that lies ahead comes down to an hour before now: when it
+ * was is not known any more, but it is not new.
  *
  * Bounded: 1,000 operators for an owner and direction, 20,000 for a direction (then the owners with the most have less), 5,000 owners;
  * least recently seen out first, at the end of a scan. No direction makes room for another.
@@ -169,22 +171,29 @@ export class FirstSeenMemory {
     for (const { key, before } of answers) {
       const time = this.#times.get(key);
       if (!time) continue;
-      if (before === null) time.learnedAt = time.confirmed ? time.learnedAt : now;
+      if (before === 'unknown') {
+        if (time.answer === 'awaited') {
+          time.answer = 'failed';
+          time.learnedAt = now;
+        }
+        continue;
+      }
+      if (before === null) time.learnedAt = time.answer === 'given' ? time.learnedAt : now;
       else if (before < time.at) {
         time.at = before;
         time.learnedAt = null;
       } else if (before > now + SKEW_MS) this.#report(time, Math.min(time.at, now - HOUR_MS));
-      time.confirmed = true;
+      time.answer = 'given';
     }
   }
 
   /** What is told of this scan: meetings that are present, or that were learned within the last hour. */
   get meetings(): FirstSeen[] {
     const told: FirstSeen[] = [];
-    for (const { labels, directions } of this.#owners.values())
+    for (const { labels, baseline, directions } of this.#owners.values())
       for (const [direction, met] of directions)
         for (const [asn, meeting] of met)
-          if (this.#isTold(meeting)) told.push({ owner: labels, direction, asn, at: this.#past(meeting.at) });
+          if (this.#isTold(meeting, baseline)) told.push({ owner: labels, direction, asn, at: this.#past(meeting.at) });
     return told;
   }
 
@@ -193,15 +202,17 @@ export class FirstSeenMemory {
     return [...this.#owners.values()]
       .filter(({ baseline, directions }) => {
         const isPresent = baseline.seenIn === this.#scan;
-        const isToldOf = (): boolean => directions.values().some((met) => met.values().some((m) => this.#isTold(m)));
-        return baseline.confirmed && (isPresent || isToldOf());
+        const isToldOf = (): boolean =>
+          directions.values().some((met) => met.values().some((meeting) => this.#isTold(meeting, baseline)));
+        return baseline.answer !== 'awaited' && (isPresent || isToldOf());
       })
       .map(({ labels, baseline }) => ({ owner: labels, at: this.#past(baseline.at) }));
   }
 
-  #isTold({ confirmed, seenIn, learnedAt }: Time): boolean {
+  #isTold({ answer, seenIn, learnedAt }: Time, baseline: Time): boolean {
     const isNew = learnedAt !== null && Math.abs(this.#now - learnedAt) < HOUR_MS;
-    return confirmed && (seenIn === this.#scan || isNew);
+    const isSaid = answer === 'given' || (answer === 'failed' && baseline.answer === 'failed');
+    return isSaid && (seenIn === this.#scan || isNew);
   }
 
   #isAhead({ at }: Time): boolean {
@@ -228,7 +239,7 @@ export class FirstSeenMemory {
   }
 
   #newTime(shelf: Sighting['shelf'], key: string, at: number): Time {
-    const time: Time = { shelf, key, at, confirmed: false, learnedAt: null, reportedAt: 0, seenIn: this.#scan };
+    const time: Time = { shelf, key, at, answer: 'awaited', learnedAt: null, reportedAt: 0, seenIn: this.#scan };
     this.#times.set(key, time);
     this.#report(time, this.#past(at));
     return time;

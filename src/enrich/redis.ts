@@ -55,7 +55,9 @@ const SCRIPTS = {
     return redis.call('DEL', KEYS[1])`,
   /** What is no number was not written by us, and is written over. */
   keepEarliest: `
-    local before = tonumber(redis.call('GET', KEYS[1]) or '')
+    local kept = redis.pcall('GET', KEYS[1])
+    if type(kept) == 'table' and not string.find(kept.err, 'WRONGTYPE', 1, true) then return kept end
+    local before = type(kept) == 'string' and tonumber(kept) or nil
     if before and before <= tonumber(ARGV[1]) then
       redis.call('PEXPIRE', KEYS[1], ARGV[2])
     else
@@ -184,10 +186,15 @@ export class RedisStore implements Store, Commons {
     const kept: Kept[] = [];
     for (let start = 0; start < sightings.length; start += CHUNK) {
       const chunk = sightings.slice(start, start + CHUNK);
-      const before = await this.#attemptWrite(() =>
-        Promise.all(chunk.map(({ key, at }) => this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS))),
-      );
-      kept.push(...chunk.map(({ key }, i) => ({ key, before: typeof before?.[i] === 'number' ? before[i] : null })));
+      // Each for itself: a full server still tells what it knows.
+      const answers = chunk.map(async ({ key, at }): Promise<Kept> => {
+        const before = await this.#attemptWrite(() =>
+          this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS),
+        );
+        if (before === undefined) return { key, before: 'unknown' };
+        return { key, before: typeof before === 'number' ? before : null };
+      });
+      kept.push(...(await Promise.all(answers)));
     }
     return kept;
   }

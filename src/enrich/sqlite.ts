@@ -107,7 +107,7 @@ export class SqliteStore implements Store {
       if (start > 0) await setImmediate();
       const told = sightings.slice(start, start + CHUNK);
       const before = this.#attemptWrite((connection) => connection.keepEarliest(told, this.#options.now()));
-      kept.push(...(before ?? told.map(({ key }) => ({ key, before: null }))));
+      kept.push(...(before ?? told.map(({ key }) => ({ key, before: 'unknown' as const }))));
     }
     return kept;
   }

@@ -23,8 +23,8 @@ export interface Store {
   read(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
   write(texts: readonly StoredText[]): Promise<void>;
   /**
-   * Keeps each time, unless an earlier one is kept, for 90 days after it was told last, and gives what was kept before. A store that
-   * fails knows of nothing.
+   * Keeps each time, unless an earlier one is kept, for 90 days after it was told last, and gives what was kept before: for each key
+   * alone, 'unknown' where it failed.
    */
   keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]>;
   /** Takes a lease for so long unless it is taken: 0, or else the milliseconds until it ends. */

@@ -171,10 +171,30 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(reports).toEqual([]);
     redis.signal('SIGSTOP');
     try {
-      expect(await one.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: null }]);
+      expect(await one.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: 'unknown' }]);
     } finally {
       redis.signal('SIGCONT');
     }
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+  });
+
+  it('tells what it knows of first times when it is full, and writes over what is no text', async () => {
+    const store = await open();
+    const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
+    await redis.client.rpush('peerscope:list', 'not', 'ours');
+    expect(await store.keepEarliest([seen('list', 1000), seen('a', 1000)])).toEqual([
+      { key: 'list', before: null },
+      { key: 'a', before: null },
+    ]);
+    expect(await redis.client.get('peerscope:list')).toBe('1000');
+    expect(store.up).toBe(true);
+    await redis.client.config('SET', 'maxmemory', '1');
+    expect(await store.keepEarliest([seen('b', 2000), seen('a', 2000)])).toEqual([
+      { key: 'b', before: 'unknown' },
+      { key: 'a', before: 1000 },
+    ]);
+    expect(store.up).toBe(false);
+    await redis.client.config('SET', 'maxmemory', '0');
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
   });
 

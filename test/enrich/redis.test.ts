@@ -71,6 +71,7 @@ async function expectDown(store: RedisStore): Promise<void> {
   await store.dequeue('queue', ['a']);
   await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
   expect(await store.breaker('breaker')).toBeNull();
+  expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([{ key: 'a', before: 'unknown' }]);
   expect(store.up).toBe(false);
 }
 
