@@ -6,8 +6,8 @@ import { KEPT_MS, type Kept, type Sighting } from './first-seen.ts';
 import { nameStorage, type Breaker, type Commons, type Store, type StoredText } from './store.ts';
 
 const PREFIX = 'peerscope:';
-/** There as long as the server has not lost its data. */
-const MARKER = 'marker';
+/** How long the server keeps the number of an exporter that is gone. */
+const ALIVE_KEEP_MS = 24 * 3_600_000;
 const CONNECT_MS = 1_000;
 const COMMAND_MS = 2_000;
 /** A connection on which nothing comes for so long, though an answer is due, is dead. */
@@ -94,8 +94,12 @@ export class RedisStore implements Store, Commons {
   #connectionError: string | undefined;
   #workedFrom = -Infinity;
   #believedFrom = -Infinity;
-  #marker: string | undefined;
+  /** How many looks there were, and the number of the last one that the server took. */
+  #looks = 0;
+  #taken = 0;
+  #lostData = false;
   #missedWrites = false;
+  #wroteSinceLook = false;
   #closed = false;
   #cancelWatch: () => void = () => undefined;
 
@@ -127,6 +131,7 @@ export class RedisStore implements Store, Commons {
     });
     this.#redis.on('close', () => {
       this.#isSelected = false;
+      this.#missedWrites ||= this.#wroteSinceLook;
       this.#fail(this.#connectionError ?? 'the server closed the connection');
       this.#opened.resolve(null);
     });
@@ -285,6 +290,7 @@ export class RedisStore implements Store, Commons {
   async #attemptWrite<T>(work: () => Promise<T>): Promise<T | undefined> {
     const done = await this.#attempt(work);
     if (done === undefined) this.#missedWrites = true;
+    else this.#wroteSinceLook = true;
     return done;
   }
 
@@ -296,25 +302,35 @@ export class RedisStore implements Store, Commons {
     });
   }
 
-  /** Writes and reads the marker. A server without our marker lost its data; whoever sees that first sets a new one. */
+  /**
+   * Reads and writes a growing number under a key of our own. A server that has none, or an older one, lost data or is back at a
+   * snapshot of it; what was written after the last number was taken may be gone unnoticed when the connection is.
+   */
   async #look(): Promise<void> {
     if (this.#redis.status === 'ready' && !this.#isSelected)
       this.#isSelected = (await this.#send(() => this.#redis.select(this.#options.server.database))) !== undefined;
-    const seen = await this.#attempt(() =>
-      Promise.all([this.#redis.set(MARKER, randomUUID(), 'NX'), this.#redis.get(MARKER)] as const),
-    );
+    const look = ++this.#looks;
+    const key = `alive:${this.#holder}`;
+    const seen = await this.#attempt(() => {
+      const before = this.#redis.get(key);
+      const taken = this.#redis.set(key, look, 'PX', ALIVE_KEEP_MS).then(() => {
+        this.#wroteSinceLook = false;
+      });
+      return Promise.all([before, taken]);
+    });
+    if (!seen) return;
+    this.#lostData ||= Number(seen[0]) < this.#taken;
+    this.#taken = look;
     const { clock, report, lacks } = this.#options;
-    if (!seen || clock.monotonic() < this.#believedFrom) return;
-    const marker = seen[1] ?? undefined;
-    const lostData = this.#marker !== undefined && marker !== this.#marker;
-    const isLacking = lostData || this.#missedWrites;
+    if (clock.monotonic() < this.#believedFrom) return;
+    const isLacking = this.#lostData || this.#missedWrites;
     if (this.#trouble !== null) {
       this.#workedFrom = clock.monotonic();
       report(`Store "${this.#place}" works again`);
     }
-    if (lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
+    if (this.#lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
     this.#trouble = null;
-    this.#marker = marker;
+    this.#lostData = false;
     this.#missedWrites = false;
     if (isLacking) lacks();
   }
