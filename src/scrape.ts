@@ -227,6 +227,9 @@ export class Scrape {
     const labels = connections.labels[i];
     const direction = connections.direction[i];
     if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
+    // The process may be found at the next scan: until then nobody without a name meets anybody.
+    const isHalfKnown = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
+    if (isHalfKnown && connections.has(i)) return;
     const at = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
     if (peer.asn !== '') this.#firstSeen?.meet(labels, direction, peer.asn, at);
     else if (!connections.has(i)) {
