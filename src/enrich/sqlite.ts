@@ -17,6 +17,8 @@ const MOST_FIRST_SEEN = 40_000;
 /** The thread that serves HTTP waits for it, so it stays below what a health check bears. */
 const BUSY_MS = 1_000;
 const RETRY_MS = 60_000;
+/** How often, at most, a write looks whether the file is still the one at its path. */
+const LOOK_MS = 5_000;
 
 /** SQLite's primary result codes (https://www.sqlite.org/rescode.html). */
 const CORRUPT = 11;
@@ -28,9 +30,9 @@ export interface SqliteOptions {
   readonly folder: string;
   /** Milliseconds since 1970, whole. */
   readonly now: () => number;
-  /** Takes one line when the store fails, when it works again, and when a broken file was set aside. */
+  /** Takes one line when the store fails, when it works again, and when its file was set aside, removed or replaced. */
   readonly report: (message: string) => void;
-  /** Hears, once it can be written to again, that it may lack what it was given: it was away, full or begun anew. */
+  /** Hears, once it can be written to again, that it may lack what it was given: it was away, full, begun anew or replaced. */
   readonly lacks?: () => void;
   /** Lets a store that failed be tried again while nobody uses it. */
   readonly after?: Timer['after'];
@@ -42,8 +44,8 @@ export interface SqliteOptions {
  * The store in one SQLite file, `peerscope.sqlite`, which several processes of one host may share.
  *
  * Whatever fails is counted and said once; then nothing is read or written for a minute (on a full disk, nothing written) and
- * every lease is granted. Who hears that it lacks something can give it again. A file that is no database is renamed to `peerscope.sqlite.corrupt` and a new one begun; a file
- * of a newer schema is left alone.
+ * every lease is granted. Who hears that it lacks something can give it again. A file that is no database is renamed to
+ * `peerscope.sqlite.corrupt` and a new one begun, as where it was removed; a file of a newer schema is left alone.
  */
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
@@ -56,6 +58,7 @@ export class SqliteStore implements Store {
   #trouble = false;
   #lacking = false;
   #retryAt: number | undefined;
+  #lookedAt = 0;
   #closed = false;
   #cancelRetry: (() => void) | undefined;
 
@@ -151,10 +154,26 @@ export class SqliteStore implements Store {
   }
 
   #attemptWrite<T>(work: (connection: Connection) => T): T | undefined {
+    this.#leaveLostFile();
     const done = this.#mayRetry() ? this.#attempt((connection) => ({ result: work(connection) })) : undefined;
     if (done) this.#recover();
     else this.#lacking = true;
     return done?.result;
+  }
+
+  /** A file that is no more at its path takes everything and keeps nothing. */
+  #leaveLostFile(): void {
+    const now = this.#options.now();
+    if (!this.#connection || Math.abs(now - this.#lookedAt) < LOOK_MS) return;
+    this.#lookedAt = now;
+    try {
+      if (inodeOf(this.#path) === this.#connection.inode) return;
+      this.#disconnect();
+      this.#lacking = true;
+      this.#options.report(`Store "${this.#path}" was removed or replaced; what is known here is written again`);
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   #recover(): void {

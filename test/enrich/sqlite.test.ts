@@ -4,6 +4,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -425,6 +426,28 @@ describe('a store that fails', () => {
       ]);
     },
   );
+
+  it('begins anew where its file was removed, and goes on in the one that was put in its place', async () => {
+    const store = open();
+    await store.write([stored('a')]);
+    rmSync(folder, { recursive: true });
+    now += 5_000;
+    expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: null }]);
+    expect(await open().keepEarliest([seen('b', 2000)])).toEqual([{ key: 'b', before: 1000 }]);
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
+    const below = join(folder, 'below');
+    const other = open({ folder: below });
+    await other.write([stored('c')]);
+    await other.close();
+    for (const suffix of ['-wal', '-shm']) rmSync(path() + suffix);
+    renameSync(join(below, 'peerscope.sqlite'), path());
+    now += 5_000;
+    await store.write([stored('d')]);
+    expect(await read(store, 'c', 'd')).toEqual({ c: 'text of c', d: 'text of d' });
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 2 });
+    const lost = 'Store "FOLDER/peerscope.sqlite" was removed or replaced; what is known here is written again';
+    expect(reports).toEqual([lost, lost]);
+  });
 
   it('does nothing after it was closed', async () => {
     const store = open();
