@@ -49,6 +49,8 @@ export interface Status {
   readonly snapshotAtSeconds: number;
   readonly collectors: readonly CollectorRun[];
   readonly asn: AsnStatus | null;
+  /** Null where nothing is kept beyond the process. */
+  readonly store: { readonly name: string; readonly up: boolean } | null;
   /** By the socket table that held them. */
   readonly malformedRows: ReadonlyMap<string, number>;
   /** Null where nothing is sent by OTLP. */
@@ -443,8 +445,13 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     [],
     (asn) => Number(asn.breakerOpen),
   ),
-  status('peerscope_store_up', 'gauge', '', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
-    asn?.store && asn.storeUp !== null ? [{ labels: { store: asn.store }, value: Number(asn.storeUp) }] : [],
+  status(
+    'peerscope_store_up',
+    'gauge',
+    '',
+    'Whether the store of ASN answers and first times can be used.',
+    ['store'],
+    ({ store }) => (store ? [{ labels: { store: store.name }, value: Number(store.up) }] : []),
   ),
   perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
   perExport(

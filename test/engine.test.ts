@@ -15,6 +15,7 @@ const STATUS = {
   collectors: [],
   malformedRows: new Map(),
   asn: null,
+  store: null,
   otlp: null,
 };
 

@@ -40,10 +40,10 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const asks = provider !== null && !(provider instanceof Database);
   const storeFailed = (error: unknown): void => failures.warn('store', { reason: String(error) }, 'the store failed');
   const store =
-    asks || (provider && config.collectors['first-seen'])
+    asks || config.collectors['first-seen']
       ? await openStore(config, {
           clock: SYSTEM_CLOCK,
-          report: (reason) => log.warn({ reason }, 'the store of asn answers changed'),
+          report: (reason) => log.warn({ reason }, 'the store changed'),
           lacks: () =>
             void engine
               .recite()
@@ -89,6 +89,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     collectors,
     malformedRows,
     asn: asking?.status() ?? null,
+    store: store && { name: store.name, up: store.up },
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   let sampling: NodeJS.Timeout | undefined;
@@ -224,7 +225,7 @@ function startAsking(
     return {
       ask: (buckets) => void provider.ask(buckets).then(deliver).catch(failed),
       restore: () => Promise.resolve(),
-      status: () => ({ ...provider.status(), store: store?.name ?? null, storeUp: store?.up ?? null }),
+      status: () => provider.status(),
       close: () => Promise.resolve(),
     };
   }

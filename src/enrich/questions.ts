@@ -169,15 +169,13 @@ export class Questions {
   }
 
   status(): AsnStatus {
-    const { provider, store } = this.#correspondence;
+    const { provider } = this.#correspondence;
     return {
       provider: provider.name,
       pending: this.#waiting.size,
       ...this.#tally,
       malformedRows: this.#malformedRows,
       breakerOpen: this.#failuresInRow > 0,
-      storeUp: store?.up ?? null,
-      store: store?.name ?? null,
     };
   }
 

@@ -110,6 +110,36 @@ test(
   },
 );
 
+test(
+  'an exporter that asks nobody keeps the first times of operators that its own file names',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const rules = join(folder, 'peerscope.yaml');
+    writeFileSync(rules, 'networks: [{ name: partner, cidrs: [1.1.1.0/24], asn: 64500 }]\n');
+    const firstTimes = async (): Promise<readonly string[]> => {
+      const exporter = await Exporter.start([
+        `--path.procfs=${TREE}`,
+        `--config.file=${rules}`,
+        `--storage.path=${join(folder, 'state')}`,
+        '--asn.provider=none',
+      ]);
+      try {
+        const page = await exporter.metricsOnce((page) => page.includes('first_seen_timestamp_seconds{'));
+        expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
+        return page.split('\n').filter((line) => /^peerscope_(asn_first_seen|baseline_start)_timestamp.*{/.test(line));
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+    };
+    try {
+      expect(await firstTimes()).toEqual(await firstTimes());
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
+
 describe('an exporter that sends by OTLP', () => {
   const SOON = { timeout: 30_000, interval: 50 };
   const start = (receiver: OtlpReceiver, ...flags: string[]): Promise<Exporter> =>

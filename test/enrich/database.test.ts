@@ -91,9 +91,8 @@ it.each([
       queries: 1,
       queryFailures: 0,
       addressesSent: 0,
+      malformedRows: 0,
       breakerOpen: false,
-      storeUp: null,
-      store: null,
     });
   },
 );

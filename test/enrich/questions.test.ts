@@ -175,8 +175,6 @@ describe('Questions', () => {
       addressesSent: 2,
       malformedRows: 0,
       breakerOpen: false,
-      storeUp: true,
-      store: 'sqlite',
     });
     expect(clock.timers).toBe(0);
   });
@@ -377,7 +375,6 @@ describe('Questions', () => {
     await clock.advance(MINUTE);
     expect(sessionTimes()).toEqual([5, 15]);
     expect(delivered).toHaveLength(1_500);
-    expect(questions.status()).toMatchObject({ storeUp: null, store: null });
   });
 
   it('takes a provider that throws for one that fails', async () => {
