@@ -19,6 +19,7 @@ const BUSY_MS = 1_000;
 const RETRY_MS = 60_000;
 /** How often, at most, a write looks whether the file is still the one at its path. */
 const LOOK_MS = 5_000;
+const DAY_MS = 86_400_000;
 
 /** SQLite's primary result codes (https://www.sqlite.org/rescode.html). */
 const CORRUPT = 11;
@@ -284,6 +285,7 @@ function connect(path: string, journal: string, mostBytes: number) {
           PRAGMA user_version = ${SCHEMA}`),
       );
     }
+    const past = certainPast();
     const set = database.prepare('INSERT OR REPLACE INTO record VALUES (?, ?, ?)');
     const expire = database.prepare(
       'DELETE FROM record WHERE k IN (SELECT k FROM record WHERE x <= ? ORDER BY x LIMIT ?)',
@@ -294,7 +296,7 @@ function connect(path: string, journal: string, mostBytes: number) {
       const used = pragma('page_count') - pragma('freelist_count');
       if (used > mostPages * 0.875) shrink.run(2 * rows);
     };
-    const seenBefore = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ? AND x > ?');
+    const seenBefore = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ?');
     const see = database.prepare(
       `INSERT INTO first_seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, x = max(x, excluded.x)`,
     );
@@ -309,7 +311,7 @@ function connect(path: string, journal: string, mostBytes: number) {
       get: database.prepare('SELECT v FROM record WHERE k = ? AND x > ?'),
       put: (texts: readonly StoredText[], now: number): void =>
         transaction(database, () => {
-          expire.run(now, CHUNK);
+          expire.run(past(now), CHUNK);
           makeRoom(texts.length);
           for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
         }),
@@ -317,14 +319,15 @@ function connect(path: string, journal: string, mostBytes: number) {
         const kept: Kept[] = [];
         transaction(database, () => {
           makeRoom(sightings.length);
+          const cutoff = past(now);
           for (const { shelf, key, at } of sightings) {
-            const row = seenBefore.get(shelf, key, now);
+            const row = seenBefore.get(shelf, key);
             const before = row ? Number(row['at']) : null;
             see.run(shelf, key, Math.min(at, before ?? at), now + KEPT_MS);
             kept.push({ key, before });
           }
           for (const shelf of new Set(sightings.map((sighting) => sighting.shelf))) {
-            outdate.run(shelf, now);
+            outdate.run(shelf, cutoff);
             // A tenth more than need be, so that the oldest are not looked for each time.
             if (Number(firstSeenOn.get(shelf)?.['n']) > MOST_FIRST_SEEN) forget.run(shelf, MOST_FIRST_SEEN / 10);
           }
@@ -347,6 +350,20 @@ function connect(path: string, journal: string, mostBytes: number) {
     database.close();
     throw error;
   }
+}
+
+/**
+ * Tells, of a clock that may jump ahead and come back, a time that has passed for certain: the clock showed it, and then for a day
+ * nothing earlier. -Infinity during the first day.
+ */
+function certainPast(): (now: number) => number {
+  let mark = Infinity;
+  let past = -Infinity;
+  return (now) => {
+    if (now < mark) past = Math.min(past, (mark = now));
+    else if (now >= mark + DAY_MS) [past, mark] = [mark, now];
+    return past;
+  };
 }
 
 /** The module is loaded only here: it is absent before Node 22.13, and its class is renamed (DEP0210) later on. */

@@ -83,8 +83,9 @@ describe('SqliteStore', () => {
     await store.write([stored('a', 'new', now + 3 * DAY)]);
     now += 2 * DAY;
     expect(await read(store, 'a', 'b')).toEqual({ a: 'new' });
-    await store.write([]);
     await store.write([stored('c')]);
+    now += DAY;
+    await store.write([stored('d')]);
     await store.close();
     const database = new DatabaseSync(path());
     expect(
@@ -92,7 +93,7 @@ describe('SqliteStore', () => {
         .prepare('SELECT k FROM record ORDER BY k')
         .all()
         .map(({ k }) => k),
-    ).toEqual(['a', 'c']);
+    ).toEqual(['a', 'c', 'd']);
     database.close();
   });
 
@@ -110,7 +111,7 @@ describe('SqliteStore', () => {
     expect(await open().keepEarliest([seen('a', 5000)])).toEqual([{ key: 'a', before: 1000 }]);
   });
 
-  it('forgets a first time 90 days after it was told last', async () => {
+  it('forgets a first time 90 days after it was told last, when a day more has shown that they are over', async () => {
     const store = open();
     await store.keepEarliest([seen('a', 1000)]);
     now += 60 * DAY;
@@ -119,11 +120,30 @@ describe('SqliteStore', () => {
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
     now += 90 * DAY;
     await store.keepEarliest([seen('b', now)]);
+    expect(await open().keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    now += 91 * DAY;
+    await store.keepEarliest([seen('b', now)]);
+    now += DAY;
+    await store.keepEarliest([seen('b', now)]);
     const database = new DatabaseSync(path());
     expect(database.prepare('SELECT k FROM first_seen').all()).toEqual([{ k: 'b' }]);
     database.close();
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: null }]);
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: now }]);
+  });
+
+  it('loses nothing to a clock that is a year ahead for some hours', async () => {
+    const store = open();
+    await store.write([stored('answer')]);
+    await store.keepEarliest([seen('a', 1000), seen('b', 1000)]);
+    for (const hours of [365 * 24, 2, 2, -(365 * 24), 20]) {
+      now += (hours * DAY) / 24;
+      await store.write([stored('other')]);
+      expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    }
+    now -= DAY / 4;
+    expect(await read(store, 'answer')).toEqual({ answer: 'text of answer' });
+    expect(await store.keepEarliest([seen('b', now)])).toEqual([{ key: 'b', before: 1000 }]);
   });
 
   it('keeps 40,000 first times on each shelf, those told last, and takes none off another', async () => {
