@@ -86,7 +86,10 @@ export class Scrape {
     const { networks, asnNeverSend: neverSend } = options.rules;
     this.#peers = new Peers({ networks, neverSend, isHostOwn: (address) => this.host.isHostOwn(address) }, cache);
     this.#groups = new Groups(options.rules.endpointGroups);
-    this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(options.baselineScope ?? 'node') : null;
+    const begun = clock.monotonic();
+    const startedAt = (): number => clock.now() - (clock.monotonic() - begun);
+    const scope = options.baselineScope ?? 'node';
+    this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(scope, startedAt) : null;
     this.#families = new Families(options.seriesLimit, (collector) => this.#isOn(collector));
   }
 

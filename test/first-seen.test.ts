@@ -28,7 +28,7 @@ class Worker {
   constructor(tree: Tree, store: SqliteStore | null, clock: { now: number }, seriesLimit = 1000) {
     this.#store = store;
     this.#clock = clock;
-    const time = { now: () => clock.now, monotonic: () => 0 };
+    const time = { now: () => clock.now, monotonic: () => clock.now };
     const options = { seriesLimit, rules: EMPTY_RULES, collectors: COLLECTORS };
     this.#scrape = new Scrape(new Procfs(tree.root), options, time, this.#cache);
   }

@@ -4,7 +4,7 @@ import { Unanswered } from './unanswered.ts';
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 /** How far the clocks of a cluster, or one clock before and after it was set right, may be apart without being wrong. */
-const SKEW_MS = 300_000;
+export const SKEW_MS = 300_000;
 /** What is remembered at most: owners, network operators of an owner in one direction, and of all owners in one direction. */
 const MOST_OWNERS = 5_000;
 const MOST_ASNS = 1_000;
@@ -78,6 +78,7 @@ interface Owner {
 export class FirstSeenMemory {
   /** Who shares the memory. */
   readonly scope: 'node' | 'cluster';
+  readonly #startedAt: () => number;
   readonly #owners = new Map<string, Owner>();
   readonly #ownerOf = new WeakMap<OwnerLabels, Owner>();
   readonly #times = new Map<string, Time>();
@@ -89,8 +90,10 @@ export class FirstSeenMemory {
   #scan = 0;
   #now = 0;
 
-  constructor(scope: 'node' | 'cluster') {
+  /** `startedAt` tells when the process started, by the clock as it is now. */
+  constructor(scope: 'node' | 'cluster', startedAt: () => number = () => -Infinity) {
     this.scope = scope;
+    this.#startedAt = startedAt;
   }
 
   /** Begins a scan at a time in milliseconds. */
@@ -107,7 +110,7 @@ export class FirstSeenMemory {
     const known = met.get(asn);
     if (known) {
       if (this.#isAhead(known)) this.#report(known, this.#now - HOUR_MS);
-      else if (at < known.at) this.#report(known, at);
+      else if (at < known.at && this.#believed(at) < known.at) this.#report(known, this.#believed(at));
       return;
     }
     const size = this.#sizes.get(direction) ?? 0;
@@ -215,6 +218,11 @@ export class FirstSeenMemory {
     return isSaid && (seenIn === this.#scan || isNew);
   }
 
+  /** What this process saw was not before it started: the clock has been set right since. */
+  #believed(at: number): number {
+    return Math.max(at, this.#startedAt() - SKEW_MS);
+  }
+
   #isAhead({ at }: Time): boolean {
     return at > this.#now + SKEW_MS;
   }
@@ -246,9 +254,9 @@ export class FirstSeenMemory {
   }
 
   #report(time: Time, at: number): void {
-    time.at = at;
+    time.at = time.answer === 'given' ? at : this.#believed(at);
     time.reportedAt = this.#now;
-    this.#reports.push({ shelf: time.shelf, key: time.key, at });
+    this.#reports.push({ shelf: time.shelf, key: time.key, at: time.at });
   }
 
   /** Once a day the store hears again that a time is in use. */

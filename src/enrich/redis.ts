@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../clock.ts';
-import { KEPT_MS, type Kept, type Sighting } from './first-seen.ts';
+import { KEPT_MS, SKEW_MS, type Kept, type Sighting } from './first-seen.ts';
 import { nameStorage, type Breaker, type Commons, type Store, type StoredText } from './store.ts';
 
 const PREFIX = 'peerscope:';
@@ -100,6 +100,10 @@ export class RedisStore implements Store, Commons {
   #lostData = false;
   #missedWrites = false;
   #wroteSinceLook = false;
+  #missedTimes = false;
+  /** The server's time when the own steady clock showed 0; not a number before it told it. */
+  #serverAtZero = NaN;
+  #saidHowFarOff = false;
   #closed = false;
   #cancelWatch: () => void = () => undefined;
 
@@ -188,6 +192,10 @@ export class RedisStore implements Store, Commons {
   }
 
   async keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]> {
+    if (this.#isClockOff()) {
+      this.#missedTimes = true;
+      return sightings.map(({ key }) => ({ key, before: 'unknown' }));
+    }
     const kept: Kept[] = [];
     for (let start = 0; start < sightings.length; start += CHUNK) {
       const chunk = sightings.slice(start, start + CHUNK);
@@ -312,18 +320,24 @@ export class RedisStore implements Store, Commons {
     const look = ++this.#looks;
     const key = `alive:${this.#holder}`;
     const seen = await this.#attempt(() => {
+      const time = this.#redis.time().then(([seconds, microseconds]) => {
+        const now = Number(seconds) * 1000 + Number(microseconds) / 1000;
+        this.#serverAtZero = now - this.#options.clock.monotonic();
+      });
       const before = this.#redis.get(key);
       const taken = this.#redis.set(key, look, 'PX', ALIVE_KEEP_MS).then(() => {
         this.#wroteSinceLook = false;
       });
-      return Promise.all([before, taken]);
+      return Promise.all([before, taken, time]);
     });
     if (!seen) return;
     this.#lostData ||= Number(seen[0]) < this.#taken;
     this.#taken = look;
     const { clock, report, lacks } = this.#options;
     if (clock.monotonic() < this.#believedFrom) return;
-    const isLacking = this.#lostData || this.#missedWrites;
+    const isClockOff = this.#isClockOff();
+    this.#sayHowFarOff(isClockOff);
+    const isLacking = this.#lostData || this.#missedWrites || (this.#missedTimes && !isClockOff);
     if (this.#trouble !== null) {
       this.#workedFrom = clock.monotonic();
       report(`Store "${this.#place}" works again`);
@@ -332,7 +346,28 @@ export class RedisStore implements Store, Commons {
     this.#trouble = null;
     this.#lostData = false;
     this.#missedWrites = false;
+    this.#missedTimes &&= isClockOff;
     if (isLacking) lacks();
+  }
+
+  /** A first time of a clock that is far behind would be the earliest of all, and for good. */
+  #isClockOff(): boolean {
+    return Math.abs(this.#aheadMs()) > SKEW_MS;
+  }
+
+  #aheadMs(): number {
+    const { clock } = this.#options;
+    return clock.now() - clock.monotonic() - this.#serverAtZero;
+  }
+
+  #sayHowFarOff(isClockOff: boolean): void {
+    if (isClockOff === this.#saidHowFarOff) return;
+    this.#saidHowFarOff = isClockOff;
+    const seconds = Math.round(this.#aheadMs() / 1000);
+    const far = `${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} that of the server`;
+    this.#options.report(
+      `Store "${this.#place}" ${isClockOff ? `takes no first times: the own clock is ${far}` : 'takes first times again'}`,
+    );
   }
 
   #fail(reason: string): void {

@@ -233,8 +233,31 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
   });
 
+  it('takes no first times while the own clock is far from the one of the server, and asks for them when it is right', async () => {
+    let aheadMs = -10 * 365 * 86_400_000;
+    const store = await open({}, { ...SYSTEM_CLOCK, now: () => Date.now() + aheadMs });
+    const keep = () => store.keepEarliest([{ shelf: 'outbound', key: 'a', at: Date.now() + aheadMs }]);
+    expect(await keep()).toEqual([{ key: 'a', before: 'unknown' }]);
+    expect(await redis.client.exists('peerscope:a')).toBe(0);
+    aheadMs = 0;
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+    expect(await keep()).toEqual([{ key: 'a', before: null }]);
+    aheadMs = 301_000;
+    expect(await keep()).toEqual([{ key: 'a', before: 'unknown' }]);
+    await vi.waitFor(() => expect(reports).toHaveLength(3), SOON);
+    expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: true });
+    const state = 'Store STORE takes no first times: the own clock is';
+    expect(reports).toEqual([
+      `${state} 315360000 s behind that of the server`,
+      'Store STORE takes first times again',
+      `${state} 301 s ahead of that of the server`,
+    ]);
+  });
+
   it('needs no right beyond those that are documented', async () => {
-    const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select'.split(' ');
+    const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select +time'.split(
+      ' ',
+    );
     await redis.client.call('ACL', 'SETUSER', 'exporter', 'on', '>secret', ...rights);
     const store = await open({ username: 'exporter', password: 'secret' });
     await store.write([stored('a')]);

@@ -36,7 +36,8 @@ class Shelves {
 
 /** A memory with its store, as a scan uses it. */
 class Node {
-  readonly memory = new FirstSeenMemory('node');
+  readonly memory = new FirstSeenMemory('node', () => this.startedAt);
+  startedAt = -Infinity;
   readonly kept: Shelves;
   #now = 0;
 
@@ -163,6 +164,35 @@ describe('the first time that an owner met a network operator', () => {
     expect(node.told).toEqual([]);
     node.scan(START + 2 * DAY, [{ asn: '64500' }]);
     expect(node.told).toEqual(['curl outbound AS64500 24h']);
+  });
+
+  test('is about the start of the process where the clock was decades behind then, and an earlier one that is known stays', () => {
+    const node = new Node();
+    node.kept.fails = () => true;
+    node.startedAt = 0;
+    node.scan(1_000, [{ asn: '64500' }]);
+    node.memory.wait('bucket', CURL, 'outbound', ADDRESS, 1_000);
+    node.kept.fails = () => false;
+    node.startedAt = START;
+    node.memory.reportAll();
+    node.memory.answered('bucket', () => '64501');
+    node.settle();
+    expect([...node.kept.times.values()]).toEqual(new Array(3).fill(START - 300_000));
+    node.scan(START + 2_000, [{ asn: '64500', at: 1_000 }, { asn: '64501' }]);
+    expect(node.told).toEqual([
+      'curl outbound AS64500 -0.08333333333333333h',
+      'curl outbound AS64501 -0.08333333333333333h',
+    ]);
+
+    const [restarted, known] = [new Node(node.kept), [...node.kept.times.keys()]];
+    for (const key of known) node.kept.times.set(key, START - DAY);
+    restarted.startedAt = START + DAY;
+    restarted.scan(START + DAY, [{ asn: '64500', at: 1_000 }]);
+    restarted.scan(START + DAY, [{ asn: '64500', at: 1_000 }]);
+    expect(restarted.told).toEqual(['curl outbound AS64500 -24h']);
+    restarted.memory.reportAll();
+    restarted.settle();
+    expect([...node.kept.times.values()]).toEqual(new Array(3).fill(START - DAY));
   });
 
   test.each([
