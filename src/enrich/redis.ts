@@ -14,8 +14,8 @@ const COMMAND_MS = 2_000;
 const SILENCE_MS = 5_000;
 const RECONNECT_MOST_MS = 2_000;
 const WATCH_MS = 2_000;
-/** A server that refuses something again so soon after it worked is not believed to work for as long. */
-const REFUSAL_MS = 60_000;
+/** A server that refuses something, or hangs up, so soon after it worked again is not believed to work for as long. */
+const DISTRUST_MS = 60_000;
 const CHUNK = 1_000;
 const QUEUE_MOST = 50_000;
 const QUEUE_KEEP_MS = 24 * 3_600_000;
@@ -92,6 +92,8 @@ export class RedisStore implements Store, Commons {
   #isSelected = false;
   #trouble: string | null = null;
   #connectionError: string | undefined;
+  /** How often in a row it was called in vain. */
+  #hungUp = 0;
   #workedFrom = -Infinity;
   #believedFrom = -Infinity;
   /** How many looks there were, and the number of the last one that the server took. */
@@ -127,7 +129,8 @@ export class RedisStore implements Store, Commons {
       connectTimeout: CONNECT_MS,
       commandTimeout: COMMAND_MS,
       socketTimeout: SILENCE_MS,
-      retryStrategy: (attempt) => Math.min(100 * attempt, RECONNECT_MOST_MS),
+      // The library counts anew at each greeting; a server that only greets is not to be called ten times a second.
+      retryStrategy: () => Math.min(100 * ++this.#hungUp, RECONNECT_MOST_MS),
     });
     this.#redis.on('error', (error) => {
       this.#connectionError = this.#reasonOf(error);
@@ -136,6 +139,7 @@ export class RedisStore implements Store, Commons {
     this.#redis.on('close', () => {
       this.#isSelected = false;
       this.#missedWrites ||= this.#wroteSinceLook;
+      this.#distrust();
       this.#fail(this.#connectionError ?? 'the server closed the connection');
       this.#opened.resolve(null);
     });
@@ -287,9 +291,7 @@ export class RedisStore implements Store, Commons {
     try {
       return await work();
     } catch (error) {
-      const now = this.#options.clock.monotonic();
-      const isRefusal = error instanceof Error && error.name === 'ReplyError';
-      if (isRefusal && now - this.#workedFrom < REFUSAL_MS) this.#believedFrom = now + REFUSAL_MS;
+      if (error instanceof Error && error.name === 'ReplyError') this.#distrust();
       this.#fail(this.#reasonOf(error));
       return undefined;
     }
@@ -300,6 +302,11 @@ export class RedisStore implements Store, Commons {
     if (done === undefined) this.#missedWrites = true;
     else this.#wroteSinceLook = true;
     return done;
+  }
+
+  #distrust(): void {
+    const now = this.#options.clock.monotonic();
+    if (now - this.#workedFrom < DISTRUST_MS) this.#believedFrom = now + DISTRUST_MS;
   }
 
   #watch(): void {
@@ -344,6 +351,7 @@ export class RedisStore implements Store, Commons {
     }
     if (this.#lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
     this.#trouble = null;
+    this.#hungUp = 0;
     this.#lostData = false;
     this.#missedWrites = false;
     this.#missedTimes &&= isClockOff;
