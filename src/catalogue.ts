@@ -299,7 +299,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
   ),
   {
     name: 'peerscope_asn_first_seen_timestamp_seconds',
-    help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new.',
+    help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new, unless the exporter restarts in that hour.',
     type: 'gauge',
     unit: 's',
     collector: 'first-seen',
