@@ -50,7 +50,7 @@ export interface Status {
   readonly collectors: readonly CollectorRun[];
   readonly asn: AsnStatus | null;
   /** Null where nothing is kept beyond the process. */
-  readonly store: { readonly name: string; readonly up: boolean } | null;
+  readonly store: { readonly name: string; readonly up: boolean; readonly failures: number } | null;
   /** By the socket table that held them. */
   readonly malformedRows: ReadonlyMap<string, number>;
   /** Null where nothing is sent by OTLP. */
@@ -452,6 +452,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     'Whether the store of ASN answers and first times can be used.',
     ['store'],
     ({ store }) => (store ? [{ labels: { store: store.name }, value: Number(store.up) }] : []),
+  ),
+  status(
+    'peerscope_store_failures_total',
+    'counter',
+    '{failure}',
+    'Times that the store was used and failed: commands and connections of a server, uses of a file that made it rest for a minute.',
+    ['store'],
+    ({ store }) => (store ? [{ labels: { store: store.name }, value: store.failures }] : []),
   ),
   perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
   perExport(

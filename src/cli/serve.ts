@@ -89,7 +89,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     collectors,
     malformedRows,
     asn: asking?.status() ?? null,
-    store: store && { name: store.name, up: store.up },
+    store: store && { name: store.name, up: store.up, failures: store.failures },
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   let sampling: NodeJS.Timeout | undefined;

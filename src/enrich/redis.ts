@@ -83,6 +83,8 @@ const SCRIPTS = {
 export class RedisStore implements Store, Commons {
   readonly name = 'redis';
   readonly commons: Commons = this;
+  /** Commands that failed, and connections. */
+  failures = 0;
   readonly #options: RedisStoreOptions;
   readonly #place: string;
   readonly #redis: Redis;
@@ -140,6 +142,7 @@ export class RedisStore implements Store, Commons {
       this.#isSelected = false;
       this.#missedWrites ||= this.#wroteSinceLook;
       this.#distrust();
+      this.failures++;
       this.#fail(this.#connectionError ?? 'the server closed the connection');
       this.#opened.resolve(null);
     });
@@ -291,6 +294,7 @@ export class RedisStore implements Store, Commons {
     try {
       return await work();
     } catch (error) {
+      this.failures++;
       if (error instanceof Error && error.name === 'ReplyError') this.#distrust();
       this.#fail(this.#reasonOf(error));
       return undefined;

@@ -17,6 +17,8 @@ export interface StoredText {
 export interface Store {
   readonly name: string;
   readonly up: boolean;
+  /** How often it was used and failed; what is not tried while it rests is no failure. */
+  readonly failures: number;
   /** Null where all who share the store are on one host: there the lease alone keeps their sessions apart. */
   readonly commons: Commons | null;
   /** The texts kept under these keys; what is not there is left out. */

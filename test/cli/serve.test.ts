@@ -101,6 +101,7 @@ test(
       expect(started).toMatchObject({ asn_provider: 'tsv', asn_database: table, sends: 'nothing' });
       expect(started).not.toHaveProperty('asn_server');
       expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
+      expect(page).toContain('peerscope_store_failures_total{store="sqlite"} 0\n');
       // First times are kept there, answers are not.
       expect(existsSync(storage)).toBe(true);
     } finally {

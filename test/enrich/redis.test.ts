@@ -78,6 +78,7 @@ async function expectDown(store: RedisStore): Promise<void> {
   expect(await store.breaker('breaker')).toBeNull();
   expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([{ key: 'a', before: 'unknown' }]);
   expect(store.up).toBe(false);
+  expect(store.failures).toBeGreaterThan(0);
 }
 
 describe('RedisStore', () => {

@@ -39,6 +39,7 @@ export class SharedServer {
     const isGone = (): boolean => this.gone;
     const store: Store = {
       name: 'shared',
+      failures: 0,
       get up() {
         return !isGone();
       },
