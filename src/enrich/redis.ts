@@ -362,9 +362,9 @@ export class RedisStore implements Store, Commons {
     if (isLacking) lacks();
   }
 
-  /** A first time of a clock that is far behind would be the earliest of all, and for good. */
+  /** A first time of a clock that is far behind would be the earliest of all, and for good: so may be one that is not compared yet. */
   #isClockOff(): boolean {
-    return Math.abs(this.#aheadMs()) > SKEW_MS;
+    return !(Math.abs(this.#aheadMs()) <= SKEW_MS);
   }
 
   #aheadMs(): number {
@@ -373,7 +373,7 @@ export class RedisStore implements Store, Commons {
   }
 
   #sayHowFarOff(isClockOff: boolean): void {
-    if (isClockOff === this.#saidHowFarOff) return;
+    if (isClockOff === this.#saidHowFarOff || Number.isNaN(this.#serverAtZero)) return;
     this.#saidHowFarOff = isClockOff;
     const seconds = Math.round(this.#aheadMs() / 1000);
     const far = `${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} that of the server`;

@@ -159,6 +159,23 @@ describe('RedisStore', () => {
     expect(store.up).toBe(false);
   });
 
+  it('asks for no first times before it has compared the clocks', async () => {
+    const commands: string[] = [];
+    const port = await listen(([command = '']) => {
+      commands.push(command.toLowerCase());
+      return /^hello$/i.test(command) ? '%1\r\n+proto\r\n:3' : '+OK';
+    });
+    const store = await open(port);
+    expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([
+      { key: 'a', before: 'unknown' },
+    ]);
+    expect({ up: store.up, reports, asked: commands.includes('eval') }).toEqual({
+      up: true,
+      reports: [],
+      asked: false,
+    });
+  });
+
   it('does nothing after it was closed', async () => {
     const store = await open(await listen(() => '+OK'));
     await store.close();
