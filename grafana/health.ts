@@ -267,6 +267,10 @@ export default dashboard({
             width: 12,
           },
           [`sum by (store) (peerscope_store_up{${TARGETS}})`, '{{store}}'],
+          [
+            `sum by (store) (rate(peerscope_store_failures_total{${TARGETS}}[$__rate_interval]))`,
+            '{{store}} failures a second',
+          ],
         ),
       ],
     },

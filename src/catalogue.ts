@@ -49,6 +49,8 @@ export interface Status {
   readonly snapshotAtSeconds: number;
   readonly collectors: readonly CollectorRun[];
   readonly asn: AsnStatus | null;
+  /** Null where nothing is kept beyond the process. */
+  readonly store: { readonly name: string; readonly up: boolean; readonly failures: number } | null;
   /** By the socket table that held them. */
   readonly malformedRows: ReadonlyMap<string, number>;
   /** Whether the file of --web.config.file holds what is in use; null without one. */
@@ -301,7 +303,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
   ),
   {
     name: 'peerscope_asn_first_seen_timestamp_seconds',
-    help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new.',
+    help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new, unless the exporter restarts in that hour.',
     type: 'gauge',
     unit: 's',
     collector: 'first-seen',
@@ -447,8 +449,21 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     [],
     (asn) => Number(asn.breakerOpen),
   ),
-  status('peerscope_store_up', 'gauge', '', 'Whether the store of ASN answers can be used.', ['store'], ({ asn }) =>
-    asn?.store && asn.storeUp !== null ? [{ labels: { store: asn.store }, value: Number(asn.storeUp) }] : [],
+  status(
+    'peerscope_store_up',
+    'gauge',
+    '',
+    'Whether the store of ASN answers and first times can be used.',
+    ['store'],
+    ({ store }) => (store ? [{ labels: { store: store.name }, value: Number(store.up) }] : []),
+  ),
+  status(
+    'peerscope_store_failures_total',
+    'counter',
+    '{failure}',
+    'Times that the store was used and failed: commands and connections of a server, uses of a file that made it rest for a minute.',
+    ['store'],
+    ({ store }) => (store ? [{ labels: { store: store.name }, value: store.failures }] : []),
   ),
   status(
     'peerscope_web_config_current',

@@ -229,7 +229,4 @@ export interface AsnStatus {
   /** Lines of replies that had no meaning, contradicted themselves or answered what was not asked. */
   readonly malformedRows: number;
   readonly breakerOpen: boolean;
-  /** Null without a store. */
-  readonly storeUp: boolean | null;
-  readonly store: string | null;
 }

@@ -115,7 +115,10 @@ export class Scrape {
       options.rules.endpointGroups,
       ({ address, port, transport }) => this.#cluster?.nameOf(address, port, transport) ?? null,
     );
-    this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(options.baselineScope ?? 'node') : null;
+    const begun = clock.monotonic();
+    const startedAt = (): number => clock.now() - (clock.monotonic() - begun);
+    const scope = options.baselineScope ?? 'node';
+    this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(scope, startedAt) : null;
     this.#families = new Families(
       options.seriesLimit,
       (collector) => this.#isOn(collector) && !this.#broken.has(collector),
@@ -299,9 +302,12 @@ export class Scrape {
     const labels = connections.labels[i];
     const direction = connections.direction[i];
     if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
+    const isOpen = connections.has(i);
+    // The process may be found at the next scan: until then nobody without a name meets anybody.
+    const isSought = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
+    if (isSought && isOpen) return;
     const openedAt = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
     const { asn, address } = peer;
-    const isOpen = connections.has(i);
     if (this.#names.isHalfKnown(labels)) {
       const bucket = this.#peers.awaits(peer);
       if (!isOpen && (asn !== '' || bucket !== null))

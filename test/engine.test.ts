@@ -17,6 +17,7 @@ const STATUS = {
   asn: null,
   webConfigIsCurrent: null,
   kubernetes: [],
+  store: null,
   otlp: null,
 };
 
@@ -78,6 +79,8 @@ describe('families that are shared', () => {
   });
 
   it('and rows have a deadline too', async () => {
+    // The scan that may be under way would be shared.
+    await engine.scan(5_000);
     await expect(engine.read([], 'json', 0)).rejects.toThrow('no scan ended within 0 ms');
     const reading = await engine.read(['port=1'], 'jsonl', 5_000);
     expect(await reading.next()).toEqual(new Uint8Array(0));

@@ -46,6 +46,7 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_asn_addresses_sent_total: 'sum by (provider) (increase(peerscope_asn_addresses_sent_total[1d]))',
   peerscope_asn_breaker_open: 'sum(peerscope_asn_breaker_open)',
   peerscope_kubernetes_watch_up: 'min by (instance, resource) (peerscope_kubernetes_watch_up)',
+  peerscope_store_failures_total: 'sum by (instance, store) (increase(peerscope_store_failures_total[1h]))',
   peerscope_web_config_current: 'min by (instance) (peerscope_web_config_current)',
   peerscope_store_up: 'min by (instance, store) (peerscope_store_up)',
   peerscope_otlp_exports_total: 'sum by (instance) (rate(peerscope_otlp_exports_total[5m]))',

@@ -28,7 +28,7 @@ class Worker {
   constructor(tree: Tree, store: SqliteStore | null, clock: { now: number }, seriesLimit = 1000) {
     this.#store = store;
     this.#clock = clock;
-    const time = { now: () => clock.now, monotonic: () => 0 };
+    const time = { now: () => clock.now, monotonic: () => clock.now };
     const options = { seriesLimit, rules: EMPTY_RULES, collectors: COLLECTORS };
     this.#scrape = new Scrape(new Procfs(tree.root), options, time, this.#cache);
   }
@@ -195,6 +195,57 @@ test('what the first scan had no time for was first seen when it was read', asyn
   await worker.scanAt(START + HOUR);
   await worker.scanAt(START + 2 * HOUR);
   expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', (START + HOUR) / 1000]]);
+});
+
+describe('a socket of a pod', () => {
+  const [POD, SERVER, INODE] = [25909, 25917, 86422];
+  const firstTimesOf = (worker: Worker): unknown =>
+    worker
+      .shown('peerscope_asn_first_seen_timestamp_seconds', '13335')
+      .map(([labels, value]) => [labels.split(' ')[0], value]);
+
+  beforeEach(() => {
+    tree[Symbol.dispose]();
+    tree = new Tree('containers');
+    // To 1.1.1.1:443.
+    tree.edit(POD, 'net/tcp', '0302F40A:8202 0202F40A:18EB', '0302F40A:8202 01010101:01BB');
+    tree.open(SERVER, 4, null);
+  });
+
+  test('whose process is found at the second scan is not one of the pod without a process', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    tree.open(SERVER, 4, INODE);
+    await worker.scanAt(START + 10_000);
+    await worker.scanAt(START + 20_000);
+    expect(firstTimesOf(worker)).toEqual([['orders.py', START / 1000]]);
+  });
+
+  test('that no process holds at two scans is one of the pod, since the first of them', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    await worker.scanAt(START + 10_000);
+    await worker.scanAt(START + 20_000);
+    expect(firstTimesOf(worker)).toEqual([['', START / 1000]]);
+  });
+
+  test('that was closed before its process was found is one of the pod', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    for (const table of ['tcp', 'tcp6']) tree.edit(POD, `net/${table}`, /\n[^]*/, '\n');
+    tree.edit(
+      POD,
+      'net/snmp',
+      /Udp: (\d+) (\d+)/,
+      (_, packets: string, rest: string) => `Udp: ${Number(packets) + 1} ${rest}`,
+    );
+    await worker.scanAt(START + 10_000);
+    await worker.scanAt(START + 20_000);
+    expect(firstTimesOf(worker)).toEqual([['', START / 1000]]);
+  });
 });
 
 test('where the budget is too small for all, the operators of connections are named before those that are gone', async () => {

@@ -54,16 +54,20 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
   const asks = provider !== null && !(provider instanceof Database);
+  const storeFailed = (error: unknown): void => failures.warn('store', { reason: String(error) }, 'the store failed');
   const store =
-    asks || (provider && config.collectors['first-seen'])
+    asks || config.collectors['first-seen']
       ? await openStore(config, {
           clock: SYSTEM_CLOCK,
-          report: (reason) => log.warn({ reason }, 'the store of asn answers changed'),
+          report: (reason) => log.warn({ reason }, 'the store changed'),
           lacks: () =>
-            void engine.recite().then(
-              (answers) => asking?.restore(answers),
-              () => undefined,
-            ),
+            void engine
+              .recite()
+              .then(
+                (answers) => asking?.restore(answers),
+                () => undefined,
+              )
+              .catch(storeFailed),
         })
       : null;
   const watch = prepareWatch(config, version, failures, log);
@@ -90,7 +94,11 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       ask: (buckets) => asking?.ask(buckets),
       remotes: (addresses) => naming?.ask(addresses),
       sighted: (sightings) => {
-        if (store) void store.keepEarliest(sightings).then((kept) => engine.confirm(kept));
+        if (store)
+          void store
+            .keepEarliest(sightings)
+            .then((kept) => engine.confirm(kept))
+            .catch(storeFailed);
         else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
       },
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
@@ -112,6 +120,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     asn: asking?.status() ?? null,
     webConfigIsCurrent: protection?.isCurrent ?? null,
     kubernetes: kubernetes?.status ?? [],
+    store: store && { name: store.name, up: store.up, failures: store.failures },
     otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
   });
   const scan = (): void =>
@@ -354,18 +363,22 @@ function startAsking(
   config: Config,
   { report, deliver, cluster }: AskingContext,
 ): Asking {
+  const failed = (error: unknown): void => report(String(error));
   if (provider instanceof Database) {
     return {
       ask: (buckets) =>
-        void provider.ask(buckets).then((answers) => {
-          const known = new Set(answers.map(({ bucket }) => formatCidr(bucket)));
-          deliver(
-            answers,
-            buckets.filter((bucket) => !known.has(formatCidr(bucket))),
-          );
-        }),
+        void provider
+          .ask(buckets)
+          .then((answers) => {
+            const known = new Set(answers.map(({ bucket }) => formatCidr(bucket)));
+            deliver(
+              answers,
+              buckets.filter((bucket) => !known.has(formatCidr(bucket))),
+            );
+          })
+          .catch(failed),
       restore: () => Promise.resolve(),
-      status: () => ({ ...provider.status(), store: store?.name ?? null, storeUp: store?.up ?? null }),
+      status: () => provider.status(),
       close: () => Promise.resolve(),
     };
   }
@@ -381,7 +394,7 @@ function startAsking(
   const isUnshared = floods(config);
   const questions = new Questions({ provider, store, deliver, report, clock, random: Math.random, mayAsk, isUnshared });
   return {
-    ask: (buckets) => void questions.ask(buckets),
+    ask: (buckets) => void questions.ask(buckets).catch(failed),
     restore: (answers) => questions.restore(answers),
     status: () => questions.status(),
     close: () => questions.close(),

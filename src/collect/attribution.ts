@@ -121,8 +121,9 @@ export class Attribution {
     connections.process[i] = process;
     connections.holders[i] = holders;
     connections.ownerEvidence[i] = evidence;
+    const isSettled = connections.reason[i] === 'vanished' && reason !== 'vanished';
     connections.reason[i] = reason;
-    if (connections.labels[i] === labels) return;
+    if (connections.labels[i] === labels && !isSettled) return;
     connections.labels[i] = labels;
     connections.changed[i] = 1;
   }
@@ -179,10 +180,15 @@ function inherited(host: Host, i: number): Attributed {
   return { process: null, holders: NOBODY, evidence: evidenceOfPod, labels, reason: reasonOf(host, i) };
 }
 
-/** A socket that no process holds at two scans, though all processes can be read, is held by the kernel. */
+/**
+ * A socket that no process holds at two scans, though all processes can be read, is held by the kernel. What was not looked for yet
+ * has vanished as well, for one more scan.
+ */
 function reasonOf({ connections, owners, seesAllProcesses }: Host, i: number): UnattributedReason {
   const before = connections.reason[i];
-  if (connections.inode[i] === 0) return 'no_descriptor';
+  const inode = connections.inode[i] ?? 0;
+  if (inode === 0) return 'no_descriptor';
+  if (owners.isPostponed(inode)) return 'vanished';
   if (owners.denied > 0) return 'permission';
   if (!seesAllProcesses) return 'other_pid_namespace';
   return before === 'vanished' || before === 'no_descriptor' ? 'no_descriptor' : 'vanished';

@@ -150,6 +150,11 @@ export class Owners {
     return [...pids].sort((a, b) => a - b);
   }
 
+  /** Says whether the time ran out before the holder of a socket was looked for. */
+  isPostponed(inode: number): boolean {
+    return this.#postponed.has(inode);
+  }
+
   /** How many descriptors a process has open. */
   openFdsOf(pid: number): number {
     return Math.max(0, this.#tables.get(pid)?.count ?? 0);

@@ -106,8 +106,6 @@ export class Database {
       addressesSent: 0,
       malformedRows: 0,
       breakerOpen: false,
-      storeUp: null,
-      store: null,
     };
   }
 

@@ -4,7 +4,7 @@ import { Unanswered } from './unanswered.ts';
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 /** How far the clocks of a cluster, or one clock before and after it was set right, may be apart without being wrong. */
-const SKEW_MS = 300_000;
+export const SKEW_MS = 300_000;
 /** What is remembered at most: owners, network operators of an owner in one direction, and of all owners in one direction. */
 const MOST_OWNERS = 5_000;
 const MOST_ASNS = 1_000;
@@ -21,10 +21,10 @@ export interface Sighting {
   readonly at: number;
 }
 
-/** What a store kept under a key before it was told of a sighting; null where that was nothing. */
+/** What a store kept under a key before it was told of a sighting: null where that was nothing, 'unknown' where it failed. */
 export interface Kept {
   readonly key: string;
-  readonly before: number | null;
+  readonly before: number | null | 'unknown';
 }
 
 /** An owner met a network operator, in one direction. */
@@ -41,12 +41,13 @@ export interface Baseline {
   readonly at: number;
 }
 
-/** One first time. Nothing is told of it before the store has said whether it knew better. */
+/** One first time. Nothing is told of it before the store was asked whether it knew better. */
 interface Time {
   readonly shelf: Sighting['shelf'];
   readonly key: string;
   at: number;
-  confirmed: boolean;
+  /** Whether the store has said so, or failed each time that it was asked. */
+  answer: 'awaited' | 'failed' | 'given';
   /** When it turned out to be new; null where the store knew it. */
   learnedAt: number | null;
   reportedAt: number;
@@ -67,8 +68,9 @@ interface Owner {
  * An owner is a process, namespace and workload; one without any name is nobody, and nothing is remembered of it. A meeting has the
  * time at which its connection opened, also where the answer about its ASN comes after the connection closed: until then it waits.
  * A store is asked for every new time and keeps the earliest of all who ever told it, so that a restart makes nothing new; until
- * it answers nothing is told. Where the clock was set back, a time that lies ahead comes down to an hour before now: when it was is
- * not known any more, but it is not new.
+ * it answers nothing is told. Where it fails, a meeting is told only if the owner's baseline has no answer either: beside one that the
+ * store confirmed it would pass for new. Where the clock was set back, a time that lies ahead comes down to an hour before now: when it
+ * was is not known any more, but it is not new.
  *
  * Bounded: 1,000 operators for an owner and direction, 20,000 for a direction (then the owners with the most have less), 5,000 owners;
  * least recently seen out first, at the end of a scan. No direction makes room for another.
@@ -76,6 +78,7 @@ interface Owner {
 export class FirstSeenMemory {
   /** Who shares the memory. */
   readonly scope: 'node' | 'cluster';
+  readonly #startedAt: () => number;
   readonly #owners = new Map<string, Owner>();
   readonly #ownerOf = new WeakMap<OwnerLabels, Owner>();
   readonly #times = new Map<string, Time>();
@@ -87,8 +90,10 @@ export class FirstSeenMemory {
   #scan = 0;
   #now = 0;
 
-  constructor(scope: 'node' | 'cluster') {
+  /** `startedAt` tells when the process started, by the clock as it is now. */
+  constructor(scope: 'node' | 'cluster', startedAt: () => number = () => -Infinity) {
     this.scope = scope;
+    this.#startedAt = startedAt;
   }
 
   /** Begins a scan at a time in milliseconds. */
@@ -105,7 +110,7 @@ export class FirstSeenMemory {
     const known = met.get(asn);
     if (known) {
       if (this.#isAhead(known)) this.#report(known, this.#now - HOUR_MS);
-      else if (at < known.at) this.#report(known, at);
+      else if (at < known.at && this.#believed(at) < known.at) this.#report(known, this.#believed(at));
       return;
     }
     const size = this.#sizes.get(direction) ?? 0;
@@ -169,22 +174,29 @@ export class FirstSeenMemory {
     for (const { key, before } of answers) {
       const time = this.#times.get(key);
       if (!time) continue;
-      if (before === null) time.learnedAt = time.confirmed ? time.learnedAt : now;
+      if (before === 'unknown') {
+        if (time.answer === 'awaited') {
+          time.answer = 'failed';
+          time.learnedAt = now;
+        }
+        continue;
+      }
+      if (before === null) time.learnedAt = time.answer === 'given' ? time.learnedAt : now;
       else if (before < time.at) {
         time.at = before;
         time.learnedAt = null;
       } else if (before > now + SKEW_MS) this.#report(time, Math.min(time.at, now - HOUR_MS));
-      time.confirmed = true;
+      time.answer = 'given';
     }
   }
 
   /** What is told of this scan: meetings that are present, or that were learned within the last hour. */
   get meetings(): FirstSeen[] {
     const told: FirstSeen[] = [];
-    for (const { labels, directions } of this.#owners.values())
+    for (const { labels, baseline, directions } of this.#owners.values())
       for (const [direction, met] of directions)
         for (const [asn, meeting] of met)
-          if (this.#isTold(meeting)) told.push({ owner: labels, direction, asn, at: this.#past(meeting.at) });
+          if (this.#isTold(meeting, baseline)) told.push({ owner: labels, direction, asn, at: this.#past(meeting.at) });
     return told;
   }
 
@@ -193,15 +205,22 @@ export class FirstSeenMemory {
     return [...this.#owners.values()]
       .filter(({ baseline, directions }) => {
         const isPresent = baseline.seenIn === this.#scan;
-        const isToldOf = (): boolean => directions.values().some((met) => met.values().some((m) => this.#isTold(m)));
-        return baseline.confirmed && (isPresent || isToldOf());
+        const isToldOf = (): boolean =>
+          directions.values().some((met) => met.values().some((meeting) => this.#isTold(meeting, baseline)));
+        return baseline.answer !== 'awaited' && (isPresent || isToldOf());
       })
       .map(({ labels, baseline }) => ({ owner: labels, at: this.#past(baseline.at) }));
   }
 
-  #isTold({ confirmed, seenIn, learnedAt }: Time): boolean {
+  #isTold({ answer, seenIn, learnedAt }: Time, baseline: Time): boolean {
     const isNew = learnedAt !== null && Math.abs(this.#now - learnedAt) < HOUR_MS;
-    return confirmed && (seenIn === this.#scan || isNew);
+    const isSaid = answer === 'given' || (answer === 'failed' && baseline.answer === 'failed');
+    return isSaid && (seenIn === this.#scan || isNew);
+  }
+
+  /** What this process saw was not before it started: the clock has been set right since. */
+  #believed(at: number): number {
+    return Math.max(at, this.#startedAt() - SKEW_MS);
   }
 
   #isAhead({ at }: Time): boolean {
@@ -228,16 +247,16 @@ export class FirstSeenMemory {
   }
 
   #newTime(shelf: Sighting['shelf'], key: string, at: number): Time {
-    const time: Time = { shelf, key, at, confirmed: false, learnedAt: null, reportedAt: 0, seenIn: this.#scan };
+    const time: Time = { shelf, key, at, answer: 'awaited', learnedAt: null, reportedAt: 0, seenIn: this.#scan };
     this.#times.set(key, time);
     this.#report(time, this.#past(at));
     return time;
   }
 
   #report(time: Time, at: number): void {
-    time.at = at;
+    time.at = time.answer === 'given' ? at : this.#believed(at);
     time.reportedAt = this.#now;
-    this.#reports.push({ shelf: time.shelf, key: time.key, at });
+    this.#reports.push({ shelf: time.shelf, key: time.key, at: time.at });
   }
 
   /** Once a day the store hears again that a time is in use. */

@@ -119,10 +119,6 @@ export interface QuestionsOptions extends Correspondence {
  * two minutes.
  */
 export class Questions {
-  /** Questions turned away because 50,000 were waiting; they come again while they are in use. */
-  dropped = 0;
-  /** Networks that the server called no address. */
-  refused = 0;
   readonly #correspondence: Correspondence;
   readonly #pool: Pool | null;
   readonly #waiting = new Map<string, Question>();
@@ -158,10 +154,15 @@ export class Questions {
   async ask(buckets: readonly Cidr[]): Promise<void> {
     const { store, deliver, report, clock } = this.#correspondence;
     const now = clock.monotonic();
-    const droppedBefore = this.dropped;
-    const added = buckets.filter((bucket) => this.#enqueue(bucket, now));
-    if (this.dropped > droppedBefore)
-      report(`Cannot take ${this.dropped - droppedBefore} more questions for an ASN: ${WAITING_MOST} are waiting`);
+    let turnedAway = 0;
+    const added = buckets.filter((bucket) => {
+      if (!this.#isNew(bucket, now)) return false;
+      if (this.#waiting.size < WAITING_MOST) return this.#waiting.set(keyOf(bucket), { bucket, tries: 0 });
+      // It comes again while it is in use.
+      turnedAway++;
+      return false;
+    });
+    if (turnedAway > 0) report(`Cannot take ${turnedAway} more questions for an ASN: ${WAITING_MOST} are waiting`);
     if (added.length === 0) return;
     this.#gatheringSince ??= now;
     this.#gatherUntil = Math.min(now + DEBOUNCE_MS, this.#gatheringSince + DEBOUNCE_MOST_MS);
@@ -180,15 +181,13 @@ export class Questions {
   }
 
   status(): AsnStatus {
-    const { provider, store } = this.#correspondence;
+    const { provider } = this.#correspondence;
     return {
       provider: provider.name,
       pending: this.#waiting.size,
       ...this.#tally,
       malformedRows: this.#malformedRows,
       breakerOpen: this.#failuresInRow > 0,
-      storeUp: store?.up ?? null,
-      store: store?.name ?? null,
     };
   }
 
@@ -199,15 +198,9 @@ export class Questions {
     await this.#session;
   }
 
-  #enqueue(bucket: Cidr, now: number): boolean {
+  #isNew(bucket: Cidr, now: number): boolean {
     const key = keyOf(bucket);
-    if (this.#stop.signal.aborted || this.#waiting.has(key) || (this.#restingUntil.get(key) ?? 0) > now) return false;
-    if (this.#waiting.size >= WAITING_MOST) {
-      this.dropped++;
-      return false;
-    }
-    this.#waiting.set(key, { bucket, tries: 0 });
-    return true;
+    return !this.#stop.signal.aborted && !this.#waiting.has(key) && (this.#restingUntil.get(key) ?? 0) <= now;
   }
 
   /** What was asked for others would push what is in use here out of memory. */
@@ -289,7 +282,6 @@ export class Questions {
     const { provider, store, report } = this.#correspondence;
     const { unanswered, givenUp, refused } = outcome;
     this.#notBefore = now + this.#spacingMs;
-    this.refused += refused.length;
     this.#malformedRows += outcome.malformed;
     for (const bucket of refused) this.#rest(bucket, now + REFUSED_REST_MS);
     for (const bucket of givenUp) this.#rest(bucket, now + UNANSWERED_REST_MS);

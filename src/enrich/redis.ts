@@ -2,20 +2,20 @@ import { randomUUID } from 'node:crypto';
 import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../clock.ts';
-import { KEPT_MS, type Kept, type Sighting } from './first-seen.ts';
+import { KEPT_MS, SKEW_MS, type Kept, type Sighting } from './first-seen.ts';
 import { nameStorage, type Breaker, type Commons, type Store, type StoredText } from './store.ts';
 
 const PREFIX = 'peerscope:';
-/** There as long as the server has not lost its data. */
-const MARKER = 'marker';
+/** How long the server keeps the number of an exporter that is gone. */
+const ALIVE_KEEP_MS = 24 * 3_600_000;
 const CONNECT_MS = 1_000;
 const COMMAND_MS = 2_000;
 /** A connection on which nothing comes for so long, though an answer is due, is dead. */
 const SILENCE_MS = 5_000;
 const RECONNECT_MOST_MS = 2_000;
 const WATCH_MS = 2_000;
-/** A server that refuses something again so soon after it worked is not believed to work for as long. */
-const REFUSAL_MS = 60_000;
+/** A server that refuses something, or hangs up, so soon after it worked again is not believed to work for as long. */
+const DISTRUST_MS = 60_000;
 const CHUNK = 1_000;
 const QUEUE_MOST = 50_000;
 const QUEUE_KEEP_MS = 24 * 3_600_000;
@@ -55,7 +55,9 @@ const SCRIPTS = {
     return redis.call('DEL', KEYS[1])`,
   /** What is no number was not written by us, and is written over. */
   keepEarliest: `
-    local before = tonumber(redis.call('GET', KEYS[1]) or '')
+    local kept = redis.pcall('GET', KEYS[1])
+    if type(kept) == 'table' and not string.find(kept.err, 'WRONGTYPE', 1, true) then return kept end
+    local before = type(kept) == 'string' and tonumber(kept) or nil
     if before and before <= tonumber(ARGV[1]) then
       redis.call('PEXPIRE', KEYS[1], ARGV[2])
     else
@@ -81,6 +83,8 @@ const SCRIPTS = {
 export class RedisStore implements Store, Commons {
   readonly name = 'redis';
   readonly commons: Commons = this;
+  /** Commands that failed, and connections. */
+  failures = 0;
   readonly #options: RedisStoreOptions;
   readonly #place: string;
   readonly #redis: Redis;
@@ -90,10 +94,20 @@ export class RedisStore implements Store, Commons {
   #isSelected = false;
   #trouble: string | null = null;
   #connectionError: string | undefined;
+  /** How often in a row it was called in vain. */
+  #hungUp = 0;
   #workedFrom = -Infinity;
   #believedFrom = -Infinity;
-  #marker: string | undefined;
+  /** How many looks there were, and the number of the last one that the server took. */
+  #looks = 0;
+  #taken = 0;
+  #lostData = false;
   #missedWrites = false;
+  #wroteSinceLook = false;
+  #missedTimes = false;
+  /** The server's time when the own steady clock showed 0; not a number before it told it. */
+  #serverAtZero = NaN;
+  #saidHowFarOff = false;
   #closed = false;
   #cancelWatch: () => void = () => undefined;
 
@@ -117,7 +131,8 @@ export class RedisStore implements Store, Commons {
       connectTimeout: CONNECT_MS,
       commandTimeout: COMMAND_MS,
       socketTimeout: SILENCE_MS,
-      retryStrategy: (attempt) => Math.min(100 * attempt, RECONNECT_MOST_MS),
+      // The library counts anew at each greeting; a server that only greets is not to be called ten times a second.
+      retryStrategy: () => Math.min(100 * ++this.#hungUp, RECONNECT_MOST_MS),
     });
     this.#redis.on('error', (error) => {
       this.#connectionError = this.#reasonOf(error);
@@ -125,6 +140,9 @@ export class RedisStore implements Store, Commons {
     });
     this.#redis.on('close', () => {
       this.#isSelected = false;
+      this.#missedWrites ||= this.#wroteSinceLook;
+      this.#distrust();
+      this.failures++;
       this.#fail(this.#connectionError ?? 'the server closed the connection');
       this.#opened.resolve(null);
     });
@@ -181,13 +199,22 @@ export class RedisStore implements Store, Commons {
   }
 
   async keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]> {
+    if (this.#isClockOff()) {
+      this.#missedTimes = true;
+      return sightings.map(({ key }) => ({ key, before: 'unknown' }));
+    }
     const kept: Kept[] = [];
     for (let start = 0; start < sightings.length; start += CHUNK) {
       const chunk = sightings.slice(start, start + CHUNK);
-      const before = await this.#attemptWrite(() =>
-        Promise.all(chunk.map(({ key, at }) => this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS))),
-      );
-      kept.push(...chunk.map(({ key }, i) => ({ key, before: typeof before?.[i] === 'number' ? before[i] : null })));
+      // Each for itself: a full server still tells what it knows.
+      const answers = chunk.map(async ({ key, at }): Promise<Kept> => {
+        const before = await this.#attemptWrite(() =>
+          this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS),
+        );
+        if (before === undefined) return { key, before: 'unknown' };
+        return { key, before: typeof before === 'number' ? before : null };
+      });
+      kept.push(...(await Promise.all(answers)));
     }
     return kept;
   }
@@ -267,9 +294,8 @@ export class RedisStore implements Store, Commons {
     try {
       return await work();
     } catch (error) {
-      const now = this.#options.clock.monotonic();
-      const isRefusal = error instanceof Error && error.name === 'ReplyError';
-      if (isRefusal && now - this.#workedFrom < REFUSAL_MS) this.#believedFrom = now + REFUSAL_MS;
+      this.failures++;
+      if (error instanceof Error && error.name === 'ReplyError') this.#distrust();
       this.#fail(this.#reasonOf(error));
       return undefined;
     }
@@ -278,7 +304,13 @@ export class RedisStore implements Store, Commons {
   async #attemptWrite<T>(work: () => Promise<T>): Promise<T | undefined> {
     const done = await this.#attempt(work);
     if (done === undefined) this.#missedWrites = true;
+    else this.#wroteSinceLook = true;
     return done;
+  }
+
+  #distrust(): void {
+    const now = this.#options.clock.monotonic();
+    if (now - this.#workedFrom < DISTRUST_MS) this.#believedFrom = now + DISTRUST_MS;
   }
 
   #watch(): void {
@@ -289,27 +321,65 @@ export class RedisStore implements Store, Commons {
     });
   }
 
-  /** Writes and reads the marker. A server without our marker lost its data; whoever sees that first sets a new one. */
+  /**
+   * Reads and writes a growing number under a key of our own. A server that has none, or an older one, lost data or is back at a
+   * snapshot of it; what was written after the last number was taken may be gone unnoticed when the connection is.
+   */
   async #look(): Promise<void> {
     if (this.#redis.status === 'ready' && !this.#isSelected)
       this.#isSelected = (await this.#send(() => this.#redis.select(this.#options.server.database))) !== undefined;
-    const seen = await this.#attempt(() =>
-      Promise.all([this.#redis.set(MARKER, randomUUID(), 'NX'), this.#redis.get(MARKER)] as const),
-    );
+    const look = ++this.#looks;
+    const key = `alive:${this.#holder}`;
+    const seen = await this.#attempt(() => {
+      const time = this.#redis.time().then(([seconds, microseconds]) => {
+        const now = Number(seconds) * 1000 + Number(microseconds) / 1000;
+        this.#serverAtZero = now - this.#options.clock.monotonic();
+      });
+      const before = this.#redis.get(key);
+      const taken = this.#redis.set(key, look, 'PX', ALIVE_KEEP_MS).then(() => {
+        this.#wroteSinceLook = false;
+      });
+      return Promise.all([before, taken, time]);
+    });
+    if (!seen) return;
+    this.#lostData ||= Number(seen[0]) < this.#taken;
+    this.#taken = look;
     const { clock, report, lacks } = this.#options;
-    if (!seen || clock.monotonic() < this.#believedFrom) return;
-    const marker = seen[1] ?? undefined;
-    const lostData = this.#marker !== undefined && marker !== this.#marker;
-    const isLacking = lostData || this.#missedWrites;
+    if (clock.monotonic() < this.#believedFrom) return;
+    const isClockOff = this.#isClockOff();
+    this.#sayHowFarOff(isClockOff);
+    const isLacking = this.#lostData || this.#missedWrites || (this.#missedTimes && !isClockOff);
     if (this.#trouble !== null) {
       this.#workedFrom = clock.monotonic();
       report(`Store "${this.#place}" works again`);
     }
-    if (lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
+    if (this.#lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
     this.#trouble = null;
-    this.#marker = marker;
+    this.#hungUp = 0;
+    this.#lostData = false;
     this.#missedWrites = false;
+    this.#missedTimes &&= isClockOff;
     if (isLacking) lacks();
+  }
+
+  /** A first time of a clock that is far behind would be the earliest of all, and for good: so may be one that is not compared yet. */
+  #isClockOff(): boolean {
+    return !(Math.abs(this.#aheadMs()) <= SKEW_MS);
+  }
+
+  #aheadMs(): number {
+    const { clock } = this.#options;
+    return clock.now() - clock.monotonic() - this.#serverAtZero;
+  }
+
+  #sayHowFarOff(isClockOff: boolean): void {
+    if (isClockOff === this.#saidHowFarOff || Number.isNaN(this.#serverAtZero)) return;
+    this.#saidHowFarOff = isClockOff;
+    const seconds = Math.round(this.#aheadMs() / 1000);
+    const far = `${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} that of the server`;
+    this.#options.report(
+      `Store "${this.#place}" ${isClockOff ? `takes no first times: the own clock is ${far}` : 'takes first times again'}`,
+    );
   }
 
   #fail(reason: string): void {

@@ -17,6 +17,9 @@ const MOST_FIRST_SEEN = 40_000;
 /** The thread that serves HTTP waits for it, so it stays below what a health check bears. */
 const BUSY_MS = 1_000;
 const RETRY_MS = 60_000;
+/** How often, at most, a write looks whether the file is still the one at its path. */
+const LOOK_MS = 5_000;
+const DAY_MS = 86_400_000;
 
 /** SQLite's primary result codes (https://www.sqlite.org/rescode.html). */
 const CORRUPT = 11;
@@ -28,9 +31,9 @@ export interface SqliteOptions {
   readonly folder: string;
   /** Milliseconds since 1970, whole. */
   readonly now: () => number;
-  /** Takes one line when the store fails, when it works again, and when a broken file was set aside. */
+  /** Takes one line when the store fails, when it works again, and when its file was set aside, removed or replaced. */
   readonly report: (message: string) => void;
-  /** Hears, once it can be written to again, that it may lack what it was given: it was away, full or begun anew. */
+  /** Hears, once it can be written to again, that it may lack what it was given: it was away, full, begun anew or replaced. */
   readonly lacks?: () => void;
   /** Lets a store that failed be tried again while nobody uses it. */
   readonly after?: Timer['after'];
@@ -42,8 +45,8 @@ export interface SqliteOptions {
  * The store in one SQLite file, `peerscope.sqlite`, which several processes of one host may share.
  *
  * Whatever fails is counted and said once; then nothing is read or written for a minute (on a full disk, nothing written) and
- * every lease is granted. Who hears that it lacks something can give it again. A file that is no database is renamed to `peerscope.sqlite.corrupt` and a new one begun; a file
- * of a newer schema is left alone.
+ * every lease is granted. Who hears that it lacks something can give it again. A file that is no database is renamed to
+ * `peerscope.sqlite.corrupt` and a new one begun, as where it was removed; a file of a newer schema is left alone.
  */
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
@@ -56,6 +59,7 @@ export class SqliteStore implements Store {
   #trouble = false;
   #lacking = false;
   #retryAt: number | undefined;
+  #lookedAt = 0;
   #closed = false;
   #cancelRetry: (() => void) | undefined;
 
@@ -107,7 +111,7 @@ export class SqliteStore implements Store {
       if (start > 0) await setImmediate();
       const told = sightings.slice(start, start + CHUNK);
       const before = this.#attemptWrite((connection) => connection.keepEarliest(told, this.#options.now()));
-      kept.push(...(before ?? told.map(({ key }) => ({ key, before: null }))));
+      kept.push(...(before ?? told.map(({ key }) => ({ key, before: 'unknown' as const }))));
     }
     return kept;
   }
@@ -151,10 +155,26 @@ export class SqliteStore implements Store {
   }
 
   #attemptWrite<T>(work: (connection: Connection) => T): T | undefined {
+    this.#leaveLostFile();
     const done = this.#mayRetry() ? this.#attempt((connection) => ({ result: work(connection) })) : undefined;
     if (done) this.#recover();
     else this.#lacking = true;
     return done?.result;
+  }
+
+  /** A file that is no more at its path takes everything and keeps nothing. */
+  #leaveLostFile(): void {
+    const now = this.#options.now();
+    if (!this.#connection || Math.abs(now - this.#lookedAt) < LOOK_MS) return;
+    this.#lookedAt = now;
+    try {
+      if (inodeOf(this.#path) === this.#connection.inode) return;
+      this.#disconnect();
+      this.#lacking = true;
+      this.#options.report(`Store "${this.#path}" was removed or replaced; what is known here is written again`);
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   #recover(): void {
@@ -198,17 +218,26 @@ export class SqliteStore implements Store {
     const connection = this.#connection;
     if (connection && resultCode(error) !== FULL) this.#disconnect();
     if (connection && isCorrupt(error)) {
-      this.#setAside(connection.inode, error);
+      try {
+        this.#setAside(connection.inode, error);
+      } catch (reason) {
+        this.#pause(`${reasonOf(error)}, and it cannot be set aside: ${reasonOf(reason)}`);
+        return;
+      }
       this.#open();
       return;
     }
+    this.#pause(reasonOf(error));
+  }
+
+  #pause(reason: string): void {
     this.#retryAt = this.#options.now() + RETRY_MS;
     this.#cancelRetry?.();
     this.#cancelRetry = this.#options.after?.(RETRY_MS, () => {
       this.#retryAt = undefined;
       this.#attemptWrite(({ probe }) => probe.run(this.#options.now()));
     });
-    if (!this.#trouble) this.#options.report(`Cannot use store "${this.#path}": ${reasonOf(error)}`);
+    if (!this.#trouble) this.#options.report(`Cannot use store "${this.#path}": ${reason}`);
     this.#trouble = true;
   }
 
@@ -256,6 +285,7 @@ function connect(path: string, journal: string, mostBytes: number) {
           PRAGMA user_version = ${SCHEMA}`),
       );
     }
+    const past = certainPast();
     const set = database.prepare('INSERT OR REPLACE INTO record VALUES (?, ?, ?)');
     const expire = database.prepare(
       'DELETE FROM record WHERE k IN (SELECT k FROM record WHERE x <= ? ORDER BY x LIMIT ?)',
@@ -266,7 +296,7 @@ function connect(path: string, journal: string, mostBytes: number) {
       const used = pragma('page_count') - pragma('freelist_count');
       if (used > mostPages * 0.875) shrink.run(2 * rows);
     };
-    const seenBefore = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ? AND x > ?');
+    const seenBefore = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ?');
     const see = database.prepare(
       `INSERT INTO first_seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, x = max(x, excluded.x)`,
     );
@@ -281,7 +311,7 @@ function connect(path: string, journal: string, mostBytes: number) {
       get: database.prepare('SELECT v FROM record WHERE k = ? AND x > ?'),
       put: (texts: readonly StoredText[], now: number): void =>
         transaction(database, () => {
-          expire.run(now, CHUNK);
+          expire.run(past(now), CHUNK);
           makeRoom(texts.length);
           for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
         }),
@@ -289,14 +319,15 @@ function connect(path: string, journal: string, mostBytes: number) {
         const kept: Kept[] = [];
         transaction(database, () => {
           makeRoom(sightings.length);
+          const cutoff = past(now);
           for (const { shelf, key, at } of sightings) {
-            const row = seenBefore.get(shelf, key, now);
+            const row = seenBefore.get(shelf, key);
             const before = row ? Number(row['at']) : null;
             see.run(shelf, key, Math.min(at, before ?? at), now + KEPT_MS);
             kept.push({ key, before });
           }
           for (const shelf of new Set(sightings.map((sighting) => sighting.shelf))) {
-            outdate.run(shelf, now);
+            outdate.run(shelf, cutoff);
             // A tenth more than need be, so that the oldest are not looked for each time.
             if (Number(firstSeenOn.get(shelf)?.['n']) > MOST_FIRST_SEEN) forget.run(shelf, MOST_FIRST_SEEN / 10);
           }
@@ -319,6 +350,20 @@ function connect(path: string, journal: string, mostBytes: number) {
     database.close();
     throw error;
   }
+}
+
+/**
+ * Tells, of a clock that may jump ahead and come back, a time that has passed for certain: the clock showed it, and then for a day
+ * nothing earlier. -Infinity during the first day.
+ */
+function certainPast(): (now: number) => number {
+  let mark = Infinity;
+  let past = -Infinity;
+  return (now) => {
+    if (now < mark) past = Math.min(past, (mark = now));
+    else if (now >= mark + DAY_MS) [past, mark] = [mark, now];
+    return past;
+  };
 }
 
 /** The module is loaded only here: it is absent before Node 22.13, and its class is renamed (DEP0210) later on. */

@@ -17,14 +17,16 @@ export interface StoredText {
 export interface Store {
   readonly name: string;
   readonly up: boolean;
+  /** How often it was used and failed; what is not tried while it rests is no failure. */
+  readonly failures: number;
   /** Null where all who share the store are on one host: there the lease alone keeps their sessions apart. */
   readonly commons: Commons | null;
   /** The texts kept under these keys; what is not there is left out. */
   read(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
   write(texts: readonly StoredText[]): Promise<void>;
   /**
-   * Keeps each time, unless an earlier one is kept, for 90 days after it was told last, and gives what was kept before. A store that
-   * fails knows of nothing.
+   * Keeps each time, unless an earlier one is kept, for 90 days after it was told last, and gives what was kept before: for each key
+   * alone, 'unknown' where it failed.
    */
   keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]>;
   /** Takes a lease for so long unless it is taken: 0, or else the milliseconds until it ends. */

@@ -137,6 +137,7 @@ test(
       expect(started).toMatchObject({ asn_provider: 'tsv', asn_database: table, sends: 'nothing' });
       expect(started).not.toHaveProperty('asn_server');
       expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
+      expect(page).toContain('peerscope_store_failures_total{store="sqlite"} 0\n');
       // First times are kept there, answers are not.
       expect(existsSync(storage)).toBe(true);
     } finally {
@@ -257,7 +258,7 @@ describe('an exporter with a web configuration', () => {
     const flags = [`--path.procfs=${TREE}`, ...QUIET, `--web.config.file=${file}`, '--web.listen-address=0.0.0.0:0'];
     const exporter = await Exporter.start([...flags, '--log.level=warn']);
     expect(await exporter.stop()).toBe(0);
-    expect(exporter.log).toMatchObject([
+    expect(exporter.log.filter(({ msg }) => msg === 'peerscope started')).toMatchObject([
       {
         level: 'warn',
         msg: 'peerscope started',
@@ -342,6 +343,35 @@ describe('in a cluster', () => {
     expect(stdout).toContain(UID);
   });
 });
+test(
+  'an exporter that asks nobody keeps the first times of operators that its own file names',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const rules = join(folder, 'peerscope.yaml');
+    writeFileSync(rules, 'networks: [{ name: partner, cidrs: [1.1.1.0/24], asn: 64500 }]\n');
+    const firstTimes = async (): Promise<readonly string[]> => {
+      const exporter = await Exporter.start([
+        `--path.procfs=${TREE}`,
+        `--config.file=${rules}`,
+        `--storage.path=${join(folder, 'state')}`,
+        '--asn.provider=none',
+      ]);
+      try {
+        const page = await exporter.metricsOnce((page) => page.includes('first_seen_timestamp_seconds{'));
+        expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
+        return page.split('\n').filter((line) => /^peerscope_(asn_first_seen|baseline_start)_timestamp.*{/.test(line));
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+    };
+    try {
+      expect(await firstTimes()).toEqual(await firstTimes());
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
 
 describe('an exporter that sends by OTLP', () => {
   const SOON = { timeout: 30_000, interval: 50 };

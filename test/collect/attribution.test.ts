@@ -183,6 +183,24 @@ describe('a row', () => {
   });
 });
 
+test('a row whose holder there was no time to look for has vanished until there is, and changes then', () => {
+  using tree = new Tree('listen-only');
+  const collector = new Collector(tree.root);
+  collector.scan();
+  add(tree, OPEN);
+  tree.forbid(SSHD, 'fd');
+  const { connections } = collector;
+  const late = (): boolean => true;
+  for (let scan = 1; scan <= 3; scan++) {
+    collector.scan(1000, undefined, late);
+    expect(attributionOf(collector, 5000, 443)).toEqual(nobody('vanished'));
+  }
+  connections.changed.fill(0);
+  collector.scan();
+  expect(attributionOf(collector, 5000, 443)).toEqual(nobody('permission'));
+  expect(connections.changed[connections.indexOf(9)]).toBe(1);
+});
+
 describe('a socket that several processes hold', () => {
   test('is counted for one of them, and for another one when that one ends', () => {
     using tree = new Tree('listen-only');

@@ -135,15 +135,15 @@ export class Collector {
     this.#attribution = new Attribution({ connections, tables, owners, processes, seesAllProcesses: true });
   }
 
-  /** One scan at a time (milliseconds since 1970); `isLate` says of each namespace that the time is up. */
-  scan(now = 1000, isLate: () => boolean = () => false): void {
+  /** One scan at a time (milliseconds since 1970); of each namespace, and of the search for owners, is said whether the time is up. */
+  scan(now = 1000, isLate: () => boolean = () => false, isLateForOwners: () => boolean = () => false): void {
     const pids = this.#procfs.pids();
     this.processes.begin(pids);
     this.owners.survey(pids);
     for (const holder of this.#attribution.holding)
       if (this.processes.get(holder.pid, this.owners.openFdsOf(holder.pid)) !== holder) this.owners.reset(holder.pid);
     this.tables.read(this.#namespaces.find(this.#procfs, pids).namespaces, now, isLate);
-    this.owners.resolve(() => false);
+    this.owners.resolve(isLateForOwners);
     this.#attribution.update();
   }
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { SYSTEM_CLOCK } from '../../src/clock.ts';
+import { SYSTEM_CLOCK, type Timer } from '../../src/clock.ts';
 import { RedisStore } from '../../src/enrich/redis.ts';
 import type { StoredText } from '../../src/enrich/store.ts';
 import { findRedisServer, RedisServer } from './redis-server.ts';
@@ -25,11 +25,14 @@ afterEach(async () => {
   if (place) await redis.close();
 });
 
-async function open(changes: { username?: string; password?: string; database?: number } = {}): Promise<RedisStore> {
+async function open(
+  changes: { username?: string; password?: string; database?: number } = {},
+  clock: Timer = SYSTEM_CLOCK,
+): Promise<RedisStore> {
   const standard = { tls: false, host: '127.0.0.1', port: redis.port, username: null, password: null, database: 0 };
   const store = await RedisStore.open({
     server: { ...standard, ...changes },
-    clock: SYSTEM_CLOCK,
+    clock,
     report: (line) => void reports.push(line.replace(/"redis:[^"]*"/, 'STORE')),
     lacks: () => {
       lacking++;
@@ -118,7 +121,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await vi.waitFor(async () => expect(await other.breaker(BREAKER)).toEqual({ failures: 4, openMs: 0 }), SOON);
     await other.setBreaker(BREAKER, { failures: 0, openMs: 0 });
     expect(await one.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
-    expect((await redis.client.keys('*')).sort()).toEqual(['peerscope:marker']);
+    expect((await redis.client.keys('*')).filter((key) => !key.startsWith('peerscope:alive:'))).toEqual([]);
   });
 
   it('gives up on a server that is frozen, and works when it thaws', async () => {
@@ -145,13 +148,45 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await redis.client.flushall();
     await vi.waitFor(() => expect(lacking).toBe(2), SOON);
     expect(reports).toEqual(new Array(2).fill('Store STORE lost what it held; what is known here is written again'));
+    await stores[0]?.write([stored('held')]);
     await redis.client.config('SET', 'maxmemory', '1');
     await stores[0]?.write([stored('missed')]);
     expect(stores[0]?.up).toBe(false);
-    expect((await stores[0]?.read(['marker']))?.size).toBe(1);
+    expect((await stores[0]?.read(['held']))?.size).toBe(1);
     await redis.client.config('SET', 'maxmemory', '0');
     await vi.waitFor(() => expect(lacking).toBe(3), SOON);
     expect(stores[0]?.up).toBe(true);
+  });
+
+  it('tells whoever holds answers that it is back at a snapshot', async () => {
+    const store = await open();
+    await store.write([stored('a')]);
+    await vi.waitFor(async () => expect(await redis.client.keys('peerscope:alive:*')).toHaveLength(1), SOON);
+    await redis.client.save();
+    const [key = ''] = await redis.client.keys('peerscope:alive:*');
+    const saved = await redis.client.get(key);
+    await vi.waitFor(async () => expect(await redis.client.get(key)).not.toBe(saved), SOON);
+    await store.write([stored('b')]);
+    await redis.kill();
+    await redis.restart();
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+    expect(Object.keys(Object.fromEntries(await store.read(['a', 'b'])))).toEqual(['a']);
+    expect(reports.slice(1)).toEqual([
+      'Store STORE works again',
+      'Store STORE lost what it held; what is known here is written again',
+    ]);
+  });
+
+  it('tells whoever holds answers when what was written last may not have been kept', async () => {
+    const looksOnlyWhenItConnects = (ms: number, run: () => void) =>
+      ms === 2_000 ? () => undefined : SYSTEM_CLOCK.after(ms, run);
+    const store = await open({}, { ...SYSTEM_CLOCK, after: looksOnlyWhenItConnects });
+    await store.write([stored('a')]);
+    await redis.client.save();
+    await redis.kill();
+    await redis.restart();
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+    expect(store.up).toBe(true);
   });
 
   it('keeps the earliest of all times that it is told, for 90 days, and writes over what is no time', async () => {
@@ -171,15 +206,58 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(reports).toEqual([]);
     redis.signal('SIGSTOP');
     try {
-      expect(await one.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: null }]);
+      expect(await one.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: 'unknown' }]);
     } finally {
       redis.signal('SIGCONT');
     }
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
   });
 
+  it('tells what it knows of first times when it is full, and writes over what is no text', async () => {
+    const store = await open();
+    const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
+    await redis.client.rpush('peerscope:list', 'not', 'ours');
+    expect(await store.keepEarliest([seen('list', 1000), seen('a', 1000)])).toEqual([
+      { key: 'list', before: null },
+      { key: 'a', before: null },
+    ]);
+    expect(await redis.client.get('peerscope:list')).toBe('1000');
+    expect(store.up).toBe(true);
+    await redis.client.config('SET', 'maxmemory', '1');
+    expect(await store.keepEarliest([seen('b', 2000), seen('a', 2000)])).toEqual([
+      { key: 'b', before: 'unknown' },
+      { key: 'a', before: 1000 },
+    ]);
+    expect(store.up).toBe(false);
+    await redis.client.config('SET', 'maxmemory', '0');
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+  });
+
+  it('takes no first times while the own clock is far from the one of the server, and asks for them when it is right', async () => {
+    let aheadMs = -10 * 365 * 86_400_000;
+    const store = await open({}, { ...SYSTEM_CLOCK, now: () => Date.now() + aheadMs });
+    const keep = () => store.keepEarliest([{ shelf: 'outbound', key: 'a', at: Date.now() + aheadMs }]);
+    expect(await keep()).toEqual([{ key: 'a', before: 'unknown' }]);
+    expect(await redis.client.exists('peerscope:a')).toBe(0);
+    aheadMs = 0;
+    await vi.waitFor(() => expect(lacking).toBe(1), SOON);
+    expect(await keep()).toEqual([{ key: 'a', before: null }]);
+    aheadMs = 301_000;
+    expect(await keep()).toEqual([{ key: 'a', before: 'unknown' }]);
+    await vi.waitFor(() => expect(reports).toHaveLength(3), SOON);
+    expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: true });
+    const state = 'Store STORE takes no first times: the own clock is';
+    expect(reports).toEqual([
+      `${state} 315360000 s behind that of the server`,
+      'Store STORE takes first times again',
+      `${state} 301 s ahead of that of the server`,
+    ]);
+  });
+
   it('needs no right beyond those that are documented', async () => {
-    const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select'.split(' ');
+    const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select +time'.split(
+      ' ',
+    );
     await redis.client.call('ACL', 'SETUSER', 'exporter', 'on', '>secret', ...rights);
     const store = await open({ username: 'exporter', password: 'secret' });
     await store.write([stored('a')]);

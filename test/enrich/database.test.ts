@@ -94,8 +94,6 @@ it.each([
       addressesSent: 0,
       malformedRows: 0,
       breakerOpen: false,
-      storeUp: null,
-      store: null,
     });
   },
 );

@@ -21,9 +21,12 @@ const CURL = owner('curl');
 /** A store that knows nothing but what it is told. */
 class Shelves {
   readonly times = new Map<string, number>();
+  /** Says of which keys it fails. */
+  fails: (key: string) => boolean = () => false;
 
   answer(sightings: readonly Sighting[]): Kept[] {
     return sightings.map(({ key, at }) => {
+      if (this.fails(key)) return { key, before: 'unknown' };
       const before = this.times.get(key) ?? null;
       this.times.set(key, Math.min(at, before ?? at));
       return { key, before };
@@ -33,7 +36,8 @@ class Shelves {
 
 /** A memory with its store, as a scan uses it. */
 class Node {
-  readonly memory = new FirstSeenMemory('node');
+  readonly memory = new FirstSeenMemory('node', () => this.startedAt);
+  startedAt = -Infinity;
   readonly kept: Shelves;
   #now = 0;
 
@@ -162,6 +166,35 @@ describe('the first time that an owner met a network operator', () => {
     expect(node.told).toEqual(['curl outbound AS64500 24h']);
   });
 
+  test('is about the start of the process where the clock was decades behind then, and an earlier one that is known stays', () => {
+    const node = new Node();
+    node.kept.fails = () => true;
+    node.startedAt = 0;
+    node.scan(1_000, [{ asn: '64500' }]);
+    node.memory.wait('bucket', CURL, 'outbound', ADDRESS, 1_000);
+    node.kept.fails = () => false;
+    node.startedAt = START;
+    node.memory.reportAll();
+    node.memory.answered('bucket', () => '64501');
+    node.settle();
+    expect([...node.kept.times.values()]).toEqual(new Array(3).fill(START - 300_000));
+    node.scan(START + 2_000, [{ asn: '64500', at: 1_000 }, { asn: '64501' }]);
+    expect(node.told).toEqual([
+      'curl outbound AS64500 -0.08333333333333333h',
+      'curl outbound AS64501 -0.08333333333333333h',
+    ]);
+
+    const [restarted, known] = [new Node(node.kept), [...node.kept.times.keys()]];
+    for (const key of known) node.kept.times.set(key, START - DAY);
+    restarted.startedAt = START + DAY;
+    restarted.scan(START + DAY, [{ asn: '64500', at: 1_000 }]);
+    restarted.scan(START + DAY, [{ asn: '64500', at: 1_000 }]);
+    expect(restarted.told).toEqual(['curl outbound AS64500 -24h']);
+    restarted.memory.reportAll();
+    restarted.settle();
+    expect([...node.kept.times.values()]).toEqual(new Array(3).fill(START - DAY));
+  });
+
   test.each([
     { name: 'in the same run', restart: false },
     { name: 'over a restart', restart: true },
@@ -211,6 +244,43 @@ describe('the first time that an owner met a network operator', () => {
     expect(node.baselines).toEqual(['curl 0h']);
     node.scan(START + DAY + 1, []);
     expect(node.told).toEqual([]);
+  });
+
+  test.each([
+    { name: 'failed for all', fails: () => true },
+    { name: 'failed for what it does not know', fails: (key: string) => !key.includes('"64500"') },
+  ])('is not told beside a baseline of old while the store $name', ({ fails }) => {
+    const kept = new Shelves();
+    new Node(kept).scan(START, [{ asn: '64500' }]);
+    const node = new Node(kept);
+    node.scan(START + DAY, [{ asn: '' }]);
+    kept.fails = fails;
+    node.scan(START + 2 * DAY, [{ asn: '64500' }, { asn: '64501' }]);
+    expect(node.told).toEqual(fails('"64500"') ? [] : ['curl outbound AS64500 0h']);
+    expect(node.baselines).toEqual(['curl 0h']);
+    kept.fails = () => false;
+    node.memory.reportAll();
+    node.settle();
+    expect(node.told).toEqual(['curl outbound AS64500 0h', 'curl outbound AS64501 48h']);
+    node.scan(START + 2 * DAY + 1, []);
+    expect(node.told).toEqual(['curl outbound AS64501 48h']);
+    node.scan(START + 2 * DAY + HOUR, []);
+    expect(node.told).toEqual([]);
+  });
+
+  test('is told from a start without the store, with a baseline that says since when', () => {
+    const kept = new Shelves();
+    kept.fails = () => true;
+    const node = new Node(kept);
+    node.scan(START, [{ asn: '64500' }]);
+    expect({ told: node.told, baselines: node.baselines }).toEqual({
+      told: ['curl outbound AS64500 0h'],
+      baselines: ['curl 0h'],
+    });
+    node.scan(START + HOUR - 1, []);
+    expect(node.told).toEqual(['curl outbound AS64500 0h']);
+    node.scan(START + HOUR, []);
+    expect({ told: node.told, baselines: node.baselines }).toEqual({ told: [], baselines: [] });
   });
 
   test('is now at most, where the clocks of a cluster differ by seconds, and new to the first alone', () => {

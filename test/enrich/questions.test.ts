@@ -176,8 +176,6 @@ describe('Questions', () => {
       addressesSent: 2,
       malformedRows: 0,
       breakerOpen: false,
-      storeUp: true,
-      store: 'sqlite',
     });
     expect(clock.timers).toBe(0);
   });
@@ -337,11 +335,7 @@ describe('Questions', () => {
     await questions.ask([bucket(0)]);
     await clock.advance(30 * MINUTE);
     expect(sessionTimes()).toEqual([5]);
-    expect({ refused: questions.refused, delivered, pending: questions.status().pending }).toEqual({
-      refused: 1,
-      delivered: [],
-      pending: 0,
-    });
+    expect({ delivered, pending: questions.status().pending }).toEqual({ delivered: [], pending: 0 });
     expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" calls them no addresses']);
     await clock.advance(HOUR);
     await questions.ask([bucket(0)]);
@@ -359,17 +353,15 @@ describe('Questions', () => {
     expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24']);
   });
 
-  it('holds 50,000 questions, and counts and tells what it turns away', async () => {
+  it('holds 50,000 questions, and tells how many it turns away', async () => {
     const questions = new Questions(correspondence(announceAll, { store: null }));
     await questions.ask(buckets(50_010));
-    expect({ pending: questions.status().pending, dropped: questions.dropped }).toEqual({
-      pending: 50_000,
-      dropped: 10,
-    });
+    expect(questions.status().pending).toBe(50_000);
     expect(reports).toEqual(['Cannot take 10 more questions for an ASN: 50000 are waiting']);
     await clock.advance(20 * SECOND);
     await questions.ask(buckets(10, 50_000));
-    expect(questions.dropped).toBe(10);
+    expect(questions.status().pending).toBeLessThan(50_000);
+    expect(reports).toHaveLength(1);
   });
 
   it('works without a store', async () => {
@@ -378,7 +370,6 @@ describe('Questions', () => {
     await clock.advance(MINUTE);
     expect(sessionTimes()).toEqual([5, 15]);
     expect(delivered).toHaveLength(1_500);
-    expect(questions.status()).toMatchObject({ storeUp: null, store: null });
   });
 
   it('takes a provider that throws for one that fails', async () => {

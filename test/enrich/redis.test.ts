@@ -20,8 +20,11 @@ afterEach(async () => {
   for (const close of closes) close();
 });
 
-/** Listens on loopback and answers each command, given as its words, with a line of the Redis protocol. */
-async function listen(reply: (command: readonly string[]) => string | null): Promise<number> {
+/** Listens on loopback and answers each command, given as its words, with a line of the Redis protocol; may hang up after one. */
+async function listen(
+  reply: (command: readonly string[]) => string | null,
+  hangsUpAfter: (command: readonly string[]) => boolean = () => false,
+): Promise<number> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -31,8 +34,10 @@ async function listen(reply: (command: readonly string[]) => string | null): Pro
         .toString()
         .split(/\*\d+\r\n/)
         .slice(1)) {
-        const line = reply([...command.matchAll(/\$\d+\r\n(.*)\r\n/g)].map(([, word = '']) => word));
+        const words = [...command.matchAll(/\$\d+\r\n(.*)\r\n/g)].map(([, word = '']) => word);
+        const line = reply(words);
         if (line !== null) socket.write(`${line}\r\n`);
+        if (hangsUpAfter(words)) socket.end();
       }
     });
   }).listen(0, '127.0.0.1');
@@ -71,7 +76,9 @@ async function expectDown(store: RedisStore): Promise<void> {
   await store.dequeue('queue', ['a']);
   await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
   expect(await store.breaker('breaker')).toBeNull();
+  expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([{ key: 'a', before: 'unknown' }]);
   expect(store.up).toBe(false);
+  expect(store.failures).toBeGreaterThan(0);
 }
 
 describe('RedisStore', () => {
@@ -133,6 +140,40 @@ describe('RedisStore', () => {
     const refusal = 'Cannot use store "redis://127.0.0.1:PORT/0": NOPERM no rights for eval';
     expect(reports).toEqual([refusal, 'Store "redis://127.0.0.1:PORT/0" works again', refusal]);
     expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: false });
+  });
+
+  it('does not tell each time that a server works which answers and hangs up', { timeout: 20_000 }, async () => {
+    let greetings = 0;
+    const port = await listen(
+      ([command = '']) => {
+        if (!/^hello$/i.test(command)) return '+OK';
+        greetings++;
+        return '%1\r\n+proto\r\n:3';
+      },
+      ([command = '']) => /^set$/i.test(command),
+    );
+    const store = await open(port, 0, { lacks: () => undefined });
+    await vi.waitFor(() => expect(greetings).toBeGreaterThan(6), 15_000);
+    const hangup = expect.stringMatching(/^Cannot use store/) as string;
+    expect(reports).toEqual([hangup, 'Store "redis://127.0.0.1:PORT/0" works again', hangup]);
+    expect(store.up).toBe(false);
+  });
+
+  it('asks for no first times before it has compared the clocks', async () => {
+    const commands: string[] = [];
+    const port = await listen(([command = '']) => {
+      commands.push(command.toLowerCase());
+      return /^hello$/i.test(command) ? '%1\r\n+proto\r\n:3' : '+OK';
+    });
+    const store = await open(port);
+    expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([
+      { key: 'a', before: 'unknown' },
+    ]);
+    expect({ up: store.up, reports, asked: commands.includes('eval') }).toEqual({
+      up: true,
+      reports: [],
+      asked: false,
+    });
   });
 
   it('does nothing after it was closed', async () => {

@@ -1,4 +1,5 @@
 import type { Clock } from '../../src/clock.ts';
+import type { Kept } from '../../src/enrich/first-seen.ts';
 import type { Breaker, Commons, Store, StoredText } from '../../src/enrich/store.ts';
 
 /** A server in memory that several exporters share, and that can be gone. */
@@ -38,6 +39,7 @@ export class SharedServer {
     const isGone = (): boolean => this.gone;
     const store: Store = {
       name: 'shared',
+      failures: 0,
       get up() {
         return !isGone();
       },
@@ -51,7 +53,7 @@ export class SharedServer {
         }, new Map()),
       write: (texts) => whileThere(() => texts.forEach((text) => this.texts.set(text.key, text)), undefined),
       keepEarliest: (sightings) =>
-        whileThere(
+        whileThere<Kept[]>(
           () =>
             sightings.map(({ key, at }) => {
               const text = this.texts.get(key)?.text;
@@ -59,7 +61,7 @@ export class SharedServer {
               this.texts.set(key, { key, text: String(Math.min(at, before ?? at)), keepUntil: Infinity });
               return { key, before };
             }),
-          sightings.map(({ key }) => ({ key, before: null })),
+          sightings.map(({ key }) => ({ key, before: 'unknown' })),
         ),
       acquire: (lease, ms) =>
         whileThere(() => {

@@ -1,8 +1,10 @@
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -14,7 +16,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Sighting } from '../../src/enrich/first-seen.ts';
 import type { StoredText } from '../../src/enrich/store.ts';
-import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import { SqliteStore, type SqliteOptions } from '../../src/enrich/sqlite.ts';
 
 const DAY = 86_400_000;
 const LEASE = 'asn:1:lock:cymru:whois.cymru.com:43';
@@ -38,7 +40,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-function open(options: { folder?: string; mostBytes?: number } = {}): SqliteStore {
+function open(options: Partial<SqliteOptions> = {}): SqliteStore {
   const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
   const lacks = (): void => {
     lacking++;
@@ -81,8 +83,9 @@ describe('SqliteStore', () => {
     await store.write([stored('a', 'new', now + 3 * DAY)]);
     now += 2 * DAY;
     expect(await read(store, 'a', 'b')).toEqual({ a: 'new' });
-    await store.write([]);
     await store.write([stored('c')]);
+    now += DAY;
+    await store.write([stored('d')]);
     await store.close();
     const database = new DatabaseSync(path());
     expect(
@@ -90,7 +93,7 @@ describe('SqliteStore', () => {
         .prepare('SELECT k FROM record ORDER BY k')
         .all()
         .map(({ k }) => k),
-    ).toEqual(['a', 'c']);
+    ).toEqual(['a', 'c', 'd']);
     database.close();
   });
 
@@ -108,7 +111,7 @@ describe('SqliteStore', () => {
     expect(await open().keepEarliest([seen('a', 5000)])).toEqual([{ key: 'a', before: 1000 }]);
   });
 
-  it('forgets a first time 90 days after it was told last', async () => {
+  it('forgets a first time 90 days after it was told last, when a day more has shown that they are over', async () => {
     const store = open();
     await store.keepEarliest([seen('a', 1000)]);
     now += 60 * DAY;
@@ -117,11 +120,30 @@ describe('SqliteStore', () => {
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
     now += 90 * DAY;
     await store.keepEarliest([seen('b', now)]);
+    expect(await open().keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    now += 91 * DAY;
+    await store.keepEarliest([seen('b', now)]);
+    now += DAY;
+    await store.keepEarliest([seen('b', now)]);
     const database = new DatabaseSync(path());
     expect(database.prepare('SELECT k FROM first_seen').all()).toEqual([{ k: 'b' }]);
     database.close();
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: null }]);
     expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: now }]);
+  });
+
+  it('loses nothing to a clock that is a year ahead for some hours', async () => {
+    const store = open();
+    await store.write([stored('answer')]);
+    await store.keepEarliest([seen('a', 1000), seen('b', 1000)]);
+    for (const hours of [365 * 24, 2, 2, -(365 * 24), 20]) {
+      now += (hours * DAY) / 24;
+      await store.write([stored('other')]);
+      expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    }
+    now -= DAY / 4;
+    expect(await read(store, 'answer')).toEqual({ answer: 'text of answer' });
+    expect(await store.keepEarliest([seen('b', now)])).toEqual([{ key: 'b', before: 1000 }]);
   });
 
   it('keeps 40,000 first times on each shelf, those told last, and takes none off another', async () => {
@@ -255,7 +277,7 @@ describe('a store that fails', () => {
     await store.write([stored('a')]);
     expect(await read(store, 'a')).toEqual({});
     expect([await store.acquire(LEASE, 65_000), await store.acquire(LEASE, 65_000)]).toEqual([0, 0]);
-    expect(await store.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: null }]);
+    expect(await store.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: 'unknown' }]);
     await store.hold(LEASE, 10_000);
     await store.release(LEASE);
     expect(store.up).toBe(false);
@@ -322,6 +344,36 @@ describe('a store that fails', () => {
     ]);
   });
 
+  it('goes on without a torn file that cannot be set aside, at each try', async () => {
+    const before = open();
+    await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await before.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    mkdirSync(join(`${path()}.corrupt`, 'full'), { recursive: true });
+    let retry = (): void => expect.fail('nothing to be tried again');
+    const after = (_: number, run: () => void): (() => void) => {
+      retry = run;
+      return () => undefined;
+    };
+    const store = open({ after });
+    expect(await read(store, 'key 1')).toEqual({});
+    await expectDown(store);
+    retry();
+    await expectDown(store);
+    expect(reports).toEqual([
+      expect.stringMatching(
+        /^Cannot use store "FOLDER\/peerscope.sqlite": database disk image is malformed, and it cannot be set aside: E/,
+      ),
+    ]);
+    rmSync(`${path()}.corrupt`, { recursive: true });
+    now += 60_000;
+    await store.write([stored('a')]);
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+  });
+
   it('does not set aside the new file that another process has put in the place of the broken one', async () => {
     const fill = open();
     await fill.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
@@ -380,7 +432,7 @@ describe('a store that fails', () => {
       const store = open();
       const other = new DatabaseSync(path());
       other.exec('BEGIN IMMEDIATE');
-      await store.write([stored('a')]);
+      expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: 'unknown' }]);
       expect(store.up).toBe(false);
       expect(await store.acquire(LEASE, 65_000)).toBe(0);
       other.exec('ROLLBACK');
@@ -394,6 +446,28 @@ describe('a store that fails', () => {
       ]);
     },
   );
+
+  it('begins anew where its file was removed, and goes on in the one that was put in its place', async () => {
+    const store = open();
+    await store.write([stored('a')]);
+    rmSync(folder, { recursive: true });
+    now += 5_000;
+    expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: null }]);
+    expect(await open().keepEarliest([seen('b', 2000)])).toEqual([{ key: 'b', before: 1000 }]);
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
+    const below = join(folder, 'below');
+    const other = open({ folder: below });
+    await other.write([stored('c')]);
+    await other.close();
+    for (const suffix of ['-wal', '-shm']) rmSync(path() + suffix);
+    renameSync(join(below, 'peerscope.sqlite'), path());
+    now += 5_000;
+    await store.write([stored('d')]);
+    expect(await read(store, 'c', 'd')).toEqual({ c: 'text of c', d: 'text of d' });
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 2 });
+    const lost = 'Store "FOLDER/peerscope.sqlite" was removed or replaced; what is known here is written again';
+    expect(reports).toEqual([lost, lost]);
+  });
 
   it('does nothing after it was closed', async () => {
     const store = open();

@@ -45,6 +45,7 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
     asn: null,
     webConfigIsCurrent: null,
     kubernetes: [],
+    store: null,
     otlp: null,
   };
   return [...families, ...statusFamilies(status)];
