@@ -24,7 +24,7 @@ export type Route = (request: IncomingMessage, response: ServerResponse) => Prom
 
 /** How many may read at the same time, of each kind. */
 const MOST_READERS = 16;
-/** Who takes nothing for so long is cut off. */
+/** Who does not take a piece within so long is cut off. */
 const STALLED_MS = 30_000;
 /** Proxies and browsers give up connections on which nothing comes. */
 const HEARTBEAT_MS = 15_000;
@@ -138,17 +138,19 @@ async function send(
     response.end();
     return;
   }
-  response.setTimeout(STALLED_MS, () => response.destroy());
   response.write(first);
   for (let piece = await pieces.next(); piece !== null && !response.destroyed; piece = await pieces.next())
     if (!response.write(piece)) await drained(response);
   response.end();
 }
 
+/** Waits until the reader has taken what was written; one who does not is cut off. Node's own timeout may take twice as long. */
 async function drained(response: ServerResponse): Promise<void> {
   if (response.destroyed) return;
   await new Promise<void>((resolve) => {
+    const stalled = setTimeout(() => response.destroy(), STALLED_MS);
     const go = (): void => {
+      clearTimeout(stalled);
       response.off('drain', go).off('close', go);
       resolve();
     };
