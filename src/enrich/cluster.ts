@@ -42,8 +42,8 @@ export class Cluster {
   readonly #awaited: Set<Resource>;
   readonly #pods = new Map<string, KnownPod>();
   readonly #byContainer = new Map<string, { readonly known: KnownPod; readonly name: string }>();
-  /** By uid, and by the hash that stands for it in the cgroup paths of a static pod. */
-  readonly #byUid = new Map<string, KnownPod>();
+  /** By the hash that stands for its uid in the cgroup paths of a static pod. */
+  readonly #byHash = new Map<string, KnownPod>();
   readonly #byAddress = new Map<string, KnownPod>();
   readonly #services = new Services((address, by) => this.#move(address, by));
   /** How many pods and Services have an address in a network that shares an answer. */
@@ -105,7 +105,7 @@ export class Cluster {
   podOf({ containerId, outerContainerId, podUid }: Cgroup): Pod | null {
     const byId = (id: string | null): KnownPod | undefined =>
       id === null ? undefined : this.#byContainer.get(id)?.known;
-    const byUid = podUid === null ? undefined : this.#byUid.get(podUid);
+    const byUid = podUid === null ? undefined : (this.#pods.get(podUid) ?? this.#byHash.get(podUid));
     return (byId(containerId) ?? byId(outerContainerId) ?? byUid)?.pod ?? null;
   }
 
@@ -167,8 +167,9 @@ export class Cluster {
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
     this.#pods.set(pod.uid, known);
-    this.#byUid.set(pod.uid, known);
-    if (pod.configHash !== null) this.#byUid.set(pod.configHash, known);
+    // Who may create pods chooses their annotations: the hash of a pod that is there is not for another to take.
+    if (pod.configHash !== null && this.#byHash.get(pod.configHash)?.goneAt !== null)
+      this.#byHash.set(pod.configHash, known);
     this.#learnContainers(known);
     for (const address of pod.addresses) {
       this.#byAddress.set(keyOf(address), known);
@@ -189,7 +190,7 @@ export class Cluster {
   #forget(known: KnownPod): void {
     const { pod } = known;
     this.#pods.delete(pod.uid);
-    for (const uid of [pod.uid, pod.configHash ?? '']) if (this.#byUid.get(uid) === known) this.#byUid.delete(uid);
+    if (this.#byHash.get(pod.configHash ?? '') === known) this.#byHash.delete(pod.configHash ?? '');
     this.#forgetContainers(known);
     for (const address of pod.addresses) {
       if (this.#byAddress.get(keyOf(address)) === known) this.#byAddress.delete(keyOf(address));
