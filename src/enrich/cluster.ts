@@ -49,6 +49,7 @@ export class Cluster {
   /** How many pods and Services have an address in a network that shares an answer. */
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
+  #otherPods = false;
   #now = 0;
   #startedAt: number | null = null;
   #podsUpAt: number | null = null;
@@ -83,6 +84,13 @@ export class Cluster {
     const moved = this.#moved;
     this.#moved = new Set();
     return moved;
+  }
+
+  /** Says whether other pods or containers are known than at the last call. */
+  takeOtherPods(): boolean {
+    const otherPods = this.#otherPods;
+    this.#otherPods = false;
+    return otherPods;
   }
 
   /** Says whether every resource has been told of once, be it that it cannot be watched, or was waited for long enough. */
@@ -158,6 +166,7 @@ export class Cluster {
     const before = this.#pods.get(pod.uid);
     // Most news of a pod are about its containers alone.
     if (before && isDeepStrictEqual({ ...before.pod, containers: [] }, { ...pod, containers: [] })) {
+      this.#otherPods ||= !isDeepStrictEqual(before.pod.containers, pod.containers);
       this.#forgetContainers(before);
       before.pod = pod;
       before.goneAt = null;
@@ -166,6 +175,7 @@ export class Cluster {
     }
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
+    this.#otherPods = true;
     this.#pods.set(pod.uid, known);
     // Who may create pods chooses their annotations: the hash of a pod that is there is not for another to take.
     if (pod.configHash !== null && this.#byHash.get(pod.configHash)?.goneAt !== null)
@@ -189,6 +199,7 @@ export class Cluster {
   /** What another pod has taken over since stays. */
   #forget(known: KnownPod): void {
     const { pod } = known;
+    this.#otherPods = true;
     this.#pods.delete(pod.uid);
     if (this.#byHash.get(pod.configHash ?? '') === known) this.#byHash.delete(pod.configHash ?? '');
     this.#forgetContainers(known);
