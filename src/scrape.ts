@@ -229,7 +229,8 @@ export class Scrape {
     this.#cluster?.begin(now);
     const renamed = this.#names.begin(now);
     const moved = this.#cluster?.takeMoved() ?? NO_WORDS;
-    if (renamed.size > 0 || moved.size > 0) this.host.relabel(renamed);
+    const otherPods = this.#cluster?.takeOtherPods() ?? false;
+    if (renamed.size > 0 || otherPods) this.host.relabel(renamed);
     const begins = !this.#mayAsk && this.#cluster?.isSettled === true;
     this.#mayAsk ||= begins;
     const { changed, local, remote } = this.connections;

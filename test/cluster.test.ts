@@ -194,6 +194,27 @@ describe('what the pods are called', () => {
   });
 });
 
+test('whose a namespace is, is asked of all its processes when other pods are known, and not at every word of a Service', () => {
+  const CHILD = 25_950;
+  tree.fork(SANDBOX, CHILD);
+  const worker = new Worker(['pods', 'services']).know(listed(POD), UP);
+  // It is not young any more, and every container has its name.
+  for (let second = 0; second < 20; second++) worker.scanAt(second);
+  expect(worker.owners()).toContain(TIME_WAIT);
+  tree.write(CHILD, 'cgroup', `0::/kubepods/pod${'f'.repeat(32)}/${'f'.repeat(64)}\n`);
+  const web = {
+    namespace: 'shop',
+    name: 'web',
+    clusterAddresses: [address('10.96.0.7')],
+    otherAddresses: [],
+    ports: [],
+  };
+  worker.know({ resource: 'services', change: { kind: 'set', item: web } }).scanAt(20);
+  expect(worker.owners()).toContain(TIME_WAIT);
+  worker.know(created({ ...POD, uid: 'other', name: 'other', addresses: [], containers: [] })).scanAt(21);
+  expect(worker.owners()).not.toContain(TIME_WAIT);
+});
+
 describe('a container that Kubernetes has not named yet', () => {
   const total = 12;
 

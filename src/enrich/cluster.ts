@@ -42,13 +42,14 @@ export class Cluster {
   readonly #awaited: Set<Resource>;
   readonly #pods = new Map<string, KnownPod>();
   readonly #byContainer = new Map<string, { readonly known: KnownPod; readonly name: string }>();
-  /** By uid, and by the hash that stands for it in the cgroup paths of a static pod. */
-  readonly #byUid = new Map<string, KnownPod>();
+  /** By the hash that stands for its uid in the cgroup paths of a static pod. */
+  readonly #byHash = new Map<string, KnownPod>();
   readonly #byAddress = new Map<string, KnownPod>();
   readonly #services = new Services((address, by) => this.#move(address, by));
   /** How many pods and Services have an address in a network that shares an answer. */
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
+  #otherPods = false;
   #now = 0;
   #startedAt: number | null = null;
   #podsUpAt: number | null = null;
@@ -85,6 +86,13 @@ export class Cluster {
     return moved;
   }
 
+  /** Says whether other pods or containers are known than at the last call. */
+  takeOtherPods(): boolean {
+    const otherPods = this.#otherPods;
+    this.#otherPods = false;
+    return otherPods;
+  }
+
   /** Says whether every resource has been told of once, be it that it cannot be watched, or was waited for long enough. */
   get isSettled(): boolean {
     return this.#awaited.size === 0 || (this.#startedAt !== null && this.#now - this.#startedAt >= FIRST_NEWS_MS);
@@ -105,7 +113,7 @@ export class Cluster {
   podOf({ containerId, outerContainerId, podUid }: Cgroup): Pod | null {
     const byId = (id: string | null): KnownPod | undefined =>
       id === null ? undefined : this.#byContainer.get(id)?.known;
-    const byUid = podUid === null ? undefined : this.#byUid.get(podUid);
+    const byUid = podUid === null ? undefined : (this.#pods.get(podUid) ?? this.#byHash.get(podUid));
     return (byId(containerId) ?? byId(outerContainerId) ?? byUid)?.pod ?? null;
   }
 
@@ -158,6 +166,7 @@ export class Cluster {
     const before = this.#pods.get(pod.uid);
     // Most news of a pod are about its containers alone.
     if (before && isDeepStrictEqual({ ...before.pod, containers: [] }, { ...pod, containers: [] })) {
+      this.#otherPods ||= !isDeepStrictEqual(before.pod.containers, pod.containers);
       this.#forgetContainers(before);
       before.pod = pod;
       before.goneAt = null;
@@ -166,9 +175,11 @@ export class Cluster {
     }
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
+    this.#otherPods = true;
     this.#pods.set(pod.uid, known);
-    this.#byUid.set(pod.uid, known);
-    if (pod.configHash !== null) this.#byUid.set(pod.configHash, known);
+    // Who may create pods chooses their annotations: the hash of a pod that is there is not for another to take.
+    if (pod.configHash !== null && this.#byHash.get(pod.configHash)?.goneAt !== null)
+      this.#byHash.set(pod.configHash, known);
     this.#learnContainers(known);
     for (const address of pod.addresses) {
       this.#byAddress.set(keyOf(address), known);
@@ -188,8 +199,9 @@ export class Cluster {
   /** What another pod has taken over since stays. */
   #forget(known: KnownPod): void {
     const { pod } = known;
+    this.#otherPods = true;
     this.#pods.delete(pod.uid);
-    for (const uid of [pod.uid, pod.configHash ?? '']) if (this.#byUid.get(uid) === known) this.#byUid.delete(uid);
+    if (this.#byHash.get(pod.configHash ?? '') === known) this.#byHash.delete(pod.configHash ?? '');
     this.#forgetContainers(known);
     for (const address of pod.addresses) {
       if (this.#byAddress.get(keyOf(address)) === known) this.#byAddress.delete(keyOf(address));

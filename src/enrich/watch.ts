@@ -1,5 +1,6 @@
 import type { Timer } from '../clock.ts';
-import { numberIn, objectIn, textIn, listIn, type ApiObject } from './api-object.ts';
+import { numberIn, objectIn, textIn, type ApiObject } from './api-object.ts';
+import { readList } from './list-text.ts';
 
 /** How long an answer may take to begin, and a list to go on. */
 const SILENCE_MS = 30_000;
@@ -12,7 +13,6 @@ const WATCH_SHORTEST_MS = 5_000;
 const BACK_OFF_LEAST_MS = 1_000;
 const BACK_OFF_MOST_MS = 30_000;
 const PAGE = 500;
-const MOST_LIST_BYTES = 64 << 20;
 /** etcd holds no object above 1.5 MiB. */
 const MOST_LINE_BYTES = 4 << 20;
 
@@ -133,12 +133,16 @@ export class Watch<Item> {
     let page: Readonly<Record<string, string>> = { resourceVersion: '0' };
     const begun = this.#options.clock.monotonic();
     for (;;) {
-      const list = objectIn(await this.#get({ ...page, limit: String(PAGE) }));
+      const query = { ...page, limit: String(PAGE) };
+      const list = await this.#open(query, SILENCE_MS, LIST_MOST_MS, async (body) =>
+        objectIn(
+          await readList(body, MOST_LINE_BYTES, (object) => {
+            const item = this.#options.read(object);
+            if (item !== null) items.push(item);
+          }),
+        ),
+      );
       const metadata = objectIn(list['metadata']);
-      for (const object of listIn(list['items'])) {
-        const item = this.#options.read(object);
-        if (item !== null) items.push(item);
-      }
       const next = textIn(metadata['continue']);
       const version = textIn(metadata['resourceVersion']);
       if (!Array.isArray(list['items']) || version === '') throw new Error('the list is not one of the Kubernetes API');
@@ -201,23 +205,6 @@ export class Watch<Item> {
   #unreadable(what: string): Error {
     this.#version = null;
     return new Error(`the server sent ${what}`);
-  }
-
-  async #get(query: Readonly<Record<string, string>>): Promise<unknown> {
-    return this.#open(query, SILENCE_MS, LIST_MOST_MS, async (body) => {
-      const chunks: Buffer[] = [];
-      let length = 0;
-      for await (const chunk of body) {
-        chunks.push(chunk);
-        length += chunk.length;
-        if (length > MOST_LIST_BYTES) throw new Error(`the list is longer than ${MOST_LIST_BYTES} bytes`);
-      }
-      try {
-        return JSON.parse(Buffer.concat(chunks).toString()) as unknown;
-      } catch {
-        throw new Error('the list is no JSON');
-      }
-    });
   }
 
   /** Asks, and hands the answer's body on; gives up after so long a silence, and after so long a time. */

@@ -97,6 +97,31 @@ describe('a process is named', () => {
   });
 });
 
+describe('a pod that claims the hash of a configuration', () => {
+  const strange = (configHash: string): Pod => ({ ...web, uid: 'strange', configHash, containers: [] });
+  const nameIn = (cluster: Cluster, uid: string): string | undefined =>
+    cluster.podOf(parseCgroup(`0::/kubepods/pod${uid}\n`))?.name;
+
+  test.each([
+    ['of a static pod that is there', apiServer, apiServer.configHash ?? ''],
+    ['that is the uid of another pod', db, db.uid],
+  ])('%s does not get its rows', (_, victim, hash) => {
+    const cluster = knowing([victim, strange(hash)]);
+    expect(nameIn(cluster, hash)).toBe(victim.name);
+    cluster.accept({ resource: 'pods', change: { kind: 'set', item: strange(hash) } }, 1_000);
+    expect(nameIn(cluster, hash)).toBe(victim.name);
+  });
+
+  test('of a static pod whose object is made anew takes its place', () => {
+    const cluster = knowing([apiServer]);
+    const heir = { ...apiServer, uid: 'heir', name: 'heir' };
+    cluster.accept({ resource: 'pods', change: { kind: 'delete', item: apiServer } }, 1_000);
+    cluster.accept({ resource: 'pods', change: { kind: 'set', item: heir } }, 2_000);
+    cluster.begin(100_000);
+    expect(nameIn(cluster, apiServer.configHash ?? '')).toBe('heir');
+  });
+});
+
 describe('a pod that is gone', () => {
   const cgroup = parseCgroup(`0::/kubepods/pod${db.uid}/${idOf(db, 'postgres')}\n`);
   const knows = (cluster: Cluster, now: number): boolean => {

@@ -1,0 +1,96 @@
+const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END] = Buffer.from('"\\[]{}');
+/** What stands before the items. */
+const BEFORE_ITEMS = /[{,]\s*"items"\s*:\s*$/;
+
+/**
+ * Reads a list of the Kubernetes API as it comes: hands each of its items on at once, so that no more than one of them is held as
+ * text, and gives the list without them. Throws where it is no JSON, or an item or what is around them has more than `mostBytes`.
+ */
+export async function readList(
+  body: AsyncIterable<Buffer>,
+  mostBytes: number,
+  take: (item: unknown) => void,
+): Promise<unknown> {
+  const text = new ListText(mostBytes, (item) => take(parse(item)));
+  for await (const chunk of body) text.push(chunk);
+  return parse(text.around);
+}
+
+function parse(text: Buffer): unknown {
+  try {
+    return JSON.parse(text.toString()) as unknown;
+  } catch {
+    throw new Error('the list is no JSON');
+  }
+}
+
+/** Cuts the text of a list into that of its items, and that around them. */
+class ListText {
+  readonly #mostBytes: number;
+  readonly #take: (item: Buffer) => void;
+  readonly #around: Buffer[] = [];
+  #aroundBytes = 0;
+  #item: Buffer[] = [];
+  #itemBytes = 0;
+  #depth = 0;
+  #isInItems = false;
+  #isInString = false;
+  #isEscaped = false;
+
+  constructor(mostBytes: number, take: (item: Buffer) => void) {
+    this.#mostBytes = mostBytes;
+    this.#take = take;
+  }
+
+  get around(): Buffer {
+    return Buffer.concat(this.#around);
+  }
+
+  push(chunk: Buffer): void {
+    let from = 0;
+    for (let i = 0; i < chunk.length; i++) {
+      const byte = chunk[i];
+      if (this.#isInString) {
+        if (this.#isEscaped) this.#isEscaped = false;
+        else if (byte === BACKSLASH) this.#isEscaped = true;
+        else if (byte === QUOTE) this.#isInString = false;
+      } else if (byte === QUOTE) this.#isInString = true;
+      else if (byte === BRACE || byte === BRACKET) {
+        if (this.#depth++ === 2 && this.#isInItems) from = i;
+        if (this.#depth !== 2 || byte !== BRACKET || this.#isInItems) continue;
+        this.#keep(chunk.subarray(from, i));
+        from = i;
+        this.#isInItems = BEFORE_ITEMS.test(this.around.toString('latin1'));
+        if (this.#isInItems) this.#around.push(chunk.subarray(i, i + 1));
+      } else if (byte === BRACE_END || byte === BRACKET_END) {
+        this.#depth--;
+        if (!this.#isInItems || this.#depth > 2) continue;
+        if (this.#depth === 2) {
+          this.#keepItem(chunk.subarray(from, i + 1));
+          this.#take(Buffer.concat(this.#item));
+          this.#item = [];
+          this.#itemBytes = 0;
+        } else this.#isInItems = false;
+        from = this.#isInItems ? i + 1 : i;
+      }
+    }
+    if (!this.#isInItems) this.#keep(chunk.subarray(from));
+    else if (this.#depth > 2) this.#keepItem(chunk.subarray(from));
+  }
+
+  #keep(text: Buffer): void {
+    this.#around.push(text);
+    this.#aroundBytes += text.length;
+    this.#limit(this.#aroundBytes);
+  }
+
+  #keepItem(text: Buffer): void {
+    this.#item.push(text);
+    this.#itemBytes += text.length;
+    this.#limit(this.#itemBytes);
+  }
+
+  #limit(bytes: number): void {
+    if (bytes > this.#mostBytes) throw new Error(`the list has an object longer than ${this.#mostBytes} bytes`);
+  }
+}
