@@ -174,7 +174,10 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     kubernetes = (await watch?.start(know)) ?? null;
     await servers.listen(createApp(exposition), config.web.listenAddresses, failed);
     started = true;
-    protection?.watch((reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'));
+    protection?.watch(
+      () => listening.close(),
+      (reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'),
+    );
     const watched = watch?.resources ?? null;
     logStart(config, log, version, { addresses: servers.addresses, provider, source, protection, watched });
     await kubernetes?.firstNews(NAMES_MS);

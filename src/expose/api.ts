@@ -93,7 +93,7 @@ function refuse(response: ServerResponse, status: number, error: string, headers
 
 /** Every parameter but `format` is a filter: `state!=listen` is a parameter "state!" of the value "listen". */
 function readQuery(url: string): { readonly filters: readonly string[]; readonly format?: string } {
-  const { searchParams } = new URL(url, 'http://localhost');
+  const searchParams = new URLSearchParams(url.replace(/^[^?]*/, ''));
   const format = searchParams.get('format');
   const filters = [...searchParams].filter(([key]) => key !== 'format').map(([key, value]) => `${key}=${value}`);
   return format === null ? { filters } : { filters, format };
