@@ -24,8 +24,8 @@ export type Route = (request: IncomingMessage, response: ServerResponse) => Prom
 
 /** How many may read at the same time, of each kind. */
 const MOST_READERS = 16;
-/** Who takes nothing for so long is cut off. */
-const STALLED_MS = 30_000;
+/** Who takes nothing for so long is cut off; Node first looks at what was taken of a write after it, so that it may be twice that. */
+const STALLED_MS = 15_000;
 /** Proxies and browsers give up connections on which nothing comes. */
 const HEARTBEAT_MS = 15_000;
 const RETRY_SECONDS = 5;
@@ -50,7 +50,8 @@ export function apiRoutes(api: Api): { readonly connections: Route; readonly eve
       // The second is for nginx, which would keep them back.
       const headers = { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' };
       const heartbeat = setInterval(() => {
-        if (!response.writableNeedDrain) response.write(':\n\n');
+        // What is written to who takes nothing would look like progress.
+        if (response.writableLength === 0) response.write(':\n\n');
       }, HEARTBEAT_MS);
       try {
         await send(pieces, request, response, headers, `retry: ${RETRY_SECONDS * 1000}\n\n`);
@@ -138,7 +139,10 @@ async function send(
     response.end();
     return;
   }
-  response.setTimeout(STALLED_MS, () => response.destroy());
+  // Where there is nothing to take, nobody stalls.
+  response.setTimeout(STALLED_MS, () => {
+    if (response.writableLength > 0) response.destroy();
+  });
   response.write(first);
   for (let piece = await pieces.next(); piece !== null && !response.destroyed; piece = await pieces.next())
     if (!response.write(piece)) await drained(response);
