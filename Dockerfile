@@ -19,7 +19,7 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts --prefer-offline
 COPY tsconfig.json tsconfig.build.json LICENSE ./
 COPY src src
-RUN npm run build && npm prune --omit=dev --ignore-scripts \
+RUN npm run build -- --declaration false && npm prune --omit=dev --ignore-scripts \
   && find node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -delete \
   && mkdir app && mv LICENSE package.json dist node_modules app \
   && mkdir state && mkdir --mode=0700 state/peerscope

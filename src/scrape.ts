@@ -257,6 +257,7 @@ export class Scrape {
     const { connections } = this;
     for (const i of connections.closed) this.#closed.add(connections, i);
     for (const i of connections.opened) if (connections.openedAt[i] !== 0) this.#opened.add(connections, i);
+    this.#regroup(this.#peers.decide((netns) => this.#isOwnOf(netns)));
     const resolved = new Set<Peer>();
     let begun = 0;
     for (let i = 0; i < connections.length; i++) {
@@ -340,8 +341,11 @@ export class Scrape {
 
   #hold(i: number): Peer {
     const netns = this.connections.netns[i] ?? 0;
-    const isOwn = this.host.knowsOwn(netns) ? this.host.isOwn(netns) : null;
-    return this.#peers.hold(netns, this.connections.remoteAddress(i), isOwn);
+    return this.#peers.hold(netns, this.connections.remoteAddress(i), this.#isOwnOf(netns));
+  }
+
+  #isOwnOf(netns: number): ((address: Address) => boolean) | null {
+    return this.host.knowsOwn(netns) ? this.host.isOwn(netns) : null;
   }
 
   /** Connections of these peers are shown anew. */

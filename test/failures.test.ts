@@ -1,3 +1,5 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { FAMILIES, type Collector } from '../src/catalogue.ts';
@@ -119,4 +121,28 @@ it('a family that cannot be rendered is left out and told', async () => {
   expect(failures).toEqual([{ collector: 'asn', reason: 'Cannot render "peerscope_asn_connections": Error: broken' }]);
   const others = families.filter(({ name }) => name !== 'peerscope_asn_connections');
   expect(parts.map(({ text }) => text).join('')).toBe(await renderFamilies(others, 'text'));
+});
+
+it('own addresses that cannot be read keep every peer from being asked for, until they can', () => {
+  const tree = new Tree('plain-host');
+  try {
+    const first = '25739';
+    const path = join(tree.root, first, 'net/fib_trie');
+    const local = readFileSync(path);
+    rmSync(path);
+    const cache = new AsnCache();
+    const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors: COLLECTORS };
+    const scrape = new Scrape(new Procfs(tree.root), options, CLOCK, cache);
+    scrape.run(Infinity);
+    expect(cache.takeQuestions()).toEqual([]);
+    writeFileSync(path, local);
+    scrape.run(Infinity);
+    const asked = cache.takeQuestions();
+    const whole = new AsnCache();
+    new Scrape(PLAIN_HOST, options, CLOCK, whole).run(Infinity);
+    expect(asked).toEqual(whole.takeQuestions());
+    expect(asked).not.toEqual([]);
+  } finally {
+    rmSync(tree.root, { recursive: true });
+  }
 });

@@ -23,7 +23,7 @@ interface KnownPeer {
   address: Address;
   asn: string;
   origin: Origin | null;
-  readonly bucket: string | null;
+  bucket: string | null;
   asked: boolean;
   uses: number;
 }
@@ -50,6 +50,8 @@ export class Peers {
   readonly #peers = new Map<string, KnownPeer>();
   readonly #byBucket = new Map<string, Set<KnownPeer>>();
   readonly #names = new Map<string, { name: string; country: string }>();
+  /** Peers of namespaces whose own addresses could not be read yet, with their addresses as they were met. */
+  readonly #undecided = new Map<KnownPeer, { netns: number; address: Address }>();
   #renewedAt = 0;
 
   /** Without a cache no ASN is ever looked up. */
@@ -65,14 +67,16 @@ export class Peers {
 
   /**
    * The peer of a connection that opened; `isOwn` tells the addresses of its namespace, null where they are not known: then nothing
-   * is asked. Balanced by `release`.
+   * is asked until `decide` knows them. Balanced by `release`.
    */
   hold(netns: number, address: Address, isOwn: ((address: Address) => boolean) | null): Peer {
     const key = keyOf(netns, address);
     let peer = this.#peers.get(key);
     if (!peer) {
-      peer = this.#meet(address, isOwn);
+      peer = { ...this.#classify(address, isOwn), origin: null, asked: false, uses: 0 };
       this.#peers.set(key, peer);
+      if (isOwn) this.#share(peer);
+      else this.#undecided.set(peer, { netns, address });
     }
     peer.uses++;
     return peer;
@@ -84,9 +88,26 @@ export class Peers {
     const peer = this.#peers.get(key);
     if (!peer || --peer.uses > 0) return;
     this.#peers.delete(key);
+    this.#undecided.delete(peer);
     const sharing = peer.bucket === null ? undefined : this.#byBucket.get(peer.bucket);
     sharing?.delete(peer);
     if (sharing?.size === 0) this.#byBucket.delete(peer.bucket ?? '');
+  }
+
+  /** Classifies peers whose namespaces' own addresses `isOwnOf` knows by now; gives them. */
+  decide(isOwnOf: (netns: number) => ((address: Address) => boolean) | null): Set<Peer> {
+    const decided = new Set<Peer>();
+    const known = new Map<number, ReturnType<typeof isOwnOf>>();
+    for (const [peer, { netns, address }] of this.#undecided) {
+      let isOwn = known.get(netns);
+      if (isOwn === undefined) known.set(netns, (isOwn = isOwnOf(netns)));
+      if (!isOwn) continue;
+      this.#undecided.delete(peer);
+      Object.assign(peer, this.#classify(address, isOwn));
+      this.#share(peer);
+      decided.add(peer);
+    }
+    return decided;
   }
 
   /** Asks for a peer, once: to be called when a connection to it is more than SYN_RECV. Says whether its ASN became known. */
@@ -132,28 +153,25 @@ export class Peers {
     return this.#policy.isInCluster?.(address, bucket ?? '') ?? false;
   }
 
-  #meet(address: Address, ownTest: ((address: Address) => boolean) | null): KnownPeer {
+  #classify(
+    met: Address,
+    ownTest: ((address: Address) => boolean) | null,
+  ): Pick<KnownPeer, 'network' | 'address' | 'asn' | 'bucket'> {
     const isOwn = ownTest ?? (() => false);
     const { networks, neverSend, isHostOwn } = this.#policy;
-    const remote = networkOf(address, isOwn, networks);
-    const { network, address: inner, asn } = remote;
-    const own = [inner, bucketOf(inner).address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
-    const bucket = ownTest && !own && mayBeAsked(remote, neverSend, networks) ? formatCidr(bucketOf(inner)) : null;
-    const peer = {
-      network,
-      address: inner,
-      asn: asn === null ? '' : String(asn),
-      origin: null,
-      bucket,
-      asked: false,
-      uses: 0,
-    };
-    if (bucket !== null) {
-      const sharing = this.#byBucket.get(bucket);
-      if (sharing) sharing.add(peer);
-      else this.#byBucket.set(bucket, new Set([peer]));
-    }
-    return peer;
+    const remote = networkOf(met, isOwn, networks);
+    const { network, address, asn } = remote;
+    const own = [address, bucketOf(address).address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
+    const bucket = ownTest && !own && mayBeAsked(remote, neverSend, networks) ? formatCidr(bucketOf(address)) : null;
+    return { network, address, asn: asn === null ? '' : String(asn), bucket };
+  }
+
+  #share(peer: KnownPeer): void {
+    const { bucket } = peer;
+    if (bucket === null) return;
+    const sharing = this.#byBucket.get(bucket);
+    if (sharing) sharing.add(peer);
+    else this.#byBucket.set(bucket, new Set([peer]));
   }
 
   #resolve(peer: KnownPeer, origin: Origin | null): boolean {

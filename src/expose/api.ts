@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parseFilters } from '../filter.ts';
+import { cutWhenSlow } from './overload.ts';
 
 /** Where the API is served. */
 export const CONNECTIONS_PATH = '/api/v1/connections';
@@ -24,8 +25,8 @@ export type Route = (request: IncomingMessage, response: ServerResponse) => Prom
 
 /** How many may read at the same time, of each kind. */
 const MOST_READERS = 16;
-/** Who takes nothing for so long is cut off; Node first looks at what was taken of a write after it, so that it may be twice that. */
-const STALLED_MS = 15_000;
+/** Who does not take a piece within so long is cut off. */
+const STALLED_MS = 30_000;
 /** Proxies and browsers give up connections on which nothing comes. */
 const HEARTBEAT_MS = 15_000;
 const RETRY_SECONDS = 5;
@@ -50,8 +51,7 @@ export function apiRoutes(api: Api): { readonly connections: Route; readonly eve
       // The second is for nginx, which would keep them back.
       const headers = { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' };
       const heartbeat = setInterval(() => {
-        // What is written to who takes nothing would look like progress.
-        if (response.writableLength === 0) response.write(':\n\n');
+        if (!response.writableNeedDrain) response.write(':\n\n');
       }, HEARTBEAT_MS);
       try {
         await send(pieces, request, response, headers, `retry: ${RETRY_SECONDS * 1000}\n\n`);
@@ -139,20 +139,20 @@ async function send(
     response.end();
     return;
   }
-  // Where there is nothing to take, nobody stalls.
-  response.setTimeout(STALLED_MS, () => {
-    if (response.writableLength > 0) response.destroy();
-  });
   response.write(first);
   for (let piece = await pieces.next(); piece !== null && !response.destroyed; piece = await pieces.next())
     if (!response.write(piece)) await drained(response);
+  cutWhenSlow(response);
   response.end();
 }
 
+/** Waits until the reader has taken what was written; one who does not is cut off. Node's own timeout may take twice as long. */
 async function drained(response: ServerResponse): Promise<void> {
   if (response.destroyed) return;
   await new Promise<void>((resolve) => {
+    const stalled = setTimeout(() => response.destroy(), STALLED_MS);
     const go = (): void => {
+      clearTimeout(stalled);
       response.off('drain', go).off('close', go);
       resolve();
     };

@@ -6,7 +6,7 @@ import type { ListenAddress } from '../config.ts';
 import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
 import { answer, type Gate } from './gate.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
-import { Connections, limitRequests } from './overload.ts';
+import { Connections, cutWhenSlow, limitRequests } from './overload.ts';
 import { PAGE_POLICY } from './page-style.ts';
 import { CONTENT_TYPES, type Format } from './prometheus.ts';
 import type { Tls } from './tls.ts';
@@ -14,8 +14,6 @@ import type { Tls } from './tls.ts';
 const compress = promisify(gzip);
 
 const STOP_MS = 3_000;
-/** How long an answer may take to be read. */
-const SEND_MS = 30_000;
 const MOST_CONNECTIONS = 512;
 const SERVER_OPTIONS = {
   /** Longer than usual scrape intervals, so that Prometheus keeps its connection. */
@@ -151,14 +149,6 @@ function compressOnce(body: Uint8Array): Promise<Buffer> {
     compressed.set(body, sent);
   }
   return sent;
-}
-
-/** Who does not read what it asked for gives its place to others. */
-function cutWhenSlow(response: Response): void {
-  const { socket } = response.req;
-  // A pipelined answer whose connection is gone never closes: nothing may wait for it.
-  const deadline = setTimeout(() => socket.destroy(), SEND_MS).unref();
-  response.once('close', () => clearTimeout(deadline));
 }
 
 /** The servers of one run, from the first address to the graceful stop. */

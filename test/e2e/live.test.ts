@@ -4,27 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { record } from '../../src/cli/record.ts';
-import type { Row, State } from '../../src/model.ts';
+import type { Row } from '../../src/model.ts';
 import { Exporter, samplesOf } from '../exporter.ts';
+import { SS_STATES } from './ss.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
 
 /** What ss and peerscope both say of a socket. */
 type Seen = ZooRow & Pick<Row, 'receive_queue' | 'send_queue' | 'uid'>;
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
-const STATES: Readonly<Record<string, State>> = {
-  LISTEN: 'listen',
-  ESTAB: 'established',
-  'SYN-SENT': 'syn_sent',
-  'SYN-RECV': 'syn_received',
-  'FIN-WAIT-1': 'fin_wait_1',
-  'FIN-WAIT-2': 'fin_wait_2',
-  'TIME-WAIT': 'time_wait',
-  'CLOSE-WAIT': 'close_wait',
-  'LAST-ACK': 'last_ack',
-  CLOSING: 'closing',
-  UNCONN: 'unconnected',
-};
 const KINDS = [
   'tcp-listen-forked=0.0.0.0:80',
   'tcp-listen=[::]:81',
@@ -70,7 +58,7 @@ function parseSsLine(line: string): Seen {
   return comparable({
     transport: transport as Row['transport'],
     family: /^[[*]/.test(local) ? 6 : 4,
-    state: STATES[state] ?? 'unknown',
+    state: SS_STATES[state] ?? 'unknown',
     local_address: localAddress,
     local_port: localPort,
     remote_address: hasRemote ? remoteAddress : null,
@@ -167,7 +155,7 @@ describe('on a live host', () => {
       const rows = list('/proc').filter((row) => row.transport !== 'udplite');
       if (attempt < 10 && JSON.stringify(ss()) !== JSON.stringify(before)) continue;
       expect(sorted(rows.map(comparable))).toEqual(before);
-      expect(new Set(before.map(({ state }) => state))).toEqual(new Set(Object.values(STATES)));
+      expect(new Set(before.map(({ state }) => state))).toEqual(new Set(Object.values(SS_STATES)));
       return;
     }
   });

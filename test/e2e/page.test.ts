@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TCP_STATES } from '../../src/states.ts';
 import { Exporter, sumOf } from '../exporter.ts';
 import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
 import { Chromium, whyNoChromium } from './chromium.ts';
@@ -114,7 +115,7 @@ describe('the status page in a browser', () => {
     expect(await page.getByRole('rowheader', { name: 'CLOUDFLARENET - Cloudflare, Inc.' }).count()).toBe(1);
     const states = page.getByText('What the states mean');
     await states.click();
-    expect(await page.getByText('a number that keeps growing is a leak').isVisible()).toBe(true);
+    expect(await page.getByText(TCP_STATES.close_wait).isVisible()).toBe(true);
     expect(complaints).toEqual([]);
     await page.context().close();
   });

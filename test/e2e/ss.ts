@@ -20,7 +20,8 @@ export type Seen = Pick<
   | 'inode'
 >;
 
-const STATES: Readonly<Record<string, State>> = {
+/** The states as ss writes them. */
+export const SS_STATES: Readonly<Record<string, State>> = {
   LISTEN: 'listen',
   ESTAB: 'established',
   'SYN-SENT': 'syn_sent',
@@ -138,7 +139,7 @@ function parseLine(line: string, netns: number): Seen {
     netns,
     transport: transport as Row['transport'],
     family: /^[[*]/.test(local) ? 6 : 4,
-    state: STATES[state] ?? 'unknown',
+    state: SS_STATES[state] ?? 'unknown',
     local_address: localAddress,
     local_port: localPort,
     remote_address: hasRemote ? remoteAddress : null,

@@ -72,6 +72,25 @@ describe('what is asked for', () => {
     expect(cache.takeQuestions().map(formatCidr)).toEqual(asked);
   });
 
+  test.each<{ name: string; own: string; network: string; asked: string[] }>([
+    { name: 'a public peer', own: '192.0.2.5', network: 'public', asked: ['8.8.4.0/24'] },
+    { name: 'nothing that turns out to be an own address', own: '8.8.4.4', network: 'self', asked: [] },
+  ])('$name, once the own addresses of its namespace can be read', ({ own, network, asked }) => {
+    const { peers, cache } = setUp();
+    const peer = peers.hold(1, address('8.8.4.4'), null);
+    const ask = (): string[] => {
+      peers.ask(peer, 0);
+      return cache.takeQuestions().map(formatCidr);
+    };
+    expect(ask()).toEqual([]);
+    expect(peers.decide(() => null)).toEqual(new Set());
+    expect(ask()).toEqual([]);
+    expect(peers.decide(() => (candidate) => candidate[3] === address(own)[3])).toEqual(new Set([peer]));
+    expect(peer.network).toBe(network);
+    expect(ask()).toEqual(asked);
+    expect(peers.decide(() => expect.fail('decided already'))).toEqual(new Set());
+  });
+
   test('nothing before a connection is more than SYN_RECV', () => {
     const { peers, cache } = setUp();
     peers.hold(1, address('8.8.4.4'), nobodysOwn);

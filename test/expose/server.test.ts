@@ -248,12 +248,16 @@ describe('a scrape', () => {
 });
 
 describe('a client', () => {
-  it.each(['/', '/metrics'])('that has not read %s after half a minute is cut', async (path) => {
+  it.each(['/', '/metrics', '/api/v1/connections'])('that has not read %s after half a minute is cut', async (path) => {
     const size = 64 << 20;
     const body = Buffer.alloc(size, 'a');
     const served = await start({
       metrics: () => Promise.resolve({ format: 'text', body }),
       page: () => Promise.resolve(body.toString('latin1')),
+      api: {
+        connections: () => Promise.resolve({ next: () => Promise.resolve(body), close: () => undefined }),
+        events: () => Promise.reject(new Error('none')),
+      },
     });
     const socket = await open(served);
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
