@@ -34,6 +34,8 @@ export type ScanFacts = Pick<Page, 'at' | 'collectors' | 'malformedRows'>;
 
 interface Scanned extends ScanFacts {
   readonly pages: Map<Format, Promise<Page>>;
+  /** By whether they load themselves again. */
+  readonly drawings: Map<boolean, Promise<string>>;
 }
 
 /**
@@ -73,7 +75,8 @@ export class Engine {
   readonly #nothing: Page;
   readonly #budgetMs: number;
   readonly #pages = new Map<Format, Page>();
-  #drawn: string | null = null;
+  /** The last page for people, by whether it loads itself again. */
+  readonly #drawn = new Map<boolean, string>();
   #scanning: Promise<Scanned> | null = null;
   #stopped: Error | null = null;
 
@@ -101,20 +104,24 @@ export class Engine {
 
   /**
    * Scans and gives the page for people, with those of `status` among its families; the last one there is, or null, when `withinMs`
-   * have passed or the scan failed.
+   * have passed or the scan failed. Those who share a scan share its page; their surroundings differ in `refreshes` alone.
    */
   async draw(
     surroundings: Surroundings,
     status: (scan: ScanFacts) => Status,
     withinMs: number,
   ): Promise<Drawing | null> {
+    const { refreshes } = surroundings;
     const page = await this.#inTime(async () => {
       const scanned = await this.#scanOnce(withinMs);
-      const report = await this.#order({ kind: 'draw', status: status(scanned), surroundings });
-      if (report.kind !== 'drawn') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
-      return (this.#drawn = report.page);
+      let drawing = scanned.drawings.get(refreshes);
+      if (!drawing) {
+        drawing = this.#draw(surroundings, status(scanned));
+        scanned.drawings.set(refreshes, drawing);
+      }
+      return drawing;
     }, withinMs);
-    const shown = page ?? this.#drawn;
+    const shown = page ?? this.#drawn.get(refreshes) ?? this.#drawn.get(!refreshes) ?? null;
     return shown === null ? null : { page: shown, fresh: page !== null };
   }
 
@@ -249,7 +256,7 @@ export class Engine {
     if (report.kind !== 'scanned') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
     for (const reason of report.failures) this.#listeners.failed(reason);
     const { at, collectors, malformedRows } = report;
-    return { at, collectors, malformedRows, pages: new Map() };
+    return { at, collectors, malformedRows, pages: new Map(), drawings: new Map() };
   }
 
   async #render(format: Format, { at, collectors, malformedRows }: ScanFacts): Promise<Page> {
@@ -261,6 +268,13 @@ export class Engine {
     const page = { format, at, collectors: runs, malformedRows, parts: report.parts };
     this.#pages.set(format, page);
     return page;
+  }
+
+  async #draw(surroundings: Surroundings, status: Status): Promise<string> {
+    const report = await this.#order({ kind: 'draw', status, surroundings });
+    if (report.kind !== 'drawn') throw new Error(report.kind === 'failed' ? report.reason : report.kind);
+    this.#drawn.set(surroundings.refreshes, report.page);
+    return report.page;
   }
 
   async #open(order: (port: MessagePort) => Order, ended?: () => void): Promise<Reading> {

@@ -1,15 +1,23 @@
 import { cidrContains, formatAddress, parseAddress, parseCidr } from './address.ts';
 import { UsageError } from './config.ts';
-import type { Direction, Row, State, Transport } from './model.ts';
+import type { Cidr, Direction, Row, State, Transport } from './model.ts';
 
 /** Says whether a row is wanted. */
 export type Filter = (row: Row) => boolean;
 
-/** What a key compares: `parse` gives undefined for a value that is not `allowed`. */
+/** What a key compares. */
 interface Criterion {
   /** Completes "must be ...". */
   readonly allowed: string;
-  readonly parse: (text: string) => Filter | undefined;
+  readonly begin: () => Alternatives;
+}
+
+/** Values of which a row is to meet one. */
+interface Alternatives {
+  /** False for a value that is not allowed. */
+  readonly add: (text: string) => boolean;
+  /** To be called after the last `add`. */
+  readonly filter: () => Filter;
 }
 
 const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw'];
@@ -40,7 +48,7 @@ const CRITERIA: ReadonlyMap<string, Criterion> = new Map([
   ['local-port', port((row) => [row.local_port])],
   ['remote-port', port((row) => [row.remote_port])],
   ['address', equal('an IPv4 or IPv6 address', canonicalAddress, (row) => [row.local_address, row.remote_address])],
-  ['cidr', { allowed: 'a CIDR such as 10.0.0.0/8, with no bits set after the prefix', parse: within }],
+  ['cidr', criterion('a CIDR such as 10.0.0.0/8, with no bits set after the prefix', parseCidr, within)],
   ['asn', equal('an AS number such as 64500', asNumber, (row) => [row.asn, ...(row.asns ?? [])])],
   ['network', name('the name of a network', (row) => row.network)],
   ['pod', name('the name of a pod', (row) => row.pod)],
@@ -55,24 +63,40 @@ const CRITERIA: ReadonlyMap<string, Criterion> = new Map([
  * Throws UsageError for an unknown key or a value that it cannot have.
  */
 export function parseFilters(texts: readonly string[]): Filter {
-  const demands = new Map<string, { readonly wanted: boolean; readonly alternatives: Filter[] }>();
+  const demands = new Map<string, { readonly wanted: boolean; readonly alternatives: Alternatives }>();
   for (const text of texts) {
     const [, key = '', operator = '', values = ''] = /^([a-z-]+)(!?=)(.*)$/s.exec(text) ?? [];
     const criterion = CRITERIA.get(key);
     const refuse = (reason: string): UsageError =>
       new UsageError(`Cannot use filter ${JSON.stringify(text)}: ${reason}`);
     if (!criterion) throw refuse(`must be KEY=VALUE or KEY!=VALUE, the key one of ${[...CRITERIA.keys()].join(', ')}`);
-    const alternatives = values.split(',').map((value) => {
-      const filter = criterion.parse(value);
-      if (!filter) throw refuse(`${key} must be ${criterion.allowed}`);
-      return filter;
-    });
-    const demand = demands.get(key + operator);
-    if (demand) demand.alternatives.push(...alternatives);
-    else demands.set(key + operator, { wanted: operator === '=', alternatives });
+    const demand = demands.get(key + operator) ?? { wanted: operator === '=', alternatives: criterion.begin() };
+    demands.set(key + operator, demand);
+    for (const value of values.split(','))
+      if (!demand.alternatives.add(value)) throw refuse(`${key} must be ${criterion.allowed}`);
   }
-  const all = [...demands.values()];
-  return (row) => all.every(({ wanted, alternatives }) => alternatives.some((meets) => meets(row)) === wanted);
+  const all = [...demands.values()].map(({ wanted, alternatives }) => ({ wanted, meets: alternatives.filter() }));
+  return (row) => all.every(({ wanted, meets }) => meets(row) === wanted);
+}
+
+/** `meets` looks at a row once however many values there are: strangers may send thousands. */
+function criterion<T>(
+  allowed: string,
+  read: (text: string) => T | undefined,
+  meets: (values: readonly T[]) => Filter,
+): Criterion {
+  return {
+    allowed,
+    begin: () => {
+      const values: T[] = [];
+      const add = (text: string): boolean => {
+        const value = read(text);
+        if (value !== undefined) values.push(value);
+        return value !== undefined;
+      };
+      return { add, filter: () => meets(values) };
+    },
+  };
 }
 
 function equal<T>(
@@ -80,13 +104,10 @@ function equal<T>(
   read: (text: string) => T | undefined,
   valuesOf: (row: Row) => readonly (T | null)[],
 ): Criterion {
-  return {
-    allowed,
-    parse: (text) => {
-      const value = read(text);
-      return value === undefined ? undefined : (row) => valuesOf(row).includes(value);
-    },
-  };
+  return criterion(allowed, read, (values) => {
+    const wanted = new Set<T | null>(values);
+    return (row) => valuesOf(row).some((value) => wanted.has(value));
+  });
 }
 
 function oneOf<T extends string>(names: readonly T[], valueOf: (row: Row) => T | null): Criterion {
@@ -128,12 +149,10 @@ function asNumber(text: string): number | undefined {
   return digits === undefined || Number(digits) >= 2 ** 32 ? undefined : Number(digits);
 }
 
-function within(text: string): Filter | undefined {
-  const cidr = parseCidr(text);
-  if (!cidr) return undefined;
+function within(cidrs: readonly Cidr[]): Filter {
   const holds = (end: string | null): boolean => {
     const address = parseAddress(end ?? '');
-    return address !== undefined && cidrContains(cidr, address);
+    return address !== undefined && cidrs.some((cidr) => cidrContains(cidr, address));
   };
   return (row) => holds(row.local_address) || holds(row.remote_address);
 }

@@ -4,6 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { EMPTY_RULES } from '../src/config.ts';
 import { Engine } from '../src/engine.ts';
 import type { Collected } from '../src/expose/otlp.ts';
+import type { Surroundings } from '../src/expose/page.ts';
 import { renderFamilies } from '../src/expose/prometheus.ts';
 import { statusFamilies } from '../src/families.ts';
 
@@ -76,6 +77,21 @@ describe('families that are shared', () => {
     const drawn = await draw(5_000);
     expect(drawn).toMatchObject({ fresh: true, page: expect.stringContaining('22 sockets') as string });
     expect(await draw(0)).toEqual({ ...drawn, fresh: false });
+  });
+
+  it('are drawn once for all who look at the same time, moving or still', async () => {
+    const still = { telemetryPath: '/metrics', hasApi: false, refreshes: false };
+    const moving = { ...still, refreshes: true };
+    let drawn = 0;
+    // The scan that may be under way would be shared.
+    await engine.scan(5_000);
+    const draw = (around: Surroundings, withinMs: number): ReturnType<Engine['draw']> =>
+      engine.draw(around, () => (drawn++, STATUS), withinMs);
+    const [one, another, last] = await Promise.all([draw(still, 5_000), draw(still, 5_000), draw(moving, 5_000)]);
+    expect(drawn).toBe(2);
+    expect(another).toEqual(one);
+    expect(last?.page).not.toBe(one?.page);
+    expect(await draw(still, 0)).toEqual({ ...one, fresh: false });
   });
 
   it('and rows have a deadline too', async () => {

@@ -118,6 +118,23 @@ describe('a filter', () => {
     for (const state of new Set(states)) expect(parseFilters([`state=${state}`])({ ...NGINX, state })).toBe(true);
   });
 
+  it.each(['cidr', 'address', 'pid', 'port', 'process'])('of thousands of values of %s looks at a row once', (key) => {
+    const values = Array.from({ length: 2_000 }, (_, i) => {
+      if (key === 'cidr') return `${(i + 1).toString(16)}::/16`;
+      return key === 'address' ? `::${(i + 1).toString(16)}` : String(10_000 + i);
+    });
+    const wants = parseFilters([`${key}=${values.join(',')}`]);
+    let reads = 0;
+    const counted = new Proxy(NGINX, {
+      get: (row, name) => {
+        reads++;
+        return row[name as keyof Row];
+      },
+    });
+    expect(wants(counted)).toBe(false);
+    expect(reads).toBeLessThanOrEqual(2);
+  });
+
   it('tells "not announced" from another AS', () => {
     expect(parseFilters(['asn=0'])({ ...NGINX, asn: 0, asns: [] })).toBe(true);
   });

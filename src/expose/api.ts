@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parseFilters } from '../filter.ts';
+import { cutWhenSlow } from './overload.ts';
 
 /** Where the API is served. */
 export const CONNECTIONS_PATH = '/api/v1/connections';
@@ -93,7 +94,7 @@ function refuse(response: ServerResponse, status: number, error: string, headers
 
 /** Every parameter but `format` is a filter: `state!=listen` is a parameter "state!" of the value "listen". */
 function readQuery(url: string): { readonly filters: readonly string[]; readonly format?: string } {
-  const { searchParams } = new URL(url, 'http://localhost');
+  const searchParams = new URLSearchParams(url.replace(/^[^?]*/, ''));
   const format = searchParams.get('format');
   const filters = [...searchParams].filter(([key]) => key !== 'format').map(([key, value]) => `${key}=${value}`);
   return format === null ? { filters } : { filters, format };
@@ -141,6 +142,7 @@ async function send(
   response.write(first);
   for (let piece = await pieces.next(); piece !== null && !response.destroyed; piece = await pieces.next())
     if (!response.write(piece)) await drained(response);
+  cutWhenSlow(response);
   response.end();
 }
 

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createHmac, randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { Bcrypt } from './bcrypt.ts';
@@ -105,7 +106,9 @@ function remember(verdicts: Set<string>, digest: string, most: number): void {
 /** https://www.rfc-editor.org/rfc/rfc7617#section-2 */
 export function parseCredentials(authorization: string | undefined): { user: string; password: string } | undefined {
   const [, encoded] = /^basic +([\w+/-]+=*) *$/i.exec(authorization ?? '') ?? [];
-  if (encoded === undefined) return undefined;
-  const [, user, password] = /^([^:]*):(.*)$/s.exec(Buffer.from(encoded, 'base64').toString('utf8')) ?? [];
+  const bytes = Buffer.from(encoded ?? '', 'base64');
+  // Decoded, all that is no UTF-8 would be the same password.
+  if (!isUtf8(bytes)) return undefined;
+  const [, user, password] = /^([^:]*):(.*)$/s.exec(bytes.toString('utf8')) ?? [];
   return user === undefined || password === undefined ? undefined : { user, password };
 }

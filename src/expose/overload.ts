@@ -18,6 +18,17 @@ export function limitRequests(most: number): Gate {
   };
 }
 
+/** How long an answer may take to be read. */
+const SEND_MS = 30_000;
+
+/** Who does not read what it asked for gives its place to others; to be called before the last that is written. */
+export function cutWhenSlow(response: ServerResponse): void {
+  const { socket } = response.req;
+  // A pipelined answer whose connection is gone never closes: nothing may wait for it.
+  const deadline = setTimeout(() => socket.destroy(), SEND_MS).unref();
+  response.once('close', () => clearTimeout(deadline));
+}
+
 /** Clients that send the next request before they have the answer are rare, and none needs more than a few. */
 const MOST_PIPELINED = 16;
 

@@ -43,11 +43,15 @@ export class Protection {
     return this.#file.isCurrent;
   }
 
-  /** Follows the files until `close`; `failed` takes the reason at every look while they cannot be used. */
-  watch(failed: (reason: string) => void): void {
+  /**
+   * Follows the files until `close`. `changed` hears of each change once it holds: who was let in before may be nobody now.
+   * `failed` takes the reason at every look while they cannot be used.
+   */
+  watch(changed: () => void, failed: (reason: string) => void): void {
     this.#file.watch({
       changed: ({ tls }) => {
         if (tls) this.tls?.use(tls);
+        changed();
       },
       failed,
     });

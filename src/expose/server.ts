@@ -6,7 +6,7 @@ import type { ListenAddress } from '../config.ts';
 import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
 import { answer, type Gate } from './gate.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
-import { Connections, limitRequests } from './overload.ts';
+import { Connections, cutWhenSlow, limitRequests } from './overload.ts';
 import { PAGE_POLICY } from './page-style.ts';
 import { CONTENT_TYPES, type Format } from './prometheus.ts';
 import type { Tls } from './tls.ts';
@@ -14,8 +14,6 @@ import type { Tls } from './tls.ts';
 const compress = promisify(gzip);
 
 const STOP_MS = 3_000;
-/** How long an answer may take to be read. */
-const SEND_MS = 30_000;
 const MOST_CONNECTIONS = 512;
 const SERVER_OPTIONS = {
   /** Longer than usual scrape intervals, so that Prometheus keeps its connection. */
@@ -32,7 +30,7 @@ const CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; bas
 export interface Exposition {
   readonly telemetryPath: string;
   readonly scrapeBudgetMs: number;
-  /** So many scrapes at a time, and as many other requests; 0 for any number. */
+  /** So many scrapes at a time, as many listeners to events, and as many other requests; 0 for any number. */
   readonly maxRequests: number;
   /** The collectors that are on. */
   readonly collectors: readonly string[];
@@ -90,15 +88,23 @@ export function createApp(exposition: Exposition): Express {
       .send(text);
   });
   for (const gate of exposition.gates) app.use(gate);
-  app.get(exposition.telemetryPath, limitRequests(exposition.maxRequests), (request, response) =>
-    sendMetrics(exposition, request, response),
-  );
-  app.use(limitRequests(exposition.maxRequests));
+  const limit = (): Gate => limitRequests(exposition.maxRequests);
+  app.get(exposition.telemetryPath, limit(), (request, response) => sendMetrics(exposition, request, response));
+  const routes = exposition.api && apiRoutes(exposition.api);
+  // Listeners stay, and must not keep others out.
+  if (routes) app.get(EVENTS_PATH, limit(), routes.events);
+  app.use(limit());
   app.get('/', async (request, response) => {
     const page = await exposition.page(request.query['refresh'] !== 'off');
-    response.set('Content-Security-Policy', PAGE_POLICY).type('html').send(page);
+    cutWhenSlow(response);
+    response.set({ 'Content-Security-Policy': PAGE_POLICY, ...exposition.headers() });
+    response.type('html').send(page);
   });
-  serveApi(app, exposition.api);
+  if (routes) app.get(CONNECTIONS_PATH, routes.connections);
+  else
+    app.use('/api', (_request, response) => {
+      response.status(404).type('text/plain').send('The API is off: --web.enable-api turns it on.\n');
+    });
   app.use((_request, response) => {
     response.status(404).type('text/plain').send('Not found.\n');
   });
@@ -111,17 +117,6 @@ export function createApp(exposition: Exposition): Express {
   return app;
 }
 
-function serveApi(app: Express, api: Api | null): void {
-  if (api) {
-    const { connections, events } = apiRoutes(api);
-    app.get(CONNECTIONS_PATH, connections);
-    app.get(EVENTS_PATH, events);
-    return;
-  }
-  app.use('/api', (_request, response) => {
-    response.status(404).type('text/plain').send('The API is off: --web.enable-api turns it on.\n');
-  });
-}
 const refuseMethods: Gate = ({ method = '' }, response, next) => {
   if (method === 'GET' || method === 'HEAD') next();
   else answer(response, 405, 'Only GET and HEAD are allowed.', { Allow: 'GET, HEAD', Connection: 'close' });
@@ -154,14 +149,6 @@ function compressOnce(body: Uint8Array): Promise<Buffer> {
     compressed.set(body, sent);
   }
   return sent;
-}
-
-/** Who does not read what it asked for gives its place to others. */
-function cutWhenSlow(response: Response): void {
-  const { socket } = response.req;
-  // A pipelined answer whose connection is gone never closes: nothing may wait for it.
-  const deadline = setTimeout(() => socket.destroy(), SEND_MS).unref();
-  response.once('close', () => clearTimeout(deadline));
 }
 
 /** The servers of one run, from the first address to the graceful stop. */

@@ -228,6 +228,7 @@ describe('an exporter with a web configuration', () => {
         `--web.config.file=${file}`,
         '--web.listen-address=0.0.0.0:0',
         '--web.disable-exporter-metrics',
+        '--web.enable-api',
       ]);
       const current = async (): Promise<number | undefined> =>
         samplesOf(await exporter.metrics({ authorization }), 'peerscope_web_config_current').get('');
@@ -236,12 +237,16 @@ describe('an exporter with a web configuration', () => {
         expect((await exporter.get('/-/healthy')).status).toBe(200);
         expect(await current()).toBe(1);
         expect(await exporter.metrics({ authorization })).not.toContain('\nprocess_');
+        expect((await exporter.get('/api/v1/events')).status).toBe(401);
+        const stream = await exporter.get('/api/v1/events', { authorization });
         writeFileSync(file, 'basic_auth_users: { alice: secret }\n');
         await expect.poll(current, { timeout: 20_000 }).toBe(0);
         writeFileSync(file, USERS.replace('alice', 'bob'));
         await expect
           .poll(async () => (await exporter.get('/metrics', { authorization })).status, { timeout: 20_000 })
           .toBe(401);
+        // Whoever listened has to show again who they are.
+        expect(await stream.text()).toBe('retry: 5000\n\n');
       } finally {
         expect(await exporter.stop()).toBe(0);
       }

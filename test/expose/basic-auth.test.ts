@@ -14,6 +14,7 @@ describe('parseCredentials', () => {
     ['a user and a password', basic('alice:secret'), { user: 'alice', password: 'secret' }],
     ['a scheme in capitals', basic('alice:secret').replace('Basic', 'BASIC'), { user: 'alice', password: 'secret' }],
     ['colons in the password', basic('alice:a:b:'), { user: 'alice', password: 'a:b:' }],
+    ['a password that is no UTF-8', `Basic ${Buffer.from('alice:\xe4', 'latin1').toString('base64')}`, undefined],
     ['no password', basic('alice:'), { user: 'alice', password: '' }],
     ['UTF-8 and lines', basic('müller:ä\nö'), { user: 'müller', password: 'ä\nö' }],
   ])('%s', (_, header, expected) => {

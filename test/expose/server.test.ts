@@ -3,7 +3,7 @@ import { Agent, createServer } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
-import { afterEach, describe, expect, it, test } from 'vitest';
+import { afterEach, describe, expect, it, test, vi } from 'vitest';
 import { Connections } from '../../src/expose/overload.ts';
 import type { Exposition } from '../../src/expose/server.ts';
 import { Served } from './served.ts';
@@ -195,6 +195,20 @@ describe('a scrape', () => {
     expect((await served.ask('/metrics')).status).toBe(200);
   });
 
+  it('and the page are served while others listen to events, as many as scrapes', async () => {
+    const stream = { next: () => new Promise<null>(() => undefined), close: () => undefined };
+    const served = await start({
+      maxRequests: 1,
+      api: { events: () => Promise.resolve(stream), connections: () => Promise.reject(new Error('none')) },
+    });
+    const socket = await open(served);
+    socket.write('GET /api/v1/events HTTP/1.1\r\nHost: a\r\n\r\n');
+    await once(socket, 'readable');
+    for (const path of ['/metrics', '/']) expect((await served.ask(path)).status).toBe(200);
+    const { status, headers } = await served.ask('/api/v1/events');
+    expect([status, headers['retry-after']]).toEqual([503, '1']);
+  });
+
   it('is never refused where the limit is 0', async () => {
     const slow = slowScrapes();
     const served = await start({ maxRequests: 0, metrics: slow.metrics });
@@ -234,6 +248,32 @@ describe('a scrape', () => {
 });
 
 describe('a client', () => {
+  it.each(['/', '/metrics', '/api/v1/connections'])('that has not read %s after half a minute is cut', async (path) => {
+    const size = 64 << 20;
+    const body = Buffer.alloc(size, 'a');
+    const served = await start({
+      metrics: () => Promise.resolve({ format: 'text', body }),
+      page: () => Promise.resolve(body.toString('latin1')),
+      api: {
+        connections: () => Promise.resolve({ next: () => Promise.resolve(body), close: () => undefined }),
+        events: () => Promise.reject(new Error('none')),
+      },
+    });
+    const socket = await open(served);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+      await once(socket, 'readable');
+      vi.advanceTimersByTime(30_000);
+    } finally {
+      vi.useRealTimers();
+    }
+    let taken = 0;
+    socket.on('data', (chunk: Buffer) => (taken += chunk.length));
+    await once(socket, 'end');
+    expect(taken).toBeLessThan(size);
+  });
+
   it('that sends a thousand requests at once is cut', async () => {
     let asked = 0;
     const served = await start({ isReady: () => (asked++, true) });
