@@ -12,7 +12,7 @@ import { Exporter } from '../exporter.ts';
 
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;
 const RESPONSE_TIMES = new URL('response-times.ts', import.meta.url).pathname;
-const FLAGS = [`--path.procfs=${TREE}`, '--asn.provider=none', '--storage.path=/nonexistent'];
+const FLAGS = [`--path.procfs=${TREE}`, '--asn.provider=none', '--storage.path=/dev/null/none'];
 const REQUEST_EVERY_MS = 10;
 const BOUND_MS = 50;
 const GROWTH_BYTES = 96 * 1024 * 1024;

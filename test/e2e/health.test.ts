@@ -39,7 +39,7 @@ describe('with 50,000 connections', () => {
     }
     const host = await network.make();
     await network.zoo(host, { command: ['/usr/bin/python3', LOAD, String(PAIRS)] });
-    exporter = await Exporter.start(['--asn.provider=none', '--storage.path=/nonexistent', '--scrape.budget=1m']);
+    exporter = await Exporter.start(['--asn.provider=none', '--storage.path=/dev/null/none', '--scrape.budget=1m']);
   });
 
   afterAll(async () => {

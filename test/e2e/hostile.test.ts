@@ -13,7 +13,7 @@ import { parsePage, sumBy } from './page.ts';
 import { asSs, betweenLooks, miscounted, without, type Seen } from './ss.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
-const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
+const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
 
 describe('processes that call themselves what they like', () => {
   const obstacle = whyNoNamespaces();

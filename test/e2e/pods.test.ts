@@ -6,7 +6,7 @@ import { TestCgroups, whyNoCgroups } from '../zoo/cgroups.ts';
 import { TestNetwork, whyNoNamespaces, type Zoo } from '../zoo/network.ts';
 import { count, parsePage, sumBy, type Series } from './page.ts';
 
-const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
+const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
 const NODE = 'peerscope-node';
 const NAMESPACE = 'peerscope-shop';
 const SYSTEM = 'peerscope-system';

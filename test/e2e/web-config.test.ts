@@ -38,7 +38,7 @@ it('a Prometheus with a certificate and a password scrapes, and none without', a
   for (const name of readdirSync(PEMS)) copyFileSync(join(PEMS, name), join(folder, name));
   const file = join(folder, 'web.yaml');
   writeFileSync(file, WEB_CONFIG);
-  const flags = [`--path.procfs=${TREE}`, '--asn.provider=none', '--storage.path=/nonexistent'];
+  const flags = [`--path.procfs=${TREE}`, '--asn.provider=none', '--storage.path=/dev/null/none'];
   const exporter = await Exporter.start([...flags, `--web.config.file=${file}`]);
   const host = new URL(exporter.url).host;
 
