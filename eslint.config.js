@@ -31,6 +31,7 @@ const DOORS = {
   ],
   bcryptjs: ['src/expose/bcrypt-thread.ts'],
   'node:child_process': ['src/collect/commands.ts'],
+  'node:vm': ['src/collect/patterns.ts'],
 };
 
 /** Which folders a folder must not import from. `collect` and `enrich` never meet; nothing below src knows the command line. */

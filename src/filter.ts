@@ -1,5 +1,6 @@
 import { cidrContains, formatAddress, parseAddress, parseCidr } from './address.ts';
 import { UsageError } from './config.ts';
+import { escapeControls } from './label.ts';
 import type { Cidr, Direction, Row, State, Transport } from './model.ts';
 
 /** Says whether a row is wanted. */
@@ -68,7 +69,7 @@ export function parseFilters(texts: readonly string[]): Filter {
     const [, key = '', operator = '', values = ''] = /^([a-z-]+)(!?=)(.*)$/s.exec(text) ?? [];
     const criterion = CRITERIA.get(key);
     const refuse = (reason: string): UsageError =>
-      new UsageError(`Cannot use filter ${JSON.stringify(text)}: ${reason}`);
+      new UsageError(`Cannot use filter ${escapeControls(JSON.stringify(text))}: ${reason}`);
     if (!criterion) throw refuse(`must be KEY=VALUE or KEY!=VALUE, the key one of ${[...CRITERIA.keys()].join(', ')}`);
     const demand = demands.get(key + operator) ?? { wanted: operator === '=', alternatives: criterion.begin() };
     demands.set(key + operator, demand);

@@ -159,6 +159,8 @@ export class Scrape {
     this.#attempt('first-seen', () => this.#confirmPresence(groups));
     if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
     if (this.host.protocolsFailure !== null) this.#fail('protocols', this.host.protocolsFailure);
+    const { namingFailure } = this.host;
+    if (namingFailure !== null) this.#failures.push({ collector: 'processes', reason: namingFailure });
 
     const { read, unchanged, empty, unreadable } = this.host.status;
     const families = this.#families.of(

@@ -3,6 +3,7 @@ import { getSystemErrorMessage } from 'node:util';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { UsageError } from './config.ts';
+import { escapeControls } from './label.ts';
 
 const MAX_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
@@ -63,7 +64,7 @@ export function validate<Schema extends z.ZodType>(schema: Schema, text: string,
 export function refusal({ path, what }: Origin, reasons: readonly string[]): UsageError {
   const lines = reasons
     .slice(0, MAX_PROBLEMS)
-    .map((reason) => `Cannot read ${what} ${JSON.stringify(path)}: ${reason}`);
+    .map((reason) => escapeControls(`Cannot read ${what} ${JSON.stringify(path)}: ${reason}`));
   if (reasons.length > MAX_PROBLEMS) lines.push(`${reasons.length - MAX_PROBLEMS} more problems are not shown`);
   return new UsageError(lines.join('\n'));
 }

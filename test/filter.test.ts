@@ -173,6 +173,10 @@ describe('what is no filter is refused in one line', () => {
       new UsageError(`Cannot use filter ${JSON.stringify(text)}: ${reason}`),
     );
   });
+
+  it('a key that a terminal obeys, without its controls', () => {
+    expect(() => parseFilters(['\u009b2J\u202e=1'])).toThrow('Cannot use filter "\\u009b2J\\u202e=1": must be');
+  });
 });
 
 describe('for any filters and rows', () => {

@@ -28,6 +28,8 @@ export interface Host {
   readonly protocolsFailure: string | null;
   /** Whether every process could be read. */
   readonly seesOwners: boolean;
+  /** Why processes may go by other names than the rules give them, in the last scan. */
+  readonly namingFailure: string | null;
   /** The processes that hold sockets, as far as it is known what they are. */
   readonly holding: Iterable<Process>;
   readonly unattributed: ReadonlyMap<UnattributedReason, number>;
@@ -78,6 +80,7 @@ export class ProcfsHost implements Host {
       options.rules,
       (name, cgroup) => names.of(name, cgroup),
       cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid),
+      monotonic,
     ));
     const owners = (this.#owners = new Owners(procfs, {
       arrived: connections.arrived,
@@ -142,6 +145,12 @@ export class ProcfsHost implements Host {
 
   get seesOwners(): boolean {
     return this.#owners.isComplete;
+  }
+
+  get namingFailure(): string | null {
+    const { slowPattern } = this.#processes;
+    if (slowPattern === null) return null;
+    return `Cannot match pattern ${JSON.stringify(slowPattern.source)} with all processes: it takes too long`;
   }
 
   get holding(): Iterable<Process> {

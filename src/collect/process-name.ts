@@ -1,5 +1,6 @@
 import { cleanLabel } from '../label.ts';
 import type { ProcessRule } from '../model.ts';
+import type { Match } from './patterns.ts';
 
 /** What a process is named after. */
 export interface Running {
@@ -124,18 +125,26 @@ const VERSIONED = /^([a-z]+?)(?:-?\d[\w.-]*)?$/;
  * class, the applet of busybox; where that cannot be told (`sh -c`, standard input) after themselves without their version.
  * A process whose executable cannot be read is named after its comm, which is `unknown` where it is empty.
  */
-export function nameProcess(process: Running, rules: readonly ProcessRule[]): string {
+export function nameProcess(process: Running, rules: readonly ProcessRule[], match: Match = asWritten): string {
   const exe = process.exe?.replace(/ \(deleted\)$/, '') ?? null;
   const exeBase = baseName(exe ?? '');
   for (const rule of rules) {
-    const name = cleanLabel(nameByRule(rule, exe, exeBase, process) ?? '');
+    const name = cleanLabel(nameByRule(rule, exe, exeBase, process, match) ?? '');
     if (name !== '') return name;
   }
   if (process.self) return 'peerscope';
   return cleanLabel(nameByExecutable(exeBase, process.cmdline ?? []) || process.comm || 'unknown');
 }
 
-function nameByRule(rule: ProcessRule, exe: string | null, exeBase: string, process: Running): string | undefined {
+const asWritten: Match = (pattern, text) => pattern.exec(text);
+
+function nameByRule(
+  rule: ProcessRule,
+  exe: string | null,
+  exeBase: string,
+  process: Running,
+  match: Match,
+): string | undefined {
   const values = new Map([
     ['exe_base', exeBase],
     ['comm', process.comm],
@@ -147,9 +156,9 @@ function nameByRule(rule: ProcessRule, exe: string | null, exeBase: string, proc
   ] as const;
   for (const [pattern, subject] of subjects) {
     if (!pattern) continue;
-    const match = subject === null ? null : pattern.exec(subject);
-    if (!match) return undefined;
-    for (const [group, value] of Object.entries<string | undefined>(match.groups ?? {})) {
+    const found = subject === null ? null : match(pattern, subject);
+    if (!found) return undefined;
+    for (const [group, value] of Object.entries<string | undefined>(found.groups ?? {})) {
       if (value !== undefined) values.set(group, value);
     }
   }

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
+import { Patterns } from './patterns.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat, parseStatus } from './stat.ts';
@@ -50,18 +51,24 @@ export class Processes {
   readonly #rules: readonly ProcessRule[];
   readonly #label: (name: string, cgroup: Cgroup) => OwnerLabels;
   readonly #parse: (text: string) => Cgroup;
+  readonly #patterns: Patterns;
   readonly #seen = new Map<number, SeenProcess>();
   readonly #ppids = new Map<number, number>();
   #scan = 0;
 
-  /** `label` gives the names that a process is published under; equal names must be one object. `parse` reads a cgroup. */
+  /**
+   * `label` gives the names that a process is published under; equal names must be one object. `parse` reads a cgroup, and `monotonic`
+   * gives milliseconds that only go forward.
+   */
   constructor(
     procfs: Procfs,
     rules: readonly ProcessRule[],
     label: (name: string, cgroup: Cgroup) => OwnerLabels,
     parse: (text: string) => Cgroup = parseCgroup,
+    monotonic: () => number = () => performance.now(),
   ) {
     this.#parse = parse;
+    this.#patterns = new Patterns(monotonic);
     this.#procfs = procfs;
     this.#rules = rules;
     this.#label = label;
@@ -70,10 +77,16 @@ export class Processes {
   /** Begins a scan over these pids: the others are forgotten. */
   begin(pids: readonly number[]): void {
     this.#scan++;
+    this.#patterns.begin();
     this.renamed.clear();
     this.#ppids.clear();
     const alive = new Set(pids);
     for (const pid of this.#seen.keys()) if (!alive.has(pid)) this.#seen.delete(pid);
+  }
+
+  /** The first pattern of a rule that took too long on a process in this scan. */
+  get slowPattern(): RegExp | null {
+    return this.#patterns.slow;
   }
 
   /** Some names are others from now on. */
@@ -155,18 +168,19 @@ export class Processes {
     const exe = this.#procfs.executable(pid);
     const cmdline = this.#procfs.read(pid, 'cmdline', LONGEST_CMDLINE);
     const cgroup = this.#procfs.read(pid, 'cgroup');
-    const { name: nameBefore, cgroup: cgroupBefore } = process;
+    const { name: nameBefore, cgroup: cgroupBefore, comm: commBefore } = process;
     process.comm = comm;
     if (!failed(cgroup)) process.cgroup = this.#parse(cgroup.toString());
-    process.name = nameProcess(
-      {
-        exe,
-        comm,
-        cmdline: failed(cmdline) ? null : argumentsOf(cmdline),
-        self: pid === this.#procfs.self,
-      },
-      this.#rules,
-    );
+    const { givenUp } = this.#patterns;
+    const running = {
+      exe,
+      comm,
+      cmdline: failed(cmdline) ? null : argumentsOf(cmdline),
+      self: pid === this.#procfs.self,
+    };
+    const name = nameProcess(running, this.#rules, this.#patterns.match);
+    // What a rule could not say in time stays as it was, so that a busy moment renames nobody.
+    if (process.age === 1 || comm !== commBefore || this.#patterns.givenUp === givenUp) process.name = name;
     // A container keeps its names as long as it runs, though Kubernetes may have forgotten it.
     if (process.age > 1 && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
     const labels = this.#label(process.name, process.cgroup);

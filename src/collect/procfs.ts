@@ -8,6 +8,7 @@ import {
   readFileSync,
   readlinkSync,
   readSync,
+  realpathSync,
   statfsSync,
   statSync,
 } from 'node:fs';
@@ -66,6 +67,8 @@ export class Procfs {
   readonly access: 'fd' | 'fdinfo';
   /** Bytes of a page of memory; null where it cannot be told. */
   readonly pageSize: number | null;
+  /** The root without links on the way. */
+  readonly #place: string;
   readonly #sockfs: number | null;
   readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
@@ -78,6 +81,7 @@ export class Procfs {
     try {
       pids = this.pids();
       this.live = statfsSync(root).type === PROC_SUPER_MAGIC;
+      this.#place = realpathSync.native(root);
     } catch (error) {
       throw new Error(`Cannot read procfs "${root}": ${error instanceof Error ? error.message : String(error)}`, {
         cause: error,
@@ -97,11 +101,15 @@ export class Procfs {
 
   /** When the kernel booted, milliseconds since 1970 (btime of ROOT/stat); null where it is not told. */
   bootedAt(): number | null {
+    let fd: number | undefined;
     try {
-      const [, seconds] = /^btime (\d+)$/m.exec(readFileSync(`${this.root}/stat`, 'latin1')) ?? [];
+      fd = this.#open('stat');
+      const [, seconds] = /^btime (\d+)$/m.exec(readFileSync(fd, 'latin1')) ?? [];
       return seconds === undefined ? null : Number(seconds) * 1000;
     } catch {
       return null;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
     }
   }
 
@@ -359,8 +367,10 @@ export class Procfs {
     return this.#size(`${this.root}/${pid}/net/sockstat`) >= 0;
   }
 
-  /** Opens a file; in a tree that anyone may have made, one that is no regular file (a pipe, a device) is refused. */
+  /** Opens a file; in a tree that anyone may have made, one outside of it, or that is no regular file (a pipe, a device), is refused. */
   #open(path: string): number {
+    if (!this.live && !realpathSync.native(`${this.root}/${path}`).startsWith(`${this.#place}/`))
+      throw new Error(`Cannot read "${path}": it is outside of the tree`);
     const fd = openSync(`${this.root}/${path}`, constants.O_RDONLY | constants.O_NONBLOCK);
     if (this.live || fstatSync(fd).isFile()) return fd;
     closeSync(fd);

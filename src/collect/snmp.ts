@@ -26,6 +26,6 @@ export function parseSnmp(text: string): SnmpCounters {
 /** Reads /proc/PID/net/snmp6: a name, blanks, a tab and a value on each line; other lines are left out. */
 export function parseSnmp6(text: string): ReadonlyMap<string, number> {
   const counters = new Map<string, number>();
-  for (const [, name = '', value] of text.matchAll(/^(\w+)[ \t]+(-?\d+)$/gm)) counters.set(name, Number(value));
+  for (const [, name = '', value] of text.matchAll(/^(\w+)[ \t]+(-?\d{1,20})$/gm)) counters.set(name, Number(value));
   return counters;
 }

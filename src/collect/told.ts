@@ -188,6 +188,10 @@ export class ToldHost implements Host {
     return this.#tellsOwners;
   }
 
+  get namingFailure(): null {
+    return null;
+  }
+
   namespace(): null {
     return null;
   }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parseFilters } from '../filter.ts';
+import { escapeControls } from '../label.ts';
 import { cutWhenSlow } from './overload.ts';
 
 /** Where the API is served. */
@@ -89,7 +90,7 @@ function bounded(route: Route): Route {
 
 function refuse(response: ServerResponse, status: number, error: string, headers: Record<string, string> = {}): void {
   response.writeHead(status, { 'Content-Type': CONTENT_TYPES.json, ...headers });
-  response.end(`${JSON.stringify({ error })}\n`);
+  response.end(`${escapeControls(JSON.stringify({ error }))}\n`);
 }
 
 /** Every parameter but `format` is a filter: `state!=listen` is a parameter "state!" of the value "listen". */

@@ -1,3 +1,4 @@
+import { escapeControls } from '../label.ts';
 import type { Format } from './prometheus.ts';
 
 /**
@@ -54,7 +55,7 @@ export function chooseCollectors(url: string, on: readonly string[]): Choice {
   const unknown = [...wanted, ...unwanted].find((name) => !on.includes(name));
   if (unknown !== undefined)
     return {
-      refusal: `Cannot choose collector ${JSON.stringify(unknown)}: must be one of ${on.join(', ')}, which are on`,
+      refusal: `Cannot choose collector ${escapeControls(JSON.stringify(unknown))}: must be one of ${on.join(', ')}, which are on`,
     };
   return {
     collectors: new Set(

@@ -44,8 +44,13 @@ export interface WebConfig {
  * https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
  */
 export function readWebConfig(path: string): WebConfig {
-  const origin: Origin = { path, what: 'web configuration', isSecret };
-  const file = readYaml(path, origin.what, (text) => validate(WEB_CONFIG, text, origin));
+  return readYaml(path, WHAT, (text) => parseWebConfig(text, path));
+}
+
+/** Reads the text of the file at `path`, as `readWebConfig` does. */
+export function parseWebConfig(text: string, path: string): WebConfig {
+  const origin: Origin = { path, what: WHAT, isSecret };
+  const file = validate(WEB_CONFIG, text, origin);
   const section = file.tls_server_config ?? {};
   const files = [section.cert_file, section.key_file, section.client_ca_file].filter((name) => name !== undefined);
   return {
@@ -55,6 +60,8 @@ export function readWebConfig(path: string): WebConfig {
     files: [path, ...files.map((name) => resolve(dirname(path), name))],
   };
 }
+
+const WHAT = 'web configuration';
 
 /** A password's hash, or a key. */
 function isSecret([section, key]: readonly PropertyKey[]): boolean {
@@ -108,7 +115,7 @@ const headers = mapping({
 const USER = 'must be a name without ":" and control characters';
 /** One attempt at a cost of 16 takes seconds: above that no scrape would come through. */
 const HASH = 'must be a hash by bcrypt ($2a$, $2b$ or $2y$) of a cost from 4 to 16, as htpasswd -nBC 10 prints it';
-const users = z
+const hashes = z
   .record(
     z.string(),
     z.string(HASH).regex(/^\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}$/, HASH),
@@ -118,6 +125,14 @@ const users = z
     for (const name of Object.keys(hashes))
       if (!/^[^:\p{Cc}]+$/u.test(name)) context.addIssue({ code: 'custom', path: [name], message: USER });
   });
+/** The library leaves this key out without a word: with no other user nobody would be asked for a password. */
+const users = z
+  .unknown()
+  .superRefine((named, context) => {
+    if (Object.hasOwn(Object(named) as object, '__proto__'))
+      context.addIssue({ code: 'custom', path: ['__proto__'], message: 'must not be the name of a user' });
+  })
+  .pipe(hashes);
 
 const WEB_CONFIG = mapping(
   {

@@ -87,6 +87,11 @@ describe('snmp6', () => {
       input: 'Udp6InDatagrams\nUdp6RcvbufErrors \t3\n',
       expected: { Udp6RcvbufErrors: 3 },
     },
+    {
+      name: 'a value longer than any of 64 bits is left out',
+      input: `Udp6RcvbufErrors \t${'9'.repeat(400)}\nUdp6NoPorts \t18446744073709551615\n`,
+      expected: { Udp6NoPorts: 2 ** 64 },
+    },
   ])('$name', ({ input, expected }) => expect(Object.fromEntries(parseSnmp6(input))).toEqual(expected));
 
   test('of a recorded namespace', () => {

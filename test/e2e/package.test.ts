@@ -1,5 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -30,6 +40,18 @@ describe('the packed package, in a folder with its dependencies and nothing else
       symlinkSync(path, to);
     }
     writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  });
+
+  it('holds the program, its types, its manual page and what one reads first, and nothing else', () => {
+    const [archive = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
+    const files = run('tar', ['-tzf', archive]).trim().split('\n').sort();
+    const others = files.filter((file) => !/^package\/dist\/[\w/-]+(?:\.js|\.d\.ts)$/.test(file));
+    const FIRST = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/peerscope.1', 'package.json'];
+    expect(others).toEqual(FIRST.map((file) => `package/${file}`));
+    // As many programs as sources: nothing is left over from an earlier build.
+    const sources = globSync('src/**/*.ts', { cwd: ROOT }).length;
+    expect(files.filter((file) => file.endsWith('.js'))).toHaveLength(sources);
+    expect(statSync(join(folder, archive)).size).toBeLessThan(512 * 1024);
   });
 
   it('gives a program its four functions', () => {
@@ -91,4 +113,23 @@ describe('the packed package, in a folder with its dependencies and nothing else
     writeFileSync(join(folder, 'inside.js'), "await import('peerscope/dist/scrape.js');");
     expect(() => run(process.execPath, ['inside.js'])).toThrow('ERR_PACKAGE_PATH_NOT_EXPORTED');
   });
+});
+
+it('npm run sbom lists all that is installed with the program, with versions and licences', () => {
+  run('npm', ['run', 'sbom'], ROOT);
+  const bom = JSON.parse(readFileSync(join(ROOT, 'sbom.cdx.json'), 'utf8')) as {
+    readonly bomFormat: string;
+    readonly components: readonly { readonly purl: string; readonly licenses: readonly unknown[] }[];
+  };
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    readonly packages: Readonly<Record<string, { readonly dev?: boolean; readonly version: string }>>;
+  };
+  const shipped = Object.entries(packages).filter(([path, { dev }]) => path !== '' && dev !== true);
+  const names = shipped.map(([path, { version }]) => {
+    const name = path.replace(/^.*node_modules\//, '').replace('@', '%40');
+    return `pkg:npm/${name}@${version}`;
+  });
+  expect(bom.bomFormat).toBe('CycloneDX');
+  expect(bom.components.map(({ purl }) => purl).sort()).toEqual([...new Set(names)].sort());
+  expect(bom.components.filter(({ licenses }) => licenses.length === 0)).toEqual([]);
 });

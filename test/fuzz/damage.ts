@@ -148,6 +148,46 @@ export function damagedBytes(recordings: readonly Buffer[]): Arbitrary<Buffer> {
     });
 }
 
+/** A value that stands where an object of another kind is expected, or a key that every object has. */
+const HOSTILE_VALUES: readonly unknown[] = [
+  ...[null, true, 0, -1, 1.5, 1e300, 2 ** 53, [], [[]], [null], {}, { '': '' }],
+  JSON.parse('{"__proto__":{"name":"a"},"constructor":{"prototype":{}},"length":3}'),
+];
+
+const JSON_EDIT = fc.record({
+  at: fc.nat(),
+  value: fc.option(fc.oneof(fc.constantFrom(...HOSTILE_VALUES), WORD), { nil: undefined, freq: 5 }),
+  moves: fc.nat(4),
+});
+
+/** Recorded objects of JSON of which some members are exchanged for others of the same object or hostile ones, or are taken out. */
+export function damagedJson(recordings: readonly unknown[]): Arbitrary<unknown> {
+  const texts = recordings.map((recording) => JSON.stringify(recording));
+  return fc
+    .record({ recording: fc.nat({ max: texts.length - 1 }), edits: fc.array(JSON_EDIT, { maxLength: 5 }) })
+    .map(({ recording, edits }) => {
+      const object = JSON.parse(texts[recording] ?? 'null') as unknown;
+      for (const { at, value, moves } of edits) {
+        const places = membersOf(object);
+        const [holder, key] = places[at % Math.max(1, places.length)] ?? [{}, ''];
+        const [other, from] = places[(at + moves * 7) % Math.max(1, places.length)] ?? [holder, key];
+        if (moves > 0) holder[key] = structuredClone(other[from]);
+        else if (value === undefined) Reflect.deleteProperty(holder, key);
+        else holder[key] = structuredClone(value);
+      }
+      // What was taken out of a list leaves a null, as there are no holes in JSON.
+      return JSON.parse(JSON.stringify(object)) as unknown;
+    });
+}
+
+type Holder = Record<string, unknown>;
+
+function membersOf(value: unknown): (readonly [holder: Holder, key: string])[] {
+  if (typeof value !== 'object' || value === null) return [];
+  const holder = value as Holder;
+  return Object.keys(holder).flatMap((key) => [[holder, key] as const, ...membersOf(holder[key])]);
+}
+
 function apply(edit: Edit, words: string[]): void {
   const at = edit.at % Math.max(1, words.length);
   if (edit.kind === 'replace') words[at] = edit.word;

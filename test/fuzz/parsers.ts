@@ -16,9 +16,13 @@ import { readStatistics, renderStatistics } from '../../src/collect/statistics.t
 import { UsageError } from '../../src/config.ts';
 import { parseOrigin, renderOrigin } from '../../src/enrich/asn.ts';
 import { parseAsText, parseOriginText } from '../../src/enrich/cymru-dns.ts';
+import { readEndpointSlice, readService } from '../../src/enrich/cluster-services.ts';
+import { Cluster } from '../../src/enrich/cluster.ts';
 import { parseReply } from '../../src/enrich/cymru.ts';
 import { parseMmdb } from '../../src/enrich/mmdb.ts';
+import { readPod } from '../../src/enrich/pods.ts';
 import { parseTsv } from '../../src/enrich/tsv.ts';
+import { parseWebConfig } from '../../src/expose/web-config.ts';
 import { parseFilters } from '../../src/filter.ts';
 import { cleanLabel } from '../../src/label.ts';
 import type { Origin, Row } from '../../src/model.ts';
@@ -27,7 +31,7 @@ import { parseText } from '../../src/parse/text.ts';
 import { parseRules } from '../../src/rules.ts';
 import { parseServices } from '../../src/services.ts';
 import { writeMmdb } from '../mmdb-writer.ts';
-import { damaged, damagedBytes } from './damage.ts';
+import { damaged, damagedBytes, damagedJson } from './damage.ts';
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
 // eslint-disable-next-line no-control-regex -- that is what must not be there
@@ -112,6 +116,28 @@ networks:
   - { name: office, cidrs: [203.0.113.0/24], asn: 64500 }
 asn: { never_send: [198.51.100.0/24] }
 `;
+const WEB_CONFIGURATION = `tls_server_config: { cert_file: server.pem, key_file: server-key.pem }
+basic_auth_users: { prometheus: "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e" }
+http_server_config: { headers: { X-Frame-Options: deny, Strict-Transport-Security: max-age=31536000 } }
+`;
+const KUBERNETES_OBJECTS: readonly unknown[] = [
+  ...recorded('kubernetes/*.json').flatMap((text) => (JSON.parse(text) as { items: unknown[] }).items),
+  {
+    metadata: { namespace: 'shop', name: 'db' },
+    spec: {
+      clusterIP: '10.96.0.10',
+      clusterIPs: ['10.96.0.10', 'fd00::a'],
+      externalIPs: ['203.0.113.9'],
+      ports: [{ name: 'pg', port: 5432, protocol: 'TCP' }],
+    },
+    status: { loadBalancer: { ingress: [{ ip: '198.51.100.7' }] } },
+  },
+  {
+    metadata: { namespace: 'shop', name: 'db-x1', labels: { 'kubernetes.io/service-name': 'db' } },
+    endpoints: [{ addresses: ['10.244.0.7', 'fd00:1::7'] }],
+    ports: [{ name: 'pg', port: 5432, protocol: 'TCP' }],
+  },
+];
 const FILTERS = [
   'state=established,time_wait\nprocess!=nginx\npid=1,2\nport=443\nlocal-port!=22\naddress=2001:db8::1',
   'cidr=10.0.0.0/8\nasn=AS64500\nnetwork=public\npod=a\nnamespace!=b\nnetns=4026531840\ntransport=tcp\ndirection=listen',
@@ -264,6 +290,34 @@ export const TARGETS: readonly Target[] = [
   ),
   target('configuration', damaged([CONFIGURATION], 12), (text) => {
     mayRefuse(() => parseRules(text, 'peerscope.yaml'), UsageError);
+  }),
+  target('web configuration', damaged([WEB_CONFIGURATION], 12), (text) => {
+    const config = mayRefuse(() => parseWebConfig(text, join(FIXTURES, 'tls', 'web.yaml')), UsageError);
+    // Whoever asked for passwords gets them asked for.
+    const named = /^basic_auth_users: *\{ *[^ }]/m.test(text);
+    ok(!config || !named || config.users.size > 0, 'nobody is asked for a password');
+    for (const value of Object.values(config?.headers ?? {})) ok(!CONTROL.test(value), JSON.stringify(value));
+  }),
+  target('Kubernetes objects', damagedJson(KUBERNETES_OBJECTS), (object) => {
+    const [pod, service, slice] = [readPod(object), readService(object), readEndpointSlice(object)];
+    for (const read of [pod, service, slice])
+      for (const name of [read?.namespace ?? '', read?.name ?? '']) ok(name === cleanLabel(name), JSON.stringify(name));
+    ok(!pod || (pod.uid !== '' && pod.workload === cleanLabel(pod.workload)), JSON.stringify(pod));
+    for (const [id, name] of pod?.containers ?? [])
+      ok(id !== '' && name === cleanLabel(name), JSON.stringify([id, name]));
+    const addresses = [pod?.addresses, service?.clusterAddresses, service?.otherAddresses, slice?.addresses];
+    for (const address of addresses.flatMap((list) => list ?? []))
+      deepStrictEqual(parseAddress(formatAddress(address)), address);
+    const cluster = new Cluster(['pods', 'services', 'endpointslices']);
+    for (const kind of ['set', 'set', 'delete'] as const) {
+      if (pod) cluster.accept({ resource: 'pods', change: { kind, item: pod } }, 0);
+      if (service) cluster.accept({ resource: 'services', change: { kind, item: service } }, 0);
+      if (slice) cluster.accept({ resource: 'endpointslices', change: { kind, item: slice } }, 0);
+      for (const address of addresses.flatMap((list) => list ?? [])) {
+        const name = cluster.nameOf(address, 443, 'tcp') ?? '';
+        ok(!CONTROL.test(name), JSON.stringify(name));
+      }
+    }
   }),
   target('filters', damaged(FILTERS), (text) => {
     const filter = mayRefuse(() => parseFilters(text.split('\n')), UsageError);

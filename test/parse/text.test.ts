@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Row, State } from '../../src/model.ts';
 import { parseText, type Parsed } from '../../src/parse/text.ts';
 
-const FIXTURES = new URL('../fixtures/', import.meta.url).pathname;
-const recorded = (name: string): string => readFileSync(FIXTURES + name, 'utf8');
+const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
+const recorded = (name: string): string => readFileSync(join(FIXTURES, name), 'utf8');
 
 /** A row in the words of a person: transport, family, both ends, state, queues, and who holds it. */
 function brief(row: Row): string {
