@@ -159,7 +159,14 @@ describe('a process that is killed while it writes its store', () => {
         const pages = await Promise.all(exporters.map((exporter) => scrape(exporter)));
         expect(pages.map((page) => total(page, 'peerscope_store_up'))).toEqual([1, 1, 1, 1]);
         await asked.promise;
-        await new Promise((resolve) => setTimeout(resolve, Math.random() * GRACE_MS));
+        setTimeout(() => {
+          for (const exporter of exporters) exporter.process.kill('SIGKILL');
+        }, Math.random() * GRACE_MS);
+        // What was answered is met for the first time by a scrape; the last one fails.
+        const scrapeToTheEnd = async (exporter: Exporter): Promise<never> => {
+          for (;;) await scrape(exporter);
+        };
+        await Promise.allSettled(exporters.map(scrapeToTheEnd));
         await Promise.all(exporters.map((exporter) => exporter.stop('SIGKILL')));
         const after = readCopy(folder);
         expect(wrongs(before, after, truth)).toEqual([]);
@@ -168,6 +175,7 @@ describe('a process that is killed while it writes its store', () => {
         await server.close();
       }
       expect(before.asns.size).toBeGreaterThan(0);
+      expect(before.firstSeen.size).toBeGreaterThan(1);
       process.stderr.write(`kept ${before.asns.size} answers and ${before.firstSeen.size} first times\n`);
     },
   );
