@@ -10,6 +10,7 @@ const BUILT = new URL('node_modules/.cache/peerscope-bench/', PROJECT);
 const URL_OF_METRICS = 'http://127.0.0.1:10043/metrics';
 const URL_OF_HEALTH = 'http://127.0.0.1:10043/-/healthy';
 const START_MS = 30_000;
+const ALONE = ['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/nonexistent', '--log.level=error'];
 
 /** Builds the exporter as it is published: from its sources Node would keep a TypeScript compiler in memory besides. */
 export function buildExporter(): void {
@@ -22,7 +23,7 @@ export function buildExporter(): void {
   if (status !== 0) throw new Error('Cannot build the exporter: the compiler failed');
 }
 
-/** The whole exporter as a process of its own, scraped as Prometheus does. It asks for no ASN: all remotes are on loopback. */
+/** The whole exporter as a process of its own, scraped as Prometheus does. By default it has nobody to ask for an ASN. */
 export class ExporterProcess {
   readonly pid: number;
   readonly #child: ChildProcess;
@@ -33,16 +34,14 @@ export class ExporterProcess {
   }
 
   /** Starts it and waits until it answers; its first scan is still under way then. */
-  static async start(): Promise<ExporterProcess> {
+  static async start(
+    flags: readonly string[] = ALONE,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<ExporterProcess> {
     const main = fileURLToPath(new URL('dist/main.js', BUILT));
-    const flags = [
-      '--scrape.budget=10m',
-      '--asn.server=127.0.0.1:9',
-      '--storage.path=/nonexistent',
-      '--log.level=error',
-    ];
     const child = spawn(process.execPath, ['--max-semi-space-size=2', main, 'serve', ...flags], {
       stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, ...environment },
     });
     const exporter = new ExporterProcess(child);
     const deadline = performance.now() + START_MS;
@@ -58,8 +57,9 @@ export class ExporterProcess {
     return exporter;
   }
 
-  async scrape(): Promise<void> {
-    await (await fetch(URL_OF_METRICS)).arrayBuffer();
+  /** The page of metrics. */
+  async scrape(): Promise<string> {
+    return (await fetch(URL_OF_METRICS)).text();
   }
 
   async health(): Promise<void> {

@@ -8,7 +8,7 @@ are spread over PROCESSES; each idle process has 20 descriptors that are no sock
 
 churn PERCENT PROCESSES   replaces so many of the connections, in so many of the processes, without leaving TIME_WAIT
 time-wait ROWS            tops up the rows in TIME_WAIT, which last for a minute
-remotes COUNT             gives each of COUNT UDP sockets a new public peer, drawn at random
+remotes COUNT NETWORKS    gives each of COUNT UDP sockets a new public peer, drawn at random from so many /24 (0: all there are)
 namespaces COUNT KIND     adds network namespaces of one process each, `empty` or with one `listener`; answers the pids
 """
 
@@ -79,13 +79,13 @@ class Worker:
             server.recv(1)
             server.close()
 
-    def remotes(self, count):
+    def remotes(self, count, networks):
         for one in self.peers:
             one.close()
         self.peers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
         for one in self.peers:
             # 11/8 to 99/8 is public and unicast throughout.
-            bits = self.random.randint(11 << 24, (100 << 24) - 1)
+            bits = self.random.randint(11 << 24, (11 << 24) + (networks << 8) - 1 if networks else (100 << 24) - 1)
             one.connect((socket.inet_ntoa(struct.pack("!I", bits)), 443))
 
 
@@ -172,7 +172,7 @@ def main():
             missing = max(0, int(first) - time_wait_rows())
             tell(workers, "time_wait", shares(missing, processes))
         elif name == "remotes":
-            tell(workers, "remotes", shares(int(first), processes))
+            tell(workers, "remotes", shares(int(first), processes), [int(rest[0])] * processes)
         elif name == "namespaces":
             added = [fork(live_elsewhere, rest[0]) for _ in range(int(first))]
             for _, _, answer in added:

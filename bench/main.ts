@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { buildExporter } from './exporter.ts';
 import { renderFigures, type Figure } from './figures.ts';
+import { isInside, runInside } from './inside.ts';
 import { health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
 
-const INSIDE = 'BENCH_INSIDE';
 const RESULTS = new URL('./results/', import.meta.url);
 const PARTS = { steady, health, namespaces, soak, remotes } as const;
 
@@ -54,15 +54,6 @@ function obstacle(): string | null {
     return 'it needs psutil of /usr/bin/python3 (apt-get install python3-psutil)';
   if (!runs('ss', '-V') || !runs('ip', '-V')) return 'it needs ss and ip (apt-get install iproute2)';
   return null;
-}
-
-/** Runs this program again in namespaces of its own, so that all who are compared see the same sockets and processes and nothing else. */
-function runInside(): number {
-  const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
-  const namespaces = [...user, '--net', '--pid', '--mount-proc', '--fork', '--kill-child'];
-  const script = 'ip link set lo up && exec "$0" "$@"';
-  const args = [...namespaces, 'sh', '-c', script, process.execPath, ...process.argv.slice(1)];
-  return spawnSync('unshare', args, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } }).status ?? 1;
 }
 
 function machine(): Record<string, string | number> {
@@ -120,7 +111,7 @@ const missing = obstacle();
 if (missing !== null) {
   process.stderr.write(`Cannot compare with psutil and ss: ${missing}\n`);
   process.exitCode = 1;
-} else if (process.env[INSIDE] === undefined) {
+} else if (!isInside()) {
   try {
     parsePlan();
     process.exitCode = runInside();

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ExporterProcess } from './exporter.ts';
 import { median, quantile, type Figure } from './figures.ts';
+import { Load } from './load.ts';
 import {
   cpuMsOf,
   memoryMiBOf,
@@ -21,53 +22,12 @@ export interface Plan {
 
 type Add = (...figures: readonly Figure[]) => void;
 
-const IDLE_PROCESSES = 300;
-/** One row in TIME_WAIT for so many others. */
-const TIME_WAIT_SHARE = 50;
 const WARM_UP = 10;
 const FIRST_SCANS = 5;
 /** From so many rows up ss takes most of a run's time, by its hash of 256 chains, and gets no more than so many rounds. */
 const SS_SLOW_ROWS = 50_000;
 const SS_SLOW_ROUNDS = 3;
 const TABLES = ['tcp', 'tcp6', 'udp', 'udp6'];
-
-class Load {
-  readonly rows: number;
-  readonly pid: number;
-  readonly #process: ResidentProcess;
-
-  private constructor(rows: number, pid: number, process: ResidentProcess) {
-    this.rows = rows;
-    this.pid = pid;
-    this.#process = process;
-  }
-
-  static async start(rows: number, processes: number): Promise<Load> {
-    const load = new ResidentProcess('/usr/bin/python3', [
-      pathOf('load.py'),
-      ...[rows, processes, IDLE_PROCESSES].map(String),
-    ]);
-    const { pid } = await load.next<{ pid: number }>();
-    return new Load(rows, pid, load);
-  }
-
-  async step(percent: number, processes: number): Promise<void> {
-    await this.#process.ask(`time-wait ${Math.ceil(this.rows / TIME_WAIT_SHARE)}`);
-    if (percent > 0) await this.#process.ask(`churn ${percent} ${processes}`);
-  }
-
-  async remotes(count: number): Promise<void> {
-    await this.#process.ask(`remotes ${count}`);
-  }
-
-  async namespaces(count: number, kind: 'empty' | 'listener'): Promise<readonly number[]> {
-    return (await this.#process.ask<{ pids: number[] }>(`namespaces ${count} ${kind}`)).pids;
-  }
-
-  async end(): Promise<void> {
-    await this.#process.end();
-  }
-}
 
 /** Steady, full and first scans and the whole exporter, in turns with psutil, ss and a bare read. */
 export async function steady(plan: Plan, add: Add): Promise<void> {

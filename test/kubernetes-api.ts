@@ -114,6 +114,18 @@ export class KubernetesApi {
     this.#oldest = this.#next();
   }
 
+  /** The command that gives what comes after it mounts of its own, in which the service account stands where the kubelet mounts it. */
+  mountAccount(): string[] {
+    const mounts = `
+      run=$(readlink -f /var/run)
+      cp -r '${this.serviceAccount}' /tmp/peerscope-account-$$
+      mount -t tmpfs none "$run"
+      mkdir -p "$run/secrets/kubernetes.io"
+      mv /tmp/peerscope-account-$$ "$run/secrets/kubernetes.io/serviceaccount"
+      exec "$@"`;
+    return ['unshare', '--mount', 'sh', '-ec', mounts, 'sh'];
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     this.#server.close();

@@ -208,11 +208,11 @@ export class RedisStore implements Store, Commons {
       const chunk = sightings.slice(start, start + CHUNK);
       // Each for itself: a full server still tells what it knows.
       const answers = chunk.map(async ({ key, at }): Promise<Kept> => {
-        const before = await this.#attemptWrite(() =>
-          this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS),
-        );
-        if (before === undefined) return { key, before: 'unknown' };
-        return { key, before: typeof before === 'number' ? before : null };
+        const before = await this.#attemptWrite(async () => {
+          const reply = await this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS);
+          return reply === null ? null : numberOf(reply);
+        });
+        return { key, before: before === undefined ? 'unknown' : before };
       });
       kept.push(...(await Promise.all(answers)));
     }
@@ -222,7 +222,7 @@ export class RedisStore implements Store, Commons {
   async acquire(lease: string, ms: number): Promise<number> {
     const taken = await this.#attempt(() => this.#redis.set(lease, this.#holder, 'PX', Math.ceil(ms), 'NX'));
     if (taken !== null) return 0;
-    const leftMs = await this.#attempt(() => this.#redis.pttl(lease));
+    const leftMs = await this.#attempt(async () => numberOf(await this.#redis.pttl(lease)));
     return leftMs === undefined ? 0 : Math.max(1, leftMs);
   }
 
@@ -246,7 +246,7 @@ export class RedisStore implements Store, Commons {
   }
 
   async queued(queue: string, most: number): Promise<readonly string[]> {
-    return (await this.#attempt(() => this.#redis.zrange(queue, 0, String(most - 1)))) ?? [];
+    return (await this.#attempt(async () => textsOf(await this.#redis.zrange(queue, 0, String(most - 1))))) ?? [];
   }
 
   async dequeue(queue: string, members: readonly string[]): Promise<void> {
@@ -256,7 +256,7 @@ export class RedisStore implements Store, Commons {
 
   async breaker(name: string): Promise<Breaker | null> {
     const state = await this.#attempt(() =>
-      Promise.all([this.#redis.get(failuresOf(name)), this.#redis.pttl(name)] as const),
+      Promise.all([this.#redis.get(failuresOf(name)), this.#redis.pttl(name).then(numberOf)] as const),
     );
     if (!state) return null;
     const [failures, openMs] = state;
@@ -393,6 +393,23 @@ export class RedisStore implements Store, Commons {
     const message = error instanceof Error ? error.message : String(error);
     return (password ? message.replaceAll(password, '***') : message).slice(0, REASON_LENGTH);
   }
+}
+
+/** A reply of another kind than the command has is as bad as a refusal: what answers is no Redis server, or none that is well. */
+function unlike(reply: unknown): Error {
+  const error = new Error(`the server answered ${JSON.stringify(reply).slice(0, 80)}`);
+  error.name = 'ReplyError';
+  return error;
+}
+
+function numberOf(reply: unknown): number {
+  if (typeof reply !== 'number') throw unlike(reply);
+  return reply;
+}
+
+function textsOf(reply: unknown): readonly string[] {
+  if (!Array.isArray(reply) || !reply.every((text) => typeof text === 'string')) throw unlike(reply);
+  return reply;
 }
 
 function failuresOf(breaker: string): string {

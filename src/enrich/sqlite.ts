@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { renameSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
@@ -198,6 +198,7 @@ export class SqliteStore implements Store {
     const { folder, report, mostBytes = MOST_BYTES } = this.#options;
     try {
       makeFolder(folder);
+      removeProbes(folder, this.#options.now() - DAY_MS);
       const { journal, reason } = probeJournal(folder);
       if (reason !== null) report(`Store "${this.#path}" works without a write-ahead log: ${reason}`);
       const inode = inodeOf(this.#path);
@@ -420,6 +421,19 @@ function probe(folder: string, journal: string): void {
     }
   } finally {
     for (const suffix of ['', ...COMPANIONS]) rmSync(path + suffix, { force: true });
+  }
+}
+
+/** Removes what processes left before a time that were killed while they probed, where that can be; others may be probing now. */
+function removeProbes(folder: string, before: number): void {
+  try {
+    for (const name of readdirSync(folder)) {
+      if (!/^probe-[\da-f-]{36}\.sqlite(?:-\w+)?$/.test(name)) continue;
+      const path = join(folder, name);
+      if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) < before) rmSync(path, { force: true });
+    }
+  } catch {
+    // They take a few kilobytes each and do no other harm.
   }
 }
 

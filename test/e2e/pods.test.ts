@@ -147,19 +147,12 @@ describe('two pods with three containers, one on the network of the host, and a 
 
   /** An exporter that finds the service account where the kubelet mounts it, in mounts of its own. */
   function startInCluster(...flags: string[]): Promise<Exporter> {
-    const mounts = `
-      run=$(readlink -f /var/run)
-      cp -r '${api.serviceAccount}' /tmp/peerscope-account-$$
-      mount -t tmpfs none "$run"
-      mkdir -p "$run/secrets/kubernetes.io"
-      mv /tmp/peerscope-account-$$ "$run/secrets/kubernetes.io/serviceaccount"
-      exec "$@"`;
     const environment = {
       KUBERNETES_SERVICE_HOST: '127.0.0.1',
       KUBERNETES_SERVICE_PORT: String(api.port),
       NODE_NAME: NODE,
     };
-    return Exporter.start([...QUIET, ...flags], environment, ['unshare', '--mount', 'sh', '-ec', mounts, 'sh']);
+    return Exporter.start([...QUIET, ...flags], environment, api.mountAccount());
   }
 
   const page = async (exporter: Exporter): Promise<Series[]> =>

@@ -176,6 +176,26 @@ describe('RedisStore', () => {
     });
   });
 
+  it.each(['+OK', '$3\r\nlie', '*2\r\n$1\r\na\r\n:99999999999999999999'])(
+    'believes no server that answers %j to whatever it is asked',
+    async (answer) => {
+      const time = `*2\r\n$10\r\n${Math.floor(Date.now() / 1000)}\r\n$1\r\n0`;
+      const port = await listen(([command = '']) => {
+        if (/^hello$/i.test(command)) return '%1\r\n+proto\r\n:3';
+        if (/^(select|set)$/i.test(command)) return '+OK';
+        return /^time$/i.test(command) ? time : answer;
+      });
+      const store = await open(port, 0, { lacks: () => undefined });
+      expect(await store.queued('queue', 10)).toEqual([]);
+      expect(await store.breaker('breaker')).toBeNull();
+      expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([
+        { key: 'a', before: 'unknown' },
+      ]);
+      expect({ up: store.up, failures: store.failures }).toEqual({ up: false, failures: 3 });
+      expect(reports).toEqual([expect.stringMatching(/^Cannot use store .*: the server answered /)]);
+    },
+  );
+
   it('does nothing after it was closed', async () => {
     const store = await open(await listen(() => '+OK'));
     await store.close();

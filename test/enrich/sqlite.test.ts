@@ -8,6 +8,7 @@ import {
   rmSync,
   statSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,6 +76,25 @@ describe('SqliteStore', () => {
     await store.write([stored('a')]);
     await store.close();
     expect(readdirSync(folder)).toEqual(['peerscope.sqlite']);
+  });
+
+  it('takes away what a process left a day ago that was killed at its start, and nothing of one that starts now', () => {
+    const probe = (digit: string): string => `probe-${digit.repeat(8)}-0000-4000-8000-000000000000.sqlite`;
+    for (const [name, age] of [
+      [probe('a'), 2 * DAY],
+      [`${probe('a')}-wal`, 2 * DAY],
+      [probe('b'), 1_000],
+      ['probe-own.sqlite', 2 * DAY],
+    ] as const) {
+      writeFileSync(join(folder, name), '');
+      utimesSync(join(folder, name), new Date(now - age), new Date(now - age));
+    }
+    open();
+    expect(
+      readdirSync(folder)
+        .filter((name) => name.startsWith('probe'))
+        .sort(),
+    ).toEqual([probe('b'), 'probe-own.sqlite']);
   });
 
   it('replaces a text, and forgets it when its time has come', async () => {

@@ -1,0 +1,207 @@
+/** `npm run soak`: one scrape a second while sockets come and go, for two hours, and what grew meanwhile. README.md says more. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { cpus, loadavg, release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { startCymruServer } from '../test/cymru-server.ts';
+import { buildExporter, ExporterProcess } from './exporter.ts';
+import { median, quantile } from './figures.ts';
+import { isInside, runInside } from './inside.ts';
+import { Load } from './load.ts';
+import { memoryMiBOf } from './resident-process.ts';
+
+const USAGE = 'usage: npm run soak -- [--minutes 120] [--rows 2000]\n';
+const PROCESSES = 20;
+/** Of the connections, in percent, and public peers that come and go before each scrape; the latter are in so many /24. */
+const CHURN = 1;
+const REMOTES = 20;
+const NETWORKS = 2_000;
+/** Caches fill and the heap finds its size meanwhile. */
+const WARM_UP_SHARE = 0.4;
+/** What may be at most: the delay of the event loop, and growth from the first to the last quarter after the warm-up. */
+const P99_MOST_MS = 25;
+const RSS_GROWTH_MIB = 8;
+const DESCRIPTORS_GROWTH = 4;
+const SERIES_GROWTH = 20;
+/** The store is bounded by 32 MiB; its log and index come on top. */
+const STORE_MOST_MIB = 40;
+/** Loaded into a process: how late a timer of 10 ms comes on its main thread, written to a file at its end. */
+const WATCH_LOOP = `--import=data:text/javascript,${encodeURIComponent(`
+  import { writeFileSync } from 'node:fs';
+  import { monitorEventLoopDelay } from 'node:perf_hooks';
+  import { isMainThread } from 'node:worker_threads';
+  if (isMainThread) {
+    const seen = monitorEventLoopDelay({ resolution: 10 });
+    seen.enable();
+    const late = (share) => seen.percentile(share) / 1e6 - 10;
+    process.on('exit', () => {
+      const delays = { p50: late(50), p99: late(99), most: seen.max / 1e6 - 10 };
+      writeFileSync(process.env.SOAK_LOOP, JSON.stringify(delays));
+    });
+  }`)}`;
+
+/** How late a timer came, in milliseconds. */
+interface Delays {
+  readonly p50: number;
+  readonly p99: number;
+  readonly most: number;
+}
+
+/** What is seen once a second. */
+interface Sample {
+  readonly seconds: number;
+  readonly rssMiB: number;
+  readonly scrapeMs: number;
+  readonly series: number;
+  readonly descriptors: number;
+  readonly storeMiB: number;
+}
+
+const COLUMNS: readonly (readonly [name: string, of: (sample: Sample) => number, digits: number])[] = [
+  ['RSS, MiB', ({ rssMiB }) => rssMiB, 1],
+  ['scrape, ms', ({ scrapeMs }) => scrapeMs, 0],
+  ['series', ({ series }) => series, 0],
+  ['descriptors', ({ descriptors }) => descriptors, 0],
+  ['store, MiB', ({ storeMiB }) => storeMiB, 2],
+];
+
+function parsePlan(): { seconds: number; rows: number } {
+  const { values } = parseArgs({
+    options: { minutes: { type: 'string', default: '120' }, rows: { type: 'string', default: '2000' } },
+  });
+  const [minutes, rows] = [Number(values.minutes), Number(values.rows)];
+  if (!(minutes > 0) || !(rows >= 100)) throw new TypeError('Cannot run: minutes must be above 0, rows 100 at least');
+  return { seconds: Math.round(minutes * 60), rows };
+}
+
+/** Growth per unit of x: the slope of the line that fits the points best. */
+function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const mean = (of: (point: readonly [number, number]) => number): number =>
+    points.reduce((sum, point) => sum + of(point), 0) / points.length;
+  const [x, y] = [mean(([x]) => x), mean(([, y]) => y)];
+  const spread = points.reduce((sum, [px]) => sum + (px - x) ** 2, 0);
+  return points.reduce((sum, [px, py]) => sum + (px - x) * (py - y), 0) / spread;
+}
+
+async function look(exporter: ExporterProcess, store: string, seconds: number): Promise<Sample> {
+  const begun = performance.now();
+  const page = await exporter.scrape();
+  const scrapeMs = performance.now() - begun;
+  const bytes = readdirSync(store).reduce((sum, name) => sum + statSync(join(store, name)).size, 0);
+  return {
+    seconds,
+    rssMiB: memoryMiBOf(exporter.pid).rss,
+    scrapeMs,
+    series: page.split('\n').filter((line) => /^[a-z]/.test(line)).length,
+    descriptors: readdirSync(`/proc/${exporter.pid}/fd`).length,
+    storeMiB: bytes / 1024 / 1024,
+  };
+}
+
+async function run(): Promise<boolean> {
+  const { seconds, rows } = parsePlan();
+  buildExporter();
+  // No packet is sent: a route is all that connect() asks for.
+  for (const command of ['addr add 192.0.2.1/32 dev lo', 'route add default dev lo src 192.0.2.1'])
+    if (spawnSync('ip', command.split(' ')).status !== 0) throw new Error(`Cannot run "ip ${command}"`);
+  const whois = await startCymruServer(['1000 | 11.0.0.0 | 11.0.0.0/8 | US | arin | 1992-12-01 | SOAK, US']);
+  const store = mkdtempSync(join(tmpdir(), 'peerscope-soak-'));
+  const load = await Load.start(rows, PROCESSES);
+  const flags = [`--asn.server=${whois.host}:${whois.port}`, `--storage.path=${store}`, '--log.level=error'];
+  const delays = mkdtempSync(join(tmpdir(), 'peerscope-soak-delays-'));
+  const [own, idle] = [join(delays, 'own.json'), join(delays, 'idle.json')];
+  const exporter = await ExporterProcess.start(flags, { NODE_OPTIONS: WATCH_LOOP, SOAK_LOOP: own });
+  const bystander = spawn(process.execPath, [WATCH_LOOP, '--eval', 'process.stdin.resume()'], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+    env: { ...process.env, SOAK_LOOP: idle },
+  });
+  process.stdout.write(`${cpus()[0]?.model}, ${cpus().length} cores, Linux ${release()}, Node.js ${process.version}\n`);
+  process.stdout.write(`${rows} rows, one scrape a second for ${(seconds / 60).toFixed(1)} minutes\n\n`);
+  const samples: Sample[] = [];
+  let late = 0;
+  const begun = performance.now();
+  for (let second = 1; second <= seconds; second++) {
+    await load.step(CHURN, PROCESSES);
+    await load.remotes(REMOTES, NETWORKS);
+    samples.push(await look(exporter, store, (performance.now() - begun) / 1000));
+    const rest = begun + second * 1000 - performance.now();
+    if (rest < 0) late++;
+    else await pause(rest);
+    if (second % 60 === 0) process.stdout.write(`${minuteOf(samples.slice(-60))}\n`);
+  }
+  const answered = /^peerscope_asn_cache_entries (\d+)$/m.exec(await exporter.scrape())?.[1];
+  await exporter.end();
+  const ended = once(bystander, 'exit');
+  bystander.stdin.end();
+  await ended;
+  await load.end();
+  await whois.close();
+  const [delayed, machine] = [own, idle].map((file) => JSON.parse(readFileSync(file, 'utf8')) as Delays);
+  for (const folder of [store, delays]) rmSync(folder, { recursive: true });
+  if (!delayed || !machine) throw new Error('Cannot tell the delay of the event loop');
+  process.stdout.write(`
+${summary(samples)}
+event-loop delay over the whole run: ${inWords(delayed)}; of a process that does nothing: ${inWords(machine)}
+${late} scrapes came late; ${answered} networks known; load average ${loadavg()[0]?.toFixed(2)}
+`);
+  const missed = missedBounds(steady(samples), delayed.p99 - machine.p99);
+  process.stdout.write(missed.length === 0 ? 'All bounds are met.\n' : `Missed: ${missed.join('; ')}.\n`);
+  return missed.length === 0;
+}
+
+function inWords({ p50, p99, most }: Delays): string {
+  return `median ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms, most ${most.toFixed(1)} ms`;
+}
+
+/** What grew, or was late, beyond its bound; empty where all is well. */
+function missedBounds(samples: readonly Sample[], p99: number): string[] {
+  const quarter = Math.ceil(samples.length / 4);
+  const growth = (of: (sample: Sample) => number): number =>
+    median(samples.slice(-quarter).map(of)) - median(samples.slice(0, quarter).map(of));
+  const bounds = [
+    ['event-loop delay p99 beyond what the machine costs, ms', p99, P99_MOST_MS],
+    ['growth of RSS, MiB', growth(({ rssMiB }) => rssMiB), RSS_GROWTH_MIB],
+    ['growth of descriptors', growth(({ descriptors }) => descriptors), DESCRIPTORS_GROWTH],
+    ['growth of series', growth(({ series }) => series), SERIES_GROWTH],
+    ['store, MiB', Math.max(...samples.map(({ storeMiB }) => storeMiB)), STORE_MOST_MIB],
+  ] as const;
+  return bounds
+    .filter(([, value, most]) => !(value <= most))
+    .map(([name, value, most]) => `${name}: ${value.toFixed(1)}, at most ${most}`);
+}
+
+function minuteOf(samples: readonly Sample[]): string {
+  const medians = COLUMNS.map(([name, of, digits]) => `${name} ${median(samples.map(of)).toFixed(digits)}`);
+  return `${((samples.at(-1)?.seconds ?? 0) / 60).toFixed(0)} min: ${medians.join('; ')}`;
+}
+
+function steady(samples: readonly Sample[]): Sample[] {
+  return samples.slice(Math.floor(samples.length * WARM_UP_SHARE));
+}
+
+/** What grew after the warm-up, as a Markdown table. */
+function summary(samples: readonly Sample[]): string {
+  const kept = steady(samples);
+  const lines = COLUMNS.map(([name, of, digits]) => {
+    const values = kept.map(of);
+    const hourly = slope(kept.map((sample) => [sample.seconds / 3600, of(sample)]));
+    const cells = [median(values), quantile(values, 0.99), Math.max(...values), values[0] ?? NaN, values.at(-1) ?? NaN];
+    return `| ${name} | ${cells.map((cell) => cell.toFixed(digits)).join(' | ')} | ${hourly.toFixed(2)} |`;
+  });
+  const head = '| after the warm-up | median | 99 % | most | first | last | slope an hour |\n';
+  return `${head}| --- | --: | --: | --: | --: | --: | --: |\n${lines.join('\n')}\n`;
+}
+
+try {
+  if (isInside()) process.exitCode = (await run()) ? 0 : 1;
+  else {
+    parsePlan();
+    process.exitCode = runInside();
+  }
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+  process.exitCode = 2;
+}
