@@ -72,14 +72,16 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Refused web configurations',
-            description: 'Exporters whose file of TLS and passwords was changed to one that they cannot use.',
+            title: 'Refused configurations',
+            description:
+              'Exporters whose file of rules, or of TLS and passwords, was changed to one that they cannot use.',
             unit: 'short',
-            noData: 'No exporter has a web configuration.',
+            noData: 'No exporter has a configuration file.',
             width: 4,
             height: 6,
           },
-          [`sum(1 - peerscope_web_config_current{${TARGETS}})`, 'refused'],
+          [`sum(1 - peerscope_config_current{${TARGETS}})`, 'rules'],
+          [`sum(1 - peerscope_web_config_current{${TARGETS}})`, 'web'],
         ),
         stat(
           {

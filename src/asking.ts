@@ -8,7 +8,7 @@ import { mayBeAsked, networkOf } from './enrich/networks.ts';
 import { Questions } from './enrich/questions.ts';
 import type { Provider } from './enrich/session.ts';
 import type { Store } from './enrich/store.ts';
-import type { AsnStatus, Cidr } from './model.ts';
+import type { AsnStatus, Cidr, Rules } from './model.ts';
 
 /** How the questions of the scans are answered. */
 export interface Asking {
@@ -25,6 +25,8 @@ export interface AskingContext {
   readonly deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void;
   /** Whose addresses are not asked for; null where none is watched. */
   readonly cluster: Cluster | null;
+  /** The rules in use. */
+  readonly rules: () => Rules;
   readonly clock: Timer;
   /** A number from 0 to 1. */
   readonly random: () => number;
@@ -35,7 +37,7 @@ export function startAsking(
   provider: Provider | Database,
   store: Store | null,
   config: Config,
-  { report, deliver, cluster, clock, random }: AskingContext,
+  { report, deliver, cluster, rules, clock, random }: AskingContext,
 ): Asking {
   const failed = (error: unknown): void => report(String(error));
   if (provider instanceof Database) {
@@ -56,10 +58,10 @@ export function startAsking(
       close: () => Promise.resolve(),
     };
   }
-  const { networks, asnNeverSend } = config.rules;
   // Others of the cluster may want to know what is here.
   const mayAsk = (bucket: Cidr): boolean => {
     cluster?.begin(clock.monotonic());
+    const { networks, asnNeverSend } = rules();
     const { address } = bucket;
     const remote = networkOf(address, () => false, networks);
     return mayBeAsked(remote, asnNeverSend, networks) && !cluster?.keepsBack(address, formatCidr(bucket));

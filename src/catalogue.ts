@@ -53,6 +53,8 @@ export interface Status {
   readonly store: { readonly name: string; readonly up: boolean; readonly failures: number } | null;
   /** By the socket table that held them. */
   readonly malformedRows: ReadonlyMap<string, number>;
+  /** Whether the file of --config.file held what is in use when it was read last; null without one. */
+  readonly configIsCurrent: boolean | null;
   /** Whether the file of --web.config.file holds what is in use; null without one. */
   readonly webConfigIsCurrent: boolean | null;
   /** The resources of Kubernetes that are watched; none where it is off. */
@@ -464,6 +466,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     'Times that the store was used and failed: commands and connections of a server, uses of a file that made it rest for a minute.',
     ['store'],
     ({ store }) => (store ? [{ labels: { store: store.name }, value: store.failures }] : []),
+  ),
+  status(
+    'peerscope_config_current',
+    'gauge',
+    '',
+    'Whether the configuration in use is what the file held when it was read last; 0 where that could not be used.',
+    [],
+    ({ configIsCurrent: value }) => (value === null ? [] : [{ labels: {}, value: Number(value) }]),
   ),
   status(
     'peerscope_web_config_current',

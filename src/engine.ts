@@ -7,7 +7,7 @@ import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import type { Surroundings } from './expose/page.ts';
 import type { Format } from './expose/prometheus.ts';
-import type { Address, Cidr } from './model.ts';
+import type { Address, Cidr, Rules } from './model.ts';
 import type { RowFormat } from './readers.ts';
 import { Reading } from './reading.ts';
 import type { RemoteName } from './remote-names.ts';
@@ -171,6 +171,11 @@ export class Engine {
   /** Hands what the store kept of sightings to the scanning thread. */
   confirm(kept: readonly Kept[]): void {
     this.#post({ kind: 'confirmed', kept });
+  }
+
+  /** Hands rules to the scanning thread, to go by from the next scan on. */
+  adopt(rules: Rules): void {
+    this.#post({ kind: 'rules', rules });
   }
 
   /** Hands news of the cluster to the scanning thread. */

@@ -25,7 +25,7 @@ export interface Group {
  * about it changed; counting one that did not is three additions to columns.
  */
 export class Groups {
-  readonly #rules: readonly EndpointGroupRule[];
+  #rules: readonly EndpointGroupRule[];
   readonly #clusterName: ClusterName;
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
   readonly #groups: (Group | undefined)[] = [];
@@ -37,6 +37,11 @@ export class Groups {
   constructor(rules: readonly EndpointGroupRule[], clusterName: ClusterName = () => null) {
     this.#rules = rules;
     this.#clusterName = clusterName;
+  }
+
+  /** Names endpoints by these rules: of connections that are marked as changed, from the next count on. */
+  adopt(rules: readonly EndpointGroupRule[]): void {
+    this.#rules = rules;
   }
 
   /** Why endpoints could not be named in the last count; connections that it may be about are grouped anew by the next. */

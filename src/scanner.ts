@@ -10,7 +10,7 @@ import type { Collected } from './expose/otlp.ts';
 import { renderPage, type Surroundings } from './expose/page.ts';
 import { renderParts, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
-import type { Address, Cidr, Family } from './model.ts';
+import type { Address, Cidr, Family, Rules } from './model.ts';
 import { RemoteNames, type RemoteName } from './remote-names.ts';
 import { Readers, type Reader, type RowFormat } from './readers.ts';
 import type { Piece } from './reading.ts';
@@ -46,6 +46,7 @@ export type Order =
   | { readonly kind: 'listen'; readonly filters: readonly string[]; readonly port: MessagePort }
   | { readonly kind: 'named'; readonly names: readonly RemoteName[] }
   | { readonly kind: 'confirmed'; readonly kept: readonly Kept[] }
+  | { readonly kind: 'rules'; readonly rules: Rules }
   | { readonly kind: 'cluster'; readonly news: ClusterChange }
   | { readonly kind: 'recite' };
 
@@ -110,6 +111,10 @@ function work(port: MessagePort, data: ScannerData): void {
       reportSightings();
       return;
     }
+    if (order.kind === 'rules') {
+      scrape.adopt(order.rules);
+      return;
+    }
     if (order.kind === 'cluster') {
       scrape.know(order.news);
       return;
@@ -169,7 +174,7 @@ function work(port: MessagePort, data: ScannerData): void {
     last = last
       .then(() => carryOut(order))
       .catch((error: unknown) => {
-        const isAwaited = !['answers', 'confirmed', 'named', 'cluster'].includes(order.kind);
+        const isAwaited = !['answers', 'confirmed', 'named', 'cluster', 'rules'].includes(order.kind);
         if (isAwaited) report({ kind: 'failed', reason: String(error) });
       });
   });

@@ -13,7 +13,7 @@ import { ToldHost } from './collect/told.ts';
 import type { AsnCache } from './enrich/asn.ts';
 import { Cluster, type ClusterChange, type Resource } from './enrich/cluster.ts';
 import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
-import { Peers, type Peer } from './enrich/peers.ts';
+import { Peers, type Peer, type PeerPolicy } from './enrich/peers.ts';
 import { UnnamedMeetings, type UnnamedMeeting } from './enrich/unnamed.ts';
 import { Families } from './families.ts';
 import { Groups, type Group } from './groups.ts';
@@ -106,11 +106,7 @@ export class Scrape {
             names: this.#names,
             podUid: options.podUid ?? null,
           });
-    const { networks, asnNeverSend: neverSend } = options.rules;
-    const isHostOwn = (address: Address): boolean => this.host.isHostOwn(address);
-    const isInCluster = (address: Address, bucket: string): boolean =>
-      this.#cluster?.keepsBack(address, bucket) ?? false;
-    this.#peers = new Peers({ networks, neverSend, isHostOwn, isInCluster }, cache);
+    this.#peers = new Peers(this.#policyOf(options.rules), cache);
     this.#groups = new Groups(
       options.rules.endpointGroups,
       ({ address, port, transport }) => this.#cluster?.nameOf(address, port, transport) ?? null,
@@ -198,6 +194,15 @@ export class Scrape {
     this.#regroup(this.#peers.learn(buckets, now));
     const asnOf = (address: Address): string | null => this.#peers.asnOf(address, now);
     for (const bucket of buckets) this.#firstSeen?.answered(bucket, asnOf);
+  }
+
+  /** Goes by these rules from the next scan on: what is there is named, grouped and classified anew. */
+  adopt(rules: Rules): void {
+    this.host.adopt(rules.processes);
+    this.#groups.adopt(rules.endpointGroups);
+    this.#peers.adopt(this.#policyOf(rules));
+    this.#peerOf.fill(null);
+    for (const i of this.connections.indexes()) this.connections.changed[i] = 1;
   }
 
   /** Takes in news of the cluster. */
@@ -340,6 +345,15 @@ export class Scrape {
     openedAt: number,
   ): void {
     if (bucket !== null) this.#firstSeen?.wait(bucket, labels, direction, address, openedAt);
+  }
+
+  #policyOf({ networks, asnNeverSend: neverSend }: Rules): PeerPolicy {
+    return {
+      networks,
+      neverSend,
+      isHostOwn: (address) => this.host.isHostOwn(address),
+      isInCluster: (address, bucket) => this.#cluster?.keepsBack(address, bucket) ?? false,
+    };
   }
 
   #hold(i: number): Peer {

@@ -31,6 +31,7 @@ it('tells of a network that is no longer in the database that nothing is known o
       report,
       deliver,
       cluster: null,
+      rules: () => config.rules,
       clock,
       random: () => 0,
     });

@@ -16,6 +16,7 @@ const STATUS = {
   collectors: [],
   malformedRows: new Map(),
   asn: null,
+  configIsCurrent: null,
   webConfigIsCurrent: null,
   kubernetes: [],
   store: null,

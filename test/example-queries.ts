@@ -47,6 +47,7 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_asn_breaker_open: 'sum(peerscope_asn_breaker_open)',
   peerscope_kubernetes_watch_up: 'min by (instance, resource) (peerscope_kubernetes_watch_up)',
   peerscope_store_failures_total: 'sum by (instance, store) (increase(peerscope_store_failures_total[1h]))',
+  peerscope_config_current: 'min by (instance) (peerscope_config_current)',
   peerscope_web_config_current: 'min by (instance) (peerscope_web_config_current)',
   peerscope_store_up: 'min by (instance, store) (peerscope_store_up)',
   peerscope_otlp_exports_total: 'sum by (instance) (rate(peerscope_otlp_exports_total[5m]))',

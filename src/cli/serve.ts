@@ -16,7 +16,7 @@ import type { Protection } from '../expose/protection.ts';
 import { createApp, Servers } from '../expose/server.ts';
 import { Listening, LISTENING_MS } from '../listening.ts';
 import { Repeating, type Log } from '../log.ts';
-import type { Address } from '../model.ts';
+import type { Address, Rules } from '../model.ts';
 import { Naming } from '../naming.ts';
 import type { Listeners, Push } from '../push.ts';
 import type { RemoteName } from '../remote-names.ts';
@@ -60,13 +60,17 @@ export async function serve(config: Config, log: Log, version: string): Promise<
               .catch(storeFailed),
         })
       : null;
+  const { configFile } = config;
+  // Nothing that reads YAML is loaded in a run without.
+  const file = configFile === null ? null : new (await import('../rules-file.ts')).RulesFile(configFile, config.rules);
+  const rules = (): Rules => file?.current ?? config.rules;
   const watch = prepareWatch(config, version, failures, log);
   const cluster = watch && new Cluster(watch.resources);
   const deliver: AskingContext['deliver'] = (answers, unknown) => engine.learn(answers, unknown);
   const asking =
     provider &&
-    startAsking(provider, store, config, { report, deliver, cluster, clock: SYSTEM_CLOCK, random: Math.random });
-  const naming = config.collectors.rdns ? await startNaming(config.rules, (names) => engine.name(names)) : null;
+    startAsking(provider, store, config, { report, deliver, cluster, rules, clock: SYSTEM_CLOCK, random: Math.random });
+  const naming = config.collectors.rdns ? await startNaming(rules, (names) => engine.name(names)) : null;
   const engine = new Engine(
     {
       procfs: config.procfs,
@@ -110,6 +114,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     collectors,
     malformedRows,
     asn: asking?.status() ?? null,
+    configIsCurrent: file?.isCurrent ?? null,
     webConfigIsCurrent: protection?.isCurrent ?? null,
     kubernetes: kubernetes?.status ?? [],
     store: store && { name: store.name, up: store.up, failures: store.failures },
@@ -119,6 +124,15 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     void engine
       .scan(config.scrapeBudgetMs)
       .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
+  const reload = (): void => {
+    const reason = file ? file.reload() : 'no --config.file is named';
+    if (!file || reason !== null) {
+      log.warn({ reason }, 'the configuration stays as it was');
+      return;
+    }
+    engine.adopt(file.current);
+    log.info('the configuration was read again');
+  };
   const listening = new Listening(engine, config.sampleIntervalMs === null ? LISTENING_MS : null, scan);
   let sampling: NodeJS.Timeout | undefined;
   const servers = new Servers(protection?.tls ?? null);
@@ -145,6 +159,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       (reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'),
     );
     const watched = watch?.resources ?? null;
+    process.on('SIGHUP', reload);
     logStart(config, log, version, { addresses: servers.addresses, provider, source, protection, watched });
     await kubernetes?.firstNews(NAMES_MS);
     await engine
@@ -157,6 +172,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   } finally {
     if (started) log.info('stopping');
     clearInterval(sampling);
+    process.off('SIGHUP', reload);
     listening.close();
     naming?.close();
     await Promise.all([servers.close(), push?.close(), kubernetes?.close()]);
@@ -175,12 +191,9 @@ async function openProtection(file: string | null): Promise<Protection | null> {
 }
 
 /** Asks the host's resolver for names, of nothing that the operator never sends. */
-async function startNaming(
-  { asnNeverSend }: Config['rules'],
-  deliver: (names: readonly RemoteName[]) => void,
-): Promise<Naming> {
+async function startNaming(rules: () => Rules, deliver: (names: readonly RemoteName[]) => void): Promise<Naming> {
   const { ReverseDns } = await import('../enrich/rdns.ts');
-  const mayAsk = (address: Address): boolean => !asnNeverSend.some((cidr) => cidrContains(cidr, address));
+  const mayAsk = (address: Address): boolean => !rules().asnNeverSend.some((cidr) => cidrContains(cidr, address));
   return new Naming(new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk }), deliver);
 }
 

@@ -15,6 +15,8 @@ export interface Host {
   collect(at: number, isLate: () => boolean): number;
   /** Gives the connections their owners. */
   attribute(isLate: () => boolean): void;
+  /** Names processes by these rules from the next scan on. */
+  adopt(rules: readonly ProcessRule[]): void;
   /** These names, and perhaps those of pods, are others from now on. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void;
   readonly status: Readonly<NamespaceCounts>;
@@ -113,6 +115,10 @@ export class ProcfsHost implements Host {
   attribute(isLate: () => boolean): void {
     if (this.#findsOwners) this.#owners.resolve(isLate);
     this.#attribution.update();
+  }
+
+  adopt(rules: readonly ProcessRule[]): void {
+    this.#processes.adopt(rules);
   }
 
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {

@@ -30,6 +30,8 @@ class SeenProcess implements Process {
   labels: OwnerLabels;
   scan = 0;
   age = 0;
+  /** The rules that its name was sought in. */
+  namedBy: readonly ProcessRule[] | null = null;
 
   constructor(pid: number, startTime: number, labels: OwnerLabels) {
     this.pid = pid;
@@ -48,7 +50,7 @@ export class Processes {
   /** Processes that an earlier scan saw under other names. */
   readonly renamed = new Set<Process>();
   readonly #procfs: Procfs;
-  readonly #rules: readonly ProcessRule[];
+  #rules: readonly ProcessRule[];
   readonly #label: (name: string, cgroup: Cgroup) => OwnerLabels;
   readonly #parse: (text: string) => Cgroup;
   readonly #patterns: Patterns;
@@ -84,6 +86,11 @@ export class Processes {
     for (const pid of this.#seen.keys()) if (!alive.has(pid)) this.#seen.delete(pid);
   }
 
+  /** Names every process by these rules from the next scan on. */
+  adopt(rules: readonly ProcessRule[]): void {
+    this.#rules = rules;
+  }
+
   /** The first pattern of a rule that took too long on a process in this scan. */
   get slowPattern(): RegExp | null {
     return this.#patterns.slow;
@@ -109,7 +116,7 @@ export class Processes {
     process.threads = stat.threads;
     process.openFds = openFds;
     const turn = (this.#scan + pid) % ROTATION === 0;
-    const isDue = process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm;
+    const isDue = process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm || process.namedBy !== this.#rules;
     if (isDue) this.#name(process, stat.comm);
     const { pageSize } = this.#procfs;
     if (isDue || pageSize === null) this.#readStatus(process);
@@ -178,9 +185,11 @@ export class Processes {
       cmdline: failed(cmdline) ? null : argumentsOf(cmdline),
       self: pid === this.#procfs.self,
     };
+    const isFirst = process.namedBy !== this.#rules;
+    process.namedBy = this.#rules;
     const name = nameProcess(running, this.#rules, this.#patterns.match);
     // What a rule could not say in time stays as it was, so that a busy moment renames nobody.
-    if (process.age === 1 || comm !== commBefore || this.#patterns.givenUp === givenUp) process.name = name;
+    if (isFirst || comm !== commBefore || this.#patterns.givenUp === givenUp) process.name = name;
     // A container keeps its names as long as it runs, though Kubernetes may have forgotten it.
     if (process.age > 1 && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
     const labels = this.#label(process.name, process.cgroup);

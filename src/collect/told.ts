@@ -64,6 +64,11 @@ export class ToldHost implements Host {
     this.#labelsOf = labelsOf;
   }
 
+  /** Rules name processes by more than is told. */
+  adopt(): void {
+    return;
+  }
+
   /** Only containers are renamed, and of those nothing is told. */
   relabel(): void {
     return;

@@ -45,7 +45,7 @@ export interface PeerPolicy {
  * same lists.
  */
 export class Peers {
-  readonly #policy: PeerPolicy;
+  #policy: PeerPolicy;
   readonly #cache: AsnCache | null;
   readonly #peers = new Map<string, KnownPeer>();
   readonly #byBucket = new Map<string, Set<KnownPeer>>();
@@ -63,6 +63,14 @@ export class Peers {
   /** The newest name and country of registration of every ASN met (the last 200,000), by the ASN as it is published. */
   get names(): ReadonlyMap<string, { readonly name: string; readonly country: string }> {
     return this.#names;
+  }
+
+  /** Goes by this policy from now on. Forgets all peers: those that `hold` gave are to be held anew, and not released. */
+  adopt(policy: PeerPolicy): void {
+    this.#policy = policy;
+    this.#peers.clear();
+    this.#byBucket.clear();
+    this.#undecided.clear();
   }
 
   /**

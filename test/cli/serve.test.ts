@@ -295,6 +295,42 @@ describe('an exporter with a web configuration', () => {
   });
 });
 
+test(
+  'a configuration is read again on SIGHUP, and stays as it was where the file is wrong',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const file = join(folder, 'peerscope.yaml');
+    const rename = (name: string): void => writeFileSync(file, `processes: [{ name: ${name}, comm: nginx }]\n`);
+    rename('edge');
+    const exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, `--config.file=${file}`]);
+    const reload = (): boolean => exporter.process.kill('SIGHUP');
+    try {
+      await exporter.metricsOnce((page) => page.includes('process="edge"') && page.includes('config_current 1'));
+      rename('front');
+      reload();
+      const page = await exporter.metricsOnce((page) => page.includes('process="front"'));
+      expect(page).not.toContain('process="edge"');
+      writeFileSync(file, 'processes: wrong\n');
+      reload();
+      expect(await exporter.metricsOnce((page) => page.includes('config_current 0'))).toContain('process="front"');
+      rename('edge');
+      reload();
+      await exporter.metricsOnce((page) => page.includes('process="edge"') && page.includes('config_current 1'));
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      rmSync(folder, { recursive: true });
+    }
+    const told = exporter.log.filter(({ msg }) => /configuration/.test(String(msg)));
+    expect(told.map(({ msg }) => msg)).toEqual([
+      'the configuration was read again',
+      'the configuration stays as it was',
+      'the configuration was read again',
+    ]);
+    expect(told[1]?.['reason']).toMatch(/^Cannot read configuration ".*": processes/);
+  },
+);
+
 describe('in a cluster', () => {
   const CONTAINERS = fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url));
   const UID = '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f';

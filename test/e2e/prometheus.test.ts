@@ -55,6 +55,8 @@ describe('a Prometheus that scrapes a recorded host', () => {
     closing.push(() => whois.close());
     const webConfig = join(folder, 'web.yaml');
     writeFileSync(webConfig, 'basic_auth_users: {}\n');
+    const rules = join(folder, 'peerscope.yaml');
+    writeFileSync(rules, 'processes: []\n');
     const receiver = await OtlpReceiver.start();
     closing.push(() => receiver.close());
     const start = async (
@@ -71,6 +73,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
           `--otlp.endpoint=${receiver.url}`,
           '--otlp.interval=1s',
           `--web.config.file=${webConfig}`,
+          `--config.file=${rules}`,
           ...flags,
         ],
         environment,

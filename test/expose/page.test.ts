@@ -43,6 +43,7 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
     collectors: runs,
     malformedRows: new Map(),
     asn: null,
+    configIsCurrent: null,
     webConfigIsCurrent: null,
     kubernetes: [],
     store: null,
