@@ -12,6 +12,8 @@ const LONGEST_QUEUE = 8;
 /** Refused ones are many only under attack, and must not push granted ones out. */
 const MOST_GRANTED = 100;
 const MOST_REFUSED = 1_000;
+/** Who guesses waits so long for each answer: at once, thirty of them keep the main thread from everybody else. */
+const REFUSAL_MS = 200;
 
 /**
  * Checks users and passwords against bcrypt's hashes, one at a time and each once: verdicts are remembered under a keyed digest.
@@ -83,7 +85,8 @@ export class BasicAuth {
       const known = users();
       const verdict = known.size === 0 ? 'granted' : await this.#passwords.check(known, request.headers.authorization);
       if (verdict === 'granted') next();
-      else refuse(verdict, response);
+      else if (request.headers.authorization === undefined) refuse(verdict, response);
+      else setTimeout(refuse, REFUSAL_MS, verdict, response);
     };
   }
 
