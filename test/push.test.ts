@@ -113,7 +113,7 @@ describe('what is sent', () => {
   });
 
   it('comes first at the moment that chance gave', async () => {
-    const { receiver, push } = await open(takes, { ...LONG, firstMs: 3_600_000 });
+    const { receiver, push } = await open(takes, { ...LONG, firstMs: 3_600_000, timeoutMs: 30_000 });
     const other = await open(takes);
     await expect.poll(() => other.push.counts.exports, SOON).toBeGreaterThan(3);
     expect(receiver.received).toEqual([]);

@@ -29,10 +29,10 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-/** Starts the exporter with operators of these names for the networks that the recorded hosts talk to. */
+/** Starts the exporter with these operators (ASN, country, name) for the networks that the recorded hosts talk to. */
 async function startWith(tree: string, operators: Readonly<Record<string, string>>): Promise<Exporter> {
   const table = join(scratch, `${tree}.tsv`);
-  const lines = Object.entries(operators).map(([net, name], i) => `${net}.0\t${net}.255\t${13335 + i}\tCH\t${name}\n`);
+  const lines = Object.entries(operators).map(([net, operator]) => `${net}.0\t${net}.255\t${operator}\n`);
   writeFileSync(table, lines.join(''));
   const asn = ['--asn.provider=tsv', `--asn.database=${table}`];
   const exporter = await Exporter.start([
@@ -45,9 +45,9 @@ async function startWith(tree: string, operators: Readonly<Record<string, string
 }
 
 const OPERATORS = {
-  '1.1.1': 'CLOUDFLARENET - Cloudflare, Inc.',
-  '8.8.8': 'GOOGLE - Google LLC',
-  '9.9.9': 'QUAD9-AS-1',
+  '1.1.1': '13335\tUS\tCLOUDFLARENET - Cloudflare, Inc.',
+  '8.8.8': '15169\tUS\tGOOGLE - Google LLC',
+  '9.9.9': '19281\tCH\tQUAD9-AS-1',
 };
 
 /** The words and background of each piece of text, where the contrast (WCAG 2, 1.4.3) is too low; for the browser. */
@@ -167,7 +167,10 @@ describe('names that others chose, in a browser', () => {
   const OPERATOR = `</bdi><img src=x onerror="document.title='hijacked'">`;
   it('are words, and load nothing', async ({ skip }) => {
     if (!chromium) return skip(obstacle ?? '');
-    const exporter = await startWith('plain-host', { '1.1.1': '<script>fetch("/gotcha")</script>', '9.9.9': OPERATOR });
+    const exporter = await startWith('plain-host', {
+      '1.1.1': '13335\tUS\t<script>fetch("/gotcha")</script>',
+      '9.9.9': `13336\tUS\t${OPERATOR}`,
+    });
     try {
       const { page, complaints, requests } = await chromium.open(`${exporter.url}/`, DESKTOP);
       expect(await page.getByText(OPERATOR, { exact: true }).count()).toBe(1);
