@@ -30,7 +30,7 @@ export function cutWhenSlow(response: ServerResponse): void {
 }
 
 /** Clients that send the next request before they have the answer are rare, and none needs more than a few. */
-const MOST_PIPELINED = 16;
+const MOST_PIPELINED = 8;
 
 interface Connection {
   readonly socket: Socket;
