@@ -100,7 +100,7 @@ interface Question {
 
 /** Everything that questions need from outside. */
 export interface QuestionsOptions extends Correspondence {
-  /** Says whether what another exporter wants to know may be asked for by this one. */
+  /** Says whether a network may be asked for by the rules as they are now, on behalf of others too. */
   readonly mayAsk: (bucket: Cidr) => boolean;
   /** The exporters of a cluster share no store, so that each asks for itself. */
   readonly isUnshared: boolean;
@@ -121,6 +121,7 @@ export interface QuestionsOptions extends Correspondence {
 export class Questions {
   readonly #correspondence: Correspondence;
   readonly #pool: Pool | null;
+  readonly #mayAsk: (bucket: Cidr) => boolean;
   readonly #waiting = new Map<string, Question>();
   readonly #restingUntil = new Map<string, number>();
   readonly #isUnshared: boolean;
@@ -145,6 +146,7 @@ export class Questions {
     const { provider, store, deliver, random } = correspondence;
     this.#correspondence = { ...correspondence, deliver: (answers) => this.#deliverOwn(answers, deliver) };
     this.#pool = store?.commons ? new Pool(store.commons, nameOf(provider, 'queue'), mayAsk) : null;
+    this.#mayAsk = mayAsk;
     this.#isUnshared = isUnshared;
     this.#spacingMs = isUnshared ? UNSHARED_SPACING_MS : SPACING_MS;
     this.#firstDelayMs = random() * (isUnshared ? ALONE_DELAY_MOST_MS : FIRST_DELAY_MOST_MS);
@@ -229,8 +231,9 @@ export class Questions {
   async #holdSession(): Promise<void> {
     const { clock, random } = this.#correspondence;
     if (this.#isNotYetOurTurnAlone()) return;
-    const batch = [...this.#waiting.values().take(BATCH)].map(({ bucket }) => bucket);
     this.#gatheringSince = undefined;
+    const batch = this.#allowed();
+    if (batch.length === 0) return;
     this.#firstDelayMs = 0;
     const outcome = await this.#askBatch(batch);
     const now = clock.monotonic();
@@ -252,6 +255,17 @@ export class Questions {
       case 'asked':
         return this.#closeSession(outcome, now);
     }
+  }
+
+  /** What waits, a session of it at most; forgets what the rules have come to keep back since it was asked for. */
+  #allowed(): readonly Cidr[] {
+    const batch: Cidr[] = [];
+    for (const [key, { bucket }] of this.#waiting) {
+      if (this.#mayAsk(bucket)) batch.push(bucket);
+      else this.#waiting.delete(key);
+      if (batch.length === BATCH) break;
+    }
+    return batch;
   }
 
   #isNotYetOurTurnAlone(): boolean {

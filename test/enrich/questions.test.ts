@@ -180,6 +180,21 @@ describe('Questions', () => {
     expect(clock.timers).toBe(0);
   });
 
+  it('forgets what the rules have come to keep back while it waited, and asks the rest', async () => {
+    const kept = new Set<string>();
+    const questions = new Questions(correspondence(announceAll, { mayAsk: (one) => !kept.has(formatCidr(one)) }));
+    await questions.ask([bucket(0), bucket(1)]);
+    kept.add('8.0.0.0/24');
+    await clock.advance(MINUTE);
+    expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.1.0/24']]);
+    expect(questions.status()).toMatchObject({ pending: 0, addressesSent: 1 });
+    await questions.ask([bucket(2)]);
+    kept.add('8.0.2.0/24');
+    await clock.advance(MINUTE);
+    expect(sessions).toHaveLength(1);
+    expect(clock.timers).toBe(0);
+  });
+
   it('does not wait longer than 30 s for questions that keep coming', async () => {
     const questions = new Questions(correspondence());
     for (let i = 0; i < 10; i++) {
