@@ -8,7 +8,7 @@ import type { ClusterChange } from './enrich/cluster.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
 import type { Collected } from './expose/otlp.ts';
 import { renderPage, type Surroundings } from './expose/page.ts';
-import { renderParts, type Format } from './expose/prometheus.ts';
+import { PartWriter, type Format } from './expose/prometheus.ts';
 import { statusFamilies } from './families.ts';
 import type { Address, Cidr, Family, Rules } from './model.ts';
 import { RemoteNames, type RemoteName } from './remote-names.ts';
@@ -88,6 +88,7 @@ function work(port: MessagePort, data: ScannerData): void {
     service: data.hasApi ? readServices() : () => null,
     remote: (address) => remoteNames.of(formatAddress(address)),
   });
+  const writer = new PartWriter();
   let families: readonly Family[] = [];
   let scannedAt = 0;
   const report = (message: Report): void => port.postMessage(message);
@@ -126,7 +127,7 @@ function work(port: MessagePort, data: ScannerData): void {
       return;
     }
     if (order.kind === 'render') {
-      const rendered = await renderParts(families, order.format);
+      const rendered = await writer.write(families, order.format);
       const encoder = new TextEncoder();
       const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
       const report = { kind: 'rendered', parts, failures: rendered.failures } satisfies Report;

@@ -6,7 +6,7 @@ import { FAMILIES, type Collector } from '../src/catalogue.ts';
 import { Procfs } from '../src/collect/procfs.ts';
 import { EMPTY_RULES } from '../src/config.ts';
 import { AsnCache } from '../src/enrich/asn.ts';
-import { renderFamilies, renderParts } from '../src/expose/prometheus.ts';
+import { PartWriter, renderFamilies } from '../src/expose/prometheus.ts';
 import type { EndpointGroupRule, Family, ProcessRule } from '../src/model.ts';
 import { Scrape, type ScrapeOptions, type Snapshot } from '../src/scrape.ts';
 import { Collector as Collecting, Tree } from './collect/tree.ts';
@@ -117,7 +117,7 @@ it('a family that cannot be rendered is left out and told', async () => {
         }
       : family,
   );
-  const { parts, failures } = await renderParts(torn, 'text');
+  const { parts, failures } = await new PartWriter().write(torn, 'text');
   expect(failures).toEqual([{ collector: 'asn', reason: 'Cannot render "peerscope_asn_connections": Error: broken' }]);
   const others = families.filter(({ name }) => name !== 'peerscope_asn_connections');
   expect(parts.map(({ text }) => text).join('')).toBe(await renderFamilies(others, 'text'));

@@ -18,7 +18,10 @@ export const CONTENT_TYPES = {
  */
 export async function renderFamilies(families: readonly Family[], format: Format): Promise<string> {
   const parts: string[] = [];
-  for (const family of families) parts.push(await renderFamily(family, format));
+  for (const family of families) {
+    const labelSets = family.samples.map(({ labels }) => labelSet(family.labels, labels));
+    parts.push(await renderFamily(family, format, labelSets));
+  }
   return parts.join('');
 }
 
@@ -28,33 +31,67 @@ export interface Part {
   readonly text: string;
 }
 
-/** Writes families as `renderFamilies`, in parts by their collectors. A family that fails is left out, and told with the reason. */
-export async function renderParts(
-  families: readonly Family[],
-  format: Format,
-): Promise<{ parts: Part[]; failures: { collector: Collector; reason: string }[] }> {
-  const parts: { collector: Collector | null; text: string }[] = [];
-  const failures: { collector: Collector; reason: string }[] = [];
-  for (const family of families) {
-    const collector = collectorOf(family.name);
-    try {
-      const text = await renderFamily(family, format);
-      const last = parts.at(-1);
-      if (last?.collector === collector) last.text += text;
-      else parts.push({ collector, text });
-    } catch (error) {
-      failures.push({ collector: collector ?? 'sockets', reason: `Cannot render "${family.name}": ${String(error)}` });
+/**
+ * Writes pages as `renderFamilies` does, in parts by their collectors. A family that fails is left out, and told with the reason.
+ * What was written of a series' labels is kept for the next page: to escape and join them is three quarters of what a page costs.
+ */
+export class PartWriter {
+  readonly #labelSets = new Map<string, ReadonlyMap<string, LabelSet>>();
+
+  async write(
+    families: readonly Family[],
+    format: Format,
+  ): Promise<{ parts: Part[]; failures: { collector: Collector; reason: string }[] }> {
+    const parts: { collector: Collector | null; text: string }[] = [];
+    const failures: { collector: Collector; reason: string }[] = [];
+    for (const family of families) {
+      const collector = collectorOf(family.name);
+      try {
+        const text = await renderFamily(family, format, this.#labelSetsOf(family));
+        const last = parts.at(-1);
+        if (last?.collector === collector) last.text += text;
+        else parts.push({ collector, text });
+      } catch (error) {
+        failures.push({
+          collector: collector ?? 'sockets',
+          reason: `Cannot render "${family.name}": ${String(error)}`,
+        });
+      }
     }
+    return { parts, failures };
   }
-  return { parts, failures };
+
+  /** The label sets of the last page where a series is the same, and no others. */
+  #labelSetsOf({ name, labels, samples }: Family): LabelSet[] {
+    const before = this.#labelSets.get(name);
+    const now = new Map<string, LabelSet>();
+    const sets = samples.map(({ labels: values }) => {
+      const key = values.join('\n');
+      const known = before?.get(key);
+      // Values with line ends may look alike once joined.
+      const set = known && labels.every((label, i) => known[label] === values[i]) ? known : labelSet(labels, values);
+      now.set(key, set);
+      return set;
+    });
+    this.#labelSets.set(name, now);
+    return sets;
+  }
 }
 
-async function renderFamily({ name, help, type, labels, samples }: Family, format: Format): Promise<string> {
-  const values = samples.map((sample) => {
-    const named: Record<string, string> = {};
-    for (const [i, label] of labels.entries()) named[label] = sample.labels[i] ?? '';
-    return { labels: named, value: sample.value };
-  });
+/** The labels of one series. prom-client keeps their text for as long as the object lives. */
+type LabelSet = Readonly<Record<string, string>>;
+
+const NO_LABELS: LabelSet = {};
+
+function labelSet(labels: readonly string[], values: readonly string[]): LabelSet {
+  const set: Record<string, string> = {};
+  for (const [i, label] of labels.entries()) set[label] = values[i] ?? '';
+  return set;
+}
+
+async function renderFamily(family: Family, format: Format, labelSets: readonly LabelSet[]): Promise<string> {
+  const { name, help, type, samples } = family;
+  const values = samples.map(({ value }, i) => ({ labels: NO_LABELS, sharedLabels: labelSets[i], value }));
   return renderMetric({ name, help, type, values }, format);
 }
 

@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CONTENT_TYPES, endOf, ownMetrics, renderFamilies, type Format } from '../../src/expose/prometheus.ts';
+import {
+  CONTENT_TYPES,
+  endOf,
+  ownMetrics,
+  PartWriter,
+  renderFamilies,
+  type Format,
+} from '../../src/expose/prometheus.ts';
 import type { Family } from '../../src/model.ts';
 
 const CONNECTIONS: Family = {
@@ -170,6 +177,34 @@ describe('a page', () => {
             })),
           }));
           expect(readPage(page, format)).toEqual(expected);
+        },
+      ),
+    );
+  });
+});
+
+describe('a writer of pages', () => {
+  it('writes each page as if it were the first, whatever series came, went and look alike', async () => {
+    const value = fc.constantFrom('', 'a', 'b', 'a\nb', '\n', '"');
+    const samples = fc.uniqueArray(fc.record({ labels: fc.tuple(value, value), value: fc.nat(9) }), {
+      maxLength: 8,
+      selector: ({ labels }) => JSON.stringify(labels),
+    });
+    const page = fc
+      .array(fc.record({ name: fc.constantFrom('x', 'y'), samples }), { maxLength: 2 })
+      .map((families) =>
+        families.map((family): Family => ({ ...family, help: '', type: 'gauge', labels: ['one', 'two'] })),
+      );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(page, fc.constantFrom<Format>('text', 'openmetrics')), { maxLength: 5 }),
+        async (pages) => {
+          const writer = new PartWriter();
+          for (const [families, format] of pages) {
+            const { parts, failures } = await writer.write(families, format);
+            expect(failures).toEqual([]);
+            expect(parts.map(({ text }) => text).join('')).toBe(await renderFamilies(families, format));
+          }
         },
       ),
     );
