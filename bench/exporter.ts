@@ -23,6 +23,11 @@ export function buildExporter(): void {
   if (status !== 0) throw new Error('Cannot build the exporter: the compiler failed');
 }
 
+/** Where the program is once it was built. */
+export function mainOfExporter(): string {
+  return fileURLToPath(new URL('dist/main.js', BUILT));
+}
+
 /** The whole exporter as a process of its own, scraped as Prometheus does. By default it has nobody to ask for an ASN. */
 export class ExporterProcess {
   readonly pid: number;
@@ -38,8 +43,7 @@ export class ExporterProcess {
     flags: readonly string[] = ALONE,
     environment: Readonly<Record<string, string>> = {},
   ): Promise<ExporterProcess> {
-    const main = fileURLToPath(new URL('dist/main.js', BUILT));
-    const child = spawn(process.execPath, ['--max-semi-space-size=2', main, 'serve', ...flags], {
+    const child = spawn(process.execPath, ['--max-semi-space-size=2', mainOfExporter(), 'serve', ...flags], {
       stdio: ['ignore', 'ignore', 'inherit'],
       env: { ...process.env, ...environment },
     });

@@ -24,6 +24,7 @@ import sys
 
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 RESET = struct.pack("ii", 1, 0)
 IDLE_DESCRIPTORS = 20
 
@@ -107,6 +108,7 @@ def fork(run, *arguments):
 
 
 def work(number):
+    libc.prctl(PR_SET_NAME, f"load-{number}".encode())
     worker = Worker(number)
     while line := sys.stdin.buffer.raw.read(4096):
         name, *numbers = line.split()

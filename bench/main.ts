@@ -7,10 +7,12 @@ import { parseArgs } from 'node:util';
 import { buildExporter } from './exporter.ts';
 import { renderFigures, type Figure } from './figures.ts';
 import { isInside, runInside } from './inside.ts';
+import { list } from './list.ts';
+import { page } from './page.ts';
 import { health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
 
 const RESULTS = new URL('./results/', import.meta.url);
-const PARTS = { steady, health, namespaces, soak, remotes } as const;
+const PARTS = { steady, health, namespaces, soak, remotes, page, list } as const;
 
 const USAGE = `usage: npm run bench -- [--rows 1000,10000,50000,100000] [--parts ${Object.keys(PARTS).join()}]
        [--rounds 8] [--processes 50] [--scrapes 2000] [--quick]

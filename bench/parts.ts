@@ -20,7 +20,8 @@ export interface Plan {
   readonly scrapes: number;
 }
 
-type Add = (...figures: readonly Figure[]) => void;
+/** Takes figures as they come. */
+export type Add = (...figures: readonly Figure[]) => void;
 
 const WARM_UP = 10;
 const FIRST_SCANS = 5;

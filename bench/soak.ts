@@ -1,7 +1,6 @@
 /** `npm run soak`: one scrape a second while sockets come and go, for two hours, and what grew meanwhile. README.md says more. */
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -11,6 +10,7 @@ import { buildExporter, ExporterProcess } from './exporter.ts';
 import { median, quantile } from './figures.ts';
 import { isInside, runInside } from './inside.ts';
 import { Load } from './load.ts';
+import { LoopWatch, type Delays } from './loop.ts';
 import { memoryMiBOf } from './resident-process.ts';
 
 const USAGE = 'usage: npm run soak -- [--minutes 120] [--rows 2000]\n';
@@ -28,28 +28,6 @@ const DESCRIPTORS_GROWTH = 4;
 const SERIES_GROWTH = 20;
 /** The store is bounded by 32 MiB; its log and index come on top. */
 const STORE_MOST_MIB = 40;
-/** Loaded into a process: how late a timer of 10 ms comes on its main thread, written to a file at its end. */
-const WATCH_LOOP = `--import=data:text/javascript,${encodeURIComponent(`
-  import { writeFileSync } from 'node:fs';
-  import { monitorEventLoopDelay } from 'node:perf_hooks';
-  import { isMainThread } from 'node:worker_threads';
-  if (isMainThread) {
-    const seen = monitorEventLoopDelay({ resolution: 10 });
-    seen.enable();
-    const late = (share) => seen.percentile(share) / 1e6 - 10;
-    process.on('exit', () => {
-      const delays = { p50: late(50), p99: late(99), most: seen.max / 1e6 - 10 };
-      writeFileSync(process.env.SOAK_LOOP, JSON.stringify(delays));
-    });
-  }`)}`;
-
-/** How late a timer came, in milliseconds. */
-interface Delays {
-  readonly p50: number;
-  readonly p99: number;
-  readonly most: number;
-}
-
 /** What is seen once a second. */
 interface Sample {
   readonly seconds: number;
@@ -111,13 +89,8 @@ async function run(): Promise<boolean> {
   const store = mkdtempSync(join(tmpdir(), 'peerscope-soak-'));
   const load = await Load.start(rows, PROCESSES);
   const flags = [`--asn.server=${whois.host}:${whois.port}`, `--storage.path=${store}`, '--log.level=error'];
-  const delays = mkdtempSync(join(tmpdir(), 'peerscope-soak-delays-'));
-  const [own, idle] = [join(delays, 'own.json'), join(delays, 'idle.json')];
-  const exporter = await ExporterProcess.start(flags, { NODE_OPTIONS: WATCH_LOOP, SOAK_LOOP: own });
-  const bystander = spawn(process.execPath, [WATCH_LOOP, '--eval', 'process.stdin.resume()'], {
-    stdio: ['pipe', 'ignore', 'inherit'],
-    env: { ...process.env, SOAK_LOOP: idle },
-  });
+  const watch = new LoopWatch();
+  const exporter = await ExporterProcess.start(flags, watch.environment);
   process.stdout.write(`${cpus()[0]?.model}, ${cpus().length} cores, Linux ${release()}, Node.js ${process.version}\n`);
   process.stdout.write(`${rows} rows, one scrape a second for ${(seconds / 60).toFixed(1)} minutes\n\n`);
   const samples: Sample[] = [];
@@ -134,20 +107,16 @@ async function run(): Promise<boolean> {
   }
   const answered = /^peerscope_asn_cache_entries (\d+)$/m.exec(await exporter.scrape())?.[1];
   await exporter.end();
-  const ended = once(bystander, 'exit');
-  bystander.stdin.end();
-  await ended;
+  const { own, idle } = await watch.end();
   await load.end();
   await whois.close();
-  const [delayed, machine] = [own, idle].map((file) => JSON.parse(readFileSync(file, 'utf8')) as Delays);
-  for (const folder of [store, delays]) rmSync(folder, { recursive: true });
-  if (!delayed || !machine) throw new Error('Cannot tell the delay of the event loop');
+  rmSync(store, { recursive: true });
   process.stdout.write(`
 ${summary(samples)}
-event-loop delay over the whole run: ${inWords(delayed)}; of a process that does nothing: ${inWords(machine)}
+event-loop delay over the whole run: ${inWords(own)}; of a process that does nothing: ${inWords(idle)}
 ${late} scrapes came late; ${answered} networks known; load average ${loadavg()[0]?.toFixed(2)}
 `);
-  const missed = missedBounds(steady(samples), delayed.p99 - machine.p99);
+  const missed = missedBounds(steady(samples), own.p99 - idle.p99);
   process.stdout.write(missed.length === 0 ? 'All bounds are met.\n' : `Missed: ${missed.join('; ')}.\n`);
   return missed.length === 0;
 }
