@@ -108,7 +108,7 @@ class Scanner {
 
   /** Scans once; gives when, in milliseconds since 1970. */
   async scan(): Promise<number> {
-    const { at } = this.scrape.run(Infinity);
+    const { at } = this.scrape.look();
     if (this.#cache) {
       const answers = await recall(this.#store, this.#cache.takeQuestions(), SYSTEM_CLOCK.now());
       this.scrape.learn(this.#cache.accept(answers));

@@ -12,7 +12,16 @@ export function cleanLabel(text: string): string {
 
 /** The same at any length. */
 export function withoutControls(text: string): string {
-  return text.toWellFormed().replace(CONTROLS, '\ufffd');
+  return isPlain(text) ? text : text.toWellFormed().replace(CONTROLS, '\ufffd');
+}
+
+/** Whether a text is of printable ASCII alone: most are, and to see that takes a tenth of looking for what Unicode calls a control. */
+export function isPlain(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code < 0x20 || code > 0x7e) return false;
+  }
+  return true;
 }
 
 /** The same controls as \u escapes: in JSON that is the same text. */

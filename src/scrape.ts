@@ -39,6 +39,9 @@ export interface ScrapeOptions {
 
 const NO_WORDS: ReadonlySet<number> = new Set();
 
+/** Does the work of a collector, and notes what it took. */
+type Stage = <T>(collector: Collector, work: () => T) => T;
+
 /** What one scan leaves behind; `at` in milliseconds since 1970. */
 export interface Snapshot {
   readonly at: number;
@@ -122,35 +125,19 @@ export class Scrape {
     );
   }
 
+  /** Scans the host once, and counts nothing: for who wants the rows alone, on a scrape that never counts. Throws where sockets cannot be collected. */
+  look(): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
+    const { hidden } = this.#see(Infinity);
+    this.connections.changed.fill(0);
+    return { at: this.host.oldestReadAt, unreadableNamespaces: this.host.status.unreadable + hidden };
+  }
+
   /**
    * Scans the host once, in about so many milliseconds at most: what is not reached by then keeps its rows of the scan before.
    * A collector that fails costs its own families; throws where sockets cannot be collected or counted.
    */
   run(withinMs: number): Snapshot {
-    const at = this.#clock.now();
-    const begun = this.#clock.monotonic();
-    const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
-    const runs: CollectorRun[] = [];
-    this.#broken.clear();
-    this.#failures = [];
-    const stage = <T>(collector: Collector, work: () => T): T => {
-      const begun = this.#clock.monotonic();
-      const outcome = work();
-      const protocolsMs = collector === 'sockets' ? this.host.protocolsMs : 0;
-      const seconds = (this.#clock.monotonic() - begun - protocolsMs) / 1000;
-      const success =
-        collector === 'sockets' ? this.host.status.unreadable === 0 : collector !== 'processes' || this.host.seesOwners;
-      if (this.#isOn(collector)) runs.push({ collector, seconds, success });
-      return outcome;
-    };
-
-    const renamed = this.#rename();
-    const hidden = stage('sockets', () => this.#collect(at, isLate));
-    if (this.#isOn('protocols'))
-      runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
-    stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
-    stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
-    stage('first-seen', () => this.#attempt('first-seen', () => this.#remember(at, renamed)));
+    const { at, hidden, runs, stage } = this.#see(withinMs);
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
     this.#attempt('first-seen', () => this.#confirmPresence(groups));
     if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
@@ -228,6 +215,35 @@ export class Scrape {
   /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
   peerOf(index: number): Peer | null {
     return this.#peerOf[index] ?? null;
+  }
+
+  /** Collects, attributes and enriches; `stage` runs what comes after as the work of a collector. */
+  #see(withinMs: number): { at: number; hidden: number; runs: readonly CollectorRun[]; stage: Stage } {
+    const at = this.#clock.now();
+    const begun = this.#clock.monotonic();
+    const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
+    const runs: CollectorRun[] = [];
+    this.#broken.clear();
+    this.#failures = [];
+    const stage: Stage = (collector, work) => {
+      const begun = this.#clock.monotonic();
+      const outcome = work();
+      const protocolsMs = collector === 'sockets' ? this.host.protocolsMs : 0;
+      const seconds = (this.#clock.monotonic() - begun - protocolsMs) / 1000;
+      const success =
+        collector === 'sockets' ? this.host.status.unreadable === 0 : collector !== 'processes' || this.host.seesOwners;
+      if (this.#isOn(collector)) runs.push({ collector, seconds, success });
+      return outcome;
+    };
+
+    const renamed = this.#rename();
+    const hidden = stage('sockets', () => this.#collect(at, isLate));
+    if (this.#isOn('protocols'))
+      runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
+    stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
+    stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
+    stage('first-seen', () => this.#attempt('first-seen', () => this.#remember(at, renamed)));
+    return { at, hidden, runs, stage };
   }
 
   /** Publishes under the names that are known by now; gives those that changed. */

@@ -1,4 +1,5 @@
-const PLAIN = /^[\x20-\x7e]*$/;
+import { isPlain } from '../label.ts';
+
 let segmenter: Intl.Segmenter | undefined;
 /** East Asian wide and fullwidth characters, and emoji (UAX 11). */
 const WIDE =
@@ -9,7 +10,7 @@ const WIDTHLESS = /^[\p{Mn}\p{Me}\p{Cf}]/u;
 
 /** How many cells of a terminal a text takes; it holds no control characters. */
 export function cellsOf(text: string): number {
-  if (PLAIN.test(text)) return text.length;
+  if (isPlain(text)) return text.length;
   let cells = 0;
   for (const { segment } of graphemesOf(text)) cells += cellsOfGrapheme(segment);
   return cells;

@@ -43,7 +43,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const intervalMs = parseInterval(options.interval);
   const count = parseCount(options.count);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const collectors = { ...config.collectors, 'first-seen': false };
+  const collectors = { ...config.collectors, protocols: false, 'first-seen': false };
   const source = openSource(config.source, config.procfs);
   const scrape = new Scrape(source, { ...config, collectors }, clock, cache);
   const names = { service: readServices(), remote: () => null };
@@ -52,7 +52,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   for (let scans = 0; !signal.aborted; scans++) {
-    const { at, unreadableNamespaces } = scrape.run(Infinity);
+    const { at, unreadableNamespaces } = scrape.look();
     if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
     if (scans === 0) {
       const rows = rowsOf(scrape, names);

@@ -102,7 +102,7 @@ export class Survey {
     this.#known = parts.known;
     this.#resolver = parts.resolver;
     this.#source = openSource(config.source, config.procfs);
-    const collectors = { ...config.collectors, 'first-seen': false };
+    const collectors = { ...config.collectors, protocols: false, 'first-seen': false };
     this.#scrape = new Scrape(this.#source, { ...config, collectors }, options.clock, parts.cache);
     const deliver = (answers: readonly Answer[]): void => this.#learn(answers);
     this.#correspondence = parts.correspondence && { ...parts.correspondence, deliver };
@@ -143,7 +143,7 @@ export class Survey {
   /** Looks once. */
   async look(): Promise<Sight> {
     const scrape = this.#scrape;
-    const { at, unreadableNamespaces } = scrape.run(Infinity);
+    const { at, unreadableNamespaces } = scrape.look();
     const questions = this.#cache?.takeQuestions() ?? [];
     const answers = (await this.#known?.recall(questions)) ?? [];
     this.#learn(answers);

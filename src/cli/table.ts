@@ -31,7 +31,7 @@ export interface Table {
   readonly omitted: readonly string[];
 }
 
-const GAP = 2;
+const GAP = '  ';
 const ENDLESS: Sheet = { width: Infinity, paint: (text) => text };
 
 /** Lays out rows below their titles, each column as wide as its widest cell, two blanks apart, no blanks at the line's end. */
@@ -50,17 +50,17 @@ export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
     ({ title }, i) => texts[i]?.reduce((widest, text) => Math.max(widest, cellsOf(text)), title.length) ?? 0,
   );
   const { widths, omitted } = squeeze(columns, natural, width, (i) => texts[i]?.every((text) => text === '') ?? true);
-  const last = widths.findLastIndex((cells) => cells > 0);
-  const lay = (cellOf: (i: number) => string, toneOf: (i: number) => Tone | null): string => {
+  const shown = columns.flatMap((column, i) => (widths[i] ? [{ column, i, cells: widths[i] }] : []));
+  const last = shown.at(-1)?.i;
+  const lay = (cellOf: (i: number) => string, toneOf: (column: Column<Row>) => Tone | null): string => {
     let line = '';
-    for (const [i, cells] of widths.entries()) {
-      if (cells === 0) continue;
-      const text = (columns[i]?.cut ?? fit)(cellOf(i), cells);
-      const isRight = columns[i]?.right ?? false;
-      const blanks = ' '.repeat(Math.max(0, cells - cellsOf(text)));
-      const painted = paint(text, toneOf(i));
-      if (line !== '') line += ' '.repeat(GAP);
-      line += isRight ? blanks + painted : i === last ? painted : painted + blanks;
+    for (const { column, i, cells } of shown) {
+      let text = cellOf(i);
+      if (cellsOf(text) > cells) text = (column.cut ?? fit)(text, cells);
+      const blanks = i === last && !column.right ? '' : ' '.repeat(Math.max(0, cells - cellsOf(text)));
+      const painted = paint(text, toneOf(column));
+      if (line !== '') line += GAP;
+      line += column.right ? blanks + painted : painted + blanks;
     }
     return line.trimEnd();
   };
@@ -71,7 +71,7 @@ export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
   const lines = rows.map((row, at) =>
     lay(
       (i) => texts[i]?.[at] ?? '',
-      (i) => columns[i]?.tone?.(row) ?? null,
+      ({ tone }) => tone?.(row) ?? null,
     ),
   );
   return { title, lines, width: spanOf(widths), omitted };
@@ -113,5 +113,5 @@ function squeeze<Row>(
 }
 
 function spanOf(widths: readonly number[]): number {
-  return widths.reduce((sum, cells) => sum + (cells > 0 ? cells + GAP : 0), -GAP);
+  return widths.reduce((sum, cells) => sum + (cells > 0 ? cells + GAP.length : 0), -GAP.length);
 }
