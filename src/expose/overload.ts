@@ -6,15 +6,21 @@ import { answer, type Gate } from './gate.ts';
 export function limitRequests(most: number): Gate {
   const open = new Map<ServerResponse, Socket>();
   return (request, response, next) => {
-    // A pipelined answer that its connection did not live to see never closes.
-    if (open.size >= most) for (const [old, socket] of open) if (socket.destroyed) open.delete(old);
-    if (most > 0 && open.size >= most) {
-      answer(response, 503, `${most} requests are being answered, try again later.`, { 'Retry-After': '1' });
-      return;
+    const { socket } = request;
+    if (most > 0) {
+      // A pipelined answer that its connection did not live to see never closes.
+      if (open.size >= most) for (const [old, { destroyed }] of open) if (destroyed) open.delete(old);
+      if (open.size >= most) {
+        answer(response, 503, `${most} requests are being answered, try again later.`, { 'Retry-After': '1' });
+        return;
+      }
+      open.set(response, socket);
+      response.once('close', () => open.delete(response));
     }
-    open.set(response, request.socket);
-    response.once('close', () => open.delete(response));
-    next();
+    // Who sends too many requests at once is cut by now, before any work on the first of them has begun.
+    setImmediate(() => {
+      if (!socket.destroyed) next();
+    });
   };
 }
 
@@ -66,7 +72,7 @@ export class Connections {
     const connection = this.#connections.get(key);
     if (!connection) return true;
     if (connection.requests >= MOST_PIPELINED) {
-      socket.destroy();
+      cut(socket);
       return false;
     }
     connection.requests++;
@@ -93,6 +99,17 @@ export class Connections {
     for (const { socket, requests } of this.#connections.values()) if (requests === 0) return socket;
     return undefined;
   }
+}
+
+/**
+ * Destroys a connection with requests that wait: Node.js parses all that have come and gives each an error of its own as it closes.
+ * Nobody sees them, and their stacks would take 7 of 10 ms of 300 requests.
+ */
+function cut(socket: Socket): void {
+  const limit = Error.stackTraceLimit;
+  socket.prependOnceListener('close', () => (Error.stackTraceLimit = 0));
+  socket.once('close', () => (Error.stackTraceLimit = limit));
+  socket.destroy();
 }
 
 function keyOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
