@@ -16,7 +16,7 @@ const POD =
 const MONITOR = /^(?:(.+)-conmon-[0-9a-f]{64}(?:\.scope)?|lxc\.monitor\..+)$/;
 const ID = /^(?:(.+)-)?([0-9a-f]{64})(?:\.scope)?$/;
 const COLON_FORM = /^([^:]*):([^:]*):([0-9a-f]{64})$/;
-const FARGATE_ID = /^[0-9a-f]{32}-\d+$/;
+const FARGATE_ID = /^[0-9a-f]{32}-\d{1,20}$/;
 const LXC_PAYLOAD = /^lxc\.payload\.(.+)$/;
 const SESSION = /^session-.*\.scope$|\.session$/;
 

@@ -84,11 +84,12 @@ export function parseOrigin(text: string): Origin | undefined {
 }
 
 function isAsn(value: unknown): value is number {
-  return Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 32;
+  return isTime(value) && value >= 0 && value < 2 ** 32;
 }
 
+/** JSON may hold a negative zero, which nothing here writes. */
 function isTime(value: unknown): value is number {
-  return Number.isSafeInteger(value);
+  return Number.isSafeInteger(value) && !Object.is(value, -0);
 }
 
 /** What stands in a store may be a stranger's, and is shown in terminals and labels. */

@@ -54,6 +54,11 @@ describe('parseCgroup', () => {
 
   const CASES: { name: string; text: string; expected: Partial<Cgroup> }[] = [
     {
+      name: 'a name below ecs that is too long for an id is none',
+      text: `9:hugetlb:/ecs/5509/${'3'.repeat(32)}-${'9'.repeat(128)}`,
+      expected: { containerId: null },
+    },
+    {
       name: 'a podman unit (quadlet) runs its container below the service',
       text: `0::/system.slice/web.service/libpod-payload-${A}`,
       expected: { kind: 'container', runtime: 'podman', containerId: A },

@@ -256,6 +256,7 @@ describe('parseOrigin', () => {
     { name: 'another version', stored: renderOrigin(cloudflare).replace('"v":1', '"v":2') },
     { name: 'an ASN that is a text', stored: renderOrigin(cloudflare).replace('[13335]', '["13335"]') },
     { name: 'an ASN beyond 32 bits', stored: renderOrigin(cloudflare).replace('[13335]', '[4294967296]') },
+    { name: 'an ASN of negative zero', stored: renderOrigin(cloudflare).replace('[13335]', '[-0,13335]') },
     { name: 'a time that is null', stored: renderOrigin(cloudflare).replace(/"t":\d+/, '"t":null') },
     { name: 'a time beyond all time', stored: renderOrigin(cloudflare).replace(/"t":\d+/, '"t":1e999') },
     {
