@@ -1,5 +1,8 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+const NODE_COMPILE_CACHE = fileURLToPath(new URL('node_modules/.cache/peerscope-test', import.meta.url));
+
 export default defineConfig({
-  test: { include: ['test/**/*.test.ts'], exclude: ['test/e2e/**'], testTimeout: 60_000 },
+  test: { include: ['test/**/*.test.ts'], exclude: ['test/e2e/**'], testTimeout: 60_000, env: { NODE_COMPILE_CACHE } },
 });

@@ -5,6 +5,13 @@ import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
+/** What of the tests' own environment a program that is tested sees. With the cache of vitest.config.ts it starts in half the time. */
+export const ENVIRONMENT: NodeJS.ProcessEnv = {
+  PATH: process.env['PATH'],
+  HOME: process.env['HOME'],
+  NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'],
+};
+
 /** The real program as a child process, serving on a port of the loopback interface that the system chose. */
 export class Exporter {
   readonly url: string;
@@ -38,7 +45,7 @@ export class Exporter {
     ];
     const child = spawn(command, args, {
       stdio: ['ignore', 'inherit', 'pipe'],
-      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment },
+      env: { ...ENVIRONMENT, ...environment },
     });
     const log: Record<string, unknown>[] = [];
     const listening = new Promise<string>((resolve, reject) => {
@@ -92,7 +99,7 @@ export class Exporter {
 
 /** Starts the program with these arguments, and nothing said of what it writes. */
 export function startMain(args: readonly string[], environment: Readonly<Record<string, string>> = {}): ChildProcess {
-  const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment };
+  const env = { ...ENVIRONMENT, ...environment };
   return spawn(process.execPath, [MAIN, ...args], { stdio: 'ignore', env });
 }
 
@@ -104,7 +111,7 @@ export async function runMain(
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn(process.execPath, [MAIN, ...args], {
     stdio: 'pipe',
-    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment },
+    env: { ...ENVIRONMENT, ...environment },
   });
   let stdout = '';
   let stderr = '';

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { environmentTwin, FLAGS } from '../src/config.ts';
+import { ENVIRONMENT } from './exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -39,13 +40,13 @@ interface Outcome {
   readonly stderr: string;
 }
 
-/** Runs the program to its end, with an environment that holds nothing but these variables. */
+/** Runs the program to its end with these variables. */
 function peerscope(
   args: readonly string[],
   { env = {}, input = '', nodeArgs = [] }: { env?: Record<string, string>; input?: string; nodeArgs?: string[] } = {},
 ): Outcome {
   const run = spawnSync(process.execPath, [...nodeArgs, MAIN, ...args], {
-    env,
+    env: { ...ENVIRONMENT, ...env },
     input,
     encoding: 'utf8',
     timeout: 30_000,
@@ -270,7 +271,7 @@ describe('standard output', () => {
   const long = file('long.yaml', ['endpoint_groups:', ...rules].join('\n'));
 
   it('ends the program quietly when its reader goes away', async () => {
-    const child = spawn(process.execPath, [MAIN, 'check-config', long], { env: {}, timeout: 30_000 });
+    const child = spawn(process.execPath, [MAIN, 'check-config', long], { env: ENVIRONMENT, timeout: 30_000 });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.stdout.once('data', () => child.stdout.destroy());
@@ -280,7 +281,10 @@ describe('standard output', () => {
 
   it('fails the program when it is full', () => {
     const full = openSync('/dev/full', 'w');
-    const run = spawnSync(process.execPath, [MAIN, 'check-config', long], { env: {}, stdio: ['ignore', full, 'pipe'] });
+    const run = spawnSync(process.execPath, [MAIN, 'check-config', long], {
+      env: ENVIRONMENT,
+      stdio: ['ignore', full, 'pipe'],
+    });
     closeSync(full);
     expect({ code: run.status, stderr: run.stderr.toString() }).toEqual({
       code: 1,

@@ -13,7 +13,7 @@ import { parseConfig } from '../../src/config.ts';
 import { renderOrigin } from '../../src/enrich/asn.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 import type { ConnectionEvent } from '../../src/model.ts';
-import { runMain } from '../exporter.ts';
+import { ENVIRONMENT, runMain } from '../exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -58,7 +58,7 @@ class Watch {
   private constructor(args: readonly string[]) {
     this.process = spawn(process.execPath, [MAIN, 'events', '--asn.provider=none', ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: {},
+      env: ENVIRONMENT,
     });
     const { stdout, stderr } = this.process;
     if (!stdout || !stderr) throw new Error('Cannot watch: no pipes');

@@ -9,6 +9,7 @@ import { renderOrigin } from '../../src/enrich/asn.ts';
 import { SqliteStore } from '../../src/enrich/sqlite.ts';
 import type { Row } from '../../src/model.ts';
 import { parseText } from '../../src/parse/text.ts';
+import { ENVIRONMENT } from '../exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -22,7 +23,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 function parse(args: readonly string[], input = ''): { code: number | null; stdout: string; stderr: string } {
   const run = spawnSync(process.execPath, [MAIN, 'parse', ...args], {
-    env: {},
+    env: ENVIRONMENT,
     input,
     encoding: 'utf8',
     timeout: 30_000,
@@ -170,7 +171,7 @@ describe('parse', () => {
   });
 
   it('prints while it reads, and ends quietly when its reader goes away', async () => {
-    const child = spawn(process.execPath, [MAIN, 'parse', '-o', 'jsonl'], { env: {}, timeout: 30_000 });
+    const child = spawn(process.execPath, [MAIN, 'parse', '-o', 'jsonl'], { env: ENVIRONMENT, timeout: 30_000 });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.stdin.on('error', () => undefined);
