@@ -4,5 +4,11 @@ import { defineConfig } from 'vitest/config';
 const NODE_COMPILE_CACHE = fileURLToPath(new URL('node_modules/.cache/peerscope-test', import.meta.url));
 
 export default defineConfig({
-  test: { include: ['test/**/*.test.ts'], exclude: ['test/e2e/**'], testTimeout: 60_000, env: { NODE_COMPILE_CACHE } },
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['test/e2e/**'],
+    testTimeout: 60_000,
+    maxWorkers: '100%',
+    env: { NODE_COMPILE_CACHE },
+  },
 });
