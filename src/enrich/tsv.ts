@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../address.ts';
-import { cleanLabel } from '../label.ts';
+import { cleanLabel, escapeControls } from '../label.ts';
 import type { Address } from '../model.ts';
 import { isReservedAsn } from './asn.ts';
 import { openFile, type Finding, type Lookup } from './database.ts';
@@ -165,7 +165,7 @@ class TableBuilder {
   }
 
   #wrong(line: string, reason: string): SyntaxError {
-    return new SyntaxError(`line ${this.#line} ${JSON.stringify(line.slice(0, 60))} ${reason}`);
+    return new SyntaxError(`line ${this.#line} ${escapeControls(JSON.stringify(line.slice(0, 60)))} ${reason}`);
   }
 }
 

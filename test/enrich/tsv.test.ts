@@ -119,6 +119,7 @@ describe('refuses', () => {
       '1.0.0.0\t1.0.0.255\t4294967296\tUS\tX\n',
       `line 1 "1.0.0.0\\t1.0.0.255\\t4294967296\\tUS\\tX" ${form}`,
     ],
+    ['what a terminal obeys', '\u007f\u009b2J\n', `line 1 "\\u007f\\u009b2J" ${form}`],
     ['an empty line', `${TABLE[0] ?? ''}\n`, `line 2 "" ${form}`],
     [
       'a range that ends before it begins',
