@@ -10,7 +10,7 @@ const BUILT = new URL('node_modules/.cache/peerscope-bench/', PROJECT);
 const URL_OF_METRICS = 'http://127.0.0.1:10043/metrics';
 const URL_OF_HEALTH = 'http://127.0.0.1:10043/-/healthy';
 const START_MS = 30_000;
-const ALONE = ['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/nonexistent', '--log.level=error'];
+const ALONE = ['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/dev/null/none', '--log.level=error'];
 
 /** Builds the exporter as it is published: from its sources Node would keep a TypeScript compiler in memory besides. */
 export function buildExporter(): void {

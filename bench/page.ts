@@ -55,7 +55,7 @@ async function blocking(): Promise<Figure[]> {
   const rules = join(folder, 'rules.yml');
   writeFileSync(rules, "processes:\n  - name: '{{ .who }}'\n    comm: '^(?<who>load-[0-9]+)$'\n");
   const watch = new LoopWatch();
-  const flags = ['--scrape.budget=10m', '--asn.provider=none', '--storage.path=/nonexistent', '--log.level=error'];
+  const flags = ['--scrape.budget=10m', '--asn.provider=none', '--storage.path=/dev/null/none', '--log.level=error'];
   const exporter = await ExporterProcess.start(
     [...flags, `--config.file=${rules}`, `--series.limit=${SERIES}`],
     watch.environment,

@@ -247,7 +247,7 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
   const total = `${rows.length} ${rows.length === 1 ? 'socket' : 'sockets'}`;
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
-  if (unreadableNamespaces > 0) parts.push(`${unreadableNamespaces} network namespaces could not be read`);
+  if (unreadableNamespaces > 0) parts.push(`network namespaces that could not be read: ${unreadableNamespaces}`);
   if (source instanceof Commands) parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
   if (source instanceof Commands && source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
   return parts.join(', ');

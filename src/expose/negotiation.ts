@@ -11,7 +11,10 @@ export function negotiateFormat(accept: string | undefined): Format {
   for (const range of (accept ?? '').split(',')) {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
     const parameter = (name: string): string | undefined =>
-      parameters.find((candidate) => candidate.startsWith(`${name}=`))?.slice(name.length + 1);
+      parameters
+        .find((candidate) => candidate.startsWith(`${name}=`))
+        ?.slice(name.length + 1)
+        .replace(/^"(.*)"$/, '$1');
     const weight = Number(parameter('q') ?? 1);
     const version = parameter('version');
     if (!(weight > 0)) continue;

@@ -30,7 +30,9 @@ const SEND_MS = 30_000;
 /** Who does not read what it asked for gives its place to others; to be called before the last that is written. */
 export function cutWhenSlow(response: ServerResponse): void {
   const { socket } = response.req;
-  // A pipelined answer whose connection is gone never closes: nothing may wait for it.
+  // Of who went away meanwhile nothing may be kept, and what has closed never closes again.
+  if (socket.destroyed || response.closed) return;
+  // A pipelined answer whose connection goes away never closes.
   const deadline = setTimeout(() => socket.destroy(), SEND_MS).unref();
   response.once('close', () => clearTimeout(deadline));
 }

@@ -500,7 +500,7 @@ describe('an exporter that sends by OTLP', () => {
   test('serves and stops while the receiver says nothing', { timeout: 60_000 }, async () => {
     const receiver = await OtlpReceiver.start();
     const exporter = await start(receiver, '--otlp.timeout=1s');
-    let before = 0;
+    let before: number;
     try {
       await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(0);
       receiver.answer = isSilent;

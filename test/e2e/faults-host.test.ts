@@ -10,7 +10,7 @@ import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
 import { sumBy } from './page.ts';
 import { hostCalling, peers, scrape, total } from './recorded-host.ts';
 
-const QUIET = ['--asn.provider=none', '--storage.path=/nonexistent'];
+const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
 const CROWD = new URL('../zoo/crowd.py', import.meta.url).pathname;
 const LOAD = new URL('../zoo/load.py', import.meta.url).pathname;
 const SLEEPERS = 10_000;

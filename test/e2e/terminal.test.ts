@@ -253,7 +253,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       process.stderr.write(`SKIPPED: completion by ${shell}: it is not there\n`);
       return;
     }
-    const one = await open(100, 40, { HOME: '/nonexistent', INPUTRC: '/dev/null' });
+    const one = await open(100, 40, { HOME: '/dev/null/none', INPUTRC: '/dev/null' });
     const enter = (text: string): void => {
       one.type(text);
       one.key('Enter');

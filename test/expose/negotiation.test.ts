@@ -19,6 +19,7 @@ describe('negotiateFormat', () => {
     ['text preferred', 'application/openmetrics-text;version=1.0.0;q=0.2,text/plain;version=0.0.4;q=0.9', 'text'],
     ['OpenMetrics refused by weight 0', 'application/openmetrics-text;q=0,*/*;q=0.1', 'text'],
     ['an OpenMetrics version that does not exist yet', 'application/openmetrics-text;version=9.0.0', 'text'],
+    ['a version in quotes', 'application/openmetrics-text; version="1.0.0"', 'openmetrics'],
     ['nonsense', ';;q=,,=', 'text'],
   ])('%s', (_, accept, expected) => {
     expect(negotiateFormat(accept)).toBe(expected);

@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { Agent, createServer } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { connect, type AddressInfo, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
-import { Connections } from '../../src/expose/overload.ts';
+import { Connections, cutWhenSlow } from '../../src/expose/overload.ts';
 import type { Exposition } from '../../src/expose/server.ts';
 import { Served } from './served.ts';
 
@@ -117,11 +117,14 @@ describe('a request', () => {
     expect((await served.ask('/-/healthy')).status).toBe(200);
   });
 
-  it('is answered though its client has said that it will say no more', async () => {
-    const served = await start();
+  it('is given up when its client says that it will say no more: one that went away says the same', async () => {
+    const slow = slowScrapes();
+    const served = await start({ metrics: slow.metrics });
     const socket = await open(served);
     socket.end('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
-    expect(await text(socket)).toContain('peerscope_up 1');
+    expect(await text(socket)).toBe('');
+    slow.go();
+    expect((await served.ask('/metrics')).status).toBe(200);
   });
 
   it('that fails tells its client no detail', async () => {
@@ -235,6 +238,24 @@ describe('a scrape', () => {
       .toBe(6);
     slow.go();
     agent.destroy();
+  });
+
+  it('is kept no longer than its client, however late the page comes', async () => {
+    const { promise: timers, resolve } = Promise.withResolvers<number>();
+    const server = createServer((request, response) => {
+      request.socket.once('close', () => {
+        vi.useFakeTimers({ toFake: ['setTimeout'] });
+        cutWhenSlow(response);
+        resolve(vi.getTimerCount());
+        vi.useRealTimers();
+      });
+      socket.destroy();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const socket = await open(server.address() as AddressInfo);
+    socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    expect(await timers).toBe(0);
+    server.close();
   });
 
   it('is answered in its turn where some are pipelined', async () => {
