@@ -238,12 +238,12 @@ export class TextReader {
     const open = this.#open;
     if (!open?.row.isOpen || open.text.length + text.length > LONGEST_JOINED) return false;
     const joined = `${open.text}\n${text}`;
-    const line = readSs(joined);
-    if (line?.fate !== 'row') return false;
-    if (line.row.isOpen ? !isPieceOfNames(text) : line.row.holders.length === 0 || !hasCommNames(line.row))
-      return false;
+    // Only its end is worth reading it again from the start.
+    const line = text.includes('))') ? readSs(joined) : null;
+    const row = line?.fate === 'row' ? line.row : open.row;
+    if (row.isOpen ? !isPieceOfNames(text) : row.holders.length === 0 || !hasCommNames(row)) return false;
     this.counts.continuation++;
-    this.#open = { ...open, text: joined, row: line.row };
+    this.#open = { ...open, text: joined, row };
     return true;
   }
 
