@@ -51,21 +51,24 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const lines = new Lines(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
-  for (let scans = 0; !signal.aborted; scans++) {
-    const { at, unreadableNamespaces } = scrape.look();
-    if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
-    if (scans === 0) {
-      const rows = rowsOf(scrape, names);
-      stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
-      const time = new Date(at).toISOString();
-      if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+  try {
+    for (let scans = 0; !signal.aborted; scans++) {
+      const { at, unreadableNamespaces } = scrape.look();
+      if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
+      if (scans === 0) {
+        const rows = rowsOf(scrape, names);
+        stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
+        const time = new Date(at).toISOString();
+        if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+      }
+      lines.print(changes.take(at).filter(wants));
+      if (scans === count) break;
+      await setTimeout(intervalMs, undefined, { signal }).catch(() => undefined);
     }
-    lines.print(changes.take(at).filter(wants));
-    if (scans === count) break;
-    await setTimeout(intervalMs, undefined, { signal }).catch(() => undefined);
+    lines.end();
+  } finally {
+    await known?.close();
   }
-  lines.end();
-  await known?.close();
   return 0;
 }
 

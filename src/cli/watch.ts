@@ -40,14 +40,17 @@ async function append(options: WatchOptions): Promise<number> {
   const { view, output, sheet, stdout, stderr, signal, clock, intervalMs, count } = options;
   const survey = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
-  for (let looks = 0; looks < count && !signal.aborted; looks++) {
-    const begun = clock.monotonic();
-    const sight = await survey.look();
-    const isFull = !stdout.write(snapshot(view, sight, output, sheet));
-    if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
-    if (looks + 1 < count) await pause(intervalMs - (clock.monotonic() - begun), signal);
+  try {
+    for (let looks = 0; looks < count && !signal.aborted; looks++) {
+      const begun = clock.monotonic();
+      const sight = await survey.look();
+      const isFull = !stdout.write(snapshot(view, sight, output, sheet));
+      if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
+      if (looks + 1 < count) await pause(intervalMs - (clock.monotonic() - begun), signal);
+    }
+  } finally {
+    await survey.close();
   }
-  await survey.close();
   return 0;
 }
 
