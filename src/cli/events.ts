@@ -1,5 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
-import type { Clock, Timer } from '../clock.ts';
+import { waitUntil, type Clock, type Timer } from '../clock.ts';
 import { openSource } from '../collect/source.ts';
 import type { Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
@@ -53,6 +52,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const known = cache && (await openKnown(config, { clock, report }));
   try {
     for (let scans = 0; !signal.aborted; scans++) {
+      const begun = clock.monotonic();
       const { at, unreadableNamespaces } = scrape.look();
       if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
       if (scans === 0) {
@@ -63,7 +63,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
       }
       lines.print(changes.take(at).filter(wants));
       if (scans === count) break;
-      await setTimeout(intervalMs, undefined, { signal }).catch(() => undefined);
+      await waitUntil(begun + intervalMs, clock, signal);
     }
     lines.end();
   } finally {
