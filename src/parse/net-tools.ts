@@ -29,7 +29,7 @@ export function readNetTools(text: string, columns: NetToolsColumns | null): Lin
   if (OTHER.test(text)) return { fate: 'other' };
   const match = ROW.exec(text);
   if (!match) {
-    return columns && /^(tcp|udp|udplite|raw)6?\s/.test(text)
+    return columns && /^(tcp|udp|udplite|udpl|raw)6?\s/.test(text)
       ? wrong('too-few-columns', 'a row of netstat has two queues and two addresses')
       : null;
   }

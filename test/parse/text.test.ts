@@ -476,6 +476,7 @@ describe('what cannot be read', () => {
     [`${ss}\t cubic rto:1`, 2, 'unattached-continuation', 'there is no row before this line'],
     [`${ss}!`, 2, 'too-few-columns', 'this is no row of ss'],
     [`${linux}tcp 0 0 1.2.3.4:1`, 3, 'too-few-columns', 'a row of netstat has two queues and two addresses'],
+    [`${linux}udpl6 0 0 ::1:1`, 3, 'too-few-columns', 'a row of netstat has two queues and two addresses'],
     [`${linux}tcp 0 -1 1.2.3.4:1 1.2.3.4:2 LISTEN`, 3, 'bad-queue', '"0" and "-1" are no queues'],
     [`${linux}tcp 0 0 1.2.3.4:1 1.2.3.4:2 LISTEN nobody`, 3, 'bad-pid', '"nobody" is neither "-" nor a pid and a name'],
     [`${bsd}tcp4 0 0 1.2.3.4.1`, 3, 'too-few-columns', 'a row of netstat has a local and a foreign address'],
