@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 /** Time, as it comes in from outside; milliseconds. */
 export interface Clock {
   /** Since 1970. */
@@ -21,3 +23,9 @@ export const SYSTEM_CLOCK: Timer = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Waits until the steady clock shows so much, or for the signal. */
+export async function waitUntil(at: number, clock: Clock, signal?: AbortSignal): Promise<void> {
+  const ms = Math.max(0, at - clock.monotonic());
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => undefined);
+}

@@ -306,6 +306,7 @@ const flags = {
     parse: parseHeaders,
     repeatable: true,
     serveOnly: true,
+    secret: true,
   },
   otlpCompression: {
     ...oneOf(OTLP_COMPRESSIONS),

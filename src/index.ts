@@ -1,5 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
-import { SYSTEM_CLOCK } from './clock.ts';
+import { SYSTEM_CLOCK, waitUntil } from './clock.ts';
 import { openSource } from './collect/source.ts';
 import { EMPTY_RULES } from './config.ts';
 import { AsnCache } from './enrich/asn.ts';
@@ -29,7 +28,7 @@ export interface ScanOptions {
 
 /** How to watch. */
 export interface EventsOptions extends ScanOptions {
-  /** Milliseconds from one scan to the next, 1000 by default. */
+  /** Milliseconds from one scan to the next, 1000 by default; from 10 to 3,600,000. */
   readonly intervalMs?: number;
   /** Ends the events. */
   readonly signal?: AbortSignal;
@@ -51,16 +50,20 @@ export async function scan(options: ScanOptions = {}): Promise<Row[]> {
 
 /**
  * What happens to the connections, as `peerscope events` prints it: those of one scan after the other, from the second on. A scan begins
- * when the events of the one before were taken and its time has come. Ends with the signal; rejects as `scan` does.
+ * when the events of the one before were taken and its time has come. Ends with the signal; rejects as `scan`
+ * does, and with a RangeError for an interval that is not allowed.
  */
 export async function* events(options: EventsOptions = {}): AsyncGenerator<ConnectionEvent, void, undefined> {
   const { intervalMs = 1000, signal } = options;
+  if (!(intervalMs >= 10 && intervalMs <= 3_600_000))
+    throw new RangeError(`Cannot use intervalMs ${intervalMs}: must be from 10 to 3600000`);
   const scanner = await Scanner.open(options);
   const changes = new Changes(scanner.scrape, scanner.names);
   try {
     while (!signal?.aborted) {
+      const begun = SYSTEM_CLOCK.monotonic();
       yield* changes.take(await scanner.scan());
-      await setTimeout(intervalMs, undefined, signal ? { signal } : {}).catch(() => undefined);
+      await waitUntil(begun + intervalMs, SYSTEM_CLOCK, signal);
     }
   } finally {
     await scanner.close();

@@ -15,6 +15,11 @@ export function withoutControls(text: string): string {
   return isPlain(text) ? text : text.toWellFormed().replace(CONTROLS, '\ufffd');
 }
 
+/** The same of each of its lines, which stay lines. */
+export function linesWithoutControls(text: string): string {
+  return text.split('\n').map(withoutControls).join('\n');
+}
+
 /** Whether a text is of printable ASCII alone: most are, and to see that takes a tenth of looking for what Unicode calls a control. */
 export function isPlain(text: string): boolean {
   for (let i = 0; i < text.length; i++) {

@@ -10,10 +10,9 @@ import type { Task } from './tasks.ts';
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
   const { environmentTwin, FLAGS, parseConfig, UsageError } = await import('./config.ts');
-  const { withoutControls } = await import('./label.ts');
+  const { linesWithoutControls } = await import('./label.ts');
   const { readVersion, TASKS } = await import('./tasks.ts');
-  const complain = (text: string): void =>
-    void process.stderr.write(`${text.split('\n').map(withoutControls).join('\n')}\n`);
+  const complain = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);
 
   const program = new Command('peerscope')
     .description('Caller ID for every connection on your nodes. Without a command peerscope serves.')

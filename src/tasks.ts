@@ -24,11 +24,17 @@ export interface Given {
   opts<T extends object>(): T;
 }
 
-/** A command of the terminal. */
-export interface Task {
+/** A command of the terminal, or a name for those below it, of which the first runs where none is named. */
+export type Task = Command | (Named & { readonly below: readonly Command[] });
+
+interface Named {
   /** Name and arguments in commander's notation. */
   readonly usage: string;
   readonly description: string;
+}
+
+interface Command extends Named {
+  readonly below?: undefined;
   /** The values of --output, the default first. */
   readonly outputs?: readonly string[];
   /** Options of its own in commander's notation: flags, description, default, and the values it may have where these are few. */
@@ -39,12 +45,10 @@ export interface Task {
   readonly run: (config: Config, command: Given, around: Around) => Promise<number>;
   /** What the help says at its end. */
   readonly notes?: () => Promise<string>;
-  /** The commands below it; it then runs the first where none is named. */
-  readonly below?: readonly Task[];
 }
 
 /** A command that shows connections, once or under `watch`. */
-interface LookTask extends Omit<Task, 'run' | 'below'> {
+interface LookTask extends Omit<Command, 'run'> {
   readonly outputs: readonly string[];
   /** What it shows; `isScreen` where it is drawn again and again on a terminal. */
   readonly subject: (command: Given, isScreen: boolean) => Promise<Subject>;
@@ -117,7 +121,7 @@ function indent(text: string): string {
 }
 
 /** Shows what a command of `LOOK_TASKS` is about, once. */
-function once(task: LookTask): Task {
+function once(task: LookTask): Command {
   return {
     ...task,
     options: [...(task.options ?? []), COLOR],
@@ -126,7 +130,7 @@ function once(task: LookTask): Task {
 }
 
 /** The same under `watch`. */
-function again(task: LookTask): Task {
+function again(task: LookTask): Command {
   return {
     ...task,
     outputs: task.outputs.filter((output) => output !== 'json'),
@@ -182,7 +186,6 @@ export const TASKS: readonly Task[] = [
     usage: 'watch',
     description: 'Show list, top or endpoints again and again: on a terminal in place, else one after the other',
     below: LOOK_TASKS.map(again),
-    run: () => Promise.reject(new Error('Cannot watch: it is the commands below that run')),
   },
   {
     usage: 'events [filter...]',

@@ -209,11 +209,6 @@ describe('refuses, and says what is allowed', () => {
     ['otlp.protocol', 'grpc'],
     ['otlp.interval', '0s'],
     ['otlp.timeout', '10000'],
-    ['otlp.headers', 'Authorization'],
-    ['otlp.headers', '=x'],
-    ['otlp.headers', 'a b=c'],
-    ['otlp.headers', 'a=%zz'],
-    ['otlp.headers', 'a=b%0d%0ac'],
     ['otlp.compression', 'zstd'],
     ['otlp.certificate', ''],
     ['log.level', 'warning'],
@@ -227,6 +222,27 @@ describe('refuses, and says what is allowed', () => {
   it('the one wrong address among right ones', () => {
     expect(() => parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,,:2' })).toThrow(
       'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+    );
+  });
+});
+
+describe('--otlp.headers', () => {
+  it.each(['Authorization: hunter2', '=hunter2', 'a hunter2=c', 'hunter2=%zz', 'a=hunter2%0d%0ac'])(
+    'that are wrong are refused, and not repeated: %j',
+    (text) => {
+      expect(() => parseConfig({ 'otlp.endpoint': 'http://localhost', 'otlp.headers': text }, {})).toThrow(
+        /^Cannot use --otlp.headers: must be headers such as/,
+      );
+    },
+  );
+
+  it('are not repeated of the standard variable', () => {
+    const environment = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost',
+      OTEL_EXPORTER_OTLP_HEADERS: 'Authorization: hunter2',
+    };
+    expect(() => parseConfig({}, environment)).toThrow(
+      /^Cannot use OTEL_EXPORTER_OTLP_HEADERS: must be headers such as/,
     );
   });
 });

@@ -36,6 +36,12 @@ describe('the library', () => {
     await expect(scan({ procfs: '/nowhere' })).rejects.toThrow(/^Cannot read procfs "\/nowhere": /);
   });
 
+  it.each([0, -1, NaN, Infinity, 2 ** 31])('does not scan every %d ms', async (intervalMs) => {
+    await expect(events({ intervalMs }).next()).rejects.toThrow(
+      new RangeError(`Cannot use intervalMs ${intervalMs}: must be from 10 to 3600000`),
+    );
+  });
+
   it('tells what happens until the signal', async ({ skip }) => {
     skip(process.platform !== 'linux', 'needs procfs');
     const interruption = new AbortController();

@@ -214,6 +214,15 @@ describe('a failure', () => {
     });
   });
 
+  it.each([
+    ['list', '--path.procfs=/nowhere'],
+    ['parse', '/nowhere'],
+  ])('of %s ends the program, however long a shared store is tried', (...args) => {
+    const { code, stderr } = peerscope([...args, '--storage.url=redis://127.0.0.1:1']);
+    expect(stderr).toMatch(/Cannot read (procfs )?"\/nowhere": /);
+    expect(code).toBe(1);
+  });
+
   it('shows where it came from at --log.level=debug', () => {
     expect(peerscope([...args, '--log.level=debug']).stderr).toMatch(/Cannot read procfs "\/nowhere": .*\n +at /);
   });

@@ -1,5 +1,6 @@
 import { formatCidr } from '../address.ts';
 import { UsageError } from '../config.ts';
+import { escapeControls } from '../label.ts';
 import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } from '../model.ts';
 import { readRules } from '../rules.ts';
 
@@ -11,7 +12,7 @@ interface Output {
 export function checkConfig(path: string, stdout: Output, stderr: Output): 0 | 1 {
   try {
     const sentences = [`Configuration ${JSON.stringify(path)} is valid.`, ...explainRules(readRules(path))];
-    stdout.write(`${sentences.join('\n')}\n`);
+    stdout.write(sentences.map((sentence) => `${escapeControls(sentence)}\n`).join(''));
     return 0;
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;

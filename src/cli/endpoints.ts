@@ -123,7 +123,7 @@ function owners(connections: readonly Connection[]): string {
   return [pods.join(' '), shown.join(' ') || '-'].filter((part) => part !== '').join(': ');
 }
 
-/** Gathers connections by their ends; those with neither a remote nor a direction are no connections. */
+/** Gathers connections by their ends; what listens, or has no remote or no direction, is none. */
 function gather(connections: readonly Connection[]): { endpoints: Endpoint[]; duplicates: number } {
   const remote = connections.filter(({ row }) => kindOf(row) !== null && hasRemote(row));
   const present = new Set(remote.map(({ number }) => number));

@@ -1,5 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
-import type { Clock, Timer } from '../clock.ts';
+import { waitUntil, type Clock, type Timer } from '../clock.ts';
 import { openSource } from '../collect/source.ts';
 import type { Config } from '../config.ts';
 import { AsnCache } from '../enrich/asn.ts';
@@ -51,21 +50,25 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const lines = new Lines(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
-  for (let scans = 0; !signal.aborted; scans++) {
-    const { at, unreadableNamespaces } = scrape.look();
-    if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
-    if (scans === 0) {
-      const rows = rowsOf(scrape, names);
-      stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
-      const time = new Date(at).toISOString();
-      if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+  try {
+    for (let scans = 0; !signal.aborted; scans++) {
+      const begun = clock.monotonic();
+      const { at, unreadableNamespaces } = scrape.look();
+      if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
+      if (scans === 0) {
+        const rows = rowsOf(scrape, names);
+        stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
+        const time = new Date(at).toISOString();
+        if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+      }
+      lines.print(changes.take(at).filter(wants));
+      if (scans === count) break;
+      await waitUntil(begun + intervalMs, clock, signal);
     }
-    lines.print(changes.take(at).filter(wants));
-    if (scans === count) break;
-    await setTimeout(intervalMs, undefined, { signal }).catch(() => undefined);
+    lines.end();
+  } finally {
+    await known?.close();
   }
-  lines.end();
-  await known?.close();
   return 0;
 }
 

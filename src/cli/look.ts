@@ -60,8 +60,7 @@ export async function look(
     return watch({ view, open, intervalMs, count, output, sheet, terminal, stdout, stderr, signal, clock });
   }
   const survey = await open((line) => void stderr.write(`${withoutControls(line)}\n`));
-  const sight = await survey.look();
-  await survey.close();
+  const sight = await survey.look().finally(() => survey.close());
   stdout.write(textOf(view, sight, output, sheet));
   if (!isTable) stderr.write(`${sight.coverage}\n`);
   return 0;

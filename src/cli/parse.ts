@@ -52,14 +52,17 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
     entries = [];
     await printer.print(wanted);
   };
-  for await (const lines of linesOf(file === null ? options.stdin : readFile(file))) {
-    for (const { text, isTooLong } of lines) reader.take(text, isTooLong);
+  try {
+    for await (const lines of linesOf(file === null ? options.stdin : readFile(file))) {
+      for (const { text, isTooLong } of lines) reader.take(text, isTooLong);
+      await print();
+    }
+    reader.end();
     await print();
+    await printer.end(account(reader, rows));
+  } finally {
+    await known?.close();
   }
-  reader.end();
-  await print();
-  await printer.end(account(reader, rows));
-  await known?.close();
   return isStrange(reader.counts) ? 1 : 0;
 }
 

@@ -158,19 +158,25 @@ export function pick(row: Row, fields: readonly RowKey[] | null): Partial<Row> {
 }
 
 export function csvHeader(fields: readonly RowKey[] | null = null): string {
-  return `${(fields ?? KEYS).join(',')}\n`;
+  return csvRecord(fields ?? KEYS);
 }
+
+export function csvLine(row: Row, fields: readonly RowKey[] | null = null): string {
+  return csvRecord((fields ?? KEYS).map((key) => row[key]));
+}
+
+type Value = string | number | readonly (string | number)[] | null;
 
 /** A line of CSV (RFC 4180 with line feeds); several values stand in one field, a blank between them, and control characters read U+FFFD. */
-export function csvLine(row: Row, fields: readonly RowKey[] | null = null): string {
-  const field = (key: RowKey): string => {
-    const clean = withoutControls(textOf(row[key]));
+export function csvRecord(values: readonly Value[]): string {
+  const field = (value: Value): string => {
+    const clean = withoutControls(textOf(value));
     return /[",]/.test(clean) ? `"${clean.replaceAll('"', '""')}"` : clean;
   };
-  return `${(fields ?? KEYS).map(field).join(',')}\n`;
+  return `${values.map(field).join(',')}\n`;
 }
 
-function textOf(value: Row[RowKey]): string {
+function textOf(value: Value): string {
   return Array.isArray(value) ? value.join(' ') : String(value ?? '');
 }
 
@@ -188,11 +194,11 @@ function cutOwner(owner: string, cells: number): string {
   return room < 2 ? fit(owner, cells) : fit(owner.slice(0, owner.length - pid.length), room) + pid;
 }
 
-export function localEnd(row: Row): string {
+function localEnd(row: Row): string {
   return endpoint(row.local_address, row.local_port);
 }
 
-export function remoteEnd(row: Row): string {
+function remoteEnd(row: Row): string {
   return hasRemote(row) ? endpoint(row.remote_address ?? row.remote_name, row.remote_port) : '*';
 }
 

@@ -72,8 +72,12 @@ export class Screen {
     const { stdin, stdout } = this.#terminal;
     stdin?.off('data', this.#keys).setRawMode(false).pause();
     stdout.off('resize', this.#resized);
-    // At the exit nothing later is written any more.
-    writeSync(stdout.fd, LEAVE);
+    try {
+      // At the exit nothing later is written any more.
+      writeSync(stdout.fd, LEAVE);
+    } catch {
+      // The terminal is gone, and all that was on it.
+    }
   }
 
   #open(): void {

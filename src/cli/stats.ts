@@ -3,7 +3,8 @@ import { Namespaces } from '../collect/namespaces.ts';
 import { failed, Procfs } from '../collect/procfs.ts';
 import { readStatistics, renderStatistics, type StatisticsSection } from '../collect/statistics.ts';
 import { UsageError } from '../config.ts';
-import { cleanLabel } from '../label.ts';
+import { cleanLabel, linesWithoutControls } from '../label.ts';
+import { jsonLine } from './json.ts';
 
 /** What `stats` needs besides the configuration; the texts as the user wrote them, at most one of the first three. */
 export interface StatsOptions {
@@ -31,7 +32,9 @@ export function stats(
   const all = readSections(procfs, pid);
   const sections = options.nonzero ? all.map(withoutZeros).filter(({ counters }) => counters.length > 0) : all;
   stdout.write(
-    options.json ? `${JSON.stringify({ netns, pid, statistics: asObject(sections) })}\n` : renderStatistics(sections),
+    options.json
+      ? `${jsonLine({ netns, pid, statistics: asObject(sections) })}\n`
+      : linesWithoutControls(renderStatistics(sections)),
   );
   return 0;
 }

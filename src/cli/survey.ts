@@ -90,6 +90,7 @@ export class Survey {
     config: Config,
     options: SurveyOptions,
     parts: {
+      source: Procfs | Commands;
       cache: AsnCache | null;
       known: KnownAnswers | null;
       correspondence: Omit<Correspondence, 'deliver'> | null;
@@ -98,10 +99,10 @@ export class Survey {
   ) {
     this.#config = config;
     this.#options = options;
+    this.#source = parts.source;
     this.#cache = parts.cache;
     this.#known = parts.known;
     this.#resolver = parts.resolver;
-    this.#source = openSource(config.source, config.procfs);
     const collectors = { ...config.collectors, protocols: false, 'first-seen': false };
     this.#scrape = new Scrape(this.#source, { ...config, collectors }, options.clock, parts.cache);
     const deliver = (answers: readonly Answer[]): void => this.#learn(answers);
@@ -112,19 +113,16 @@ export class Survey {
     };
   }
 
-  /** Rejects with one line where procfs or the ASN database cannot be read. */
+  /** Rejects with one line where procfs or the ASN database cannot be read; the store is opened last, so that it is not left open then. */
   static async open(config: Config, options: SurveyOptions): Promise<Survey> {
     const { clock, report, random, asks, names } = options;
+    const source = openSource(config.source, config.procfs);
     const cache = config.asn.provider === 'none' ? null : new AsnCache();
     const provider = cache && asks ? await openProvider(config.asn, { clock, report }) : null;
+    const resolver = await resolverOf(config, clock, names);
     if (provider === null || provider instanceof Database) {
       const known = cache && (await openKnown(config, { clock, report }));
-      return new Survey(config, options, {
-        cache,
-        known,
-        correspondence: null,
-        resolver: await resolverOf(config, clock, names),
-      });
+      return new Survey(config, options, { source, cache, resolver, known, correspondence: null });
     }
     const store = await openStore(config, { clock, report });
     const known: KnownAnswers = {
@@ -132,12 +130,7 @@ export class Survey {
       close: async () => store?.close(),
     };
     const correspondence = { provider, store, report, clock, random };
-    return new Survey(config, options, {
-      cache,
-      known,
-      correspondence,
-      resolver: await resolverOf(config, clock, names),
-    });
+    return new Survey(config, options, { source, cache, resolver, known, correspondence });
   }
 
   /** Looks once. */

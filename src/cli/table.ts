@@ -32,11 +32,10 @@ export interface Table {
 }
 
 const GAP = '  ';
-const ENDLESS: Sheet = { width: Infinity, paint: (text) => text };
 
 /** Lays out rows below their titles, each column as wide as its widest cell, two blanks apart, no blanks at the line's end. */
-export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], sheet = ENDLESS): string {
-  const { title, lines } = layTable(columns, rows, sheet);
+export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
+  const { title, lines } = layTable(columns, rows, { width: Infinity, paint: (text) => text });
   return [title, ...lines].map((line) => `${line}\n`).join('');
 }
 

@@ -211,13 +211,13 @@ function drawChart(groups: readonly Group[], { by, most }: { by: TopKey; most: n
   const width = Math.min(sheet.width, CHART_WIDTH);
   const heading = `${total} ${total === 1 ? 'connection' : 'connections'} with a remote, ${named.length} ${WORDS[by][named.length === 1 ? 0 : 1]}`;
   const labels = Math.min(
-    Math.max(0, ...bars.map(({ label }) => cellsOf(label))),
+    bars.reduce((widest, { label }) => Math.max(widest, cellsOf(label)), 0),
     LABEL_MOST,
     Math.max(8, Math.floor(width / 3)),
   );
-  const counts = Math.max(0, ...bars.map(({ count }) => String(count).length));
+  const longest = bars.reduce((greatest, { count }) => Math.max(greatest, count), 1);
+  const counts = String(longest).length;
   const room = Math.max(1, width - labels - counts - 4);
-  const longest = Math.max(1, ...bars.map(({ count }) => count));
   return [
     { text: paint(fit(heading, sheet.width), 'title'), key: null },
     ...bars.map(({ label, count, isOne }) => {

@@ -1,6 +1,5 @@
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Timer } from '../clock.ts';
+import { waitUntil, type Timer } from '../clock.ts';
 import { withoutControls } from '../label.ts';
 import { cutPainted, fit } from './cells.ts';
 import type { Paint } from './color.ts';
@@ -40,14 +39,17 @@ async function append(options: WatchOptions): Promise<number> {
   const { view, output, sheet, stdout, stderr, signal, clock, intervalMs, count } = options;
   const survey = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
-  for (let looks = 0; looks < count && !signal.aborted; looks++) {
-    const begun = clock.monotonic();
-    const sight = await survey.look();
-    const isFull = !stdout.write(snapshot(view, sight, output, sheet));
-    if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
-    if (looks + 1 < count) await pause(intervalMs - (clock.monotonic() - begun), signal);
+  try {
+    for (let looks = 0; looks < count && !signal.aborted; looks++) {
+      const begun = clock.monotonic();
+      const sight = await survey.look();
+      const isFull = !stdout.write(snapshot(view, sight, output, sheet));
+      if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
+      if (looks + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
+    }
+  } finally {
+    await survey.close();
   }
-  await survey.close();
   return 0;
 }
 
@@ -60,10 +62,6 @@ function snapshot(view: View, sight: Sight, output: Output, sheet: Sheet): strin
       .map((object) => `${jsonLine({ at, ...object })}\n`)
       .join('');
   return [at, ...view.draw(sight, sheet).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(Math.max(0, ms), undefined, { signal }).catch(() => undefined);
 }
 
 /** In front of each line, so that what is new moves nothing. */
@@ -108,7 +106,7 @@ class Watch {
       for (let looks = 0; looks < count && !isOver(); looks++) {
         const begun = clock.monotonic();
         this.#show(await survey.look());
-        if (looks + 1 < count) await pause(intervalMs - (clock.monotonic() - begun), signal);
+        if (looks + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
         if (this.#isPaused && !isOver()) await new Promise<void>((resolve) => (this.#resume = resolve));
       }
     } finally {

@@ -8,9 +8,10 @@ import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
 import { askOnce } from '../enrich/questions.ts';
 import { recall, type Provider } from '../enrich/session.ts';
 import { openStore, type StorageChoice } from '../enrich/store.ts';
-import { withoutControls } from '../label.ts';
+import { cleanLabel, withoutControls } from '../label.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 import { jsonLine } from './json.ts';
+import { csvRecord } from './row-output.ts';
 import { renderTable, type Column } from './table.ts';
 
 /** Where `storagePath` and `storageServer` are null nothing is kept. */
@@ -72,7 +73,7 @@ export async function whois(
       rows.push({ address, remote });
       if (mayBeAsked(remote, rules.asnNeverSend, rules.networks)) cache.lookup(remote.address, clock.now());
     } else if (text !== '' || Array.isArray(addresses)) {
-      stderr.write(`Cannot read address "${printable(text)}": must be an IPv4 or IPv6 address\n`);
+      stderr.write(`Cannot read address "${cleanLabel(text)}": must be an IPv4 or IPv6 address\n`);
       code = Array.isArray(addresses) ? 2 : 1;
     }
   }
@@ -93,10 +94,6 @@ export async function whois(
 /** The zone says through which interface an address is reached, not whose it is. */
 function parseScopedAddress(text: string): Address | undefined {
   return parseAddress(text.includes(':') ? text.replace(/%.*$/s, '') : text);
-}
-
-function printable(text: string): string {
-  return text.slice(0, 80).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\u{fffd}');
 }
 
 /** Answers what the cache asks; null, or one line that says why some have no fresh answer. */
@@ -183,12 +180,6 @@ const CSV_COLUMNS = [
   'registry_country',
 ] as const;
 
-/** RFC 4180 with line feeds; several ASNs stand in one field, a blank between them. */
 function renderCsv(rows: readonly WhoisRow[]): string {
-  const field = (value: WhoisRow[keyof WhoisRow]): string => {
-    const text = Array.isArray(value) ? value.join(' ') : String(value ?? '');
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const lines = rows.map((row) => CSV_COLUMNS.map((column) => field(row[column])).join(','));
-  return [CSV_COLUMNS.join(','), ...lines].map((line) => `${line}\n`).join('');
+  return csvRecord(CSV_COLUMNS) + rows.map((row) => csvRecord(CSV_COLUMNS.map((column) => row[column]))).join('');
 }

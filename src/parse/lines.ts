@@ -6,7 +6,7 @@ export interface TextLine {
   readonly isTooLong: boolean;
 }
 
-/** A row of ss that names some ten thousand holders is shorter. */
+/** The longest line that is read; a row of ss that names some ten thousand holders is shorter, line ends in names included. */
 export const LONGEST_LINE = 1 << 20;
 /** What is kept of a line that is longer. */
 const KEPT = 1000;

@@ -29,12 +29,12 @@ export function readNetTools(text: string, columns: NetToolsColumns | null): Lin
   if (OTHER.test(text)) return { fate: 'other' };
   const match = ROW.exec(text);
   if (!match) {
-    return columns && /^(tcp|udp|udplite|raw)6?\s/.test(text)
+    return columns && /^(tcp|udp|udplite|udpl|raw)6?\s/.test(text)
       ? wrong('too-few-columns', 'a row of netstat has two queues and two addresses')
       : null;
   }
   const [, protocol = '', six, received = '', sent = '', localText = '', remoteText = '', rest = ''] = match;
-  if (!/:[^.]*$/.test(localText) && !columns) return null;
+  if (!columns && localText.lastIndexOf(':') <= localText.lastIndexOf('.')) return null;
   if (!/^\d{1,10}$/.test(received) || !/^\d{1,10}$/.test(sent))
     return columns ? wrong('bad-queue', `"${received}" and "${sent}" are no queues`) : null;
   if (rest.trimStart().startsWith('users:((')) return null;
@@ -65,8 +65,9 @@ export function readNetTools(text: string, columns: NetToolsColumns | null): Lin
 function readWide(text: string): End | Problem {
   const end = readColonEnd(text);
   if (isEnd(end)) return { ...end, isDoubtful: end.form === 'ipv6' && text.length === CUT_WIDTH };
-  const [, port = ''] = /^[\da-f:.]*:[\da-f:.]*:(\d{1,5}|\*)$/i.exec(text) ?? [];
-  if (text.length !== CUT_WIDTH || port === '') return end;
+  if (text.length !== CUT_WIDTH) return end;
+  const [, port] = /^[\da-f:.]*:[\da-f:.]*:(\d{1,5}|\*)$/i.exec(text) ?? [];
+  if (port === undefined) return end;
   const cut = { address: null, name: null, service: null, isDoubtful: false, isBracketed: false, form: 'cut' } as const;
   return { ...cut, port: port === '*' ? null : Number(port) };
 }

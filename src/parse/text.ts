@@ -2,6 +2,7 @@ import type { ErrorRow, Row } from '../model.ts';
 import { bsdColumns, readBsd, type BsdColumns } from './bsd.ts';
 import type { End } from './end.ts';
 import { type ErrorCode, type Line, type LineRow, type WarningCode } from './line.ts';
+import { LONGEST_LINE } from './lines.ts';
 import { netToolsColumns, readNetTools, type NetToolsColumns } from './net-tools.ts';
 import { hasCommNames, isSsHeader, readSs } from './ss.ts';
 import { rowOfText, type Wildcard } from './text-row.ts';
@@ -58,8 +59,6 @@ const LONGEST_TEXT = 200;
 const MOST_WAITING = 4096;
 /** How many lines may come before the first that is known. */
 const MOST_STRANGE = 1000;
-/** A list of processes that goes on after a line end is shorter than this. */
-const LONGEST_JOINED = 1 << 20;
 
 interface Numbered {
   readonly number: number;
@@ -88,7 +87,7 @@ export class TextReader {
   #netTools: NetToolsColumns | null = null;
   #bsd: BsdColumns | null = null;
   #isForbidden = false;
-  readonly #strange: Numbered[] = [];
+  readonly #strange: (Numbered & { readonly hasDigit: boolean })[] = [];
   #open: (Numbered & { row: LineRow }) | null = null;
   readonly #waiting: Waiting[] = [];
   #wildcard: Wildcard = null;
@@ -205,7 +204,7 @@ export class TextReader {
   /** A line that is like no row: below a row of Windows it names the owner, before the first row it may be a title. */
   #takeStrange(at: Numbered): void {
     if (this.dialect === null) {
-      this.#strange.push(at);
+      this.#strange.push({ number: at.number, text: excerpt(at.text), hasDigit: /\d/.test(at.text) });
       if (this.#strange.length > MOST_STRANGE) this.#settleStrange();
     } else if (this.dialect !== 'windows') this.#fail(at, 'too-few-columns', `this is no row of ${this.dialect}`);
     else if (this.#open) {
@@ -222,7 +221,7 @@ export class TextReader {
   /** What came before the first known line: titles have no digits in any language, and what has some is no title. */
   #settleStrange(isFollowed = false): void {
     for (const at of this.#strange.splice(0)) {
-      if (isFollowed && !/\d/.test(at.text)) this.counts.header++;
+      if (isFollowed && !at.hasDigit) this.counts.header++;
       else this.#fail(at, 'unknown-dialect', 'this is no row of ss or of a netstat that is known');
     }
   }
@@ -236,14 +235,14 @@ export class TextReader {
   /** A line end in a name breaks a row of ss in two: both together are a row, if its names are short enough to be names. */
   #continuesUsers(text: string): boolean {
     const open = this.#open;
-    if (!open?.row.isOpen || open.text.length + text.length > LONGEST_JOINED) return false;
+    if (!open?.row.isOpen || open.text.length + text.length > LONGEST_LINE) return false;
     const joined = `${open.text}\n${text}`;
-    const line = readSs(joined);
-    if (line?.fate !== 'row') return false;
-    if (line.row.isOpen ? !isPieceOfNames(text) : line.row.holders.length === 0 || !hasCommNames(line.row))
-      return false;
+    // Only its end is worth reading it again from the start.
+    const line = text.includes('))') ? readSs(joined) : null;
+    const row = line?.fate === 'row' ? line.row : open.row;
+    if (row.isOpen ? !isPieceOfNames(text) : row.holders.length === 0 || !hasCommNames(row)) return false;
     this.counts.continuation++;
-    this.#open = { ...open, text: joined, row: line.row };
+    this.#open = { ...open, text: joined, row };
     return true;
   }
 
@@ -318,8 +317,9 @@ function isBeyondWidth({ address, port, service }: End): boolean {
   return (address?.length ?? 0) + 1 + (service ?? String(port ?? '*')).length > 23;
 }
 
+/** A copy, well-formed: a slice would keep the whole line in memory. */
 function excerpt(text: string): string {
-  return text.replace(/\r$/, '').slice(0, LONGEST_TEXT).toWellFormed();
+  return Buffer.from(text.replace(/\r$/, '').slice(0, LONGEST_TEXT)).toString();
 }
 
 /** Reads a whole text of ss or netstat. It throws for nothing that stands there. */
@@ -333,7 +333,7 @@ export function parseText(text: string): Parsed {
   );
   const lines = text.replace(/^\ufeff/, '').split('\n');
   if (lines.at(-1) === '') lines.pop();
-  for (const line of lines) reader.take(line, line.length > LONGEST_JOINED);
+  for (const line of lines) reader.take(line, line.length > LONGEST_LINE);
   reader.end();
   return { dialect: reader.dialect, rows, malformed, warnings, counts: reader.counts };
 }

@@ -55,6 +55,11 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
     });
   });
 
+  it('prints nothing that a terminal obeys', () => {
+    const { stdout } = check('processes: [{ name: a, exe: "^\\x9b31m\\u202e" }]\n');
+    expect(stdout[1]).toBe('processes[0]: a process whose executable matches "^\\u009b31m\\u202e" is called "a".');
+  });
+
   it('says so where there is no rule', () => {
     expect(check('networks: []\n')).toEqual({
       code: 0,

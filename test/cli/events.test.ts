@@ -218,6 +218,21 @@ describe('on a recorded tree', () => {
     expect(stderr).toBe(listing.stderr);
   });
 
+  it('a scan comes an interval after the one before began, at once where that has passed', async () => {
+    let time = 0;
+    const signal = AbortSignal.timeout(20_000);
+    await events(parseConfig({ 'path.procfs': TREE, 'asn.provider': 'none' }, {}), {
+      filters: [],
+      interval: '60',
+      count: '2',
+      stdout: { write: () => true, writableLength: 0 },
+      stderr: { write: () => true },
+      signal,
+      clock: { ...SYSTEM_CLOCK, monotonic: () => (time += 60_000) },
+    });
+    expect(signal.aborted).toBe(false);
+  });
+
   it('ASNs come from the store', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'peerscope-events-'));
     closing.push(() => rmSync(folder, { recursive: true }));

@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { stats, type StatsOptions } from '../../src/cli/stats.ts';
@@ -25,6 +28,21 @@ describe('stats', () => {
     expect(some.split('\n').filter((line) => /(^| )0( |$)/.test(line))).toEqual([]);
     expect(some.split('\n').filter((line) => !all.split('\n').includes(line))).toEqual([]);
     expect(some).not.toContain('UdpLite:');
+  });
+
+  it('prints nothing that a terminal obeys, whatever a recording calls its counters', () => {
+    const root = mkdtempSync(join(tmpdir(), 'peerscope-stats-'));
+    try {
+      mkdirSync(join(root, '1/net'), { recursive: true });
+      writeFileSync(join(root, '1/net/snmp'), 'Ip\x1b[2J: A\x9b31m\nIp\x1b[2J: 7\n', 'latin1');
+      writeFileSync(join(root, '1/net/netstat'), '');
+      expect(run({ pid: '1' }, root)).toBe('Ip\ufffd[2J:\n    A\ufffd31m: 7\n');
+      expect(run({ pid: '1', json: true }, root)).toBe(
+        '{"netns":null,"pid":1,"statistics":{"Ip\\u001b[2J":{"A\\u009b31m":7}}}\n',
+      );
+    } finally {
+      rmSync(root, { recursive: true });
+    }
   });
 
   it('prints one object under the names of the kernel', () => {

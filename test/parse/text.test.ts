@@ -476,6 +476,7 @@ describe('what cannot be read', () => {
     [`${ss}\t cubic rto:1`, 2, 'unattached-continuation', 'there is no row before this line'],
     [`${ss}!`, 2, 'too-few-columns', 'this is no row of ss'],
     [`${linux}tcp 0 0 1.2.3.4:1`, 3, 'too-few-columns', 'a row of netstat has two queues and two addresses'],
+    [`${linux}udpl6 0 0 ::1:1`, 3, 'too-few-columns', 'a row of netstat has two queues and two addresses'],
     [`${linux}tcp 0 -1 1.2.3.4:1 1.2.3.4:2 LISTEN`, 3, 'bad-queue', '"0" and "-1" are no queues'],
     [`${linux}tcp 0 0 1.2.3.4:1 1.2.3.4:2 LISTEN nobody`, 3, 'bad-pid', '"nobody" is neither "-" nor a pid and a name'],
     [`${bsd}tcp4 0 0 1.2.3.4.1`, 3, 'too-few-columns', 'a row of netstat has a local and a foreign address'],
@@ -490,6 +491,16 @@ describe('what cannot be read', () => {
     const [error] = parseText(`${ss}${'x'.repeat(5000)}`).malformed;
     expect(error?.text).toBe('x'.repeat(200));
     expect(parseText(`${ss}${'x'.repeat(2 << 20)}`).malformed.map(({ error }) => error)).toEqual(['too-long']);
+  });
+
+  it.each([
+    ['an address of colons', `${linux}tcp6 0 0 ${':'.repeat(200_000)} 1.2.3.4:1 LISTEN`],
+    ['an address of colons without a header', `tcp6 0 0 ${':'.repeat(200_000)}. 1.2.3.4:1 LISTEN`],
+    ['a name of line ends', `${ss}tcp LISTEN 0 5 1.2.3.4:1 1.2.3.4:2 users:(("a${'\na'.repeat(200_000)}`],
+  ])('is read in a time that grows with its length: %s', (_, text) => {
+    const begun = performance.now();
+    expect(sum(parseText(text).counts)).toBe(linesIn(text));
+    expect(performance.now() - begun).toBeLessThan(5000);
   });
 
   it('costs no other line', () => {
