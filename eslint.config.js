@@ -19,7 +19,7 @@ const DOORS = {
   '@opentelemetry/sdk-metrics': ['src/expose/otlp.ts'],
   '@opentelemetry/exporter-metrics-otlp-http': ['src/expose/otlp.ts'],
   '@opentelemetry/exporter-metrics-otlp-proto': ['src/expose/otlp.ts'],
-  'node:https': ['src/enrich/kubernetes.ts', 'src/expose/otlp.ts', 'src/expose/server.ts', 'src/expose/tls.ts'],
+  'node:https': ['src/enrich/kubernetes.ts', 'src/expose/otlp.ts', 'src/expose/tls.ts'],
   'node:worker_threads': [
     'src/engine.ts',
     'src/reading.ts',

@@ -66,13 +66,7 @@ export default dashboard({
             unit: 'dateTimeFromNow',
             noData: NONE,
             width: 12,
-            links: [
-              drillDown('This workload', UIDS.owner, {
-                process: '${__data.fields.process}',
-                workload: '${__data.fields.workload}',
-                namespace: '${__data.fields.namespace}',
-              }),
-            ],
+            links: [drillDown('This workload', UIDS.owner, '__data.fields', ['process', 'workload', 'namespace'])],
           },
           'first seen',
           `1000 * min by (process, namespace, workload, direction, instance) (peerscope_asn_first_seen_timestamp_seconds{${ONE}})`,
@@ -123,7 +117,7 @@ export default dashboard({
             noData: 'No connection to a public address.',
             width: 8,
             height: 12,
-            links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, { asn: '${__field.labels.asn}' })],
+            links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
           },
           [
             `topk(20, sum by (asn, direction) (peerscope_asn_connections{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,

@@ -3,13 +3,9 @@ import { bars, drillDown, lines, stat, table, TARGETS } from './panels.ts';
 
 const NO_CONNECTIONS = 'No connections: is peerscope scraped?';
 const NO_RULES = 'No data: are the recording rules loaded?';
-const TO_ASN = [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, { asn: '${__field.labels.asn}' })];
+const TO_ASN = [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])];
 const TO_OWNER = [
-  drillDown('${__field.labels.process}', UIDS.owner, {
-    process: '${__field.labels.process}',
-    workload: '${__field.labels.workload}',
-    namespace: '${__field.labels.namespace}',
-  }),
+  drillDown('${__field.labels.process}', UIDS.owner, '__field.labels', ['process', 'workload', 'namespace']),
 ];
 
 export default dashboard({
@@ -149,7 +145,7 @@ export default dashboard({
             noData: 'No workload met a new network operator.',
             width: 8,
             height: 10,
-            links: [drillDown('Who talks to it', UIDS.asn, { asn: '${__data.fields.asn}' })],
+            links: [drillDown('Who talks to it', UIDS.asn, '__data.fields', ['asn'])],
           },
           'first seen',
           `1000 * min by (process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}} > time() - 86400) * on (asn) group_left (as_name) peerscope:asn_info`,

@@ -94,7 +94,7 @@ export default dashboard({
             noData: 'No connection to a public address.',
             width: 8,
             height: 10,
-            links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, { asn: '${__field.labels.asn}' })],
+            links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
           },
           [
             `topk(15, sum by (asn, direction) (peerscope_asn_connections{${OWNERS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,

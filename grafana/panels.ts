@@ -50,13 +50,15 @@ export type Query = readonly [expr: string, legend: string];
 
 const VARIABLES = ['datasource', 'cluster', 'job', 'instance'].map((name) => `\${${name}:queryparam}`).join('&');
 
-/** A link to another dashboard with the variables of this one and some of its own. */
+/** A link to another dashboard with the variables of this one, and with labels of the series or fields of the row that is clicked. */
 export function drillDown(
   title: string,
   uid: string,
-  variables: Readonly<Record<string, string>>,
+  clicked: '__field.labels' | '__data.fields',
+  names: readonly string[],
 ): { title: string; url: string } {
-  const own = Object.entries(variables).map(([name, value]) => `var-${name}=${value}`);
+  // By default Grafana leaves "&", "#" and "+" of a value as they are.
+  const own = names.map((name) => `var-${name}=\${${clicked}.${name}:percentencode}`);
   return { title, url: `/d/${uid}?${[VARIABLES, ...own].join('&')}&\${__url_time_range}` };
 }
 

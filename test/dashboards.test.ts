@@ -97,8 +97,10 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
       expect(given.filter((name) => !names.includes(name))).toEqual([]);
       expect(given).toEqual(expect.arrayContaining(['datasource', 'cluster', 'job', 'instance']));
       expect(url).toMatch(/&\$\{__url_time_range\}$/);
-      // The labels that it hands over are there.
-      const labels = [...url.matchAll(/__(?:field\.labels|data\.fields)\.(\w+)/g)].map(([, label = '']) => label);
+      // The labels that it hands over are there, and may hold anything.
+      const handed = [...url.matchAll(/__(?:field\.labels|data\.fields)\.(\w+)(\S*?)\}/g)];
+      expect(handed.filter(([, , format]) => format !== ':percentencode')).toEqual([]);
+      const labels = handed.map(([, label = '']) => label);
       const grouped = panel.targets.flatMap(({ expr }) => parsePromql(substituted(expr)).by);
       expect(labels.filter((label) => !grouped.includes(label))).toEqual([]);
     }

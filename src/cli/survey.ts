@@ -7,7 +7,7 @@ import type { Config } from '../config.ts';
 import { AsnCache, isFresh, type Answer } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
 import { openKnown, type KnownAnswers } from '../enrich/known.ts';
-import { isNetworkClass } from '../enrich/networks.ts';
+import { hasNames } from '../enrich/networks.ts';
 import { openProvider } from '../enrich/provider.ts';
 import { askOnce } from '../enrich/questions.ts';
 import type { ReverseDns } from '../enrich/rdns.ts';
@@ -23,8 +23,6 @@ import { readServices } from '../services.ts';
 const PATIENCE_MS = 3_000;
 /** Nobody is asked again so soon after a session that failed. */
 const REST_MS = 60_000;
-/** The networks in which addresses have names, besides those that the operator named. */
-const NAMED: ReadonlySet<string> = new Set(['public', 'private', 'shared']);
 
 /** Who may be asked about remotes, and how long a look waits for that. */
 export interface SurveyOptions {
@@ -210,10 +208,9 @@ export class Survey {
     const resolver = this.#resolver;
     if (!resolver || this.#resolving) return;
     const { connections } = this.#scrape;
-    const isNamed = (network: string): boolean => NAMED.has(network) || !isNetworkClass(network);
     const remotes: Address[] = [];
     for (const i of connections.indexes())
-      if (isNamed(this.#scrape.peerOf(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
+      if (hasNames(this.#scrape.peerOf(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
     this.#resolving = resolver.ask(remotes, PATIENCE_MS).then(() => {
       this.#resolving = null;
     });

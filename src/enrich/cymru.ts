@@ -63,7 +63,7 @@ export interface Limits {
   readonly replyBytes: number;
 }
 
-export const CYMRU_LIMITS: Limits = { connectMs: 5_000, idleMs: 15_000, totalMs: 60_000, replyBytes: 2 * 1024 * 1024 };
+const CYMRU_LIMITS: Limits = { connectMs: 5_000, idleMs: 15_000, totalMs: 60_000, replyBytes: 2 * 1024 * 1024 };
 
 /** How an exchange ended; `sent` counts the networks that left the host. */
 export type Exchange =

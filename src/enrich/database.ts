@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
-import { open, stat, type FileHandle } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
+import { fileVersion } from '../file-version.ts';
 import type { Address, AsnStatus, Cidr } from '../model.ts';
 import type { Answer } from './asn.ts';
 
@@ -57,7 +58,7 @@ export class Database {
 
   /** Rejects with one line where the file cannot be read. */
   static async open(source: DatabaseFile): Promise<Database> {
-    const version = await versionOf(source.file);
+    const version = await fileVersion(source.file);
     try {
       return new Database(source, version, await source.load(source.file));
     } catch (error) {
@@ -114,7 +115,7 @@ export class Database {
     const now = clock.monotonic();
     if (now - this.#polledAt < POLL_MS) return;
     this.#polledAt = now;
-    const version = await versionOf(file);
+    const version = await fileVersion(file);
     if (version === this.#version) return;
     this.#version = version;
     try {
@@ -132,16 +133,6 @@ export async function openFile(file: string): Promise<FileHandle> {
   if ((await handle.stat()).isFile()) return handle;
   await handle.close();
   throw new Error('it is no file');
-}
-
-/** Tells one content of a file from another; for a file that is not there, the reason. */
-async function versionOf(file: string): Promise<string> {
-  try {
-    const { mtimeMs, ino, size } = await stat(file);
-    return `${mtimeMs} ${ino} ${size}`;
-  } catch (error) {
-    return reasonOf(error);
-  }
 }
 
 function unreadable(file: string, error: unknown): string {

@@ -16,8 +16,9 @@ export interface EndpointPeer {
 
 /**
  * Names an endpoint so that names stay few over days: by the first rule that matches, else as the cluster calls it (a Service
- * `namespace/name:port`, a pod `namespace/workload:port`), else a public remote by its ASN (`AS64500:443`, `public:443` while unresolved and where not announced), else by its own address (`192.0.2.1:443`,
- * `[2001:db8::1]:443`). Without a port the name ends before the colon. `peer` is null where the endpoint is the local end.
+ * `namespace/name:port`, a pod `namespace/workload:port`), else a public remote by its ASN (`AS64500:443`, `public:443` while
+ * unresolved and where not announced), else by its own address (`192.0.2.1:443`, `[2001:db8::1]:443`). Without a port the name
+ * ends before the colon. `peer` is null where the endpoint is the local end.
  */
 export function endpointGroup(
   endpoint: Endpoint,

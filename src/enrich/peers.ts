@@ -41,8 +41,8 @@ export interface PeerPolicy {
 /**
  * The peers of the connections that are open: each classified once, and asked for once it may be.
  * Asked for is every public peer but the host's own addresses, the cluster's, what `mayBeAsked` keeps back, and what is only
- * SYN_RECV so far: a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so it is held against the
- * same lists.
+ * SYN_RECV so far: a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so
+ * it is held against the same lists.
  */
 export class Peers {
   #policy: PeerPolicy;

@@ -31,7 +31,7 @@ const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
 /** How soon an exporter that waits for its turn alone sees that the store is back. */
 const ALONE_LOOK_MS = 2 * SECOND_MS;
 /** The time between two sessions of an exporter whose cluster shares no store. */
-export const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
+const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
 
 /**

@@ -79,7 +79,11 @@ export class ReverseDns {
   }
 
   async #askOne(text: string): Promise<void> {
-    const names = await this.#resolver.reverse(text).catch(() => []);
+    const names = await this.#resolver.reverse(text).catch((error: unknown) => {
+      // What was cut short says nothing of the name.
+      return (error as NodeJS.ErrnoException).code === 'ECANCELLED' ? null : [];
+    });
+    if (!names) return;
     const name = names.find((candidate) => candidate.length <= LONGEST_NAME);
     if (this.#known.size >= CACHE_MOST) this.#known.delete(this.#known.keys().next().value ?? '');
     const until = this.#surroundings.clock.monotonic() + (name === undefined ? NO_NAME_MS : HOUR_MS);

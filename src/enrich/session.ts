@@ -132,11 +132,13 @@ function storedAnswer({ bucket, origin }: Answer): StoredText {
  */
 export async function askBatch(correspondence: Correspondence, errand: Errand): Promise<Outcome> {
   const { provider, store, deliver, clock } = correspondence;
-  const { own, pool, tally, spacingMs, signal } = errand;
+  const { own, tally, spacingMs, signal } = errand;
   const lease = nameOf(provider, 'lock');
   const breaker = (await store?.commons?.breaker(nameOf(provider, 'breaker'))) ?? null;
   const openMs = breaker?.openMs ?? 0;
   const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, Math.max(LEASE_MS, spacingMs))) ?? 0);
+  // The lease of a store that fails is everybody's: then each asks for itself.
+  const pool = store?.up ? errand.pool : null;
   const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, correspondence.random) : own;
   const batch = freeInMs > 0 || !pool ? mine : unite(await pool.oldest(BATCH), own);
   const known = await recall(store, batch, clock.now());

@@ -75,9 +75,13 @@ export class SqliteStore implements Store {
     return store;
   }
 
-  /** Says whether a folder holds a store, so that who only reads need not make one. */
-  static isIn(folder: string): boolean {
-    return statSync(join(folder, FILE), { throwIfNoEntry: false }) !== undefined;
+  /** Says whether a folder may hold a store, so that who only reads need not make one; why it cannot be used, `open` tells. */
+  static mayBeIn(folder: string): boolean {
+    try {
+      return inodeOf(join(folder, FILE)) !== undefined;
+    } catch {
+      return true;
+    }
   }
 
   get up(): boolean {

@@ -92,7 +92,7 @@ export async function openStore(
 /** As `openStore`, for who only reads: makes no file. */
 export async function findStore(choice: StorageChoice, surroundings: Surroundings): Promise<Store | null> {
   const { storagePath, storageServer } = choice;
-  if (!storageServer && (storagePath === null || !SqliteStore.isIn(storagePath))) return null;
+  if (!storageServer && (storagePath === null || !SqliteStore.mayBeIn(storagePath))) return null;
   return openStore(choice, surroundings);
 }
 

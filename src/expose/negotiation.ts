@@ -60,9 +60,6 @@ export function chooseCollectors(url: string, on: readonly string[]): Choice {
     return {
       refusal: `Cannot choose collector ${escapeControls(JSON.stringify(unknown))}: must be one of ${on.join(', ')}, which are on`,
     };
-  return {
-    collectors: new Set(
-      on.filter((name) => (wanted.length > 0 ? wanted : on).includes(name) && !unwanted.includes(name)),
-    ),
-  };
+  const isChosen = (name: string): boolean => (wanted.length > 0 ? wanted.includes(name) : !unwanted.includes(name));
+  return { collectors: new Set(on.filter(isChosen)) };
 }

@@ -87,6 +87,11 @@ export class Connections {
     return true;
   }
 
+  /** Cuts them all, those too that have not begun TLS, of which a server of HTTP knows nothing. */
+  cutAll(): void {
+    for (const { socket } of this.#connections.values()) socket.destroy();
+  }
+
   #keep(socket: Socket): void {
     const key = keyOf(socket);
     const connection = { socket, requests: 0 };

@@ -60,7 +60,8 @@ export interface Overview {
   readonly processes: number | null;
   readonly namespaces: number;
   readonly top: Ranking<Count & { readonly owner: Owner }>;
-  readonly operators: Ranking<Operator> | null;
+  /** `known` counts those that have a number: not what is not announced, nor what was folded. */
+  readonly operators: (Ranking<Operator> & { readonly known: number }) | null;
   /** Rows whose remote belongs to no operator that is known, by kind of network. */
   readonly networks: readonly (readonly [network: string, count: number])[];
   readonly endpoints: Readonly<
@@ -142,8 +143,8 @@ function operatorsOf(read: Read): Overview['operators'] {
   const all = read('peerscope_asn_connections');
   if (!all) return null;
   const facts = new Map((read('peerscope_asn_info') ?? []).map(({ labels }) => [labels['asn'], labels]));
-  const known = all.filter(({ labels }) => labels['asn'] !== '');
-  const lines = [...grouped(known, ({ asn = '' }) => asn)].map(([asn, series]) => {
+  const answered = all.filter(({ labels }) => labels['asn'] !== '');
+  const lines = [...grouped(answered, ({ asn = '' }) => asn)].map(([asn, series]) => {
     const byDirection = sumBy(series, ({ direction = '' }) => direction);
     return {
       asn,
@@ -154,7 +155,8 @@ function operatorsOf(read: Read): Overview['operators'] {
       total: sum(series),
     };
   });
-  return rank(lines, TOP, ({ asn }) => asn === OTHER);
+  const known = lines.filter(({ asn }) => asn !== '0' && asn !== OTHER).length;
+  return { ...rank(lines, TOP, ({ asn }) => asn === OTHER), known };
 }
 
 function unknownNetworks(read: Read): Overview['networks'] {
@@ -224,7 +226,7 @@ function blindSpotsOf(read: Read): BlindSpot[] {
   const coverage = valueOf(read, 'peerscope_connection_coverage_ratio');
   if (coverage !== null && coverage < 1)
     spots.push({
-      amount: `${Math.ceil((1 - coverage) * 100)} %`,
+      amount: `${Math.max(1, Math.round((1 - coverage) * 100))} %`,
       what: 'of the new TCP connections of the last five minutes were missed',
       why: 'they came and went between two scans: --sample.interval adds scans',
     });

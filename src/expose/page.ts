@@ -117,13 +117,12 @@ function totals(overview: Overview): Markup {
     ['Listening', listen],
   ] as const;
   const { processes, namespaces, operators } = overview;
-  const known =
-    operators && operators.lines.filter(({ asn }) => asn !== '0' && asn !== 'other').length + operators.more;
+  const atLeast = operators?.lines.some(({ asn }) => asn === 'other') ? 'at least ' : '';
   return markup`<h2 class="spoken">Totals</h2>
 <dl class="totals">${tiles.map(([name, value]) => markup`<div><dt>${name}</dt><dd>${number(value)}</dd></div>`)}</dl>
 <p class="sum">In <b>${plural(namespaces, 'network namespace')}</b>${
     processes === null ? null : markup`, of <b>${plural(processes, 'process', 'processes')}</b>`
-  }${known === null ? null : markup`, with <b>${plural(known, 'network operator')}</b> at the other end`}.</p>`;
+  }${operators && markup`, with ${atLeast}<b>${plural(operators.known, 'network operator')}</b> at the other end`}.</p>`;
 }
 
 function topProcesses({ top, sockets }: Overview): Markup {

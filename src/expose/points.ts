@@ -48,7 +48,7 @@ export function isAmount(unit: string): boolean {
 }
 
 /** The name in OTLP: the prefix dotted, without what the type and the unit say already. */
-export function metricName(name: string, unit: string): string {
+function metricName(name: string, unit: string): string {
   const suffix = { By: '_bytes', s: '_seconds', '1': '_ratio' }[unit] ?? '';
   return name
     .replace(/_total$/, '')

@@ -183,9 +183,7 @@ export class Servers {
   /** Takes no more requests, lets those under way end, and cuts what is left after three seconds. */
   async close(): Promise<void> {
     this.#isStopping = true;
-    const deadline = setTimeout(() => {
-      for (const server of this.#servers) server.closeAllConnections();
-    }, STOP_MS);
+    const deadline = setTimeout(() => this.#connections.cutAll(), STOP_MS);
     await Promise.all(
       this.#servers.map(async (server) => {
         const closed = promisify(server.close.bind(server))();

@@ -1,5 +1,5 @@
-import { stat } from 'node:fs/promises';
 import type { Timer } from '../clock.ts';
+import { fileVersion } from '../file-version.ts';
 import { refusal } from '../yaml-file.ts';
 import { readWebConfig, type WebConfig } from './web-config.ts';
 
@@ -103,15 +103,6 @@ function refuseRestart(path: string, { tls: before }: WebConfig, { tls: after }:
   if (reason !== null) throw refusal({ path, what: 'web configuration' }, [reason]);
 }
 
-/** Tells one content of files from another. */
 async function versionsOf(files: readonly string[]): Promise<string> {
-  const versions = files.map(async (file) => {
-    try {
-      const { mtimeMs, ctimeMs, ino, size } = await stat(file);
-      return `${file} ${mtimeMs} ${ctimeMs} ${ino} ${size}`;
-    } catch (error) {
-      return `${file} ${(error as NodeJS.ErrnoException).code}`;
-    }
-  });
-  return (await Promise.all(versions)).join('\n');
+  return (await Promise.all(files.map(fileVersion))).join('\n');
 }

@@ -169,12 +169,12 @@ function readTls(section: z.infer<typeof tlsSection>, origin: Origin): TlsConfig
   const clientCa = one('client_ca');
   if (cert === null) throw refuse('cert_file', ': must be given where tls_server_config is');
   if (key === null) throw refuse('key_file', ': must be given where tls_server_config is');
-  const isAsked = section.client_auth_type !== undefined && section.client_auth_type !== 'NoClientCert';
   const clientAuth = section.client_auth_type ?? 'NoClientCert';
   const verifies = clientAuth === 'VerifyClientCertIfGiven' || clientAuth === 'RequireAndVerifyClientCert';
   if (verifies && clientCa === null)
     throw refuse(`client_auth_type "${clientAuth}"`, ': must come with client_ca_file');
-  if (!isAsked && clientCa !== null) throw refuse(pem('client_ca'), ': must come with a client_auth_type that asks');
+  if (clientAuth === 'NoClientCert' && clientCa !== null)
+    throw refuse(pem('client_ca'), ': must come with a client_auth_type that asks');
 
   const certificates = parseCertificates(cert);
   if (!certificates) throw refuse(pem('cert'), ': must be a certificate in PEM');

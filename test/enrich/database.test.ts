@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -132,6 +132,19 @@ describe.each([
     elapsed = MINUTE;
     expect(await ask(database)).toEqual([19281]);
     expect(reports).toEqual([]);
+  });
+
+  it('that was written over with one of the same size and date is read again', async () => {
+    const built = new Date('2026-09-01T00:00:00Z');
+    const write = (asn: number): void => {
+      writeFileSync(file, contentOf(asn));
+      utimesSync(file, built, built);
+    };
+    write(13335);
+    const database = await open(provider);
+    write(19281);
+    elapsed = MINUTE;
+    expect(await ask(database)).toEqual([19281]);
   });
 
   it('that was replaced by a broken one stays in use, and that is said and counted once', async () => {

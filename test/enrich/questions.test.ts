@@ -642,6 +642,15 @@ describe('Questions of a cluster', () => {
     expect(learned).toEqual([['8.0.0.0/24'], ['8.0.0.0/24'], ['8.0.0.0/24']]);
   });
 
+  it('of others are left alone while the store cannot be written to, so that it keeps no two apart', async () => {
+    await shared.connect().commons?.enqueue(QUEUE, buckets(3, 7).map(formatCidr));
+    shared.refusesWrites = true;
+    const exporters = [0.1, 0.5].map((random) => startExporter(announceAll, { random: () => random }));
+    for (const [i, exporter] of exporters.entries()) await exporter.ask([bucket(i)]);
+    await clock.advance(3 * MINUTE);
+    expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.0.0/24'], ['8.0.1.0/24']]);
+  });
+
   it('do not wait their turn any longer when the store is back', async () => {
     shared.gone = true;
     const exporter = startExporter(announceAll, { random: () => 0.9 });

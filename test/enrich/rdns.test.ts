@@ -75,6 +75,16 @@ test('a resolver that says nothing is waited for no longer than was said, and th
   expect(names.nameOf(many[0] ?? DNS_GOOGLE)).toBeNull();
 });
 
+test('what was cut short is asked for again the next time', async () => {
+  let answers = false;
+  const server = await serve(() => (answers ? ['dns.google'] : 'silence'));
+  const names = namesFrom(server);
+  await names.ask([DNS_GOOGLE], 100);
+  answers = true;
+  await names.ask([DNS_GOOGLE], SOON_MS);
+  expect(names.nameOf(DNS_GOOGLE)).toBe('dns.google');
+});
+
 test('ten questions are out at a time', async () => {
   const server = await serve(() => 'silence');
   const asking = namesFrom(server).ask(

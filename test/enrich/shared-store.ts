@@ -2,9 +2,10 @@ import type { Clock } from '../../src/clock.ts';
 import type { Kept } from '../../src/enrich/first-seen.ts';
 import type { Breaker, Commons, Store, StoredText } from '../../src/enrich/store.ts';
 
-/** A server in memory that several exporters share, and that can be gone. */
+/** A server in memory that several exporters share, and that can be gone, or refuse to be written to. */
 export class SharedServer {
   gone = false;
+  refusesWrites = false;
   readonly texts = new Map<string, StoredText>();
   readonly leases = new Map<string, { readonly holder: Store; readonly until: number }>();
   readonly queues = new Map<string, Set<string>>();
@@ -19,29 +20,32 @@ export class SharedServer {
   connect(): Store {
     const now = (): number => this.#clock.monotonic();
     const whileThere = <T>(work: () => T, otherwise: T): Promise<T> => Promise.resolve(this.gone ? otherwise : work());
+    const whileWritten = <T>(work: () => T, otherwise: T): Promise<T> =>
+      whileThere(() => (this.refusesWrites ? otherwise : work()), otherwise);
     const queue = (name: string): Set<string> => {
       const members = this.queues.get(name) ?? new Set();
       this.queues.set(name, members);
       return members;
     };
     const commons: Commons = {
-      enqueue: (name, members) => whileThere(() => members.forEach((member) => queue(name).add(member)), undefined),
+      enqueue: (name, members) => whileWritten(() => members.forEach((member) => queue(name).add(member)), undefined),
       queued: (name, most) => whileThere(() => [...queue(name)].slice(0, most), []),
-      dequeue: (name, members) => whileThere(() => members.forEach((member) => queue(name).delete(member)), undefined),
+      dequeue: (name, members) =>
+        whileWritten(() => members.forEach((member) => queue(name).delete(member)), undefined),
       breaker: (name) =>
         whileThere<Breaker | null>(() => {
           const { failures = 0, until = 0 } = this.breakers.get(name) ?? {};
           return { failures, openMs: Math.max(0, until - now()) };
         }, null),
       setBreaker: (name, { failures, openMs }) =>
-        whileThere(() => void this.breakers.set(name, { failures, until: now() + openMs }), undefined),
+        whileWritten(() => void this.breakers.set(name, { failures, until: now() + openMs }), undefined),
     };
-    const isGone = (): boolean => this.gone;
+    const isUp = (): boolean => !this.gone && !this.refusesWrites;
     const store: Store = {
       name: 'shared',
       failures: 0,
       get up() {
-        return !isGone();
+        return isUp();
       },
       commons,
       read: (keys) =>
@@ -51,9 +55,9 @@ export class SharedServer {
             kept.filter(({ keepUntil }) => keepUntil > this.#clock.now()).map(({ key, text }) => [key, text]),
           );
         }, new Map()),
-      write: (texts) => whileThere(() => texts.forEach((text) => this.texts.set(text.key, text)), undefined),
+      write: (texts) => whileWritten(() => texts.forEach((text) => this.texts.set(text.key, text)), undefined),
       keepEarliest: (sightings) =>
-        whileThere<Kept[]>(
+        whileWritten<Kept[]>(
           () =>
             sightings.map(({ key, at }) => {
               const text = this.texts.get(key)?.text;
@@ -64,15 +68,15 @@ export class SharedServer {
           sightings.map(({ key }) => ({ key, before: 'unknown' })),
         ),
       acquire: (lease, ms) =>
-        whileThere(() => {
+        whileWritten(() => {
           const left = (this.leases.get(lease)?.until ?? 0) - now();
           if (left > 0) return left;
           this.leases.set(lease, { holder: store, until: now() + ms });
           return 0;
         }, 0),
       hold: (lease, ms) =>
-        whileThere(() => void this.leases.set(lease, { holder: store, until: now() + ms }), undefined),
-      release: (lease) => whileThere(() => void this.leases.delete(lease), undefined),
+        whileWritten(() => void this.leases.set(lease, { holder: store, until: now() + ms }), undefined),
+      release: (lease) => whileWritten(() => void this.leases.delete(lease), undefined),
       close: () => Promise.resolve(),
     };
     return store;

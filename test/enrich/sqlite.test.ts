@@ -7,6 +7,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -16,7 +17,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Sighting } from '../../src/enrich/first-seen.ts';
-import type { StoredText } from '../../src/enrich/store.ts';
+import { findStore, type Store, type StoredText } from '../../src/enrich/store.ts';
 import { SqliteStore, type SqliteOptions } from '../../src/enrich/sqlite.ts';
 
 const DAY = 86_400_000;
@@ -56,6 +57,28 @@ const stored = (key: string, text = `text of ${key}`, keepUntil = now + DAY): St
 const seen = (key: string, at: number, shelf: Sighting['shelf'] = 'outbound'): Sighting => ({ shelf, key, at });
 const read = async (store: SqliteStore, ...keys: string[]): Promise<Record<string, string>> =>
   Object.fromEntries(await store.read(keys));
+
+describe('findStore', () => {
+  const find = (storagePath: string): Promise<Store | null> => {
+    const clock = { now: () => now, monotonic: () => 0, after: () => () => undefined };
+    const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
+    return findStore({ storagePath, storageServer: null }, { clock, report });
+  };
+
+  it('makes none where there is none', async () => {
+    expect(await find(join(folder, 'absent'))).toBeNull();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('goes on without one that cannot be looked at, and says so', async () => {
+    symlinkSync('loop', join(folder, 'loop'));
+    const store = await find(join(folder, 'loop'));
+    expect(store?.up).toBe(false);
+    expect(await store?.read(['a'])).toEqual(new Map());
+    expect(reports).toEqual([expect.stringMatching(/^Cannot use store "FOLDER\/loop\/peerscope\.sqlite": ELOOP: /)]);
+    await store?.close();
+  });
+});
 
 describe('SqliteStore', () => {
   it('makes its folder and keeps texts beyond its own life', async () => {

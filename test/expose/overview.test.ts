@@ -115,11 +115,23 @@ test('operators have the names of the info family and their two directions; netw
     { asn: '0', name: '', country: '', inbound: 0, outbound: 2, total: 2 },
     { asn: 'other', name: '', country: '', inbound: 0, outbound: 70, total: 70 },
   ]);
+  expect(operators?.known).toBe(1);
   expect(networks).toEqual([
     ['loopback', 8],
     ['public', 3],
     ['office', 1],
   ]);
+});
+
+test('what is not announced is no operator, wherever it stands in the ranking', () => {
+  const ranked = Array.from({ length: 11 }, (_, i) => [`a - - outbound public ${64500 + i} established`, 2] as const);
+  const { operators } = overviewOf([
+    family('asn_connections', `${OWNER} direction network asn state`, ...ranked, [
+      'a - - outbound public 0 established',
+      1,
+    ]),
+  ]);
+  expect([operators?.known, operators?.more]).toEqual([11, 2]);
 });
 
 test('endpoints stand under their direction, one line for each owner and transport', () => {
@@ -181,6 +193,11 @@ describe('what could not be seen', () => {
       name: 'never rounds a missed connection away',
       families: [family('connection_coverage_ratio', '', ['', 0.999])],
       spots: [/^1 % of the new TCP connections .* missed: .*--sample\.interval/],
+    },
+    {
+      name: 'rounds the share of missed connections',
+      families: [family('connection_coverage_ratio', '', ['', 0.71])],
+      spots: [/^29 % /],
     },
     { name: 'is silent where all were seen', families: [family('connection_coverage_ratio', '', ['', 1])], spots: [] },
     {

@@ -86,6 +86,13 @@ describe('the page of a recorded host', () => {
     expect(text).toContain(words);
   });
 
+  test('says that there may be more operators where some were folded', () => {
+    const labels = ['direction', 'network', 'asn'];
+    const samples = ['19281', '13335', '0', 'other'].map((asn) => ({ labels: ['inbound', 'public', asn], value: 1 }));
+    const folded: Family = { name: 'peerscope_asn_connections', help: '', type: 'gauge', labels, samples };
+    expect(readable(renderPage([folded], AROUND))).toContain('with at least 2 network operators at the other end');
+  });
+
   test('explains every state in a sentence, and every metric', () => {
     for (const [state, meaning] of Object.entries(STATE_MEANINGS)) expect(text).toContain(`${state} ${meaning}`);
     expect(text).toContain('peerscope_connections process, namespace, workload, pod');

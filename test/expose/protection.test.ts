@@ -2,10 +2,11 @@ import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFile
 import type { RequestOptions } from 'node:https';
 import { Agent } from 'node:https';
 import { once } from 'node:events';
+import { connect as connectPlain } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Timer } from '../../src/clock.ts';
 import { Protection } from '../../src/expose/protection.ts';
 import { Served } from './served.ts';
@@ -188,6 +189,21 @@ describe('with TLS', () => {
     socket.destroy();
     agent.destroy();
   });
+
+  it('holds up no stop where a connection never begins it', async () => {
+    await start(tls());
+    const served = await Served.start({}, protection);
+    const socket = connectPlain(served.port, '127.0.0.1').on('error', () => undefined);
+    await once(socket, 'connect');
+    // Whoever comes after has been answered when the server has the connection.
+    await served.ask('/-/healthy', { ca });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const stopped = served.close();
+    vi.advanceTimersByTime(3_000);
+    vi.useRealTimers();
+    await stopped;
+    socket.destroy();
+  }, 8_000);
 
   it('is not switched off, nor the question for certificates on, while it runs', async () => {
     const served = await start(tls() + USERS);
