@@ -43,7 +43,7 @@ EXPOSE 10043
 # No shell and no init before node: they would lose the capabilities. With these node ignores NODE_OPTIONS.
 ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "/app/dist/main.js"]
 CMD []
-ARG VERSION=0.1.0-dev
+ARG VERSION=0.1.0
 ARG REVISION=""
 ARG CREATED=""
 ARG SOURCE=https://github.com/peerscope/peerscope
