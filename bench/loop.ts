@@ -9,6 +9,8 @@ export interface Delays {
   readonly p50: number;
   readonly p99: number;
   readonly most: number;
+  /** The most CPU time that the main thread used from one timer to the next: what it made others wait, whoever took the cores from it. */
+  readonly busiest: number;
 }
 
 /** Loaded into a process: it writes its delays to a file at its end; SIGUSR2 has it begin anew. */
@@ -19,10 +21,20 @@ const WATCH = `--import=data:text/javascript,${encodeURIComponent(`
   if (isMainThread) {
     const seen = monitorEventLoopDelay({ resolution: 10 });
     seen.enable();
-    process.on('SIGUSR2', () => seen.reset());
+    const cpuMs = () => { const { user, system } = process.threadCpuUsage(); return (user + system) / 1000; };
+    let [last, busiest] = [cpuMs(), 0];
+    setInterval(() => {
+      const now = cpuMs();
+      busiest = Math.max(busiest, now - last);
+      last = now;
+    }, 10).unref();
+    process.on('SIGUSR2', () => {
+      seen.reset();
+      busiest = 0;
+    });
     const late = (share) => seen.percentile(share) / 1e6 - 10;
     process.on('exit', () => {
-      const delays = { p50: late(50), p99: late(99), most: seen.max / 1e6 - 10 };
+      const delays = { p50: late(50), p99: late(99), most: seen.max / 1e6 - 10, busiest };
       writeFileSync(process.env.BENCH_LOOP, JSON.stringify(delays));
     });
   }`)}`;
