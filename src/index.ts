@@ -10,7 +10,7 @@ import type { ConnectionEvent, Row } from './model.ts';
 import { decodeText } from './parse/lines.ts';
 import { parseText, type Parsed } from './parse/text.ts';
 import { rowsOf, type Names } from './row.ts';
-import { Scrape } from './scrape.ts';
+import { FOR_ROWS, Scrape } from './scrape.ts';
 import { readServices } from './services.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
@@ -104,8 +104,7 @@ class Scanner {
     const choice = { storagePath: storagePath ?? null, storageServer: null };
     const store = await findStore(choice, { clock: SYSTEM_CLOCK, report: () => undefined });
     const cache = store && new AsnCache();
-    const collectors = { processes: true, protocols: false, endpoints: false, asn: true, 'first-seen': false };
-    const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors };
+    const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: FOR_ROWS };
     return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), cache, store);
   }
 

@@ -39,6 +39,15 @@ export interface ScrapeOptions {
 
 const NO_WORDS: ReadonlySet<number> = new Set();
 
+/** What is collected for rows alone: what `serve` publishes is no concern of them. */
+export const FOR_ROWS: ScrapeOptions['collectors'] = {
+  processes: true,
+  protocols: false,
+  endpoints: false,
+  asn: true,
+  'first-seen': false,
+};
+
 /** Does the work of a collector, and notes what it took. */
 type Stage = <T>(collector: Collector, work: () => T) => T;
 

@@ -16,7 +16,7 @@ import { openStore } from '../enrich/store.ts';
 import { endpointOf } from '../groups.ts';
 import type { Address, Cidr, Row } from '../model.ts';
 import { inOrder, rowOf, type Names } from '../row.ts';
-import { Scrape } from '../scrape.ts';
+import { FOR_ROWS, Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
 
 /** How long a person waits for names and operators. */
@@ -101,8 +101,7 @@ export class Survey {
     this.#cache = parts.cache;
     this.#known = parts.known;
     this.#resolver = parts.resolver;
-    const collectors = { ...config.collectors, protocols: false, 'first-seen': false };
-    this.#scrape = new Scrape(this.#source, { ...config, collectors }, options.clock, parts.cache);
+    this.#scrape = new Scrape(this.#source, { ...config, collectors: FOR_ROWS }, options.clock, parts.cache);
     const deliver = (answers: readonly Answer[]): void => this.#learn(answers);
     this.#correspondence = parts.correspondence && { ...parts.correspondence, deliver };
     this.#names = {

@@ -46,6 +46,11 @@ describe('list', () => {
     expect(chosen.length).toBeGreaterThan(0);
   });
 
+  it('shows owners though the exporter is told to publish none', async () => {
+    const { stdout } = await runMain(['list', '-o', 'json', ...PLAIN], '', { PEERSCOPE_COLLECTOR_PROCESSES: 'false' });
+    expect(JSON.parse(stdout)).toEqual(await rowsOf());
+  });
+
   it('names no services with -n', async () => {
     const { stdout } = await runMain(['list', '-n', ...PLAIN]);
     expect(stdout.split('\n')[0]).not.toContain('SERVICE');
