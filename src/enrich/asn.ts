@@ -63,7 +63,7 @@ export function parseOrigin(text: string): Origin | undefined {
     return undefined;
   }
   const { v, a, p, c, r, d, n, o, t, x, s } = Object(stored) as Record<string, unknown>;
-  if (v !== 1 || !Array.isArray(a) || a.length > ORIGINS_MOST || !a.every(isAsn) || !isTime(t) || !isTime(x))
+  if (v !== 1 || !Array.isArray(a) || a.length > ORIGINS_MOST || !a.every(isAsn) || !isWhole(t) || !isWhole(x))
     return undefined;
   if (!isTextOrNull(n, CLEAN) || !isTextOrNull(p, PREFIX) || (p !== null && !parseCidr(p))) return undefined;
   if (!isTextOrNull(o, COUNTRY) || !isTextOrNull(c, COUNTRY) || !isTextOrNull(r, WORD) || !isTextOrNull(d, DATE))
@@ -84,11 +84,11 @@ export function parseOrigin(text: string): Origin | undefined {
 }
 
 function isAsn(value: unknown): value is number {
-  return isTime(value) && value >= 0 && value < 2 ** 32;
+  return isWhole(value) && value >= 0 && value < 2 ** 32;
 }
 
 /** JSON may hold a negative zero, which nothing here writes. */
-function isTime(value: unknown): value is number {
+function isWhole(value: unknown): value is number {
   return Number.isSafeInteger(value) && !Object.is(value, -0);
 }
 
