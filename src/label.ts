@@ -7,7 +7,7 @@ const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
  * stays so, and what is clean stays as it is.
  */
 export function cleanLabel(text: string): string {
-  return withoutControls(/^.{0,128}/su.exec(text)?.[0] ?? '');
+  return text.length <= 128 && isPlain(text) ? text : withoutControls(/^.{0,128}/su.exec(text)?.[0] ?? '');
 }
 
 /** The same at any length. */

@@ -53,7 +53,7 @@ describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
 
   it('keeps the keys of its lines apart', async () => {
     for (const [name, view] of SHEETS) {
-      const keys = view.draw(await sight, { width: 80, paint: paintWith('none') }).flatMap(({ key }) => key ?? []);
+      const keys = view.draw(await sight, { width: 80, paint: paintWith('none') }).flatMap(({ key }) => key?.() ?? []);
       if (scenario !== 'hostile') expect(new Set(keys).size, name).toBe(keys.length);
     }
   });

@@ -83,13 +83,13 @@ function drawLines(endpoints: readonly Endpoint[], sheet: Sheet): (readonly Line
   const indented = { ...sheet, width: sheet.width - 2 };
   const whole = layTable([...ENDS, ...WHOSE, STATES, OWNER], endpoints, { ...sheet, width: Infinity });
   if (whole.width <= indented.width)
-    return endpoints.map((endpoint, i) => [{ text: `  ${whole.lines[i] ?? ''}`, key: keyOf(endpoint) }]);
+    return endpoints.map((endpoint, i) => [{ text: `  ${whole.lines[i] ?? ''}`, key: () => keyOf(endpoint) }]);
   const { lines } = layTable([...ENDS, STATES], endpoints, indented);
   return endpoints.map((endpoint, i) => {
     const who = [...WHOSE, OWNER].map(({ cell }) => cleanLabel(cell(endpoint))).filter((text) => text !== '');
     const below = sheet.paint(fit(`      ${who.join('  ')}`, sheet.width), 'faint');
     return [
-      { text: `  ${lines[i] ?? ''}`, key: keyOf(endpoint) },
+      { text: `  ${lines[i] ?? ''}`, key: () => keyOf(endpoint) },
       { text: below, key: null },
     ];
   });

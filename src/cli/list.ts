@@ -40,13 +40,7 @@ export function listView(choice: ListChoice): View {
       const { title, lines, omitted } = layTable(columns, rows, sheet);
       return [
         { text: title, key: null },
-        ...lines.map((text, i) => ({
-          text,
-          // Only a screen wants to know which lines are new.
-          get key() {
-            return keyOf(rows[i]);
-          },
-        })),
+        ...lines.map((text, i) => ({ text, key: () => keyOf(rows[i]) })),
         ...closing(sight, omitted, sheet),
       ];
     },

@@ -214,8 +214,10 @@ export function endpoint(known: string | null, port: number | null): string {
 }
 
 function peerOf(row: Row): string {
+  const operator = operatorOf(row);
   const name = row.remote_address === null ? null : row.remote_name;
-  return [name, operatorOf(row)].filter((part) => part !== null && part !== '').join(' ');
+  if (name === null || name === '') return operator;
+  return operator === '' ? name : `${name} ${operator}`;
 }
 
 /** Who operates the network of the remote, else what kind of network it is; "" where there is no remote. */

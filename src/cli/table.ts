@@ -1,4 +1,4 @@
-import { withoutControls } from '../label.ts';
+import { isPlain, withoutControls } from '../label.ts';
 import { cellsOf, fit } from './cells.ts';
 import type { Paint, Tone } from './color.ts';
 
@@ -32,6 +32,7 @@ export interface Table {
 }
 
 const GAP = '  ';
+const BLANKS: string[] = [];
 
 /** Lays out rows below their titles, each column as wide as its widest cell, two blanks apart, no blanks at the line's end. */
 export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
@@ -44,36 +45,58 @@ export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly
  * and what is too wide even so stays so. A column without any value goes first.
  */
 export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], { width, paint }: Sheet): Table {
-  const texts = columns.map(({ cell }) => rows.map((row) => withoutControls(cell(row))));
-  const natural = columns.map(
-    ({ title }, i) => texts[i]?.reduce((widest, text) => Math.max(widest, cellsOf(text)), title.length) ?? 0,
-  );
-  const { widths, omitted } = squeeze(columns, natural, width, (i) => texts[i]?.every((text) => text === '') ?? true);
-  const shown = columns.flatMap((column, i) => (widths[i] ? [{ column, i, cells: widths[i] }] : []));
-  const last = shown.at(-1)?.i;
-  const lay = (cellOf: (i: number) => string, toneOf: (column: Column<Row>) => Tone | null): string => {
+  const measured = columns.map((column) => measure(column, rows));
+  const natural = measured.map(({ widest }) => widest);
+  const { widths, omitted } = squeeze(columns, natural, width, (i) => measured[i]?.isEmpty ?? true);
+  const shown = measured.flatMap((column, i) => (widths[i] ? [{ ...column, width: widths[i] }] : []));
+  const last = shown.at(-1);
+  const lines = rows.map((row, at) => {
     let line = '';
-    for (const { column, i, cells } of shown) {
-      let text = cellOf(i);
-      if (cellsOf(text) > cells) text = (column.cut ?? fit)(text, cells);
-      const blanks = i === last && !column.right ? '' : ' '.repeat(Math.max(0, cells - cellsOf(text)));
-      const painted = paint(text, toneOf(column));
-      if (line !== '') line += GAP;
-      line += column.right ? blanks + painted : painted + blanks;
+    for (const one of shown) {
+      const { column, width } = one;
+      let text = one.texts[at] ?? '';
+      let blanks = width - (one.cells[at] ?? 0);
+      if (blanks < 0) {
+        text = (column.cut ?? fit)(text, width);
+        blanks = width - cellsOf(text);
+      }
+      const painted = paint(text, column.tone?.(row) ?? null);
+      line += column.right ? blanksOf(blanks) + painted : painted + blanksOf(blanks);
+      if (one !== last) line += GAP;
     }
     return line.trimEnd();
-  };
-  const title = lay(
-    (i) => columns[i]?.title ?? '',
-    () => 'title',
-  );
-  const lines = rows.map((row, at) =>
-    lay(
-      (i) => texts[i]?.[at] ?? '',
-      ({ tone }) => tone?.(row) ?? null,
-    ),
-  );
-  return { title, lines, width: spanOf(widths), omitted };
+  });
+  const titles = shown.map(({ column: { title, right }, width }) => {
+    const blanks = blanksOf(width - title.length);
+    return right ? blanks + paint(title, 'title') : paint(title, 'title') + blanks;
+  });
+  return { title: titles.join(GAP).trimEnd(), lines, width: spanOf(widths), omitted };
+}
+
+/** A column's cells as they are shown, and how wide they are. */
+interface Measured<Row> {
+  readonly column: Column<Row>;
+  readonly texts: readonly string[];
+  readonly cells: Uint32Array;
+  readonly widest: number;
+  readonly isEmpty: boolean;
+}
+
+function measure<Row>(column: Column<Row>, rows: readonly Row[]): Measured<Row> {
+  const cells = new Uint32Array(rows.length);
+  let widest = column.title.length;
+  let isEmpty = true;
+  const texts = rows.map((row, at) => {
+    const given = column.cell(row);
+    const isPlainText = isPlain(given);
+    const text = isPlainText ? given : withoutControls(given);
+    const wide = isPlainText ? given.length : cellsOf(text);
+    cells[at] = wide;
+    if (wide > widest) widest = wide;
+    if (text !== '') isEmpty = false;
+    return text;
+  });
+  return { column, texts, cells, widest, isEmpty };
 }
 
 /** The width of each column on a sheet, 0 where it is left out. */
@@ -109,6 +132,11 @@ function squeeze<Row>(
   function slack(cells: number, i: number): number {
     return cells === 0 ? 0 : cells - least(i);
   }
+}
+
+/** So many blanks; those of most cells are made once. */
+function blanksOf(cells: number): string {
+  return (BLANKS[cells] ??= ' '.repeat(cells));
 }
 
 function spanOf(widths: readonly number[]): number {

@@ -142,11 +142,11 @@ function drawSections(groups: readonly Group[], by: TopKey, sheet: Sheet): { lin
     return [
       ...wrap(label, sheet.width).map((text, i) => ({
         text: paint(text, 'title'),
-        key: i === 0 ? `${by} ${name}` : null,
+        key: i === 0 ? (): string => `${by} ${name}` : null,
       })),
       { text: fit(`  ${describe(group)}`, sheet.width), key: null },
       { text: `  ${title}`, key: null },
-      ...lines.map((text, i) => ({ text: `  ${text}`, key: lineKey(by, name, group.rows[i]) })),
+      ...lines.map((text, i) => ({ text: `  ${text}`, key: () => lineKey(by, name, group.rows[i]) })),
       BLANK,
     ];
   });

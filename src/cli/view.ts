@@ -4,10 +4,10 @@ import { colorDepthOf, paintWith, type ColorSigns } from './color.ts';
 import type { Sight } from './survey.ts';
 import type { Sheet } from './table.ts';
 
-/** A line for people, without its end; `key` says which line it is from one look to the next, null for what is always there. */
+/** A line for people, without its end; `key` tells which line it is from one look to the next, null for what is always there. */
 export interface Line {
   readonly text: string;
-  readonly key: string | null;
+  readonly key: (() => string) | null;
 }
 
 /** What a command shows of a sight. */

@@ -147,7 +147,7 @@ class Watch {
   #show(sight: Sight): void {
     if (this.#isPaused && this.#sight) return;
     this.#sight = sight;
-    const keys = new Set(this.#options.view.draw(sight, this.#sheet()).flatMap(({ key }) => key ?? []));
+    const keys = new Set(this.#options.view.draw(sight, this.#sheet()).flatMap(({ key }) => key?.() ?? []));
     const known = this.#known ?? keys;
     this.#new = new Set([...keys].filter((key) => !known.has(key)));
     this.#known = keys;
@@ -167,7 +167,7 @@ class Watch {
     const room = Math.max(1, screen.height - 2);
     this.#offset = Math.min(this.#offset, Math.max(0, lines.length - room));
     const shown = lines.slice(this.#offset, this.#offset + room).map(({ text, key }) => {
-      const isNew = key !== null && this.#new.has(key);
+      const isNew = key !== null && this.#new.has(key());
       return (isNew ? paint('+', 'new') : ' ') + ' ' + cutPainted(text, screen.width - MARK);
     });
     const blanks = Array.from({ length: room - shown.length }, () => '');
