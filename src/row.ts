@@ -20,8 +20,10 @@ export function rowsOf(scrape: Scrape, names = NO_NAMES): Row[] {
 /** Orders connections by namespace, table, ends and inode: the same scan gives the same bytes. */
 export function inOrder(scrape: Scrape, indexes: Iterable<number>): number[] {
   const { connections } = scrape;
+  const compareNamespaces = (a: number, b: number): number =>
+    connections.netns[a] === connections.netns[b] ? 0 : (netnsInode(scrape, a) ?? 0) - (netnsInode(scrape, b) ?? 0);
   const compare = (a: number, b: number): number =>
-    (netnsInode(scrape, a) ?? 0) - (netnsInode(scrape, b) ?? 0) ||
+    compareNamespaces(a, b) ||
     (connections.table[a] ?? 0) - (connections.table[b] ?? 0) ||
     compareWords(connections.local, a, b) ||
     (connections.localPort[a] ?? 0) - (connections.localPort[b] ?? 0) ||

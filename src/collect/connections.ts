@@ -225,13 +225,11 @@ export class ConnectionTable {
   }
 
   localAddress(index: number): Address {
-    const [a = 0, b = 0, c = 0, d = 0] = this.local.subarray(index * 4, index * 4 + 4);
-    return [a, b, c, d];
+    return addressAt(this.local, index * 4);
   }
 
   remoteAddress(index: number): Address {
-    const [a = 0, b = 0, c = 0, d = 0] = this.remote.subarray(index * 4, index * 4 + 4);
-    return [a, b, c, d];
+    return addressAt(this.remote, index * 4);
   }
 
   /** Says whether a connection has a remote end. */
@@ -609,6 +607,10 @@ function isWildcard(words: ArrayLike<number>, at: number): boolean {
 
 function isLoopback([a, b, c, d]: Address): boolean {
   return a === 0 && b === 0 && ((c === V4_MAPPED && d >>> 24 === 127) || (c === 0 && d === 1));
+}
+
+function addressAt(words: Uint32Array, at: number): Address {
+  return [words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0];
 }
 
 function sameWords(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number): boolean {

@@ -209,9 +209,9 @@ export class Owners {
    * Without a socket to look for, the place is only forgotten.
    */
   #probe(inode: number): void {
-    const slots = [this.#slots.get(inode), ...(this.#sharers.get(inode) ?? [])];
-    for (const slot of slots) {
-      if (slot === undefined) continue;
+    const first = this.#slots.get(inode);
+    if (first === undefined) return;
+    for (const slot of [first, ...(this.#sharers.get(inode) ?? [])]) {
       const table = this.#tables.get(tidOf(slot));
       const now = this.#unknown.size > 0 ? this.#procfs.socketInode(tidOf(slot), fdOf(slot)) : 'vanished';
       if (!table || failed(now)) {
@@ -227,14 +227,14 @@ export class Owners {
     if (table.readAt === this.#scan) return;
     const fds = this.#list(table);
     if (!fds) return;
-    const present = new Map<number, number>();
+    const present = table.inodes.size === 0 ? table.inodes : new Map<number, number>();
     for (const name of fds) {
       const fd = Number(name);
       const known = table.inodes.get(fd) ?? 0;
       if (known > 0 && this.#sockets.isLive(known)) present.set(fd, known);
       else this.#readFd(table, fd, present);
     }
-    this.#forgetAbsent(table, present);
+    if (present !== table.inodes) this.#forgetAbsent(table, present);
     table.readAt = this.#scan;
   }
 
