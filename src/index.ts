@@ -100,7 +100,7 @@ class Scanner {
   }
 
   static async open({ source, procfs = '/proc', storagePath }: ScanOptions): Promise<Scanner> {
-    const rows = openSource(source ?? null, procfs);
+    const rows = await openSource(source ?? null, procfs);
     const choice = { storagePath: storagePath ?? null, storageServer: null };
     const store = await findStore(choice, { clock: SYSTEM_CLOCK, report: () => undefined });
     const cache = store && new AsnCache();

@@ -80,9 +80,10 @@ export interface PagePart {
 }
 
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
-function work(port: MessagePort, data: ScannerData): void {
+async function work(port: MessagePort, data: ScannerData): Promise<void> {
   const cache = data.asksForAsns ? new AsnCache() : null;
-  const scrape = new Scrape(openSource(data.source, data.procfs), data.options, SYSTEM_CLOCK, cache);
+  const source = await openSource(data.source, data.procfs);
+  const scrape = new Scrape(source, data.options, SYSTEM_CLOCK, cache);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {
     service: data.hasApi ? readServices() : () => null,
@@ -193,4 +194,4 @@ function serve(port: MessagePort, reader: Reader, left: () => void): void {
   port.on('close', left);
 }
 
-if (parentPort) work(parentPort, workerData as ScannerData);
+if (parentPort) await work(parentPort, workerData as ScannerData);

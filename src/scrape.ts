@@ -2,11 +2,11 @@ import type { Collector, CollectorRun } from './catalogue.ts';
 import { listenersOf, Tally } from './census.ts';
 import type { Clock } from './clock.ts';
 import { parseCgroup } from './collect/cgroup.ts';
-import { Commands } from './collect/commands.ts';
+import type { Commands } from './collect/commands.ts';
 import { ConnectionTable } from './collect/connections.ts';
 import { Coverage } from './collect/coverage.ts';
 import { ProcfsHost, type Host } from './collect/host.ts';
-import type { Procfs } from './collect/procfs.ts';
+import { Procfs } from './collect/procfs.ts';
 import { Protocols } from './collect/protocols.ts';
 import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { ToldHost } from './collect/told.ts';
@@ -108,16 +108,16 @@ export class Scrape {
     this.#mayAsk = this.#cluster === null;
     this.#names = new OwnerNames(this.#cluster);
     this.host =
-      source instanceof Commands
-        ? new ToldHost(source, connections, (name) => this.#names.of(name, NO_CGROUP))
-        : new ProcfsHost(source, connections, {
+      source instanceof Procfs
+        ? new ProcfsHost(source, connections, {
             rules: options.rules.processes,
             findsOwners: options.collectors.processes,
             protocols: options.collectors.protocols ? this.#protocols : null,
             monotonic: () => clock.monotonic(),
             names: this.#names,
             podUid: options.podUid ?? null,
-          });
+          })
+        : new ToldHost(source, connections, (name) => this.#names.of(name, NO_CGROUP));
     this.#peers = new Peers(this.#policyOf(options.rules), cache);
     this.#groups = new Groups(
       options.rules.endpointGroups,

@@ -42,7 +42,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const intervalMs = parseInterval(options.interval);
   const count = parseCount(options.count);
   const cache = config.asn.provider === 'none' ? null : new AsnCache();
-  const source = openSource(config.source, config.procfs);
+  const source = await openSource(config.source, config.procfs);
   const scrape = new Scrape(source, { ...config, collectors: FOR_ROWS }, clock, cache);
   const names = { service: readServices(), remote: () => null };
   const changes = new Changes(scrape, names);

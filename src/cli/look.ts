@@ -8,7 +8,6 @@ import type { Terminal } from './screen.ts';
 import { Survey, type Sight, type SurveyOptions } from './survey.ts';
 import type { Sheet } from './table.ts';
 import { sheetOf, type Output, type Streams, type View } from './view.ts';
-import { watch } from './watch.ts';
 
 /** What is to be looked at, and who may be asked about the remotes. */
 export interface Subject {
@@ -57,6 +56,7 @@ export async function look(
     const intervalMs = parseInterval(options.watch.interval);
     const count = parseCount(options.watch.count);
     const terminal = isScreen ? { stdin: stdin?.isTTY ? stdin : null, stdout } : null;
+    const { watch } = await import('./watch.ts');
     return watch({ view, open, intervalMs, count, output, sheet, terminal, stdout, stderr, signal, clock });
   }
   const survey = await open((line) => void stderr.write(`${withoutControls(line)}\n`));

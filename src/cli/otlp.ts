@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { SYSTEM_CLOCK } from '../clock.ts';
-import { Commands } from '../collect/commands.ts';
-import type { Procfs } from '../collect/procfs.ts';
+import type { Commands } from '../collect/commands.ts';
+import { Procfs } from '../collect/procfs.ts';
 import type { OtlpConfig } from '../config.ts';
 import type { Failure } from '../expose/otlp.ts';
 import type { Log, Repeating } from '../log.ts';
@@ -22,7 +22,7 @@ export async function preparePush(
     hostname: hostname(),
     machineId: readMachineId(),
     platform: process.platform,
-    origins: { exporter: startedAt, boot: (source instanceof Commands ? null : source.bootedAt()) ?? startedAt },
+    origins: { exporter: startedAt, boot: (source instanceof Procfs ? source.bootedAt() : null) ?? startedAt },
     phase: Math.random(),
   });
   const failed = (failure: Failure): void => {

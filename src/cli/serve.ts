@@ -3,7 +3,7 @@ import { cidrContains } from '../address.ts';
 import { startAsking, type AskingContext } from '../asking.ts';
 import type { Status } from '../catalogue.ts';
 import { SYSTEM_CLOCK } from '../clock.ts';
-import { Commands } from '../collect/commands.ts';
+import { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/source.ts';
 import { UsageError, type Config } from '../config.ts';
 import { Cluster, type ClusterChange } from '../enrich/cluster.ts';
@@ -34,8 +34,8 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     throw new UsageError('Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named');
   const protection = await openProtection(config.web.configFile);
   // A root that cannot be read, or a command that is not there, must end the start, not the first scan.
-  const source = openSource(config.source, config.procfs);
-  if (source instanceof Commands) source.read();
+  const source = await openSource(config.source, config.procfs);
+  if (!(source instanceof Procfs)) source.read();
   const failures = new Repeating(log);
   const stop = new Stop();
   const share: Listeners['collect'] = (reply) => engine.share(reply, statusOf, config.scrapeBudgetMs);

@@ -1,7 +1,7 @@
 import { parseAddress } from '../address.ts';
 import { floods } from '../asking.ts';
-import { Commands } from '../collect/commands.ts';
-import type { Procfs } from '../collect/procfs.ts';
+import type { Commands } from '../collect/commands.ts';
+import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config.ts';
 import type { Resource } from '../enrich/cluster.ts';
 import { Database } from '../enrich/database.ts';
@@ -41,9 +41,9 @@ export function logStart(
   log[isOpen ? 'warn' : 'info'](
     {
       version,
-      ...(source instanceof Commands
-        ? { source: source.last, lacks: 'namespaces, containers, counters, and of processes all but pid and name' }
-        : { procfs: config.procfs, owners_through: source.access }),
+      ...(source instanceof Procfs
+        ? { procfs: config.procfs, owners_through: source.access }
+        : { source: source.last, lacks: 'namespaces, containers, counters, and of processes all but pid and name' }),
       listen: addresses.join(' '),
       tls: Boolean(protection?.tls),
       authentication,

@@ -1,7 +1,7 @@
 import { cidrContains, formatCidr } from '../address.ts';
 import type { Timer } from '../clock.ts';
-import { Commands } from '../collect/commands.ts';
-import type { Procfs } from '../collect/procfs.ts';
+import type { Commands } from '../collect/commands.ts';
+import { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/source.ts';
 import type { Config } from '../config.ts';
 import { AsnCache, isFresh, type Answer } from '../enrich/asn.ts';
@@ -113,7 +113,7 @@ export class Survey {
   /** Rejects with one line where procfs or the ASN database cannot be read; the store is opened last, so that it is not left open then. */
   static async open(config: Config, options: SurveyOptions): Promise<Survey> {
     const { clock, report, random, asks, names } = options;
-    const source = openSource(config.source, config.procfs);
+    const source = await openSource(config.source, config.procfs);
     const cache = config.asn.provider === 'none' ? null : new AsnCache();
     const provider = cache && asks ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
@@ -237,8 +237,9 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
   if (unreadableNamespaces > 0) parts.push(`network namespaces that could not be read: ${unreadableNamespaces}`);
-  if (source instanceof Commands) parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
-  if (source instanceof Commands && source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
+  if (source instanceof Procfs) return parts.join(', ');
+  parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
+  if (source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
   return parts.join(', ');
 }
 

@@ -1,11 +1,13 @@
-import { Commands, type Command } from './commands.ts';
+import type { Command, Commands } from './commands.ts';
 import { Procfs } from './procfs.ts';
 
 /** What a user may ask rows to come from; null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
 export type SourceName = 'procfs' | Command | null;
 
-/** Opens where the rows come from. Throws an Error with one clear line when procfs cannot be read. */
-export function openSource(name: SourceName, root: string): Procfs | Commands {
+/** Opens where the rows come from. Rejects with an Error of one clear line when procfs cannot be read. */
+export async function openSource(name: SourceName, root: string): Promise<Procfs | Commands> {
   const chosen = name ?? (process.platform === 'linux' ? 'procfs' : 'ss');
-  return chosen === 'procfs' ? new Procfs(root) : new Commands(chosen);
+  if (chosen === 'procfs') return new Procfs(root);
+  const { Commands } = await import('./commands.ts');
+  return new Commands(chosen);
 }
