@@ -216,7 +216,7 @@ export const TASKS: readonly Task[] = [
     description: 'Say which network operator holds each address, of the arguments or else of standard input',
     outputs: ['table', 'json', 'jsonl', 'csv'],
     run: async (config, command) => {
-      const { createInterface } = await import('node:readline');
+      const { addAbortSignal } = await import('node:stream');
       const { whois } = await import('./cli/whois.ts');
       const { SYSTEM_CLOCK } = await import('./clock.ts');
       const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
@@ -224,7 +224,7 @@ export const TASKS: readonly Task[] = [
       const interruption = new AbortController();
       const { signal } = interruption;
       process.once('SIGINT', () => interruption.abort());
-      const addresses = command.args.length > 0 ? command.args : createInterface({ input: process.stdin, signal });
+      const addresses = command.args.length > 0 ? command.args : addAbortSignal(signal, process.stdin);
       const { stdout, stderr } = process;
       return whois(addresses, {
         ...asn,

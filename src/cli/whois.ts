@@ -10,6 +10,7 @@ import { recall, type Provider } from '../enrich/session.ts';
 import { openStore, type StorageChoice } from '../enrich/store.ts';
 import { cleanLabel, withoutControls } from '../label.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
+import { linesOf } from '../parse/lines.ts';
 import { jsonLine } from './json.ts';
 import { csvRecord } from './row-output.ts';
 import { renderTable, type Column } from './table.ts';
@@ -46,21 +47,22 @@ interface WhoisRow {
 /**
  * Prints who announces these addresses, in their order: from the store, and for the rest from the provider at once.
  * Only public addresses are asked for, as their /24 or /48. A text that is no address is one line of error; so is what comes
- * after 50,000 addresses.
+ * after 50,000 addresses. Lines of a stream are read as `linesOf` reads them; what has come when the signal ends it counts.
  * Resolves with the exit code: 2 with a bad address among arguments (an array), 1 with one in a stream or when the provider gave
  * no answer, else 0.
  */
 export async function whois(
-  addresses: AsyncIterable<string> | readonly string[],
+  addresses: AsyncIterable<Uint8Array> | readonly string[],
   options: WhoisOptions,
 ): Promise<number> {
-  const { stdout, stderr, rules, output, clock, limits } = options;
+  const { stdout, stderr, rules, output, clock, limits, signal } = options;
+  const isList = isArguments(addresses);
   const report = (message: string): void => void stderr.write(`${withoutControls(message)}\n`);
   const provider = await openProvider(options, { clock, report, limits });
   const rows: { readonly address: Address; readonly remote: Remote }[] = [];
   const cache = new AsnCache();
   let code = 0;
-  for await (const line of addresses) {
+  for await (const line of isList ? addresses : textsOf(addresses, signal)) {
     if (rows.length === MOST_ADDRESSES) {
       stderr.write(`Cannot take more than ${MOST_ADDRESSES} addresses at once\n`);
       code ||= 1;
@@ -72,9 +74,9 @@ export async function whois(
       const remote = networkOf(address, () => false, rules.networks);
       rows.push({ address, remote });
       if (mayBeAsked(remote, rules.asnNeverSend, rules.networks)) cache.lookup(remote.address, clock.now());
-    } else if (text !== '' || Array.isArray(addresses)) {
+    } else if (text !== '' || isList) {
       stderr.write(`Cannot read address "${cleanLabel(text)}": must be an IPv4 or IPv6 address\n`);
-      code = Array.isArray(addresses) ? 2 : 1;
+      code = isList ? 2 : 1;
     }
   }
   const failure = await resolve(cache, provider, report, options);
@@ -89,6 +91,18 @@ export async function whois(
   });
   stdout.write(render(described, output));
   return code;
+}
+
+function isArguments(addresses: AsyncIterable<Uint8Array> | readonly string[]): addresses is readonly string[] {
+  return Array.isArray(addresses);
+}
+
+async function* textsOf(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<string> {
+  try {
+    for await (const lines of linesOf(chunks)) for (const { text } of lines) yield text;
+  } catch (error) {
+    if (!signal?.aborted) throw error;
+  }
 }
 
 /** The zone says through which interface an address is reached, not whose it is. */

@@ -36,7 +36,7 @@ function cidr(text: string): Cidr {
 }
 
 async function run(
-  addresses: AsyncIterable<string> | readonly string[],
+  addresses: AsyncIterable<Uint8Array> | readonly string[],
   options: Partial<WhoisOptions> = {},
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const printed = { stdout: '', stderr: '' };
@@ -65,8 +65,8 @@ async function run(
   return { code, stdout: printed.stdout, stderr: printed.stderr.replaceAll(String(server.port), 'PORT') };
 }
 
-async function* lines(...texts: string[]): AsyncGenerator<string> {
-  for (const text of texts) yield Promise.resolve(text);
+async function* bytes(...texts: string[]): AsyncGenerator<Uint8Array> {
+  for (const text of texts) yield Promise.resolve(Buffer.from(text));
 }
 
 const EVERY_KIND = ['74.125.225.229', '10.0.0.1', '1.1.1.1', '198.28.137.80', '2a00:2381:ffff::1', '::1', '9.9.9.200'];
@@ -163,22 +163,31 @@ describe('whois', () => {
     );
   });
 
-  it.each<{ name: string; addresses: () => AsyncIterable<string> | readonly string[]; code: number; errors: string[] }>(
-    [
-      {
-        name: 'is wrong usage among arguments',
-        addresses: () => ['10.0.0.1', 'example.com', '\u001b[31m', '8.8.8.8%eth0', ''],
-        code: 2,
-        errors: ['example.com', '\ufffd[31m', '8.8.8.8%eth0', ''],
-      },
-      {
-        name: 'is a failure in a stream, whose empty lines do not count',
-        addresses: () => lines('example.com', '', ' 10.0.0.1 ', '   '),
-        code: 1,
-        errors: ['example.com'],
-      },
-    ],
-  )('answers the others where a text is no address; that $name', async ({ addresses, code, errors }) => {
+  it.each<{
+    name: string;
+    addresses: () => AsyncIterable<Uint8Array> | readonly string[];
+    code: number;
+    errors: string[];
+  }>([
+    {
+      name: 'is wrong usage among arguments',
+      addresses: () => ['10.0.0.1', 'example.com', '\u001b[31m', '8.8.8.8%eth0', ''],
+      code: 2,
+      errors: ['example.com', '\ufffd[31m', '8.8.8.8%eth0', ''],
+    },
+    {
+      name: 'is a failure in a stream, however long its line is',
+      addresses: () => bytes(...Array.from({ length: 3 }, () => 'x'.repeat(1 << 20)), '\n10.0.0.1\n'),
+      code: 1,
+      errors: ['x'.repeat(128)],
+    },
+    {
+      name: 'is a failure in a stream, whose empty lines do not count',
+      addresses: () => bytes('exam', 'ple.com\n\n 10.0', '.0.1 \r\n', '   '),
+      code: 1,
+      errors: ['example.com'],
+    },
+  ])('answers the others where a text is no address; that $name', async ({ addresses, code, errors }) => {
     const result = await run(addresses(), { output: 'jsonl' });
     expect({ code: result.code, stderr: result.stderr }).toEqual({
       code,
