@@ -9,7 +9,8 @@ export interface MmdbShape {
   readonly recordSize?: 24 | 28 | 32;
   /** 4: a tree for IPv4 alone. */
   readonly ipVersion?: 4 | 6;
-  readonly databaseType?: string;
+  /** A text; anything else is damage. */
+  readonly databaseType?: Value;
 }
 
 /**

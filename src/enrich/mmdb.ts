@@ -44,8 +44,12 @@ export function parseMmdb(bytes: Buffer): Lookup {
     const { record, bits } = look(address);
     return parseRecord(record, bits);
   };
-  if (!holdsAsn(look))
-    throw new Error(`it holds no ASNs (its type is ${JSON.stringify(cleanLabel(reader.metadata.databaseType))})`);
+  if (!holdsAsn(look)) {
+    const type: unknown = reader.metadata.databaseType;
+    const said =
+      typeof type === 'string' ? `its type is ${JSON.stringify(cleanLabel(type))}` : 'it does not say its type';
+    throw new Error(`it holds no ASNs (${said})`);
+  }
   return lookup;
 }
 

@@ -138,6 +138,11 @@ describe('refuses', () => {
       writeMmdb([['1.1.1.0/24', { city: { geoname_id: 2174003 } }]], { databaseType: 'GeoLite2-City' }),
       'it holds no ASNs (its type is "GeoLite2-City")',
     ],
+    [
+      'a database that does not say its type',
+      writeMmdb([['1.1.1.0/24', { city: { geoname_id: 2174003 } }]], { databaseType: {} }),
+      'it holds no ASNs (it does not say its type)',
+    ],
     ['a database without records', writeMmdb([]), 'it holds no ASNs (its type is "GeoLite2-ASN")'],
   ])('%s', (_, bytes, reason) => {
     expect(() => parseMmdb(bytes)).toThrow(new Error(reason));
