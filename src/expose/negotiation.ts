@@ -26,11 +26,14 @@ export function negotiateFormat(accept: string | undefined): Format {
   return openMetrics > text ? 'openmetrics' : 'text';
 }
 
-/** Says whether an Accept-Encoding header lets gzip be sent. */
+/** Says whether an Accept-Encoding header lets gzip be sent: what it says of gzip itself goes before what it says of any (RFC 9110 section 12.5.3). */
 export function acceptsGzip(acceptEncoding: string | undefined): boolean {
-  return (acceptEncoding ?? '')
-    .split(',')
-    .some((part) => /^\s*(gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$)[\d.]+\s*)?$/i.test(part));
+  const weights = new Map<string, number>();
+  for (const part of (acceptEncoding ?? '').split(',')) {
+    const [, coding = '', weight = '1'] = /^\s*(gzip|\*)\s*(?:;\s*q=([\d.]+)\s*)?$/i.exec(part) ?? [];
+    weights.set(coding.toLowerCase(), Number(weight));
+  }
+  return (weights.get('gzip') ?? weights.get('*') ?? 0) > 0;
 }
 
 const LONGEST_MS = 3_600_000;

@@ -35,6 +35,11 @@ describe('acceptsGzip', () => {
     ['gzip;q=0.000, identity', false],
     ['br', false],
     ['*', true],
+    ['gzip;q=0, *', false],
+    ['*;q=0, gzip', true],
+    ['identity;q=1, *;q=0', false],
+    ['x-gzip', false],
+    ['gzip;q=nonsense', false],
   ])('%s: %s', (header, expected) => {
     expect(acceptsGzip(header)).toBe(expected);
   });
