@@ -12,9 +12,9 @@ import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { ToldHost } from './collect/told.ts';
 import type { AsnCache } from './enrich/asn.ts';
 import { Cluster, type ClusterChange, type Resource } from './enrich/cluster.ts';
+import { ClosedMeetings } from './enrich/closed-meetings.ts';
 import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer, type PeerPolicy } from './enrich/peers.ts';
-import { UnnamedMeetings, type UnnamedMeeting } from './enrich/unnamed.ts';
 import { Families } from './families.ts';
 import { Groups, type Group } from './groups.ts';
 import type { Address, Direction, Family, OwnerLabels, Rules } from './model.ts';
@@ -47,6 +47,15 @@ export const FOR_ROWS: ScrapeOptions['collectors'] = {
   asn: true,
   'first-seen': false,
 };
+
+/** A connection that closed before its owner had a whole name; its operator is known by its ASN or, while that is "", by the bucket asked for. */
+interface UnnamedMeeting {
+  readonly direction: Direction;
+  readonly asn: string;
+  readonly bucket: string | null;
+  readonly address: Address;
+  readonly openedAt: number;
+}
 
 /** Does the work of a collector, and notes what it took. */
 type Stage = <T>(collector: Collector, work: () => T) => T;
@@ -84,7 +93,7 @@ export class Scrape {
   readonly #protocols: Protocols;
   readonly #coverage = new Coverage();
   readonly #firstSeen: FirstSeenMemory | null;
-  readonly #unnamed = new UnnamedMeetings();
+  readonly #unnamed = new ClosedMeetings<OwnerLabels, UnnamedMeeting>();
   /** False until it is known which addresses are the cluster's. */
   #mayAsk: boolean;
   #firstAt: number | null = null;
@@ -345,7 +354,7 @@ export class Scrape {
     if (this.#names.isHalfKnown(labels)) {
       const bucket = this.#peers.awaits(peer);
       if (!isOpen && (asn !== '' || bucket !== null))
-        this.#unnamed.add(labels, { direction, asn, bucket, address, openedAt });
+        this.#awaitName(labels, { direction, asn, bucket, address, openedAt });
     } else if (asn !== '') this.#firstSeen?.meet(labels, direction, asn, openedAt);
     else if (!isOpen) this.#awaitAnswer(labels, direction, this.#peers.awaits(peer), address, openedAt);
   }
@@ -353,13 +362,18 @@ export class Scrape {
   /** The owner of a connection that is closed has names by now, or other ones. */
   #meetLate(labels: OwnerLabels, meeting: UnnamedMeeting, at: number): void {
     if (this.#names.isHalfKnown(labels)) {
-      this.#unnamed.add(labels, meeting);
+      this.#awaitName(labels, meeting);
       return;
     }
     const { direction, address, bucket, openedAt } = meeting;
     const asn = meeting.asn === '' ? (this.#peers.asnOf(address, at) ?? '') : meeting.asn;
     if (asn !== '') this.#firstSeen?.meet(labels, direction, asn, openedAt);
     else this.#awaitAnswer(labels, direction, bucket, address, openedAt);
+  }
+
+  #awaitName(labels: OwnerLabels, meeting: UnnamedMeeting): void {
+    const { direction, asn, bucket } = meeting;
+    this.#unnamed.add(labels, `${direction} ${asn === '' ? bucket : asn}`, meeting);
   }
 
   #awaitAnswer(

@@ -1,5 +1,5 @@
 import type { Address, Direction, OwnerLabels } from '../model.ts';
-import { Unanswered } from './unanswered.ts';
+import { ClosedMeetings } from './closed-meetings.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -25,6 +25,13 @@ export interface Sighting {
 export interface Kept {
   readonly key: string;
   readonly before: number | null | 'unknown';
+}
+
+/** A connection that closed before the answer about its remote came. */
+interface Unanswered {
+  readonly labels: OwnerLabels;
+  readonly address: Address;
+  readonly openedAt: number;
 }
 
 /** An owner met a network operator, in one direction. */
@@ -85,7 +92,8 @@ export class FirstSeenMemory {
   /** How many meetings are remembered. */
   readonly #sizes = new Map<Direction, number>();
   readonly #overfull = new Set<Met>();
-  readonly #unanswered = new Map<Direction, Unanswered>();
+  /** By the bucket that was asked for. */
+  readonly #unanswered = new Map<Direction, ClosedMeetings<string, Unanswered>>();
   #reports: Sighting[] = [];
   #scan = 0;
   #now = 0;
@@ -124,7 +132,7 @@ export class FirstSeenMemory {
   /** A connection closed before the answer about its bucket came. */
   wait(bucket: string, labels: OwnerLabels, direction: Direction, address: Address, openedAt: number): void {
     if (isNobody(labels)) return;
-    const unanswered = this.#unanswered.get(direction) ?? new Unanswered();
+    const unanswered = this.#unanswered.get(direction) ?? new ClosedMeetings<string, Unanswered>();
     this.#unanswered.set(direction, unanswered);
     unanswered.add(bucket, keyOf(labels), { labels, address, openedAt });
   }
