@@ -10,7 +10,7 @@ import { Cluster, type ClusterChange } from '../enrich/cluster.ts';
 import { Database } from '../enrich/database.ts';
 import type { Kubernetes } from '../enrich/kubernetes.ts';
 import { openProvider } from '../enrich/provider.ts';
-import { openStore } from '../enrich/store.ts';
+import { openStore } from '../enrich/storage.ts';
 import { Engine, type ScanFacts } from '../engine.ts';
 import type { Protection } from '../expose/protection.ts';
 import { createApp, Servers } from '../expose/server.ts';

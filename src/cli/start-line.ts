@@ -7,7 +7,7 @@ import type { Resource } from '../enrich/cluster.ts';
 import { Database } from '../enrich/database.ts';
 import { classify } from '../enrich/networks.ts';
 import type { Provider } from '../enrich/session.ts';
-import { nameStorage } from '../enrich/store.ts';
+import { nameStorage } from '../enrich/storage.ts';
 import type { Protection } from '../expose/protection.ts';
 import type { Log } from '../log.ts';
 

@@ -12,7 +12,7 @@ import { openProvider } from '../enrich/provider.ts';
 import { askOnce } from '../enrich/questions.ts';
 import type { ReverseDns } from '../enrich/rdns.ts';
 import { BATCH, recall, SPACING_MS, type Correspondence } from '../enrich/session.ts';
-import { openStore } from '../enrich/store.ts';
+import { openStore } from '../enrich/storage.ts';
 import { endpointOf } from '../groups.ts';
 import type { Address, Cidr, Row } from '../model.ts';
 import { inOrder, rowOf, type Names } from '../row.ts';

@@ -7,7 +7,7 @@ import { mayBeAsked, networkOf } from '../enrich/networks.ts';
 import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
 import { askOnce } from '../enrich/questions.ts';
 import { recall, type Provider } from '../enrich/session.ts';
-import { openStore, type StorageChoice } from '../enrich/store.ts';
+import { openStore, type StorageChoice } from '../enrich/storage.ts';
 import { cleanLabel, withoutControls } from '../label.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 import { linesOf } from '../parse/lines.ts';

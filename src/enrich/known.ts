@@ -4,7 +4,7 @@ import type { Answer } from './asn.ts';
 import { Database } from './database.ts';
 import { openProvider, type ProviderChoice } from './provider.ts';
 import { recall } from './session.ts';
-import { findStore, type StorageChoice } from './store.ts';
+import { findStore, type StorageChoice } from './storage.ts';
 
 /** What can be told of networks without asking anybody over the network of the provider. */
 export interface KnownAnswers {

@@ -3,7 +3,8 @@ import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../clock.ts';
 import { KEPT_MS, SKEW_MS, type Kept, type Sighting } from './first-seen.ts';
-import { nameStorage, type Breaker, type Commons, type Store, type StoredText } from './store.ts';
+import { nameRedis, type RedisServer } from './redis-server.ts';
+import type { Breaker, Commons, Store, StoredText } from './store.ts';
 
 const PREFIX = 'peerscope:';
 /** How long the server keeps the number of an exporter that is gone. */
@@ -22,16 +23,6 @@ const QUEUE_KEEP_MS = 24 * 3_600_000;
 /** How long failures are remembered after the breaker let one try. */
 const FAILURES_KEEP_MS = 2 * 3_600_000;
 const REASON_LENGTH = 200;
-
-/** Where Redis or Valkey listens, and what it wants to know of us. */
-export interface RedisServer {
-  readonly tls: boolean;
-  readonly host: string;
-  readonly port: number;
-  readonly username: string | null;
-  readonly password: string | null;
-  readonly database: number;
-}
 
 export interface RedisStoreOptions {
   readonly server: RedisServer;
@@ -114,7 +105,7 @@ export class RedisStore implements Store, Commons {
   private constructor(options: RedisStoreOptions) {
     const { tls, host, port, username, password } = options.server;
     this.#options = options;
-    this.#place = nameStorage({ storagePath: null, storageServer: options.server }) ?? '';
+    this.#place = nameRedis(options.server);
     this.#redis = new Redis({
       host,
       port,

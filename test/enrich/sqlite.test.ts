@@ -17,7 +17,8 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Sighting } from '../../src/enrich/first-seen.ts';
-import { findStore, type Store, type StoredText } from '../../src/enrich/store.ts';
+import { findStore } from '../../src/enrich/storage.ts';
+import type { Store, StoredText } from '../../src/enrich/store.ts';
 import { SqliteStore, type SqliteOptions } from '../../src/enrich/sqlite.ts';
 
 const DAY = 86_400_000;
