@@ -1,5 +1,5 @@
 import { formatAddress, parseAddress } from '../address.ts';
-import type { Problem } from './line.ts';
+import type { Problem } from './problem.ts';
 
 /** One end of a connection as text tells it. */
 export interface End {

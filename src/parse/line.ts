@@ -1,18 +1,6 @@
 import type { Row, State, Transport } from '../model.ts';
 import type { End } from './end.ts';
-
-/** Why a line, or a part of it, could not be read. */
-export type ErrorCode =
-  | 'unknown-dialect'
-  | 'unsupported-section'
-  | 'too-few-columns'
-  | 'too-long'
-  | 'bad-address'
-  | 'bad-port'
-  | 'bad-queue'
-  | 'bad-pid'
-  | 'bad-users'
-  | 'unattached-continuation';
+import type { ErrorCode, Problem } from './problem.ts';
 
 /** What a row that was read leaves in doubt. */
 export type WarningCode =
@@ -23,12 +11,6 @@ export type WarningCode =
   | 'family-ambiguous'
   | 'unknown-state'
   | 'resolved-names';
-
-/** An error and a sentence that says why. */
-export interface Problem {
-  readonly error: ErrorCode;
-  readonly reason: string;
-}
 
 /** A process that the text says holds the socket; what it does not say is null. */
 export interface Holder {

@@ -1,6 +1,7 @@
 import type { State, Transport } from '../model.ts';
 import { isEnd, isNowhere, readColonEnd, type End } from './end.ts';
-import { NO_EXTRAS, wrong, type Holder, type Line, type LineRow, type Problem } from './line.ts';
+import { NO_EXTRAS, wrong, type Holder, type Line, type LineRow } from './line.ts';
+import type { Problem } from './problem.ts';
 import { stateOfWord } from './states.ts';
 
 /** Which columns the header says there are. */

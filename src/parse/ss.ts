@@ -1,6 +1,7 @@
 import type { Transport } from '../model.ts';
 import { isEnd, readColonEnd } from './end.ts';
-import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Problem, type Word } from './line.ts';
+import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Word } from './line.ts';
+import type { Problem } from './problem.ts';
 import { stateOfWord } from './states.ts';
 
 const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([

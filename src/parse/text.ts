@@ -1,7 +1,8 @@
 import type { ErrorRow, Row } from '../model.ts';
 import { bsdColumns, readBsd, type BsdColumns } from './bsd.ts';
 import type { End } from './end.ts';
-import { type ErrorCode, type Line, type LineRow, type WarningCode } from './line.ts';
+import type { Line, LineRow, WarningCode } from './line.ts';
+import type { ErrorCode } from './problem.ts';
 import { LONGEST_LINE } from './lines.ts';
 import { netToolsColumns, readNetTools, type NetToolsColumns } from './net-tools.ts';
 import { hasCommNames, isSsHeader, readSs } from './ss.ts';
