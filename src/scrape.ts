@@ -12,12 +12,12 @@ import { SYN_RECV, UDP } from './collect/sockets.ts';
 import { ToldHost } from './collect/told.ts';
 import type { AsnCache } from './enrich/asn.ts';
 import { Cluster, type ClusterChange, type Resource } from './enrich/cluster.ts';
-import { ClosedMeetings } from './enrich/closed-meetings.ts';
 import { FirstSeenMemory, type Kept, type Sighting } from './enrich/first-seen.ts';
 import { Peers, type Peer, type PeerPolicy } from './enrich/peers.ts';
 import { Families } from './families.ts';
-import { Groups, type Group } from './groups.ts';
-import type { Address, Direction, Family, OwnerLabels, Rules } from './model.ts';
+import { Groups } from './groups.ts';
+import { Meetings } from './meetings.ts';
+import type { Address, Family, OwnerLabels, Rules } from './model.ts';
 import { OwnerNames } from './owner-labels.ts';
 
 const NO_CGROUP = parseCgroup('');
@@ -47,15 +47,6 @@ export const FOR_ROWS: ScrapeOptions['collectors'] = {
   asn: true,
   'first-seen': false,
 };
-
-/** A connection that closed before its owner had a whole name; its operator is known by its ASN or, while that is "", by the bucket asked for. */
-interface UnnamedMeeting {
-  readonly direction: Direction;
-  readonly asn: string;
-  readonly bucket: string | null;
-  readonly address: Address;
-  readonly openedAt: number;
-}
 
 /** Does the work of a collector, and notes what it took. */
 type Stage = <T>(collector: Collector, work: () => T) => T;
@@ -93,16 +84,13 @@ export class Scrape {
   readonly #protocols: Protocols;
   readonly #coverage = new Coverage();
   readonly #firstSeen: FirstSeenMemory | null;
-  readonly #unnamed = new ClosedMeetings<OwnerLabels, UnnamedMeeting>();
+  readonly #meetings: Meetings | null;
   /** False until it is known which addresses are the cluster's. */
   #mayAsk: boolean;
-  #firstAt: number | null = null;
   /** Collectors whose families are left out of this scan. */
   readonly #broken = new Set<Collector>();
   /** Why collectors, or single families of theirs, failed in this scan. */
   #failures: { readonly collector: Collector; readonly reason: string }[] = [];
-  /** When connections were seen first that are not of the first scan and may have been open before: few, if any. */
-  readonly #foundAt = new Map<number, number>();
   readonly #opened = new Tally();
   readonly #closed = new Tally();
 
@@ -136,6 +124,8 @@ export class Scrape {
     const startedAt = (): number => clock.now() - (clock.monotonic() - begun);
     const scope = options.baselineScope ?? 'node';
     this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(scope, startedAt) : null;
+    const scene = { connections, names: this.#names, peers: this.#peers, peerOf: (i: number) => this.peerOf(i) };
+    this.#meetings = this.#firstSeen && new Meetings(this.#firstSeen, scene);
     this.#families = new Families(
       options.seriesLimit,
       (collector) => this.#isOn(collector) && !this.#broken.has(collector),
@@ -157,7 +147,7 @@ export class Scrape {
   run(withinMs: number): Snapshot {
     const { at, hidden, runs, stage } = this.#see(withinMs);
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
-    this.#attempt('first-seen', () => this.#confirmPresence(groups));
+    this.#attempt('first-seen', () => this.#meetings?.confirm(groups));
     if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
     if (this.host.protocolsFailure !== null) this.#fail('protocols', this.host.protocolsFailure);
     const { namingFailure } = this.host;
@@ -260,7 +250,7 @@ export class Scrape {
       runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
     stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
     stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
-    stage('first-seen', () => this.#attempt('first-seen', () => this.#remember(at, renamed)));
+    stage('first-seen', () => this.#attempt('first-seen', () => this.#meetings?.remember(at, renamed)));
     return { at, hidden, runs, stage };
   }
 
@@ -312,78 +302,6 @@ export class Scrape {
     this.#coverage.add(at, begun, this.#protocols.opened);
     this.#regroup(resolved);
     this.#peers.renew(at);
-  }
-
-  /** Connections that are new, changed or gone meet the operators at their other ends, now or when the answer comes. */
-  #remember(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
-    if (!this.#firstSeen) return;
-    this.#firstSeen.begin(at);
-    const { connections } = this;
-    for (const [before, labels] of renamed)
-      for (const meeting of this.#unnamed.take(before)) this.#meetLate(labels, meeting, at);
-    const firstAt = (this.#firstAt ??= at);
-    for (const i of connections.closed) {
-      this.#meet(i, firstAt);
-      this.#foundAt.delete(i);
-    }
-    if (firstAt !== at) for (const i of connections.opened) if (connections.openedAt[i] === 0) this.#foundAt.set(i, at);
-    for (let i = 0; i < connections.length; i++)
-      if (connections.changed[i] !== 0 && connections.has(i)) this.#meet(i, firstAt);
-  }
-
-  /** Operators of connections that are there now are present to first times. */
-  #confirmPresence(groups: readonly Group[]): void {
-    for (const { owner, direction, state, labels } of groups)
-      if (!this.#names.isHalfKnown(owner))
-        this.#firstSeen?.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
-    this.#firstSeen?.end();
-  }
-
-  #meet(i: number, firstAt: number): void {
-    const { connections } = this;
-    const peer = this.peerOf(i);
-    const labels = connections.labels[i];
-    const direction = connections.direction[i];
-    if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
-    const isOpen = connections.has(i);
-    // The process may be found at the next scan: until then nobody without a name meets anybody.
-    const isSought = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
-    if (isSought && isOpen) return;
-    const openedAt = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
-    const { asn, address } = peer;
-    if (this.#names.isHalfKnown(labels)) {
-      const bucket = this.#peers.awaits(peer);
-      if (!isOpen && (asn !== '' || bucket !== null))
-        this.#awaitName(labels, { direction, asn, bucket, address, openedAt });
-    } else if (asn !== '') this.#firstSeen?.meet(labels, direction, asn, openedAt);
-    else if (!isOpen) this.#awaitAnswer(labels, direction, this.#peers.awaits(peer), address, openedAt);
-  }
-
-  /** The owner of a connection that is closed has names by now, or other ones. */
-  #meetLate(labels: OwnerLabels, meeting: UnnamedMeeting, at: number): void {
-    if (this.#names.isHalfKnown(labels)) {
-      this.#awaitName(labels, meeting);
-      return;
-    }
-    const { direction, address, bucket, openedAt } = meeting;
-    const asn = meeting.asn === '' ? (this.#peers.asnOf(address, at) ?? '') : meeting.asn;
-    if (asn !== '') this.#firstSeen?.meet(labels, direction, asn, openedAt);
-    else this.#awaitAnswer(labels, direction, bucket, address, openedAt);
-  }
-
-  #awaitName(labels: OwnerLabels, meeting: UnnamedMeeting): void {
-    const { direction, asn, bucket } = meeting;
-    this.#unnamed.add(labels, `${direction} ${asn === '' ? bucket : asn}`, meeting);
-  }
-
-  #awaitAnswer(
-    labels: OwnerLabels,
-    direction: Direction,
-    bucket: string | null,
-    address: Address,
-    openedAt: number,
-  ): void {
-    if (bucket !== null) this.#firstSeen?.wait(bucket, labels, direction, address, openedAt);
   }
 
   #policyOf({ networks, asnNeverSend: neverSend }: Rules): PeerPolicy {
