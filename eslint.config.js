@@ -36,9 +36,21 @@ const DOORS = {
 
 /** Which folders a folder must not import from. `collect` and `enrich` never meet; nothing below src knows the command line. */
 const WALLS = {
-  'src/collect': ['enrich', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
-  'src/enrich': ['collect', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
-  'src/parse': ['collect', 'enrich', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'groups'],
+  'src/collect': ['enrich', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'flags', 'groups'],
+  'src/enrich': ['collect', 'expose', 'cli', 'catalogue', 'aggregate', 'scrape', 'engine', 'config', 'flags', 'groups'],
+  'src/parse': [
+    'collect',
+    'enrich',
+    'expose',
+    'cli',
+    'catalogue',
+    'aggregate',
+    'scrape',
+    'engine',
+    'config',
+    'flags',
+    'groups',
+  ],
   'src/expose': ['collect', 'enrich', 'cli', 'scrape', 'engine', 'push'],
 };
 

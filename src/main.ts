@@ -1,7 +1,7 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
 import type { Command, Option } from 'commander';
 import type { CommandShape, OptionShape } from './cli/shape.ts';
-import type { Flag } from './config.ts';
+import type { Flag } from './flags.ts';
 import type { Task } from './tasks.ts';
 
 // Every import below is dynamic, so that an old Node comes as far as the check at the end and a command loads only its own.
@@ -9,7 +9,8 @@ import type { Task } from './tasks.ts';
 /** Runs the command that the arguments name, else `serve`. Returns the exit code: 0 done, 1 failed, 2 wrong usage. */
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
-  const { environmentTwin, FLAGS, parseConfig, UsageError } = await import('./config.ts');
+  const { parseConfig, UsageError } = await import('./config.ts');
+  const { environmentTwin, FLAGS } = await import('./flags.ts');
   const { linesWithoutControls } = await import('./label.ts');
   const { readVersion, TASKS } = await import('./tasks.ts');
   const complain = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { environmentTwin, FLAGS, parseConfig, UsageError, type Config } from '../src/config.ts';
+import { parseConfig, UsageError, type Config } from '../src/config.ts';
+import { environmentTwin, FLAGS } from '../src/flags.ts';
 
 const DEFAULTS: Config = {
   web: {

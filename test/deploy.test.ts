@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import { stringify } from 'yaml';
-import { EMPTY_RULES, environmentTwin, FLAGS, parseConfig } from '../src/config.ts';
+import { EMPTY_RULES, parseConfig } from '../src/config.ts';
+import { environmentTwin, FLAGS } from '../src/flags.ts';
 import { parseRules } from '../src/rules.ts';
 import { filesOf, parseDocuments, readDocument, readText, type Manifest, type Workload } from './manifests.ts';
 

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../src/catalogue.ts';
 import { stateOf } from '../src/collect/sockets.ts';
-import { environmentTwin, FLAGS } from '../src/config.ts';
+import { environmentTwin, FLAGS } from '../src/flags.ts';
 import { parseRules } from '../src/rules.ts';
 import { startCymruServer } from './cymru-server.ts';
 import { runMain, samplesOf } from './exporter.ts';

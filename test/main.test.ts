@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { environmentTwin, FLAGS } from '../src/config.ts';
+import { environmentTwin, FLAGS } from '../src/flags.ts';
 import { ENVIRONMENT } from './exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });

@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
-import type { ListenAddress } from '../config.ts';
+import type { ListenAddress } from '../flags.ts';
 import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
 import { answer, type Gate } from './gate.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
