@@ -188,7 +188,8 @@ export function parseConfig(
 function check<T>(flag: Flag<T>, source: string, text: string): T {
   const value = flag.parse(text);
   if (value === undefined) {
-    const shown = flag.secret ? source : `${source} ${JSON.stringify(text)}`;
+    // What stands before "@" in a URL may be a password.
+    const shown = flag.secret ? source : `${source} ${JSON.stringify(text.replace(/\/\/.*@/s, '//***@'))}`;
     throw new UsageError(`Cannot use ${shown}: must be ${flag.allowed}`);
   }
   return value;

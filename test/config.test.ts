@@ -227,6 +227,19 @@ describe('refuses, and says what is allowed', () => {
   });
 });
 
+describe('a URL that is wrong', () => {
+  it.each([
+    ['otel.example:4318', '"otel.example:4318"'],
+    ['htps://user:hunter2@otel.example', '"htps://***@otel.example"'],
+    ['https//hunter2@otel.example', '"https//***@otel.example"'],
+    ['htps://user:hunt@er/2@otel.example', '"htps://***@otel.example"'],
+  ])('is repeated without what may be a password: %s', (text, shown) =>
+    expect(() => parseConfig({ 'otlp.endpoint': text }, {})).toThrow(
+      `Cannot use --otlp.endpoint ${shown}: must be ${FLAGS.find(({ name }) => name === 'otlp.endpoint')?.allowed}`,
+    ),
+  );
+});
+
 describe('--otlp.headers', () => {
   it.each(['Authorization: hunter2', '=hunter2', 'a hunter2=c', 'hunter2=%zz', 'a=hunter2%0d%0ac'])(
     'that are wrong are refused, and not repeated: %j',
@@ -353,7 +366,7 @@ describe('the environment twin of a flag', () => {
       }
     };
     const flag = fc.constantFrom(...FLAGS).filter(({ placeholder }) => placeholder !== null);
-    const text = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).replaceAll(',', ''));
+    const text = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).replaceAll(/[,@]/g, ''));
     fc.assert(
       fc.property(flag, text, ({ name, allowed, secret }, value) => {
         // Beside this provider every other flag may stand.
