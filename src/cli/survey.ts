@@ -115,7 +115,9 @@ export class Survey {
     const { clock, report, random, asks, names } = options;
     const source = await openSource(config.source, config.procfs);
     const cache = config.asn.provider === 'none' ? null : new AsnCache();
-    const provider = cache && asks ? await openProvider(config.asn, { clock, report }) : null;
+    // A database is among what is known.
+    const asked = cache && asks && config.asn.database === null;
+    const provider = asked ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
     if (provider === null || provider instanceof Database) {
       const known = cache && (await openKnown(config, { clock, report }));
