@@ -134,9 +134,9 @@ function squeeze<Row>(
   }
 }
 
-/** So many blanks; those of most cells are made once. */
+/** So many blanks; those of usual cells are made once. */
 function blanksOf(cells: number): string {
-  return (BLANKS[cells] ??= ' '.repeat(cells));
+  return cells < 256 ? (BLANKS[cells] ??= ' '.repeat(cells)) : ' '.repeat(cells);
 }
 
 function spanOf(widths: readonly number[]): number {
