@@ -1,9 +1,11 @@
 import { writeSync } from 'node:fs';
 import type { ReadStream, WriteStream } from 'node:tty';
 
-/** Alternate screen, no cursor, no wrapping of lines (xterm private modes 1049, 25 and 7), and back. */
+/** Alternate screen, no cursor, no wrapping of lines (xterm private modes 1049, 25 and 7), and back; what was drawn goes first, for a terminal that was resized may keep some of it. */
 const ENTER = '\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J';
-const LEAVE = '\x1b[?7h\x1b[?25h\x1b[?1049l';
+const LEAVE = '\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l';
+/** So long after it stopped a process that was not stopped after all, because nobody could continue it, goes on. */
+const STOP_MS = 100;
 /** The terminal shows what stands between at once (mode 2026), where it knows that. */
 const BEGIN = '\x1b[?2026h\x1b[H';
 const END = '\x1b[0m\x1b[J\x1b[?2026l';
@@ -21,8 +23,8 @@ export interface ScreenListeners {
 }
 
 /**
- * The alternate screen of a terminal. However the process ends, but for SIGKILL, the terminal is as it was: on close, on exit, and
- * before an error that nobody caught is printed.
+ * The alternate screen of a terminal. However the process ends or is stopped, but for SIGKILL and SIGSTOP, the terminal is as it was:
+ * on close, on exit, before an error that nobody caught is printed, and on SIGTSTP until SIGCONT.
  */
 export class Screen {
   readonly #terminal: Terminal;
@@ -30,14 +32,18 @@ export class Screen {
   #isOpen = false;
   readonly #keys = (bytes: Buffer): void => this.#listeners.key(bytes.toString('latin1'));
   readonly #resized = (): void => this.#listeners.resized();
-  readonly #leave = (): void => this.close();
-  readonly #enter = (): void => this.#open();
+  readonly #leave = (): void => this.#giveBack();
+  readonly #stop = (): void => this.#suspend();
+  readonly #goOn = (): void => this.#resume();
+  #waking: NodeJS.Timeout | undefined;
 
   constructor(terminal: Terminal, listeners: ScreenListeners) {
     this.#terminal = terminal;
     this.#listeners = listeners;
     process.on('exit', this.#leave);
     process.on('uncaughtExceptionMonitor', this.#leave);
+    process.on('SIGTSTP', this.#stop);
+    process.on('SIGCONT', this.#goOn);
     this.#open();
   }
 
@@ -56,17 +62,36 @@ export class Screen {
     this.#terminal.stdout.write(BEGIN + shown.join('\r\n') + END);
   }
 
-  /** Gives the terminal back until the process goes on. */
-  suspend(): void {
-    this.close();
-    process.once('SIGCONT', this.#enter);
-    // The whole job stops, as the terminal would have it.
+  /** Stops the whole job, as the terminal would have it at this key. */
+  stop(): void {
     process.kill(0, 'SIGTSTP');
   }
 
-  /** Gives the terminal back as it was. */
+  /** Gives the terminal back as it was, for good. */
   close(): void {
-    process.off('SIGCONT', this.#enter);
+    clearTimeout(this.#waking);
+    process.off('SIGTSTP', this.#stop);
+    process.off('SIGCONT', this.#goOn);
+    this.#giveBack();
+  }
+
+  #suspend(): void {
+    this.#giveBack();
+    process.off('SIGTSTP', this.#stop);
+    process.kill(process.pid, 'SIGTSTP');
+    // It keeps the process alive, too, when that goes on.
+    this.#waking = setTimeout(this.#goOn, STOP_MS);
+  }
+
+  /** The shell may have set the terminal otherwise meanwhile, even where it stopped us without a word (SIGSTOP). */
+  #resume(): void {
+    clearTimeout(this.#waking);
+    process.off('SIGTSTP', this.#stop).on('SIGTSTP', this.#stop);
+    this.#giveBack();
+    this.#open();
+  }
+
+  #giveBack(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     const { stdin, stdout } = this.#terminal;

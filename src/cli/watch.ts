@@ -124,7 +124,7 @@ class Watch {
   #pressOne(key: string): void {
     const page = Math.max(1, (this.#screen?.height ?? 24) - 3);
     if (key === 'q' || key === '\x03') this.#quit.abort();
-    else if (key === '\x1a') this.#screen?.suspend();
+    else if (key === '\x1a') this.#screen?.stop();
     else if (key === ' ') this.#togglePause();
     else if (key === 'k' || key === '\x1b[A' || key === '\x1bOA') this.#scroll(-1);
     else if (key === 'j' || key === '\x1b[B' || key === '\x1bOB') this.#scroll(1);

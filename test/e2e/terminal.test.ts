@@ -21,8 +21,10 @@ class Tmux {
   static #count = 0;
   readonly #name = `peerscope-${process.pid}-${Tmux.#count++}`;
 
-  constructor(width: number, height: number, env: Record<string, string> = {}) {
-    const shell = ['env', '-i', `PATH=${process.env['PATH'] ?? ''}`, 'PS1=ready> ', ...assignments(env), 'sh'];
+  /** Without a command a shell runs in it. */
+  constructor(width: number, height: number, env: Record<string, string> = {}, command?: string) {
+    const run = command === undefined ? ['sh'] : ['sh', '-c', `exec ${command}`];
+    const shell = ['env', '-i', `PATH=${process.env['PATH'] ?? ''}`, 'PS1=ready> ', ...assignments(env), ...run];
     this.#tmux(
       'new-session',
       '-d',
@@ -30,7 +32,7 @@ class Tmux {
       String(width),
       '-y',
       String(height),
-      shell.map((word) => `'${word}'`).join(' '),
+      shell.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' '),
     );
   }
 
@@ -141,18 +143,57 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       await until(() => expect(SETTINGS.exec(one.screen().join('\n'))?.[0]).toBe(settings));
     });
 
-    it('while it is stopped by Ctrl-Z, and comes back', async () => {
+    const pause = async (one: Tmux): Promise<void> => {
+      one.key('Space');
+      await shows(/PAUSED/);
+      // It waits for nothing but keys once its interval is over.
+      for (let looks = 0; looks < 10; looks++) one.screen();
+    };
+    it.each<[how: string, input: string, stop: (one: Tmux) => void | Promise<void>, quit: string]>([
+      ['by Ctrl-Z', '', (one) => one.key('C-z'), 'q'],
+      ['by Ctrl-Z while it is paused', '', (one) => pause(one).then(() => one.key('C-z')), 'q'],
+      ['by Ctrl-Z where it gets no keys', '</dev/null', (one) => one.key('C-z'), 'C-c'],
+      ['by SIGTSTP', '', (one) => process.kill(one.pidOf('watch'), 'SIGTSTP'), 'q'],
+    ])('while it is stopped %s, and comes back', async (_how, input, stop, quit) => {
       const one = await open();
-      one.run(`watch top --path.procfs='${TREE}' ${PRIVATE}`);
+      one.run(`watch top -i 0.05 --path.procfs='${TREE}' ${PRIVATE} ${input}`);
       await shows(/22 sockets|lines 1-/);
-      one.key('C-z');
+      await stop(one);
       await until(() => expect(one.isAlternate).toBe(false));
-      one.type('fg');
+      await shows(/\[code \d+\]/);
+      expect(one.showsCursor).toBe(true);
+      one.type('fg; echo "[back $?]"');
       one.key('Enter');
       await until(() => expect(one.isAlternate).toBe(true));
       await shows(/connections with a remote/);
+      one.key(quit);
+      await until(() => expect(one.history()).toContain('[back 0]\n'));
+      expect(one.isAlternate).toBe(false);
+    });
+
+    it('where nobody could continue it, goes on when it is told to stop', async () => {
+      const command = `'${process.execPath}' '${MAIN}' watch top --path.procfs='${TREE}' ${PRIVATE}`;
+      const one = (terminal = new Tmux(80, 24, {}, command));
+      await shows(/connections with a remote/);
+      one.key('C-z');
+      one.key('Space');
+      await shows(/PAUSED/);
       one.key('q');
-      await until(() => expect(one.isAlternate).toBe(false));
+    });
+
+    it('when it has grown', async () => {
+      const one = await open();
+      one.type('echo BEFORE');
+      one.key('Enter');
+      await shows(/^BEFORE$/m);
+      one.run(`watch list --path.procfs='${TREE}' ${PRIVATE}`);
+      await shows(/every 1 s/);
+      one.resize(120, 24);
+      await until(() => expect(Math.max(...one.screen().map(cellsOf))).toBeGreaterThan(80));
+      one.key('q');
+      await ended(0);
+      expect(one.screen().join('\n')).toMatch(/^BEFORE$/m);
+      expect(one.screen().join('\n')).not.toMatch(/listen/);
     });
   });
 
