@@ -42,6 +42,8 @@ export interface Flag<T = unknown> {
   readonly description: string;
   /** Completes "must be ...". */
   readonly allowed: string;
+  /** All that is allowed, where that is little. */
+  readonly values?: readonly string[];
   /** Undefined for a text that is not allowed. */
   readonly parse: (text: string) => T | undefined;
   /** May be given several times, or once with commas in the environment; a lone "" means none. */
@@ -358,8 +360,9 @@ function parsePath(text: string): string | undefined {
   return text === '' ? undefined : text;
 }
 
-function oneOf<T extends string>(names: readonly T[]): Pick<Flag<T>, 'allowed' | 'parse'> {
+function oneOf<T extends string>(names: readonly T[]): Pick<Flag<T>, 'allowed' | 'values' | 'parse'> {
   return {
+    values: names,
     allowed: `${names.slice(0, -1).join(', ')} or ${names.at(-1) ?? ''}`,
     parse: (text) => names.find((name) => name === text),
   };

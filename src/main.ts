@@ -28,6 +28,7 @@ async function main(args: readonly string[]): Promise<number> {
   const shapeOf = (command: Command): CommandShape => ({
     name: command.name(),
     arguments: argumentsOf(command).join(' '),
+    choices: command.registeredArguments[0]?.argChoices ?? [],
     description: command.description(),
     options: [...command.options.map(optionShape), HELP],
     below: command.commands.map(shapeOf),

@@ -1,3 +1,4 @@
+import { FLAGS } from '../flags.ts';
 import { commandPaths, type CommandShape, type OptionShape } from './shape.ts';
 
 /** The shells that completions are written for. */
@@ -5,20 +6,35 @@ export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
 /** The script that completes commands, options and their values in a shell; files where a value may be one. */
 export function completionFor(shell: (typeof SHELLS)[number], program: CommandShape): string {
+  const whole = withDefault(program);
   switch (shell) {
     case 'bash':
-      return bash(program);
+      return bash(whole);
     case 'zsh':
-      return zsh(program);
+      return zsh(whole);
     case 'fish':
-      return fish(program);
+      return fish(whole);
   }
+}
+
+/** Options without a command are those of `serve`. */
+function withDefault(program: CommandShape): CommandShape {
+  const own = new Set(program.options.flatMap(({ names }) => names));
+  const served = program.below.find(({ name }) => name === 'serve')?.options ?? [];
+  return { ...program, options: [...program.options, ...served.filter(({ names: [name = ''] }) => !own.has(name))] };
+}
+
+/** What the value of an option may be; empty where that is not so little. */
+function valuesOf({ names, choices }: OptionShape): readonly string[] {
+  return choices.length > 0 ? choices : (FLAGS.find(({ name }) => names.includes(`--${name}`))?.values ?? []);
 }
 
 const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 const firstLine = (text: string): string => text.split('\n', 1)[0] ?? '';
 const words = (command: CommandShape): string =>
-  [...command.below.map(({ name }) => name), ...command.options.flatMap(({ names }) => names)].join(' ');
+  [...command.below.map(({ name }) => name), ...command.choices, ...command.options.flatMap(({ names }) => names)].join(
+    ' ',
+  );
 
 /** A word is completed by those of the command that stands before it, a value by those of its option. */
 function bash(program: CommandShape): string {
@@ -28,11 +44,10 @@ function bash(program: CommandShape): string {
   const values = paths.flatMap(({ path, command }) =>
     command.options
       .filter(({ value }) => value !== null)
-      .map(({ names, choices }) => {
-        const keys = names.map((name) => quote([...path, name].join(' '))).join('|');
-        return choices.length > 0
-          ? `    ${keys}) values=${quote(choices.join(' '))} ;;`
-          : `    ${keys}) values=@file ;;`;
+      .map((option) => {
+        const keys = option.names.map((name) => quote([...path, name].join(' '))).join('|');
+        const values = valuesOf(option);
+        return `    ${keys}) values=${values.length > 0 ? quote(values.join(' ')) : '@file'} ;;`;
       }),
   );
   return `# Completion of peerscope for bash: source <(peerscope completion bash)
@@ -74,7 +89,7 @@ function zsh(program: CommandShape): string {
     const specs = command.options.map(zshOption).map((spec) => `    ${spec}`);
     const rest =
       command.below.length === 0
-        ? [`    '*:argument:_files'`]
+        ? [`    '*:argument:${command.choices.length > 0 ? `(${command.choices.join(' ')})` : '_files'}'`]
         : [`    '1: :{_values command ${command.below.map((one) => zshValue(one)).join(' ')}}'`, `    '*:: :->below'`];
     const below = command.below.map(({ name }) => `    ${name}) ${zshName([...path, name])} ;;`);
     const jump =
@@ -106,12 +121,14 @@ function zshValue({ name, description }: CommandShape): string {
 }
 
 /** "(-o --output)"{-o,--output}"[How to print]:format:(table json)": each excludes its other name. */
-function zshOption({ names, value, choices, description }: OptionShape): string {
+function zshOption(option: OptionShape): string {
+  const { names, value, description } = option;
+  const values = valuesOf(option);
   const long = names.some((name) => name.startsWith('--') && value !== null)
     ? names.map((name) => (name.startsWith('--') && value !== null ? `${name}=` : name))
     : names;
   const told = `[${plain(firstLine(description))}]`;
-  const argument = value === null ? '' : `:${plain(value)}:${choices.length > 0 ? `(${choices.join(' ')})` : '_files'}`;
+  const argument = value === null ? '' : `:${plain(value)}:${values.length > 0 ? `(${values.join(' ')})` : '_files'}`;
   const tail = quote(told + argument);
   return names.length === 1
     ? `'*'${quote(long[0] ?? '')}${tail}`
@@ -132,14 +149,20 @@ function fish(program: CommandShape): string {
     const below = command.below.map(
       ({ name, description }) => `complete -c peerscope -n ${condition} -f -a ${quote(name)} -d ${quote(description)}`,
     );
-    const options = command.options.map(({ names, value, choices, description }) => {
+    const choices =
+      command.choices.length === 0
+        ? []
+        : [`complete -c peerscope -n ${condition} -f -a ${quote(command.choices.join(' '))}`];
+    const options = command.options.map((option) => {
+      const { names, value, description } = option;
+      const values = valuesOf(option);
       const named = names.map((name) =>
         name.startsWith('--') ? `-l ${quote(name.slice(2))}` : `-s ${quote(name.slice(1))}`,
       );
-      const takes = value === null ? '' : choices.length > 0 ? ` -x -a ${quote(choices.join(' '))}` : ' -r';
+      const takes = value === null ? '' : values.length > 0 ? ` -x -a ${quote(values.join(' '))}` : ' -r';
       return `complete -c peerscope -n ${condition} ${named.join(' ')}${takes} -d ${quote(firstLine(description))}`;
     });
-    return [...below, ...options];
+    return [...below, ...choices, ...options];
   });
   const known = commandPaths(program)
     .map(({ path }) => path.join(' '))
@@ -148,7 +171,7 @@ function fish(program: CommandShape): string {
 function __peerscope_at
   set -l path
   for word in (commandline -opc)[2..]
-    set -l next (string join ' ' $path $word)
+    set -l next (string join -- ' ' $path $word)
     contains -- "$next" ${known.map(quote).join(' ')}; and set path (string split ' ' -- $next)
   end
   test "$path" = "$argv"

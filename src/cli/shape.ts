@@ -14,6 +14,8 @@ export interface CommandShape {
   readonly name: string;
   /** Its arguments, as in "[filter...]". */
   readonly arguments: string;
+  /** What its argument may be; empty where that is not so little. */
+  readonly choices: readonly string[];
   readonly description: string;
   readonly options: readonly OptionShape[];
   readonly below: readonly CommandShape[];

@@ -58,7 +58,10 @@ describe('completions', () => {
     const found = offers(paths.map((path) => [...path.split(' ').filter((word) => word !== ''), '']));
     for (const [i, path] of paths.entries()) {
       const { flags, below } = help.get(path) ?? { flags: new Set(), below: [] };
-      expect(new Set(found[i]), path).toEqual(new Set([...below, ...flags]));
+      const choices = path === 'completion' ? ['bash', 'zsh', 'fish'] : [];
+      // Flags without a command are those of serve.
+      const served = path === '' ? (help.get('serve')?.flags ?? []) : [];
+      expect(new Set(found[i]), path).toEqual(new Set([...below, ...choices, ...flags, ...served]));
     }
     expect(paths).toContain('watch top');
   });
@@ -73,6 +76,10 @@ describe('completions', () => {
         ['watch', 'top', '--by', 'a'],
         ['list', '--config.file', 'fi'],
         ['list', '--so'],
+        ['--log.f'],
+        ['--log.format', ''],
+        ['list', '--source', '=', 's'],
+        ['completion', 'z'],
       ]),
     ).toEqual([
       ['table', 'wide', 'json', 'jsonl', 'csv'],
@@ -82,6 +89,10 @@ describe('completions', () => {
       ['asn'],
       ['fish'],
       ['--sort', '--source'],
+      ['--log.format'],
+      ['json', 'text'],
+      ['ss'],
+      ['zsh'],
     ]));
 
   it.each<[shell: string, named: (flag: string) => string]>([

@@ -309,12 +309,17 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       ['peerscope watch to', /peerscope watch top/],
       ['peerscope list --nume', /peerscope list --numeric/],
       ['peerscope watch top --by work', /--by workload/],
+      ['peerscope list -o wi', /-o wide/],
+      ['peerscope list --source netst', /--source netstat/],
+      ['peerscope --web.tele', /--web\.telemetry-path/],
+      ['peerscope completion zs', /completion zsh/],
     ] as const) {
       one.type(typed);
       one.key('Tab');
       await shows(completed);
       one.key('C-u');
     }
+    expect(one.history()).not.toMatch(/unknown|not found|error/i);
   });
 
   it('watch on a terminal that is dumb appends', async () => {
