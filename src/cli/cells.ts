@@ -7,6 +7,9 @@ const WIDE =
 // eslint-disable-next-line no-control-regex -- it is what a terminal is told
 const SGR = /(\x1b\[[\d;]*m)/;
 const WIDTHLESS = /^[\p{Mn}\p{Me}\p{Cf}]/u;
+const MARKS = /[\p{Mn}\p{Me}]/gu;
+/** Halfwidth sound marks belong to the letter before, and take a cell. */
+const SOUND_MARKS = /[\uff9e\uff9f]/g;
 
 /** How many cells of a terminal a text takes; it holds no control characters. */
 export function cellsOf(text: string): number {
@@ -58,7 +61,8 @@ function graphemesOf(text: string): Intl.Segments {
 
 function cellsOfGrapheme(grapheme: string): number {
   if (WIDTHLESS.test(grapheme)) return 0;
-  return WIDE.test(grapheme) ? 2 : 1;
+  const marks = grapheme.slice(1).match(SOUND_MARKS)?.length ?? 0;
+  return (WIDE.test(grapheme.replaceAll(MARKS, '')) ? 2 : 1) + marks;
 }
 
 /** A line with colours (SGR sequences alone) in at most so many cells; those after stay, so that no colour goes on. */

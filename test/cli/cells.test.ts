@@ -14,6 +14,11 @@ describe('cells', () => {
     ['👩‍👩‍👧', 2],
     ['a\u200bb', 2],
     ['\ufffd', 1],
+    ['ab\u3099cd', 4],
+    ['か\u3099', 2],
+    ['a\u302a', 1],
+    ['\uff8a\uff9f', 2],
+    ['\uff9f', 1],
   ])('%j takes %i', (text, cells) => expect(cellsOf(text)).toBe(cells));
 
   it.each([
