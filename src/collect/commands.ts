@@ -70,6 +70,9 @@ export interface Told extends Parsed {
   readonly names: ReadonlyMap<number, string>;
 }
 
+/** What a command printed, or why it told nothing; `mayRefuse` says that other arguments may suit it. */
+type Outcome = { readonly text: string } | { readonly reason: string; readonly mayRefuse: boolean };
+
 /**
  * The platform's own commands: fixed arguments, no shell, an environment of their own, a time limit and a bound of what they may print.
  */
@@ -106,13 +109,13 @@ export class Commands {
     let reason = `is not known on ${this.#platform.os}`;
     for (const argument of ARGUMENTS[command][this.#platform.os] ?? []) {
       const outcome = this.#run(command, [argument]);
-      if (typeof outcome !== 'string') {
+      if ('text' in outcome) {
         const parsed = parseText(outcome.text);
         if (parsed.counts.row + parsed.counts.header > 0) return parsed;
         reason = 'printed nothing that is known';
       } else {
-        reason = outcome;
-        if (outcome === NOT_FOUND) break;
+        reason = outcome.reason;
+        if (!outcome.mayRefuse) break;
       }
     }
     return reason;
@@ -123,15 +126,15 @@ export class Commands {
     const { os } = this.#platform;
     if (os !== 'win32' && os !== 'darwin') return new Map();
     const outcome = os === 'win32' ? this.#run('tasklist', TASKLIST) : this.#run('ps', PS);
-    if (typeof outcome === 'string') return new Map();
+    if (!('text' in outcome)) return new Map();
     return os === 'win32' ? parseTasklist(outcome.text) : parsePs(outcome.text);
   }
 
-  #run(command: string, args: readonly string[]): { text: string } | string {
+  #run(command: string, args: readonly string[]): Outcome {
     const { os, folders, timeoutMs, most } = this.#platform;
     const file = os === 'win32' ? `${command}.exe` : command;
     const path = folders.map((folder) => join(folder, file)).find((candidate) => existsSync(candidate));
-    if (path === undefined) return NOT_FOUND;
+    if (path === undefined) return { reason: 'was not found', mayRefuse: false };
     const { error, status, signal, stdout, stderr } = spawnSync(path, args, {
       env: os === 'win32' ? { SystemRoot: 'C:\\Windows' } : { LC_ALL: 'C', PATH: folders.join(':') },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -142,13 +145,16 @@ export class Commands {
     });
     if (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ETIMEDOUT') return `did not end within ${timeoutMs / 1000} s`;
-      return code === 'ENOBUFS' ? `printed more than ${most} bytes` : `cannot be run: ${error.message}`;
+      const reason =
+        code === 'ETIMEDOUT'
+          ? `did not end within ${timeoutMs / 1000} s`
+          : code === 'ENOBUFS'
+            ? `printed more than ${most} bytes`
+            : `cannot be run: ${error.message}`;
+      return { reason, mayRefuse: false };
     }
-    if (status !== 0) return `ended with ${signal ?? `status ${status}`}`;
+    if (status !== 0) return { reason: `ended with ${signal ?? `status ${status}`}`, mayRefuse: true };
     const notices = stderr.toString().split('\n').filter(isNotice);
     return { text: [...notices, stdout.toString()].join('\n') };
   }
 }
-
-const NOT_FOUND = 'was not found';

@@ -105,6 +105,12 @@ describe('the commands of a platform', () => {
     });
   });
 
+  it('that do not end are not run again with fewer letters', () => {
+    const platform = machine('linux', { netstat: `echo run >> "$0".runs; exec sleep 60` });
+    expect(() => new Commands('netstat', { ...platform, timeoutMs: 500 }).read()).toThrow('did not end within 0.5 s');
+    expect(readFileSync(join(platform.folder, 'netstat.runs'), 'utf8')).toBe('run\n');
+  });
+
   it('have the names of Windows from tasklist, and those of macOS from ps', () => {
     const windows = machine('win32', {
       'netstat.exe': `cat ${FIXTURES}text-other/windows-10-netstat-anob.out | grep -e TCP -e UDP`,
