@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import type { ListChoice } from './cli/list.ts';
 import type { Subject } from './cli/look.ts';
 import type { TopKey } from './cli/top.ts';
@@ -170,6 +170,13 @@ async function runLook(
   });
 }
 
+/** The bytes of standard input until its end or the signal; a directory, which Node takes for an empty one, is refused. */
+async function* standardInput(signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  if (fstatSync(0).isDirectory()) throw new Error('Cannot read standard input: it is a directory');
+  const { addAbortSignal } = await import('node:stream');
+  yield* signal ? addAbortSignal(signal, process.stdin) : process.stdin;
+}
+
 /** The commands of peerscope, in the order of its help. */
 export const TASKS: readonly Task[] = [
   {
@@ -216,7 +223,6 @@ export const TASKS: readonly Task[] = [
     description: 'Say which network operator holds each address, of the arguments or else of standard input',
     outputs: ['table', 'json', 'jsonl', 'csv'],
     run: async (config, command) => {
-      const { addAbortSignal } = await import('node:stream');
       const { whois } = await import('./cli/whois.ts');
       const { SYSTEM_CLOCK } = await import('./clock.ts');
       const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
@@ -224,7 +230,7 @@ export const TASKS: readonly Task[] = [
       const interruption = new AbortController();
       const { signal } = interruption;
       process.once('SIGINT', () => interruption.abort());
-      const addresses = command.args.length > 0 ? command.args : addAbortSignal(signal, process.stdin);
+      const addresses = command.args.length > 0 ? command.args : standardInput(signal);
       const { stdout, stderr } = process;
       return whois(addresses, {
         ...asn,
@@ -269,8 +275,9 @@ export const TASKS: readonly Task[] = [
         color: 'auto' | 'always' | 'never';
       }>();
       const { args } = command;
-      const { stdin, stdout, stderr } = process;
+      const { stdout, stderr } = process;
       const sheet = sheetOf(stdout, { choice, env });
+      const stdin = standardInput();
       return parse(await withRules(config), { args, output, stdin, stdout, stderr, sheet, clock: SYSTEM_CLOCK });
     },
   },

@@ -99,7 +99,7 @@ function isArguments(addresses: AsyncIterable<Uint8Array> | readonly string[]): 
 
 async function* textsOf(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<string> {
   try {
-    for await (const lines of linesOf(chunks)) for (const { text } of lines) yield text;
+    for await (const lines of linesOf(chunks)) for (const { text } of lines) yield* text.split('\r');
   } catch (error) {
     if (!signal?.aborted) throw error;
   }

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -168,6 +168,17 @@ describe('parse', () => {
       '',
     ]);
     expect(stderr).toBe('2 rows from ss, 1 line could not be read\n');
+  });
+
+  it.each(['parse', 'whois'])('%s refuses a directory in the place of standard input', (command) => {
+    const directory = openSync(folder, 'r');
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, command], {
+      env: ENVIRONMENT,
+      stdio: [directory, 'pipe', 'pipe'],
+      encoding: 'utf8',
+    });
+    closeSync(directory);
+    expect({ status, stderr }).toEqual({ status: 1, stderr: 'Cannot read standard input: it is a directory\n' });
   });
 
   it('prints while it reads, and ends quietly when its reader goes away', async () => {

@@ -183,7 +183,7 @@ describe('whois', () => {
     },
     {
       name: 'is a failure in a stream, whose empty lines do not count',
-      addresses: () => bytes('exam', 'ple.com\n\n 10.0', '.0.1 \r\n', '   '),
+      addresses: () => bytes('exam', 'ple.com\r\r 10.0', '.0.1 \r\n', '   '),
       code: 1,
       errors: ['example.com'],
     },
