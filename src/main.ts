@@ -71,6 +71,12 @@ async function main(args: readonly string[]): Promise<number> {
   };
   for (const task of TASKS) await add(program, task);
 
+  const [word, about] = args;
+  const commands = ['help', ...program.commands.map((command) => command.name())];
+  if (word === 'help' && about !== undefined && !commands.includes(about)) {
+    complain(`Cannot read the command line: unknown command '${about}'`);
+    return 2;
+  }
   const namesCommand = /^($|[^-])|^(-h|--help|--version)$/.test(args[0] ?? '--');
   try {
     await program.parseAsync(namesCommand ? commandFirst(args, TASKS) : ['serve', ...args], { from: 'user' });

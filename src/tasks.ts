@@ -286,6 +286,7 @@ export const TASKS: readonly Task[] = [
     description: 'Record a redacted /proc that reproduces what peerscope sees, for --path.procfs=FOLDER',
     options: [['--redact', 'Put invented addresses and names in the place of the real ones']],
     run: async (config, command) => {
+      const { many } = await import('./cli/plural.ts');
       const { record } = await import('./cli/record.ts');
       const [directory = ''] = command.args;
       const { processes, namespaces, vanished, denied } = record({
@@ -294,8 +295,8 @@ export const TASKS: readonly Task[] = [
         ...command.opts<{ redact?: boolean }>(),
       });
       process.stdout.write(
-        `Recorded ${processes} processes and ${namespaces} network namespaces; ` +
-          `${vanished} processes had ended, ${denied} could not be read in full\n`,
+        `Recorded ${many(processes, 'process', 'processes')} and ${many(namespaces, 'network namespace')}; ` +
+          `${many(vanished, 'process', 'processes')} had ended, ${denied} could not be read in full\n`,
       );
       return 0;
     },
@@ -314,7 +315,7 @@ export const TASKS: readonly Task[] = [
     },
   },
   {
-    usage: 'completion <shell>',
+    usage: 'completion <bash|zsh|fish>',
     description: 'Print the completions of a shell, as for: source <(peerscope completion bash)',
     choices: ['bash', 'zsh', 'fish'],
     run: async (_config, command, { program }) => {

@@ -102,6 +102,8 @@ describe('wrong usage ends with one line and exit code 2', () => {
     ['a flag of another command', ['list', '--series.limit=50'], command("unknown option '--series.limit=50'")],
     ['a flag without its value', ['--log.level'], command("option '--log.level <level>' argument missing")],
     ['a misspelt command', ['lst'], command("unknown command 'lst' (Did you mean list?)")],
+    ['help of a misspelt command', ['help', 'lst'], command("unknown command 'lst'")],
+    ['no shell to complete for', ['completion'], command("missing required argument 'bash|zsh|fish'")],
     ['an empty command', [''], command("unknown command ''")],
     [
       'a command behind flags',
@@ -248,7 +250,7 @@ it('records a tree', () => {
   const { code, stdout } = peerscope(['record', join(folder, 'tree'), '--path.procfs', PROC]);
   expect(code).toBe(0);
   expect(stdout).toMatch(
-    /^Recorded \d+ processes and \d+ network namespaces; 0 processes had ended, 0 could not be read in full\n$/,
+    /^Recorded \d+ processes and \d+ network namespaces?; 0 processes had ended, 0 could not be read in full\n$/,
   );
 });
 

@@ -2,6 +2,7 @@ import { parseFilters } from '../filter.ts';
 import { cleanLabel } from '../label.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit } from './cells.ts';
+import { many } from './plural.ts';
 import { endpoint, hasRemote, operatorOf, ownerOf } from './row-output.ts';
 import type { Connection, Sight } from './survey.ts';
 import { layTable, type Column, type Sheet } from './table.ts';
@@ -56,10 +57,6 @@ export function endpointsView(filters: readonly string[]): View {
     },
     objects: (sight) => found(sight).endpoints.map(objectOf),
   };
-}
-
-function many(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 const ARROWS: Readonly<Record<Kind, string>> = { inbound: '<-', outbound: '->', loopback: '->' };

@@ -11,6 +11,7 @@ import type { ErrorRow, Row } from '../model.ts';
 import { linesOf } from '../parse/lines.ts';
 import { isStrange, TextReader, type Entry } from '../parse/text.ts';
 import { jsonLine } from './json.ts';
+import { many } from './plural.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './row-output.ts';
 import { layTable, type Sheet } from './table.ts';
 import { closing } from './view.ts';
@@ -112,10 +113,6 @@ const MEANING = {
   'unknown-state': 'in a state of unknown name',
   'resolved-names': 'with names for addresses or ports (-n shows numbers)',
 } as const;
-
-function many(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
 
 /** Writes entries in the format asked for, no faster than they are read. */
 class Printer {

@@ -18,6 +18,7 @@ import type { Address, Cidr, Row } from '../model.ts';
 import { inOrder, rowOf, type Names } from '../row.ts';
 import { FOR_ROWS, Scrape } from '../scrape.ts';
 import { readServices } from '../services.ts';
+import { many } from './plural.ts';
 
 /** How long a person waits for names and operators. */
 const PATIENCE_MS = 3_000;
@@ -235,7 +236,7 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
   const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
-  const total = `${rows.length} ${rows.length === 1 ? 'socket' : 'sockets'}`;
+  const total = many(rows.length, 'socket');
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
   if (unreadableNamespaces > 0) parts.push(`network namespaces that could not be read: ${unreadableNamespaces}`);

@@ -70,7 +70,8 @@ export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
     const blanks = blanksOf(width - title.length);
     return right ? blanks + paint(title, 'title') : paint(title, 'title') + blanks;
   });
-  return { title: titles.join(GAP).trimEnd(), lines, width: spanOf(widths), omitted };
+  const missed = rows.length > 0 ? omitted : [];
+  return { title: titles.join(GAP).trimEnd(), lines, width: spanOf(widths), omitted: missed };
 }
 
 /** A column's cells as they are shown, and how wide they are. */
@@ -85,7 +86,8 @@ interface Measured<Row> {
 function measure<Row>(column: Column<Row>, rows: readonly Row[]): Measured<Row> {
   const cells = new Uint32Array(rows.length);
   let widest = column.title.length;
-  let isEmpty = true;
+  // Without rows no column has a value, and none says less than another.
+  let isEmpty = rows.length > 0;
   const texts = rows.map((row, at) => {
     const given = column.cell(row);
     const isPlainText = isPlain(given);

@@ -3,6 +3,7 @@ import { parseFilters } from '../filter.ts';
 import { cleanLabel } from '../label.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit, pad, wrap } from './cells.ts';
+import { many } from './plural.ts';
 import { bytesOf, connectionColumns, hasRemote, operatorOf } from './row-output.ts';
 import type { Connection, Sight } from './survey.ts';
 import { layTable, type Sheet } from './table.ts';
@@ -138,7 +139,7 @@ function drawSections(groups: readonly Group[], by: TopKey, sheet: Sheet): { lin
     const { title, lines, omitted } = layTable(connectionColumns(by === 'process'), group.rows, indented);
     for (const column of omitted) without.add(column);
     const name = cleanLabel(group.name ?? '');
-    const label = `${name}  ${group.connections} ${group.connections === 1 ? 'connection' : 'connections'}: ${statesOf(group)}`;
+    const label = `${name}  ${many(group.connections, 'connection')}: ${statesOf(group)}`;
     return [
       ...wrap(label, sheet.width).map((text, i) => ({
         text: paint(text, 'title'),
@@ -166,9 +167,9 @@ function describe({ holders }: Group): string {
   const memory = sum(holders.map((row) => row.resident_memory_bytes));
   const umasks = [...new Set(holders.map(({ umask }) => umask).filter((umask) => umask !== null))].sort();
   return [
-    `${holders.length} ${holders.length === 1 ? 'process' : 'processes'}`,
+    many(holders.length, 'process', 'processes'),
     states.join(' and '),
-    threads === null ? '' : `${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    threads === null ? '' : many(threads, 'thread'),
     memory === null ? '' : bytesOf(memory),
     umasks.length === 0 ? '' : `umask ${umasks.join(' ')}`,
   ]
@@ -205,11 +206,12 @@ function drawChart(groups: readonly Group[], { by, most }: { by: TopKey; most: n
     .slice(0, most)
     .map((group) => ({ label: cleanLabel(group.name ?? ''), count: group.connections, isOne: true }));
   const others = rest.reduce((count, group) => count + group.connections, 0);
-  if (others > 0) bars.push({ label: `${rest.length} others`, count: others, isOne: false });
+  if (others > 0) bars.push({ label: many(rest.length, 'other'), count: others, isOne: false });
   for (const group of groups)
     if (group.name === null) bars.push({ label: WORDS[by][2], count: group.connections, isOne: false });
   const width = Math.min(sheet.width, CHART_WIDTH);
-  const heading = `${total} ${total === 1 ? 'connection' : 'connections'} with a remote, ${named.length} ${WORDS[by][named.length === 1 ? 0 : 1]}`;
+  const [one, several] = WORDS[by];
+  const heading = `${many(total, 'connection')} with a remote, ${many(named.length, one, several)}`;
   const labels = Math.min(
     bars.reduce((widest, { label }) => Math.max(widest, cellsOf(label)), 0),
     LABEL_MOST,
