@@ -71,15 +71,15 @@ async function main(args: readonly string[]): Promise<number> {
   };
   for (const task of TASKS) await add(program, task);
 
-  const [word, about] = args;
-  const commands = ['help', ...program.commands.map((command) => command.name())];
-  if (word === 'help' && about !== undefined && !commands.includes(about)) {
+  const [word, about = 'help'] = args;
+  if (word === 'help' && about !== 'help' && !program.commands.some((command) => command.name() === about)) {
     complain(`Cannot read the command line: unknown command '${about}'`);
     return 2;
   }
+  const given = word === 'help' && about === 'help' ? ['help'] : args;
   const namesCommand = /^($|[^-])|^(-h|--help|--version)$/.test(args[0] ?? '--');
   try {
-    await program.parseAsync(namesCommand ? commandFirst(args, TASKS) : ['serve', ...args], { from: 'user' });
+    await program.parseAsync(namesCommand ? commandFirst(given, TASKS) : ['serve', ...args], { from: 'user' });
     return run.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
