@@ -1,4 +1,5 @@
 import { isAbsolute, join } from 'node:path';
+import type { RedisServer } from './enrich/redis-server.ts';
 import {
   environmentTwin,
   FLAGS,
@@ -11,7 +12,6 @@ import {
   type OtlpCompression,
   type OtlpProtocol,
   type Source,
-  type StorageServer,
 } from './flags.ts';
 import type { Rules } from './model.ts';
 import {
@@ -60,8 +60,8 @@ export interface Config {
   readonly inCluster: boolean;
   /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
   readonly storagePath: string | null;
-  /** Null where none is named. */
-  readonly storageServer: StorageServer | null;
+  /** The server that stands in for the folder; null where none is named. */
+  readonly storageServer: RedisServer | null;
   readonly asn: {
     readonly provider: AsnProvider;
     readonly server: { readonly host: string; readonly port: number };

@@ -1,4 +1,5 @@
 import { parseAddress } from './address.ts';
+import type { RedisServer } from './enrich/redis-server.ts';
 import { parsePairs } from './otel-environment.ts';
 
 const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
@@ -19,16 +20,6 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 export interface ListenAddress {
   readonly host: string | null;
   readonly port: number;
-}
-
-/** The server that stands in for the storage folder. */
-export interface StorageServer {
-  readonly tls: boolean;
-  readonly host: string;
-  readonly port: number;
-  readonly username: string | null;
-  readonly password: string | null;
-  readonly database: number;
 }
 
 /** One flag: its command line option, its environment twin, its help and its value all come from here. */
@@ -417,7 +408,7 @@ function parseServer(text: string): { host: string; port: number } | undefined {
 }
 
 /** https://www.iana.org/assignments/uri-schemes/prov/redis and rediss, the same over TLS. Reserved characters are percent-encoded. */
-function parseStorageUrl(text: string): StorageServer | undefined {
+function parseStorageUrl(text: string): RedisServer | undefined {
   if (!/^rediss?:\/\//.test(text) || !URL.canParse(text)) return undefined;
   const { protocol, hostname, port, username, password, pathname, search, hash } = new URL(text);
   const [, ipv6, name] = /^(?:\[([\da-f:.]+)\]|([\w.-]+))$/i.exec(hostname) ?? [];
