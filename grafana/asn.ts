@@ -16,14 +16,13 @@ export default dashboard({
         table(
           {
             title: 'Name',
-            description: 'Its name and the country where it is registered, which need not be where its machines are.',
-            unit: 'short',
-            noData: 'No name: are the recording rules loaded?',
+            description:
+              'Its name and the country where it is registered, which need not be where its machines are. The table is empty if the recording rules are not loaded.',
             width: 8,
             height: 4,
           },
-          'known',
-          'peerscope:asn_info{asn="$asn"}',
+          { labels: ['as_name', 'as_country', 'asn'] },
+          'group by (as_name, as_country, asn) (peerscope:asn_info{asn="$asn"})',
         ),
         stat(
           {
@@ -62,13 +61,14 @@ export default dashboard({
           {
             title: 'Who, since when, in which direction',
             description:
-              'When each workload first met it: those that do now, and those that are new since an hour. A click leads to one of them.',
-            unit: 'dateTimeFromNow',
-            noData: NONE,
+              'When each workload first met it: those that do now, and those that are new since an hour. The table is empty if nobody does. A click leads to one of them.',
             width: 12,
             links: [drillDown('This workload', UIDS.owner, '__data.fields', ['process', 'workload', 'namespace'])],
           },
-          'first seen',
+          {
+            value: { name: 'First seen', unit: 'dateTimeFromNow' },
+            labels: ['process', 'workload', 'namespace', 'direction', 'instance'],
+          },
           `1000 * min by (process, namespace, workload, direction, instance) (peerscope_asn_first_seen_timestamp_seconds{${ONE}})`,
         ),
         lines(
@@ -115,7 +115,7 @@ export default dashboard({
             description: 'The network operators with the most connections, by direction.',
             unit: 'short',
             noData: 'No connection to a public address.',
-            width: 8,
+            width: 12,
             height: 12,
             links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
           },
@@ -131,7 +131,7 @@ export default dashboard({
               'Connections by the country where the operator is registered, which need not be where its machines are. The map behind is drawn by what this Grafana is set up to ask.',
             unit: 'short',
             noData: 'No operator whose country is known.',
-            width: 16,
+            width: 12,
             height: 12,
           },
           'as_country',

@@ -8,6 +8,33 @@ const TO_OWNER = [
   drillDown('${__field.labels.process}', UIDS.owner, '__field.labels', ['process', 'workload', 'namespace']),
 ];
 
+/** What an alert is about, in the order of reading: no alert has all of them. */
+const ALERT_LABELS = [
+  'alertname',
+  'severity',
+  'instance',
+  'process',
+  'workload',
+  'namespace',
+  'pod',
+  'as_name',
+  'asn',
+  'as_country',
+  'direction',
+  'network',
+  'endpoint_group',
+  'local_port',
+  'collector',
+  'family',
+  'provider',
+  'reason',
+  'resource',
+  'source',
+  'store',
+  'cluster',
+  'job',
+] as const;
+
 export default dashboard({
   uid: UIDS.overview,
   title: 'Overview',
@@ -78,14 +105,11 @@ export default dashboard({
           {
             title: 'Alerts that fire',
             description:
-              'Alerts of deploy/prometheus that fire now, with the labels that they carry. docs/runbooks says what to do.',
-            unit: 'short',
-            noData: 'No alert fires, or the alerts are not loaded.',
-            width: 12,
+              'Alerts of deploy/prometheus that fire now, and what they are about. The table is empty if none fires, or if the alerts are not loaded. docs/runbooks says what to do.',
+            width: 24,
           },
-          'firing',
-          'ALERTS{alertname=~"Peerscope.+", alertstate="firing", cluster=~"$cluster", job=~"$job|", instance=~"$instance|"}',
-          ['alertstate'],
+          { labels: ALERT_LABELS },
+          `group by (${ALERT_LABELS.join(', ')}) (ALERTS{alertname=~"Peerscope.+", alertstate="firing", cluster=~"$cluster", job=~"$job|", instance=~"$instance|"})`,
         ),
         lines(
           {
@@ -93,7 +117,8 @@ export default dashboard({
             description: 'How many alerts of each name fire.',
             unit: 'short',
             noData: 'No alert has fired.',
-            width: 12,
+            width: 24,
+            height: 6,
           },
           [
             'count by (alertname) (ALERTS{alertname=~"Peerscope.+", alertstate="firing", cluster=~"$cluster", job=~"$job|", instance=~"$instance|"})',
@@ -111,7 +136,7 @@ export default dashboard({
             description: 'The processes with the most socket rows. A click leads to one of them.',
             unit: 'short',
             noData: NO_CONNECTIONS,
-            width: 8,
+            width: 12,
             height: 10,
             links: TO_OWNER,
           },
@@ -127,7 +152,7 @@ export default dashboard({
               'The ASNs with the most connections; "other" is what peerscope folded. A click leads to those who talk to one of them.',
             unit: 'short',
             noData: NO_RULES,
-            width: 8,
+            width: 12,
             height: 10,
             links: TO_ASN,
           },
@@ -140,14 +165,15 @@ export default dashboard({
           {
             title: 'New peers in the last day',
             description:
-              'Network operators that a workload met for the first time within 24 hours, and that are present or were learned within the hour. On the first day all are new.',
-            unit: 'dateTimeFromNow',
-            noData: 'No workload met a new network operator.',
-            width: 8,
+              'Network operators that a workload met for the first time within 24 hours, and that are present or were learned within the hour. On the first day all are new. The table is empty if no workload met a new one. A click leads to those who talk to it.',
+            width: 24,
             height: 10,
             links: [drillDown('Who talks to it', UIDS.asn, '__data.fields', ['asn'])],
           },
-          'first seen',
+          {
+            value: { name: 'First seen', unit: 'dateTimeFromNow' },
+            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace'],
+          },
           `1000 * min by (process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}} > time() - 86400) * on (asn) group_left (as_name) peerscope:asn_info`,
         ),
       ],

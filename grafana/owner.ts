@@ -92,7 +92,7 @@ export default dashboard({
             description: 'Connections by ASN and direction. A click leads to all who talk to that operator.',
             unit: 'short',
             noData: 'No connection to a public address.',
-            width: 8,
+            width: 12,
             height: 10,
             links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
           },
@@ -107,7 +107,7 @@ export default dashboard({
             description: 'Connections by service: of an inbound one the own address, of an outbound one the remote.',
             unit: 'short',
             noData: 'No connection with a remote.',
-            width: 8,
+            width: 12,
             height: 10,
           },
           [
@@ -118,38 +118,42 @@ export default dashboard({
         table(
           {
             title: 'Since when',
-            description: 'When it first met each network operator that is present, or that is new since an hour.',
-            unit: 'dateTimeFromNow',
-            noData: 'No first time is known: is the collector first-seen on?',
-            width: 8,
+            description:
+              'When it first met each network operator that is present, or that is new since an hour. The table is empty if the collector first-seen is off.',
+            width: 24,
             height: 10,
           },
-          'first seen',
+          {
+            value: { name: 'First seen', unit: 'dateTimeFromNow' },
+            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace'],
+          },
           `1000 * min by (process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${OWNERS}}) * on (asn) group_left (as_name) peerscope:asn_info`,
         ),
         table(
           {
             title: 'Watched since',
             description:
-              'Since when its network operators have been remembered. Alerts about new ones need a day of it.',
-            unit: 'dateTimeFromNow',
-            noData: 'No baseline: is the collector first-seen on?',
+              'Since when its network operators have been remembered. Alerts about new ones need a day of it. The table is empty if the collector first-seen is off.',
             width: 12,
             height: 6,
           },
-          'watched since',
+          {
+            value: { name: 'Watched since', unit: 'dateTimeFromNow' },
+            labels: ['process', 'workload', 'namespace', 'scope', 'instance'],
+          },
           `1000 * min by (instance, process, namespace, workload, scope) (peerscope_baseline_start_timestamp_seconds{${OWNERS}})`,
         ),
         table(
           {
             title: 'Pods and containers',
-            description: 'Socket rows by pod and container; empty on a plain host.',
-            unit: 'short',
-            noData: NONE,
+            description: 'Socket rows by pod and container; a plain host has neither.',
             width: 12,
             height: 6,
           },
-          'rows',
+          {
+            value: { name: 'Socket rows', unit: 'short' },
+            labels: ['pod', 'container', 'process', 'workload', 'namespace', 'instance'],
+          },
           `sum by (instance, process, namespace, workload, pod, container) (peerscope_connections{${OWNERS}})`,
         ),
       ],
@@ -255,11 +259,12 @@ export default dashboard({
           {
             title: 'State and umask',
             description: 'Processes by state (R runs, S sleeps, D waits for a disk, Z is dead) and by umask.',
-            unit: 'short',
-            noData: NO_PROCESSES,
             width: 12,
           },
-          'processes',
+          {
+            value: { name: 'Processes', unit: 'short' },
+            labels: ['process_state', 'umask', 'process', 'workload', 'namespace'],
+          },
           `sum by (process, namespace, workload, process_state, umask) (peerscope_processes{${OWNERS}})`,
         ),
       ],

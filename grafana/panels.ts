@@ -8,6 +8,7 @@ import {
   LegendPlacement,
   MapLayerOptionsBuilder,
   ReduceDataOptionsBuilder,
+  TableSortByFieldStateBuilder,
   TooltipDisplayMode,
   VizLegendOptionsBuilder,
   VizOrientation,
@@ -16,8 +17,12 @@ import {
 import {
   DashboardLinkBuilder,
   DashboardLinkType,
-  type DynamicConfigValue,
+  FieldColorBuilder,
+  FieldColorModeId,
+  ThresholdsConfigBuilder,
+  ThresholdsMode,
   type Panel,
+  type Threshold,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import { PanelBuilder as Geomap } from '@grafana/grafana-foundation-sdk/geomap';
 import { DataqueryBuilder, PromQueryFormat } from '@grafana/grafana-foundation-sdk/prometheus';
@@ -37,13 +42,60 @@ export const OWNERS = `${TARGETS}, namespace=~"$namespace", workload=~"$workload
 export interface Frame {
   readonly title: string;
   readonly description: string;
-  readonly unit: string;
-  readonly noData: string;
   readonly width: number;
   readonly height?: number;
   /** Where a click on a value leads. */
   readonly links?: readonly { readonly title: string; readonly url: string }[];
 }
+
+/** A panel in which everything is a number. */
+export interface Numbers extends Frame {
+  readonly unit: string;
+  readonly noData: string;
+  /** The lowest number that is a failure. It is red, and numbers below it are green. Without it no number is good or bad. */
+  readonly redFrom?: number;
+}
+
+/** The columns of a table, in the order of reading. */
+export interface Columns {
+  /** The column of the values. It comes first, and the highest value, or the latest time, is on top. */
+  readonly value?: { readonly name: string; readonly unit: string };
+  /** The columns of labels. Without values, the first of them sorts the table. */
+  readonly labels: readonly (keyof typeof LABEL_NAMES)[];
+}
+
+/** What the labels are called at the head of a column. */
+const LABEL_NAMES = {
+  alertname: 'Alert',
+  as_country: 'Country',
+  as_name: 'Network operator',
+  asn: 'ASN',
+  cluster: 'Cluster',
+  collector: 'Collector',
+  container: 'Container',
+  direction: 'Direction',
+  endpoint_group: 'Endpoint',
+  family: 'Family',
+  instance: 'Host',
+  job: 'Job',
+  local_port: 'Local port',
+  namespace: 'Namespace',
+  network: 'Network',
+  node_version: 'Node.js',
+  pod: 'Pod',
+  process: 'Process',
+  process_state: 'State',
+  provider: 'Provider',
+  reason: 'Reason',
+  resource: 'Resource',
+  scope: 'Scope',
+  severity: 'Severity',
+  source: 'Source',
+  store: 'Store',
+  umask: 'Umask',
+  version: 'Version',
+  workload: 'Workload',
+} as const;
 
 /** A query and the name of its series. */
 export type Query = readonly [expr: string, legend: string];
@@ -62,14 +114,17 @@ export function drillDown(
   return { title, url: `/d/${uid}?${[VARIABLES, ...own].join('&')}&\${__url_time_range}` };
 }
 
+/** The pixels of the columns whose texts are long: the others share what is left. */
+const WIDTHS: Partial<Record<keyof typeof LABEL_NAMES, number>> = { alertname: 300, as_name: 260, pod: 200 };
+
 /** Numbers of this moment. */
-export function stat(frame: Frame, ...queries: readonly Query[]): Builder<Panel> {
-  return framed(new Stat(), { height: 4, ...frame }, queries.map(instant)).reduceOptions(last());
+export function stat(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
+  return numbers(new Stat(), { height: 4, ...frame }, queries.map(instant)).reduceOptions(last());
 }
 
 /** Bars of this moment, one for each series. */
-export function bars(frame: Frame, ...queries: readonly Query[]): Builder<Panel> {
-  return framed(new BarGauge(), frame, queries.map(instant))
+export function bars(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
+  return numbers(new BarGauge(), frame, queries.map(instant))
     .reduceOptions(last())
     .orientation(VizOrientation.Horizontal)
     .displayMode(BarGaugeDisplayMode.Gradient)
@@ -77,12 +132,13 @@ export function bars(frame: Frame, ...queries: readonly Query[]): Builder<Panel>
 }
 
 /** Lines over time. */
-export function lines(frame: Frame, ...queries: readonly Query[]): Builder<Panel> {
-  return framed(
+export function lines(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
+  return numbers(
     new TimeSeries(),
     frame,
     queries.map(([expr, legend], i) => query(expr, i).range().legendFormat(legend)),
   )
+    .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.PaletteClassic))
     .fillOpacity(10)
     .legend(
       new VizLegendOptionsBuilder()
@@ -94,21 +150,39 @@ export function lines(frame: Frame, ...queries: readonly Query[]): Builder<Panel
     .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
 }
 
-/** A row for each series of this moment: its labels and, in a column of this name, its value. */
-export function table(frame: Frame, value: string, expr: string, hidden: readonly string[] = []): Builder<Panel> {
-  const excluded = ['Time', 'job', '__name__', ...hidden].map((name) => [name, true] as const);
-  return framed(new Table(), frame, [query(expr, 0).instant().format(PromQueryFormat.Table)])
+/**
+ * A row for each series of this moment. The query groups by the labels that are columns.
+ *
+ * The defaults of a table apply to its text too: a unit turns a name into "NaN" and an ASN into a date, and a text for no data fills
+ * the empty cells. So only the column of values has a unit, and the description says when the table is empty.
+ */
+export function table(frame: Frame, { value, labels }: Columns, expr: string): Builder<Panel> {
+  const names = new Map(labels.map((label) => [label, LABEL_NAMES[label]] as const));
+  const fields = value ? ['Value', ...labels] : labels;
+  const [first = ''] = [...(value ? [value.name] : []), ...names.values()];
+  const panel = framed(new Table(), frame, [query(expr, 0).instant().format(PromQueryFormat.Table)])
     .withTransformation({
       id: 'organize',
-      options: { excludeByName: Object.fromEntries(excluded), renameByName: { Value: value } },
+      options: {
+        excludeByName: { Time: true, ...(value ? {} : { Value: true }) },
+        indexByName: Object.fromEntries(fields.map((field, i) => [field, i])),
+        renameByName: { ...(value ? { Value: value.name } : {}), ...Object.fromEntries(names) },
+      },
     })
-    .overrideByName(value, [property('unit', frame.unit)])
+    .sortBy([new TableSortByFieldStateBuilder().displayName(first).desc(value !== undefined)])
+    .minWidth(80)
     .filterable(true);
+  if (value) panel.overrideByName(value.name, [{ id: 'unit', value: value.unit }]);
+  for (const [label, name] of names) {
+    const width = WIDTHS[label];
+    if (width !== undefined) panel.overrideByName(name, [{ id: 'custom.width', value: width }]);
+  }
+  return panel;
 }
 
 /** Circles on a map, by the two letters of the country in this label. */
-export function map(frame: Frame, country: string, expr: string): Builder<Panel> {
-  return framed(new Geomap(), frame, [query(expr, 0).instant().format(PromQueryFormat.Table)]).layers([
+export function map(frame: Numbers, country: string, expr: string): Builder<Panel> {
+  return numbers(new Geomap(), frame, [query(expr, 0).instant().format(PromQueryFormat.Table)]).layers([
     new MapLayerOptionsBuilder()
       .type('markers')
       .name('Countries')
@@ -128,11 +202,27 @@ interface Framed<This> extends Builder<Panel> {
   description(text: string): This;
   unit(text: string): This;
   noValue(text: string): This;
+  thresholds(config: ThresholdsConfigBuilder): This;
   span(width: number): This;
   height(height: number): This;
   datasource(reference: typeof DATASOURCE): This;
   targets(targets: Builder<Dataquery>[]): This;
   dataLinks(links: DashboardLinkBuilder[]): This;
+}
+
+function numbers<T extends Framed<T>>(panel: T, frame: Numbers, targets: Builder<Dataquery>[]): T {
+  // Without thresholds Grafana shows 80 and everything above it in red.
+  const steps: Threshold[] =
+    frame.redFrom === undefined
+      ? [{ value: null, color: 'blue' }]
+      : [
+          { value: null, color: 'green' },
+          { value: frame.redFrom, color: 'red' },
+        ];
+  return framed(panel, frame, targets)
+    .unit(frame.unit)
+    .noValue(frame.noData)
+    .thresholds(new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps(steps));
 }
 
 function framed<T extends Framed<T>>(panel: T, frame: Frame, targets: Builder<Dataquery>[]): T {
@@ -142,8 +232,6 @@ function framed<T extends Framed<T>>(panel: T, frame: Frame, targets: Builder<Da
   return panel
     .title(frame.title)
     .description(frame.description)
-    .unit(frame.unit)
-    .noValue(frame.noData)
     .span(frame.width)
     .height(frame.height ?? 8)
     .datasource(DATASOURCE)
@@ -162,8 +250,4 @@ function instant([expr, legend]: Query, index: number): DataqueryBuilder {
 
 function last(): ReduceDataOptionsBuilder {
   return new ReduceDataOptionsBuilder().calcs(['lastNotNull']).values(false);
-}
-
-function property(id: string, value: unknown): DynamicConfigValue {
-  return { id, value };
 }

@@ -49,6 +49,18 @@ for (let round = 0; round < 3; round++)
     labels.set(record, new Set([...by, ...sources]));
   }
 
+// An alert has the labels that its expression groups by, or those of the series that it looks at.
+labels.set(
+  'ALERTS',
+  new Set([
+    ...(labels.get('ALERTS') ?? []),
+    ...RULES.filter(({ alert }) => alert !== undefined).flatMap(({ expr }) => {
+      const { groupings, selectors } = parsePromql(expr);
+      return [...groupings, ...selectors.flatMap(({ metric }) => [...(labels.get(metric) ?? [])])];
+    }),
+  ]),
+);
+
 /** The labels of every metric that there is: of the catalogue, of the recording rules, and of Prometheus itself. */
 export const LABELS: ReadonlyMap<string, ReadonlySet<string>> = labels;
 

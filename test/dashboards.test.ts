@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import { generated } from '../grafana/generated.ts';
 import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../src/catalogue.ts';
 import { RULES, unknownNames } from './alert-rules.ts';
-import { DASHBOARDS, PANELS, substituted, titleOf } from './dashboards.ts';
+import { DASHBOARDS, PANELS, substituted, titleOf, type Organized, type Panel } from './dashboards.ts';
 import { EXAMPLES } from './example-queries.ts';
 import { parsePromql } from './promql.ts';
 
@@ -17,6 +17,11 @@ const WITHOUT_TARGET = ['peerscope:asn_info', 'ALERTS'];
 const targets = PANELS.flatMap(({ dashboard, title, targets }) =>
   targets.map((target) => ({ name: `${dashboard}, ${title}, ${target.refId}`, ...target })),
 );
+
+function organizedOf({ transformations = [] }: Panel): Organized {
+  const options = transformations.find(({ id }) => id === 'organize')?.options;
+  return { excludeByName: {}, indexByName: {}, renameByName: {}, ...options };
+}
 
 interface Variable {
   readonly name: string;
@@ -76,12 +81,9 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
 });
 
 describe.each(PANELS)('$dashboard, $title', (panel) => {
-  it('has a title, a description, a unit, a text for no data, and a source that can be chosen', () => {
-    const { unit, noValue } = panel.fieldConfig.defaults;
+  it('has a title, a description, and a source that can be chosen', () => {
     expect(panel.title).toMatch(/^[A-Z]/);
     expect(panel.description).toMatch(/^[A-Z$ia].{15,}\.$/);
-    expect(UNITS).toContain(unit);
-    expect(noValue).toMatch(/^[A-Z].*[.?]$/);
     expect(panel.datasource).toEqual({ type: 'prometheus', uid: '${datasource}' });
     expect(panel.targets.map(({ datasource }) => datasource.uid)).toEqual(panel.targets.map(() => '${datasource}'));
   });
@@ -105,6 +107,69 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
       expect(labels.filter((label) => !grouped.includes(label))).toEqual([]);
     }
   });
+});
+
+describe.each(PANELS.filter(({ type }) => type !== 'table'))('$dashboard, $title', ({ title, fieldConfig }) => {
+  const { unit, noValue, thresholds } = fieldConfig.defaults;
+
+  it('has a unit and a text for no data', () => {
+    expect(UNITS).toContain(unit);
+    expect(noValue).toMatch(/^[A-Z].*[.?]$/);
+  });
+
+  it('has thresholds of its own, red for failures alone', () => {
+    const bad = /^(Failing|Stores that|Open breakers|Refused|Watches that)/.test(title);
+    expect(thresholds?.steps).toEqual(
+      bad || title === 'Oldest page'
+        ? [
+            { value: null, color: 'green' },
+            { value: bad ? 1 : 180, color: 'red' },
+          ]
+        : [{ value: null, color: 'blue' }],
+    );
+  });
+});
+
+const tables = PANELS.filter(({ type }) => type === 'table').map((panel) => ({ ...panel, ...organizedOf(panel) }));
+
+describe.each(tables)('$dashboard, $title', (panel) => {
+  const { fieldConfig, targets, excludeByName, indexByName, renameByName } = panel;
+  const columns = Object.keys(renameByName).sort((a, b) => (indexByName[a] ?? 0) - (indexByName[b] ?? 0));
+  const values = columns.includes('Value');
+
+  it('formats only its values: the defaults apply to names, ASNs and empty cells too', () => {
+    const { unit, noValue, decimals } = fieldConfig.defaults;
+    expect({ unit, noValue, decimals }).toEqual({});
+    const formatted = fieldConfig.overrides.flatMap(({ matcher, properties }) =>
+      properties
+        .filter(({ id }) => id !== 'custom.width')
+        .map(({ id, value }) => [matcher, id, UNITS.includes(String(value))]),
+    );
+    expect(formatted).toEqual(values ? [[{ id: 'byName', options: renameByName['Value'] }, 'unit', true]] : []);
+  });
+
+  it('has a column for every label of the answer, and names it in words', () => {
+    const fields = new Set(targets.flatMap(({ expr }) => parsePromql(substituted(expr)).groupings));
+    expect(columns.filter((field) => field !== 'Value').sort()).toEqual([...fields].sort());
+    expect(Object.keys(indexByName).sort()).toEqual([...columns].sort());
+    expect(new Set(Object.values(indexByName)).size).toBe(columns.length);
+    expect(excludeByName).toEqual(values ? { Time: true } : { Time: true, Value: true });
+    const names = Object.values(renameByName);
+    expect(names.filter((name) => !/^[A-Z][A-Za-z. ]+$/.test(name) || /^(Time|Value)$/.test(name))).toEqual([]);
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it('begins with what matters, and is sorted by it', () => {
+    expect(columns.indexOf('Value')).toBe(values ? 0 : -1);
+    expect(panel.options?.sortBy).toEqual([{ displayName: renameByName[columns[0] ?? ''], desc: values }]);
+  });
+});
+
+test('the table of alerts shows all that an alert is about', () => {
+  const texts = RULES.flatMap(({ annotations = {} }) => Object.values(annotations)).join();
+  const named = [...texts.matchAll(/\$labels\.(\w+)/g)].map(([, label]) => label);
+  const shown = tables.find(({ title }) => title === 'Alerts that fire')?.renameByName;
+  expect(Object.keys(shown ?? {})).toEqual(expect.arrayContaining([...new Set(named)]));
 });
 
 describe.each(targets)('$name', ({ expr }) => {

@@ -1,6 +1,13 @@
 import type { Classic } from '../grafana/dashboard.ts';
 import { DASHBOARDS } from '../grafana/generated.ts';
 
+/** How the fields of an answer become the columns of a table. */
+export interface Organized {
+  readonly excludeByName: Readonly<Record<string, boolean>>;
+  readonly indexByName: Readonly<Record<string, number>>;
+  readonly renameByName: Readonly<Record<string, string>>;
+}
+
 /** A panel as Grafana reads it. */
 export interface Panel {
   readonly dashboard: string;
@@ -12,9 +19,17 @@ export interface Panel {
     readonly defaults: {
       readonly unit?: string;
       readonly noValue?: string;
+      readonly decimals?: number;
+      readonly thresholds?: { readonly steps: readonly { readonly value: number | null; readonly color: string }[] };
       readonly links?: readonly { readonly title: string; readonly url: string }[];
     };
+    readonly overrides: readonly {
+      readonly matcher: { readonly id: string; readonly options: string };
+      readonly properties: readonly { readonly id: string; readonly value: unknown }[];
+    }[];
   };
+  readonly transformations?: readonly { readonly id: string; readonly options: Partial<Organized> }[];
+  readonly options?: { readonly sortBy?: readonly { readonly displayName: string; readonly desc: boolean }[] };
   readonly targets: readonly {
     readonly refId: string;
     readonly expr: string;
