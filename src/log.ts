@@ -56,7 +56,7 @@ const REPEAT_MS = 60_000;
 export class Repeating {
   readonly #log: Log;
   readonly #now: () => number;
-  readonly #failures = new Map<string, { loggedAt: number; silenced: number }>();
+  readonly #failures = new Map<string, { loggedAt: number; silenced: number; isOver: boolean }>();
 
   constructor(log: Log, now: () => number = () => performance.now()) {
     this.#log = log;
@@ -70,7 +70,15 @@ export class Repeating {
       last.silenced++;
       return;
     }
-    this.#failures.set(key, { loggedAt: now, silenced: 0 });
+    this.#failures.set(key, { loggedAt: now, silenced: 0, isOver: false });
     this.#log.warn(last ? { ...fields, repeated: last.silenced + 1 } : fields, message);
+  }
+
+  /** Logs the end of a failure, once for each entry of that failure. */
+  recovered(key: string, fields: Fields, message: string): void {
+    const last = this.#failures.get(key);
+    if (!last || last.isOver) return;
+    last.isOver = true;
+    this.#log.info(fields, message);
   }
 }

@@ -88,6 +88,26 @@ describe('a failure that repeats', () => {
     ]);
   });
 
+  it('has an end that is logged once for each entry of the failure', () => {
+    let now = 0;
+    const text = written('text', (log) => {
+      const failures = new Repeating(log, () => now);
+      failures.recovered('store', {}, 'never failed');
+      for (const at of [1, 2, 3, 60_001]) {
+        now = at;
+        failures.warn('store', { at }, 'cannot store');
+        for (const message of ['works again', 'works still']) failures.recovered('store', { at }, message);
+      }
+    });
+    expect(text.split('\n').map((line) => line.slice(25))).toEqual([
+      'WARN  cannot store at=1',
+      'INFO  works again at=1',
+      'WARN  cannot store at=60001 repeated=3',
+      'INFO  works again at=60001',
+      '',
+    ]);
+  });
+
   it('does not silence another', () => {
     const text = written('text', (log) => {
       const failures = new Repeating(log, () => 0);

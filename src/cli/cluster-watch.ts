@@ -34,6 +34,8 @@ export function prepareWatch(
       deliver,
       report: (resource, reason) =>
         failures.warn(`kubernetes ${resource}`, { resource, reason }, 'a kubernetes watch failed'),
+      recovered: (resource) =>
+        failures.recovered(`kubernetes ${resource}`, { resource }, 'a kubernetes watch works again'),
     });
   };
   return { resources, start };

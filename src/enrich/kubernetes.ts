@@ -24,6 +24,8 @@ export interface KubernetesOptions {
   readonly deliver: (change: ClusterChange) => void;
   /** Takes the reason why a resource is not watched for now. */
   readonly report: (resource: Resource, reason: string) => void;
+  /** Is called when a resource is watched again after a failure. */
+  readonly recovered: (resource: Resource) => void;
 }
 
 /** Watches the pods of one node, and the Services where that is wanted, through the API server of the cluster. */
@@ -78,7 +80,8 @@ export class Kubernetes {
     read: (object: unknown) => Item | null,
     deliver: (change: { resource: R; change: Change<Item> } | { resource: R; up: boolean }) => void,
   ): Watch<Item> {
-    const { clock, random, report } = options;
+    const { clock, random, report, recovered } = options;
+    let hasFailed = false;
     return new Watch<Item>({
       path,
       selection,
@@ -87,9 +90,14 @@ export class Kubernetes {
       deliver: (change) => deliver({ resource, change }),
       state: (up) => {
         this.#up.set(resource, up);
+        if (up && hasFailed) recovered(resource);
+        hasFailed &&= !up;
         deliver({ resource, up });
       },
-      report: (reason) => report(resource, reason),
+      report: (reason) => {
+        hasFailed = true;
+        report(resource, reason);
+      },
       clock,
       random,
     });
@@ -122,6 +130,6 @@ function apiRequest({ server, serviceAccount, version, clock }: KubernetesOption
       token = { text: '', readAt: -Infinity };
       response = await send(path, signal);
     }
-    return { status: response.statusCode ?? 0, body: response };
+    return { status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'], body: response };
   };
 }

@@ -5,13 +5,17 @@ import { readList } from './list-text.ts';
 /** How long an answer may take to begin, and a list to go on. */
 const SILENCE_MS = 30_000;
 const LIST_MOST_MS = 300_000;
-/** How long the server is asked to keep a watch open, and how much longer than that it may be silent. */
+/** How long the server is asked to keep a watch open. */
 const WATCH_LEAST_S = 300;
 const WATCH_MOST_S = 600;
+/** A server sends a bookmark about every minute: a watch that is silent for longer than this is dead. */
+const WATCH_SILENCE_MS = 150_000;
 /** A watch that ends sooner without an event has failed, whatever its status. */
 const WATCH_SHORTEST_MS = 5_000;
 const BACK_OFF_LEAST_MS = 1_000;
 const BACK_OFF_MOST_MS = 30_000;
+/** The longest wait that a server may ask for. */
+const RETRY_AFTER_MOST_MS = 300_000;
 const PAGE = 500;
 /** etcd holds no object above 1.5 MiB. */
 const MOST_LINE_BYTES = 4 << 20;
@@ -19,6 +23,8 @@ const MOST_LINE_BYTES = 4 << 20;
 /** What the API server answers; the body throws when the connection breaks, or is aborted. */
 export interface ApiResponse {
   readonly status: number;
+  /** The header Retry-After. */
+  readonly retryAfter?: string | undefined;
   readonly body: AsyncIterable<Buffer>;
 }
 
@@ -53,8 +59,8 @@ class Expired extends Error {}
 /**
  * Keeps up with all objects of a resource of the Kubernetes API: lists them once, from the server's cache, and then watches for
  * changes, from the last version seen. It lists again when the server says that version is too old (410), or sends what cannot be read;
- * after any other failure it goes on where it was, 1 to 30 s later, give or take half. A connection on which nothing comes for too
- * long is given up. It holds no object: each is reduced and delivered as it comes.
+ * after any other failure it goes on where it was, 1 to 30 s later, give or take half, and not before the server's Retry-After. A
+ * connection that is silent for too long is closed. It holds no object: each is reduced and delivered as it comes.
  *
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
@@ -68,6 +74,8 @@ export class Watch<Item> {
   #version: string | null = null;
   #failures = 0;
   #expirations = 0;
+  /** How long the last answer asked to wait. */
+  #retryAfterMs = 0;
 
   /** Begins at once. */
   constructor(options: WatchOptions<Item>) {
@@ -85,7 +93,9 @@ export class Watch<Item> {
 
   async #run(): Promise<void> {
     while (!this.#closed) {
-      let waitMs = this.#options.random() * BACK_OFF_LEAST_MS;
+      const spreadMs = this.#options.random() * BACK_OFF_LEAST_MS;
+      let waitMs = spreadMs;
+      this.#retryAfterMs = 0;
       try {
         this.#version ??= await this.#list();
         await this.#watch(this.#version);
@@ -93,10 +103,11 @@ export class Watch<Item> {
         if (this.#isClosed()) return;
         if (error instanceof Expired) this.#version = null;
         // The first list after an expiry is at once; a server to which nothing is new enough must not be asked without end.
-        if (error instanceof Expired && this.#expirations++ === 0) continue;
+        if (error instanceof Expired && this.#expirations++ === 0 && this.#retryAfterMs === 0) continue;
         this.#fail(error instanceof Error ? error.message : String(error));
         const longest = Math.min(BACK_OFF_MOST_MS, BACK_OFF_LEAST_MS * 2 ** this.#failures++);
         waitMs = longest * (0.5 + this.#options.random() / 2);
+        if (this.#retryAfterMs > 0) waitMs = Math.max(waitMs, this.#retryAfterMs + spreadMs);
       }
       await this.#pause(waitMs);
     }
@@ -167,7 +178,7 @@ export class Watch<Item> {
     };
     const begun = clock.monotonic();
     let events = 0;
-    await this.#open(query, seconds * 1000 + SILENCE_MS, Infinity, async (body) => {
+    await this.#open(query, WATCH_SILENCE_MS, Infinity, async (body) => {
       this.#setUp(true);
       for await (const line of linesOf(body)) {
         this.#take(line);
@@ -192,6 +203,7 @@ export class Watch<Item> {
     const type = textIn(event['type']);
     if (type === 'ERROR') {
       const reason = textIn(object['message']) || 'the server sent an error';
+      this.#retryAfterMs = retryAfterMs(String(numberIn(objectIn(object['details'])['retryAfterSeconds']) ?? ''), 0);
       throw numberIn(object['code']) === 410 ? new Expired(reason) : new Error(reason);
     }
     const version = textIn(objectIn(object['metadata'])['resourceVersion']);
@@ -231,12 +243,13 @@ export class Watch<Item> {
       }
     };
     try {
-      const { status, body } = await request(
+      const { status, retryAfter, body } = await request(
         `${path}?${new URLSearchParams({ ...selection, ...query }).toString()}`,
         abort.signal,
       );
       cancel();
       cancel = listen(silenceMs);
+      if (status !== 200) this.#retryAfterMs = retryAfterMs(retryAfter, clock.now());
       if (status === 410) throw new Expired('the version is too old');
       if (status !== 200) throw new Error(`the server answered ${status}`);
       return await take(heard(body));
@@ -248,6 +261,12 @@ export class Watch<Item> {
       abort.abort();
     }
   }
+}
+
+/** Reads Retry-After, in seconds or as a date; 0 where it is neither. */
+function retryAfterMs(text = '', now: number): number {
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
+  return ms > 0 ? Math.min(ms, RETRY_AFTER_MOST_MS) : 0;
 }
 
 /** The lines of a stream that are not empty; what comes after the last line end is no line. Throws where one is too long. */

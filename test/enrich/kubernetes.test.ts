@@ -9,8 +9,8 @@ import { ManualTime } from '../manual-time.ts';
 const PODS = '/api/v1/pods';
 const SERVICES = '/api/v1/services';
 const SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
-/** What a watch waits for news with `random` 0.5: 450 s, and 30 s more. */
-const WATCH_MS = 480_000;
+/** How long a watch may be silent. */
+const SILENCE_MS = 150_000;
 const [web, db, shell] = ['web-7d4b9c6f8d-2xkqp', 'db-0', 'shell'].map(
   (name) => podsOf('kubeadm').find(({ metadata }) => metadata.name === name) ?? expect.fail(name),
 ) as [KubernetesObject, KubernetesObject, KubernetesObject];
@@ -20,12 +20,14 @@ let time: ManualTime;
 let kubernetes: Kubernetes | undefined;
 let news: ClusterChange[];
 let reports: string[];
+let recovered: string[];
 
 beforeEach(async () => {
   api = await KubernetesApi.start();
   time = new ManualTime();
   news = [];
   reports = [];
+  recovered = [];
 });
 afterEach(async () => {
   await kubernetes?.close();
@@ -43,6 +45,7 @@ function start(resources: ('pods' | 'services' | 'endpointslices')[] = ['pods'],
     random: () => 0.5,
     deliver: (one) => news.push(one),
     report: (resource, reason) => reports.push(`${resource}: ${reason}`),
+    recovered: (resource) => recovered.push(resource),
   });
 }
 
@@ -117,7 +120,7 @@ describe('goes on from the last version that it saw', () => {
       },
       fails: true,
     },
-    { name: 'when nothing comes for too long', fault: () => time.pass(WATCH_MS), fails: true },
+    { name: 'when nothing comes for too long', fault: () => time.pass(SILENCE_MS), fails: true },
     {
       name: 'when the server sends an error that is not about the version',
       fault: () => api.send('{"type":"ERROR","object":{"code":500,"message":"etcd leader changed"}}\n'),
@@ -138,6 +141,81 @@ describe('goes on from the last version that it saw', () => {
     expect(lists()).toBe(1);
     expect(told().filter((one) => one.startsWith('set'))).toHaveLength(2);
     expect(reports).toHaveLength(fails ? 1 : 0);
+    expect(recovered).toEqual(fails ? ['pods'] : []);
+  });
+});
+
+describe('a watch on which nothing comes', () => {
+  test('is down 150 s after the last byte, and works again on another connection', async () => {
+    start();
+    await watching();
+    time.pass(SILENCE_MS - 1);
+    const version = (): string | undefined => api.asked.at(-1)?.query['resourceVersion'];
+    const before = version();
+    api.bookmark();
+    // The bookmark begins the silence anew.
+    await expect.poll(() => time.waits, soon).toEqual([SILENCE_MS]);
+    time.pass(SILENCE_MS - 1);
+    expect(isUp()).toBe(true);
+    time.pass(1);
+    await expect.poll(isUp, soon).toBe(false);
+    expect([reports, recovered]).toEqual([['pods: nothing came for 150 s'], []]);
+    await pause(750);
+    await watching();
+    expect(Number(version())).toBeGreaterThan(Number(before));
+    expect(told()).toEqual(['replace', 'up', 'down', 'up']);
+    expect(recovered).toEqual(['pods']);
+  });
+
+  test('stays down while no answer comes on another connection either', async () => {
+    start();
+    await watching();
+    api.answer = () => true;
+    time.pass(SILENCE_MS);
+    for (const ms of [750, 30_000, 1_500, 30_000, 3_000]) await pause(ms);
+    expect(told()).toEqual(['replace', 'up', 'down']);
+    expect(recovered).toEqual([]);
+  });
+});
+
+describe('waits as long as the server asks for', () => {
+  test.each<{ name: string; status: number; retryAfter: string; waits: number }>([
+    { name: 'in seconds', status: 429, retryAfter: '20', waits: 20_500 },
+    { name: 'whatever the failure', status: 503, retryAfter: '7', waits: 7_500 },
+    { name: 'as a date', status: 429, retryAfter: new Date(60_000).toUTCString(), waits: 60_500 },
+    { name: 'where the version is too old', status: 410, retryAfter: '9', waits: 9_500 },
+    { name: 'but 300 s at most', status: 429, retryAfter: '999999999999', waits: 300_500 },
+    { name: 'but its own time where that is longer', status: 429, retryAfter: '0', waits: 750 },
+    { name: 'but its own time where a date is over', status: 429, retryAfter: new Date(-1).toUTCString(), waits: 750 },
+    { name: 'but its own time where that is no time', status: 429, retryAfter: '-5 or so', waits: 750 },
+  ])('$name', async ({ status, retryAfter, waits }) => {
+    api.answer = (_, response) => {
+      response.writeHead(status, { 'retry-after': retryAfter }).end();
+      return true;
+    };
+    start();
+    await expect.poll(() => time.waits, soon).toEqual([waits]);
+    api.answer = () => false;
+    time.pass(waits);
+    await watching();
+    expect(recovered).toEqual(['pods']);
+  });
+
+  test('in an event of the watch', async () => {
+    start();
+    await watching();
+    api.send('{"type":"ERROR","object":{"code":429,"message":"busy","details":{"retryAfterSeconds":11}}}\n');
+    await expect.poll(() => time.waits, soon).toEqual([11_500]);
+    expect(reports).toEqual(['pods: busy']);
+  });
+
+  test('once, and not after the next failure', async () => {
+    api.answer = (_, response) => {
+      response.writeHead(429, reports.length === 0 ? { 'retry-after': '20' } : {}).end();
+      return true;
+    };
+    start();
+    for (const ms of [20_500, 1_500, 3_000]) await pause(ms);
   });
 });
 
