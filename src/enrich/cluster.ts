@@ -264,21 +264,19 @@ class Services {
     return this.#byAddress.has(key);
   }
 
-  /** Of several Services at one address and port, the first by name. */
+  /** Of several Services at one address and port, the first by name of those that have a ClusterIP, else of all. */
   nameOf(key: string, port: number, transport: Transport): string | null {
-    const names = [...(this.#byAddress.get(key) ?? [])].flatMap((found) => {
+    let best: { readonly path: string; readonly port: number; readonly hasClusterIp: boolean } | null = null;
+    for (const found of this.#byAddress.get(key) ?? []) {
       const match = found.ports.find((one) => one.port === port && one.transport === transport);
-      if (!match) return [];
-      return 'service' in found ? this.#nameBefore(found, match) : `${pathOf(found)}:${port}`;
-    });
-    return names.sort()[0] ?? null;
-  }
-
-  /** An endpoint is called by the Service's port through which it is reached, so that both ends have one name. */
-  #nameBefore(slice: EndpointSlice, { name, port, transport }: ServicePort): string {
-    const { ports = [] } = this.#services.get(servicePathOf(slice)) ?? {};
-    const own = ports.find((one) => one.name === name && one.transport === transport)?.port;
-    return `${servicePathOf(slice)}:${own ?? port}`;
+      if (!match) continue;
+      const path = 'service' in found ? servicePathOf(found) : pathOf(found);
+      const service = this.#services.get(path);
+      const hasClusterIp = service !== undefined && service.clusterAddresses.length > 0;
+      if (best === null || (hasClusterIp === best.hasClusterIp ? path < best.path : hasClusterIp))
+        best = { path, port: 'service' in found ? portBefore(match, service) : port, hasClusterIp };
+    }
+    return best && `${best.path}:${best.port}`;
   }
 
   #put(service: Service, by: 1 | -1): void {
@@ -318,6 +316,11 @@ function pathOf({ namespace, name }: { readonly namespace: string; readonly name
 
 function servicePathOf({ namespace, service }: EndpointSlice): string {
   return `${namespace}/${service}`;
+}
+
+/** An endpoint is called by the Service's port through which it is reached, so that both ends have one name. */
+function portBefore({ name, port, transport }: ServicePort, service: Service | undefined): number {
+  return service?.ports.find((one) => one.name === name && one.transport === transport)?.port ?? port;
 }
 
 function keyOf(address: Address): string {

@@ -173,6 +173,10 @@ describe('an endpoint is called', () => {
     { ...metadata('dns'), ip: ['10.96.0.10'], ports: [{ name: 'dns', port: 53, protocol: 'UDP' }] },
     { ...metadata('db'), ip: ['None'], ports: [{ name: 'pg', port: 5432 }] },
     { ...metadata('db-again'), ip: ['None'], ports: [{ name: 'pg', port: 5432 }] },
+    { ...metadata('cache-headless'), ip: ['None'], ports: [{ name: 'redis', port: 6379 }] },
+    { ...metadata('cache'), ip: ['10.96.0.51'], ports: [{ name: 'redis', port: 63790 }] },
+    { ...metadata('a-headless'), ip: ['None'], ports: [{ name: 'redis', port: 6379 }] },
+    { ...metadata('cache-z'), ip: ['10.96.0.52'], ports: [{ name: 'redis', port: 1 }] },
   ].map(
     ({ ip, ports, ...names }) => readService({ metadata: names, spec: { clusterIPs: ip, ports } }) ?? expect.fail(),
   );
@@ -180,6 +184,9 @@ describe('an endpoint is called', () => {
     { service: 'web', addresses: ['10.244.0.5', '10.244.3.3'], ports: [{ name: 'http', port: 8080 }] },
     { service: 'db', addresses: ['10.244.0.6'], ports: [{ name: 'pg', port: 5432 }] },
     { service: 'db-again', addresses: ['10.244.0.6'], ports: [{ name: 'pg', port: 5432 }] },
+    ...['cache-headless', 'cache-z', 'cache', 'a-headless', 'a-unknown'].map((service) => {
+      return { service, addresses: ['10.244.3.9'], ports: [{ name: 'redis', port: 6379 }] };
+    }),
     { service: 'unknown', addresses: ['203.0.113.50'], ports: [{ name: '', port: 3306 }] },
   ].map(({ service, addresses, ports }) => {
     const labels = { 'kubernetes.io/service-name': service };
@@ -200,7 +207,19 @@ describe('an endpoint is called', () => {
     { name: 'after a Service for UDP', at: '10.96.0.10', port: 53, transport: 'udp', expected: 'shop/dns:53' },
     { name: 'after the Service before it, and that port', at: '10.244.3.3', port: 8080, expected: 'shop/web:80' },
     { name: 'after the Service before a pod of this node', at: '10.244.0.5', port: 8080, expected: 'shop/web:80' },
-    { name: 'after the first of the Services before it', at: '10.244.0.6', port: 5432, expected: 'shop/db-again:5432' },
+    {
+      name: 'after the first by name of two headless Services',
+      at: '10.244.0.6',
+      port: 5432,
+      expected: 'shop/db:5432',
+    },
+    {
+      name: 'after the Service with a ClusterIP, by both ends',
+      at: '10.96.0.51',
+      port: 63790,
+      expected: 'shop/cache:63790',
+    },
+    { name: 'after the first Service with a ClusterIP', at: '10.244.3.9', port: 6379, expected: 'shop/cache:63790' },
     { name: 'after a Service that is not known itself', at: '203.0.113.50', port: 3306, expected: 'shop/unknown:3306' },
     { name: 'after the pod at another port', at: '10.244.0.5', port: 9090, expected: 'shop/web:9090' },
     { name: 'after the pod without a port', at: '10.244.0.5', port: null, transport: 'raw', expected: 'shop/web' },
