@@ -15,6 +15,24 @@ interface Kustomization {
   readonly components?: readonly string[];
 }
 
+interface Expression {
+  readonly key: string;
+  readonly operator: string;
+  readonly values?: readonly string[];
+}
+
+/** Where the pods of the DaemonSet run. */
+interface Scheduling {
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly affinity: {
+    readonly nodeAffinity: {
+      readonly requiredDuringSchedulingIgnoredDuringExecution: {
+        readonly nodeSelectorTerms: readonly { readonly matchExpressions: readonly Expression[] }[];
+      };
+    };
+  };
+}
+
 /** As `serve` would read them. */
 function configOf(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
   const given = args.map((arg) => {
@@ -51,7 +69,6 @@ describe('deploy/k8s/base', () => {
   it('asks for no access to the API, no custom resource and no secret', () => {
     expect(kinds(readDocument('deploy/k8s/base/kustomization.yaml') as Kustomization)).toEqual([
       'DaemonSet',
-      'Namespace',
       'ServiceAccount',
     ]);
     const account = readDocument('deploy/k8s/base/serviceaccount.yaml') as Manifest;
@@ -62,10 +79,9 @@ describe('deploy/k8s/base', () => {
   it('has the privileges that docs/security.md explains, and no other', () => {
     const { containers, volumes, ...pod } = DAEMON_SET.spec.template.spec;
     expect(pod).toEqual({
+      affinity: expect.anything() as unknown,
       serviceAccountName: 'peerscope',
       automountServiceAccountToken: false,
-      hostPID: false,
-      hostNetwork: false,
       enableServiceLinks: false,
       nodeSelector: { 'kubernetes.io/os': 'linux' },
       tolerations: [{ operator: 'Exists' }],
@@ -92,6 +108,33 @@ describe('deploy/k8s/base', () => {
       { name: 'state', emptyDir: { sizeLimit: '64Mi' } },
       { name: 'config', configMap: { name: 'peerscope' } },
     ]);
+  });
+
+  const linux = { 'kubernetes.io/os': 'linux' };
+
+  it.each<{ node: string; labels: Readonly<Record<string, string>>; runs: boolean }>([
+    { node: 'an ordinary node', labels: linux, runs: true },
+    { node: 'a node with other labels', labels: { ...linux, type: 'spot', 'liqo.io/type': 'local' }, runs: true },
+    { node: 'an EC2 node', labels: { ...linux, 'node.kubernetes.io/instance-type': 'm5.large' }, runs: true },
+    { node: 'EKS Auto Mode', labels: { ...linux, 'eks.amazonaws.com/compute-type': 'auto' }, runs: true },
+    { node: 'EKS Fargate', labels: { ...linux, 'eks.amazonaws.com/compute-type': 'fargate' }, runs: false },
+    { node: 'virtual-kubelet (ACI, ECI)', labels: { ...linux, type: 'virtual-kubelet' }, runs: false },
+    { node: 'KWOK', labels: { ...linux, type: 'kwok' }, runs: false },
+    { node: 'a TKE super node', labels: { ...linux, 'node.kubernetes.io/instance-type': 'eklet' }, runs: false },
+    { node: 'an OKE virtual node', labels: { ...linux, 'node-role.kubernetes.io/virtual-node': '' }, runs: false },
+    { node: 'Liqo', labels: { ...linux, 'liqo.io/type': 'virtual-node' }, runs: false },
+    { node: 'Windows', labels: { 'kubernetes.io/os': 'windows' }, runs: false },
+  ])('starts on $node: $runs', ({ labels, runs }) => {
+    const { nodeSelector, affinity } = DAEMON_SET.spec.template.spec as unknown as Scheduling;
+    const { nodeSelectorTerms } = affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution;
+    const isSelected = Object.entries(nodeSelector).every(([key, value]) => labels[key] === value);
+    const fits = ({ key, operator, values = [] }: Expression): boolean => {
+      const value = labels[key];
+      if (operator === 'DoesNotExist') return value === undefined;
+      if (operator !== 'NotIn') throw new Error(`no such operator: ${operator}`);
+      return value === undefined || !values.includes(value);
+    };
+    expect(isSelected && nodeSelectorTerms.some((term) => term.matchExpressions.every(fits))).toBe(runs);
   });
 
   it('starts the exporter with nobody to ask, and rules that can be read', () => {
@@ -134,6 +177,11 @@ test('every component is one, and overlays take only those that there are', () =
   }
 });
 
+test('no file but those of overlays names a namespace, so that the overlay names it for all', () => {
+  const files = [...filesOf('deploy/k8s/{base,components}/**/*.yaml'), 'grafana/kustomization.yaml'];
+  expect(files.filter((path) => /\bnamespace: /.test(readText(path).replace(/#.*/g, '')))).toEqual([]);
+});
+
 /** What kustomize cannot make of files itself: `npx vitest run test/deploy.test.ts -u` writes them anew. */
 describe('generated from one source', () => {
   const NOTE = '# Written by `npx vitest run test/deploy.test.ts -u`.\n';
@@ -142,7 +190,7 @@ describe('generated from one source', () => {
     const rules = filesOf('deploy/prometheus/*.rules.yml').map((path) => ({
       apiVersion: 'monitoring.coreos.com/v1',
       kind: 'PrometheusRule',
-      metadata: { name: basename(path, '.rules.yml'), namespace: 'peerscope' },
+      metadata: { name: basename(path, '.rules.yml') },
       spec: readDocument(path) as object,
     }));
     const text = rules.map((rule) => stringify(rule, { lineWidth: 0 })).join('---\n');
@@ -158,7 +206,6 @@ describe('generated from one source', () => {
       generatorOptions: { disableNameSuffixHash: true, labels: { grafana_dashboard: '1' } },
       configMapGenerator: dashboards.map((path) => ({
         name: basename(path, '.json'),
-        namespace: 'peerscope',
         files: [`dashboards/${basename(path)}`],
       })),
     });

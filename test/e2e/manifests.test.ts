@@ -5,7 +5,8 @@ import { basename, dirname, join, relative } from 'node:path';
 import { Ajv, type AnySchemaObject, type ValidateFunction } from 'ajv';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { filesOf, parseDocuments, readDocument, ROOT, type Manifest, type Workload } from '../manifests.ts';
+import { danglingReferences, unstableFields } from '../manifest-checks.ts';
+import { filesOf, parseDocuments, readDocument, readText, ROOT, type Manifest, type Workload } from '../manifests.ts';
 
 /** Where .ci/run unpacks tools. */
 const TOOLS = join(ROOT, '.cache/deploy/usr');
@@ -38,7 +39,7 @@ function build(folder: string): Manifest[] {
 
 /** The custom resources that are shipped, as far as their keys are used: https://prometheus-operator.dev/docs/api-reference/api/ */
 const labels = z.record(z.string(), z.string());
-const metadata = z.strictObject({ name: z.string(), namespace: z.string(), labels: labels.optional() });
+const metadata = z.strictObject({ name: z.string(), namespace: z.string().optional(), labels: labels.optional() });
 const relabeling = z.strictObject({
   action: z.enum(['replace', 'labeldrop', 'keep', 'drop']),
   regex: z.string().optional(),
@@ -83,6 +84,11 @@ const CUSTOM: Readonly<Record<string, z.ZodType>> = {
   ServiceMonitor: operator('ServiceMonitor', z.strictObject({ ...monitor, endpoints: z.array(endpoint) })),
   PrometheusRule: operator('PrometheusRule', z.strictObject({ groups: z.array(group) })),
 };
+
+interface Kustomization {
+  readonly resources: readonly string[];
+  readonly components: readonly string[];
+}
 
 interface Definition {
   readonly properties?: object;
@@ -156,17 +162,19 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  /** The base with components, as an overlay of one's own would take them. */
-  function compose(components: readonly string[]): Manifest[] {
-    const below = (path: string): string => relative(folder, join(ROOT, 'deploy/k8s', path));
-    const overlay = {
-      apiVersion: 'kustomize.config.k8s.io/v1beta1',
-      kind: 'Kustomization',
-      resources: [below('base')],
-      components: components.map((component) => below(`components/${component}`)),
-    };
-    writeFileSync(join(folder, 'kustomization.yaml'), JSON.stringify(overlay));
+  const below = (path: string): string => relative(folder, join(ROOT, 'deploy/k8s', path));
+
+  /** What kustomize makes of an overlay of one's own. */
+  function buildOverlay(overlay: object): Manifest[] {
+    const header = { apiVersion: 'kustomize.config.k8s.io/v1beta1', kind: 'Kustomization' };
+    writeFileSync(join(folder, 'kustomization.yaml'), JSON.stringify({ ...header, ...overlay }));
     return build(folder);
+  }
+
+  /** The base with components, as an overlay of one's own would take them. */
+  function compose(components: readonly string[], more: object = { namespace: 'peerscope' }): Manifest[] {
+    const taken = components.map((component) => below(`components/${component}`));
+    return buildOverlay({ resources: [below('base')], components: taken, ...more });
   }
 
   const daemonSetOf = (manifests: readonly Manifest[]): Workload => {
@@ -177,7 +185,7 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
   const identitiesOf = (manifests: readonly Manifest[]): string[] =>
     manifests.map(({ kind, metadata }) => `${kind} ${metadata.name.replace(/-[2456789bcdfghkmt]{10}$/, '')}`).sort();
 
-  const BASE = ['ConfigMap peerscope', 'DaemonSet peerscope', 'Namespace peerscope', 'ServiceAccount peerscope'];
+  const BASE = ['ConfigMap peerscope', 'DaemonSet peerscope', 'ServiceAccount peerscope'];
   const VALKEY = ['ConfigMap', 'Deployment', 'NetworkPolicy', 'Secret', 'Service'].map(
     (kind) => `${kind} peerscope-valkey`,
   );
@@ -189,6 +197,7 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
   const ADDED: Readonly<Record<string, readonly string[]>> = {
     dashboards: DASHBOARDS,
     metadata: METADATA,
+    namespace: ['Namespace peerscope'],
     networkpolicy: ['NetworkPolicy peerscope'],
     otlp: [],
     podmonitor: ['PodMonitor peerscope'],
@@ -225,7 +234,67 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
     expect(manifests.flatMap((manifest) => schema?.problems(manifest) ?? [])).toEqual([]);
     const [container] = daemonSetOf(manifests).spec.template.spec.containers;
     expect(container?.args).toContain('--asn.provider=cymru');
-    expect(container?.env?.map(({ name }) => name).sort()).toEqual(['NODE_NAME', 'PEERSCOPE_STORAGE_URL', 'POD_UID']);
+    const variables = ['NODE_NAME', 'PEERSCOPE_STORAGE_URL', 'POD_UID', 'VALKEY_HOST', 'VALKEY_PASSWORD'];
+    expect(container?.env?.map(({ name }) => name).sort()).toEqual(variables);
+  });
+
+  const OVERLAYS = filesOf('deploy/k8s/overlays/*/kustomization.yaml').map((path) => basename(dirname(path)));
+  const elsewhere = { namespace: 'monitoring', namePrefix: 'x-', nameSuffix: '-y' };
+  /** A copy of an overlay, as a user changes it. */
+  const copyOf = (overlay: string): object => {
+    const copy = readDocument(`deploy/k8s/overlays/${overlay}/kustomization.yaml`) as Kustomization;
+    const moved = (paths: readonly string[]): string[] => paths.map((path) => below(join('overlays', overlay, path)));
+    return { ...copy, resources: moved(copy.resources), components: moved(copy.components), ...elsewhere };
+  };
+
+  it.each<{ name: string; overlay: () => object }>([
+    ...OVERLAYS.flatMap((overlay) => [
+      { name: `a copy of the overlay ${overlay}`, overlay: () => copyOf(overlay) },
+      {
+        name: `an overlay on ${overlay}`,
+        overlay: () => ({ resources: [below(`overlays/${overlay}`)], ...elsewhere }),
+      },
+    ]),
+    ...COMPONENTS.filter((component) => component !== 'namespace').map((component) => ({
+      name: `the component ${component}`,
+      overlay: () => ({ resources: [below('base')], components: [below(`components/${component}`)], ...elsewhere }),
+    })),
+  ])('$name follows another namespace, prefix and suffix with every reference', ({ overlay }) => {
+    const manifests = buildOverlay(overlay());
+    expect(danglingReferences(manifests, 'monitoring')).toEqual([]);
+    const names = manifests.map(({ metadata }) => metadata.name);
+    expect(names.filter((name) => !/^x-.*-y(?:-[a-z0-9]{10})?$/.test(name))).toEqual([]);
+    // The namespace of a user is not the overlay's to label or to delete.
+    expect(manifests.filter(({ kind }) => kind === 'Namespace')).toEqual([]);
+  });
+
+  it('the component namespace adds the namespace with the Pod Security standard that the pods need', () => {
+    const [namespace] = compose(['namespace'], elsewhere).filter(({ kind }) => kind === 'Namespace');
+    expect(namespace?.metadata).toEqual({
+      name: 'monitoring',
+      labels: { 'pod-security.kubernetes.io/enforce': 'privileged' },
+    });
+  });
+
+  it('a second apply changes nothing: no field is one that the server drops, fills in or writes in another way', () => {
+    const all = COMPONENTS.filter((component) => component !== 'unprivileged');
+    for (const components of [[], all, ['unprivileged']])
+      expect(compose(components).flatMap(unstableFields)).toEqual([]);
+  });
+
+  it('the overlay in docs/deploy.md has its image, its password and its namespace', () => {
+    const [, text = ''] = /```yaml\n(apiVersion: kustomize[^]*?)```/.exec(readText('docs/deploy.md')) ?? [];
+    const [overlay] = parseDocuments<Kustomization>(text);
+    const resources = overlay?.resources.map((path) => below(path.replace(/^.*deploy\/k8s\//, ''))) ?? [];
+    const manifests = buildOverlay({ ...overlay, resources });
+    expect(danglingReferences(manifests, 'monitoring')).toEqual([]);
+    const [container] = daemonSetOf(manifests).spec.template.spec.containers;
+    expect(container?.image).toMatch(/^registry\.example\/peerscope:/);
+    expect(JSON.stringify(manifests)).not.toContain(Buffer.from('replace-me').toString('base64'));
+    expect(manifests.find(({ kind }) => kind === 'Secret')?.['data']).toEqual({
+      password: Buffer.from('PASSWORD').toString('base64'),
+      'password.conf': Buffer.from('requirepass PASSWORD').toString('base64'),
+    });
   });
 
   it('every component but unprivileged leaves the privileges as they are, and state-hostpath the volumes but its own', () => {
@@ -241,7 +310,6 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
         allowPrivilegeEscalation: false,
         readOnlyRootFilesystem: true,
         capabilities: { drop: ['ALL'] },
-        appArmorProfile: { type: 'RuntimeDefault' },
       };
       expect(rights, component).toEqual([component === 'unprivileged' ? unprivileged : securityContext]);
       const changed: Readonly<Record<string, unknown>> = {
