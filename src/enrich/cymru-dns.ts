@@ -114,7 +114,7 @@ export function cymruDnsProvider(
         }
       });
       const sent = session.asked - before;
-      if (buckets.length > 0 && answers.length === 0) return { sent, failure: failureOf(reason) };
+      if (buckets.length > 0 && answers.length === 0) return { sent, failure: failureOf(reason), malformed };
       await session.each(unnamed(answers), (asn) => learnName(session, asn));
       const reply = { banner: true, refused: [], unanswered, malformed, unasked: 0 };
       return { sent, reply: { ...reply, answers: answers.map(named) } };

@@ -10,7 +10,7 @@ import {
 } from '../address.ts';
 import type { Address, Cidr, Origin } from '../model.ts';
 import { isReservedAsn, ORIGINS_MOST } from './asn.ts';
-import { bucketOf, classify } from './networks.ts';
+import { bucketOf, classify, isAnnounceable } from './networks.ts';
 
 const NAME_LENGTH = 120;
 const LINE_LENGTH = 4096;
@@ -67,7 +67,13 @@ const CYMRU_LIMITS: Limits = { connectMs: 5_000, idleMs: 15_000, totalMs: 60_000
 
 /** How an exchange ended; `sent` counts the networks that left the host. */
 export type Exchange =
-  { readonly sent: number; readonly reply: Reply } | { readonly sent: number; readonly failure: string };
+  | { readonly sent: number; readonly reply: Reply }
+  | {
+      readonly sent: number;
+      readonly failure: string;
+      /** Lines that the reply had all the same and that could not count; by default none. */
+      readonly malformed?: number;
+    };
 
 /**
  * The network address of the /24 or /48 around this network: the one place where what a provider sees is made.
@@ -167,7 +173,7 @@ function firstCharacters(text: string, count: number): string {
  * Reads a reply as the answers to what was asked, matched by numeric address, never by order. Never throws.
  *
  * Of several rows for one address the longest prefix counts, with the origins of all rows that name it. A row counts only if
- * its prefix holds the address. A last line without its end was cut, and may have been a further row of the address before it:
+ * its prefix holds the address and is an IPv4 /8 or IPv6 /16 at most: 0.0.0.0/0 would answer everything. A last line without its end was cut, and may have been a further row of the address before it:
  * neither counts.
  */
 export function parseReply(text: string, asked: readonly Cidr[]): Reply {
@@ -214,9 +220,9 @@ export function parseReply(text: string, asked: readonly Cidr[]): Reply {
   };
 }
 
-/** Says whether an announcement may be the answer for an address. */
+/** Says whether an announcement may be the answer for an address: its prefix holds it, and is none that holds everything. */
 export function speaksFor({ prefix }: Announcement, address: Address): boolean {
-  return prefix === null || cidrContains(prefix, address);
+  return prefix === null || (isAnnounceable(prefix) && cidrContains(prefix, address));
 }
 
 /** What two announcements say together: the longer prefix counts, with the origins of both, at most 16, where they are of one length. */
@@ -281,7 +287,7 @@ export async function askCymru(
   if (!reply.banner)
     return failed(opening === '' ? 'the reply is empty' : `the reply begins "${opening}", not with its banner`);
   if (buckets.length > 0 && reply.answers.length + reply.refused.length === 0)
-    return failed('the reply answers nothing');
+    return { ...failed('the reply answers nothing'), malformed: reply.malformed + reply.unasked };
   return { sent: buckets.length, reply };
 }
 

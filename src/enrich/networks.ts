@@ -152,17 +152,27 @@ export function bucketOf(address: Address): Cidr {
   return { address: maskAddress(address, bits), bits };
 }
 
+/** The question of a provider that is a local file: the address itself. Nothing leaves the host, so nothing is masked. */
+export function exactQuestion(address: Address): Cidr {
+  return { address, bits: 128 };
+}
+
+/** Says whether one answer may speak for a whole network: an IPv4 /8 or an IPv6 /16 at most. No shorter prefix is announced. */
+export function isAnnounceable({ address, bits }: Cidr): boolean {
+  return bits >= (isIPv4(address) ? 96 + 8 : 16);
+}
+
 /**
- * Says whether a remote may be asked for: it is public, and its bucket, whose network address is what a provider sees, touches
- * nothing that is never to be sent and no network that the operator named.
+ * Says whether a remote may be asked for: it is public, and its question touches nothing that is never to be sent and no network
+ * that the operator named. A network provider sees the network address of the bucket, which is the question by default.
  */
 export function mayBeAsked(
   { network, address }: Remote,
   neverSend: readonly Cidr[],
   operatorNetworks: readonly OperatorNetwork[],
+  question: Cidr = bucketOf(address),
 ): boolean {
   if (network !== 'public') return false;
-  const bucket = bucketOf(address);
-  const touches = (cidr: Cidr): boolean => cidrContains(cidr, bucket.address) || cidrContains(bucket, cidr.address);
+  const touches = (cidr: Cidr): boolean => cidrContains(cidr, question.address) || cidrContains(question, cidr.address);
   return !neverSend.some(touches) && !operatorNetworks.some(({ cidrs }) => cidrs.some(touches));
 }

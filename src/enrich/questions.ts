@@ -251,6 +251,7 @@ export class Questions {
         return;
       }
       case 'failed':
+        this.#malformedRows += outcome.malformed;
         return this.#openBreaker(outcome.reason, now);
       case 'asked':
         return this.#closeSession(outcome, now);
@@ -319,7 +320,7 @@ export class Questions {
     try {
       return await askBatch(this.#correspondence, errand);
     } catch (error) {
-      return { kind: 'failed', reason: String(error), settled: [], resting: [], breaker: null };
+      return { kind: 'failed', reason: String(error), malformed: 0, settled: [], resting: [], breaker: null };
     }
   }
 

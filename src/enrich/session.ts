@@ -78,7 +78,7 @@ export type Outcome = {
 } & (
   | { readonly kind: 'nothing' }
   | { readonly kind: 'taken'; readonly freeInMs: number }
-  | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly reason: string; readonly malformed: number }
   | {
       readonly kind: 'asked';
       readonly unanswered: readonly Cidr[];
@@ -159,7 +159,7 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
     await store?.release(lease);
     return open.length === 0
       ? { kind: 'nothing', ...common }
-      : { kind: 'failed', reason: `Cannot ask "${provider.server}": stopped`, ...common };
+      : { kind: 'failed', reason: `Cannot ask "${provider.server}": stopped`, malformed: 0, ...common };
   }
   tally.queries++;
   const exchange = await provider.ask(open, signal);
@@ -167,7 +167,7 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
   if ('failure' in exchange) {
     tally.queryFailures++;
     await store?.hold(lease, spacingMs);
-    return { kind: 'failed', reason: exchange.failure, ...common };
+    return { kind: 'failed', reason: exchange.failure, malformed: exchange.malformed ?? 0, ...common };
   }
   const { reply } = exchange;
   const answers = answersOf(reply, known, correspondence);

@@ -169,6 +169,23 @@ describe('a session', () => {
     }
   });
 
+  it.each([
+    ['1.1.1.0/24', '1.1.1.origin.asn.cymru.com', '0.0.0.0/0'],
+    ['1.1.1.0/24', '1.1.1.origin.asn.cymru.com', '0.0.0.0/7'],
+    ['2606:4700:4700::/48', '0.0.7.4.0.0.7.4.6.0.6.2.origin6.asn.cymru.com', '::/0'],
+    ['2606:4700:4700::/48', '0.0.7.4.0.0.7.4.6.0.6.2.origin6.asn.cymru.com', '2606::/15'],
+  ])('refuses for %s (%s) the prefix %s, which is too short, and counts it', async (asked, question, prefix) => {
+    server.answer = (name) => (name === question ? [`64 | ${prefix} | US | arin | 2000-01-01`] : recorded(name));
+    expect(await ask([asked, '206.189.89.0/24'])).toMatchObject({
+      reply: { unanswered: [cidr(asked)], malformed: 1 },
+    });
+    expect(await ask([asked])).toEqual({
+      sent: 1,
+      failure: 'Cannot ask DNS for "asn.cymru.com": foreign texts',
+      malformed: 1,
+    });
+  });
+
   it('leaves foreign texts, and a prefix that does not hold the network, unanswered and counted', async () => {
     server.answer = (name) =>
       name === '84.45.8.origin.asn.cymru.com'
@@ -204,6 +221,7 @@ describe('a session', () => {
     expect(await ask(['206.189.89.0/24'], provider)).toEqual({
       sent: 1,
       failure: 'Cannot ask DNS for "asn.cymru.com": ETIMEOUT',
+      malformed: 0,
     });
   });
 
@@ -214,7 +232,7 @@ describe('a session', () => {
     const ended = ask(blocks, open(), stop.signal);
     await expect.poll(() => server.asked.length).toBe(11);
     stop.abort();
-    expect(await ended).toEqual({ sent: 10, failure: 'Cannot ask DNS for "asn.cymru.com": stopped' });
+    expect(await ended).toMatchObject({ sent: 10, failure: 'Cannot ask DNS for "asn.cymru.com": stopped' });
     expect(server.asked).toHaveLength(11);
   });
 

@@ -383,6 +383,45 @@ describe('parseReply', () => {
         answers: { '1.1.1.0/24': '13335 in 1.1.1.0/24', '2620:fe::/48': '19281 in 2620:fe::/48' },
       },
     },
+    ...[
+      ['0.0.0.0/0', 'counts and ignores a row for the whole of IPv4'],
+      ['0.0.0.0/1', 'counts and ignores a row for half of IPv4'],
+      ['8.0.0.0/7', 'counts and ignores a row with a prefix shorter than an IPv4 /8'],
+    ].map(([prefix = '', name = '']) => ({
+      name,
+      text: BANNER + GOOGLE.replace('8.8.8.0/24', prefix) + CLOUDFLARE + QUAD9,
+      expected: {
+        malformed: 1,
+        unanswered: ['8.8.8.0/24'],
+        answers: { '1.1.1.0/24': '13335 in 1.1.1.0/24', '2620:fe::/48': '19281 in 2620:fe::/48' },
+      },
+    })),
+    ...['::/0', '2000::/3', '2620::/15'].map((prefix) => ({
+      name: `counts and ignores a row for ${prefix}, shorter than an IPv6 /16`,
+      text: BANNER + GOOGLE + CLOUDFLARE + QUAD9.replace('2620:fe::/48', prefix),
+      expected: {
+        malformed: 1,
+        unanswered: ['2620:fe::/48'],
+        answers: { '8.8.8.0/24': '15169 in 8.8.8.0/24', '1.1.1.0/24': '13335 in 1.1.1.0/24' },
+      },
+    })),
+    {
+      name: 'takes an IPv4 /8 and an IPv6 /16',
+      text:
+        BANNER + GOOGLE.replace('8.8.8.0/24', '8.0.0.0/8') + CLOUDFLARE + QUAD9.replace('2620:fe::/48', '2620::/16'),
+      expected: {
+        answers: {
+          '8.8.8.0/24': '15169 in 8.0.0.0/8',
+          '1.1.1.0/24': '13335 in 1.1.1.0/24',
+          '2620:fe::/48': '19281 in 2620::/16',
+        },
+      },
+    },
+    {
+      name: 'takes the row of an address that also has one for everything',
+      text: BANNER + GOOGLE + GOOGLE.replace('8.8.8.0/24', '0.0.0.0/0') + CLOUDFLARE + QUAD9,
+      expected: { malformed: 1 },
+    },
     {
       name: 'keeps the longest prefix, whichever comes first, with the origins of that prefix alone',
       text:

@@ -368,6 +368,14 @@ describe('Questions', () => {
     expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24']);
   });
 
+  it('counts the lines of a reply that failed because none of them could count', async () => {
+    const failure = 'Cannot ask whois server "whois.example:43": the reply answers nothing';
+    const questions = new Questions(correspondence(() => ({ sent: 1, failure, malformed: 3 })));
+    await questions.ask([bucket(0)]);
+    await clock.advance(5 * SECOND);
+    expect(questions.status()).toMatchObject({ queryFailures: 1, malformedRows: 3 });
+  });
+
   it('holds 50,000 questions, and tells how many it turns away', async () => {
     const questions = new Questions(correspondence(announceAll, { store: null }));
     await questions.ask(buckets(50_010));
