@@ -3,9 +3,10 @@ import { SYSTEM_CLOCK } from './clock.ts';
 import { formatAddress } from './address.ts';
 import type { Collector, CollectorRun, Status } from './catalogue.ts';
 import { openSource, type SourceName } from './collect/source.ts';
-import { AsnCache, type Answer } from './enrich/asn.ts';
+import { openCache, type Answer } from './enrich/asn.ts';
 import type { ClusterChange } from './enrich/cluster.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
+import type { ProviderChoice } from './enrich/provider.ts';
 import type { Collected } from './expose/otlp.ts';
 import { renderPage, type Surroundings } from './expose/page.ts';
 import { PartWriter, type Format } from './expose/prometheus.ts';
@@ -26,8 +27,8 @@ export interface ScannerData {
   readonly asksForNames: boolean;
   /** Whether rows and events are asked for. */
   readonly hasApi: boolean;
-  /** False keeps every ASN unknown and asks for none. */
-  readonly asksForAsns: boolean;
+  /** Who answers for ASNs; none keeps every ASN unknown. */
+  readonly asnProvider: ProviderChoice['provider'];
 }
 
 /** What the main thread says. */
@@ -81,7 +82,7 @@ export interface PagePart {
 
 /** Scans and renders as it is told, in a thread of its own: nothing that takes long runs where HTTP waits. */
 async function work(port: MessagePort, data: ScannerData): Promise<void> {
-  const cache = data.asksForAsns ? new AsnCache() : null;
+  const cache = openCache(data.asnProvider);
   const source = await openSource(data.source, data.procfs);
   const scrape = new Scrape(source, data.options, SYSTEM_CLOCK, cache);
   const remoteNames = new RemoteNames();

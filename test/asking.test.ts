@@ -7,7 +7,7 @@ import { startAsking } from '../src/asking.ts';
 import { parseConfig } from '../src/config.ts';
 import { openProvider } from '../src/enrich/provider.ts';
 
-it('tells of a network that is no longer in the database that nothing is known of it', async () => {
+it('tells of an address that is no longer in the database that nothing is known of it', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'peerscope-asking-'));
   try {
     const file = join(folder, 'table.tsv');
@@ -35,7 +35,7 @@ it('tells of a network that is no longer in the database that nothing is known o
       clock,
       random: () => 0,
     });
-    const buckets = ['8.8.8.0/24', '9.9.9.0/24'].map((text) => parseCidr(text) ?? expect.fail());
+    const buckets = ['8.8.8.8', '9.9.9.9'].map((text) => parseCidr(text) ?? expect.fail());
     asking.ask(buckets);
     await vi.waitUntil(() => told.length === 2);
     writeFileSync(join(folder, 'new'), '8.8.8.0\t8.8.8.255\t15169\tUS\tGOOGLE\n');
@@ -44,10 +44,10 @@ it('tells of a network that is no longer in the database that nothing is known o
     asking.ask(buckets);
     await vi.waitUntil(() => told.length === 4);
     expect(told).toEqual([
-      '8.8.8.0/24 is AS15169',
-      '9.9.9.0/24 is AS19281',
-      '8.8.8.0/24 is AS15169',
-      '9.9.9.0/24 is unknown',
+      '8.8.8.8/32 is AS15169',
+      '9.9.9.9/32 is AS19281',
+      '8.8.8.8/32 is AS15169',
+      '9.9.9.9/32 is unknown',
     ]);
   } finally {
     rmSync(folder, { recursive: true });

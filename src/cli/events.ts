@@ -1,7 +1,7 @@
 import { waitUntil, type Clock, type Timer } from '../clock.ts';
 import { openSource } from '../collect/source.ts';
 import type { Config } from '../config.ts';
-import { AsnCache } from '../enrich/asn.ts';
+import { openCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { Changes } from '../events.ts';
 import { parseFilters } from '../filter.ts';
@@ -41,7 +41,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const wants = parseFilters(options.filters);
   const intervalMs = parseInterval(options.interval);
   const count = parseCount(options.count);
-  const cache = config.asn.provider === 'none' ? null : new AsnCache();
+  const cache = openCache(config.asn.provider);
   const source = await openSource(config.source, config.procfs);
   const scrape = new Scrape(source, { ...config, collectors: FOR_ROWS }, clock, cache);
   const names = { service: readServices(), remote: () => null };

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import type { Timer } from '../clock.ts';
 import { UsageError, type Config } from '../config.ts';
-import { AsnCache } from '../enrich/asn.ts';
+import { openCache } from '../enrich/asn.ts';
 import { openKnown } from '../enrich/known.ts';
 import { describePeers } from '../enrich/row-peers.ts';
 import { parseFilters } from '../filter.ts';
@@ -38,7 +38,7 @@ export interface ParseOptions {
 export async function parse(config: Config, options: ParseOptions): Promise<number> {
   const { stderr, clock } = options;
   const { file, wants } = readArguments(options.args);
-  const cache = config.asn.provider === 'none' ? null : new AsnCache();
+  const cache = openCache(config.asn.provider);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   const printer = new Printer(options);

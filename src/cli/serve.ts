@@ -81,7 +81,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
         baselineScope: store?.commons ? 'cluster' : 'node',
         ...(watch ? { cluster: watch.resources } : {}),
       },
-      asksForAsns: asking !== null,
+      asnProvider: config.asn.provider,
       hasApi: config.web.enableApi,
       asksForNames: naming !== null,
     },

@@ -4,7 +4,7 @@ import type { Commands } from '../collect/commands.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/source.ts';
 import type { Config } from '../config.ts';
-import { AsnCache, isFresh, type Answer } from '../enrich/asn.ts';
+import { isFresh, openCache, type Answer, type AsnCache } from '../enrich/asn.ts';
 import { Database } from '../enrich/database.ts';
 import { openKnown, type KnownAnswers } from '../enrich/known.ts';
 import { hasNames } from '../enrich/networks.ts';
@@ -115,7 +115,7 @@ export class Survey {
   static async open(config: Config, options: SurveyOptions): Promise<Survey> {
     const { clock, report, random, asks, names } = options;
     const source = await openSource(config.source, config.procfs);
-    const cache = config.asn.provider === 'none' ? null : new AsnCache();
+    const cache = openCache(config.asn.provider);
     // A database is among what is known.
     const asked = cache && asks && config.asn.database === null;
     const provider = asked ? await openProvider(config.asn, { clock, report }) : null;

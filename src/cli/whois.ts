@@ -1,6 +1,6 @@
 import type { Timer } from '../clock.ts';
 import { formatAddress, parseAddress } from '../address.ts';
-import { AsnCache, type Answer } from '../enrich/asn.ts';
+import { AsnCache, openCache, type Answer } from '../enrich/asn.ts';
 import type { Limits } from '../enrich/cymru.ts';
 import { Database } from '../enrich/database.ts';
 import { mayBeAsked, networkOf } from '../enrich/networks.ts';
@@ -46,7 +46,7 @@ interface WhoisRow {
 
 /**
  * Prints who announces these addresses, in their order: from the store, and for the rest from the provider at once.
- * Only public addresses are asked for, as their /24 or /48. A text that is no address is one line of error; so is what comes
+ * Only public addresses are asked for, over the network as their /24 or /48. A text that is no address is one line of error; so is what comes
  * after 50,000 addresses. Lines of a stream are read as `linesOf` reads them; what has come when the signal ends it counts.
  * Resolves with the exit code: 2 with a bad address among arguments (an array), 1 with one in a stream or when the provider gave
  * no answer, else 0.
@@ -60,7 +60,9 @@ export async function whois(
   const report = (message: string): void => void stderr.write(`${withoutControls(message)}\n`);
   const provider = await openProvider(options, { clock, report, limits });
   const rows: { readonly address: Address; readonly remote: Remote }[] = [];
-  const cache = new AsnCache();
+  const cache = openCache(options.provider) ?? new AsnCache();
+  const mayAsk = (remote: Remote): boolean =>
+    mayBeAsked(remote, rules.asnNeverSend, rules.networks, cache.questionOf(remote.address));
   let code = 0;
   for await (const line of isList ? addresses : textsOf(addresses, signal)) {
     if (rows.length === MOST_ADDRESSES) {
@@ -73,7 +75,7 @@ export async function whois(
     if (address) {
       const remote = networkOf(address, () => false, rules.networks);
       rows.push({ address, remote });
-      if (mayBeAsked(remote, rules.asnNeverSend, rules.networks)) cache.lookup(remote.address, clock.now());
+      if (mayAsk(remote)) cache.lookup(remote.address, clock.now());
     } else if (text !== '' || isList) {
       stderr.write(`Cannot read address "${cleanLabel(text)}": must be an IPv4 or IPv6 address\n`);
       code = isList ? 2 : 1;
@@ -86,7 +88,7 @@ export async function whois(
   }
   const now = clock.now();
   const described = rows.map(({ address, remote }) => {
-    const origin = mayBeAsked(remote, rules.asnNeverSend, rules.networks) ? cache.lookup(remote.address, now) : null;
+    const origin = mayAsk(remote) ? cache.lookup(remote.address, now) : null;
     return describe(address, remote, origin);
   });
   stdout.write(render(described, output));
@@ -121,21 +123,21 @@ async function resolve(
   const buckets = cache.takeQuestions();
   if (buckets.length === 0) return null;
   const deliver = (answers: readonly Answer[]): void => void cache.accept(answers);
-  const unresolved = (answered: number, reason: string): string | null => {
+  const unresolved = (answered: number, what: string, reason: string): string | null => {
     const open = buckets.length - answered;
-    return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} networks: ${reason}`;
+    return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} ${what}: ${reason}`;
   };
   if (provider instanceof Database) {
     const answers = await provider.ask(buckets);
     deliver(answers);
-    return unresolved(answers.length, `"${provider.file}" says nothing of them`);
+    return unresolved(answers.length, 'addresses', `"${provider.file}" says nothing of them`);
   }
   const store = await openStore(options, { clock, report });
   try {
     if (provider === null) {
       const answers = await recall(store, buckets, clock.now());
       deliver(answers);
-      return unresolved(answers.length, '--asn.provider is "none"');
+      return unresolved(answers.length, 'networks', '--asn.provider is "none"');
     }
     const correspondence = { provider, store, deliver, report, clock, random };
     return await askOnce(buckets, correspondence, signal ?? new AbortController().signal);

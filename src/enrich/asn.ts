@@ -1,12 +1,13 @@
-import { cidrContains, formatCidr, parseCidr } from '../address.ts';
+import { cidrContains, formatCidr, isIPv4, maskAddress, parseCidr } from '../address.ts';
 import type { Address, Cidr, Origin } from '../model.ts';
-import { bucketOf } from './networks.ts';
+import { bucketOf, exactQuestion, isAnnounceable } from './networks.ts';
+import type { ProviderChoice } from './provider.ts';
 
-/** What was answered for one bucket, the /24 or /48 that was asked for. Plain values: it may cross a MessagePort. */
+/** What was answered for one question: a /24 or /48, or an address asked of a file. Plain values: it may cross a MessagePort. */
 export interface Answer {
   readonly bucket: Cidr;
   readonly origin: Origin;
-  /** The addresses that it speaks for; by default those of the bucket, or of the origin's prefix where that is longer. */
+  /** The record of a file, which holds the question; by default the bucket, or the origin's prefix where that is longer. */
   readonly reach?: Cidr;
 }
 
@@ -65,7 +66,7 @@ export function parseOrigin(text: string): Origin | undefined {
   const { v, a, p, c, r, d, n, o, t, x, s } = Object(stored) as Record<string, unknown>;
   if (v !== 1 || !Array.isArray(a) || a.length > ORIGINS_MOST || !a.every(isAsn) || !isWhole(t) || !isWhole(x))
     return undefined;
-  if (!isTextOrNull(n, CLEAN) || !isTextOrNull(p, PREFIX) || (p !== null && !parseCidr(p))) return undefined;
+  if (!isTextOrNull(n, CLEAN) || !isTextOrNull(p, PREFIX) || (p !== null && !isPrefix(p))) return undefined;
   if (!isTextOrNull(o, COUNTRY) || !isTextOrNull(c, COUNTRY) || !isTextOrNull(r, WORD) || !isTextOrNull(d, DATE))
     return undefined;
   if (s === null || !isTextOrNull(s, WORD)) return undefined;
@@ -81,6 +82,11 @@ export function parseOrigin(text: string): Origin | undefined {
     freshUntil: x,
     source: s,
   };
+}
+
+function isPrefix(text: string): boolean {
+  const prefix = parseCidr(text);
+  return prefix !== undefined && isAnnounceable(prefix);
 }
 
 function isAsn(value: unknown): value is number {
@@ -110,7 +116,8 @@ interface Entry {
 }
 
 /**
- * The answers in memory, and what is missing there: the 50,000 buckets used last, by /24 and /48.
+ * The answers in memory, and what is missing there: the 50,000 questions used last. A question is a /24 or /48, or the address
+ * itself where a file answers. Records of files are kept beside, 50,000 at most: a fresh one answers every address that it holds.
  *
  * Nothing here waits. What has no fresh answer becomes a question that another thread takes out and pursues until it is
  * answered; it is noted again only when five minutes later it is still in use without an answer, so that a question lost on
@@ -119,11 +126,18 @@ interface Entry {
 export class AsnCache {
   lookups = 0;
   hits = 0;
-  readonly #entries = new Map<string, Entry>();
-  readonly #notedAt = new Map<string, number>();
+  /** What is asked for an address. */
+  readonly questionOf: (address: Address) => Cidr;
+  readonly #entries = new Latest<Entry>();
+  readonly #records = new Records();
+  readonly #notedAt = new Latest<number>();
   #questions: Cidr[] = [];
 
-  /** Buckets with an answer. */
+  constructor(questionOf: (address: Address) => Cidr = bucketOf) {
+    this.questionOf = questionOf;
+  }
+
+  /** Questions with an answer. */
   get entries(): number {
     return this.#entries.size;
   }
@@ -135,9 +149,14 @@ export class AsnCache {
    */
   lookup(address: Address, now: number): Origin | null {
     this.lookups++;
-    const bucket = bucketOf(address);
+    const bucket = this.questionOf(address);
     const key = formatCidr(bucket);
     const entry = this.#entries.get(key);
+    const record = entry ? undefined : this.#records.find(address, now);
+    if (record) {
+      this.hits++;
+      return record.origin;
+    }
     if (!entry || !isFresh(entry.origin, now)) this.#note(key, bucket, now);
     if (!entry) return null;
     this.#entries.delete(key);
@@ -175,16 +194,20 @@ export class AsnCache {
       const origin = previous ? keepPrimary(received, previous) : received;
       this.#notedAt.delete(key);
       this.#entries.delete(key);
-      this.#entries.set(key, { reach: reach ?? reachOf(bucket, origin), origin });
-      dropOldest(this.#entries);
+      const entry = { reach: reach ?? reachOf(bucket, origin), origin };
+      this.#entries.set(key, entry);
+      if (reach) this.#records.replace(bucket.address, entry);
       if (!previous || published(previous) !== published(origin)) changed.add(key);
     }
     return changed;
   }
 
-  /** Takes in that nothing is known of these buckets any more. Returns those, as text, that had an answer. */
+  /** Takes in that nothing is known of these buckets any more. Returns them as text: each may have had an answer, of a record too. */
   forget(buckets: readonly Cidr[]): Set<string> {
-    return new Set(buckets.map(formatCidr).filter((key) => this.#entries.delete(key)));
+    for (const { address } of buckets) this.#records.drop(address);
+    const keys = buckets.map(formatCidr);
+    for (const key of keys) this.#entries.delete(key);
+    return new Set(keys);
   }
 
   #note(key: string, bucket: Cidr, now: number): void {
@@ -193,9 +216,52 @@ export class AsnCache {
     if (this.#questions.length >= CAPACITY) return;
     this.#notedAt.delete(key);
     this.#notedAt.set(key, now);
-    dropOldest(this.#notedAt);
     this.#questions.push(bucket);
   }
+}
+
+/** The cache for the answers of a provider: of a file they are for addresses, of others for a /24 or /48. Null without a provider. */
+export function openCache(provider: ProviderChoice['provider']): AsnCache | null {
+  if (provider === 'none') return null;
+  return new AsnCache(provider === 'mmdb' || provider === 'tsv' ? exactQuestion : bucketOf);
+}
+
+/** Records of a file by their network. Those of one version of the file do not overlap. */
+class Records {
+  readonly #entries = new Latest<Entry>();
+  /** The lengths of all records so far, the longest first. */
+  #lengths: number[] = [];
+
+  /** The longest fresh record that holds an address. */
+  find(address: Address, now: number): Entry | undefined {
+    for (const key of this.#keys(address)) {
+      const entry = this.#entries.get(key);
+      if (entry && isFresh(entry.origin, now)) return entry;
+    }
+    return undefined;
+  }
+
+  /** Keeps a record in the place of those that held this address before. */
+  replace(address: Address, entry: Entry): void {
+    this.drop(address);
+    const { bits } = entry.reach;
+    if (!this.#lengths.includes(bits)) this.#lengths = [...this.#lengths, bits].sort((a, b) => b - a);
+    this.#entries.set(recordKey(address, bits), entry);
+  }
+
+  drop(address: Address): void {
+    if (this.#entries.size > 0) for (const key of this.#keys(address)) this.#entries.delete(key);
+  }
+
+  *#keys(address: Address): Generator<string> {
+    const shortest = isIPv4(address) ? 96 : 0;
+    for (const bits of this.#lengths) if (bits >= shortest) yield recordKey(address, bits);
+  }
+}
+
+function recordKey(address: Address, bits: number): string {
+  const [a, b, c, d] = maskAddress(address, bits);
+  return `${a} ${b} ${c} ${d} ${bits}`;
 }
 
 /** The name goes with the primary ASN, so the former one comes back with it. */
@@ -216,10 +282,20 @@ function published(origin: Origin): string {
   return JSON.stringify([asns, name, asCountry, prefix, registry, registryCountry, allocated]);
 }
 
-function dropOldest(entries: Map<string, unknown>): void {
-  if (entries.size <= CAPACITY) return;
-  for (const key of entries.keys()) {
-    entries.delete(key);
-    return;
+/** The 50,000 values set last. */
+class Latest<V> extends Map<string, V> {
+  /** Goes on where it dropped last: a new iterator would pass every deleted entry again. */
+  #oldest = this.keys();
+
+  override set(key: string, value: V): this {
+    super.set(key, value);
+    if (this.size <= CAPACITY) return this;
+    let { value: oldest } = this.#oldest.next();
+    if (oldest === undefined) {
+      this.#oldest = this.keys();
+      ({ value: oldest } = this.#oldest.next());
+    }
+    if (oldest !== undefined) this.delete(oldest);
+    return this;
   }
 }

@@ -137,9 +137,10 @@ export class Cluster {
     return port === null ? name : `${name}:${port}`;
   }
 
-  /** Says whether an address is a Service's, or its bucket holds one of a pod of this node or of a Service inside the cluster. */
+  /** Says whether an address is a Service's or a pod's of this node, or its bucket holds one of a pod or of a Service inside the cluster. */
   keepsBack(address: Address, bucket: string): boolean {
-    return this.#buckets.has(bucket) || this.#services.has(keyOf(address));
+    const key = keyOf(address);
+    return this.#buckets.has(bucket) || this.#byAddress.has(key) || this.#services.has(key);
   }
 
   #containerOf(process: string, { kind, containerId, outerContainerId }: Cgroup, pod: Pod): string | null {

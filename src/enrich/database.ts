@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
+import { maskAddress } from '../address.ts';
 import type { Clock } from '../clock.ts';
 import { fileVersion } from '../file-version.ts';
 import type { Address, AsnStatus, Cidr } from '../model.ts';
@@ -36,8 +37,8 @@ export interface DatabaseFile {
  * An ASN database on this host: it answers at once, opens no connection and needs no store. A file that was replaced is read
  * again within a minute of use; while the new one cannot be read the old one stays.
  *
- * A bucket gets the answer for its network address. Where that ends within the bucket, as the ranges of a database may, it speaks
- * for its own part alone and the rest of the bucket stays unknown. A range is not a BGP prefix: answers have none.
+ * It is asked for the address itself: what it says leaves no host, so nothing is masked. An answer holds for the whole record of
+ * the file around that address, which may be shorter or longer than a /24 or /48. A record is not a BGP prefix: answers have none.
  */
 export class Database {
   readonly file: string;
@@ -66,20 +67,20 @@ export class Database {
     }
   }
 
-  /** Answers these buckets; those of which the database says nothing are left out. Never rejects. */
-  async ask(buckets: readonly Cidr[]): Promise<Answer[]> {
+  /** Answers for these addresses, blocks of one; those of which the database says nothing are left out. Never rejects. */
+  async ask(questions: readonly Cidr[]): Promise<Answer[]> {
     this.#queries++;
     await this.#refresh();
     const { provider, clock } = this.#source;
     const askedAt = clock.now();
-    return buckets.flatMap((bucket): Answer[] => {
+    return questions.flatMap((bucket): Answer[] => {
       const finding = this.#lookup(bucket.address);
       if (!finding) return [];
-      const { asns, name, asCountry } = finding;
+      const { asns, name, asCountry, bits } = finding;
       return [
         {
           bucket,
-          reach: { address: bucket.address, bits: Math.max(bucket.bits, finding.bits) },
+          reach: { address: maskAddress(bucket.address, bits), bits },
           origin: {
             asns,
             name,

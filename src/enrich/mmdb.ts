@@ -9,7 +9,7 @@ import { openFile, type Finding, type Lookup } from './database.ts';
 const PROBES = 1_000;
 const IPV6_START: Address = [0x20000000, 0, 0, 0];
 
-/** GeoLite2-ASN, DB-IP and ip-location-db; IPinfo; others. */
+/** GeoLite2-ASN, GeoIP2-ISP, DB-IP and ip-location-db; IPinfo; others. */
 const ASN_KEYS = ['autonomous_system_number', 'asn', 'as_number'];
 const NAME_KEYS = ['autonomous_system_organization', 'as_name', 'name', 'as_organization'];
 
@@ -87,8 +87,13 @@ function nextBlock(address: Address, bits: number): Address | undefined {
   return undefined;
 }
 
+/** GeoIP2-Enterprise, and others after it, have the fields of an AS in `traits`. */
 function parseRecord(record: unknown, bits: number): Finding | undefined {
-  const fields = Object(record) as Record<string, unknown>;
+  const whole = Object(record) as Record<string, unknown>;
+  return parseFields(whole, bits) ?? parseFields(Object(whole['traits']) as Record<string, unknown>, bits);
+}
+
+function parseFields(fields: Record<string, unknown>, bits: number): Finding | undefined {
   const asn = ASN_KEYS.map((key) => parseAsn(fields[key])).find((number) => number !== undefined);
   if (asn === undefined) return undefined;
   if (isReservedAsn(asn)) return { asns: [], name: null, asCountry: null, bits };

@@ -41,8 +41,8 @@ export interface PeerPolicy {
 /**
  * The peers of the connections that are open: each classified once, and asked for once it may be.
  * Asked for is every public peer but the host's own addresses, the cluster's, what `mayBeAsked` keeps back, and what is only
- * SYN_RECV so far: a stranger's spoofed packets must not make us ask. The bucket's network address is what a provider sees, so
- * it is held against the same lists.
+ * SYN_RECV so far: a stranger's spoofed packets must not make us ask. What is asked is what the cache asks for an address. Of a
+ * bucket a provider sees the network address, so it is held against the same lists.
  */
 export class Peers {
   #policy: PeerPolicy;
@@ -169,8 +169,9 @@ export class Peers {
     const { networks, neverSend, isHostOwn } = this.#policy;
     const remote = networkOf(met, isOwn, networks);
     const { network, address, asn } = remote;
-    const own = [address, bucketOf(address).address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
-    const bucket = ownTest && !own && mayBeAsked(remote, neverSend, networks) ? formatCidr(bucketOf(address)) : null;
+    const question = this.#cache?.questionOf(address) ?? bucketOf(address);
+    const own = [address, question.address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
+    const bucket = ownTest && !own && mayBeAsked(remote, neverSend, networks, question) ? formatCidr(question) : null;
     return { network, address, asn: asn === null ? '' : String(asn), bucket };
   }
 

@@ -23,7 +23,9 @@ export async function describePeers(
     if (!address || row.direction === 'listen') return [];
     return [{ row, remote: networkOf(address, (other) => own.has(formatAddress(other)), rules.networks) }];
   });
-  const known = peers.filter(({ remote }) => mayBeAsked(remote, rules.asnNeverSend, rules.networks));
+  const known = peers.filter(({ remote }) =>
+    mayBeAsked(remote, rules.asnNeverSend, rules.networks, cache?.questionOf(remote.address)),
+  );
   for (const { remote } of known) cache?.lookup(remote.address, now);
   if (cache && answers) cache.accept(await answers.recall(cache.takeQuestions()));
   for (const { row, remote } of peers) {

@@ -6,7 +6,6 @@ import { cleanLabel, escapeControls } from '../label.ts';
 import type { Address } from '../model.ts';
 import { isReservedAsn } from './asn.ts';
 import { openFile, type Finding, type Lookup } from './database.ts';
-import { bucketOf } from './networks.ts';
 
 const LINE_LENGTH = 4096;
 
@@ -210,9 +209,9 @@ class OperatorTable {
   }
 }
 
-/** The length of the largest block around an address, its bucket at most, that lies within a range. */
+/** The length of the largest block around an address that lies within a range. */
 function coveredBits(address: Address, first: Address, last: Address): number {
-  for (let { bits } = bucketOf(address); bits < 128; bits++)
+  for (let bits = isIPv4(address) ? 96 : 0; bits < 128; bits++)
     if (compareAddresses(maskAddress(address, bits), first) >= 0 && compareAddresses(lastOf(address, bits), last) <= 0)
       return bits;
   return 128;

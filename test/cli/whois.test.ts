@@ -259,10 +259,10 @@ describe('whois', () => {
   it('answers from a database of this host, without connection, store or prefix, and says what it does not hold', async () => {
     const database = join(folder, 'asn.mmdb');
     const record = { autonomous_system_number: 13335, autonomous_system_organization: 'Cloudflare, Inc.' };
-    writeFileSync(database, writeMmdb([['1.1.1.0/24', record]]));
+    writeFileSync(database, writeMmdb([['1.1.1.1/32', record]]));
     expect(await run(['1.1.1.1', '8.8.8.8', '10.0.0.1'], { provider: 'mmdb', database, output: 'csv' })).toEqual({
       code: 1,
-      stderr: `Cannot resolve 1 of 2 networks: "${database}" says nothing of them\n`,
+      stderr: `Cannot resolve 1 of 2 addresses: "${database}" says nothing of them\n`,
       stdout: `address,network,asn,asns,as_name,as_country,bgp_prefix,registry,registry_country
 1.1.1.1,public,13335,13335,"Cloudflare, Inc.",,,,
 8.8.8.8,public,,,,,,,

@@ -1,18 +1,27 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatCidr, ipv4, parseAddress, parseCidr } from '../../src/address.ts';
+import {
+  cidrContains,
+  formatAddress,
+  formatCidr,
+  ipv4,
+  maskAddress,
+  parseAddress,
+  parseCidr,
+} from '../../src/address.ts';
 import {
   AsnCache,
   isFresh,
   isReservedAsn,
   isServable,
+  openCache,
   parseOrigin,
   renderOrigin,
   type Answer,
 } from '../../src/enrich/asn.ts';
 import { parseName } from '../../src/enrich/cymru.ts';
 import { bucketOf } from '../../src/enrich/networks.ts';
-import type { Address, Origin } from '../../src/model.ts';
+import type { Address, Cidr, Origin } from '../../src/model.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -201,7 +210,7 @@ describe('what a database does not name any more', () => {
     cache.takeQuestions();
     const other = parseCidr('9.9.9.0/24');
     const bucket = parseCidr('1.1.1.0/24');
-    expect(cache.forget([bucket, other].flatMap((one) => one ?? []))).toEqual(new Set(['1.1.1.0/24']));
+    expect(cache.forget([bucket, other].flatMap((one) => one ?? []))).toEqual(new Set(['1.1.1.0/24', '9.9.9.0/24']));
     expect(cache.lookup(address('1.1.1.1'), NOW)).toBeNull();
     expect(cache.takeQuestions()).toHaveLength(1);
     cache.lookup(address('1.1.1.1'), NOW + 299_999);
@@ -219,12 +228,149 @@ describe('isReservedAsn', () => {
   });
 });
 
+describe('the cache for a file', () => {
+  const MINUTE = 60_000;
+  const file = (asn: number, askedAt = NOW): Origin => ({
+    ...cloudflare,
+    asns: [asn],
+    prefix: null,
+    askedAt,
+    freshUntil: askedAt + 10 * MINUTE,
+    source: 'mmdb',
+  });
+  const record = (asked: string, reach: string, asn: number, askedAt?: number): Answer => ({
+    bucket: cidr(asked),
+    reach: cidr(reach),
+    origin: file(asn, askedAt),
+  });
+  const cidr = (text: string): Cidr => parseCidr(text) ?? expect.fail(text);
+  const open = (): AsnCache => openCache('mmdb') ?? expect.fail();
+  const asnOf = (cache: AsnCache, text: string, now = NOW): number | undefined =>
+    cache.lookup(address(text), now)?.asns[0];
+
+  it.each([
+    ['mmdb', ['1.1.1.1/32', '2606:4700:4700::1111/128']],
+    ['tsv', ['1.1.1.1/32', '2606:4700:4700::1111/128']],
+    ['cymru', ['1.1.1.0/24', '2606:4700:4700::/48']],
+    ['cymru-dns', ['1.1.1.0/24', '2606:4700:4700::/48']],
+  ] as const)('of %s asks for %j', (provider, expected) => {
+    const cache = openCache(provider) ?? expect.fail();
+    for (const text of ['1.1.1.1', '2606:4700:4700::1111']) cache.lookup(address(text), NOW);
+    expect(questions(cache)).toEqual(expected);
+  });
+
+  it('is there for no provider of the name none', () => expect(openCache('none')).toBeNull());
+
+  it('answers each address of a /24 from its own record, and all of a record from one answer', () => {
+    const cache = open();
+    cache.accept([
+      record('8.8.8.8/32', '8.8.8.8/32', 1),
+      record('8.8.8.9/32', '8.8.8.9/32', 2),
+      record('8.8.8.200/32', '8.8.8.128/25', 3),
+      record('9.1.2.3/32', '9.0.0.0/9', 4),
+      record('2a01:4f8:1::5/128', '2a01:4f8:1::/64', 5),
+      record('2a01:4f8:1:1::5/128', '2a01:4f8:1:1::/64', 6),
+    ]);
+    const asked = ['8.8.8.8', '8.8.8.9', '8.8.8.255', '9.127.9.9', '2a01:4f8:1::99', '2a01:4f8:1:1::99'];
+    expect(asked.map((text) => asnOf(cache, text))).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(questions(cache)).toEqual([]);
+    const others = ['8.8.8.7', '8.8.8.127', '9.128.0.0', '2a01:4f8:1:2::1'];
+    expect(others.map((text) => asnOf(cache, text))).toEqual([undefined, undefined, undefined, undefined]);
+    expect(questions(cache)).toEqual(others.map((text) => formatCidr({ address: address(text), bits: 128 })));
+  });
+
+  it('takes nothing from a record that is not fresh, but shows what an address had while it is asked for again', () => {
+    const cache = open();
+    cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 4)]);
+    expect(asnOf(cache, '9.1.2.4', NOW + 10 * MINUTE)).toBeUndefined();
+    expect(asnOf(cache, '9.1.2.3', NOW + 10 * MINUTE)).toBe(4);
+    expect(questions(cache)).toEqual(['9.1.2.4/32', '9.1.2.3/32']);
+  });
+
+  it('has the records of a new file in the place of those that held the same address', () => {
+    const cache = open();
+    cache.accept([record('9.1.2.3/32', '9.1.2.0/25', 4)]);
+    cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 5, NOW + MINUTE)]);
+    expect(asnOf(cache, '9.1.2.4')).toBe(5);
+    expect(cache.forget([cidr('9.1.2.3/32')])).toEqual(new Set(['9.1.2.3/32']));
+    expect(asnOf(cache, '9.1.2.3')).toBeUndefined();
+    expect(asnOf(cache, '9.1.2.5')).toBeUndefined();
+  });
+
+  it('says for every address what the list of records says, however they are met', () => {
+    const piece = fc.record({ low: fc.integer({ min: 0, max: 0xffff }), bits: fc.integer({ min: 17, max: 32 }) });
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 20 }), fc.array(fc.nat(0xffff), { maxLength: 60 }), (pieces, lows) => {
+        const blocks: Cidr[] = [];
+        for (const { low, bits } of pieces) {
+          const block = { address: maskAddress(ipv4(0x09090000 + low), 96 + bits), bits: 96 + bits };
+          if (!blocks.some((other) => cidrContains(other, block.address) || cidrContains(block, other.address)))
+            blocks.push(block);
+        }
+        const cache = open();
+        for (const low of lows) {
+          const at = ipv4(0x09090000 + low);
+          const number = blocks.findIndex((block) => cidrContains(block, at));
+          const found = cache.lookup(at, NOW)?.asns[0];
+          if (found !== undefined) expect(found).toBe(number + 1);
+          const reach = blocks[number];
+          if (reach) cache.accept(cache.takeQuestions().map((bucket) => ({ bucket, reach, origin: file(number + 1) })));
+          else cache.forget(cache.takeQuestions());
+          expect(cache.lookup(at, NOW)?.asns[0]).toBe(reach && number + 1);
+        }
+      }),
+    );
+  });
+
+  it('holds 50,000 addresses and 50,000 records', () => {
+    const cache = open();
+    const numbers = Array.from({ length: 50_002 }, (_, i) => i);
+    const host = (i: number): Address => ipv4(0x09000000 + 2 * i);
+    cache.accept(
+      numbers.map((i) => ({
+        bucket: { address: host(i), bits: 128 },
+        reach: { address: host(i), bits: 127 },
+        origin: file(i + 1),
+      })),
+    );
+    expect(cache.entries).toBe(50_000);
+    expect([0, 1, 2, 50_001].map((i) => asnOf(cache, formatAddress(host(i))))).toEqual([
+      undefined,
+      undefined,
+      3,
+      50_002,
+    ]);
+    expect([0, 1, 2, 50_001].map((i) => asnOf(cache, formatAddress(ipv4(0x09000001 + 2 * i))))).toEqual([
+      undefined,
+      undefined,
+      3,
+      50_002,
+    ]);
+  });
+
+  it('tells of the answer for an address that was waited for, though a record told of it before', () => {
+    const cache = open();
+    cache.lookup(address('9.1.2.4'), NOW);
+    cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 4)]);
+    expect(asnOf(cache, '9.1.2.4')).toBe(4);
+    expect(cache.accept([record('9.1.2.4/32', '9.0.0.0/9', 4)])).toEqual(new Set(['9.1.2.4/32']));
+  });
+
+  it('tells of an address that is known no more, though only a record told of it before', () => {
+    const cache = open();
+    cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 4)]);
+    expect(asnOf(cache, '9.1.2.4')).toBe(4);
+    expect(cache.forget([cidr('9.1.2.4/32')])).toEqual(new Set(['9.1.2.4/32']));
+    expect(asnOf(cache, '9.1.2.4')).toBeUndefined();
+  });
+});
+
 const country = fc.option(fc.stringMatching(/^[A-Z]{2}$/));
 const origins: fc.Arbitrary<Origin> = fc.record({
   asns: fc.array(fc.nat(0xffffffff), { maxLength: 16 }),
   name: fc.option(fc.string({ unit: 'binary', minLength: 1 }).map((name) => parseName(name).name ?? 'AS')),
   asCountry: country,
-  prefix: fc.option(fc.constantFrom('192.0.2.0/24', '2001:db8::/32', '0.0.0.0/0')),
+  prefix: fc.option(fc.constantFrom('192.0.2.0/24', '2001:db8::/32', '8.0.0.0/8')),
   registry: fc.option(fc.constantFrom('arin', 'ripencc', 'other')),
   registryCountry: country,
   allocated: fc.option(fc.stringMatching(/^\d{4}-\d\d-\d\d$/)),
@@ -234,6 +380,10 @@ const origins: fc.Arbitrary<Origin> = fc.record({
 });
 
 describe('parseOrigin', () => {
+  it.each(['0.0.0.0/0', '8.0.0.0/7', '::/0', '2000::/3'])('refuses %s, which would answer everything', (prefix) => {
+    expect(parseOrigin(renderOrigin({ ...cloudflare, prefix }))).toBeUndefined();
+  });
+
   it('reads what renderOrigin wrote', () => {
     fc.assert(
       fc.property(origins, (origin) => {

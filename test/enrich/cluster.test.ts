@@ -18,6 +18,12 @@ const idOf = (pod: Pod, container: string): string => pod.containers.find(([, na
 
 const keepsBack = (cluster: Cluster, at: Address): boolean => cluster.keepsBack(at, formatCidr(bucketOf(at)));
 
+test('an address of a pod of this node is kept back where a file is asked for the address itself', () => {
+  const cluster = knowing(pods);
+  const asked = (text: string): boolean => cluster.keepsBack(address(text), `${text}/32`);
+  expect(['10.244.0.6', '8.8.8.8'].map(asked)).toEqual([true, false]);
+});
+
 function knowing(items: readonly Pod[], resources: Resource[] = ['pods']): Cluster {
   const cluster = new Cluster(resources);
   cluster.begin(0);

@@ -3,8 +3,8 @@ import { mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseAddress, parseCidr } from '../../src/address.ts';
-import { AsnCache } from '../../src/enrich/asn.ts';
+import { formatAddress, formatCidr, parseAddress, parseCidr } from '../../src/address.ts';
+import { openCache } from '../../src/enrich/asn.ts';
 import { Database } from '../../src/enrich/database.ts';
 import { openProvider } from '../../src/enrich/provider.ts';
 import type { Address, Cidr, Origin } from '../../src/model.ts';
@@ -72,19 +72,19 @@ function replace(content: string | Buffer): void {
 }
 
 const ask = async (database: Database): Promise<(number | undefined)[]> =>
-  (await database.ask([cidr('1.1.1.0/24')])).map(({ origin: { asns } }) => asns[0]);
+  (await database.ask([cidr('1.1.1.1')])).map(({ origin: { asns } }) => asns[0]);
 
 it.each([
   ['mmdb', tree(13335), {}],
   ['tsv', Buffer.from(row(13335)), { source: 'tsv', asCountry: 'US' }],
 ] as const)(
-  'answers buckets from a file of the provider %s, and leaves out what it does not hold',
+  'answers addresses from a file of the provider %s, and leaves out what it does not hold',
   async (provider, content, changes) => {
     writeFileSync(file, content);
     const database = await open(provider);
-    const bucket = cidr('1.1.1.0/24');
-    expect(await database.ask([cidr('9.9.9.0/24'), bucket, cidr('2606:4700:4700::/48')])).toEqual([
-      { bucket, reach: bucket, origin: origin(changes) },
+    const bucket = cidr('1.1.1.77');
+    expect(await database.ask([cidr('9.9.9.9'), bucket, cidr('2606:4700:4700::1')])).toEqual([
+      { bucket, reach: cidr('1.1.1.0/24'), origin: origin(changes) },
     ]);
     expect(database.status()).toEqual({
       provider,
@@ -98,20 +98,108 @@ it.each([
   },
 );
 
-it('answers for no more of a bucket than the range of the database holds', async () => {
-  writeFileSync(
-    file,
-    writeMmdb([
-      ['9.9.9.0/25', { asn: 'AS19281' }],
-      ['9.9.9.128/25', { asn: 'AS42' }],
-      ['8.0.0.0/9', { asn: 'AS3356' }],
-    ]),
-  );
-  const cache = new AsnCache();
-  cache.accept(await (await open('mmdb')).ask([cidr('9.9.9.0/24'), cidr('8.8.8.0/24')]));
-  const asnOf = (text: string): number | undefined => cache.lookup(address(text), START)?.asns[0];
-  expect(['9.9.9.9', '9.9.9.200', '8.8.8.8', '8.8.8.250'].map(asnOf)).toEqual([19281, undefined, 3356, 3356]);
-  expect(cache.lookup(address('9.9.9.9'), START)?.prefix).toBeNull();
+describe('is asked for the address itself, where', () => {
+  const lite = (asn: number): Record<string, string> => ({ asn: `AS${asn}`, as_name: `NETWORK-${asn}`, country: 'X' });
+  const table = (...rows: readonly (readonly [first: string, last: string, asn: number])[]): Buffer =>
+    Buffer.from(rows.map(([first, last, asn]) => `${first}\t${last}\t${asn}\tUS\tNETWORK-${asn}\n`).join(''));
+
+  it.each<[string, 'mmdb' | 'tsv', Buffer, Record<string, [asn: number, reach: string] | null>]>([
+    [
+      'records are finer than a /24',
+      'mmdb',
+      writeMmdb([
+        ['51.15.0.0/26', lite(1)],
+        ['51.15.0.64/26', lite(2)],
+        ['51.15.0.128/30', lite(3)],
+        ['51.15.0.132/32', lite(4)],
+        ['8.0.0.0/9', lite(5)],
+      ]),
+      {
+        '51.15.0.1': [1, '51.15.0.0/26'],
+        '51.15.0.77': [2, '51.15.0.64/26'],
+        '51.15.0.131': [3, '51.15.0.128/30'],
+        '51.15.0.132': [4, '51.15.0.132/32'],
+        '51.15.0.133': null,
+        '8.8.8.250': [5, '8.0.0.0/9'],
+      },
+    ],
+    [
+      'records are finer than a /48 and a /64',
+      'mmdb',
+      writeMmdb([
+        ['2a01:4f8:1::/64', lite(1)],
+        ['2a01:4f8:1:2::/63', lite(2)],
+        ['2a01:4f8:1:4::/120', lite(3)],
+        ['2a01:4f8:1:4::100/128', lite(4)],
+        ['2600::/12', lite(5)],
+      ]),
+      {
+        '2a01:4f8:1::77': [1, '2a01:4f8:1::/64'],
+        '2a01:4f8:1:1::77': null,
+        '2a01:4f8:1:3::77': [2, '2a01:4f8:1:2::/63'],
+        '2a01:4f8:1:4::77': [3, '2a01:4f8:1:4::/120'],
+        '2a01:4f8:1:4::100': [4, '2a01:4f8:1:4::100/128'],
+        '2606:4700::1': [5, '2600::/12'],
+      },
+    ],
+    [
+      'records of GeoIP2-Enterprise are finer than a /24',
+      'mmdb',
+      writeMmdb([
+        ['51.15.0.0/25', { traits: { autonomous_system_number: 1 } }],
+        ['51.15.0.128/25', { traits: { autonomous_system_number: 2 } }],
+      ]),
+      { '51.15.0.9': [1, '51.15.0.0/25'], '51.15.0.200': [2, '51.15.0.128/25'] },
+    ],
+    [
+      'ranges lie inside a /24 and are no blocks',
+      'tsv',
+      table(['51.15.0.0', '51.15.0.4', 1], ['51.15.0.5', '51.15.0.200', 2], ['51.15.0.201', '51.15.3.255', 3]),
+      {
+        '51.15.0.2': [1, '51.15.0.0/30'],
+        '51.15.0.4': [1, '51.15.0.4/32'],
+        '51.15.0.5': [2, '51.15.0.5/32'],
+        '51.15.0.100': [2, '51.15.0.64/26'],
+        '51.15.0.201': [3, '51.15.0.201/32'],
+        '51.15.2.1': [3, '51.15.2.0/23'],
+        '51.15.4.0': null,
+      },
+    ],
+    [
+      'ranges lie inside a /64',
+      'tsv',
+      table(
+        ['2a01:4f8:1::', '2a01:4f8:1::ff', 1],
+        ['2a01:4f8:1::100', '2a01:4f8:1::100', 2],
+        ['2a01:1000::', '2a01:2000:ffff:ffff:ffff:ffff:ffff:ffff', 3],
+      ),
+      {
+        '2a01:4f8:1::77': [1, '2a01:4f8:1::/120'],
+        '2a01:4f8:1::100': [2, '2a01:4f8:1::100/128'],
+        '2a01:4f8:1::101': null,
+        '2a01:2000::1': [3, '2a01:2000::/32'],
+        '2a01:1000::1': [3, '2a01:1000::/20'],
+      },
+    ],
+    ['one range is all of IPv4', 'tsv', table(['0.0.0.0', '255.255.255.255', 1]), { '8.8.8.8': [1, '0.0.0.0/0'] }],
+  ])('%s (%s)', async (_, provider, content, expected) => {
+    writeFileSync(file, content);
+    const database = await open(provider);
+    const cache = openCache(provider) ?? expect.fail();
+    const hosts = Object.keys(expected);
+    for (const host of hosts) expect(cache.lookup(address(host), START)).toBeNull();
+    const answers = await database.ask(cache.takeQuestions());
+    cache.accept(answers);
+    const reachOf = new Map(
+      answers.map(({ bucket, reach }) => [formatAddress(bucket.address), reach && formatCidr(reach)]),
+    );
+    const found = hosts.map((host) => {
+      const known = cache.lookup(address(host), START);
+      return [host, known && [known.asns[0], reachOf.get(host)]];
+    });
+    expect(Object.fromEntries(found)).toEqual(expected);
+    expect(answers.map(({ origin: { prefix } }) => prefix)).toEqual(answers.map(() => null));
+  });
 });
 
 describe.each([

@@ -48,6 +48,18 @@ describe('the record of', () => {
       { as_number: 1221, as_organization: 'Telstra' },
       found(1221, 'Telstra', 120),
     ],
+    [
+      'GeoIP2-ISP',
+      { ...TELSTRA, isp: 'Telstra Internet', organization: 'Telstra Internet' },
+      found(1221, 'Telstra Pty Ltd', 120),
+    ],
+    [
+      'GeoIP2-Enterprise, in its traits',
+      { country: { iso_code: 'AU' }, traits: { ...TELSTRA, isp: 'Telstra Internet', user_type: 'residential' } },
+      found(1221, 'Telstra Pty Ltd', 120),
+    ],
+    ['GeoIP2-Enterprise without an ASN: nothing is known', { traits: { isp: 'Telstra Internet' } }, undefined],
+    ['another with traits that are none', { traits: 'AS1221' }, undefined],
     ['an AS without a name', { autonomous_system_number: 1221 }, found(1221, null, 120)],
     [
       'an AS whose name is hostile',

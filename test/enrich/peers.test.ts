@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { formatCidr, parseAddress, parseCidr } from '../../src/address.ts';
-import { AsnCache } from '../../src/enrich/asn.ts';
+import { AsnCache, openCache } from '../../src/enrich/asn.ts';
 import { Peers, type PeerPolicy } from '../../src/enrich/peers.ts';
 import type { Address, Cidr, Origin } from '../../src/model.ts';
 
@@ -25,6 +25,62 @@ function setUp(policy: Partial<PeerPolicy> = {}): { peers: Peers; cache: AsnCach
   const cache = new AsnCache();
   return { peers: new Peers({ networks: [], neverSend: [], isHostOwn: () => false, ...policy }, cache), cache };
 }
+
+describe('what is asked of a file', () => {
+  test.each<{ name: string; remote: string; policy?: Partial<PeerPolicy>; own?: string; asked: string[] }>([
+    { name: 'a public peer itself', remote: '8.8.4.4', asked: ['8.8.4.4/32'] },
+    { name: 'a public peer of IPv6 itself', remote: '2606:4700:4700::1111', asked: ['2606:4700:4700::1111/128'] },
+    { name: 'what NAT64 wraps', remote: '64:ff9b::808:404', asked: ['8.8.4.4/32'] },
+    { name: 'a neighbor of an own network address', remote: '8.8.4.4', own: '8.8.4.0', asked: ['8.8.4.4/32'] },
+    { name: 'no own address', remote: '8.8.4.4', own: '8.8.4.4', asked: [] },
+    {
+      name: 'a neighbor of a network never to send',
+      remote: '8.8.4.200',
+      policy: { neverSend: [cidr('8.8.4.0/28')] },
+      asked: ['8.8.4.200/32'],
+    },
+    { name: 'nothing never to send', remote: '8.8.4.4', policy: { neverSend: [cidr('8.8.4.0/28')] }, asked: [] },
+    {
+      name: 'a neighbor of a network that the operator named',
+      remote: '8.8.4.200',
+      policy: { networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/28')] }] },
+      asked: ['8.8.4.200/32'],
+    },
+    {
+      name: 'nothing that the operator named',
+      remote: '8.8.4.4',
+      policy: { networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/28')] }] },
+      asked: [],
+    },
+    { name: 'no private peer', remote: '10.1.2.3', asked: [] },
+  ])('$name', ({ remote, policy, own, asked }) => {
+    const cache = openCache('mmdb') ?? expect.fail();
+    const peers = new Peers({ networks: [], neverSend: [], isHostOwn: () => false, ...policy }, cache);
+    const isOwn = (candidate: Address): boolean => own !== undefined && candidate[3] === address(own)[3];
+    const peer = peers.hold(1, address(remote), isOwn);
+    peers.ask(peer, 0);
+    expect(cache.takeQuestions().map(formatCidr)).toEqual(asked);
+  });
+
+  test('gives each peer of a /24 the ASN of its own record', () => {
+    const cache = openCache('mmdb') ?? expect.fail();
+    const peers = new Peers({ networks: [], neverSend: [], isHostOwn: () => false }, cache);
+    const [one, other, late] = ['8.8.4.4', '8.8.4.5', '8.8.4.6'].map((text) =>
+      peers.hold(1, address(text), nobodysOwn),
+    );
+    if (!one || !other || !late) throw new Error('a peer is missing');
+    for (const peer of [one, other]) peers.ask(peer, 0);
+    const source = { ...origin(15169, '8.8.4.0/24'), prefix: null, source: 'mmdb' };
+    const changed = cache.accept([
+      { bucket: cidr('8.8.4.4'), reach: cidr('8.8.4.4'), origin: source },
+      { bucket: cidr('8.8.4.5'), reach: cidr('8.8.4.5/32'), origin: { ...source, asns: [42] } },
+    ]);
+    expect(peers.learn(changed, 0)).toEqual(new Set([one, other]));
+    peers.ask(late, 0);
+    expect([one, other, late].map(({ asn }) => asn)).toEqual(['15169', '42', '']);
+    expect(peers.awaits(late)).toBe('8.8.4.6/32');
+  });
+});
 
 describe('what is asked for', () => {
   test.each<{ name: string; remote: string; policy?: Partial<PeerPolicy>; own?: string; asked: string[] }>([

@@ -41,7 +41,7 @@ describe('finds', async () => {
   it.each([
     ['the first address of a range', '1.0.0.0', { ...CLOUDFLARE, bits: 120 }],
     ['the last address of a range', '1.0.0.255', { ...CLOUDFLARE, bits: 120 }],
-    ['what is not routed: not announced', '1.0.2.0', { ...NOT_ANNOUNCED, bits: 120 }],
+    ['what is not routed: not announced', '1.0.2.0', { ...NOT_ANNOUNCED, bits: 119 }],
     ['an ASN that is nobody’s origin: not announced', '1.0.7.130', { ...NOT_ANNOUNCED, bits: 122 }],
     [
       'a range that ends within a /24, and how far it speaks',
@@ -53,8 +53,8 @@ describe('finds', async () => {
       '223.255.254.1',
       { asns: [55415], name: '\ufffd[2JMBS-SG', asCountry: 'SG', bits: 120 },
     ],
-    ['an IPv6 range', '2606:4700:4700::1111', { ...CLOUDFLARE, bits: 48 }],
-    ['an IPv6 range that is not routed', '2a00::1', { ...NOT_ANNOUNCED, bits: 48 }],
+    ['an IPv6 range', '2606:4700:4700::1111', { ...CLOUDFLARE, bits: 32 }],
+    ['an IPv6 range that is not routed', '2a00::1', { ...NOT_ANNOUNCED, bits: 16 }],
     ['nothing before the first range', '0.255.255.255', undefined],
     ['nothing in a gap', '1.0.7.192', undefined],
     ['nothing after the last range', '223.255.255.0', undefined],
