@@ -56,7 +56,18 @@ function readPem(what: string, file: string | null): string | null {
   }
 }
 
-/** The attributes of the resource; those that are given win. In a pod the host is the node, as far as its name is known. */
+/**
+ * Says whether a resource attribute would pass for one of a connection. Receivers copy resource attributes to every series, so the
+ * exporter's own pod, container or process would become that of each row that has none. Nodes and clusters are those of the rows.
+ */
+export function describesExporterOnly(attribute: string): boolean {
+  return /^(k8s_(?!node_|cluster_)|container_|process_|network_|peerscope_)/.test(attribute.replace(/\W/g, '_'));
+}
+
+/**
+ * The attributes of the resource; those that are given win, except those of the exporter alone. In a pod the host is the node, as
+ * far as its name is known.
+ */
 export function resourceOf(facts: Facts, given: Readonly<Record<string, string>>): Record<string, string> {
   const node = given['k8s.node.name'];
   return {
@@ -65,7 +76,7 @@ export function resourceOf(facts: Facts, given: Readonly<Record<string, string>>
     'service.instance.id': node ?? instanceId(facts),
     'host.name': node ?? facts.hostname,
     'os.type': facts.platform === 'win32' ? 'windows' : facts.platform,
-    ...given,
+    ...Object.fromEntries(Object.entries(given).filter(([attribute]) => !describesExporterOnly(attribute))),
   };
 }
 

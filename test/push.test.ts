@@ -4,7 +4,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parseConfig } from '../src/config.ts';
 import type { Collected, Failure, OtlpSettings } from '../src/expose/otlp.ts';
-import { adviceOn, resourceOf, settingsOf, type Facts, type Push } from '../src/push.ts';
+import { adviceOn, describesExporterOnly, resourceOf, settingsOf, type Facts, type Push } from '../src/push.ts';
 import {
   answers,
   cutsTheConnection,
@@ -298,6 +298,63 @@ describe('the resource', () => {
       'host.name': 'node-7',
       'service.instance.id': 'node-7',
     });
+  });
+});
+
+describe('an attribute of the resource', () => {
+  it.each([
+    [
+      'that describes only the exporter is dropped',
+      true,
+      [
+        'k8s.pod.name',
+        'k8s.pod.uid',
+        'k8s.pod.ip',
+        'k8s.pod.label.app',
+        'k8s.namespace.name',
+        'k8s.container.name',
+        'k8s.container.restart_count',
+        'k8s.daemonset.name',
+        'k8s.deployment.name',
+        'k8s.statefulset.uid',
+        'k8s.job.name',
+        'k8s.workload.name',
+        'k8s_pod_name',
+        'container.id',
+        'container.image.name',
+        'process.executable.name',
+        'process.pid',
+        'process.runtime.name',
+        'network.transport',
+        'peerscope.workload',
+      ],
+    ],
+    [
+      'of the service, the host, the node, the cluster or the operator stays',
+      false,
+      [
+        'service.name',
+        'service.namespace',
+        'service.instance.id',
+        'host.name',
+        'host.id',
+        'os.type',
+        'k8s.node.name',
+        'k8s.node.uid',
+        'k8s.cluster.name',
+        'k8s.cluster.uid',
+        'cloud.region',
+        'deployment.environment.name',
+        'site',
+        'team.containers',
+      ],
+    ],
+  ])('%s', (_, dropped, attributes) => {
+    expect(attributes.filter((attribute) => describesExporterOnly(attribute) === dropped)).toEqual(attributes);
+    const given = Object.fromEntries(attributes.map((attribute) => [attribute, 'given']));
+    expect(Object.values(resourceOf(FACTS, given)).filter((value) => value === 'given')).toHaveLength(
+      dropped ? 0 : attributes.length,
+    );
   });
 });
 

@@ -15,7 +15,7 @@ export async function preparePush(
   { source, version, share, failures, log, stop }: PushNeeds,
 ): Promise<() => Push> {
   // Nothing of OpenTelemetry is loaded in a run that sends nothing.
-  const { adviceOn, Push, settingsOf } = await import('../push.ts');
+  const { adviceOn, describesExporterOnly, Push, settingsOf } = await import('../push.ts');
   const startedAt = SYSTEM_CLOCK.now();
   const settings = settingsOf(otlp, {
     version,
@@ -25,6 +25,12 @@ export async function preparePush(
     origins: { exporter: startedAt, boot: (source instanceof Procfs ? source.bootedAt() : null) ?? startedAt },
     phase: Math.random(),
   });
+  const dropped = Object.keys(otlp.resource).filter(describesExporterOnly);
+  if (dropped.length > 0)
+    log.info(
+      { attributes: dropped.join(',') },
+      'resource attributes that describe only the exporter are not sent: receivers would copy them to the rows of the host',
+    );
   const failed = (failure: Failure): void => {
     const advice = adviceOn(failure, otlp.protocol);
     const fields = { endpoint: shownUrl(otlp.url), reason: failure.reason, ...(advice === null ? {} : { advice }) };

@@ -7,7 +7,7 @@ import { renderFamilies } from '../../src/expose/prometheus.ts';
 import { Exporter, sumOf } from '../exporter.ts';
 import { connections, reply, startPush } from '../otlp-push.ts';
 import { samplesOnPage, storedSamples } from './stored-samples.ts';
-import { needVictoriaMetrics, VictoriaMetrics } from './victoria-metrics.ts';
+import { needVictoriaMetrics, VictoriaMetrics, type Series } from './victoria-metrics.ts';
 
 const TREES = new URL('../fixtures/proc/', import.meta.url);
 const SOON = { timeout: 60_000, interval: 200 };
@@ -28,6 +28,37 @@ describe('VictoriaMetrics', () => {
       const page = samplesOnPage(await (await exporter.get('/metrics')).arrayBuffer());
       expect(page.size).toBeGreaterThan(50);
       await expect.poll(async () => storedSamples(await store.query('{__name__=~"peerscope_.+"}')), SOON).toEqual(page);
+    } finally {
+      await exporter.stop();
+      await store.stop();
+    }
+  });
+
+  it('gives no row of the host the pod of the exporter, and every pod its own', async ({ skip }) => {
+    const store = await VictoriaMetrics.start(needVictoriaMetrics(skip));
+    const exporter = await Exporter.start(
+      [
+        `--path.procfs=${fileURLToPath(new URL('containers', TREES))}`,
+        '--asn.provider=none',
+        '--storage.path=/dev/null/none',
+        `--otlp.endpoint=${store.endpoint}`,
+        '--otlp.protocol=http/protobuf',
+        '--otlp.interval=1s',
+      ],
+      {
+        OTEL_RESOURCE_ATTRIBUTES:
+          'k8s.namespace.name=peerscope,k8s.pod.name=peerscope-x7k2p,k8s.container.name=peerscope,process.executable.name=node,k8s.node.name=node-1,site=a',
+      },
+    );
+    try {
+      await exporter.metricsOnce((page) => sumOf(page, 'peerscope_otlp_exports_total') > 0);
+      const page = samplesOnPage(await (await exporter.get('/metrics')).arrayBuffer());
+      const stored = (): Promise<readonly Series[]> => store.query('{__name__=~"peerscope_.+"}');
+      await expect.poll(async () => storedSamples(await stored()), SOON).toEqual(page);
+      for (const { labels } of await stored()) expect(labels).toMatchObject({ k8s_node_name: 'node-1', site: 'a' });
+      expect(exporter.log.flatMap(({ attributes }) => attributes ?? [])).toEqual([
+        'k8s.namespace.name,k8s.pod.name,k8s.container.name,process.executable.name',
+      ]);
     } finally {
       await exporter.stop();
       await store.stop();
