@@ -79,14 +79,14 @@ export class Pseudonyms {
     );
   }
 
-  /** What is read of /proc/net/fib_trie: local addresses and prefixes, the latter of 24 bits or more. */
+  /** What is read of /proc/net/fib_trie: local addresses and prefixes (the latter of 24 bits or more), and what marks the table of a VRF. */
   fibTrie(text: string): string {
     let leaf = '';
     const lines: string[] = [];
     for (const line of text.split('\n')) {
       const [, key] = /^ +\|-- (\S+)/.exec(line) ?? [];
       if (key !== undefined) leaf = key;
-      const address = / LOCAL\b/.test(line) ? parseAddress(leaf) : undefined;
+      const address = / LOCAL\b| BROADCAST\b|\/31 link UNICAST/.test(line) ? parseAddress(leaf) : undefined;
       if (address) lines.push(`           |-- ${formatAddress(this.address(address))}`, line);
       else if (/^(Main|Local|Id \d+):/.test(line)) lines.push(line);
     }

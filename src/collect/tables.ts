@@ -1,6 +1,6 @@
 import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
-import { ownAddresses } from './local-addresses.ts';
+import { FibTrie, ownAddresses } from './local-addresses.ts';
 import type { Namespace } from './namespaces.ts';
 import type { Owners } from './owners.ts';
 import { failed, type Procfs } from './procfs.ts';
@@ -168,19 +168,14 @@ export class SocketTables {
     return seat.isOwn;
   }
 
-  /** The addresses of a namespace; a host with a million routes has a fib_trie of 100 MB, of which the local lines are kept. */
   #readOwn(namespace: Namespace): IsOwn | null {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
-      const local: string[] = [];
-      let leaf = '';
-      const failure = this.#procfs.readLines(pid, 'net/fib_trie', (line) => {
-        if (line.includes('|--')) leaf = line;
-        else if (line.includes(' LOCAL')) local.push(leaf, line);
-      });
+      const fibTrie = new FibTrie();
+      const failure = this.#procfs.readLines(pid, 'net/fib_trie', (line) => fibTrie.take(line));
       const ifInet6 = this.#procfs.read(pid, 'net/if_inet6');
       // Without IPv6 there is no such file; without the process there is neither.
       if (failure || (failed(ifInet6) && ifInet6 !== 'vanished')) continue;
-      const own = ownAddresses(local.join('\n'), failed(ifInet6) ? null : ifInet6.toString('latin1'));
+      const own = ownAddresses(fibTrie.local, failed(ifInet6) ? null : ifInet6.toString('latin1'));
       return (address) => own.has(address);
     }
     return null;

@@ -7,10 +7,10 @@ import { formatAddress, ipv4, maskAddress, parseAddress, sameAddress } from '../
 import { Pseudonyms } from '../../src/cli/pseudonyms.ts';
 import { record } from '../../src/cli/record.ts';
 import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
-import { ownAddresses } from '../../src/collect/local-addresses.ts';
+import { FibTrie, ownAddresses } from '../../src/collect/local-addresses.ts';
 import { classify } from '../../src/enrich/networks.ts';
 import { scan } from '../../src/index.ts';
-import type { Address, Row } from '../../src/model.ts';
+import type { Address, Cidr, Row } from '../../src/model.ts';
 
 const FIXTURES = new URL('../fixtures/', import.meta.url).pathname;
 const SCENARIOS = readdirSync(`${FIXTURES}proc`, { withFileTypes: true })
@@ -102,8 +102,13 @@ describe('invented addresses', () => {
     const text = readFileSync(`${FIXTURES}proc/containers/25905/net/fib_trie`, 'latin1');
     const ifInet6 = readFileSync(`${FIXTURES}proc/containers/25905/net/if_inet6`, 'latin1');
     const pseudonyms = new Pseudonyms();
-    const own = ownAddresses(pseudonyms.fibTrie(text), pseudonyms.ifInet6(ifInet6));
-    const really = ownAddresses(text, ifInet6);
+    const localRoutes = (file: string): Cidr[] => {
+      const fibTrie = new FibTrie();
+      for (const line of file.split('\n')) fibTrie.take(line);
+      return fibTrie.local;
+    };
+    const own = ownAddresses(localRoutes(pseudonyms.fibTrie(text)), pseudonyms.ifInet6(ifInet6));
+    const really = ownAddresses(localRoutes(text), ifInet6);
     const locals = [...text.matchAll(/\|-- (\S+)/g)].map(([, key = '']) => read(key));
     expect(locals.map((address) => own.has(pseudonyms.address(address)))).toEqual(
       locals.map((address) => really.has(address)),

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { formatAddress, formatCidr, ipv4, maskAddress, parseAddress } from '../../src/address.ts';
-import { ownAddresses, parseFibTrie, parseIfInet6 } from '../../src/collect/local-addresses.ts';
-import type { Address } from '../../src/model.ts';
+import { FibTrie, ownAddresses, parseIfInet6 } from '../../src/collect/local-addresses.ts';
+import type { Address, Cidr } from '../../src/model.ts';
 
 /** Recorded on Linux 6.18: one table without policy rules, so that the kernel prints it twice; 203.0.113.0/24 is a local route. */
 const TABLE = `  +-- 0.0.0.0/0 2 0 2
@@ -30,7 +30,7 @@ const TABLE = `  +-- 0.0.0.0/0 2 0 2
 `;
 const MERGED = `Main:\n${TABLE}Local:\n${TABLE}`;
 
-/** The same host after `ip rule add table 77`. */
+/** The same host after `ip rule add table 77`, with a local route there. */
 const SPLIT = `Id 77:
   |-- 192.0.2.200
      /32 host LOCAL
@@ -39,6 +39,56 @@ Main:
      /24 link UNICAST
 Local:
 ${TABLE}`;
+
+/** TPROXY as Cilium sets it up, and as two halves; both tables hold a default route and a connected one too. */
+const TPROXY = `Id 100:
+  +-- 0.0.0.0/0 2 0 2
+     |-- 0.0.0.0
+        /1 host LOCAL
+     |-- 128.0.0.0
+        /1 host LOCAL
+Id 2004:
+  |-- 0.0.0.0
+     /0 host LOCAL
+Id 2005:
+  |-- 0.0.0.0
+     /0 universe UNICAST
+  |-- 192.0.2.0
+     /24 link UNICAST
+     /29 host LOCAL
+  |-- 192.0.2.201
+     /32 host LOCAL
+${MERGED}`;
+
+/** What the kernel adds to the table of a VRF for 10.1.0.5/24, 10.9.9.0/31 and a loopback address, next to TPROXY in it. */
+const VRF = `Id 10:
+  +-- 0.0.0.0/0 2 0 2
+     |-- 0.0.0.0
+        /0 universe UNREACHABLE
+        /0 host LOCAL
+     |-- 10.1.0.0
+        /24 link UNICAST
+     |-- 10.1.0.5
+        /32 host LOCAL
+     |-- 10.1.0.255
+        /32 link BROADCAST
+${MERGED}`;
+const VRF_OF_LINKS = `Id 11:
+  |-- 10.9.9.0
+     /31 link UNICAST
+     /32 host LOCAL
+  |-- 10.7.7.7
+     /32 host LOCAL
+Local:
+  |-- 127.0.0.0
+     /8 host LOCAL
+`;
+
+function localRoutes(text: string): Cidr[] {
+  const fibTrie = new FibTrie();
+  for (const line of text.split('\n')) fibTrie.take(line);
+  return fibTrie.local;
+}
 
 /** Recorded: 2001:db8::7 is usable on v0 and was refused as a duplicate on v1; fe80::1 is still being tried. */
 const IF_INET6 = `20010db8000000000000000000000007 02 40 00 c8       v1
@@ -49,12 +99,29 @@ fe800000000000000000000000000001 02 40 20 c0       v1
 00000000000000000000000000000001 01 80 10 80       lo
 `;
 
-describe('parseFibTrie', () => {
+describe('FibTrie', () => {
   const LOCAL = ['127.0.0.0/8', '127.0.0.1/32', '192.0.2.7/32', '198.51.100.9/32', '203.0.113.0/24'];
 
   test.each([
     { name: 'a table that is printed twice', text: MERGED, expected: LOCAL },
-    { name: 'tables of policy rules', text: SPLIT, expected: ['192.0.2.200/32', ...LOCAL] },
+    { name: 'a table of a policy rule is left out', text: SPLIT, expected: LOCAL },
+    { name: 'prefixes of any length in tables of policy rules are left out', text: TPROXY, expected: LOCAL },
+    { name: 'the table of a VRF has the addresses of its interfaces', text: VRF, expected: [...LOCAL, '10.1.0.5/32'] },
+    {
+      name: 'a /31 link in the table of a VRF has its address',
+      text: VRF_OF_LINKS,
+      expected: ['127.0.0.0/8', '10.9.9.0/32'],
+    },
+    {
+      name: 'a local route of table main is left out when table local is apart',
+      text: 'Main:\n  |-- 203.0.113.0\n     /24 host LOCAL\nLocal:\n  |-- 192.0.2.7\n     /32 host LOCAL\n',
+      expected: ['192.0.2.7/32'],
+    },
+    {
+      name: 'a file that was cut before table local',
+      text: 'Id 5:\n  |-- 0.0.0.0\n     /0 host LOCAL\nMain:\n  |-- 192.0.2.7\n     /32 host LOCAL\n',
+      expected: ['192.0.2.7/32'],
+    },
     {
       name: 'a leaf with several lines, one with a type of service',
       text: 'Local:\n  |-- 10.0.0.0\n     /8 link UNICAST\n     /24 host LOCAL tos=16\n     /32 scope=9 LOCAL\n',
@@ -67,7 +134,7 @@ describe('parseFibTrie', () => {
     },
     { name: 'an empty file', text: '', expected: [] },
   ])('$name', ({ text, expected }) => {
-    expect(parseFibTrie(text).map(formatCidr)).toEqual(expected);
+    expect(localRoutes(text).map(formatCidr)).toEqual(expected);
   });
 });
 
@@ -91,7 +158,7 @@ describe('parseIfInet6', () => {
 });
 
 describe('ownAddresses', () => {
-  const own = ownAddresses(SPLIT, IF_INET6);
+  const own = ownAddresses(localRoutes(SPLIT), IF_INET6);
 
   test.each([
     { address: '127.0.0.1', expected: true },
@@ -99,7 +166,7 @@ describe('ownAddresses', () => {
     { address: '192.0.2.7', expected: true },
     { address: '192.0.2.8', expected: false },
     { address: '192.0.2.255', expected: false },
-    { address: '192.0.2.200', expected: true },
+    { address: '192.0.2.200', expected: false },
     { address: '203.0.113.77', expected: true },
     { address: '::1', expected: true },
     { address: '2001:db8::7', expected: true },
@@ -112,7 +179,7 @@ describe('ownAddresses', () => {
   });
 
   test('a namespace without these files has no address', () => {
-    expect(ownAddresses(null, null).has(ipv4(0x7f000001))).toBe(false);
+    expect(ownAddresses([], null).has(ipv4(0x7f000001))).toBe(false);
   });
 
   test('every address of every block is found, and no other', () => {
@@ -134,7 +201,7 @@ describe('ownAddresses', () => {
           const lines = six.map(
             (words) => `${words.map((w) => w.toString(16).padStart(8, '0')).join('')} 01 40 00 80 eth0\n`,
           );
-          const mine = ownAddresses(trie.join(''), lines.join(''));
+          const mine = ownAddresses(localRoutes(`Local:\n${trie.join('')}`), lines.join(''));
           for (const address of six) expect(mine.has(address)).toBe(true);
           for (const bits of asked) {
             const inBlock = masked.some(({ address, length }) => {
@@ -150,9 +217,14 @@ describe('ownAddresses', () => {
 
   test('never throws on any text', () => {
     const anyText = fc
-      .array(fc.oneof(fc.string(), fc.constantFrom('\n', '  |-- ', '     /24 host LOCAL', '10.0.0.1', 'f'.repeat(32))))
+      .array(
+        fc.oneof(
+          fc.string(),
+          fc.constantFrom('\n', '\nId 7:\n', 'Local:\n', '  |-- ', '     /24 host LOCAL', '10.0.0.1', 'f'.repeat(32)),
+        ),
+      )
       .map((parts) => parts.join(''));
     const address: fc.Arbitrary<Address> = fc.tuple(fc.nat(), fc.nat(), fc.nat(), fc.nat());
-    fc.assert(fc.property(anyText, anyText, address, (a, b, c) => void ownAddresses(a, b).has(c)));
+    fc.assert(fc.property(anyText, anyText, address, (a, b, c) => void ownAddresses(localRoutes(a), b).has(c)));
   });
 });
