@@ -23,7 +23,7 @@ export interface Census {
   readonly coverageRatio: number | null;
   readonly unattributed: ReadonlyMap<string, number>;
   readonly directionsGuessed: number;
-  readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable', number>>;
+  readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable' | 'no_process', number>>;
   readonly asnNames: ReadonlyMap<string, { readonly name: string; readonly country: string }>;
   /** Counters of the in-process ASN cache; null without a provider. */
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
@@ -335,7 +335,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
   },
   {
     name: 'peerscope_sockets_unattributed',
-    help: 'Socket rows without a process, by the reason why none is known.',
+    help: 'Socket rows without a process, by the reason why none is known; short_lived: ended before a scan saw them open.',
     type: 'gauge',
     unit: '{connection}',
     collector: 'processes',
@@ -355,7 +355,7 @@ export const FAMILIES: readonly FamilySpec<Census>[] = [
   },
   {
     name: 'peerscope_network_namespaces',
-    help: 'Network namespaces by what the last scan did with them.',
+    help: 'Network namespaces by what the last scan did with them; no_process: kept by a mount alone, without a process that shows its sockets.',
     type: 'gauge',
     unit: '{namespace}',
     collector: null,

@@ -30,7 +30,7 @@ export type State =
 export type Direction = 'listen' | 'inbound' | 'outbound' | 'loopback';
 export type DirectionEvidence = 'listener' | 'history' | 'port';
 export type OwnerEvidence = 'fd' | 'history' | 'listener' | 'netns' | 'text';
-export type UnattributedReason = 'permission' | 'no_descriptor' | 'vanished' | 'other_pid_namespace';
+export type UnattributedReason = 'permission' | 'no_descriptor' | 'short_lived' | 'vanished' | 'other_pid_namespace';
 
 /** What kind of address a remote is; an operator's own network adds its own name. */
 export type NetworkClass =

@@ -6,6 +6,7 @@ import type { Commands } from './collect/commands.ts';
 import { ConnectionTable } from './collect/connections.ts';
 import { Coverage } from './collect/coverage.ts';
 import { ProcfsHost, type Host } from './collect/host.ts';
+import type { Unshown } from './collect/namespaces.ts';
 import { Procfs } from './collect/procfs.ts';
 import { Protocols } from './collect/protocols.ts';
 import { SYN_RECV, UDP } from './collect/sockets.ts';
@@ -135,7 +136,7 @@ export class Scrape {
 
   /** Scans the host once, and counts nothing: for who wants the rows alone, on a scrape that never counts. Throws where sockets cannot be collected. */
   look(): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
-    const { hidden } = this.#see(Infinity);
+    const { hidden } = this.#see(Infinity).unshown;
     this.connections.changed.fill(0);
     return { at: this.host.oldestReadAt, unreadableNamespaces: this.host.status.unreadable + hidden };
   }
@@ -145,7 +146,7 @@ export class Scrape {
    * A collector that fails costs its own families; throws where sockets cannot be collected or counted.
    */
   run(withinMs: number): Snapshot {
-    const { at, hidden, runs, stage } = this.#see(withinMs);
+    const { at, unshown, runs, stage } = this.#see(withinMs);
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
     this.#attempt('first-seen', () => this.#meetings?.confirm(groups));
     if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
@@ -153,7 +154,8 @@ export class Scrape {
     const { namingFailure } = this.host;
     if (namingFailure !== null) this.#failures.push({ collector: 'processes', reason: namingFailure });
 
-    const { read, unchanged, empty, unreadable } = this.host.status;
+    const { read, unchanged, empty } = this.host.status;
+    const unreadable = this.host.status.unreadable + unshown.hidden;
     const families = this.#families.of(
       {
         groups,
@@ -165,7 +167,7 @@ export class Scrape {
         closed: this.#closed.contributions,
         protocols: this.#protocols,
         coverageRatio: this.#coverage.ratio(at),
-        namespaces: { read, unchanged, empty, unreadable: unreadable + hidden },
+        namespaces: { read, unchanged, empty, unreadable, no_process: unshown.withoutProcess },
         asnNames: this.#peers.names,
         asnCache: this.#cache,
         firstSeen: this.#firstSeen,
@@ -178,7 +180,7 @@ export class Scrape {
       families,
       collectors: runs.map((run) => ({ ...run, success: run.success && !failed.has(run.collector) })),
       malformedRows: this.host.malformed,
-      unreadableNamespaces: unreadable + hidden,
+      unreadableNamespaces: unreadable,
       failures: this.#failures.map(({ reason }) => reason),
     };
   }
@@ -226,7 +228,7 @@ export class Scrape {
   }
 
   /** Collects, attributes and enriches; `stage` runs what comes after as the work of a collector. */
-  #see(withinMs: number): { at: number; hidden: number; runs: readonly CollectorRun[]; stage: Stage } {
+  #see(withinMs: number): { at: number; unshown: Unshown; runs: readonly CollectorRun[]; stage: Stage } {
     const at = this.#clock.now();
     const begun = this.#clock.monotonic();
     const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
@@ -245,13 +247,13 @@ export class Scrape {
     };
 
     const renamed = this.#rename();
-    const hidden = stage('sockets', () => this.#collect(at, isLate));
+    const unshown = stage('sockets', () => this.#collect(at, isLate));
     if (this.#isOn('protocols'))
       runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
     stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
     stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
     stage('first-seen', () => this.#attempt('first-seen', () => this.#meetings?.remember(at, renamed)));
-    return { at, hidden, runs, stage };
+    return { at, unshown, runs, stage };
   }
 
   /** Publishes under the names that are known by now; gives those that changed. */
@@ -271,7 +273,7 @@ export class Scrape {
     return renamed;
   }
 
-  #collect(at: number, isLate: () => boolean): number {
+  #collect(at: number, isLate: () => boolean): Unshown {
     this.#forgetPeers();
     return this.host.collect(at, isLate);
   }

@@ -72,7 +72,7 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
             closed: [],
             protocols: { totals: [], folded: 0 },
             coverageRatio: null,
-            namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0 },
+            namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
             asnNames: new Map(),
             asnCache: null,
             firstSeen: null,

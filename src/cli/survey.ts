@@ -249,6 +249,7 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
 const MEANING: Readonly<Record<string, string>> = {
   permission: 'perhaps of a process that may not be read',
   no_descriptor: 'held by no process',
+  short_lived: 'ended before the scan',
   vanished: 'vanished',
   other_pid_namespace: 'in another PID namespace',
 };

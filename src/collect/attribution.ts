@@ -2,6 +2,7 @@ import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '..
 import type { ConnectionTable } from './connections.ts';
 import type { Owners } from './owners.ts';
 import { chooseOwner, type Processes } from './processes.ts';
+import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './sockets.ts';
 import type { SocketTables } from './tables.ts';
 
 const NOBODY: readonly Process[] = [];
@@ -181,15 +182,25 @@ function inherited(host: Host, i: number): Attributed {
 }
 
 /**
+ * An ended connection (TIME_WAIT, or an orphan after close()) has no descriptor. If no scan saw it open, or a single scan that did
+ * not find its owner, it was too short; else it keeps the reason that it had while it was open.
  * A socket that no process holds at two scans, though all processes can be read, is held by the kernel. What was not looked for yet
  * has vanished as well, for one more scan.
  */
 function reasonOf({ connections, owners, seesAllProcesses }: Host, i: number): UnattributedReason {
   const before = connections.reason[i];
   const inode = connections.inode[i] ?? 0;
-  if (inode === 0) return 'no_descriptor';
+  if (inode === 0) {
+    if (before && before !== 'vanished') return before;
+    return hasEnded(connections.state[i] ?? 0) ? 'short_lived' : 'no_descriptor';
+  }
   if (owners.isPostponed(inode)) return 'vanished';
   if (owners.denied > 0) return 'permission';
   if (!seesAllProcesses) return 'other_pid_namespace';
   return before === 'vanished' || before === 'no_descriptor' ? 'no_descriptor' : 'vanished';
+}
+
+/** Says whether a TCP connection is in a state that outlives close(). */
+function hasEnded(state: number): boolean {
+  return [TIME_WAIT, FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING].includes(state);
 }

@@ -2,7 +2,7 @@ import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, Unattribu
 import { Attribution } from './attribution.ts';
 import { cgroupParser } from './cgroup.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
-import { Namespaces, type Namespace } from './namespaces.ts';
+import { Namespaces, type Namespace, type Unshown } from './namespaces.ts';
 import { Owners } from './owners.ts';
 import { Processes } from './processes.ts';
 import { failed, type Procfs } from './procfs.ts';
@@ -11,8 +11,8 @@ import { SocketTables, type NamespaceCounts } from './tables.ts';
 
 /** Where the rows of a scan come from: the host's procfs, or what its own commands tell. */
 export interface Host {
-  /** Reads every row into the connection table. Gives how many namespaces, at least, showed none because no process shows them. */
-  collect(at: number, isLate: () => boolean): number;
+  /** Reads every row into the connection table. Gives how many namespaces showed none because no process shows them. */
+  collect(at: number, isLate: () => boolean): Unshown;
   /** Gives the connections their owners. */
   attribute(isLate: () => boolean): void;
   /** Names processes by these rules from the next scan on. */
@@ -100,16 +100,16 @@ export class ProcfsHost implements Host {
     this.#attribution = new Attribution({ connections, tables: this.#tables, owners, processes, seesAllProcesses });
   }
 
-  collect(at: number, isLate: () => boolean): number {
+  collect(at: number, isLate: () => boolean): Unshown {
     const pids = this.#procfs.pids();
-    const { namespaces, hidden } = this.#namespaces.find(this.#procfs, pids);
+    const { namespaces, ...unshown } = this.#namespaces.find(this.#procfs, pids);
     this.#processes.begin(pids);
     if (this.#findsOwners) this.#owners.survey(pids);
     for (const holder of this.#attribution.holding)
       if (this.#processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder)
         this.#owners.reset(holder.pid);
     this.#tables.read(namespaces, at, isLate);
-    return hidden;
+    return unshown;
   }
 
   attribute(isLate: () => boolean): void {

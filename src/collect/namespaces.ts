@@ -8,6 +8,14 @@ export interface Namespace {
   readonly pids: readonly number[];
 }
 
+/** Network namespaces whose rows are not shown by any process, as far as they are known. */
+export interface Unshown {
+  /** At least so many whose processes do not let them be told apart. */
+  readonly hidden: number;
+  /** At least so many without a process, which live on as mounts (`ip netns add`). */
+  readonly withoutProcess: number;
+}
+
 /** How often the mounts are looked at for namespaces without a process, in scans. */
 const MOUNTS_SCANS = 10;
 /** How many scans long the namespace of a new process is read at each: it may yet be moved to where it is to live. */
@@ -33,11 +41,8 @@ export class Namespaces {
   #mounted: readonly number[] = [];
   #scan = 0;
 
-  /**
-   * `pids` ascending; the namespaces come back in order of their lowest pid. `hidden` counts those without a process, which only
-   * live on as mounts (`ip netns add`), and one more when some process does not let its namespace be told.
-   */
-  find(procfs: Procfs, pids: readonly number[]): { namespaces: Namespace[]; hidden: number } {
+  /** `pids` ascending; the namespaces come back in order of their lowest pid. */
+  find(procfs: Procfs, pids: readonly number[]): { namespaces: Namespace[] } & Unshown {
     const found = new Map<number, number[]>();
     const forbidden: number[] = [];
     const moved = new Set<number>();
@@ -60,6 +65,7 @@ export class Namespaces {
       } else if (inode !== 'vanished') forbidden.push(pid);
     }
     this.#seats = seats;
+    const numbered = found.size;
     if (forbidden.length > 0 && procfs.live) {
       this.#remember(procfs, found);
       for (const pid of forbidden) {
@@ -72,9 +78,11 @@ export class Namespaces {
       hidden = Math.min(1, forbidden.length);
     }
     if (this.#scan++ % MOUNTS_SCANS === 0) this.#mounted = mountedNamespaces(procfs);
-    hidden += this.#mounted.filter((inode) => !found.has(inode)).length;
+    const unmatched = this.#mounted.filter((inode) => !found.has(inode)).length;
+    // A mount has the number of ns/net: it may be that of a namespace which is known by its net/tcp alone, or of a hidden one.
+    const withoutProcess = Math.max(0, unmatched - (found.size - numbered) - hidden);
     const namespaces = [...found].map(([inode, members]) => ({ inode, pids: members.sort((a, b) => a - b) }));
-    return { namespaces: namespaces.sort((a, b) => (a.pids[0] ?? 0) - (b.pids[0] ?? 0)), hidden };
+    return { namespaces: namespaces.sort((a, b) => (a.pids[0] ?? 0) - (b.pids[0] ?? 0)), hidden, withoutProcess };
   }
 
   #isDue(pid: number, { age }: Seat): boolean {

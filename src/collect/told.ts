@@ -6,6 +6,7 @@ import { parseCgroup } from './cgroup.ts';
 import type { Commands } from './commands.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
 import type { Host } from './host.ts';
+import type { Unshown } from './namespaces.ts';
 import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './sockets.ts';
 import type { NamespaceCounts } from './tables.ts';
 
@@ -74,7 +75,7 @@ export class ToldHost implements Host {
     return;
   }
 
-  collect(at: number): number {
+  collect(at: number): Unshown {
     const told = this.#commands.read();
     this.malformed.set(told.command, (this.malformed.get(told.command) ?? 0) + told.malformed.length);
     this.oldestReadAt = at;
@@ -88,7 +89,7 @@ export class ToldHost implements Host {
       () => this.isOwn(),
       () => false,
     );
-    return 0;
+    return { hidden: 0, withoutProcess: 0 };
   }
 
   /** Gives each row the number that its socket had, or a new one; ends that ended and begin again are another socket. */
@@ -171,7 +172,8 @@ export class ToldHost implements Host {
   #reasonOf(i: number, owner: Process | null): UnattributedReason {
     if (owner) return 'vanished';
     const state = this.#connections.state[i];
-    return state === TIME_WAIT || state === SYN_RECV ? 'no_descriptor' : 'permission';
+    if (state === TIME_WAIT) return 'short_lived';
+    return state === SYN_RECV ? 'no_descriptor' : 'permission';
   }
 
   #processesOf({ pids, pid, process }: Row, before: ReadonlyMap<string, Process>): readonly Process[] {

@@ -102,7 +102,9 @@ export function overviewOf(families: readonly Family[]): Overview {
     states: countOf(connections).states,
     processes: sumOf(read, 'peerscope_processes'),
     namespaces: sum(
-      (read('peerscope_network_namespaces') ?? []).filter(({ labels }) => labels['status'] !== 'unreadable'),
+      (read('peerscope_network_namespaces') ?? []).filter(
+        ({ labels }) => !['unreadable', 'no_process'].includes(labels['status'] ?? ''),
+      ),
     ),
     top: topOwners(connections),
     operators: operatorsOf(read),

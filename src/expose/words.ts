@@ -24,7 +24,8 @@ export const DIRECTION_MEANINGS: Readonly<Record<Direction, string>> = {
 /** Why a socket has no process, and what would help. */
 export const REASON_MEANINGS: Readonly<Record<UnattributedReason, string>> = {
   permission: 'perhaps of a process that may not be read: run as root, or with CAP_SYS_PTRACE',
-  no_descriptor: 'held by no process: the kernel itself, or what a process left behind',
+  no_descriptor: 'held by no process but by the kernel itself',
+  short_lived: 'an ended connection that no scan saw open: no fault',
   vanished: 'the process ended while it was looked for',
   other_pid_namespace: 'held by a process that this PID namespace does not show',
 };

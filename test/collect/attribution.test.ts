@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ESTABLISHED, LISTEN, TIME_WAIT } from '../../src/collect/sockets.ts';
+import { CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, TIME_WAIT } from '../../src/collect/sockets.ts';
 import { printRow, type KernelRow } from './kernel-rows.ts';
 import { Collector, Tree } from './tree.ts';
 
@@ -106,8 +106,43 @@ describe('a row', () => {
       expected: by(DNSMASQ, 'listener'),
     },
     {
-      name: 'in TIME_WAIT that nobody was seen to hold has no owner',
+      name: 'in TIME_WAIT that no scan saw open was short-lived',
       scans: [(tree) => add(tree, { ...CONNECTION, state: TIME_WAIT })],
+      expected: nobody('short_lived'),
+    },
+    ...[FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING].map((state) => ({
+      name: `that was closed before any scan saw it open, in state ${state}, was short-lived`,
+      scans: [(tree: Tree) => add(tree, { ...CONNECTION, state })],
+      expected: nobody('short_lived'),
+    })),
+    {
+      name: 'that ended before a second scan could find its owner was short-lived',
+      scans: [(tree) => add(tree, OPEN), (tree) => replace(tree, OPEN, { ...CONNECTION, state: TIME_WAIT })],
+      expected: nobody('short_lived'),
+    },
+    {
+      name: 'that the kernel held keeps that reason in TIME_WAIT',
+      scans: [
+        (tree) => add(tree, OPEN),
+        () => undefined,
+        (tree) => replace(tree, OPEN, { ...CONNECTION, state: TIME_WAIT }),
+      ],
+      expected: nobody('no_descriptor'),
+    },
+    {
+      name: 'of a process that could not be read keeps that reason in TIME_WAIT',
+      scans: [
+        (tree) => {
+          tree.forbid(DNSMASQ, 'fd');
+          add(tree, OPEN);
+        },
+        (tree) => replace(tree, OPEN, { ...CONNECTION, state: TIME_WAIT }),
+      ],
+      expected: nobody('permission'),
+    },
+    {
+      name: 'without a descriptor that is still open is not short-lived',
+      scans: [(tree) => add(tree, { ...CONNECTION, state: ESTABLISHED })],
       expected: nobody('no_descriptor'),
     },
     {

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Namespaces } from '../../src/collect/namespaces.ts';
@@ -10,31 +10,53 @@ const HOST = { inode: 4026532179, pids: [25905, 25919] };
 const CONTAINER = { inode: 4026532249, pids: [25907] };
 const POD = { inode: 4026532319, pids: [25909, 25917] };
 
+/** Mounts of network namespaces, as pid 1 sees them after `ip netns add`. */
+function mount(tree: Tree, ...inodes: readonly number[]): void {
+  const lines = inodes.map(
+    (inode, i) => `${600 + i} 25 0:4 net:[${inode}] /run/netns/n${i} rw shared:${i} - nsfs nsfs rw\n`,
+  );
+  mkdirSync(join(tree.root, '1'));
+  writeFileSync(join(tree.root, '1/mountinfo'), `25 1 259:1 / / rw - ext4 /dev/vda1 rw\n${lines.join('')}`);
+}
+
 describe('the namespaces of processes', () => {
   test.each<{ name: string; change?: (tree: Tree) => void; expected: object }>([
     {
       name: 'are told apart by ns/net, in the order of their first process',
-      expected: { namespaces: [HOST, CONTAINER, POD], hidden: 0 },
+      expected: { namespaces: [HOST, CONTAINER, POD], hidden: 0, withoutProcess: 0 },
     },
     {
       name: 'end with their last process',
       change: (tree) => tree.end(25907),
-      expected: { namespaces: [HOST, POD], hidden: 0 },
+      expected: { namespaces: [HOST, POD], hidden: 0, withoutProcess: 0 },
     },
     {
       name: 'live on with one of their processes',
       change: (tree) => tree.end(25909, 25917),
-      expected: { namespaces: [HOST, CONTAINER, { ...POD, pids: [25917] }], hidden: 0 },
+      expected: { namespaces: [HOST, CONTAINER, { ...POD, pids: [25917] }], hidden: 0, withoutProcess: 0 },
     },
     {
       name: 'have no zombie in them, which shows no namespace',
       change: (tree) => rmSync(join(tree.root, '25907', 'ns'), { recursive: true }),
-      expected: { namespaces: [HOST, POD], hidden: 0 },
+      expected: { namespaces: [HOST, POD], hidden: 0, withoutProcess: 0 },
     },
     {
       name: 'are not all known where a link cannot be read',
       change: (tree) => tree.spoil(25907, 'ns/net'),
-      expected: { namespaces: [HOST, POD], hidden: 1 },
+      expected: { namespaces: [HOST, POD], hidden: 1, withoutProcess: 0 },
+    },
+    {
+      name: 'are mounted without a process, which is no fault',
+      change: (tree) => mount(tree, 4026539001, HOST.inode, 4026539002, 4026539001),
+      expected: { namespaces: [HOST, CONTAINER, POD], hidden: 0, withoutProcess: 2 },
+    },
+    {
+      name: 'may be those mounted, where a link cannot be read',
+      change: (tree) => {
+        tree.spoil(25907, 'ns/net');
+        mount(tree, CONTAINER.inode);
+      },
+      expected: { namespaces: [HOST, POD], hidden: 1, withoutProcess: 0 },
     },
   ])('$name', ({ change, expected }) => {
     using tree = new Tree('containers');

@@ -73,7 +73,7 @@ describe('a host of which ss tells', () => {
     expect(sum('peerscope_connections')).toBe(4);
     expect(sum('peerscope_processes') + sum('peerscope_process_threads')).toBe(0);
     const unattributed = samples.get('peerscope_sockets_unattributed') ?? [];
-    expect(unattributed.filter(({ value }) => value > 0)).toEqual([{ labels: ['no_descriptor'], value: 1 }]);
+    expect(unattributed.filter(({ value }) => value > 0)).toEqual([{ labels: ['short_lived'], value: 1 }]);
   });
 
   it('tells what opened, changed and closed, and keeps the owner to the end', () => {
