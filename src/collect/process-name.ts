@@ -112,7 +112,19 @@ const INTERPRETERS: ReadonlyMap<string, Interpreter> = new Map<string, Interpret
 /** What a rule sees of the arguments, so that a process with megabytes of them cannot keep a pattern busy. */
 const LONGEST_CMDLINE = 32_768;
 
-const MULTI_CALL = /^(busybox|toybox)(?:[._-].*)?$/s;
+/** Binaries that run what argv[0] names and nothing else: they end with an error if they have no such applet. */
+const MULTI_CALL = /^(busybox|toybox|coreutils|dropbearmulti)(?:[._-].*)?$/s;
+/** Other binaries, and links to them that servers are started through. */
+const LINKS: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
+  ...['redis', 'valkey', 'keydb', 'redict'].map(
+    (name) => [`${name}-check-rdb`, [`${name}-server`, `${name}-sentinel`]] as const,
+  ),
+  ['glusterfsd', ['glusterd', 'glusterfs']],
+  ['k3s', ['containerd', 'crictl', 'ctr', 'kubectl']],
+  ['tailscale.combined', ['tailscaled']],
+]);
+/** Length of comm without its end (TASK_COMM_LEN in include/linux/sched.h). */
+const LONGEST_COMM = 15;
 const VERSIONED = /^([a-z]+?)(?:-?\d[\w.-]*)?$/;
 
 /**
@@ -122,7 +134,7 @@ const VERSIONED = /^([a-z]+?)(?:-?\d[\w.-]*)?$/;
  * blank), unless its template comes out empty. Else peerscope itself is `peerscope`, and any other process is named after its
  * executable: the base name, without what the kernel appends to a deleted file. Interpreters and multi-call binaries are named
  * after what they run, as it is written there: `manage.py`, the module of `python -m`, `app-1.2.3.jar`, the full name of a Java
- * class, the applet of busybox; where that cannot be told (`sh -c`, standard input) after themselves without their version.
+ * class, the applet of busybox; a program that was started through a link goes by the link; where that cannot be told (`sh -c`, standard input) after themselves without their version.
  * A process whose executable cannot be read is named after its comm, which is `unknown` where it is empty.
  */
 export function nameProcess(process: Running, rules: readonly ProcessRule[], match: Match = asWritten): string {
@@ -133,7 +145,7 @@ export function nameProcess(process: Running, rules: readonly ProcessRule[], mat
     if (name !== '') return name;
   }
   if (process.self) return 'peerscope';
-  return cleanLabel(nameByExecutable(exeBase, process.cmdline ?? []) || process.comm || 'unknown');
+  return cleanLabel(nameByExecutable(exeBase, process) || process.comm || 'unknown');
 }
 
 const asWritten: Match = (pattern, text) => pattern.exec(text);
@@ -165,16 +177,42 @@ function nameByRule(
   return rule.name.replace(/\{\{\s*\.(\w+)\s*\}\}/g, (_, key: string) => values.get(key) ?? '');
 }
 
-function nameByExecutable(exeBase: string, cmdline: readonly string[]): string {
+function nameByExecutable(exeBase: string, { comm, cmdline: readCmdline }: Running): string {
+  const cmdline = readCmdline ?? [];
   const multiCall = MULTI_CALL.exec(exeBase)?.[1];
-  if (multiCall === undefined) return nameByArguments(exeBase, cmdline.slice(1));
+  if (multiCall === undefined) return nameByArguments(nameByLink(exeBase, comm, cmdline[0] ?? ''), cmdline.slice(1));
   const called = baseName(cmdline[0] ?? '').replace(/^-/, '');
   const [applet = '', ...args] = MULTI_CALL.test(called) ? cmdline.slice(1) : [called, ...cmdline.slice(1)];
   return applet === '' || applet.startsWith('-') ? multiCall : nameByArguments(baseName(applet), args);
 }
 
+/**
+ * The name of the link that a program was started through (/usr/bin/redis-server -> redis-check-rdb), else its own.
+ *
+ * /proc/PID/exe is resolved, but at exec the kernel sets comm to the base name of the path, which may be a link, and the caller
+ * sets argv[0], mostly to the same path. The program may rewrite either later. So comm is trusted for a known link of the binary.
+ * Any other link is trusted if comm and argv[0] agree and its name begins with the same word as the executable's. No program
+ * takes the name of another one that way. Interpreters are named by what they run.
+ */
+function nameByLink(exeBase: string, comm: string, argv0: string): string {
+  const word = firstWordOf(exeBase);
+  if (word === '' || INTERPRETERS.has(familyOf(exeBase))) return exeBase;
+  if (LINKS.get(exeBase)?.includes(comm)) return comm;
+  // Servers put their addresses behind it: "/usr/bin/redis-server 127.0.0.1:6379", "php-fpm: pool www".
+  const link = baseName(/^[^\s:]*/.exec(argv0)?.[0] ?? '');
+  return firstWordOf(link) === word && link.slice(0, LONGEST_COMM) === comm ? link : exeBase;
+}
+
+function familyOf(program: string): string {
+  return VERSIONED.exec(program)?.[1] ?? '';
+}
+
+function firstWordOf(name: string): string {
+  return /^[a-z\d]*/i.exec(name)?.[0] ?? '';
+}
+
 function nameByArguments(program: string, args: readonly string[]): string {
-  const family = VERSIONED.exec(program)?.[1] ?? '';
+  const family = familyOf(program);
   const interpreter = INTERPRETERS.get(family);
   if (!interpreter) return program;
   const script = whatRuns(interpreter, args);

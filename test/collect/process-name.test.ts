@@ -104,6 +104,121 @@ describe('a process without a rule is named after what it runs', () => {
   });
 
   test.each([
+    {
+      exe: '/usr/bin/redis-check-rdb',
+      comm: 'redis-server',
+      cmdline: '/usr/bin/redis-server 127.0.0.1:6379|||',
+      expected: 'redis-server',
+    },
+    {
+      exe: '/usr/bin/redis-check-rdb',
+      comm: 'redis-server',
+      cmdline: 'redis-rdb-bgsave 127.0.0.1:6379',
+      expected: 'redis-server',
+    },
+    {
+      exe: '/usr/bin/redis-check-rdb (deleted)',
+      comm: 'redis-sentinel',
+      cmdline: '/usr/bin/redis-sentinel unixsocket:/run/redis.sock [sentinel]',
+      expected: 'redis-sentinel',
+    },
+    {
+      exe: '/usr/bin/redis-check-rdb',
+      comm: 'redis-check-rdb',
+      cmdline: 'redis-check-rdb|dump.rdb',
+      expected: 'redis-check-rdb',
+    },
+    {
+      exe: '/usr/local/bin/redis-server',
+      comm: 'redis-sentinel',
+      cmdline: 'redis-sentinel *:26379 [sentinel]',
+      expected: 'redis-sentinel',
+    },
+    {
+      exe: '/usr/bin/valkey-check-rdb',
+      comm: 'valkey-server',
+      cmdline: 'valkey-server *:6379',
+      expected: 'valkey-server',
+    },
+    {
+      exe: '/usr/bin/clickhouse',
+      comm: 'clickhouse-serv',
+      cmdline: '/usr/bin/clickhouse-server|--config=x',
+      expected: 'clickhouse-server',
+    },
+    {
+      exe: '/usr/bin/pipewire',
+      comm: 'pipewire-pulse',
+      cmdline: '/usr/bin/pipewire-pulse',
+      expected: 'pipewire-pulse',
+    },
+    { exe: '/usr/sbin/glusterfsd', comm: 'glusterd', cmdline: '/usr/sbin/glusterd|-p|x', expected: 'glusterd' },
+    {
+      exe: '/var/lib/rancher/k3s/data/0a/bin/k3s',
+      comm: 'containerd',
+      cmdline: 'containerd|-c|x',
+      expected: 'containerd',
+    },
+    { exe: '/usr/sbin/dropbearmulti', comm: 'dropbear', cmdline: '/usr/sbin/dropbear|-F', expected: 'dropbear' },
+    { exe: '/usr/bin/coreutils', comm: 'tee', cmdline: '/usr/bin/tee|x', expected: 'tee' },
+    { exe: '/usr/sbin/php-fpm8.2', comm: 'php-fpm', cmdline: 'php-fpm: pool www', expected: 'php-fpm' },
+    { exe: '/bin/bash-static', comm: 'bash', cmdline: '/bin/bash|/opt/backup.sh', expected: 'backup.sh' },
+    {
+      exe: '/usr/bin/containerd-shim-runc-v2',
+      comm: 'containerd-shim',
+      cmdline: '/usr/bin/containerd-shim-runc-v2|-id|x',
+      expected: 'containerd-shim-runc-v2',
+    },
+  ])('$exe with comm $comm and $cmdline goes by the link $expected', ({ exe, comm, cmdline, expected }) => {
+    expect(nameProcess(running({ exe, comm, cmdline: cmdline.split('|') }), [])).toBe(expected);
+  });
+
+  test.each([
+    { name: 'argv[0] alone', exe: '/opt/x/miner', comm: 'miner', cmdline: 'nginx: worker process', expected: 'miner' },
+    {
+      name: 'argv[0] and comm of another package',
+      exe: '/tmp/miner',
+      comm: 'sshd',
+      cmdline: 'sshd',
+      expected: 'miner',
+    },
+    { name: 'comm alone', exe: '/usr/sbin/smbd', comm: 'smbd-notifyd', cmdline: 'smbd: notifyd .', expected: 'smbd' },
+    {
+      name: 'argv[0] alone, of the same package',
+      exe: '/usr/bin/redis-check-rdb',
+      comm: 'redis-check-rdb',
+      cmdline: 'redis-server',
+      expected: 'redis-check-rdb',
+    },
+    {
+      name: 'argv[0] of a known link',
+      exe: '/usr/bin/redis-check-rdb',
+      comm: 'x',
+      cmdline: 'nginx',
+      expected: 'redis-check-rdb',
+    },
+    { name: 'comm that is no known link', exe: '/var/k3s', comm: 'etcd', cmdline: 'etcd', expected: 'k3s' },
+    {
+      name: 'comm that is only the beginning of argv[0]',
+      exe: '/usr/bin/foo',
+      comm: 'foo-ser',
+      cmdline: 'foo-server',
+      expected: 'foo',
+    },
+    {
+      name: 'an interpreter’s comm and argv[0]',
+      exe: '/usr/bin/python3.11',
+      comm: 'python-evil',
+      cmdline: 'python-evil',
+      expected: 'python',
+    },
+    { name: 'a name of the same letters only', exe: '/usr/bin/ssh', comm: 'sshd', cmdline: 'sshd', expected: 'ssh' },
+    { name: 'an executable without a word', exe: '/tmp/-', comm: '(sd-pam)', cmdline: '(sd-pam)', expected: '-' },
+  ])('a program does not choose its name by $name', ({ exe, comm, cmdline, expected }) => {
+    expect(nameProcess(running({ exe, comm, cmdline: cmdline.split('|') }), [])).toBe(expected);
+  });
+
+  test.each([
     { name: 'comm where the executable cannot be read', process: { comm: 'nginx', cmdline: ['x'] }, expected: 'nginx' },
     { name: 'an interpreter whose arguments cannot be read', process: { exe: '/usr/bin/python3' }, expected: 'python' },
     { name: 'busybox whose arguments cannot be read', process: { exe: '/bin/busybox' }, expected: 'busybox' },
