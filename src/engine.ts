@@ -1,6 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { COLLECTORS, type CollectorRun, type Status } from './catalogue.ts';
+import type { HashCost } from './collect/hash-walks.ts';
 import type { Answer } from './enrich/asn.ts';
 import type { ClusterChange } from './enrich/cluster.ts';
 import type { Kept, Sighting } from './enrich/first-seen.ts';
@@ -57,6 +58,8 @@ export interface Listeners {
   readonly remotes: (addresses: readonly Address[]) => void;
   /** Takes the first times that a store is to be asked for. */
   readonly sighted: (sightings: readonly Sighting[]) => void;
+  /** Takes what walks over the host's TCP hash cost, once, where that is much. */
+  readonly costs: (cost: HashCost) => void;
   /** Hears why a scan or its rendering failed, or a part of it. */
   readonly failed: (reason: string) => void;
   /** Hears of a thread that ended by itself: no page will come any more. */
@@ -309,6 +312,7 @@ export class Engine {
 
   #take(report: Report): void {
     if (report.kind === 'questions') this.#listeners.ask(report.buckets);
+    else if (report.kind === 'costs') this.#listeners.costs(report.cost);
     else if (report.kind === 'remotes') this.#listeners.remotes(report.addresses);
     else if (report.kind === 'sightings') this.#listeners.sighted(report.sightings);
     else this.#waiting.shift()?.resolve(report);

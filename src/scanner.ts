@@ -2,6 +2,7 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from './clock.ts';
 import { formatAddress } from './address.ts';
 import type { Collector, CollectorRun, Status } from './catalogue.ts';
+import type { HashCost } from './collect/hash-walks.ts';
 import { openSource, type SourceName } from './collect/source.ts';
 import { openCache, type Answer } from './enrich/asn.ts';
 import type { ClusterChange } from './enrich/cluster.ts';
@@ -71,6 +72,7 @@ export type Report =
   | { readonly kind: 'recited'; readonly answers: readonly Answer[] }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'remotes'; readonly addresses: readonly Address[] }
+  | { readonly kind: 'costs'; readonly cost: HashCost }
   | { readonly kind: 'questions'; readonly buckets: readonly Cidr[] }
   | { readonly kind: 'sightings'; readonly sightings: readonly Sighting[] };
 
@@ -166,6 +168,8 @@ async function work(port: MessagePort, data: ScannerData): Promise<void> {
     scannedAt = at;
     readers.scanned(at);
     report({ kind: 'scanned', at, collectors, malformedRows, failures });
+    const cost = scrape.host.takeHashCost();
+    if (cost) report({ kind: 'costs', cost });
     const buckets = cache?.takeQuestions() ?? [];
     if (buckets.length > 0) report({ kind: 'questions', buckets });
     const addresses = data.asksForNames ? remoteNames.wanted(scrape, snapshot.at) : [];

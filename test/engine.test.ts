@@ -43,6 +43,7 @@ describe('families that are shared', () => {
     {
       ask: () => undefined,
       sighted: () => undefined,
+      costs: () => undefined,
       remotes: () => undefined,
       failed: (reason) => expect.fail(reason),
       died: (reason) => expect.fail(reason),
@@ -130,6 +131,7 @@ it('takes in what is known of a cluster between scans', async () => {
       ask: () => undefined,
       remotes: () => undefined,
       sighted: () => undefined,
+      costs: () => undefined,
       failed: (reason) => expect.fail(reason),
       died: (reason) => expect.fail(reason),
     },

@@ -23,7 +23,7 @@ import type { RemoteName } from '../remote-names.ts';
 import { prepareWatch } from './cluster-watch.ts';
 import { expositionOf } from './exposition.ts';
 import { preparePush } from './otlp.ts';
-import { logStart } from './start-line.ts';
+import { logHashCost, logStart } from './start-line.ts';
 
 /** How long the first scan waits for the names of pods. */
 const NAMES_MS = 2_000;
@@ -97,6 +97,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
             .catch(storeFailed);
         else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
       },
+      costs: (cost) => logHashCost(log, cost),
       failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
       died: (reason) => {
         log.fatal({ reason }, 'the scanning thread ended');

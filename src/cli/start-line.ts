@@ -1,6 +1,7 @@
 import { parseAddress } from '../address.ts';
 import { floods } from '../asking.ts';
 import type { Commands } from '../collect/commands.ts';
+import type { HashCost } from '../collect/hash-walks.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config.ts';
 import type { Resource } from '../enrich/cluster.ts';
@@ -66,6 +67,21 @@ export function logStart(
       { advice: 'share answers by --storage.url, or use a database by --asn.provider=mmdb or tsv' },
       'the exporters of this cluster share no store: each asks the whois server once in ten minutes',
     );
+}
+
+/** One line that says what the walks over the host's TCP hash cost, and the setting that makes them cheap. */
+export function logHashCost(log: Log, { namespaces, reads, msPerRead, msPerScan }: HashCost): void {
+  log.info(
+    {
+      namespaces,
+      tcp_table_reads: reads,
+      ms_per_read: Number(msPerRead.toFixed(2)),
+      ms_per_scan: Math.round(msPerScan),
+      advice:
+        'set net.ipv4.tcp_child_ehash_entries=4096 (Linux 6.1 and later): network namespaces made after that get a small hash of their own',
+    },
+    'a scan is slow because each read of the TCP tables of a network namespace walks the TCP hash of the whole host',
+  );
 }
 
 function isLoopback(host: string | null): boolean {

@@ -2,6 +2,7 @@ import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, Unattribu
 import { Attribution } from './attribution.ts';
 import { cgroupParser } from './cgroup.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
+import type { HashCost } from './hash-walks.ts';
 import { Namespaces, type Namespace, type Unshown } from './namespaces.ts';
 import { Owners } from './owners.ts';
 import { Processes } from './processes.ts';
@@ -35,6 +36,8 @@ export interface Host {
   /** The processes that hold sockets, as far as it is known what they are. */
   readonly holding: Iterable<Process>;
   readonly unattributed: ReadonlyMap<UnattributedReason, number>;
+  /** What walks over the host's TCP hash took of the last scan, the first time that it is worth a word. */
+  takeHashCost(): HashCost | null;
   /** The namespace behind a number of the connection table; null where it is not known, or gone. */
   namespace(number: number): Namespace | null;
   isOwn(number: number): IsOwn;
@@ -165,6 +168,10 @@ export class ProcfsHost implements Host {
 
   get unattributed(): ReadonlyMap<UnattributedReason, number> {
     return this.#attribution.unattributed;
+  }
+
+  takeHashCost(): HashCost | null {
+    return this.#tables.takeHashCost();
   }
 
   namespace(number: number): Namespace | null {

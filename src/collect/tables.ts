@@ -1,12 +1,13 @@
 import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable, IsOwn } from './connections.ts';
+import { HashWalks, type HashCost } from './hash-walks.ts';
 import { FibTrie, ownAddresses } from './local-addresses.ts';
 import type { Namespace } from './namespaces.ts';
 import type { Owners } from './owners.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { readProtocolCounts, type Protocols } from './protocols.ts';
 import { mayHoldRows, parseSockstat, type Counters } from './sockstat.ts';
-import { SocketRows, TABLES } from './sockets.ts';
+import { SocketRows, TABLES, UDP } from './sockets.ts';
 
 /** How many processes of a namespace are tried before it counts as unreadable. */
 const CANDIDATES = 8;
@@ -83,6 +84,7 @@ export class SocketTables {
   readonly #connections: ConnectionTable;
   readonly #context: TablesContext;
   readonly #rows = new SocketRows();
+  readonly #walks = new HashWalks();
   readonly #seats = new Map<number, Seat>();
   readonly #numbers = new Map<number, number>();
   readonly #retired: number[] = [];
@@ -105,6 +107,7 @@ export class SocketTables {
     this.#now = now;
     this.protocolsMs = 0;
     this.protocolsFailure = null;
+    this.#walks.begin();
     this.#scan++;
     this.#seat(namespaces);
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
@@ -135,6 +138,11 @@ export class SocketTables {
       (netns) => this.isOwn(netns),
       (inode) => this.#context.owners.stillHolds(inode),
     );
+  }
+
+  /** What walks over the host's TCP hash took of this scan, the first time that it is worth a word. */
+  takeHashCost(): HashCost | null {
+    return this.#walks.takeCost();
   }
 
   /** The namespace behind a number of the connection table's `netns` column; null once it is gone. */
@@ -334,10 +342,14 @@ export class SocketTables {
   #readTable(number: number, namespace: Namespace, table: number, isFirst: boolean): boolean {
     let forbidden = false;
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
-      const malformed = this.#procfs.readTable(pid, table, this.#rows, (rows) =>
-        this.#connections.merge(number, table, rows, isFirst),
-      );
+      const begun = this.#context.monotonic();
+      let count = 0;
+      const malformed = this.#procfs.readTable(pid, table, this.#rows, (rows) => {
+        count += rows.count;
+        this.#connections.merge(number, table, rows, isFirst);
+      });
       if (!failed(malformed)) {
+        if (table < UDP) this.#walks.add(number, count, this.#context.monotonic() - begun);
         const name = TABLES[table] ?? '';
         this.malformed.set(name, (this.malformed.get(name) ?? 0) + malformed);
         return true;

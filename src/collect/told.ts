@@ -199,6 +199,10 @@ export class ToldHost implements Host {
     return null;
   }
 
+  takeHashCost(): null {
+    return null;
+  }
+
   namespace(): null {
     return null;
   }

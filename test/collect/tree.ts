@@ -114,7 +114,7 @@ export class Collector {
   readonly #namespaces = new Namespaces();
   readonly #attribution: Attribution;
 
-  constructor(root: string) {
+  constructor(root: string, monotonic: () => number = () => performance.now()) {
     const { connections } = this;
     const names = new OwnerNames();
     this.#procfs = new Procfs(root);
@@ -129,7 +129,7 @@ export class Collector {
       owners: this.owners,
       protocols: this.protocols,
       labelsOf: (pids) => names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
-      monotonic: () => performance.now(),
+      monotonic,
     });
     const { owners, processes, tables } = this;
     this.#attribution = new Attribution({ connections, tables, owners, processes, seesAllProcesses: true });
