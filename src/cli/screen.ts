@@ -8,7 +8,10 @@ const LEAVE = '\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l';
 const STOP_MS = 100;
 /** The terminal shows what stands between at once (mode 2026), where it knows that. */
 const BEGIN = '\x1b[?2026h\x1b[H';
-const END = '\x1b[0m\x1b[J\x1b[?2026l';
+const END = '\x1b[?2026l';
+/** Erases to the end of the line. It erases the cell under the cursor too, so it comes before the text: after a full line the cursor stays on the last cell. */
+const ERASE = '\x1b[K';
+const PLAIN = '\x1b[0m';
 
 /** The terminal that a screen is drawn on; a standard input that is none gives no keys. */
 export interface Terminal {
@@ -55,11 +58,11 @@ export class Screen {
     return this.#terminal.stdout.rows || 24;
   }
 
-  /** Shows these lines from the top, each no wider than the screen; what does not fit below is not shown. */
+  /** Fills the screen with these lines, each no wider than the screen; lines that do not fit are not shown. */
   draw(lines: readonly string[]): void {
     if (!this.#isOpen) return;
-    const shown = lines.slice(0, this.height).map((line) => `${line}\x1b[0m\x1b[K`);
-    this.#terminal.stdout.write(BEGIN + shown.join('\r\n') + END);
+    const rows = Array.from({ length: this.height }, (_, row) => ERASE + (lines[row] ?? '') + PLAIN);
+    this.#terminal.stdout.write(BEGIN + rows.join('\r\n') + END);
   }
 
   /** Stops the whole job, as the terminal would have it at this key. */

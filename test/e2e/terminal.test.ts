@@ -249,6 +249,20 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     await ended(0);
   });
 
+  it.each([40, 50])('watch fills all of %d columns, from the first line to the last', async (width) => {
+    const one = await open(width, 12);
+    one.run(`watch list -o wide --path.procfs='${TREE}' ${PRIVATE}`);
+    await until(() => {
+      const lines = one.screen();
+      expect(lines[0]).toMatch(/^peerscope conn/);
+      expect(lines).toHaveLength(12);
+      // Each line is longer than the screen, and "…" stands in the last cell.
+      expect(lines.filter((line) => cellsOf(line) !== width || !line.endsWith('…'))).toEqual([]);
+    });
+    one.key('q');
+    await ended(0);
+  });
+
   it.each(['list', 'top', 'endpoints -n', `parse '${SS}'`])('%s fits 80 columns', async (command) => {
     const one = await open(80, 100);
     one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
