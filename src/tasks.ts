@@ -283,8 +283,8 @@ export const TASKS: readonly Task[] = [
   },
   {
     usage: 'record <folder>',
-    description: 'Record a redacted /proc that reproduces what peerscope sees, for --path.procfs=FOLDER',
-    options: [['--redact', 'Put invented addresses and names in the place of the real ones']],
+    description: 'Record what peerscope reads from /proc, with real addresses and names, for --path.procfs=FOLDER',
+    options: [['--redact', 'Replace addresses and names with invented ones']],
     run: async (config, command) => {
       const { many } = await import('./cli/plural.ts');
       const { record } = await import('./cli/record.ts');

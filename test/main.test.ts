@@ -146,6 +146,12 @@ it('prints its version', () => {
 });
 
 describe('help', () => {
+  it('says that a recording is not redacted unless it is asked for', () => {
+    const { stdout } = peerscope(['record', '--help']);
+    expect(stdout).toMatch(/^Record what peerscope reads from \/proc, with real addresses and names,/m);
+    expect(stdout).toMatch(/--redact\s+Replace addresses and names/);
+  });
+
   it('names every command', () => {
     const { code, stdout } = peerscope(['--help']);
     expect(code).toBe(0);
