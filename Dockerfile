@@ -20,7 +20,7 @@ RUN npm ci --ignore-scripts --prefer-offline
 COPY tsconfig.json tsconfig.build.json LICENSE ./
 COPY src src
 RUN npm run build && npm prune --omit=dev --ignore-scripts \
-  && find dist node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -delete \
+  && find dist node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -path 'dist/*.1' -o -name .built \) -delete \
   && mkdir app && mv LICENSE package.json dist node_modules app \
   && mkdir state && mkdir --mode=0700 state/peerscope
 

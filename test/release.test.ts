@@ -52,7 +52,7 @@ describe('what is installed with the program', () => {
 
   it('runs no script when it is installed', () => {
     expect(SHIPPED.filter(([, { hasInstallScript }]) => hasInstallScript === true)).toEqual([]);
-    const own = Object.keys(PACKAGE.scripts).filter((name) => /^(?:pre|post)?install$|^prepare$/.test(name));
+    const own = Object.keys(PACKAGE.scripts).filter((name) => /^(?:pre|post)?install$/.test(name));
     expect(own).toEqual([]);
   });
 
@@ -98,6 +98,21 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
     expect(scripts.filter((name) => !(name in PACKAGE.scripts))).toEqual([]);
     const files = runs.flatMap((run) => run.split(' ').filter((word) => /^(?:\.ci|test|CHANGELOG)\b/.test(word)));
     expect(files.filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
+  });
+
+  it('builds what it publishes itself: --ignore-scripts leaves prepare out', () => {
+    const publishing = Object.values(workflow.jobs)
+      .map(({ steps }) => steps.flatMap(({ run }) => run ?? []))
+      .filter((runs) => runs.some((run) => run.startsWith('npm publish')));
+    for (const runs of publishing) {
+      const [install, build, publish] = [
+        'npm ci --ignore-scripts',
+        'npm run build',
+        'npm publish --ignore-scripts',
+      ].map((command) => runs.findIndex((run) => run.startsWith(command)));
+      expect([install, build, publish]).toEqual([install, build, publish].toSorted((a = -1, b = -1) => a - b));
+      expect(install).toBeGreaterThanOrEqual(0);
+    }
   });
 
   it('pastes nothing into a shell that who opens a pull request may choose', () => {

@@ -26,7 +26,8 @@ const run = (command: string, args: readonly string[], cwd = folder): string =>
 
 describe('the packed package, in a folder with its dependencies and nothing else', () => {
   beforeAll(() => {
-    run('npm', ['pack', '--pack-destination', folder], ROOT);
+    run('npm', ['run', 'build'], ROOT);
+    run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], ROOT);
     const installed = join(folder, 'node_modules/peerscope');
     mkdirSync(installed, { recursive: true });
     const [archive = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
@@ -98,7 +99,7 @@ describe('the packed package, in a folder with its dependencies and nothing else
   });
 
   it('runs by npx, with nothing from elsewhere, and brings its manual page', () => {
-    run('npm', ['rebuild', '--offline', '--ignore-scripts', 'peerscope']);
+    run('npm', ['rebuild', '--offline', 'peerscope']);
     const top = ['top', '-n', '1', `--path.procfs=${TREE}`, '--asn.provider=none'];
     const shown = run('npx', ['--offline', '--no', 'peerscope', ...top]);
     expect(shown).toMatch(/^orders\.py {2}6 connections: 5 established, 1 syn_sent$/m);

@@ -1,0 +1,112 @@
+import { spawn, spawnSync, type SpawnSyncReturns } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '../..');
+
+/** A program of two files with the scripts and the compiler of this one. */
+const MAIN = `
+import { WORD } from './word.ts';
+if (process.argv[2] === 'wait') {
+  process.on('SIGTERM', () => process.exit(7));
+  setInterval(() => undefined, 1000);
+}
+console.log(JSON.stringify([WORD, ...process.argv.slice(2)]));
+`;
+
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-start-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const write = (path: string, text: string): void => writeFileSync(join(folder, path), text);
+const npm = (...args: readonly string[]): SpawnSyncReturns<string> =>
+  spawnSync('npm', args, { cwd: folder, encoding: 'utf8' });
+
+describe('npm start', () => {
+  beforeAll(() => {
+    for (const name of ['package.json', 'tsconfig.json', 'tsconfig.build.json'])
+      cpSync(join(ROOT, name), join(folder, name));
+    symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+    mkdirSync(join(folder, 'src'));
+    writeSources();
+    expect(npm('run', 'build').status).toBe(0);
+    // What is seen then is the build, not the source.
+    write('dist/word.js', readFileSync(join(folder, 'dist/word.js'), 'utf8').replace('source', 'build'));
+    renameSync(join(folder, 'dist'), join(folder, 'built'));
+  });
+
+  beforeEach(() => {
+    rmSync(join(folder, 'src'), { recursive: true });
+    mkdirSync(join(folder, 'src'));
+    writeSources();
+    rmSync(join(folder, 'dist'), { recursive: true, force: true });
+    cpSync(join(folder, 'built'), join(folder, 'dist'), { recursive: true });
+    const sources = ['src', 'src/main.ts', 'src/word.ts', 'src/other.ts'];
+    for (const path of [...sources, 'package.json', 'tsconfig.json', 'tsconfig.build.json']) touch(path, 120);
+    touch('dist/.built', 60);
+  });
+
+  it.each<[what: string, change: () => void, word: string]>([
+    ['runs the build where nothing changed', () => undefined, 'build'],
+    ['builds where there is no build', () => rmSync(join(folder, 'dist'), { recursive: true }), 'source'],
+    ['builds where a build was interrupted', () => rmSync(join(folder, 'dist/.built')), 'source'],
+    ['builds where a file is new', () => write('src/new.ts', ''), 'source'],
+    ['builds where a file changed', () => write('src/other.ts', 'export {};'), 'source'],
+    ['builds where a file is gone', () => rmSync(join(folder, 'src/other.ts')), 'source'],
+    ['builds where the package changed', () => touch('package.json'), 'source'],
+    ['builds where the compiler is to do otherwise', () => touch('tsconfig.build.json'), 'source'],
+    ['runs the build where only a test changed', () => write('test.ts', ''), 'build'],
+  ])('%s', (_what, change, word) => {
+    change();
+    const { status, stdout } = npm('-s', 'start', '--', 'list', 'a b');
+    expect({ status, stdout }).toEqual({ status: 0, stdout: `${JSON.stringify([word, 'list', 'a b'])}\n` });
+    // What was built is not built again.
+    expect(readFileSync(join(folder, 'dist/.built'), 'utf8')).toBe('');
+    expect(npm('run', 'prestart').stderr).not.toContain('tsc');
+  });
+
+  it('starts nothing where the build fails, and says why on standard error', () => {
+    write('src/word.ts', 'export const = ;');
+    for (const { status, stdout, stderr } of [npm('run', 'start'), npm('run', 'start')]) {
+      expect(status).toBeGreaterThan(0);
+      expect(stdout).not.toContain('dist/main.js');
+      expect(stderr).toContain('src/word.ts');
+    }
+  });
+
+  it('hands a SIGTERM on to the program', async () => {
+    const child = spawn('npm', ['-s', 'start', '--', 'wait'], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    child.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([7, null]);
+  });
+
+  it('has a twin that runs the source', () => {
+    rmSync(join(folder, 'dist'), { recursive: true });
+    expect(npm('-s', 'run', 'dev', '--', 'list').stdout).toBe('["source","list"]\n');
+  });
+});
+
+function writeSources(): void {
+  write('src/main.ts', MAIN);
+  write('src/word.ts', `export const WORD: string = 'source';`);
+  write('src/other.ts', '');
+}
+
+/** Changes nothing but the time of the last change. */
+function touch(path: string, secondsAgo = 0): void {
+  const at = new Date(Date.now() - secondsAgo * 1000);
+  utimesSync(join(folder, path), at, at);
+}
