@@ -174,7 +174,7 @@ export default dashboard({
           {
             title: 'Sockets without a process',
             description:
-              "By reason: permission (not root), no_descriptor (held by the kernel, or TIME_WAIT from before the start), vanished (too short), other_pid_namespace (not the host's /proc).",
+              "By reason: permission (not root), no_descriptor (held by the kernel), vanished (the process was gone), other_pid_namespace (not the host's /proc), short_lived (closed before a scan saw it open: no fault).",
             unit: 'short',
             noData: NO_EXPORTER,
             width: 12,
@@ -185,7 +185,7 @@ export default dashboard({
           {
             title: 'Network namespaces',
             description:
-              'What the last scans did with them: unchanged and empty ones cost nothing, unreadable ones are missing in all totals.',
+              'What the last scan did with them. Unchanged and empty ones cost nothing. Unreadable ones are missing from all totals. no_process: no process runs there.',
             unit: 'short',
             noData: NO_EXPORTER,
             width: 12,
