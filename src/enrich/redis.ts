@@ -3,6 +3,7 @@ import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../clock.ts';
 import { KEPT_MS, SKEW_MS, type Kept, type Sighting } from './first-seen.ts';
+import { GuardedConnector } from './redis-connector.ts';
 import { nameRedis, type RedisServer } from './redis-server.ts';
 import type { Breaker, Commons, Store, StoredText } from './store.ts';
 
@@ -23,6 +24,9 @@ const QUEUE_KEEP_MS = 24 * 3_600_000;
 /** How long failures are remembered after the breaker let one try. */
 const FAILURES_KEEP_MS = 2 * 3_600_000;
 const REASON_LENGTH = 200;
+/** What a server says that has handed over to another one, or is about to serve: on a new connection all may be well. */
+const HANDED_OVER = /\b(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
+const FULL = /\bOOM\b/;
 
 export interface RedisStoreOptions {
   readonly server: RedisServer;
@@ -85,6 +89,8 @@ export class RedisStore implements Store, Commons {
   #isSelected = false;
   #trouble: string | null = null;
   #connectionError: string | undefined;
+  /** Whether the connection is being closed to have another one. */
+  #renewing = false;
   /** How often in a row it was called in vain. */
   #hungUp = 0;
   #workedFrom = -Infinity;
@@ -113,12 +119,20 @@ export class RedisStore implements Store, Commons {
       ...(username === null ? {} : { username }),
       ...(password === null ? {} : { password }),
       ...(tls ? { tls: { ca: [...getCACertificates('default'), ...getCACertificates('system')] } } : {}),
+      Connector: GuardedConnector,
+      // All that is needed of Redis; so a server cannot push what nobody asked for.
+      protocol: 2,
+      // The library asks for it again after each reconnect, and nobody could catch a refusal if it did not know it from the start.
+      db: options.server.database,
+      // A server that turns clients away answers the first command with why: it is to be one whose answer counts.
+      disableClientInfo: true,
       keyPrefix: PREFIX,
       lazyConnect: true,
       enableReadyCheck: false,
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
-      maxRetriesPerRequest: 1,
+      // What was not answered when the connection ended fails then.
+      maxRetriesPerRequest: 0,
       connectTimeout: CONNECT_MS,
       commandTimeout: COMMAND_MS,
       socketTimeout: SILENCE_MS,
@@ -132,9 +146,10 @@ export class RedisStore implements Store, Commons {
     this.#redis.on('close', () => {
       this.#isSelected = false;
       this.#missedWrites ||= this.#wroteSinceLook;
-      this.#distrust();
+      if (!this.#renewing) this.#distrust();
+      this.#renewing = false;
       this.failures++;
-      this.#fail(this.#connectionError ?? 'the server closed the connection');
+      this.#fail(this.#noConnection);
       this.#opened.resolve(null);
     });
     this.#redis.on('ready', () => {
@@ -166,7 +181,7 @@ export class RedisStore implements Store, Commons {
     for (let start = 0; start < keys.length; start += CHUNK) {
       const chunk = keys.slice(start, start + CHUNK);
       // Sent together: unlike MGET and pipelines, this is the same on every kind of server.
-      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#redis.get(key))));
+      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#redis.get(key).then(textOf))));
       if (!texts) break;
       for (const [i, key] of chunk.entries()) {
         const text = texts[i];
@@ -182,7 +197,9 @@ export class RedisStore implements Store, Commons {
       const chunk = texts.slice(start, start + CHUNK).filter(({ keepUntil }) => keepUntil > now);
       const done = await this.#attemptWrite(() =>
         Promise.all(
-          chunk.map(({ key, text, keepUntil }) => this.#redis.set(key, text, 'PX', Math.ceil(keepUntil - now))),
+          chunk.map(({ key, text, keepUntil }) =>
+            this.#redis.set(key, text, 'PX', Math.ceil(keepUntil - now)).then(okOf),
+          ),
         ),
       );
       if (!done) return;
@@ -211,18 +228,22 @@ export class RedisStore implements Store, Commons {
   }
 
   async acquire(lease: string, ms: number): Promise<number> {
-    const taken = await this.#attempt(() => this.#redis.set(lease, this.#holder, 'PX', Math.ceil(ms), 'NX'));
-    if (taken !== null) return 0;
+    const isTaken = await this.#attempt(async () => {
+      const reply = await this.#redis.set(lease, this.#holder, 'PX', Math.ceil(ms), 'NX');
+      if (reply !== null) okOf(reply);
+      return reply === null;
+    });
+    if (!isTaken) return 0;
     const leftMs = await this.#attempt(async () => numberOf(await this.#redis.pttl(lease)));
     return leftMs === undefined ? 0 : Math.max(1, leftMs);
   }
 
   async hold(lease: string, ms: number): Promise<void> {
-    await this.#attempt(() => this.#redis.eval(SCRIPTS.hold, 1, lease, this.#holder, Math.ceil(ms)));
+    await this.#attempt(() => this.#redis.eval(SCRIPTS.hold, 1, lease, this.#holder, Math.ceil(ms)).then(numberOf));
   }
 
   async release(lease: string): Promise<void> {
-    await this.#attempt(() => this.#redis.eval(SCRIPTS.release, 1, lease, this.#holder));
+    await this.#attempt(() => this.#redis.eval(SCRIPTS.release, 1, lease, this.#holder).then(numberOf));
   }
 
   async enqueue(queue: string, members: readonly string[]): Promise<void> {
@@ -230,7 +251,9 @@ export class RedisStore implements Store, Commons {
     for (let start = 0; start < members.length; start += CHUNK) {
       const chunk = members.slice(start, start + CHUNK);
       const done = await this.#attemptWrite(() =>
-        this.#redis.eval(SCRIPTS.enqueue, 1, queue, ...[QUEUE_MOST, QUEUE_KEEP_MS, now, ...chunk].map(String)),
+        this.#redis
+          .eval(SCRIPTS.enqueue, 1, queue, ...[QUEUE_MOST, QUEUE_KEEP_MS, now, ...chunk].map(String))
+          .then(numberOf),
       );
       if (done === undefined) return;
     }
@@ -242,12 +265,12 @@ export class RedisStore implements Store, Commons {
 
   async dequeue(queue: string, members: readonly string[]): Promise<void> {
     for (let start = 0; start < members.length; start += CHUNK)
-      await this.#attempt(() => this.#redis.zrem(queue, ...members.slice(start, start + CHUNK)));
+      await this.#attempt(() => this.#redis.zrem(queue, ...members.slice(start, start + CHUNK)).then(numberOf));
   }
 
   async breaker(name: string): Promise<Breaker | null> {
     const state = await this.#attempt(() =>
-      Promise.all([this.#redis.get(failuresOf(name)), this.#redis.pttl(name).then(numberOf)] as const),
+      Promise.all([this.#redis.get(failuresOf(name)).then(textOf), this.#redis.pttl(name).then(numberOf)] as const),
     );
     if (!state) return null;
     const [failures, openMs] = state;
@@ -259,10 +282,10 @@ export class RedisStore implements Store, Commons {
     await this.#attempt<unknown>(() =>
       ms > 0
         ? Promise.all([
-            this.#redis.set(failuresOf(name), failures, 'PX', ms + FAILURES_KEEP_MS),
-            this.#redis.set(name, failures, 'PX', ms),
+            this.#redis.set(failuresOf(name), failures, 'PX', ms + FAILURES_KEEP_MS).then(okOf),
+            this.#redis.set(name, failures, 'PX', ms).then(okOf),
           ])
-        : Promise.all([this.#redis.del(failuresOf(name)), this.#redis.del(name)]),
+        : Promise.all([this.#redis.del(failuresOf(name)).then(numberOf), this.#redis.del(name).then(numberOf)]),
     );
   }
 
@@ -276,9 +299,13 @@ export class RedisStore implements Store, Commons {
   /** Undefined where it failed. */
   async #attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
     if (this.#closed) return undefined;
-    if (this.#redis.status !== 'ready') this.#fail(this.#connectionError ?? 'there is no connection');
+    if (this.#redis.status !== 'ready') this.#fail(this.#noConnection);
     if (!this.#isSelected) return undefined;
     return this.#send(work);
+  }
+
+  get #noConnection(): string {
+    return this.#connectionError ?? 'the server closed the connection';
   }
 
   async #send<T>(work: () => Promise<T>): Promise<T | undefined> {
@@ -286,8 +313,8 @@ export class RedisStore implements Store, Commons {
       return await work();
     } catch (error) {
       this.failures++;
-      if (error instanceof Error && error.name === 'ReplyError') this.#distrust();
-      this.#fail(this.#reasonOf(error));
+      if (isRefusal(error) && !HANDED_OVER.test(error.message)) this.#distrust();
+      this.#fail(this.#redis.status === 'ready' ? this.#reasonOf(error) : this.#noConnection);
       return undefined;
     }
   }
@@ -318,19 +345,22 @@ export class RedisStore implements Store, Commons {
    */
   async #look(): Promise<void> {
     if (this.#redis.status === 'ready' && !this.#isSelected)
-      this.#isSelected = (await this.#send(() => this.#redis.select(this.#options.server.database))) !== undefined;
+      this.#isSelected =
+        (await this.#send(() =>
+          this.#redis.select(this.#options.server.database).then(okOf).catch(this.#renewWhereRefused),
+        )) !== undefined;
     const look = ++this.#looks;
     const key = `alive:${this.#holder}`;
     const seen = await this.#attempt(() => {
-      const time = this.#redis.time().then(([seconds, microseconds]) => {
-        const now = Number(seconds) * 1000 + Number(microseconds) / 1000;
-        this.#serverAtZero = now - this.#options.clock.monotonic();
+      const time = this.#redis.time().then((reply) => {
+        this.#serverAtZero = timeOf(reply) - this.#options.clock.monotonic();
       });
-      const before = this.#redis.get(key);
-      const taken = this.#redis.set(key, look, 'PX', ALIVE_KEEP_MS).then(() => {
+      const before = this.#redis.get(key).then(textOf);
+      const taken = this.#redis.set(key, look, 'PX', ALIVE_KEEP_MS).then((reply) => {
+        okOf(reply);
         this.#wroteSinceLook = false;
       });
-      return Promise.all([before, taken, time]);
+      return Promise.all([before, taken, time]).catch(this.#renewWhereRefused);
     });
     if (!seen) return;
     this.#lostData ||= Number(seen[0]) < this.#taken;
@@ -352,6 +382,18 @@ export class RedisStore implements Store, Commons {
     this.#missedTimes &&= isClockOff;
     if (isLacking) lacks();
   }
+
+  /**
+   * A server that cannot serve may be one that another has replaced: a new connection leads to that one. One that is full goes on
+   * telling what it knows.
+   */
+  readonly #renewWhereRefused = (error: unknown): never => {
+    if (isRefusal(error) && !FULL.test(error.message) && this.#redis.status === 'ready') {
+      this.#renewing = true;
+      this.#redis.disconnect(true);
+    }
+    throw error;
+  };
 
   /** A first time of a clock that is far behind would be the earliest of all, and for good: so may be one that is not compared yet. */
   #isClockOff(): boolean {
@@ -391,6 +433,28 @@ function unlike(reply: unknown): Error {
   const error = new Error(`the server answered ${JSON.stringify(reply).slice(0, 80)}`);
   error.name = 'ReplyError';
   return error;
+}
+
+function isRefusal(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError';
+}
+
+function okOf(reply: unknown): true {
+  if (reply !== 'OK') throw unlike(reply);
+  return true;
+}
+
+function textOf(reply: unknown): string | null {
+  if (reply !== null && typeof reply !== 'string') throw unlike(reply);
+  return reply;
+}
+
+/** In milliseconds since 1970. */
+function timeOf(reply: unknown): number {
+  const [seconds, microseconds] = textsOf(reply).map(Number);
+  const time = Number(seconds) * 1000 + Number(microseconds) / 1000;
+  if (!Number.isFinite(time)) throw unlike(reply);
+  return time;
 }
 
 function numberOf(reply: unknown): number {
