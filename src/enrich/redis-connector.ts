@@ -22,11 +22,14 @@ export class GuardedConnector extends AbstractConnector {
     const { host = '127.0.0.1', port = 6379, family = 0, tls } = this.#options;
     const replies = new RedisReplies();
     const callback = (length: number, read: Uint8Array): boolean => {
-      const bytes = Buffer.from(read.subarray(0, length));
-      const fault = replies.judge(bytes);
-      if (fault === null) socket.emit('data', bytes);
-      else socket.destroy(new Error(fault));
-      return fault === null;
+      try {
+        const passed = replies.pass(Buffer.from(read.subarray(0, length)));
+        if (passed.length > 0) socket.emit('data', passed);
+        return true;
+      } catch (error) {
+        socket.destroy(error as Error);
+        return false;
+      }
     };
     // With `onread` the socket itself emits no data.
     const place = { host, port, family, onread: { buffer: Buffer.allocUnsafe(READ_BYTES), callback } };

@@ -1,4 +1,7 @@
+import { withoutControls } from '../label.ts';
+
 const LF = 10;
+const MINUS = 45;
 /** Each far above what a server has to say: answers of a few hundred bytes, a queue of a thousand names, the nodes of a cluster. */
 const LINE_MOST = 4_096;
 const TEXT_MOST = 65_536;
@@ -17,7 +20,8 @@ export class RedisReplies {
   #due = 0;
   #done = 0;
   #bytes = 0;
-  #line = '';
+  /** The beginning of a line whose end is still to come. */
+  #line: Buffer = Buffer.alloc(0);
   /** How many bytes of a text are still to come before the end of its line; null outside of a text. */
   #text: number | null = null;
   /** How many members each open list still lacks, the innermost last. */
@@ -28,53 +32,56 @@ export class RedisReplies {
     this.#due++;
   }
 
-  /** Says what is wrong with the bytes that came, or null. What comes after a fault means nothing. */
-  judge(bytes: Buffer): string | null {
-    this.#bytes += bytes.length;
-    if (this.#bytes > BYTES_MOST) return `the server sent more than ${BYTES_MOST} bytes for what it was asked together`;
-    for (let at = 0; at < bytes.length;) {
+  /** Gives what is judged of the bytes that came, unfinished lines held back; throws where it is bad, and all is over then. */
+  pass(chunk: Buffer): Buffer {
+    const bytes = this.#line.length > 0 ? Buffer.concat([this.#line, chunk]) : chunk;
+    let at = 0;
+    while (at < bytes.length) {
       if (this.#text) {
         const taken = Math.min(this.#text, bytes.length - at);
         this.#text -= taken;
-        at += taken;
+        at += this.#spend(taken);
         continue;
       }
-      const end = bytes.indexOf(LF, at);
-      const next = end === -1 ? bytes.length : end + 1;
+      const end = bytes.indexOf(LF, at) + 1;
+      const line = bytes.subarray(at, end || bytes.length);
       // Whoever turns clients away says why before they ask.
       if (this.#due === 0)
-        return bytes[at] === 45 // -
-          ? bytes.toString('utf8', at + 1, Math.min(next, at + LINE_MOST)).trim()
-          : 'the server sent a reply that nobody asked for';
-      if (this.#line.length + next - at > LINE_MOST) return `the server sent a line longer than ${LINE_MOST} bytes`;
-      this.#line += bytes.toString('latin1', at, next);
-      at = next;
-      if (end === -1) break;
-      const fault = this.#takeLine();
-      if (fault !== null) return fault;
-      if (this.#due === 0 || this.#done === TOGETHER) [this.#done, this.#bytes] = [0, bytes.length - at];
+        throw new Error(
+          line[0] === MINUS ? show(line.subarray(1, LINE_MOST)) : 'the server sent a reply that nobody asked for',
+        );
+      if (line.length > LINE_MOST) throw new Error(`the server sent a line longer than ${LINE_MOST} bytes`);
+      if (end === 0) break;
+      at += this.#spend(line.length);
+      this.#takeLine(line.toString('latin1'));
     }
-    return null;
+    this.#line = bytes.subarray(at);
+    return bytes.subarray(0, at);
   }
 
-  #takeLine(): string | null {
-    const line = this.#line;
-    this.#line = '';
+  #spend(bytes: number): number {
+    this.#bytes += bytes;
+    if (this.#bytes > BYTES_MOST)
+      throw new Error(`the server sent more than ${BYTES_MOST} bytes for what it was asked together`);
+    return bytes;
+  }
+
+  #takeLine(line: string): void {
     if (this.#text === 0) {
       this.#text = null;
-      if (line !== '\r\n') return 'the server sent a text that is longer than it said';
+      if (line !== '\r\n') throw new Error('the server sent a text that is longer than it said');
       this.#endReply();
-      return null;
+      return;
     }
     const parts = REPLY.exec(line);
-    if (!parts) return `the server does not speak as Redis does: ${Buffer.from(line, 'latin1').toString().trim()}`;
+    if (!parts) throw new Error(`the server does not speak as Redis does: ${show(Buffer.from(line, 'latin1'))}`);
     const [, text = '-1', list = '-1'] = parts;
-    if (Number(text) > TEXT_MOST) return `the server sent a text longer than ${TEXT_MOST} bytes`;
-    if (Number(list) > LIST_MOST) return `the server sent a list longer than ${LIST_MOST}`;
+    if (Number(text) > TEXT_MOST) throw new Error(`the server sent a text longer than ${TEXT_MOST} bytes`);
+    if (Number(list) > LIST_MOST) throw new Error(`the server sent a list longer than ${LIST_MOST}`);
     if (text !== '-1') this.#text = Number(text);
     else if (Number(list) <= 0) this.#endReply();
-    else if (this.#open.push(Number(list)) > DEPTH_MOST) return `the server sent lists deeper than ${DEPTH_MOST}`;
-    return null;
+    else if (this.#open.push(Number(list)) > DEPTH_MOST)
+      throw new Error(`the server sent lists deeper than ${DEPTH_MOST}`);
   }
 
   /** A member of a list ends it where it is the last one. */
@@ -86,5 +93,10 @@ export class RedisReplies {
       }
     this.#due--;
     this.#done++;
+    if (this.#due === 0 || this.#done === TOGETHER) [this.#done, this.#bytes] = [0, 0];
   }
+}
+
+function show(line: Buffer): string {
+  return withoutControls(line.toString().trim());
 }

@@ -2,7 +2,8 @@ import { deepStrictEqual, ok } from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import type { Arbitrary } from 'fast-check';
+import fc, { type Arbitrary } from 'fast-check';
+import { Decoder } from 'ioredis/built/resp/decoder.js';
 import { formatAddress, formatCidr, ipv4, parseAddress, parseCidr } from '../../src/address.ts';
 import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
 import { FibTrie, parseIfInet6 } from '../../src/collect/local-addresses.ts';
@@ -21,6 +22,7 @@ import { Cluster } from '../../src/enrich/cluster.ts';
 import { parseReply } from '../../src/enrich/cymru.ts';
 import { parseMmdb } from '../../src/enrich/mmdb.ts';
 import { readPod } from '../../src/enrich/pods.ts';
+import { RedisReplies } from '../../src/enrich/redis-replies.ts';
 import { parseTsv } from '../../src/enrich/tsv.ts';
 import { parseWebConfig } from '../../src/expose/web-config.ts';
 import { parseFilters } from '../../src/filter.ts';
@@ -141,6 +143,12 @@ const KUBERNETES_OBJECTS: readonly unknown[] = [
 const FILTERS = [
   'state=established,time_wait\nprocess!=nginx\npid=1,2\nport=443\nlocal-port!=22\naddress=2001:db8::1',
   'cidr=10.0.0.0/8\nasn=AS64500\nnetwork=public\npod=a\nnamespace!=b\nnetns=4026531840\ntransport=tcp\ndirection=listen',
+];
+/** As a server sends them; what counts the bytes of a text is right until it is damaged. */
+const REDIS_REPLIES = [
+  '+OK\r\n-READONLY You cannot\r\n:12\r\n:-2\r\n$5\r\nhello\r\n$-1\r\n*-1\r\n*0\r\n$0\r\n\r\n',
+  '*2\r\n$10\r\n1795211295\r\n$6\r\n123456\r\n*3\r\n*2\r\n:1\r\n:2\r\n*1\r\n$-1\r\n-ERR x\r\n',
+  '$4\r\na\r\nb\r\n*2\r\n*1\r\n*1\r\n*0\r\n$3\r\n:1\n\r\n+\r\n:+5\r\n',
 ];
 const ROWS = parseText(recorded('text/ss-tunap.out')[0] ?? '').rows;
 const DATABASES = [
@@ -320,6 +328,27 @@ export const TARGETS: readonly Target[] = [
         ok(!CONTROL.test(name), JSON.stringify(name));
       }
     }
+  }),
+  target('replies of Redis', fc.tuple(damaged(REDIS_REPLIES, 20), fc.integer({ min: 1, max: 64 })), ([text, size]) => {
+    const chunks: Buffer[] = [];
+    for (let at = 0; at < text.length; at += size) chunks.push(Buffer.from(text.slice(at, at + size), 'latin1'));
+    const passed = (asked: number): readonly Buffer[] | undefined => {
+      const replies = new RedisReplies();
+      for (let i = 0; i < asked; i++) replies.ask();
+      return mayRefuse(() => chunks.map((chunk) => replies.pass(chunk)), Error);
+    };
+    const bytes = passed(1_000);
+    if (!bytes) return;
+    // The library that gets what passes sees as many replies in it.
+    let read = 0;
+    const count = (): void => {
+      read++;
+    };
+    const onPush = (): void => ok(false, 'lets a push through');
+    const decoder = new Decoder({ getTypeMapping: () => ({}), onReply: count, onErrorReply: count, onPush });
+    for (const piece of bytes) decoder.write(piece);
+    ok(passed(read + 1), `finds more than ${read} replies`);
+    ok(read === 0 || !passed(read - 1), `finds fewer than ${read} replies`);
   }),
   target('filters', damaged(FILTERS), (text) => {
     const filter = mayRefuse(() => parseFilters(text.split('\n')), UsageError);
