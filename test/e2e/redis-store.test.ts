@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SYSTEM_CLOCK, type Timer } from '../../src/clock.ts';
 import { RedisStore } from '../../src/enrich/redis.ts';
@@ -26,7 +28,7 @@ afterEach(async () => {
 });
 
 async function open(
-  changes: { username?: string; password?: string; database?: number } = {},
+  changes: { username?: string; password?: string; database?: number; port?: number } = {},
   clock: Timer = SYSTEM_CLOCK,
 ): Promise<RedisStore> {
   const standard = { tls: false, host: '127.0.0.1', port: redis.port, username: null, password: null, database: 0 };
@@ -252,6 +254,36 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
       'Store STORE takes first times again',
       `${state} 301 s ahead of that of the server`,
     ]);
+  });
+
+  it('finds the new primary behind its address though the old one goes on as a replica', async ({ onTestFinished }) => {
+    if (!place) return;
+    const other = await RedisServer.start(place);
+    onTestFinished(() => other.close());
+    let primary = redis.port;
+    const endpoint = createServer((socket) => {
+      const server = connect(primary, '127.0.0.1');
+      socket.pipe(server).pipe(socket);
+      for (const end of [socket, server]) end.on('error', () => void (socket.destroy(), server.destroy()));
+    }).listen(0, '127.0.0.1');
+    await once(endpoint, 'listening');
+    onTestFinished(() => void endpoint.close());
+    const store = await open({ port: (endpoint.address() as AddressInfo).port });
+    for (const [from, to] of [
+      [redis, other],
+      [other, redis],
+    ] as const) {
+      reports = [];
+      await to.client.replicaof('NO', 'ONE');
+      primary = to.port;
+      await from.client.replicaof('127.0.0.1', to.port);
+      await vi.waitFor(() => expect(store.up).toBe(false), SOON);
+      await vi.waitFor(() => expect(store.up).toBe(true), SOON);
+      await store.write([stored(`at ${to.port}`)]);
+      expect(await to.client.exists(`peerscope:at ${to.port}`)).toBe(1);
+      expect(reports[0]).toMatch(/^Cannot use store STORE: (READONLY|MASTERDOWN) /);
+      expect(reports[1]).toBe('Store STORE works again');
+    }
   });
 
   it('needs no right beyond those that are documented', async () => {
