@@ -1,15 +1,15 @@
 /** `npm run bench:cluster`: what a cluster asks of an ASN provider in a day, with and without a shared store. README.md says how to read it. */
 import { parseArgs } from 'node:util';
 import { setImmediate } from 'node:timers/promises';
-import { ipv4 } from '../src/address.ts';
-import type { Timer } from '../src/clock.ts';
-import { AsnCache } from '../src/enrich/asn.ts';
-import { bucketOf } from '../src/enrich/networks.ts';
-import { Questions } from '../src/enrich/questions.ts';
-import type { Provider } from '../src/enrich/session.ts';
-import type { Store } from '../src/enrich/store.ts';
+import { ipv4 } from '../src/common/address.ts';
+import type { Timer } from '../src/common/clock.ts';
+import { AsnCache } from '../src/enrich/asn/cache.ts';
+import { bucketOf } from '../src/common/network-class.ts';
+import { Questions } from '../src/enrich/asn/query-scheduler.ts';
+import type { Provider } from '../src/enrich/asn/query-batch.ts';
+import type { Store } from '../src/store/contract.ts';
 import type { Address, Cidr } from '../src/model.ts';
-import { SharedServer } from '../test/enrich/shared-store.ts';
+import { SharedServer } from '../test/support/shared-store.ts';
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;

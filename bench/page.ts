@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PartWriter } from '../src/expose/prometheus.ts';
+import { PartWriter } from '../src/expose/prometheus-text.ts';
 import type { Family } from '../src/model.ts';
 import { ExporterProcess } from './exporter.ts';
 import type { Figure } from './figures.ts';

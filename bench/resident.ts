@@ -7,10 +7,10 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { SYSTEM_CLOCK } from '../src/clock.ts';
+import { SYSTEM_CLOCK } from '../src/common/clock.ts';
 import { Procfs } from '../src/collect/procfs.ts';
-import { EMPTY_RULES } from '../src/config.ts';
-import { AsnCache } from '../src/enrich/asn.ts';
+import { EMPTY_RULES } from '../src/config/config.ts';
+import { AsnCache } from '../src/enrich/asn/cache.ts';
 import { Scrape, type Snapshot } from '../src/scrape.ts';
 import type { Scanned } from './resident-process.ts';
 

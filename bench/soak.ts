@@ -5,7 +5,7 @@ import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { startCymruServer } from '../test/cymru-server.ts';
+import { startCymruServer } from '../test/support/cymru-server.ts';
 import { buildExporter, ExporterProcess } from './exporter.ts';
 import { median, quantile } from './figures.ts';
 import { isInside, runInside } from './inside.ts';

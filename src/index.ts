@@ -1,21 +1,21 @@
-import { SYSTEM_CLOCK, waitUntil } from './clock.ts';
+import { SYSTEM_CLOCK, waitUntil } from './common/clock.ts';
 import { openSource } from './collect/source.ts';
-import { EMPTY_RULES } from './config.ts';
-import { AsnCache } from './enrich/asn.ts';
-import { recall } from './enrich/session.ts';
-import { findStore } from './enrich/storage.ts';
-import type { Store } from './enrich/store.ts';
-import { Changes } from './events.ts';
-import { parseFilters } from './filter.ts';
+import { EMPTY_RULES } from './config/config.ts';
+import { AsnCache } from './enrich/asn/cache.ts';
+import { recall } from './enrich/asn/query-batch.ts';
+import { findStore } from './store/open.ts';
+import type { Store } from './store/contract.ts';
+import { Changes } from './rows/changes.ts';
+import { parseFilters } from './rows/filter.ts';
 import type { ConnectionEvent, Row } from './model.ts';
-import { decodeText } from './parse/lines.ts';
-import { parseText, type Parsed } from './parse/text.ts';
-import { rowsOf, type Names } from './row.ts';
+import { decodeText } from './parse/line-splitter.ts';
+import { parseText, type Parsed } from './parse/text-reader.ts';
+import { rowsOf, type Names } from './rows/row.ts';
 import { FOR_ROWS, Scrape } from './scrape.ts';
-import { readServices } from './services.ts';
+import { readServices } from './common/etc-services.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
-export type { Counts, Dialect, Parsed, Warning } from './parse/text.ts';
+export type { Counts, Dialect, Parsed, Warning } from './parse/text-reader.ts';
 
 /** What to scan, and what may be read beside. */
 export interface ScanOptions {

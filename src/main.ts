@@ -1,18 +1,18 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
 import type { Command, Option } from 'commander';
-import type { CommandShape, OptionShape } from './cli/shape.ts';
-import type { Flag } from './flags.ts';
-import type { Task } from './tasks.ts';
+import type { CommandShape, OptionShape } from './cli/command-shape.ts';
+import type { Flag } from './config/flags.ts';
+import type { Task } from './cli/commands.ts';
 
 // Every import below is dynamic, so that an old Node comes as far as the check at the end and a command loads only its own.
 
 /** Runs the command that the arguments name, else `serve`. Returns the exit code: 0 done, 1 failed, 2 wrong usage. */
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
-  const { parseConfig, UsageError } = await import('./config.ts');
-  const { environmentTwin, FLAGS } = await import('./flags.ts');
-  const { linesWithoutControls } = await import('./label.ts');
-  const { readVersion, TASKS } = await import('./tasks.ts');
+  const { parseConfig, UsageError } = await import('./config/config.ts');
+  const { environmentTwin, FLAGS } = await import('./config/flags.ts');
+  const { linesWithoutControls } = await import('./common/sanitize.ts');
+  const { readVersion, TASKS } = await import('./cli/commands.ts');
   const complain = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);
 
   const program = new Command('peerscope')

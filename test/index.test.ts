@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { events, filter, parse, scan, type ConnectionEvent } from '../src/index.ts';
-import { runMain } from './exporter.ts';
+import { runMain } from './support/exporter.ts';
 
 const PROC = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url));
 const text = readFileSync(new URL('fixtures/text/ss-tunap.out', import.meta.url));

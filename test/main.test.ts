@@ -4,8 +4,8 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { environmentTwin, FLAGS } from '../src/flags.ts';
-import { ENVIRONMENT } from './exporter.ts';
+import { environmentTwin, FLAGS } from '../src/config/flags.ts';
+import { ENVIRONMENT } from './support/exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 

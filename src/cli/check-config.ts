@@ -1,8 +1,8 @@
-import { formatCidr } from '../address.ts';
-import { UsageError } from '../config.ts';
-import { escapeControls } from '../label.ts';
+import { formatCidr } from '../common/address.ts';
+import { UsageError } from '../config/config.ts';
+import { escapeControls } from '../common/sanitize.ts';
 import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } from '../model.ts';
-import { readRules } from '../rules.ts';
+import { readRules } from '../config/rules.ts';
 
 interface Output {
   write(text: string): unknown;

@@ -1,5 +1,5 @@
-import { FLAGS } from '../flags.ts';
-import { commandPaths, type CommandShape, type OptionShape } from './shape.ts';
+import { FLAGS } from '../config/flags.ts';
+import { commandPaths, type CommandShape, type OptionShape } from './command-shape.ts';
 
 /** The shells that completions are written for. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;

@@ -1,11 +1,11 @@
-import { parseFilters } from '../filter.ts';
-import { cleanLabel } from '../label.ts';
+import { parseFilters } from '../rows/filter.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
-import { cellsOf, fit } from './cells.ts';
-import { many } from './plural.ts';
-import { endpoint, hasRemote, operatorOf, ownerOf } from './row-output.ts';
-import type { Connection, Sight } from './survey.ts';
-import { layTable, type Column, type Sheet } from './table.ts';
+import { cellsOf, fit } from './terminal/width.ts';
+import { many } from './terminal/format.ts';
+import { endpoint, hasRemote, operatorOf, ownerOf } from './terminal/row-columns.ts';
+import type { Connection, Sight } from './live-scan.ts';
+import { layTable, type Column, type Sheet } from './terminal/table.ts';
 import { closing, type Line, type View } from './view.ts';
 
 type Kind = 'inbound' | 'outbound' | 'loopback';

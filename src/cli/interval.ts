@@ -1,4 +1,4 @@
-import { UsageError } from '../config.ts';
+import { UsageError } from '../config/config.ts';
 
 /** Reads the seconds between two scans; returns milliseconds. Throws UsageError for what is not allowed. */
 export function parseInterval(text: string): number {

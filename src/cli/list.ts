@@ -1,10 +1,10 @@
-import { UsageError } from '../config.ts';
-import { parseFilters, type Filter } from '../filter.ts';
+import { UsageError } from '../config/config.ts';
+import { parseFilters, type Filter } from '../rows/filter.ts';
 import type { Row } from '../model.ts';
-import { parseOrder } from './order.ts';
-import { columnsOf, csvHeader, csvLine, parseFields, pick } from './row-output.ts';
-import type { Sight } from './survey.ts';
-import { layTable } from './table.ts';
+import { parseOrder } from './terminal/sort.ts';
+import { columnsOf, csvHeader, csvLine, parseFields, pick } from './terminal/row-columns.ts';
+import type { Sight } from './live-scan.ts';
+import { layTable } from './terminal/table.ts';
 import { closing, type View } from './view.ts';
 
 /** Which connections are listed, and how; the texts as the user wrote them. */

@@ -1,4 +1,4 @@
-import { commandPaths, type CommandShape, type OptionShape } from './shape.ts';
+import { commandPaths, type CommandShape, type OptionShape } from './command-shape.ts';
 
 /** The manual page peerscope(1) in man(7), of what the help of each command says. */
 export function manualOf(program: CommandShape, version: string): string {

@@ -1,19 +1,19 @@
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
-import type { Timer } from '../clock.ts';
-import { UsageError, type Config } from '../config.ts';
-import { openCache } from '../enrich/asn.ts';
-import { openKnown } from '../enrich/known.ts';
-import { describePeers } from '../enrich/row-peers.ts';
-import { parseFilters } from '../filter.ts';
-import { cleanLabel, withoutControls } from '../label.ts';
+import type { Timer } from '../common/clock.ts';
+import { UsageError, type Config } from '../config/config.ts';
+import { openCache } from '../enrich/asn/cache.ts';
+import { openKnown } from '../enrich/asn/known.ts';
+import { describePeers } from '../enrich/annotate-rows.ts';
+import { parseFilters } from '../rows/filter.ts';
+import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ErrorRow, Row } from '../model.ts';
-import { linesOf } from '../parse/lines.ts';
-import { isStrange, TextReader, type Entry } from '../parse/text.ts';
-import { jsonLine } from './json.ts';
-import { many } from './plural.ts';
-import { csvHeader, csvLine, ROW_COLUMNS } from './row-output.ts';
-import { layTable, type Sheet } from './table.ts';
+import { linesOf } from '../parse/line-splitter.ts';
+import { isStrange, TextReader, type Entry } from '../parse/text-reader.ts';
+import { jsonLine } from './terminal/json.ts';
+import { many } from './terminal/format.ts';
+import { csvHeader, csvLine, ROW_COLUMNS } from './terminal/row-columns.ts';
+import { layTable, type Sheet } from './terminal/table.ts';
 import { closing } from './view.ts';
 
 /** What `parse` needs besides the configuration. */

@@ -1,12 +1,12 @@
-import { UsageError } from '../config.ts';
-import { parseFilters } from '../filter.ts';
-import { cleanLabel } from '../label.ts';
+import { UsageError } from '../config/config.ts';
+import { parseFilters } from '../rows/filter.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
-import { cellsOf, fit, pad, wrap } from './cells.ts';
-import { many } from './plural.ts';
-import { bytesOf, connectionColumns, hasRemote, operatorOf } from './row-output.ts';
-import type { Connection, Sight } from './survey.ts';
-import { layTable, type Sheet } from './table.ts';
+import { cellsOf, fit, pad, wrap } from './terminal/width.ts';
+import { many } from './terminal/format.ts';
+import { bytesOf, connectionColumns, hasRemote, operatorOf } from './terminal/row-columns.ts';
+import type { Connection, Sight } from './live-scan.ts';
+import { layTable, type Sheet } from './terminal/table.ts';
 import { closing, type Line, type View } from './view.ts';
 
 /** By what connections are counted. */

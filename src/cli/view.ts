@@ -1,8 +1,8 @@
 import type { WriteStream } from 'node:tty';
-import { wrap } from './cells.ts';
-import { colorDepthOf, paintWith, type ColorSigns } from './color.ts';
-import type { Sight } from './survey.ts';
-import type { Sheet } from './table.ts';
+import { wrap } from './terminal/width.ts';
+import { colorDepthOf, paintWith, type ColorSigns } from './terminal/color.ts';
+import type { Sight } from './live-scan.ts';
+import type { Sheet } from './terminal/table.ts';
 
 /** A line for people, without its end; `key` tells which line it is from one look to the next, null for what is always there. */
 export interface Line {

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
-import { waitUntil, type Timer } from '../clock.ts';
-import { withoutControls } from '../label.ts';
-import { cutPainted, fit } from './cells.ts';
-import type { Paint } from './color.ts';
-import { jsonLine } from './json.ts';
-import { Screen, type Terminal } from './screen.ts';
-import type { Sight, Survey } from './survey.ts';
-import type { Sheet } from './table.ts';
+import { waitUntil, type Timer } from '../common/clock.ts';
+import { withoutControls } from '../common/sanitize.ts';
+import { cutPainted, fit } from './terminal/width.ts';
+import type { Paint } from './terminal/color.ts';
+import { jsonLine } from './terminal/json.ts';
+import { Screen, type Terminal } from './terminal/screen.ts';
+import type { Sight, Survey } from './live-scan.ts';
+import type { Sheet } from './terminal/table.ts';
 import type { Output, Streams, View } from './view.ts';
 
 /** What `watch` needs. */

@@ -1,19 +1,19 @@
-import type { Timer } from '../clock.ts';
-import { formatAddress, parseAddress } from '../address.ts';
-import { AsnCache, openCache, type Answer } from '../enrich/asn.ts';
-import type { Limits } from '../enrich/cymru.ts';
-import { Database } from '../enrich/database.ts';
-import { mayBeAsked, networkOf } from '../enrich/networks.ts';
-import { openProvider, type ProviderChoice } from '../enrich/provider.ts';
-import { askOnce } from '../enrich/questions.ts';
-import { recall, type Provider } from '../enrich/session.ts';
-import { openStore, type StorageChoice } from '../enrich/storage.ts';
-import { cleanLabel, withoutControls } from '../label.ts';
+import type { Timer } from '../common/clock.ts';
+import { formatAddress, parseAddress } from '../common/address.ts';
+import { AsnCache, openCache, type Answer } from '../enrich/asn/cache.ts';
+import type { Limits } from '../enrich/asn/cymru-whois.ts';
+import { Database } from '../enrich/asn/file-database.ts';
+import { mayBeAsked, networkOf } from '../common/network-class.ts';
+import { openProvider, type ProviderChoice } from '../enrich/asn/open.ts';
+import { askOnce } from '../enrich/asn/query-scheduler.ts';
+import { recall, type Provider } from '../enrich/asn/query-batch.ts';
+import { openStore, type StorageChoice } from '../store/open.ts';
+import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
-import { linesOf } from '../parse/lines.ts';
-import { jsonLine } from './json.ts';
-import { csvRecord } from './row-output.ts';
-import { renderTable, type Column } from './table.ts';
+import { linesOf } from '../parse/line-splitter.ts';
+import { jsonLine } from './terminal/json.ts';
+import { csvRecord } from './terminal/row-columns.ts';
+import { renderTable, type Column } from './terminal/table.ts';
 
 /** Where `storagePath` and `storageServer` are null nothing is kept. */
 export interface WhoisOptions extends ProviderChoice, StorageChoice {

@@ -1,9 +1,9 @@
 import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '../model.ts';
-import type { ConnectionTable } from './connections.ts';
-import type { Owners } from './owners.ts';
+import type { ConnectionTable } from './connection-table.ts';
+import type { Owners } from './socket-owners.ts';
 import { chooseOwner, type Processes } from './processes.ts';
-import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './sockets.ts';
-import type { SocketTables } from './tables.ts';
+import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './net-tcp-udp-raw.ts';
+import type { SocketTables } from './namespace-tables.ts';
 
 const NOBODY: readonly Process[] = [];
 

@@ -1,4 +1,4 @@
-import { cleanLabel } from '../label.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 import type { Cgroup } from '../model.ts';
 
 const RUNTIMES: ReadonlyMap<string, string> = new Map([

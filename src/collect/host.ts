@@ -1,14 +1,14 @@
 import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, UnattributedReason } from '../model.ts';
 import { Attribution } from './attribution.ts';
 import { cgroupParser } from './cgroup.ts';
-import type { ConnectionTable, IsOwn } from './connections.ts';
+import type { ConnectionTable, IsOwn } from './connection-table.ts';
 import type { HashCost } from './hash-walks.ts';
 import { Namespaces, type Namespace, type Unshown } from './namespaces.ts';
-import { Owners } from './owners.ts';
+import { Owners } from './socket-owners.ts';
 import { Processes } from './processes.ts';
 import { failed, type Procfs } from './procfs.ts';
-import type { Protocols } from './protocols.ts';
-import { SocketTables, type NamespaceCounts } from './tables.ts';
+import type { Protocols } from './protocol-counters.ts';
+import { SocketTables, type NamespaceCounts } from './namespace-tables.ts';
 
 /** Where the rows of a scan come from: the host's procfs, or what its own commands tell. */
 export interface Host {

@@ -1,6 +1,6 @@
-import { cleanLabel } from '../label.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 import type { ProcessRule } from '../model.ts';
-import type { Match } from './patterns.ts';
+import type { Match } from './regexp-budget.ts';
 
 /** What a process is named after. */
 export interface Running {

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
-import { Patterns } from './patterns.ts';
+import { Patterns } from './regexp-budget.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
-import { parseStat, parseStatus } from './stat.ts';
+import { parseStat, parseStatus } from './pid-stat.ts';
 
 /** How many scans long a new process is named anew at each: exec() keeps pid and start time and changes all the rest. */
 const YOUNG_SCANS = 5;

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
-import { parseSocketRows, TABLES, type SocketRows } from './sockets.ts';
+import { parseSocketRows, TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
 
 /** Why something below /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
 export type ReadFailure = 'vanished' | 'permission' | 'unreadable';

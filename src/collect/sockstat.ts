@@ -1,4 +1,4 @@
-import { TABLES, type Table } from './sockets.ts';
+import { TABLES, type Table } from './net-tcp-udp-raw.ts';
 
 /** How many sockets a network namespace holds, as the kernel counts them. */
 export interface Counters {

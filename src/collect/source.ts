@@ -1,4 +1,4 @@
-import type { Command, Commands } from './commands.ts';
+import type { Command, Commands } from './ss-netstat.ts';
 import { Procfs } from './procfs.ts';
 
 /** What a user may ask rows to come from; null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
@@ -8,6 +8,6 @@ export type SourceName = 'procfs' | Command | null;
 export async function openSource(name: SourceName, root: string): Promise<Procfs | Commands> {
   const chosen = name ?? (process.platform === 'linux' ? 'procfs' : 'ss');
   if (chosen === 'procfs') return new Procfs(root);
-  const { Commands } = await import('./commands.ts');
+  const { Commands } = await import('./ss-netstat.ts');
   return new Commands(chosen);
 }

@@ -1,7 +1,7 @@
-import { formatCidr } from '../address.ts';
+import { formatCidr } from '../common/address.ts';
 import type { Address, Cidr, OperatorNetwork, Origin } from '../model.ts';
-import type { AsnCache } from './asn.ts';
-import { bucketOf, mayBeAsked, networkOf } from './networks.ts';
+import type { AsnCache } from './asn/cache.ts';
+import { bucketOf, mayBeAsked, networkOf } from '../common/network-class.ts';
 
 /** How often the answers of the peers in use are looked at for renewal. */
 const RENEW_MS = 60_000;

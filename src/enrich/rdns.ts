@@ -1,7 +1,7 @@
 import { Resolver } from 'node:dns/promises';
-import { formatAddress } from '../address.ts';
-import type { Timer } from '../clock.ts';
-import { cleanLabel } from '../label.ts';
+import { formatAddress } from '../common/address.ts';
+import type { Timer } from '../common/clock.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 import type { Address } from '../model.ts';
 
 const IN_FLIGHT = 10;

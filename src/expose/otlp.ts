@@ -15,7 +15,7 @@ import {
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
 import type { Family } from '../model.ts';
-import { isAmount, Points, type Metric, type Origins } from './points.ts';
+import { isAmount, Points, type Metric, type Origins } from './otlp-points.ts';
 
 /** What the thread is started with; times in milliseconds. */
 export interface OtlpSettings {

@@ -1,5 +1,5 @@
 import type { Row, State, Transport } from '../model.ts';
-import type { End } from './end.ts';
+import type { End } from './endpoint.ts';
 import type { ErrorCode, Problem } from './problem.ts';
 
 /** What a row that was read leaves in doubt. */

@@ -1,5 +1,5 @@
 import type { Transport } from '../model.ts';
-import { isEnd, readColonEnd } from './end.ts';
+import { isEnd, readColonEnd } from './endpoint.ts';
 import { NO_EXTRAS, wordsOf, wrong, type Line } from './line.ts';
 import { stateOfWord } from './states.ts';
 

@@ -3,7 +3,7 @@ import { writeFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runMain } from '../exporter.ts';
+import { runMain } from '../support/exporter.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-completion-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -8,12 +8,12 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { events } from '../../src/cli/events.ts';
-import { SYSTEM_CLOCK } from '../../src/clock.ts';
-import { parseConfig } from '../../src/config.ts';
-import { renderOrigin } from '../../src/enrich/asn.ts';
-import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
+import { parseConfig } from '../../src/config/config.ts';
+import { renderOrigin } from '../../src/enrich/asn/cache.ts';
+import { SqliteStore } from '../../src/store/sqlite.ts';
 import type { ConnectionEvent } from '../../src/model.ts';
-import { ENVIRONMENT, runMain } from '../exporter.ts';
+import { ENVIRONMENT, runMain } from '../support/exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 

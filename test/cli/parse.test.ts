@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { renderOrigin } from '../../src/enrich/asn.ts';
-import { SqliteStore } from '../../src/enrich/sqlite.ts';
+import { renderOrigin } from '../../src/enrich/asn/cache.ts';
+import { SqliteStore } from '../../src/store/sqlite.ts';
 import type { Row } from '../../src/model.ts';
-import { parseText } from '../../src/parse/text.ts';
-import { ENVIRONMENT } from '../exporter.ts';
+import { parseText } from '../../src/parse/text-reader.ts';
+import { ENVIRONMENT } from '../support/exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Connection, Sight } from '../../src/cli/survey.ts';
+import type { Connection, Sight } from '../../src/cli/live-scan.ts';
 import { topView } from '../../src/cli/top.ts';
 import { parse } from '../../src/index.ts';
 

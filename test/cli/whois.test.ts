@@ -2,11 +2,11 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseCidr } from '../../src/address.ts';
+import { parseCidr } from '../../src/common/address.ts';
 import { whois, type WhoisOptions } from '../../src/cli/whois.ts';
 import type { Cidr } from '../../src/model.ts';
-import { misbehaviours, startCymruServer, type CymruServer } from '../cymru-server.ts';
-import { writeMmdb } from '../mmdb-writer.ts';
+import { misbehaviours, startCymruServer, type CymruServer } from '../support/cymru-server.ts';
+import { writeMmdb } from '../support/mmdb-writer.ts';
 
 const MULTI_ORIGIN = [
   '13335   | 1.1.1.1          | 1.1.1.0/24          | AU | apnic    | 2011-08-11 | CLOUDFLARENET - Cloudflare, Inc., US',

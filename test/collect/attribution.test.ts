@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, TIME_WAIT } from '../../src/collect/sockets.ts';
-import { printRow, type KernelRow } from './kernel-rows.ts';
-import { Collector, Tree } from './tree.ts';
+import {
+  CLOSING,
+  ESTABLISHED,
+  FIN_WAIT1,
+  FIN_WAIT2,
+  LAST_ACK,
+  LISTEN,
+  TIME_WAIT,
+} from '../../src/collect/net-tcp-udp-raw.ts';
+import { printRow, type KernelRow } from '../support/kernel-rows.ts';
+import { Collector, Tree } from '../support/proc-tree.ts';
 
 const SSHD = 25938;
 const DNSMASQ = 25947;

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { logHashCost } from '../../src/cli/start-line.ts';
+import { logHashCost } from '../../src/serve/start-line.ts';
 import { HashWalks } from '../../src/collect/hash-walks.ts';
-import { createLog } from '../../src/log.ts';
-import { Collector, Tree } from './tree.ts';
+import { createLog } from '../../src/common/log.ts';
+import { Collector, Tree } from '../support/proc-tree.ts';
 
 interface Reads {
   readonly namespaces: number;

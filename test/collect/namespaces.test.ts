@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Namespaces } from '../../src/collect/namespaces.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
-import { Tree } from './tree.ts';
+import { Tree } from '../support/proc-tree.ts';
 
 /** The namespaces of the tree "containers": a host with two processes, a container, and a pod with two. */
 const HOST = { inode: 4026532179, pids: [25905, 25919] };

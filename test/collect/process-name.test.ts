@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { nameProcess, type Running } from '../../src/collect/process-name.ts';
-import { cleanLabel } from '../../src/label.ts';
+import { cleanLabel } from '../../src/common/sanitize.ts';
 import type { ProcessRule } from '../../src/model.ts';
 
 const running = (process: Partial<Running>): Running => ({

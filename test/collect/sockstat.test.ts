@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { mayHoldRows, parseSockstat } from '../../src/collect/sockstat.ts';
-import { TABLES } from '../../src/collect/sockets.ts';
+import { TABLES } from '../../src/collect/net-tcp-udp-raw.ts';
 
 const recorded = (name: string): string =>
   readFileSync(new URL(`../fixtures/proc-net/${name}`, import.meta.url), 'utf8');

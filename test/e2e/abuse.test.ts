@@ -8,10 +8,10 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as wait } from 'node:timers/promises';
 import { hash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Exporter } from '../exporter.ts';
+import { Exporter } from '../support/exporter.ts';
 
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;
-const RESPONSE_TIMES = new URL('response-times.ts', import.meta.url).pathname;
+const RESPONSE_TIMES = new URL('../support/response-times.ts', import.meta.url).pathname;
 const FLAGS = [`--path.procfs=${TREE}`, '--asn.provider=none', '--storage.path=/dev/null/none'];
 const REQUEST_EVERY_MS = 10;
 const BOUND_MS = 50;

@@ -4,9 +4,9 @@ import { get, type IncomingMessage } from 'node:http';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ConnectionEvent } from '../../src/model.ts';
-import { printRow } from '../collect/kernel-rows.ts';
-import { Tree } from '../collect/tree.ts';
-import { Exporter } from '../exporter.ts';
+import { printRow } from '../support/kernel-rows.ts';
+import { Tree } from '../support/proc-tree.ts';
+import { Exporter } from '../support/exporter.ts';
 
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none', '--web.enable-api'];
 const MIB = 1 << 20;

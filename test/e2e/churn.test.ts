@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SYSTEM_CLOCK } from '../../src/clock.ts';
+import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
-import { EMPTY_RULES } from '../../src/config.ts';
+import { EMPTY_RULES } from '../../src/config/config.ts';
 import type { Row } from '../../src/model.ts';
-import { rowsOf } from '../../src/row.ts';
+import { rowsOf } from '../../src/rows/row.ts';
 import { Scrape } from '../../src/scrape.ts';
-import { Hands, names, type Command } from '../zoo/hands.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+import { Hands, names, type Command } from '../support/zoo/hands.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
 
 const ROUNDS = 12;
 /** Connections and UDP sockets that come in one round and go in the next, in each namespace. */

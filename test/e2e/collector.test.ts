@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { parseConfig } from '../../src/config.ts';
-import { Exporter, sumOf } from '../exporter.ts';
-import { connections, reply, startPush } from '../otlp-push.ts';
-import { samplesOnPage, storedSamples } from './stored-samples.ts';
-import { freePort, needVictoriaMetrics, statusOf, VictoriaMetrics } from './victoria-metrics.ts';
+import { parseConfig } from '../../src/config/config.ts';
+import { Exporter, sumOf } from '../support/exporter.ts';
+import { connections, reply, startPush } from '../support/otlp-push.ts';
+import { samplesOnPage, storedSamples } from '../support/stored-samples.ts';
+import { freePort, needVictoriaMetrics, statusOf, VictoriaMetrics } from '../support/victoria-metrics.ts';
 
 const COLLECTOR = fileURLToPath(new URL('../../.cache/collector/collector', import.meta.url));
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));

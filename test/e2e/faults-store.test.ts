@@ -7,13 +7,13 @@ import { DatabaseSync } from 'node:sqlite';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { answers, startCymruServer, type CymruServer } from '../cymru-server.ts';
-import { Exporter, runMain } from '../exporter.ts';
-import { addressOf, asnOf, bucketOf, hostCalling, knownAsns, peers, publicAsns } from './recorded-host.ts';
-import { scrape, total, whoisRows } from './recorded-host.ts';
+import { answers, startCymruServer, type CymruServer } from '../support/cymru-server.ts';
+import { Exporter, runMain } from '../support/exporter.ts';
+import { addressOf, asnOf, bucketOf, hostCalling, knownAsns, peers, publicAsns } from '../support/recorded-host.ts';
+import { scrape, total, whoisRows } from '../support/recorded-host.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-const SHIFTED_CLOCK = new URL('shifted-clock.ts', import.meta.url).pathname;
+const SHIFTED_CLOCK = new URL('../support/shifted-clock.ts', import.meta.url).pathname;
 /** How often a writing process is killed; the full run has 200. */
 const KILLS = Number(process.env['FAULT_KILLS'] ?? 20);
 /** Networks that one process asks for and writes. */

@@ -1,12 +1,12 @@
 import { describe, expect, it, type TestContext } from 'vitest';
-import { startCymruServer } from '../cymru-server.ts';
-import { Exporter } from '../exporter.ts';
-import { KubernetesApi } from '../kubernetes-api.ts';
-import { whyNoNamespaces } from '../zoo/network.ts';
-import { FaultyLink } from './faulty-link.ts';
-import { sumBy, type Series } from './page.ts';
-import { hostCalling, knownAsns, peers, publicAsns, scrape, total, whoisRows } from './recorded-host.ts';
-import { findRedisServer, RedisServer } from './redis-server.ts';
+import { startCymruServer } from '../support/cymru-server.ts';
+import { Exporter } from '../support/exporter.ts';
+import { KubernetesApi } from '../support/kubernetes-api.ts';
+import { whyNoNamespaces } from '../support/zoo/network.ts';
+import { FaultyLink } from '../support/faulty-link.ts';
+import { sumBy, type Series } from '../support/page.ts';
+import { hostCalling, knownAsns, peers, publicAsns, scrape, total, whoisRows } from '../support/recorded-host.ts';
+import { findRedisServer, RedisServer } from '../support/redis-server.ts';
 
 const SERVICES = ['whois', 'redis', 'api'] as const;
 const FAULTS = ['down', 'slow', 'resetting', 'lying'] as const;

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { Tree } from '../collect/tree.ts';
-import { startCymruServer } from '../cymru-server.ts';
-import { Exporter } from '../exporter.ts';
+import { Tree } from '../support/proc-tree.ts';
+import { startCymruServer } from '../support/cymru-server.ts';
+import { Exporter } from '../support/exporter.ts';
 
 /** The process through which the tables of the host's namespace are read. */
 const FIRST = 25739;

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { Exporter, runMain } from '../exporter.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
-import { parsePage, sumBy } from './page.ts';
-import { asSs, betweenLooks, miscounted, without } from './ss.ts';
+import { Exporter, runMain } from '../support/exporter.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { parsePage, sumBy } from '../support/page.ts';
+import { asSs, betweenLooks, miscounted, without } from '../support/ss.ts';
 
 describe('the whole host, with two namespaces more', () => {
   const obstacle = whyNoNamespaces();

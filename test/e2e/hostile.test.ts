@@ -7,10 +7,10 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { Exporter, runMain } from '../exporter.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
-import { parsePage, sumBy } from './page.ts';
-import { asSs, betweenLooks, miscounted, without, type Seen } from './ss.ts';
+import { Exporter, runMain } from '../support/exporter.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../support/zoo/network.ts';
+import { parsePage, sumBy } from '../support/page.ts';
+import { asSs, betweenLooks, miscounted, without, type Seen } from '../support/ss.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
@@ -197,7 +197,7 @@ describe('run by an ordinary user', () => {
       ],
     });
     own = await network.zoo(host, {
-      command: [...AS_NOBODY, '/usr/bin/python3', join(copy, 'test/zoo/sockets.py')],
+      command: [...AS_NOBODY, '/usr/bin/python3', join(copy, 'test/support/zoo/sockets.py')],
       kinds: ['tcp-listen=127.0.0.1:8080', 'tcp-connect=127.0.0.1:80', 'udp=127.0.0.1:0'],
     });
   }, 240_000);

@@ -14,9 +14,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
-import { parsePage, sumBy, type Series } from './page.ts';
-import { betweenLooks, miscounted } from './ss.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { parsePage, sumBy, type Series } from '../support/page.ts';
+import { betweenLooks, miscounted } from '../support/ss.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const CACHE = join(ROOT, '.cache/image');

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { record } from '../../src/cli/record.ts';
 import type { Row } from '../../src/model.ts';
-import { Exporter, samplesOf } from '../exporter.ts';
-import { SS_STATES } from './ss.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../zoo/network.ts';
+import { Exporter, samplesOf } from '../support/exporter.ts';
+import { SS_STATES } from '../support/ss.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../support/zoo/network.ts';
 
 /** What ss and peerscope both say of a socket. */
 type Seen = ZooRow & Pick<Row, 'receive_queue' | 'send_queue' | 'uid'>;

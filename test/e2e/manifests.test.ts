@@ -5,8 +5,16 @@ import { basename, dirname, join, relative } from 'node:path';
 import { Ajv, type AnySchemaObject, type ValidateFunction } from 'ajv';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { danglingReferences, unstableFields } from '../manifest-checks.ts';
-import { filesOf, parseDocuments, readDocument, readText, ROOT, type Manifest, type Workload } from '../manifests.ts';
+import { danglingReferences, unstableFields } from '../support/manifest-checks.ts';
+import {
+  filesOf,
+  parseDocuments,
+  readDocument,
+  readText,
+  ROOT,
+  type Manifest,
+  type Workload,
+} from '../support/manifests.ts';
 
 /** Where .ci/run unpacks tools. */
 const TOOLS = join(ROOT, '.cache/deploy/usr');

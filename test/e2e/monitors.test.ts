@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Exporter } from '../exporter.ts';
-import { readDocument, ROOT } from '../manifests.ts';
-import { parsePage } from './page.ts';
-import { needServer, Prometheus } from './prometheus-server.ts';
-import { needPromtool } from './promtool.ts';
+import { Exporter } from '../support/exporter.ts';
+import { readDocument, ROOT } from '../support/manifests.ts';
+import { parsePage } from '../support/page.ts';
+import { needServer, Prometheus } from '../support/prometheus-server.ts';
+import { needPromtool } from '../support/promtool.ts';
 
 const FAMILY = 'peerscope_connections';
 

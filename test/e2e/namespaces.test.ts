@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { Exporter, samplesOf } from '../exporter.ts';
-import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+import { Exporter, samplesOf } from '../support/exporter.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 

@@ -1,13 +1,13 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { aggregate } from '../../src/aggregate.ts';
-import { FAMILIES } from '../../src/catalogue.ts';
-import { parseConfig } from '../../src/config.ts';
-import { renderFamilies } from '../../src/expose/prometheus.ts';
-import { Exporter, sumOf } from '../exporter.ts';
-import { connections, reply, startPush } from '../otlp-push.ts';
-import { samplesOnPage, storedSamples } from './stored-samples.ts';
-import { needVictoriaMetrics, VictoriaMetrics, type Series } from './victoria-metrics.ts';
+import { aggregate } from '../../src/metrics/aggregate.ts';
+import { FAMILIES } from '../../src/metrics/catalogue.ts';
+import { parseConfig } from '../../src/config/config.ts';
+import { renderFamilies } from '../../src/expose/prometheus-text.ts';
+import { Exporter, sumOf } from '../support/exporter.ts';
+import { connections, reply, startPush } from '../support/otlp-push.ts';
+import { samplesOnPage, storedSamples } from '../support/stored-samples.ts';
+import { needVictoriaMetrics, VictoriaMetrics, type Series } from '../support/victoria-metrics.ts';
 
 const TREES = new URL('../fixtures/proc/', import.meta.url);
 const SOON = { timeout: 60_000, interval: 200 };

@@ -1,13 +1,13 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SYSTEM_CLOCK } from '../../src/clock.ts';
+import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
-import { EMPTY_RULES } from '../../src/config.ts';
+import { EMPTY_RULES } from '../../src/config/config.ts';
 import type { Row } from '../../src/model.ts';
-import { rowsOf } from '../../src/row.ts';
+import { rowsOf } from '../../src/rows/row.ts';
 import { Scrape } from '../../src/scrape.ts';
-import { Hands, names, type Command } from '../zoo/hands.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+import { Hands, names, type Command } from '../support/zoo/hands.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
 
 /** More scans than any change may take, so that a late one is told by its number. */
 const PATIENCE = 30;

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TCP_STATES } from '../../src/states.ts';
-import { Exporter, sumOf } from '../exporter.ts';
-import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
-import { Chromium, whyNoChromium } from './chromium.ts';
+import { TCP_STATES } from '../../src/common/tcp-states.ts';
+import { Exporter, sumOf } from '../support/exporter.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { Chromium, whyNoChromium } from '../support/chromium.ts';
 
 const TREES = fileURLToPath(new URL('../fixtures/proc', import.meta.url));
 const SHOTS = fileURLToPath(new URL('../../.cache/status-page', import.meta.url));

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { Exporter, runMain } from '../exporter.ts';
-import { KubernetesApi, type KubernetesObject } from '../kubernetes-api.ts';
-import { TestCgroups, whyNoCgroups } from '../zoo/cgroups.ts';
-import { TestNetwork, whyNoNamespaces, type Zoo } from '../zoo/network.ts';
-import { count, parsePage, sumBy, type Series } from './page.ts';
+import { Exporter, runMain } from '../support/exporter.ts';
+import { KubernetesApi, type KubernetesObject } from '../support/kubernetes-api.ts';
+import { TestCgroups, whyNoCgroups } from '../support/zoo/cgroups.ts';
+import { TestNetwork, whyNoNamespaces, type Zoo } from '../support/zoo/network.ts';
+import { count, parsePage, sumBy, type Series } from '../support/page.ts';
 
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
 const NODE = 'peerscope-node';

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { Hands, names } from '../zoo/hands.ts';
-import { TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+import { Hands, names } from '../support/zoo/hands.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 /** Tells the rows of the test from those of the host, whatever number their namespace goes by. */

@@ -2,16 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { SqliteStore } from '../../src/enrich/sqlite.ts';
-import { RULE_FILES, RULES } from '../alert-rules.ts';
-import { Tree } from '../collect/tree.ts';
-import { startCymruServer, type CymruServer } from '../cymru-server.ts';
-import { PANELS, substituted } from '../dashboards.ts';
-import { EXAMPLES } from '../example-queries.ts';
-import { Exporter } from '../exporter.ts';
-import { OtlpReceiver } from '../otlp-receiver.ts';
-import { parsePromql } from '../promql.ts';
-import { Alertmanager, needServer, Prometheus, Webhook } from './prometheus-server.ts';
+import { SqliteStore } from '../../src/store/sqlite.ts';
+import { RULE_FILES, RULES } from '../support/alert-rules.ts';
+import { Tree } from '../support/proc-tree.ts';
+import { startCymruServer, type CymruServer } from '../support/cymru-server.ts';
+import { PANELS, substituted } from '../support/dashboards.ts';
+import { EXAMPLES } from '../support/example-queries.ts';
+import { Exporter } from '../support/exporter.ts';
+import { OtlpReceiver } from '../support/otlp-receiver.ts';
+import { parsePromql } from '../support/promql.ts';
+import { Alertmanager, needServer, Prometheus, Webhook } from '../support/prometheus-server.ts';
 
 /** The processes of the recorded host through which its tables are read, and which makes the call. */
 const FIRST = 25739;

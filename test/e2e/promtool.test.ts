@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Exporter } from '../exporter.ts';
-import { checkMetrics, needPromtool } from './promtool.ts';
+import { Exporter } from '../support/exporter.ts';
+import { checkMetrics, needPromtool } from '../support/promtool.ts';
 
 const GOLDEN = new URL('../golden/', import.meta.url);
 const PAGES = readdirSync(GOLDEN).filter((name) => name.endsWith('.prom'));

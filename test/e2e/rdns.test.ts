@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { printRow } from '../collect/kernel-rows.ts';
-import { Tree } from '../collect/tree.ts';
-import { startDnsServer } from '../dns-server.ts';
-import { Exporter } from '../exporter.ts';
-import { whyNoNamespaces } from '../zoo/network.ts';
+import { printRow } from '../support/kernel-rows.ts';
+import { Tree } from '../support/proc-tree.ts';
+import { startDnsServer } from '../support/dns-server.ts';
+import { Exporter } from '../support/exporter.ts';
+import { whyNoNamespaces } from '../support/zoo/network.ts';
 
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none', '--web.enable-api'];
 const HOSTILE = 'db.<script>alert';

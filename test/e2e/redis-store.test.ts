@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { SYSTEM_CLOCK, type Timer } from '../../src/clock.ts';
-import { RedisStore } from '../../src/enrich/redis.ts';
-import type { StoredText } from '../../src/enrich/store.ts';
-import { findRedisServer, RedisServer } from './redis-server.ts';
+import { SYSTEM_CLOCK, type Timer } from '../../src/common/clock.ts';
+import { RedisStore } from '../../src/store/redis.ts';
+import type { StoredText } from '../../src/store/contract.ts';
+import { findRedisServer, RedisServer } from '../support/redis-server.ts';
 
 const LEASE = 'asn:1:lock:cymru:whois.example:43';
 const QUEUE = 'asn:1:queue:cymru:whois.example:43';

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { answers, startCymruServer, type CymruServer } from '../cymru-server.ts';
-import { Exporter, runMain, sumOf } from '../exporter.ts';
-import { findRedisServer, RedisServer, type ClientOptions } from './redis-server.ts';
+import { answers, startCymruServer, type CymruServer } from '../support/cymru-server.ts';
+import { Exporter, runMain, sumOf } from '../support/exporter.ts';
+import { findRedisServer, RedisServer, type ClientOptions } from '../support/redis-server.ts';
 
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
 const ROWS = [

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
-import { deployed, RULE_FILES } from '../alert-rules.ts';
-import { needPromtool } from './promtool.ts';
+import { deployed, RULE_FILES } from '../support/alert-rules.ts';
+import { needPromtool } from '../support/promtool.ts';
 
 const FOLDER = new URL('../../deploy/prometheus/', import.meta.url).pathname;
 

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../zoo/network.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const KINDS = ['tcp-pair=127.0.0.1:0', 'tcp-pair=[::1]:0', 'tcp-time-wait=127.0.0.1:0', 'udp-queue=127.0.0.1:55'];

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { cellsOf } from '../../src/cli/cells.ts';
+import { cellsOf } from '../../src/cli/terminal/width.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { expect, it } from 'vitest';
-import { Exporter } from '../exporter.ts';
-import { needServer, Prometheus, type Target } from './prometheus-server.ts';
+import { Exporter } from '../support/exporter.ts';
+import { needServer, Prometheus, type Target } from '../support/prometheus-server.ts';
 
 const PEMS = new URL('../fixtures/tls/', import.meta.url).pathname;
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;

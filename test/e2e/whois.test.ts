@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, type TestContext } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { answers, misbehaviours, startCymruServer, type Behaviour, type CymruServer } from '../cymru-server.ts';
-import { Exporter, runMain } from '../exporter.ts';
-import { count, parsePage, sumBy, type Series } from './page.ts';
+import { answers, misbehaviours, startCymruServer, type Behaviour, type CymruServer } from '../support/cymru-server.ts';
+import { Exporter, runMain } from '../support/exporter.ts';
+import { count, parsePage, sumBy, type Series } from '../support/page.ts';
 
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
 /** What a stranger may call an AS; its /24 holds a peer. */

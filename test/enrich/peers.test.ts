@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { formatCidr, parseAddress, parseCidr } from '../../src/address.ts';
-import { AsnCache, openCache } from '../../src/enrich/asn.ts';
+import { formatCidr, parseAddress, parseCidr } from '../../src/common/address.ts';
+import { AsnCache, openCache } from '../../src/enrich/asn/cache.ts';
 import { Peers, type PeerPolicy } from '../../src/enrich/peers.ts';
 import type { Address, Cidr, Origin } from '../../src/model.ts';
 

@@ -1,9 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { parseAddress } from '../../src/address.ts';
-import { SYSTEM_CLOCK, type Timer } from '../../src/clock.ts';
+import { parseAddress } from '../../src/common/address.ts';
+import { SYSTEM_CLOCK, type Timer } from '../../src/common/clock.ts';
 import { ReverseDns } from '../../src/enrich/rdns.ts';
 import type { Address } from '../../src/model.ts';
-import { startDnsServer, type DnsAnswer, type DnsServer } from '../dns-server.ts';
+import { startDnsServer, type DnsAnswer, type DnsServer } from '../support/dns-server.ts';
 
 const SOON_MS = 10_000;
 

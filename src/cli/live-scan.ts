@@ -1,0 +1,255 @@
+import { cidrContains, formatCidr } from '../common/address.ts';
+import type { Timer } from '../common/clock.ts';
+import type { Commands } from '../collect/ss-netstat.ts';
+import { Procfs } from '../collect/procfs.ts';
+import { openSource } from '../collect/source.ts';
+import type { Config } from '../config/config.ts';
+import { isFresh, openCache, type Answer, type AsnCache } from '../enrich/asn/cache.ts';
+import { Database } from '../enrich/asn/file-database.ts';
+import { openKnown, type KnownAnswers } from '../enrich/asn/known.ts';
+import { hasNames } from '../common/network-class.ts';
+import { openProvider } from '../enrich/asn/open.ts';
+import { askOnce } from '../enrich/asn/query-scheduler.ts';
+import type { ReverseDns } from '../enrich/rdns.ts';
+import { BATCH, recall, SPACING_MS, type Correspondence } from '../enrich/asn/query-batch.ts';
+import { openStore } from '../store/open.ts';
+import { endpointOf } from '../metrics/connection-groups.ts';
+import type { Address, Cidr, Row } from '../model.ts';
+import { inOrder, rowOf, type Names } from '../rows/row.ts';
+import { FOR_ROWS, Scrape } from '../scrape.ts';
+import { readServices } from '../common/etc-services.ts';
+import { many } from './terminal/format.ts';
+
+/** How long a person waits for names and operators. */
+const PATIENCE_MS = 3_000;
+/** Nobody is asked again so soon after a session that failed. */
+const REST_MS = 60_000;
+
+/** Who may be asked about remotes, and how long a look waits for that. */
+export interface SurveyOptions {
+  /** What ports and addresses are called: nothing, ports by the services database, or addresses by the host's resolver too. */
+  readonly names: 'none' | 'services' | 'resolver';
+  /** Whether the ASN provider is asked for what is not known yet. */
+  readonly asks: boolean;
+  /** Whether a look waits, for up to 3 s, for what is asked; else a later look has it. */
+  readonly waits: boolean;
+  /** The services database; by default that of the host. */
+  readonly services?: string | undefined;
+  readonly clock: Timer;
+  /** 0 to below 1. */
+  readonly random: () => number;
+  /** Takes one line on what went wrong. */
+  readonly report: (line: string) => void;
+}
+
+/** A connection among those of a sight, and what its row does not tell. */
+export interface Connection {
+  readonly row: Row;
+  /** Whether the local end is the service. */
+  readonly serves: boolean;
+  /** The other end of a loopback pair that counts in the place of this one; null where this one counts. */
+  readonly countedAs: number | null;
+  /** Its number, which `countedAs` of others names. */
+  readonly number: number;
+  /** What the endpoint is called. */
+  readonly endpoint: () => string;
+}
+
+/** What one look saw. */
+export interface Sight {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  /** Every connection, in order. */
+  readonly rows: readonly Row[];
+  /** The same ones. */
+  connections(): readonly Connection[];
+  /** One line on what could not be seen, and why. */
+  readonly coverage: string;
+}
+
+/** The connections of the host, for commands that look once or again and again. */
+export class Survey {
+  readonly #config: Config;
+  readonly #options: SurveyOptions;
+  readonly #source: Procfs | Commands;
+  readonly #cache: AsnCache | null;
+  readonly #scrape: Scrape;
+  readonly #known: KnownAnswers | null;
+  readonly #correspondence: Correspondence | null;
+  readonly #names: Names;
+  readonly #resolver: ReverseDns | null;
+  readonly #end = new AbortController();
+  #resolving: Promise<void> | null = null;
+  #waiting: Cidr[] = [];
+  #asking: Promise<void> | null = null;
+  #askNotBefore = -Infinity;
+  #failures = 0;
+
+  private constructor(
+    config: Config,
+    options: SurveyOptions,
+    parts: {
+      source: Procfs | Commands;
+      cache: AsnCache | null;
+      known: KnownAnswers | null;
+      correspondence: Omit<Correspondence, 'deliver'> | null;
+      resolver: ReverseDns | null;
+    },
+  ) {
+    this.#config = config;
+    this.#options = options;
+    this.#source = parts.source;
+    this.#cache = parts.cache;
+    this.#known = parts.known;
+    this.#resolver = parts.resolver;
+    this.#scrape = new Scrape(this.#source, { ...config, collectors: FOR_ROWS }, options.clock, parts.cache);
+    const deliver = (answers: readonly Answer[]): void => this.#learn(answers);
+    this.#correspondence = parts.correspondence && { ...parts.correspondence, deliver };
+    this.#names = {
+      service: options.names === 'none' ? (): null => null : readServices(options.services),
+      remote: (address) => parts.resolver?.nameOf(address) ?? null,
+    };
+  }
+
+  /** Rejects with one line where procfs or the ASN database cannot be read; the store is opened last, so that it is not left open then. */
+  static async open(config: Config, options: SurveyOptions): Promise<Survey> {
+    const { clock, report, random, asks, names } = options;
+    const source = await openSource(config.source, config.procfs);
+    const cache = openCache(config.asn.provider);
+    // A database is among what is known.
+    const asked = cache && asks && config.asn.database === null;
+    const provider = asked ? await openProvider(config.asn, { clock, report }) : null;
+    const resolver = await resolverOf(config, clock, names);
+    if (provider === null || provider instanceof Database) {
+      const known = cache && (await openKnown(config, { clock, report }));
+      return new Survey(config, options, { source, cache, resolver, known, correspondence: null });
+    }
+    const store = await openStore(config, { clock, report });
+    const known: KnownAnswers = {
+      recall: (buckets) => recall(store, buckets, clock.now()),
+      close: async () => store?.close(),
+    };
+    const correspondence = { provider, store, report, clock, random };
+    return new Survey(config, options, { source, cache, resolver, known, correspondence });
+  }
+
+  /** Looks once. */
+  async look(): Promise<Sight> {
+    const scrape = this.#scrape;
+    const { at, unreadableNamespaces } = scrape.look();
+    const questions = this.#cache?.takeQuestions() ?? [];
+    const answers = (await this.#known?.recall(questions)) ?? [];
+    this.#learn(answers);
+    if (this.#correspondence) this.#note(questions, answers);
+    const asked = Promise.all([this.#ask(), this.#resolve()]);
+    if (this.#options.waits) await asked;
+    const indexes = inOrder(scrape, scrape.connections.indexes());
+    const rows = indexes.map((i) => rowOf(scrape, i, this.#names));
+    return {
+      at,
+      rows,
+      connections: () =>
+        indexes.map((i, place) => this.#connection(i, rows[place])).filter((connection) => connection !== null),
+      coverage: coverage(rows, unreadableNamespaces, this.#source),
+    };
+  }
+
+  /** Ends what is under way. */
+  async close(): Promise<void> {
+    this.#end.abort();
+    this.#resolver?.close();
+    await Promise.all([this.#asking, this.#resolving]);
+    await this.#known?.close();
+  }
+
+  #connection(i: number, row: Row | undefined): Connection | null {
+    if (!row) return null;
+    const { connections } = this.#scrape;
+    const other = connections.isDuplicate(i) ? connections.pair[i] : undefined;
+    return {
+      row,
+      serves: connections.serves[i] === 1,
+      countedAs: other ?? null,
+      number: i,
+      endpoint: () => endpointOf(connections, i, this.#scrape.peerOf(i), this.#config.rules.endpointGroups),
+    };
+  }
+
+  #learn(answers: readonly Answer[]): void {
+    if (this.#cache && answers.length > 0) this.#scrape.learn(this.#cache.accept(answers));
+  }
+
+  #note(questions: readonly Cidr[], answers: readonly Answer[]): void {
+    const now = this.#options.clock.now();
+    const fresh = new Set(answers.filter(({ origin }) => isFresh(origin, now)).map(({ bucket }) => formatCidr(bucket)));
+    this.#waiting.push(...questions.filter((bucket) => !fresh.has(formatCidr(bucket))));
+  }
+
+  /** Holds one session about all that waits, unless one goes on or the last one is too near. */
+  async #ask(): Promise<void> {
+    const { clock, waits, report } = this.#options;
+    const correspondence = this.#correspondence;
+    if (!correspondence || this.#asking || this.#waiting.length === 0 || clock.monotonic() < this.#askNotBefore) return;
+    const buckets = this.#waiting.splice(0, BATCH);
+    const patience = new AbortController();
+    const cancel = waits ? clock.after(PATIENCE_MS, () => patience.abort()) : (): void => undefined;
+    const signal = AbortSignal.any([this.#end.signal, patience.signal]);
+    this.#asking = askOnce(buckets, correspondence, signal).then((failure) => {
+      cancel();
+      this.#asking = null;
+      this.#failures = failure === null ? 0 : this.#failures + 1;
+      this.#askNotBefore =
+        clock.monotonic() + (failure === null ? SPACING_MS : REST_MS * 2 ** Math.min(this.#failures - 1, 6));
+      if (failure !== null && !this.#end.signal.aborted) report(failure);
+    });
+    await this.#asking;
+  }
+
+  /** Asks the host's own resolver for the names of the remotes, but for addresses of fixed meaning, which have none. */
+  async #resolve(): Promise<void> {
+    const resolver = this.#resolver;
+    if (!resolver || this.#resolving) return;
+    const { connections } = this.#scrape;
+    const remotes: Address[] = [];
+    for (const i of connections.indexes())
+      if (hasNames(this.#scrape.peerOf(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
+    this.#resolving = resolver.ask(remotes, PATIENCE_MS).then(() => {
+      this.#resolving = null;
+    });
+    await this.#resolving;
+  }
+}
+
+/** The resolver, where it is to be asked; never about an address that the operator never sends to a provider. */
+async function resolverOf({ rules }: Config, clock: Timer, names: SurveyOptions['names']): Promise<ReverseDns | null> {
+  if (names !== 'resolver') return null;
+  const { ReverseDns } = await import('../enrich/rdns.ts');
+  return new ReverseDns({
+    clock,
+    mayAsk: (address) => !rules.asnNeverSend.some((cidr) => cidrContains(cidr, address)),
+  });
+}
+
+/** One line on what could not be seen, and why. */
+export function coverage(rows: readonly Row[], unreadableNamespaces: number, source: Procfs | Commands): string {
+  const reasons = new Map<string, number>();
+  for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+  const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
+  const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
+  const total = many(rows.length, 'socket');
+  const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
+  if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
+  if (unreadableNamespaces > 0) parts.push(`network namespaces that could not be read: ${unreadableNamespaces}`);
+  if (source instanceof Procfs) return parts.join(', ');
+  parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
+  if (source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
+  return parts.join(', ');
+}
+
+const MEANING: Readonly<Record<string, string>> = {
+  permission: 'perhaps of a process that may not be read',
+  no_descriptor: 'held by no process',
+  short_lived: 'ended before the scan',
+  vanished: 'vanished',
+  other_pid_namespace: 'in another PID namespace',
+};

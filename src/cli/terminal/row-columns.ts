@@ -1,0 +1,236 @@
+import { UsageError } from '../../config/config.ts';
+import { cleanLabel, withoutControls } from '../../common/sanitize.ts';
+import type { Row } from '../../model.ts';
+import { fit } from './width.ts';
+import { toneOf, type Tone } from './color.ts';
+import type { Column } from './table.ts';
+
+/** The keys of a row, in the order of its JSON: the header of CSV. */
+const KEYS = [
+  'transport',
+  'family',
+  'local_address',
+  'local_port',
+  'remote_address',
+  'remote_port',
+  'state',
+  'direction',
+  'direction_evidence',
+  'receive_queue',
+  'send_queue',
+  'uid',
+  'inode',
+  'netns',
+  'pid',
+  'pids',
+  'process',
+  'owner_evidence',
+  'unattributed_reason',
+  'process_state',
+  'umask',
+  'threads',
+  'resident_memory_bytes',
+  'namespace',
+  'pod',
+  'container',
+  'container_id',
+  'workload',
+  'network',
+  'asn',
+  'asns',
+  'as_name',
+  'bgp_prefix',
+  'registry',
+  'registry_country',
+  'remote_name',
+  'service',
+  'opened_at',
+] as const satisfies readonly (keyof Row)[];
+
+export type RowKey = (typeof KEYS)[number];
+
+/** What completes "must be ..." for the name of a field. */
+export const KEYS_ALLOWED = `one of ${KEYS.join(', ')}`;
+
+/** Reads the name of a field; undefined for anything else. */
+export function parseKey(text: string): RowKey | undefined {
+  return KEYS.find((key) => key === text);
+}
+
+/** Reads "local_address,state" into the fields that are wanted, in their order. Throws UsageError for one that is none. */
+export function parseFields(text: string): readonly RowKey[] {
+  return text.split(',').map((name) => {
+    const key = parseKey(name.trim());
+    if (key === undefined)
+      throw new UsageError(
+        `Cannot use --fields ${JSON.stringify(text)}: ${JSON.stringify(name)} must be ${KEYS_ALLOWED}`,
+      );
+    return key;
+  });
+}
+
+const state = (row: Row): Tone | null => toneOf(row.state);
+const faint = (): Tone => 'faint';
+
+const NETID: Column<Row> = { title: 'NETID', cell: (row) => row.transport ?? '-', spare: 3 };
+const ENDS: readonly Column<Row>[] = [
+  { title: 'LOCAL', cell: localEnd },
+  { title: 'REMOTE', cell: remoteEnd },
+];
+const OWNER: Column<Row> = { title: 'PROCESS', cell: ownerOf, least: 14, cut: cutOwner, spare: 1 };
+
+/** The columns of a table of rows. */
+export const ROW_COLUMNS: readonly Column<Row>[] = [
+  NETID,
+  { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
+  { title: 'RECV-Q', cell: (row) => String(row.receive_queue ?? '-'), right: true, spare: 9 },
+  { title: 'SEND-Q', cell: (row) => String(row.send_queue ?? '-'), right: true, spare: 8 },
+  ...ENDS,
+  { title: 'SERVICE', cell: (row) => row.service ?? '', least: 7, spare: 6 },
+  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', spare: 7 },
+  OWNER,
+  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-', least: 8, spare: 5 },
+  { title: 'PEER', cell: peerOf, least: 10, spare: 2 },
+];
+
+/** What a wide table shows besides. */
+const MORE_COLUMNS: readonly Column<Row>[] = [
+  { title: 'PREFIX', cell: (row) => row.bgp_prefix ?? '-' },
+  { title: 'REGISTRY', cell: (row) => row.registry ?? '-' },
+  { title: 'COUNTRY', cell: (row) => row.registry_country ?? '-' },
+  { title: 'PROCESS STATE', cell: (row) => row.process_state ?? '-' },
+  { title: 'UMASK', cell: (row) => row.umask ?? '-' },
+  { title: 'THREADS', cell: (row) => String(row.threads ?? '-'), right: true },
+  {
+    title: 'MEMORY',
+    cell: (row) => (row.resident_memory_bytes === null ? '-' : bytesOf(row.resident_memory_bytes)),
+    right: true,
+  },
+  { title: 'UID', cell: (row) => String(row.uid ?? '-'), right: true },
+  { title: 'NETNS', cell: (row) => String(row.netns ?? '-'), right: true },
+  { title: 'CONTAINER', cell: (row) => row.container ?? row.container_id?.slice(0, 12) ?? '-' },
+];
+
+/** The columns of a listing: those of `fields` where they are named; without names of services where addresses are to stay numbers. */
+export function columnsOf({
+  isWide,
+  isNumeric,
+  fields,
+}: {
+  isWide: boolean;
+  isNumeric: boolean;
+  fields: readonly RowKey[] | null;
+}): readonly Column<Row>[] {
+  if (fields) return fields.map(fieldColumn);
+  const columns = isWide
+    ? [...ROW_COLUMNS, ...MORE_COLUMNS].map((column) => ({ ...column, least: Infinity }))
+    : ROW_COLUMNS;
+  return columns.filter(({ title }) => !isNumeric || title !== 'SERVICE');
+}
+
+/** The columns of the connections of one owner, by which all of them have the same process, or not. */
+export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[] {
+  const pid: Column<Row> = { title: 'PID', cell: (row) => String(row.pid ?? '-'), right: true };
+  return [
+    isOneProcess ? pid : { ...OWNER, spare: 4 },
+    { ...NETID, spare: 5 },
+    ...ENDS,
+    { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
+    { title: 'AS', cell: operatorOf, tone: faint, least: 8, spare: 2 },
+  ];
+}
+
+function fieldColumn(key: RowKey): Column<Row> {
+  const isNumber = ['port', 'queue', 'uid', 'inode', 'netns', 'pid', 'threads', 'bytes', 'asn'].some((word) =>
+    key.endsWith(word),
+  );
+  return {
+    title: key.toUpperCase(),
+    cell: (row) => textOf(row[key]) || '-',
+    ...(isNumber && { right: true }),
+    ...(key === 'state' && { tone: state }),
+  };
+}
+
+/** The fields of a row that are wanted. */
+export function pick(row: Row, fields: readonly RowKey[] | null): Partial<Row> {
+  return fields ? Object.fromEntries(fields.map((key) => [key, row[key]])) : row;
+}
+
+export function csvHeader(fields: readonly RowKey[] | null = null): string {
+  return csvRecord(fields ?? KEYS);
+}
+
+export function csvLine(row: Row, fields: readonly RowKey[] | null = null): string {
+  return csvRecord((fields ?? KEYS).map((key) => row[key]));
+}
+
+type Value = string | number | readonly (string | number)[] | null;
+
+/** A line of CSV (RFC 4180 with line feeds); several values stand in one field, a blank between them, and control characters read U+FFFD. */
+export function csvRecord(values: readonly Value[]): string {
+  const field = (value: Value): string => {
+    const clean = withoutControls(textOf(value));
+    return /[",]/.test(clean) ? `"${clean.replaceAll('"', '""')}"` : clean;
+  };
+  return `${values.map(field).join(',')}\n`;
+}
+
+function textOf(value: Value): string {
+  return Array.isArray(value) ? value.join(' ') : String(value ?? '');
+}
+
+/** The owner as "process/pid", as far as both are known. */
+export function ownerOf({ process: name, pid }: Pick<Row, 'process' | 'pid'>): string {
+  const process = name === null ? null : cleanLabel(name);
+  if (process === null) return pid === null ? '-' : String(pid);
+  return pid === null ? process : `${process}/${pid}`;
+}
+
+/** The name is cut before the pid, which says which process it is. */
+function cutOwner(owner: string, cells: number): string {
+  const [pid = ''] = /\/\d+$/.exec(owner) ?? [];
+  const room = cells - pid.length;
+  return room < 2 ? fit(owner, cells) : fit(owner.slice(0, owner.length - pid.length), room) + pid;
+}
+
+function localEnd(row: Row): string {
+  return endpoint(row.local_address, row.local_port);
+}
+
+function remoteEnd(row: Row): string {
+  return hasRemote(row) ? endpoint(row.remote_address ?? row.remote_name, row.remote_port) : '*';
+}
+
+/** One that was cut in the text of another tool has no address, and maybe a port. */
+export function hasRemote(row: Row): boolean {
+  return row.remote_address !== null || row.remote_port !== null || row.remote_name !== null;
+}
+
+export function endpoint(known: string | null, port: number | null): string {
+  const address = known ?? '?';
+  if (port === null) return address;
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function peerOf(row: Row): string {
+  const operator = operatorOf(row);
+  const name = row.remote_address === null ? null : row.remote_name;
+  if (name === null || name === '') return operator;
+  return operator === '' ? name : `${name} ${operator}`;
+}
+
+/** Who operates the network of the remote, else what kind of network it is; "" where there is no remote. */
+export function operatorOf({ network, asn, as_name: name }: Pick<Row, 'network' | 'asn' | 'as_name'>): string {
+  if (network === null) return '';
+  if (asn === null) return network;
+  return asn === 0 ? 'not announced' : `AS${asn}${name === null ? '' : ` ${name}`}`;
+}
+
+/** Bytes in the largest binary unit that leaves at least 1 of it. */
+export function bytesOf(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
+  const amount = bytes / 1024 ** power;
+  return `${power === 0 ? amount : amount.toFixed(1)} ${units[power] ?? ''}`;
+}

@@ -1,0 +1,48 @@
+import { compareAddresses, parseAddress } from '../../common/address.ts';
+import { UsageError } from '../../config/config.ts';
+import type { Row } from '../../model.ts';
+import { KEYS_ALLOWED, parseKey, type RowKey } from './row-columns.ts';
+
+/** Compares two rows, for Array.prototype.sort. */
+export type Order = (a: Row, b: Row) => number;
+
+/**
+ * Reads "process,remote_port:desc" into an order by these fields, the first before the second. Addresses and numbers go by value, what
+ * is unknown comes last either way. Throws UsageError for what is no field.
+ */
+export function parseOrder(text: string): Order {
+  const orders = text.split(',').map((part) => {
+    const [, name = '', direction = 'asc'] = /^([^:]*)(?::(asc|desc))?$/.exec(part.trim()) ?? [];
+    const key = parseKey(name);
+    if (key === undefined)
+      throw new UsageError(
+        `Cannot use --sort ${JSON.stringify(text)}: ${JSON.stringify(part)} must be, perhaps with :desc, ${KEYS_ALLOWED}`,
+      );
+    return by(key, direction === 'desc' ? -1 : 1);
+  });
+  return (a, b) => {
+    for (const order of orders) {
+      const difference = order(a, b);
+      if (difference !== 0) return difference;
+    }
+    return 0;
+  };
+}
+
+function by(key: RowKey, sign: 1 | -1): Order {
+  return (a, b) => {
+    const [left, right] = [a[key], b[key]];
+    if (left === null || right === null) return Number(left === null) - Number(right === null);
+    return sign * compare(key, left, right);
+  };
+}
+
+function compare(key: RowKey, a: NonNullable<Row[RowKey]>, b: NonNullable<Row[RowKey]>): number {
+  if (typeof a === 'number' && typeof b === 'number') return a - b;
+  if (Array.isArray(a) && Array.isArray(b)) return (a[0] ?? -1) - (b[0] ?? -1) || a.length - b.length;
+  if (key.endsWith('_address')) {
+    const [left, right] = [parseAddress(String(a)), parseAddress(String(b))];
+    if (left && right) return compareAddresses(left, right);
+  }
+  return String(a) < String(b) ? -1 : Number(String(a) > String(b));
+}

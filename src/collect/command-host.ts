@@ -1,0 +1,247 @@
+import { networkInterfaces } from 'node:os';
+import { formatAddress, parseAddress } from '../common/address.ts';
+import { cleanLabel } from '../common/sanitize.ts';
+import type { Address, OwnerLabels, Process, Row, State, UnattributedReason } from '../model.ts';
+import { parseCgroup } from './cgroup.ts';
+import type { Commands } from './ss-netstat.ts';
+import type { ConnectionTable, IsOwn } from './connection-table.ts';
+import type { Host } from './host.ts';
+import type { Unshown } from './namespaces.ts';
+import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './net-tcp-udp-raw.ts';
+import type { NamespaceCounts } from './namespace-tables.ts';
+
+/** The one namespace of which a command tells. */
+const HERE = 0;
+const UNSPECIFIED: Address = [0, 0, 0, 0];
+const CODES = new Map<State, number>(Array.from({ length: 12 }, (_, code) => [stateOf(0, code), code]));
+/** What a command does not tell of a process. */
+const NOTHING_ELSE = {
+  startTime: 0,
+  ppid: 0,
+  state: '',
+  uid: null,
+  umask: null,
+  threads: 0,
+  residentMemoryBytes: null,
+  openFds: 0,
+  cgroup: parseCgroup(''),
+};
+
+/** A socket as it is known from one text to the next: in the place of an inode it has a number of ours, below 0. */
+interface Known {
+  readonly number: number;
+  readonly row: Row;
+}
+
+/**
+ * A host of which its own commands tell: one namespace, no containers, no namespaces, and of processes only pid and name.
+ * The rows go through the same connection table. An address that was cut is unspecified there, so that nobody is asked for it.
+ */
+export class ToldHost implements Host {
+  readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+  readonly malformed = new Map<string, number>();
+  oldestReadAt = 0;
+  readonly protocolsMs = 0;
+  readonly protocolsFailure = null;
+  readonly holding: readonly Process[] = [];
+  readonly unattributed = new Map<UnattributedReason, number>();
+  readonly #commands: Commands;
+  readonly #connections: ConnectionTable;
+  readonly #labelsOf: (name: string) => OwnerLabels;
+  #known = new Map<string, Known>();
+  #told = new Map<number, Row>();
+  #toldBefore = new Map<number, Row>();
+  #tellsOwners = false;
+  #processes = new Map<string, Process>();
+  readonly #rows = new SocketRows();
+  readonly #own = new Set<string>();
+  #names: ReadonlyMap<number, string> = new Map();
+  #next = -1;
+
+  /** `labelsOf` gives the names that a process is published under; equal names must be one object. */
+  constructor(commands: Commands, connections: ConnectionTable, labelsOf: (name: string) => OwnerLabels) {
+    this.#commands = commands;
+    this.#connections = connections;
+    this.#labelsOf = labelsOf;
+  }
+
+  /** Rules name processes by more than is told. */
+  adopt(): void {
+    return;
+  }
+
+  /** Only containers are renamed, and of those nothing is told. */
+  relabel(): void {
+    return;
+  }
+
+  collect(at: number): Unshown {
+    const told = this.#commands.read();
+    this.malformed.set(told.command, (this.malformed.get(told.command) ?? 0) + told.malformed.length);
+    this.oldestReadAt = at;
+    Object.assign(this.status, { read: 1, unchanged: 0, empty: 0, unreadable: 0 });
+    this.#names = told.names;
+    this.#own.clear();
+    for (const address of ownAddresses(told.rows)) this.#own.add(address);
+    this.#connections.begin(at);
+    this.#merge(this.#recognise(told.rows));
+    this.#connections.end(
+      () => this.isOwn(),
+      () => false,
+    );
+    return { hidden: 0, withoutProcess: 0 };
+  }
+
+  /** Gives each row the number that its socket had, or a new one; ends that ended and begin again are another socket. */
+  #recognise(rows: readonly Row[]): readonly Known[] {
+    const before = this.#known;
+    this.#known = new Map();
+    this.#toldBefore = this.#told;
+    this.#told = new Map();
+    return rows.map((row) => {
+      const ends = [row.local_address, row.local_port, row.remote_address, row.remote_port];
+      const holders = row.remote_port === null ? row.pids : [];
+      const alike = JSON.stringify([row.transport, row.family, ...ends, ...holders]);
+      let key = alike;
+      for (let twin = 1; this.#known.has(key); twin++) key = `${alike} ${twin}`;
+      const last = before.get(key);
+      const goesOn = last && !(hasEnded(last.row) && !hasEnded(row));
+      const known = { number: goesOn ? last.number : this.#next--, row };
+      this.#known.set(key, known);
+      this.#told.set(known.number, row);
+      return known;
+    });
+  }
+
+  #merge(sockets: readonly Known[]): void {
+    const byTable = Map.groupBy(sockets, ({ row }) => tableOf(row));
+    for (const table of TABLES.keys()) {
+      this.#rows.clear();
+      for (const socket of byTable.get(table) ?? []) this.#add(socket);
+      this.#connections.merge(HERE, table, this.#rows);
+    }
+  }
+
+  #add({ number, row }: Known): void {
+    const rows = this.#rows;
+    rows.reserve();
+    const i = rows.count++;
+    const wildcard = row.family === 4 ? parseAddress('0.0.0.0') : UNSPECIFIED;
+    const address = (text: string | null): Address => parseAddress(text ?? '') ?? wildcard ?? UNSPECIFIED;
+    rows.local.set(address(row.local_address), i * 4);
+    rows.remote.set(address(row.remote_address), i * 4);
+    rows.localPort[i] = row.local_port ?? 0;
+    rows.remotePort[i] = row.remote_port ?? 0;
+    rows.state[i] = CODES.get(row.state === 'unconnected' ? 'closed' : (row.state ?? 'unknown')) ?? 0;
+    rows.receiveQueue[i] = row.receive_queue ?? 0;
+    rows.sendQueue[i] = row.send_queue ?? 0;
+    rows.uid[i] = row.uid ?? NO_UID;
+    rows.inode[i] = number;
+  }
+
+  attribute(): void {
+    this.unattributed.clear();
+    this.#tellsOwners = [...this.#told.values()].some((row) => row.owner_evidence !== null);
+    const before = this.#processes;
+    this.#processes = new Map();
+    for (const i of this.#connections.indexes()) {
+      const row = this.told(i);
+      if (row) this.#assign(i, row, before);
+    }
+  }
+
+  #assign(i: number, row: Row, before: ReadonlyMap<string, Process>): void {
+    const { process, holders, ownerEvidence, reason, labels, changed, state } = this.#connections;
+    const owners = this.#processesOf(row, before);
+    const chosen = owners.find(({ pid }) => pid === row.pid) ?? owners[0] ?? null;
+    const former = process[i] ?? null;
+    const listener = chosen || former || state[i] !== SYN_RECV ? -1 : this.#connections.listenerOf(i);
+    const owner = chosen ?? former ?? process[listener] ?? null;
+    const shown = owner?.labels ?? this.#labelsOf('');
+    const why = shown.process === '' ? this.#reasonOf(i, owner) : null;
+    holders[i] = owners;
+    process[i] = owner;
+    ownerEvidence[i] = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
+    reason[i] = why;
+    if (why) this.unattributed.set(why, (this.unattributed.get(why) ?? 0) + 1);
+    if (labels[i] !== shown) changed[i] = 1;
+    labels[i] = shown;
+  }
+
+  /** A command is silent about what it may not see, and about what nobody holds; a process without a name ended meanwhile. */
+  #reasonOf(i: number, owner: Process | null): UnattributedReason {
+    if (owner) return 'vanished';
+    const state = this.#connections.state[i];
+    if (state === TIME_WAIT) return 'short_lived';
+    return state === SYN_RECV ? 'no_descriptor' : 'permission';
+  }
+
+  #processesOf({ pids, pid, process }: Row, before: ReadonlyMap<string, Process>): readonly Process[] {
+    if (pids.length === 0) return process === null ? [] : [this.#processOf(0, process, before)];
+    const nameOf = (other: number): string => (other === pid ? process : null) ?? this.#names.get(other) ?? '';
+    return pids.map((other) => this.#processOf(other, nameOf(other), before));
+  }
+
+  #processOf(pid: number, told: string, before: ReadonlyMap<string, Process>): Process {
+    const name = cleanLabel(told);
+    const key = `${pid} ${name}`;
+    const process = this.#processes.get(key) ??
+      before.get(key) ?? { ...NOTHING_ELSE, pid, name, labels: this.#labelsOf(name) };
+    this.#processes.set(key, process);
+    return process;
+  }
+
+  get seesOwners(): boolean {
+    return this.#tellsOwners;
+  }
+
+  get namingFailure(): null {
+    return null;
+  }
+
+  takeHashCost(): null {
+    return null;
+  }
+
+  namespace(): null {
+    return null;
+  }
+
+  isOwn(): IsOwn {
+    return (address) => this.isHostOwn(address);
+  }
+
+  knowsOwn(): boolean {
+    return true;
+  }
+
+  isHostOwn(address: Address): boolean {
+    return this.#own.has(formatAddress(address));
+  }
+
+  isAlive(): boolean {
+    return true;
+  }
+
+  told(index: number): Row | null {
+    const number = this.#connections.inode[index] ?? 0;
+    return this.#told.get(number) ?? this.#toldBefore.get(number) ?? null;
+  }
+}
+
+/** Those of the interfaces, and those that rows show. */
+function ownAddresses(rows: readonly Row[]): string[] {
+  const interfaces = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const own = interfaces
+    .map(({ address }) => parseAddress(address.replace(/%.*$/, '')))
+    .filter((address) => address !== undefined);
+  return [...own.map(formatAddress), ...rows.flatMap((row) => row.local_address ?? [])];
+}
+
+function tableOf({ transport, family }: Row): number {
+  return TRANSPORTS.indexOf(transport ?? 'raw') * 2 + (family === 4 ? 0 : 1);
+}
+
+function hasEnded({ state }: Row): boolean {
+  return state === 'time_wait' || state === 'last_ack' || state === 'closing';
+}

@@ -1,0 +1,132 @@
+import { z } from 'zod';
+import { parseCidr } from '../common/address.ts';
+import { deepFreeze, EMPTY_RULES } from './config.ts';
+import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
+import { cleanLabel } from '../common/sanitize.ts';
+import type { ProcessRule, Rules, Transport } from '../model.ts';
+import { mapping, readYaml, validate } from './yaml.ts';
+
+export { EMPTY_RULES };
+
+const MAX_PATTERN_LENGTH = 1000;
+
+/**
+ * Reads the configuration file at `path` into frozen rules.
+ * Throws UsageError as `parseRules` does, and for a file that cannot be read or is not UTF-8.
+ */
+export function readRules(path: string): Rules {
+  return readYaml(path, WHAT, (text) => parseRules(text, path));
+}
+
+/**
+ * Reads the text of a configuration file (strict YAML 1.2, at most 1 MiB) into frozen rules; `path` is only quoted.
+ * A pattern is an ECMAScript regular expression with the flag u. A section without content is an empty one.
+ * Throws UsageError: for a text that is not YAML one line with the place, else one line for each problem with the path
+ * of the key, the value and what is allowed.
+ */
+export function parseRules(text: string, path: string): Rules {
+  return deepFreeze(validate(CONFIGURATION, text, { path, what: WHAT }));
+}
+
+const WHAT = 'configuration';
+
+function listOf<Element extends z.ZodType>(element: Element, things: string): z.ZodArray<Element> {
+  return z.array(element, `must be a list of ${things}`);
+}
+
+function wholeNumber(least: number, most: number): z.ZodInt {
+  const allowed = `must be a whole number from ${least} to ${most}`;
+  return z.int(allowed).min(least, allowed).max(most, allowed);
+}
+
+const CIDR = 'must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix';
+const cidr = z.string(CIDR).transform((text, context) => {
+  const block = parseCidr(text);
+  if (block) return block;
+  context.addIssue(CIDR);
+  return z.NEVER;
+});
+
+const PATTERN = 'must be an ECMAScript regular expression';
+const pattern = z
+  .string(PATTERN)
+  .max(MAX_PATTERN_LENGTH, `must be at most ${MAX_PATTERN_LENGTH} characters long`)
+  .transform((source, context) => {
+    try {
+      return new RegExp(source, 'u');
+    } catch (error) {
+      context.addIssue(`${PATTERN} (${String(error).replace(/^.*: /s, '')})`);
+      return z.NEVER;
+    }
+  });
+
+/** Names are published as written, but for "other", which is what does not fit the series limit. */
+const NAME = 'must be a name of 1 to 128 characters without control characters, and not "other"';
+const name = z
+  .string(NAME)
+  .refine((text) => cleanLabel(text) === text && text.trim() !== '' && !/^_*other$/.test(text), NAME);
+
+const processRule = mapping({
+  name,
+  exe: pattern.exactOptional(),
+  comm: pattern.exactOptional(),
+  cmdline: pattern.exactOptional(),
+}).superRefine((rule: ProcessRule, context) => {
+  const known = new Set(['exe_base', 'comm', ...groupNames(rule)]);
+  const rest = rule.name.replaceAll(/\{\{\s*\.(\w+)\s*\}\}/g, (whole, group: string) =>
+    known.has(group) ? '' : whole,
+  );
+  if (!/\{\{|\}\}/.test(rest)) return;
+  const allowed = [...known].map((group) => `{{ .${group} }}`).join(', ');
+  context.addIssue({ code: 'custom', path: ['name'], input: rule.name, message: `must hold no {{ }} but ${allowed}` });
+});
+
+/** The named groups of a rule's patterns: an alternative that matches everything makes every name appear in a match. */
+function groupNames({ exe, comm, cmdline }: ProcessRule): string[] {
+  return [exe, comm, cmdline].flatMap((regexp) =>
+    Object.keys((regexp && new RegExp(`${regexp.source}|`, 'u').exec('')?.groups) ?? {}),
+  );
+}
+
+const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw'];
+const cidrs = listOf(cidr, 'CIDRs').min(1, 'must hold at least one CIDR');
+
+const endpointGroup = mapping({
+  name,
+  cidrs: cidrs.exactOptional(),
+  ports: listOf(wholeNumber(1, 65_535), 'ports').min(1, 'must hold at least one port').exactOptional(),
+  transport: z.enum(TRANSPORTS, `must be one of ${TRANSPORTS.join(', ')}`).exactOptional(),
+});
+
+/** AS 0 and 4294967295 are reserved (RFC 7607, RFC 7300). */
+const network = mapping({
+  name: name.refine((text) => !isNetworkClass(text), {
+    message: `must not be the name of a built-in network (${NETWORK_CLASSES.join(', ')})`,
+  }),
+  cidrs,
+  asn: wholeNumber(1, 4_294_967_294).exactOptional(),
+});
+
+const networks = listOf(network, 'networks').superRefine((list, context) => {
+  for (const [i, { name }] of list.entries()) {
+    if (list.findIndex((one) => one.name === name) === i) continue;
+    context.addIssue({
+      code: 'custom',
+      path: [i, 'name'],
+      input: name,
+      message: 'must not be the name of two networks',
+    });
+  }
+});
+
+const CONFIGURATION = mapping({
+  processes: listOf(processRule, 'rules').nullish(),
+  endpoint_groups: listOf(endpointGroup, 'rules').nullish(),
+  networks: networks.nullish(),
+  asn: mapping({ never_send: listOf(cidr, 'CIDRs').nullish() }).nullish(),
+}).transform((file): Rules => ({
+  processes: file.processes ?? [],
+  endpointGroups: file.endpoint_groups ?? [],
+  networks: file.networks ?? [],
+  asnNeverSend: file.asn?.never_send ?? [],
+}));

@@ -1,0 +1,133 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { getSystemErrorMessage } from 'node:util';
+import { LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { UsageError } from './config.ts';
+import { escapeControls } from '../common/sanitize.ts';
+
+const MAX_BYTES = 1024 * 1024;
+const MAX_PROBLEMS = 20;
+
+/** Where a text comes from, as messages name it, and which of its values none of them shows. */
+export interface Origin {
+  readonly path: string;
+  readonly what: string;
+  readonly isSecret?: (keys: readonly PropertyKey[]) => boolean;
+}
+
+/**
+ * Reads a file of UTF-8, of at most one byte above 1 MiB, and hands it to `parse`.
+ * Throws UsageError as `parse` does, and for a file that cannot be read or is not UTF-8: `what` says what it was to be.
+ */
+export function readYaml<T>(path: string, what: string, parse: (text: string) => T): T {
+  try {
+    return parse(new TextDecoder('utf-8', { fatal: true }).decode(readStart(path)));
+  } catch (error) {
+    if (error instanceof UsageError || !(error instanceof Error)) throw error;
+    const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : null;
+    throw refusal({ path, what }, [errno === null ? error.message : getSystemErrorMessage(errno)]);
+  }
+}
+
+/** The file's bytes, but no more than one above the limit. */
+export function readStart(path: string): Buffer {
+  const bytes = Buffer.allocUnsafe(MAX_BYTES + 1);
+  const file = openSync(path, 'r');
+  try {
+    let length = 0;
+    for (let count = -1; count !== 0 && length < bytes.length; length += count) {
+      count = readSync(file, bytes, length, bytes.length - length, null);
+    }
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Reads strict YAML 1.2 of at most 1 MiB into what the schema says; a text without content is an empty mapping.
+ * Throws UsageError: for a text that is not YAML one line with the place, else one line for each problem with the path
+ * of the key, the value where it is a single one and no secret, and what is allowed.
+ */
+export function validate<Schema extends z.ZodType>(schema: Schema, text: string, origin: Origin): z.infer<Schema> {
+  if (Buffer.byteLength(text) > MAX_BYTES) throw refusal(origin, [`must be at most ${MAX_BYTES} bytes long`]);
+  const result = schema.safeParse(parseYaml(text, origin) ?? {}, { reportInput: true });
+  if (!result.success)
+    throw refusal(
+      origin,
+      result.error.issues.flatMap((issue) => problems(issue, origin)),
+    );
+  return result.data;
+}
+
+/** One line for each reason why a text cannot be used. */
+export function refusal({ path, what }: Origin, reasons: readonly string[]): UsageError {
+  const lines = reasons
+    .slice(0, MAX_PROBLEMS)
+    .map((reason) => escapeControls(`Cannot read ${what} ${JSON.stringify(path)}: ${reason}`));
+  if (reasons.length > MAX_PROBLEMS) lines.push(`${reasons.length - MAX_PROBLEMS} more problems are not shown`);
+  return new UsageError(lines.join('\n'));
+}
+
+/** A mapping with these keys and no others; `unsupported` ones, which other programs know, are refused each with its reason. */
+export function mapping<Shape extends z.core.$ZodLooseShape>(
+  shape: Shape,
+  unsupported: Readonly<Record<string, string>> = {},
+): z.ZodObject<Shape, z.core.$strict> {
+  const keys = Object.keys(shape).join(', ');
+  const refused = Object.entries(unsupported).map(
+    ([key, reason]) => [key, z.never(`is not supported: ${reason}`).exactOptional()] as const,
+  );
+  return z.strictObject(
+    { ...shape, ...Object.fromEntries(refused) },
+    {
+      error: ({ code }) => `must be ${code === 'unrecognized_keys' ? 'one of' : 'a mapping with the keys'} ${keys}`,
+    },
+  );
+}
+
+function parseYaml(text: string, origin: Origin): unknown {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: 'error' });
+  const [error] = [...document.errors, ...document.warnings];
+  if (error) {
+    const { line, col } = lineCounter.linePos(error.pos[0]);
+    throw refusal(origin, [`line ${line}, column ${col}: ${YAML_REASONS[error.code] ?? error.message}`]);
+  }
+  try {
+    return document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    throw error instanceof ReferenceError ? refusal(origin, [error.message]) : error;
+  }
+}
+
+/** Where the library speaks of itself rather than of the text. */
+const YAML_REASONS: Readonly<Record<string, string>> = {
+  MULTIPLE_DOCS: 'must be a single document',
+  RESOURCE_EXHAUSTION: 'must not be nested so deeply',
+};
+
+/** What one issue of zod says: the path of the key, the value where it is a single one, and the reason. */
+function problems(issue: z.core.$ZodIssue, { isSecret }: Origin): string[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => `${keyPath([...issue.path, key])}: unknown key, ${issue.message}`);
+  }
+  const value = isSecret?.(issue.path) === true ? '' : shown(issue.input);
+  const place = [keyPath(issue.path), value].filter((part) => part !== '').join(' ');
+  return [place === '' ? issue.message : `${place}: ${issue.message}`];
+}
+
+function keyPath(keys: readonly PropertyKey[]): string {
+  return keys
+    .map((key) =>
+      typeof key === 'number' ? `[${key}]` : `.${/^\w+$/.test(String(key)) ? String(key) : JSON.stringify(key)}`,
+    )
+    .join('')
+    .replace(/^\./, '');
+}
+
+function shown(value: unknown): string {
+  if (value === undefined || (typeof value === 'object' && value !== null)) return '';
+  const text = JSON.stringify(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}

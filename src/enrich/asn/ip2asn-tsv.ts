@@ -1,0 +1,224 @@
+import type { FileHandle } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
+import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../../common/address.ts';
+import { cleanLabel, escapeControls } from '../../common/sanitize.ts';
+import type { Address } from '../../model.ts';
+import { isReservedAsn } from './cache.ts';
+import { openFile, type Finding, type Lookup } from './file-database.ts';
+
+const LINE_LENGTH = 4096;
+
+/** Reads a table of iptoasn.com, plain or gzip; rejects with the reason where it is none. */
+export async function loadTsv(file: string): Promise<Lookup> {
+  const handle = await openFile(file);
+  try {
+    const source = handle.createReadStream({ start: 0, autoClose: false });
+    const table = await ((await isGzip(handle))
+      ? pipeline(source, createGunzip(), parseTsv)
+      : pipeline(source, parseTsv));
+    return (address) => table.find(address);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** RFC 1952 section 2.3.1. */
+async function isGzip(handle: FileHandle): Promise<boolean> {
+  const { buffer } = await handle.read(Buffer.alloc(2), 0, 2, 0);
+  return buffer[0] === 0x1f && buffer[1] === 0x8b;
+}
+
+/**
+ * Reads the form of `ip2asn-combined.tsv` (https://iptoasn.com): first address, last address, ASN, country, name of the AS, with
+ * tabs between, in ascending order of addresses within each family. ASN 0 is not announced. Rejects at the first line of another
+ * form, and for a table that is empty or was cut.
+ */
+export async function parseTsv(chunks: AsyncIterable<Uint8Array>): Promise<OperatorTable> {
+  const decoder = new TextDecoder();
+  const table = new TableBuilder();
+  let rest = '';
+  for await (const chunk of chunks) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) table.add(line);
+    if (rest.length > LINE_LENGTH) throw new SyntaxError(`a line is longer than ${LINE_LENGTH} characters`);
+  }
+  if (rest !== '') throw new SyntaxError('its last line was cut');
+  return table.build();
+}
+
+/** Ranges of addresses of one family in ascending order, each with the number of its operator: 12 bytes for IPv4, 36 for IPv6. */
+class Ranges {
+  readonly #words: 1 | 4;
+  readonly #stride: number;
+  #rows = new Uint32Array(0);
+  #length = 0;
+
+  constructor(words: 1 | 4) {
+    this.#words = words;
+    this.#stride = 2 * words + 1;
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  get bytes(): number {
+    return this.#rows.byteLength;
+  }
+
+  /** Returns false for a range that does not come after all before it. */
+  add(first: Address, last: Address, operator: number): boolean {
+    if (this.#length > 0 && this.#compare(this.#length - 1, this.#words, first) >= 0) return false;
+    const at = this.#length * this.#stride;
+    if (at === this.#rows.length) this.#resize(Math.max(1024, this.#length * 2));
+    const unused = 4 - this.#words;
+    this.#rows.set(first.slice(unused), at);
+    this.#rows.set(last.slice(unused), at + this.#words);
+    this.#rows[at + 2 * this.#words] = operator;
+    this.#length++;
+    return true;
+  }
+
+  trim(): void {
+    this.#resize(this.#length);
+  }
+
+  find(address: Address): { first: Address; last: Address; operator: number } | undefined {
+    let low = 0;
+    let high = this.#length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#compare(middle, 0, address) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    const row = low - 1;
+    if (row < 0 || this.#compare(row, this.#words, address) < 0) return undefined;
+    const operator = this.#rows[row * this.#stride + 2 * this.#words] ?? 0;
+    return { first: this.#address(row, 0), last: this.#address(row, this.#words), operator };
+  }
+
+  /** Orders the address at `offset` words into a row against another. */
+  #compare(row: number, offset: number, address: Address): number {
+    const at = row * this.#stride + offset;
+    const unused = 4 - this.#words;
+    for (let word = 0; word < this.#words; word++) {
+      const difference = (this.#rows[at + word] ?? 0) - (address[unused + word] ?? 0);
+      if (difference !== 0) return difference;
+    }
+    return 0;
+  }
+
+  #address(row: number, offset: number): Address {
+    const at = row * this.#stride + offset;
+    const word = (i: number): number => this.#rows[at + i] ?? 0;
+    return this.#words === 1 ? [0, 0, 0xffff, word(0)] : [word(0), word(1), word(2), word(3)];
+  }
+
+  #resize(length: number): void {
+    const rows = new Uint32Array(length * this.#stride);
+    rows.set(this.#rows.subarray(0, this.#length * this.#stride));
+    this.#rows = rows;
+  }
+}
+
+class TableBuilder {
+  readonly #v4 = new Ranges(1);
+  readonly #v6 = new Ranges(4);
+  readonly #operators: Buffer[] = [];
+  readonly #operatorOf = new Map<string, number>();
+  #line = 0;
+
+  add(line: string): void {
+    this.#line++;
+    const [firstText = '', lastText = '', asnText = '', country, name] = line.split('\t', 5);
+    const first = parseAddress(firstText);
+    const last = parseAddress(lastText);
+    if (!first || !last || country === undefined || name === undefined || !isAsn(asnText))
+      throw this.#wrong(line, 'is not first address, last address, ASN, country and name with tabs between');
+    const isV4 = isIPv4(first);
+    if (isV4 !== isIPv4(last) || compareAddresses(first, last) > 0) throw this.#wrong(line, 'ends before it begins');
+    const operator = this.#operator(asnText, line.slice(firstText.length + lastText.length + 2).trimEnd());
+    if (!(isV4 ? this.#v4 : this.#v6).add(first, last, operator))
+      throw this.#wrong(line, 'does not come after the line before it');
+  }
+
+  build(): OperatorTable {
+    if (this.#v4.length + this.#v6.length === 0) throw new SyntaxError('it is empty');
+    this.#v4.trim();
+    this.#v6.trim();
+    let end = 0;
+    const ends = Uint32Array.from(this.#operators, ({ length }) => (end += length));
+    return new OperatorTable(this.#v4, this.#v6, Buffer.concat(this.#operators), ends);
+  }
+
+  /** The number of these last three columns: an AS is as a rule written alike everywhere, so the newest form is looked at alone. */
+  #operator(asn: string, columns: string): number {
+    const bytes = Buffer.from(columns);
+    const known = this.#operatorOf.get(asn);
+    if (known !== undefined && this.#operators[known]?.equals(bytes)) return known;
+    const operator = this.#operators.push(bytes) - 1;
+    this.#operatorOf.set(asn, operator);
+    return operator;
+  }
+
+  #wrong(line: string, reason: string): SyntaxError {
+    return new SyntaxError(`line ${this.#line} ${escapeControls(JSON.stringify(line.slice(0, 60)))} ${reason}`);
+  }
+}
+
+function isAsn(text: string): boolean {
+  return /^\d{1,10}$/.test(text) && Number(text) < 2 ** 32;
+}
+
+/** A whole table, in few large arrays so that it costs little more than its bytes. */
+class OperatorTable {
+  readonly #v4: Ranges;
+  readonly #v6: Ranges;
+  readonly #columns: Buffer;
+  readonly #ends: Uint32Array;
+
+  constructor(v4: Ranges, v6: Ranges, columns: Buffer, ends: Uint32Array) {
+    this.#v4 = v4;
+    this.#v6 = v6;
+    this.#columns = columns;
+    this.#ends = ends;
+  }
+
+  /** What its arrays hold. */
+  get bytes(): number {
+    return this.#v4.bytes + this.#v6.bytes + this.#columns.byteLength + this.#ends.byteLength;
+  }
+
+  find(address: Address): Finding | undefined {
+    const range = (isIPv4(address) ? this.#v4 : this.#v6).find(address);
+    if (!range) return undefined;
+    const { first, last, operator } = range;
+    const columns = this.#columns.toString('utf8', this.#ends[operator - 1] ?? 0, this.#ends[operator]);
+    const [asnText, country = '', name = ''] = columns.split('\t', 3);
+    const bits = coveredBits(address, first, last);
+    const asn = Number(asnText);
+    if (isReservedAsn(asn)) return { asns: [], name: null, asCountry: null, bits };
+    return {
+      asns: [asn],
+      name: cleanLabel(name).trim() || null,
+      asCountry: /^[A-Z]{2}$/.test(country) ? country : null,
+      bits,
+    };
+  }
+}
+
+/** The length of the largest block around an address that lies within a range. */
+function coveredBits(address: Address, first: Address, last: Address): number {
+  for (let bits = isIPv4(address) ? 96 : 0; bits < 128; bits++)
+    if (compareAddresses(maskAddress(address, bits), first) >= 0 && compareAddresses(lastOf(address, bits), last) <= 0)
+      return bits;
+  return 128;
+}
+
+function lastOf(address: Address, bits: number): Address {
+  const mask = maskAddress([0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff], bits);
+  const word = (i: number): number => ((address[i] ?? 0) | ~(mask[i] ?? 0)) >>> 0;
+  return [word(0), word(1), word(2), word(3)];
+}

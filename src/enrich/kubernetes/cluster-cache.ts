@@ -1,0 +1,329 @@
+import { isDeepStrictEqual } from 'node:util';
+import { formatCidr } from '../../common/address.ts';
+import type { Address, Cgroup, Transport } from '../../model.ts';
+import type { EndpointSlice, Service, ServicePort } from './services.ts';
+import { bucketOf } from '../../common/network-class.ts';
+import type { Pod } from './pods.ts';
+import type { Change } from './list-watch.ts';
+
+/** How long a pod that is gone is known: its last connections stand in TIME_WAIT. */
+const GONE_MS = 60_000;
+/** How long the first news of a cluster are waited for. */
+const FIRST_NEWS_MS = 10_000;
+
+export type Resource = 'pods' | 'services' | 'endpointslices';
+
+/** News of a resource: a change of its objects, or whether its watch works. */
+export type ClusterChange =
+  | { readonly resource: 'pods'; readonly change: Change<Pod> }
+  | { readonly resource: 'services'; readonly change: Change<Service> }
+  | { readonly resource: 'endpointslices'; readonly change: Change<EndpointSlice> }
+  | { readonly resource: Resource; readonly up: boolean };
+
+/** A container by the names that Kubernetes gives it. */
+export interface Place {
+  readonly namespace: string;
+  readonly workload: string;
+  readonly pod: string;
+  readonly container: string;
+}
+
+interface KnownPod {
+  pod: Pod;
+  /** When it was deleted; null while it is there. */
+  goneAt: number | null;
+}
+
+/**
+ * What is known of the cluster: the pods of this node by container, uid and address, and Services by address. A pod that was deleted
+ * is known for 60 s more. Times are milliseconds of a clock that never goes back.
+ */
+export class Cluster {
+  readonly #awaited: Set<Resource>;
+  readonly #pods = new Map<string, KnownPod>();
+  readonly #byContainer = new Map<string, { readonly known: KnownPod; readonly name: string }>();
+  /** By the hash that stands for its uid in the cgroup paths of a static pod. */
+  readonly #byHash = new Map<string, KnownPod>();
+  readonly #byAddress = new Map<string, KnownPod>();
+  readonly #services = new Services((address, by) => this.#move(address, by));
+  /** How many pods and Services have an address in a network that shares an answer. */
+  readonly #buckets = new Map<string, number>();
+  #moved = new Set<number>();
+  #otherPods = false;
+  #now = 0;
+  #startedAt: number | null = null;
+  #podsUpAt: number | null = null;
+  #podsWereUp = false;
+
+  /** `resources` are those that will be told of. */
+  constructor(resources: readonly Resource[]) {
+    this.#awaited = new Set(resources);
+  }
+
+  /** Takes in news. */
+  accept(news: ClusterChange, now: number): void {
+    this.#awaited.delete(news.resource);
+    if ('up' in news) {
+      if (news.resource === 'pods') this.#podsUpAt = news.up ? now : null;
+    } else if (news.resource === 'pods') this.#acceptPods(news.change, now);
+    else if (news.resource === 'services') this.#services.accept(news.change);
+    else this.#services.acceptSlices(news.change);
+    this.#podsWereUp ||= news.resource === 'pods' && ('change' in news || news.up);
+  }
+
+  /** Begins a scan: pods that are gone for long are forgotten. */
+  begin(now: number): void {
+    this.#now = now;
+    this.#startedAt ??= now;
+    for (const known of this.#pods.values())
+      if (known.goneAt !== null && now - known.goneAt >= GONE_MS) this.#forget(known);
+  }
+
+  /** The last words of the addresses whose names may have changed since the last call. */
+  takeMoved(): ReadonlySet<number> {
+    const moved = this.#moved;
+    this.#moved = new Set();
+    return moved;
+  }
+
+  /** Says whether other pods or containers are known than at the last call. */
+  takeOtherPods(): boolean {
+    const otherPods = this.#otherPods;
+    this.#otherPods = false;
+    return otherPods;
+  }
+
+  /** Says whether every resource has been told of once, be it that it cannot be watched, or was waited for long enough. */
+  get isSettled(): boolean {
+    return this.#awaited.size === 0 || (this.#startedAt !== null && this.#now - this.#startedAt >= FIRST_NEWS_MS);
+  }
+
+  /** Says whether a name may still come soon for a container that was first seen at `since`. */
+  mayName(since: number, withinMs: number): boolean {
+    const isAway = !this.#podsWereUp && !this.#awaited.has('pods');
+    return !isAway && this.#now - since < withinMs;
+  }
+
+  /** Says whether a container first seen at `since` would have been named by now, were it one of a pod. */
+  wouldHaveNamed(since: number, withinMs: number): boolean {
+    return this.#podsUpAt !== null && this.#now - Math.max(since, this.#podsUpAt) >= withinMs;
+  }
+
+  /** The pod that a cgroup is in, by container, else by uid; null where it is not known. */
+  podOf({ containerId, outerContainerId, podUid }: Cgroup): Pod | null {
+    const byId = (id: string | null): KnownPod | undefined =>
+      id === null ? undefined : this.#byContainer.get(id)?.known;
+    const byUid = podUid === null ? undefined : (this.#pods.get(podUid) ?? this.#byHash.get(podUid));
+    return (byId(containerId) ?? byId(outerContainerId) ?? byUid)?.pod ?? null;
+  }
+
+  /** The names of a container, of one inside it, or of what is in a pod and in no container; null while they are not all known. */
+  placeOf(process: string, cgroup: Cgroup): Place | null {
+    const pod = this.podOf(cgroup);
+    if (!pod) return null;
+    const container = this.#containerOf(process, cgroup, pod);
+    if (container === null) return null;
+    return { namespace: pod.namespace, workload: pod.workload, pod: pod.name, container };
+  }
+
+  /** The name of the Service at an address and port, else of the pod of this node there; null for what is neither. */
+  nameOf(address: Address, port: number | null, transport: Transport): string | null {
+    const key = keyOf(address);
+    const service = port === null ? null : this.#services.nameOf(key, port, transport);
+    if (service !== null) return service;
+    const pod = this.#byAddress.get(key)?.pod;
+    if (!pod) return null;
+    const name = `${pod.namespace}/${pod.workload}`;
+    return port === null ? name : `${name}:${port}`;
+  }
+
+  /** Says whether an address is a Service's or a pod's of this node, or its bucket holds one of a pod or of a Service inside the cluster. */
+  keepsBack(address: Address, bucket: string): boolean {
+    const key = keyOf(address);
+    return this.#buckets.has(bucket) || this.#byAddress.has(key) || this.#services.has(key);
+  }
+
+  #containerOf(process: string, { kind, containerId, outerContainerId }: Cgroup, pod: Pod): string | null {
+    if (containerId === null) return process !== '' && kind === 'container' ? (pod.onlyContainer ?? '') : '';
+    const name = this.#byContainer.get(containerId)?.name ?? this.#byContainer.get(outerContainerId ?? '')?.name;
+    return name ?? (process === 'pause' ? SANDBOX : null);
+  }
+
+  #acceptPods(change: Change<Pod>, now: number): void {
+    if (change.kind === 'set') {
+      this.#setPod(change.item);
+      return;
+    }
+    const isThere = new Set(change.kind === 'replace' ? change.items.map(({ uid }) => uid) : []);
+    const gone = change.kind === 'delete' ? [change.item.uid] : this.#pods.keys().filter((uid) => !isThere.has(uid));
+    for (const uid of gone) {
+      const known = this.#pods.get(uid);
+      if (known) known.goneAt ??= now;
+    }
+    if (change.kind === 'replace') for (const pod of change.items) this.#setPod(pod);
+  }
+
+  #setPod(pod: Pod): void {
+    const before = this.#pods.get(pod.uid);
+    // Most news of a pod are about its containers alone.
+    if (before && isDeepStrictEqual({ ...before.pod, containers: [] }, { ...pod, containers: [] })) {
+      this.#otherPods ||= !isDeepStrictEqual(before.pod.containers, pod.containers);
+      this.#forgetContainers(before);
+      before.pod = pod;
+      before.goneAt = null;
+      this.#learnContainers(before);
+      return;
+    }
+    if (before) this.#forget(before);
+    const known: KnownPod = { pod, goneAt: null };
+    this.#otherPods = true;
+    this.#pods.set(pod.uid, known);
+    // Who may create pods chooses their annotations: the hash of a pod that is there is not for another to take.
+    if (pod.configHash !== null && this.#byHash.get(pod.configHash)?.goneAt !== null)
+      this.#byHash.set(pod.configHash, known);
+    this.#learnContainers(known);
+    for (const address of pod.addresses) {
+      this.#byAddress.set(keyOf(address), known);
+      this.#move(address, 1);
+    }
+  }
+
+  #learnContainers(known: KnownPod): void {
+    for (const [id, name] of known.pod.containers) this.#byContainer.set(id, { known, name });
+  }
+
+  #forgetContainers(known: KnownPod): void {
+    for (const [id] of known.pod.containers)
+      if (this.#byContainer.get(id)?.known === known) this.#byContainer.delete(id);
+  }
+
+  /** What another pod has taken over since stays. */
+  #forget(known: KnownPod): void {
+    const { pod } = known;
+    this.#otherPods = true;
+    this.#pods.delete(pod.uid);
+    if (this.#byHash.get(pod.configHash ?? '') === known) this.#byHash.delete(pod.configHash ?? '');
+    this.#forgetContainers(known);
+    for (const address of pod.addresses) {
+      if (this.#byAddress.get(keyOf(address)) === known) this.#byAddress.delete(keyOf(address));
+      this.#move(address, -1);
+    }
+  }
+
+  /** An address came or went; `by` counts it where everything around it is the cluster's own. */
+  #move(address: Address, by: number): void {
+    this.#moved.add(address[3]);
+    if (by === 0) return;
+    const bucket = formatCidr(bucketOf(address));
+    const count = (this.#buckets.get(bucket) ?? 0) + by;
+    if (count > 0) this.#buckets.set(bucket, count);
+    else this.#buckets.delete(bucket);
+  }
+}
+
+/** The container that holds a pod's namespaces; it has an id, but no status. */
+const SANDBOX = 'POD';
+/** The most addresses behind Services that are known; beyond that, those that come later have no name. */
+const MOST_ENDPOINTS = 100_000;
+
+type Move = (address: Address, by: number) => void;
+
+/** Services, by their own addresses and by those behind them. */
+class Services {
+  readonly #move: Move;
+  readonly #services = new Map<string, Service>();
+  readonly #slices = new Map<string, EndpointSlice>();
+  readonly #slicesOf = new Map<string, Set<EndpointSlice>>();
+  readonly #byAddress = new Map<string, Set<Service | EndpointSlice>>();
+  #endpoints = 0;
+
+  /** `move` hears of every address that comes and goes. */
+  constructor(move: Move) {
+    this.#move = move;
+  }
+
+  accept(change: Change<Service>): void {
+    if (change.kind === 'replace') for (const service of [...this.#services.values()]) this.#put(service, -1);
+    for (const item of change.kind === 'replace' ? change.items : [change.item]) {
+      const before = this.#services.get(pathOf(item));
+      if (before) this.#put(before, -1);
+      if (change.kind !== 'delete') this.#put(item, 1);
+    }
+  }
+
+  acceptSlices(change: Change<EndpointSlice>): void {
+    if (change.kind === 'replace') for (const slice of [...this.#slices.values()]) this.#putSlice(slice, -1);
+    for (const item of change.kind === 'replace' ? change.items : [change.item]) {
+      const before = this.#slices.get(pathOf(item));
+      if (before) this.#putSlice(before, -1);
+      const fits = this.#endpoints + item.addresses.length <= MOST_ENDPOINTS;
+      if (change.kind !== 'delete' && fits) this.#putSlice(item, 1);
+    }
+  }
+
+  has(key: string): boolean {
+    return this.#byAddress.has(key);
+  }
+
+  /** Of several Services at one address and port, the first by name of those that have a ClusterIP, else of all. */
+  nameOf(key: string, port: number, transport: Transport): string | null {
+    let best: { readonly path: string; readonly port: number; readonly hasClusterIp: boolean } | null = null;
+    for (const found of this.#byAddress.get(key) ?? []) {
+      const match = found.ports.find((one) => one.port === port && one.transport === transport);
+      if (!match) continue;
+      const path = 'service' in found ? servicePathOf(found) : pathOf(found);
+      const service = this.#services.get(path);
+      const hasClusterIp = service !== undefined && service.clusterAddresses.length > 0;
+      if (best === null || (hasClusterIp === best.hasClusterIp ? path < best.path : hasClusterIp))
+        best = { path, port: 'service' in found ? portBefore(match, service) : port, hasClusterIp };
+    }
+    return best && `${best.path}:${best.port}`;
+  }
+
+  #put(service: Service, by: 1 | -1): void {
+    if (by > 0) this.#services.set(pathOf(service), service);
+    else this.#services.delete(pathOf(service));
+    for (const address of service.clusterAddresses) this.#at(address, service, by, by);
+    for (const address of service.otherAddresses) this.#at(address, service, by, 0);
+    // The names of its endpoints hold its ports.
+    for (const slice of this.#slicesOf.get(pathOf(service)) ?? [])
+      for (const address of slice.addresses) this.#move(address, 0);
+  }
+
+  #putSlice(slice: EndpointSlice, by: 1 | -1): void {
+    if (by > 0) this.#slices.set(pathOf(slice), slice);
+    else this.#slices.delete(pathOf(slice));
+    join(this.#slicesOf, servicePathOf(slice), slice, by);
+    this.#endpoints += by * slice.addresses.length;
+    for (const address of slice.addresses) this.#at(address, slice, by, 0);
+  }
+
+  #at(address: Address, found: Service | EndpointSlice, by: 1 | -1, own: number): void {
+    join(this.#byAddress, keyOf(address), found, by);
+    this.#move(address, own);
+  }
+}
+
+/** Puts something into, or takes it out of, the set under a key. */
+function join<T>(sets: Map<string, Set<T>>, key: string, value: T, by: 1 | -1): void {
+  const all = sets.get(key) ?? new Set();
+  if (by > 0) sets.set(key, all.add(value));
+  else if (all.delete(value) && all.size === 0) sets.delete(key);
+}
+
+function pathOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
+  return `${namespace}/${name}`;
+}
+
+function servicePathOf({ namespace, service }: EndpointSlice): string {
+  return `${namespace}/${service}`;
+}
+
+/** An endpoint is called by the Service's port through which it is reached, so that both ends have one name. */
+function portBefore({ name, port, transport }: ServicePort, service: Service | undefined): number {
+  return service?.ports.find((one) => one.name === name && one.transport === transport)?.port ?? port;
+}
+
+function keyOf(address: Address): string {
+  return address.join(' ');
+}

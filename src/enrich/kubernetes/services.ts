@@ -1,0 +1,79 @@
+import { parseAddress } from '../../common/address.ts';
+import { cleanLabel } from '../../common/sanitize.ts';
+import type { Address } from '../../model.ts';
+import { listIn, numberIn, objectIn, textIn } from './api-object.ts';
+
+/** A port of a Service, or of the endpoints behind it; `name` joins the two. */
+export interface ServicePort {
+  readonly name: string;
+  readonly port: number;
+  readonly transport: string;
+}
+
+/** What is kept of a Service. */
+export interface Service {
+  readonly namespace: string;
+  readonly name: string;
+  /** Its addresses inside the cluster; none where it is headless. */
+  readonly clusterAddresses: readonly Address[];
+  /** Its addresses outside: of a load balancer, or by hand. */
+  readonly otherAddresses: readonly Address[];
+  readonly ports: readonly ServicePort[];
+}
+
+/** What is kept of an EndpointSlice: which addresses are behind a Service. */
+export interface EndpointSlice {
+  readonly namespace: string;
+  readonly name: string;
+  readonly service: string;
+  readonly addresses: readonly Address[];
+  readonly ports: readonly ServicePort[];
+}
+
+/** Reads a Service's object of the API; null for one without namespace and name. */
+export function readService(object: unknown): Service | null {
+  const service = objectIn(object);
+  const names = namesOf(service['metadata']);
+  if (!names) return null;
+  const spec = objectIn(service['spec']);
+  const ingress = listIn(objectIn(objectIn(service['status'])['loadBalancer'])['ingress']);
+  return {
+    ...names,
+    clusterAddresses: addressesIn([spec['clusterIP'], ...listIn(spec['clusterIPs'])]),
+    otherAddresses: addressesIn([...listIn(spec['externalIPs']), ...ingress.map((one) => objectIn(one)['ip'])]),
+    ports: portsIn(spec['ports']),
+  };
+}
+
+/** Reads an EndpointSlice's object of the API; null for one without namespace and name, and for one of no Service. */
+export function readEndpointSlice(object: unknown): EndpointSlice | null {
+  const slice = objectIn(object);
+  const names = namesOf(slice['metadata']);
+  const service = textIn(objectIn(objectIn(slice['metadata'])['labels'])['kubernetes.io/service-name']);
+  if (!names || service === '') return null;
+  return {
+    ...names,
+    service: cleanLabel(service),
+    addresses: addressesIn(listIn(slice['endpoints']).flatMap((one) => listIn(objectIn(one)['addresses']))),
+    ports: portsIn(slice['ports']),
+  };
+}
+
+function namesOf(metadata: unknown): { namespace: string; name: string } | null {
+  const { namespace, name } = objectIn(metadata);
+  const names = { namespace: cleanLabel(textIn(namespace)), name: cleanLabel(textIn(name)) };
+  return names.namespace === '' || names.name === '' ? null : names;
+}
+
+function addressesIn(values: readonly unknown[]): Address[] {
+  return [...new Set(values.map(textIn))].map(parseAddress).filter((address) => address !== undefined);
+}
+
+function portsIn(value: unknown): ServicePort[] {
+  return listIn(value).flatMap((one) => {
+    const { name, port, protocol } = objectIn(one);
+    const number = numberIn(port);
+    const transport = textIn(protocol).toLowerCase() || 'tcp';
+    return number === null ? [] : [{ name: textIn(name), port: number, transport }];
+  });
+}

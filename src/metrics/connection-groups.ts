@@ -1,0 +1,170 @@
+import type { ConnectionTable } from '../collect/connection-table.ts';
+import { grown, stateOf, transportOf } from '../collect/net-tcp-udp-raw.ts';
+import type { Direction, EndpointGroupRule, OwnerLabels, State } from '../model.ts';
+import { endpointGroup, type Endpoint } from '../enrich/endpoint-group.ts';
+import type { Peer } from '../enrich/peers.ts';
+import { NO_OWNER } from '../enrich/owner-labels.ts';
+
+/** Connections that no family tells apart: how many there are, and the bytes in their queues. */
+export interface Group {
+  /** Every label that a family of connections may have. */
+  readonly labels: Readonly<Record<string, string>>;
+  readonly owner: OwnerLabels;
+  readonly direction: Direction;
+  readonly state: State;
+  readonly hasRemote: boolean;
+  /** False for the end of a loopback pair whose other end is counted as the endpoint's connection. */
+  readonly isEndpoint: boolean;
+  connections: number;
+  receiveQueueBytes: number;
+  sendQueueBytes: number;
+}
+
+/**
+ * Groups the connections of the table by everything that a family may show of them. A connection is grouped anew only when something
+ * about it changed; counting one that did not is three additions to columns.
+ */
+export class Groups {
+  #rules: readonly EndpointGroupRule[];
+  readonly #clusterName: ClusterName;
+  readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
+  readonly #groups: (Group | undefined)[] = [];
+  readonly #free: number[] = [];
+  #groupOf = new Int32Array(0);
+  #sums = new Float64Array(0);
+  #failure: string | null = null;
+
+  constructor(rules: readonly EndpointGroupRule[], clusterName: ClusterName = () => null) {
+    this.#rules = rules;
+    this.#clusterName = clusterName;
+  }
+
+  /** Names endpoints by these rules: of connections that are marked as changed, from the next count on. */
+  adopt(rules: readonly EndpointGroupRule[]): void {
+    this.#rules = rules;
+  }
+
+  /** Why endpoints could not be named in the last count; connections that it may be about are grouped anew by the next. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** Counts all connections; `peerOf` gives the peer of an index that has a remote end. */
+  count(connections: ConnectionTable, peerOf: (index: number) => Peer | null): Group[] {
+    const { length, scanOf, changed, receiveQueue, sendQueue } = connections;
+    if (this.#groupOf.length < length) this.#groupOf = grown(this.#groupOf, new Int32Array(scanOf.length));
+    const groupOf = this.#groupOf;
+    this.#failure = null;
+    for (let i = 0; i < length; i++) {
+      if (changed[i] === 0 || scanOf[i] === 0) continue;
+      groupOf[i] = this.#groupFor(connections, i, peerOf(i));
+      changed[i] = this.failure === null ? 0 : 1;
+    }
+    const sums = this.#cleared();
+    for (let i = 0; i < length; i++) {
+      if (scanOf[i] === 0) continue;
+      const at = (groupOf[i] ?? 0) * 3;
+      sums[at] = (sums[at] ?? 0) + 1;
+      sums[at + 1] = (sums[at + 1] ?? 0) + (receiveQueue[i] ?? 0);
+      sums[at + 2] = (sums[at + 2] ?? 0) + (sendQueue[i] ?? 0);
+    }
+    return this.#present(sums);
+  }
+
+  #cleared(): Float64Array {
+    const length = this.#groups.length * 3;
+    if (this.#sums.length < length) this.#sums = new Float64Array(length * 2);
+    else this.#sums.fill(0);
+    return this.#sums;
+  }
+
+  #present(sums: Float64Array): Group[] {
+    const present: Group[] = [];
+    for (const [owner, numbers] of this.#numbers) {
+      for (const [key, number] of numbers) {
+        const group = this.#groups[number];
+        if (group && (sums[number * 3] ?? 0) > 0) {
+          group.connections = sums[number * 3] ?? 0;
+          group.receiveQueueBytes = sums[number * 3 + 1] ?? 0;
+          group.sendQueueBytes = sums[number * 3 + 2] ?? 0;
+          present.push(group);
+          continue;
+        }
+        numbers.delete(key);
+        this.#groups[number] = undefined;
+        this.#free.push(number);
+      }
+      if (numbers.size === 0) this.#numbers.delete(owner);
+    }
+    return present;
+  }
+
+  #groupFor(connections: ConnectionTable, i: number, peer: Peer | null): number {
+    const owner = connections.labels[i] ?? NO_OWNER;
+    const table = connections.table[i] ?? 0;
+    const transport = transportOf(table);
+    const state = stateOf(table, connections.state[i] ?? 0);
+    const direction = connections.direction[i] ?? 'outbound';
+    const isEndpoint = direction !== 'listen' && !connections.isDuplicate(i);
+    const network = peer?.network ?? '';
+    const asn = peer?.asn ?? '';
+    const endpoint = direction === 'listen' ? '' : this.#nameEndpoint(connections, i, peer);
+    const key = `${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network}\n${endpoint}`;
+    let numbers = this.#numbers.get(owner);
+    if (!numbers) this.#numbers.set(owner, (numbers = new Map<string, number>()));
+    const known = numbers.get(key);
+    if (known !== undefined) return known;
+    const number = this.#free.pop() ?? this.#groups.length;
+    numbers.set(key, number);
+    this.#groups[number] = {
+      labels: { ...owner, transport, direction, state, network, asn, endpoint_group: endpoint },
+      owner,
+      direction,
+      state,
+      hasRemote: direction !== 'listen',
+      isEndpoint,
+      connections: 0,
+      receiveQueueBytes: 0,
+      sendQueueBytes: 0,
+    };
+    return number;
+  }
+
+  /** A rule that fails costs the names of endpoints, not the connections. */
+  #nameEndpoint(connections: ConnectionTable, i: number, peer: Peer | null): string {
+    try {
+      return endpointOf(connections, i, peer, this.#rules, this.#clusterName);
+    } catch (error) {
+      this.#failure = String(error);
+      return '';
+    }
+  }
+}
+
+/** What a cluster calls an endpoint; null where it does not know it. */
+type ClusterName = (endpoint: Endpoint) => string | null;
+
+/** What the endpoint of a connection is called; `peer` is its remote. */
+export function endpointOf(
+  connections: ConnectionTable,
+  i: number,
+  peer: Peer | null,
+  rules: readonly EndpointGroupRule[],
+  clusterName: ClusterName = () => null,
+): string {
+  const table = connections.table[i] ?? 0;
+  const transport = transportOf(table);
+  const serves = connections.serves[i] === 1;
+  const port = serves ? connections.localPort[i] : connections.remotePort[i];
+  const address = serves ? connections.localAddress(i) : connections.remoteAddress(i);
+  const outbound = connections.direction[i] === 'outbound' ? peer : null;
+  return endpointGroup(
+    { address, port: transport === 'raw' ? null : (port ?? 0), transport },
+    outbound && {
+      network: outbound.network,
+      asn: outbound.asn === '' ? null : Number(outbound.asn),
+    },
+    rules,
+    clusterName,
+  );
+}

@@ -1,0 +1,44 @@
+import { formatAddress } from '../common/address.ts';
+import type { Contribution } from './aggregate.ts';
+import type { Listener } from './catalogue.ts';
+import type { ConnectionTable } from '../collect/connection-table.ts';
+import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
+import type { Direction } from '../model.ts';
+import { NO_OWNER } from '../enrich/owner-labels.ts';
+
+/** The listening TCP sockets of the table. */
+export function listenersOf(connections: ConnectionTable): Listener[] {
+  const listeners: Listener[] = [];
+  for (let i = 0; i < connections.length; i++) {
+    if (connections.state[i] !== LISTEN || !connections.has(i)) continue;
+    const labels = connections.labels[i] ?? NO_OWNER;
+    const address = formatAddress(connections.localAddress(i));
+    const port = connections.localPort[i] ?? 0;
+    listeners.push({ labels, address, port, waiting: connections.receiveQueue[i] ?? 0 });
+  }
+  return listeners;
+}
+
+const DIRECTIONS: readonly Direction[] = ['listen', 'inbound', 'outbound', 'loopback'];
+
+/** Connections counted by transport and direction since the start; every pair is there from the start, at 0. */
+export class Tally {
+  readonly #counts = new Map(
+    TRANSPORTS.flatMap((transport) =>
+      DIRECTIONS.map((direction) => [`${transport} ${direction}`, { labels: { transport, direction }, value: 0 }]),
+    ),
+  );
+
+  /** The counts so far. */
+  get contributions(): Contribution[] {
+    return [...this.#counts.values()];
+  }
+
+  /** Counts one more connection. */
+  add(connections: ConnectionTable, index: number): void {
+    const transport = transportOf(connections.table[index] ?? 0);
+    const direction = connections.direction[index] ?? 'outbound';
+    const count = this.#counts.get(`${transport} ${direction}`);
+    if (count) count.value++;
+  }
+}

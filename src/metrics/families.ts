@@ -1,0 +1,112 @@
+import { aggregate, cut, type FoldMemory } from './aggregate.ts';
+import {
+  ASN_INFO,
+  asnInfo,
+  BUDGET_FAMILIES,
+  FAMILIES,
+  STATUS_FAMILIES,
+  type Budget,
+  type Census,
+  type Collector,
+  type FamilySpec,
+  type Status,
+} from './catalogue.ts';
+import type { Family, Sample } from '../model.ts';
+import { Turnover } from './daily-series-cap.ts';
+
+/** Every family of the catalogue within its budget, with the memory that keeps the edge of the fold from flapping. */
+export class Families {
+  readonly #limit: number;
+  readonly #isOn: (collector: Collector) => boolean;
+  readonly #failed: (collector: Collector, reason: string) => void;
+  readonly #memories = new Map<string, FoldMemory>();
+  readonly #turnovers = new Map<string, Turnover>();
+
+  /** `failed` hears of a family that could not be made: it is left out, and costs the others nothing. */
+  constructor(
+    limit: number,
+    isOn: (collector: Collector) => boolean,
+    failed: (collector: Collector, reason: string) => void,
+  ) {
+    this.#limit = limit;
+    this.#isOn = isOn;
+    this.#failed = failed;
+    for (const { name, labels, turnover } of FAMILIES)
+      if (turnover !== undefined) this.#turnovers.set(name, new Turnover(labels, turnover, limit));
+  }
+
+  /** The families of one census at a time in milliseconds, in the order of the catalogue. */
+  of(census: Census, at: number): Family[] {
+    const families: Family[] = [];
+    const budgets: Budget[] = [];
+    for (const spec of FAMILIES) {
+      if (spec.collector && !this.#isOn(spec.collector)) continue;
+      try {
+        const { samples, folded } = spec.cut ? this.#cut(spec, census, spec.cut) : this.#fold(spec, census, at);
+        families.push(family(spec, samples));
+        const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
+        if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
+      } catch (error) {
+        this.#failed(spec.collector ?? 'sockets', `Cannot count "${spec.name}": ${String(error)}`);
+      }
+    }
+    const place = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);
+    if (place >= 0) {
+      const { samples, cut: folded } = this.#info(families, census.asnNames);
+      families.splice(place + 1, 0, family(ASN_INFO, samples));
+      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded });
+    }
+    return [...families, ...whole(BUDGET_FAMILIES, budgets)];
+  }
+
+  #fold(spec: FamilySpec<Census>, census: Census, at: number): { samples: readonly Sample[]; folded: number } {
+    const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
+    this.#memories.set(spec.name, bounded.memory);
+    const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {
+      samples: bounded.samples,
+      folded: 0,
+    };
+    return { samples, folded: spec.folded?.(census) ?? bounded.folded + late };
+  }
+
+  #cut(
+    spec: FamilySpec<Census>,
+    census: Census,
+    order: NonNullable<FamilySpec<Census>['cut']>,
+  ): { samples: readonly Sample[]; folded: number } {
+    const all = [...spec.contributions(census)].map(({ labels, value }) => ({
+      labels: spec.labels.map((label) => labels[label] ?? ''),
+      value,
+    }));
+    const kept = cut(all, this.#limit, order);
+    return { samples: kept.samples, folded: kept.cut };
+  }
+
+  #info(families: readonly Family[], names: Census['asnNames']): ReturnType<typeof cut> {
+    const shown = ASN_INFO.shownBy.flatMap((name) => {
+      const { labels = [], samples = [] } = families.find((family) => family.name === name) ?? {};
+      const column = labels.indexOf('asn');
+      return samples.map((sample) => sample.labels[column] ?? '');
+    });
+    const ranks = new Map([...new Set(shown)].map((asn, rank) => [asn, rank]));
+    const rankOf = ({ labels: [asn = ''] }: Sample): number => ranks.get(asn) ?? 0;
+    return cut(asnInfo(ranks.keys(), names), this.#limit, (a, b) => rankOf(a) - rankOf(b));
+  }
+}
+
+/** The families about the exporter itself. */
+export function statusFamilies(status: Status): Family[] {
+  return whole(STATUS_FAMILIES, status);
+}
+
+function whole<Source>(specs: readonly FamilySpec<Source>[], source: Source): Family[] {
+  return specs.map((spec) => family(spec, aggregate(spec.contributions(source), spec, Infinity, undefined).samples));
+}
+
+function family(
+  spec: Pick<FamilySpec<never>, 'name' | 'help' | 'type' | 'labels'>,
+  samples: readonly Sample[],
+): Family {
+  const { name, help, type, labels } = spec;
+  return { name, help, type, labels, samples };
+}

@@ -1,0 +1,70 @@
+import type { Row } from '../model.ts';
+import { isNowhere, type End } from './endpoint.ts';
+import type { LineRow } from './line.ts';
+
+/** The family that "*" stands for, as far as the text tells. */
+export type Wildcard = 4 | 6 | null;
+
+/** A row of text as a JSON row; what the text does not hold is null. A doubtful address counts as cut unless `isWide`. */
+export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): Row {
+  const { transport, holders } = line;
+  const family = line.family ?? wildcard;
+  const addressOf = (end: End): string | null => {
+    if (end.form !== '*') return end.isDoubtful && !isWide ? null : end.address;
+    return family === null ? null : family === 4 ? '0.0.0.0' : '::';
+  };
+  const port = (end: End): number | null => (transport === 'raw' ? null : end.port);
+  const hasRemote = !isNowhere(line.remote);
+  const remote = hasRemote ? addressOf(line.remote) : null;
+  const state = line.state === undefined ? 'unknown' : line.state;
+  const isOpen = state === 'listen' || (transport !== 'tcp' && state === 'unconnected' && !hasRemote);
+  const isLoopback = remote !== null && (remote === '::1' || remote.startsWith('127.'));
+  const owner = chosen(line);
+  const service = line.remote.service ?? line.local.service;
+  return {
+    transport,
+    family,
+    local_address: addressOf(line.local),
+    local_port: port(line.local),
+    remote_address: remote,
+    remote_port: hasRemote ? port(line.remote) : null,
+    state,
+    direction: isOpen ? 'listen' : isLoopback ? 'loopback' : null,
+    direction_evidence: null,
+    receive_queue: line.receiveQueue,
+    send_queue: line.sendQueue,
+    uid: line.uid,
+    inode: line.inode,
+    netns: null,
+    pid: owner?.pid ?? null,
+    pids: [...new Set(holders.map(({ pid }) => pid).filter((pid) => pid !== null))].sort((a, b) => a - b),
+    process: owner?.name ?? null,
+    owner_evidence: owner ? 'text' : null,
+    unattributed_reason: line.reason,
+    process_state: null,
+    umask: null,
+    threads: null,
+    resident_memory_bytes: null,
+    namespace: null,
+    pod: null,
+    container: null,
+    container_id: null,
+    workload: null,
+    network: null,
+    asn: null,
+    asns: null,
+    as_name: null,
+    bgp_prefix: null,
+    registry: null,
+    registry_country: null,
+    remote_name: line.remote.name,
+    service: transport === 'raw' ? null : service,
+    opened_at: null,
+  };
+}
+
+/** The holder that a row is counted for, by what text tells of them: not pid 1 when another holds it, else the lowest pid. */
+function chosen({ holders }: LineRow): LineRow['holders'][number] | undefined {
+  const rank = ({ pid }: LineRow['holders'][number]): number => (pid === 1 ? Infinity : (pid ?? Infinity));
+  return [...holders].sort((a, b) => rank(a) - rank(b))[0];
+}

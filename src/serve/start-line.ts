@@ -1,0 +1,98 @@
+import { parseAddress } from '../common/address.ts';
+import { floods } from '../enrich/asn/resolver.ts';
+import type { Commands } from '../collect/ss-netstat.ts';
+import type { HashCost } from '../collect/hash-walks.ts';
+import { Procfs } from '../collect/procfs.ts';
+import type { Config } from '../config/config.ts';
+import type { Resource } from '../enrich/kubernetes/cluster-cache.ts';
+import { Database } from '../enrich/asn/file-database.ts';
+import { classify } from '../common/network-class.ts';
+import type { Provider } from '../enrich/asn/query-batch.ts';
+import { nameStorage } from '../store/open.ts';
+import type { Protection } from '../web/access.ts';
+import type { Log } from '../common/log.ts';
+
+/** What runs. */
+export interface Running {
+  readonly addresses: readonly string[];
+  readonly provider: Provider | Database | null;
+  readonly source: Procfs | Commands;
+  readonly protection: Protection | null;
+  /** The resources of Kubernetes that are watched. */
+  readonly watched: readonly Resource[] | null;
+}
+
+/** One line that says what runs, what it reads, who may read it, and what leaves the host. */
+export function logStart(
+  config: Config,
+  log: Log,
+  version: string,
+  { addresses, provider, source, protection, watched }: Running,
+): void {
+  const asks = provider !== null && !(provider instanceof Database);
+  const sent = [
+    ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
+    ...(config.collectors.rdns ? ["addresses of remotes to the host's resolver"] : []),
+    ...(config.otlp ? ['the metrics by otlp'] : []),
+    ...(config.storageServer ? ['ASNs of peers and when each process met them first, to the shared store'] : []),
+    ...(watched ? ['the name of the node to the kubernetes api'] : []),
+  ];
+  const authentication = protection?.authentication ?? 'none';
+  const isOpen = authentication === 'none' && config.web.listenAddresses.some(({ host }) => !isLoopback(host));
+  log[isOpen ? 'warn' : 'info'](
+    {
+      version,
+      ...(source instanceof Procfs
+        ? { procfs: config.procfs, owners_through: source.access }
+        : { source: source.last, lacks: 'namespaces, containers, counters, and of processes all but pid and name' }),
+      listen: addresses.join(' '),
+      tls: Boolean(protection?.tls),
+      authentication,
+      storage: nameStorage(config),
+      asn_provider: provider === null ? 'none' : config.asn.provider,
+      ...(provider instanceof Database ? { asn_database: provider.file } : {}),
+      ...(asks ? { asn_server: provider.server } : {}),
+      sends: sent.join(' and ') || 'nothing',
+      ...(asks ? { off: '--asn.provider=none' } : {}),
+      ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
+      ...(watched ? { kubernetes: watched.join(' ') } : {}),
+      ...(isOpen
+        ? { warning: 'without authentication anyone who can reach the listen address can read the metrics' }
+        : {}),
+    },
+    'peerscope started',
+  );
+  if (asks && floods(config))
+    log.warn(
+      { advice: 'share answers by --storage.url, or use a database by --asn.provider=mmdb or tsv' },
+      'the exporters of this cluster share no store: each asks the whois server once in ten minutes',
+    );
+}
+
+/** One line that says what the walks over the host's TCP hash cost, and the setting that makes them cheap. */
+export function logHashCost(log: Log, { namespaces, reads, msPerRead, msPerScan }: HashCost): void {
+  log.info(
+    {
+      namespaces,
+      tcp_table_reads: reads,
+      ms_per_read: Number(msPerRead.toFixed(2)),
+      ms_per_scan: Math.round(msPerScan),
+      advice:
+        'set net.ipv4.tcp_child_ehash_entries=4096 (Linux 6.1 and later): network namespaces made after that get a small hash of their own',
+    },
+    'a scan is slow because each read of the TCP tables of a network namespace walks the TCP hash of the whole host',
+  );
+}
+
+function isLoopback(host: string | null): boolean {
+  if (host === null) return false;
+  if (host === 'localhost') return true;
+  const address = parseAddress(host);
+  return address !== undefined && classify(address).network === 'loopback';
+}
+
+/** A URL without what may be secret: user, password and query. */
+export function shownUrl(url: string): string {
+  const { origin, pathname } = new URL(url);
+  return `${origin}${pathname}`;
+}

@@ -1,0 +1,331 @@
+import { COLLECTORS } from '../../metrics/catalogue.ts';
+import type { Family } from '../../model.ts';
+import { REASON_MEANINGS } from './glossary.ts';
+
+/** Whose a line of the page is; "" where a name does not apply, all "" where no process is known. */
+export interface Owner {
+  readonly process: string;
+  readonly namespace: string;
+  readonly workload: string;
+}
+
+/** A number and its parts by state, the largest first. */
+export interface Count {
+  readonly total: number;
+  readonly states: readonly (readonly [state: string, count: number])[];
+}
+
+/** The first lines of a ranking, what the budget of series folded into "other" last, and how much is not shown. */
+export interface Ranking<Line> {
+  readonly lines: readonly Line[];
+  readonly more: number;
+}
+
+/** The service end of connections. */
+export type Endpoint = Count & { readonly owner: Owner; readonly name: string; readonly transport: string };
+
+/** A network operator; `name` and `country` are "" where they are not known. */
+export interface Operator {
+  readonly asn: string;
+  readonly name: string;
+  readonly country: string;
+  readonly inbound: number;
+  readonly outbound: number;
+  readonly total: number;
+}
+
+/** A TCP socket that takes connections, and how many wait to be taken. */
+export interface Listener {
+  readonly owner: Owner;
+  readonly address: string;
+  readonly port: string;
+  readonly waiting: number;
+}
+
+/** Something that the numbers leave out or do not know, and why; `amount` in words. */
+export interface BlindSpot {
+  readonly amount: string;
+  readonly what: string;
+  readonly why: string;
+}
+
+/** What the status page tells, taken from the families of one snapshot. Null is what a collector that is off would have told. */
+export interface Overview {
+  /** Milliseconds since 1970; 0 where nothing was scanned yet. */
+  readonly at: number;
+  readonly version: string;
+  readonly sockets: number;
+  readonly directions: Readonly<Record<'inbound' | 'outbound' | 'loopback' | 'listen', number>>;
+  readonly states: Count['states'];
+  readonly processes: number | null;
+  readonly namespaces: number;
+  readonly top: Ranking<Count & { readonly owner: Owner }>;
+  /** `known` counts those that have a number: not what is not announced, nor what was folded. */
+  readonly operators: (Ranking<Operator> & { readonly known: number }) | null;
+  /** Rows whose remote belongs to no operator that is known, by kind of network. */
+  readonly networks: readonly (readonly [network: string, count: number])[];
+  readonly endpoints: Readonly<
+    Record<'inbound' | 'outbound' | 'loopback', { readonly total: number; readonly ranking: Ranking<Endpoint> }>
+  > | null;
+  readonly loopbackDuplicates: number;
+  readonly listeners: Ranking<Listener> & { readonly total: number };
+  readonly blindSpots: readonly BlindSpot[];
+  readonly costs: readonly { readonly collector: string; readonly seconds: number; readonly success: boolean }[];
+}
+
+const TOP = 10;
+const MOST_LISTENERS = 15;
+const OTHER = 'other';
+
+interface Series {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+type Read = (family: string) => Series[] | null;
+
+/** Sums up families as the page shows them: those of a scan and of the catalogue's status. */
+export function overviewOf(families: readonly Family[]): Overview {
+  const read = reader(families);
+  const connections = read('peerscope_connections') ?? [];
+  const byDirection = sumBy(connections, ({ direction = '' }) => direction);
+  const runs = new Map((read('peerscope_scrape_collector_success') ?? []).map((s) => [s.labels['collector'], s.value]));
+  return {
+    at: (valueOf(read, 'peerscope_snapshot_timestamp_seconds') ?? 0) * 1000,
+    version: (read('peerscope_build_info') ?? [])[0]?.labels['version'] ?? '',
+    sockets: sum(connections),
+    directions: {
+      inbound: byDirection.get('inbound') ?? 0,
+      outbound: byDirection.get('outbound') ?? 0,
+      loopback: byDirection.get('loopback') ?? 0,
+      listen: byDirection.get('listen') ?? 0,
+    },
+    states: countOf(connections).states,
+    processes: sumOf(read, 'peerscope_processes'),
+    namespaces: sum(
+      (read('peerscope_network_namespaces') ?? []).filter(
+        ({ labels }) => !['unreadable', 'no_process'].includes(labels['status'] ?? ''),
+      ),
+    ),
+    top: topOwners(connections),
+    operators: operatorsOf(read),
+    networks: unknownNetworks(read),
+    endpoints: endpointsOf(read),
+    loopbackDuplicates: valueOf(read, 'peerscope_loopback_duplicates') ?? 0,
+    listeners: listenersOf(read),
+    blindSpots: blindSpotsOf(read),
+    costs: (read('peerscope_scrape_collector_duration_seconds') ?? []).map(({ labels, value }) => ({
+      collector: labels['collector'] ?? '',
+      seconds: value,
+      success: runs.get(labels['collector'] ?? '') === 1,
+    })),
+  };
+}
+
+function reader(families: readonly Family[]): Read {
+  const byName = new Map(families.map((family) => [family.name, family]));
+  return (name) => {
+    const family = byName.get(name);
+    if (!family) return null;
+    return family.samples.map(({ labels, value }) => ({
+      labels: Object.fromEntries(family.labels.map((label, i) => [label, labels[i] ?? ''])),
+      value,
+    }));
+  };
+}
+
+function topOwners(connections: readonly Series[]): Overview['top'] {
+  const lines = [...grouped(connections, ownerKey).values()].map((series) => ({
+    owner: ownerOf(series[0]),
+    ...countOf(series),
+  }));
+  return rank(lines, TOP, ({ owner }) => owner.process === OTHER);
+}
+
+function operatorsOf(read: Read): Overview['operators'] {
+  const all = read('peerscope_asn_connections');
+  if (!all) return null;
+  const facts = new Map((read('peerscope_asn_info') ?? []).map(({ labels }) => [labels['asn'], labels]));
+  const answered = all.filter(({ labels }) => labels['asn'] !== '');
+  const lines = [...grouped(answered, ({ asn = '' }) => asn)].map(([asn, series]) => {
+    const byDirection = sumBy(series, ({ direction = '' }) => direction);
+    return {
+      asn,
+      name: facts.get(asn)?.['as_name'] ?? '',
+      country: facts.get(asn)?.['as_country'] ?? '',
+      inbound: byDirection.get('inbound') ?? 0,
+      outbound: byDirection.get('outbound') ?? 0,
+      total: sum(series),
+    };
+  });
+  const known = lines.filter(({ asn }) => asn !== '0' && asn !== OTHER).length;
+  return { ...rank(lines, TOP, ({ asn }) => asn === OTHER), known };
+}
+
+function unknownNetworks(read: Read): Overview['networks'] {
+  const all = (read('peerscope_asn_connections') ?? []).filter(({ labels }) => labels['asn'] === '');
+  return descending(sumBy(all, ({ network = '' }) => network));
+}
+
+function endpointsOf(read: Read): Overview['endpoints'] {
+  const all = read('peerscope_endpoint_connections');
+  if (!all) return null;
+  const under = (direction: string): { total: number; ranking: Ranking<Endpoint> } => {
+    const own = all.filter(({ labels }) => labels['direction'] === direction);
+    const keyOf = (labels: Series['labels']): string =>
+      JSON.stringify([ownerKey(labels), labels['endpoint_group'], labels['transport']]);
+    const lines = [...grouped(own, keyOf).values()].map((series) => ({
+      owner: ownerOf(series[0]),
+      name: series[0]?.labels['endpoint_group'] ?? '',
+      transport: series[0]?.labels['transport'] ?? '',
+      ...countOf(series),
+    }));
+    return { total: sum(own), ranking: rank(lines, TOP, ({ name }) => name === OTHER) };
+  };
+  return { inbound: under('inbound'), outbound: under('outbound'), loopback: under('loopback') };
+}
+
+function listenersOf(read: Read): Overview['listeners'] {
+  const lines = (read('peerscope_listener_accept_queue') ?? []).map((series) => ({
+    owner: ownerOf(series),
+    address: series.labels['local_address'] ?? '',
+    port: series.labels['local_port'] ?? '',
+    waiting: series.value,
+  }));
+  lines.sort((a, b) => b.waiting - a.waiting || Number(a.port) - Number(b.port) || compare(a.address, b.address));
+  const shown = lines.slice(0, MOST_LISTENERS);
+  return { lines: shown, more: lines.length - shown.length, total: lines.length };
+}
+
+function blindSpotsOf(read: Read): BlindSpot[] {
+  const spots: BlindSpot[] = [];
+  const add = (count: number, one: string, many: string, why: string): void => {
+    if (count > 0) spots.push({ amount: count.toLocaleString('en'), what: count === 1 ? one : many, why });
+  };
+  for (const { labels, value } of read('peerscope_sockets_unattributed') ?? []) {
+    const reason = labels['reason'] ?? '';
+    const why = new Map<string, string>(Object.entries(REASON_MEANINGS)).get(reason) ?? reason;
+    add(value, 'socket without a process', 'sockets without a process', why);
+  }
+  const unreadable = (read('peerscope_network_namespaces') ?? []).find((s) => s.labels['status'] === 'unreadable');
+  add(
+    unreadable?.value ?? 0,
+    'network namespace that was not read',
+    'network namespaces that were not read',
+    'forbidden, or not in time: their rows are those of the scan before, if any',
+  );
+  add(
+    sumOf(read, 'peerscope_malformed_rows_total') ?? 0,
+    'line of a socket table that was no row',
+    'lines of socket tables that were no rows',
+    'since the start',
+  );
+  add(
+    valueOf(read, 'peerscope_direction_guessed') ?? 0,
+    'direction that is a guess',
+    'directions that are guesses',
+    'by port number: a low one here, a high one there',
+  );
+  const coverage = valueOf(read, 'peerscope_connection_coverage_ratio');
+  if (coverage !== null && coverage < 1)
+    spots.push({
+      amount: `${Math.max(1, Math.round((1 - coverage) * 100))} %`,
+      what: 'of the new TCP connections of the last five minutes were missed',
+      why: 'they came and went between two scans: --sample.interval adds scans',
+    });
+  add(
+    sumOf(read, 'peerscope_series_folded') ?? 0,
+    'series that stands in "other"',
+    'series that stand in "other"',
+    'the sums hold them; --series.limit allows more',
+  );
+  add(
+    valueOf(read, 'peerscope_asn_pending') ?? 0,
+    'network that waits for its operator',
+    'networks that wait for their operators',
+    'asked in batches, in the background',
+  );
+  if (valueOf(read, 'peerscope_asn_breaker_open') === 1)
+    spots.push({
+      amount: 'No',
+      what: 'new operators for now',
+      why: 'their provider failed, and is left alone for a while',
+    });
+  if ((read('peerscope_store_up') ?? []).some(({ value }) => value === 0))
+    spots.push({
+      amount: 'No',
+      what: 'memory beyond this process',
+      why: 'the store of --storage.path or --storage.url fails',
+    });
+  return [...spots, ...collectorSpots(read)];
+}
+
+function collectorSpots(read: Read): BlindSpot[] {
+  const runs = read('peerscope_scrape_collector_success') ?? [];
+  const failed = runs.filter(({ value }) => value === 0).map(({ labels }) => labels['collector'] ?? '');
+  const on = new Set(runs.map(({ labels }) => labels['collector']));
+  return [
+    ...failed.map((name) => ({
+      amount: 'Not all',
+      what: `of ${name}`,
+      why: 'this part did not see all that it should, or not in time',
+    })),
+    ...COLLECTORS.filter((name) => runs.length > 0 && !on.has(name)).map((name) => ({
+      amount: 'Nothing',
+      what: `of ${name}`,
+      why: `switched off: --no-collector.${name}`,
+    })),
+  ];
+}
+
+function rank<Line extends { readonly total: number }>(
+  lines: Line[],
+  most: number,
+  isFolded: (line: Line) => boolean,
+): Ranking<Line> {
+  const whole = lines.filter((line) => !isFolded(line)).sort((a, b) => b.total - a.total);
+  return { lines: [...whole.slice(0, most), ...lines.filter(isFolded)], more: Math.max(0, whole.length - most) };
+}
+
+function countOf(series: readonly Series[]): Count {
+  return { total: sum(series), states: descending(sumBy(series, ({ state = '' }) => state)) };
+}
+
+function ownerOf(series: Series | undefined): Owner {
+  const { process = '', namespace = '', workload = '' } = series?.labels ?? {};
+  return { process, namespace, workload };
+}
+
+function ownerKey({ process, namespace, workload }: Series['labels']): string {
+  return JSON.stringify([process, namespace, workload]);
+}
+
+function grouped(series: readonly Series[], keyOf: (labels: Series['labels']) => string): Map<string, Series[]> {
+  return Map.groupBy(series, ({ labels }) => keyOf(labels));
+}
+
+function sumBy(series: readonly Series[], keyOf: (labels: Series['labels']) => string): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const { labels, value } of series) sums.set(keyOf(labels), (sums.get(keyOf(labels)) ?? 0) + value);
+  return sums;
+}
+
+function descending(sums: ReadonlyMap<string, number>): [string, number][] {
+  return [...sums].sort((a, b) => b[1] - a[1] || compare(a[0], b[0]));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function sum(series: readonly Series[]): number {
+  return series.reduce((total, { value }) => total + value, 0);
+}
+
+function sumOf(read: Read, family: string): number | null {
+  const series = read(family);
+  return series && sum(series);
+}
+
+function valueOf(read: Read, family: string): number | null {
+  return (read(family) ?? [])[0]?.value ?? null;
+}

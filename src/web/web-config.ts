@@ -1,0 +1,213 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { dirname, resolve } from 'node:path';
+import { createSecureContext, type SecureVersion } from 'node:tls';
+import { getSystemErrorMessage } from 'node:util';
+import { z } from 'zod';
+import { deepFreeze } from '../config/config.ts';
+import { mapping, readStart, readYaml, refusal, validate, type Origin } from '../config/yaml.ts';
+
+const CLIENT_AUTH_TYPES = [
+  'NoClientCert',
+  'RequestClientCert',
+  'RequireAnyClientCert',
+  'VerifyClientCertIfGiven',
+  'RequireAndVerifyClientCert',
+] as const;
+
+/** How much a client has to show, in the words of Go's crypto/tls. */
+export type ClientAuth = (typeof CLIENT_AUTH_TYPES)[number];
+
+/** What TLS is served with: texts of PEM, and versions as Node.js names them. */
+export interface TlsConfig {
+  readonly cert: string;
+  readonly key: string;
+  readonly clientCa: string | null;
+  readonly clientAuth: ClientAuth;
+  readonly minVersion: SecureVersion;
+  readonly maxVersion: SecureVersion;
+}
+
+/** What the file of --web.config.file says. */
+export interface WebConfig {
+  /** Null for plain HTTP. */
+  readonly tls: TlsConfig | null;
+  /** Hashes of bcrypt by user; where there are none nobody is asked for a password. */
+  readonly users: ReadonlyMap<string, string>;
+  readonly headers: Readonly<Record<string, string>>;
+  /** All that was read: the file itself and those that it names. */
+  readonly files: readonly string[];
+}
+
+/**
+ * Reads a web configuration as exporter-toolkit defines it, and the PEM files that it names, relative to its folder.
+ * Throws UsageError for what cannot be read or used: one line for each problem, without a value that is secret.
+ * https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
+ */
+export function readWebConfig(path: string): WebConfig {
+  return readYaml(path, WHAT, (text) => parseWebConfig(text, path));
+}
+
+/** Reads the text of the file at `path`, as `readWebConfig` does. */
+export function parseWebConfig(text: string, path: string): WebConfig {
+  const origin: Origin = { path, what: WHAT, isSecret };
+  const file = validate(WEB_CONFIG, text, origin);
+  const section = file.tls_server_config ?? {};
+  const files = [section.cert_file, section.key_file, section.client_ca_file].filter((name) => name !== undefined);
+  return {
+    tls: Object.keys(section).length === 0 ? null : deepFreeze(readTls(section, origin)),
+    users: new Map(Object.entries(file.basic_auth_users ?? {})),
+    headers: deepFreeze({ ...file.http_server_config?.headers }),
+    files: [path, ...files.map((name) => resolve(dirname(path), name))],
+  };
+}
+
+const WHAT = 'web configuration';
+
+/** A password's hash, or a key. */
+function isSecret([section, key]: readonly PropertyKey[]): boolean {
+  return section === 'basic_auth_users' || (section === 'tls_server_config' && key === 'key');
+}
+
+const TEXT = 'must be a text';
+const text = z.string(TEXT).min(1, TEXT).exactOptional();
+
+const VERSIONS: Readonly<Record<string, SecureVersion>> = { TLS12: 'TLSv1.2', TLS13: 'TLSv1.3' };
+const version = z.enum(Object.keys(VERSIONS), 'must be TLS12 or TLS13').exactOptional();
+
+const CIPHERS = 'those of OpenSSL stand';
+const tlsSection = mapping(
+  {
+    cert_file: text,
+    key_file: text,
+    cert: text,
+    key: text,
+    client_ca_file: text,
+    client_ca: text,
+    client_auth_type: z.enum(CLIENT_AUTH_TYPES, `must be one of ${CLIENT_AUTH_TYPES.join(', ')}`).exactOptional(),
+    min_version: version,
+    max_version: version,
+  },
+  {
+    client_allowed_sans: 'every client certificate that the client CA signed is let in',
+    cipher_suites: CIPHERS,
+    curve_preferences: CIPHERS,
+    prefer_server_cipher_suites: CIPHERS,
+  },
+);
+
+const HEADER = 'must be a text of printable ASCII characters';
+const header = z.string(HEADER).regex(/^[\x20-\x7e]+$/, HEADER);
+const headers = mapping({
+  'Strict-Transport-Security': header.exactOptional(),
+  'Content-Security-Policy': header.exactOptional(),
+  'X-Content-Type-Options': z
+    .string(HEADER)
+    .regex(/^nosniff$/i, 'must be nosniff')
+    .exactOptional(),
+  'X-Frame-Options': z
+    .string(HEADER)
+    .regex(/^(deny|sameorigin)$/i, 'must be deny or sameorigin')
+    .exactOptional(),
+  'X-XSS-Protection': header.exactOptional(),
+});
+
+/** RFC 7617, section 2. */
+const USER = 'must be a name without ":" and control characters';
+/** One attempt at a cost of 16 takes seconds: above that no scrape would come through. */
+const HASH = 'must be a hash by bcrypt ($2a$, $2b$ or $2y$) of a cost from 4 to 16, as htpasswd -nBC 10 prints it';
+const hashes = z
+  .record(
+    z.string(),
+    z.string(HASH).regex(/^\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}$/, HASH),
+    'must be a mapping of users to hashes by bcrypt',
+  )
+  .superRefine((hashes, context) => {
+    for (const name of Object.keys(hashes))
+      if (!/^[^:\p{Cc}]+$/u.test(name)) context.addIssue({ code: 'custom', path: [name], message: USER });
+  });
+/** The library leaves this key out without a word: with no other user nobody would be asked for a password. */
+const users = z
+  .unknown()
+  .superRefine((named, context) => {
+    if (Object.hasOwn(Object(named) as object, '__proto__'))
+      context.addIssue({ code: 'custom', path: ['__proto__'], message: 'must not be the name of a user' });
+  })
+  .pipe(hashes);
+
+const WEB_CONFIG = mapping(
+  {
+    tls_server_config: tlsSection.nullish(),
+    basic_auth_users: users.nullish(),
+    http_server_config: mapping(
+      { headers: headers.nullish() },
+      { http2: 'HTTP/1.1 is served, which every scraper speaks' },
+    ).nullish(),
+  },
+  { rate_limit: '--web.max-requests bounds how many scrapes are answered at a time' },
+);
+
+/** Files are read here and now, so that what is served was whole when it was read. */
+function readTls(section: z.infer<typeof tlsSection>, origin: Origin): TlsConfig {
+  const refuse = (key: string, reason: string): Error => refusal(origin, [`tls_server_config.${key}${reason}`]);
+  const one = (name: 'cert' | 'key' | 'client_ca'): string | null => {
+    const { [name]: inline, [`${name}_file` as const]: file } = section;
+    if (file === undefined) return inline ?? null;
+    if (inline !== undefined) throw refuse(name, `: must not come with ${name}_file`);
+    try {
+      return readStart(resolve(dirname(origin.path), file)).toString('latin1');
+    } catch (error) {
+      const { errno, message } = error as NodeJS.ErrnoException;
+      const reason = errno === undefined ? message : getSystemErrorMessage(errno);
+      throw refuse(`${name}_file`, ` ${JSON.stringify(file)}: ${reason}`);
+    }
+  };
+  const pem = (name: 'cert' | 'key' | 'client_ca'): string =>
+    section[`${name}_file`] === undefined ? name : `${name}_file ${JSON.stringify(section[`${name}_file`])}`;
+
+  const cert = one('cert');
+  const key = one('key');
+  const clientCa = one('client_ca');
+  if (cert === null) throw refuse('cert_file', ': must be given where tls_server_config is');
+  if (key === null) throw refuse('key_file', ': must be given where tls_server_config is');
+  const clientAuth = section.client_auth_type ?? 'NoClientCert';
+  const verifies = clientAuth === 'VerifyClientCertIfGiven' || clientAuth === 'RequireAndVerifyClientCert';
+  if (verifies && clientCa === null)
+    throw refuse(`client_auth_type "${clientAuth}"`, ': must come with client_ca_file');
+  if (clientAuth === 'NoClientCert' && clientCa !== null)
+    throw refuse(pem('client_ca'), ': must come with a client_auth_type that asks');
+
+  const certificates = parseCertificates(cert);
+  if (!certificates) throw refuse(pem('cert'), ': must be a certificate in PEM');
+  if (clientCa !== null && !parseCertificates(clientCa))
+    throw refuse(pem('client_ca'), ': must be certificates in PEM');
+  const privateKey = attempt(() => createPrivateKey(key));
+  if (!privateKey) throw refuse(pem('key'), ': must be a private key in PEM, not encrypted');
+  if (certificates[0]?.checkPrivateKey(privateKey) !== true)
+    throw refuse(pem('key'), ': must be the key of the certificate');
+  const versions = {
+    minVersion: VERSIONS[section.min_version ?? 'TLS12'] ?? 'TLSv1.2',
+    maxVersion: VERSIONS[section.max_version ?? 'TLS13'] ?? 'TLSv1.3',
+  };
+  if (versions.minVersion > versions.maxVersion) throw refuse('min_version', ': must not be above max_version');
+  const tls = { cert, key, clientCa, clientAuth, ...versions };
+  try {
+    createSecureContext({ cert, key, ...versions });
+  } catch (error) {
+    throw refuse(pem('cert'), `: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  return tls;
+}
+
+/** All certificates of a text, at least one; undefined where one of them is none. */
+function parseCertificates(pem: string): X509Certificate[] | undefined {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g);
+  return attempt(() => blocks?.map((block) => new X509Certificate(block)));
+}
+
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,35 @@
+import { describe, expect, it } from 'vitest';
+import { colorDepthOf, paintWith, toneOf, type ColorSigns } from '../../../src/cli/terminal/color.ts';
+
+describe('how many colours', () => {
+  it.each<
+    [situation: string, choice: ColorSigns['choice'], isTerminal: boolean, env: Record<string, string>, depth: string]
+  >([
+    ['a pipe', 'auto', false, { TERM: 'xterm-256color' }, 'none'],
+    ['a terminal', 'auto', true, { TERM: 'xterm' }, '16'],
+    ['a terminal of 256', 'auto', true, { TERM: 'screen-256color' }, '256'],
+    ['a terminal of all', 'auto', true, { TERM: 'xterm-256color', COLORTERM: 'truecolor' }, 'true'],
+    ['a terminal of all, in the other word', 'auto', true, { TERM: 'xterm', COLORTERM: '24bit' }, 'true'],
+    ['a terminal of direct colours', 'auto', true, { TERM: 'xterm-direct' }, 'true'],
+    ['a terminal that can nothing', 'auto', true, { TERM: 'dumb' }, 'none'],
+    ['a terminal of no name', 'auto', true, {}, 'none'],
+    ['NO_COLOR', 'auto', true, { TERM: 'xterm', NO_COLOR: '1' }, 'none'],
+    ['an empty NO_COLOR', 'auto', true, { TERM: 'xterm', NO_COLOR: '' }, '16'],
+    ['always, before NO_COLOR', 'always', false, { NO_COLOR: '1' }, '16'],
+    ['always, for a terminal behind a pager', 'always', false, { TERM: 'xterm-256color' }, '256'],
+    ['never', 'never', true, { TERM: 'xterm', COLORTERM: 'truecolor' }, 'none'],
+  ])('%s', (_situation, choice, isTerminal, env, depth) =>
+    expect(colorDepthOf({ choice, isTerminal, env })).toBe(depth),
+  );
+
+  it.each([
+    ['none', 'listen'],
+    ['16', '\x1b[32mlisten\x1b[0m'],
+    ['256', '\x1b[38;5;71mlisten\x1b[0m'],
+    ['true', '\x1b[38;2;84;174;102mlisten\x1b[0m'],
+  ] as const)('with %s', (depth, painted) => {
+    expect(paintWith(depth)('listen', toneOf('listen'))).toBe(painted);
+    expect(paintWith(depth)('', 'title')).toBe('');
+    expect(paintWith(depth)('plain', null)).toBe('plain');
+  });
+});

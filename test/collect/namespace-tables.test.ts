@@ -1,0 +1,393 @@
+import { describe, expect, test } from 'vitest';
+import type { ConnectionTable } from '../../src/collect/connection-table.ts';
+import { CLOSE, ESTABLISHED, LISTEN } from '../../src/collect/net-tcp-udp-raw.ts';
+import type { NamespaceCounts } from '../../src/collect/namespace-tables.ts';
+import { describeTable, printRow } from '../support/kernel-rows.ts';
+import { Collector, Tree } from '../support/proc-tree.ts';
+
+/** The two processes of the tree "listen-only", which share one namespace, and sockets of theirs. */
+const SSHD = 25938;
+const DNSMASQ = 25947;
+const SSH_SOCKET = 86486;
+const DNS_SOCKET = 87717;
+
+const ONE: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+const READ = { ...ONE, read: 1 };
+const UNCHANGED = { ...ONE, unchanged: 1 };
+
+/** Adds a row to a table. */
+function add(tree: Tree, row: Parameters<typeof printRow>[0]): void {
+  tree.edit(SSHD, `net/${row.table}`, /$/, printRow(row));
+}
+
+/** A connection to the SSH port that nobody has accepted yet. */
+const WAITING = { table: 'tcp', state: ESTABLISHED, local: '192.0.2.1:22', remote: '198.51.100.7:5000' } as const;
+
+describe('a namespace where nothing changed', () => {
+  test('stands as it was from the third scan on (the first shows that snmp6 is worth a look), and is read at every tenth', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    const seen: NamespaceCounts[] = [];
+    for (let scan = 1; scan <= 21; scan++) {
+      collector.scan();
+      seen.push({ ...collector.tables.status });
+    }
+    const read = seen.flatMap((status, i) => (status.read === 1 ? [i] : []));
+    expect(
+      seen.filter((status, i) => !read.includes(i) && JSON.stringify(status) !== JSON.stringify(UNCHANGED)),
+    ).toEqual([]);
+    expect(read).toEqual([0, 1, 9, 19]);
+    expect(describeTable(collector.connections)).toHaveLength(7);
+  });
+});
+
+describe('a change', () => {
+  const changes: {
+    name: string;
+    given?: (tree: Tree) => void;
+    change: (tree: Tree) => void;
+    expected: NamespaceCounts;
+  }[] = [
+    { name: 'none', change: () => undefined, expected: UNCHANGED },
+    {
+      name: 'a socket more, as sockstat counts',
+      change: (tree) => tree.edit(SSHD, 'net/sockstat', 'TCP: inuse 3', 'TCP: inuse 4'),
+      expected: READ,
+    },
+    {
+      name: 'a socket of IPv6 more, as sockstat6 counts',
+      change: (tree) => tree.edit(SSHD, 'net/sockstat6', 'TCP6: inuse 2', 'TCP6: inuse 3'),
+      expected: READ,
+    },
+    {
+      name: 'a segment came, as snmp counts',
+      change: (tree) => tree.edit(SSHD, 'net/snmp', 'Tcp: 1 200 120000 -1 0', 'Tcp: 1 200 120000 -1 1'),
+      expected: READ,
+    },
+    {
+      name: 'a datagram came over IPv6, as snmp6 counts',
+      change: (tree) => tree.edit(SSHD, 'net/snmp6', /^(Udp6InDatagrams\s+)0$/m, '$11'),
+      expected: READ,
+    },
+    {
+      name: 'a waiting connection was accepted, which nothing counts',
+      given: (tree) => add(tree, WAITING),
+      change: (tree) => {
+        tree.edit(SSHD, 'net/tcp', printRow(WAITING), printRow({ ...WAITING, inode: 9 }));
+        tree.open(SSHD, 9, 9);
+      },
+      expected: READ,
+    },
+    {
+      name: 'a listener was closed and another opened in its place',
+      change: (tree) => {
+        tree.edit(SSHD, 'net/tcp', ` ${SSH_SOCKET} `, ' 9 ');
+        tree.open(SSHD, 3, 9);
+      },
+      expected: READ,
+    },
+    {
+      name: 'a UDP socket was closed and another opened in its place',
+      change: (tree) => {
+        tree.edit(SSHD, 'net/udp', ` ${DNS_SOCKET} `, ' 9 ');
+        tree.open(DNSMASQ, 3, 9);
+      },
+      expected: READ,
+    },
+    { name: 'a process has a descriptor more', change: (tree) => tree.open(DNSMASQ, 99, 0), expected: READ },
+    { name: 'a process came', change: (tree) => tree.fork(SSHD, 26000), expected: READ },
+    {
+      name: 'a process that held none of the sockets ended',
+      given: (tree) => tree.fork(SSHD, 26000),
+      change: (tree) => tree.end(26000),
+      expected: READ,
+    },
+    {
+      name: 'a queue was read, which nothing tells',
+      given: (tree) => {
+        add(tree, { ...WAITING, inode: 9, receiveQueue: 7 });
+        tree.open(SSHD, 9, 9);
+      },
+      change: (tree) => tree.edit(SSHD, 'net/tcp', ':00000007 ', ':00000000 '),
+      expected: UNCHANGED,
+    },
+  ];
+
+  test.each(changes)('$name', ({ given, change, expected }) => {
+    using tree = new Tree('listen-only');
+    given?.(tree);
+    const collector = new Collector(tree.root);
+    for (let scan = 0; scan < 3; scan++) collector.scan();
+    expect(collector.tables.status).toEqual(UNCHANGED);
+    change(tree);
+    collector.scan();
+    expect(collector.tables.status).toEqual(expected);
+  });
+
+  test.each<{ name: string; change: (tree: Tree) => void; isSeen: (connections: ConnectionTable) => boolean }>([
+    {
+      name: 'of a queue that was read',
+      change: (tree) => tree.edit(SSHD, 'net/tcp', ':00000007 ', ':00000000 '),
+      isSeen: (connections) => connections.receiveQueue[connections.indexOf(9)] === 0,
+    },
+    {
+      name: 'of a UDP socket that connected',
+      change: (tree) => {
+        const ends = { table: 'udp', local: '127.0.0.1:5000', inode: 8 } as const;
+        tree.edit(
+          SSHD,
+          'net/udp',
+          printRow({ ...ends, state: CLOSE }),
+          printRow({ ...ends, state: ESTABLISHED, remote: '127.0.0.1:53' }),
+        );
+      },
+      isSeen: (connections) => connections.remotePort[connections.indexOf(8)] === 53,
+    },
+  ])('$name is seen within ten scans, at whichever scan it comes', ({ change, isSeen }) => {
+    const took: number[] = [];
+    for (let before = 1; before <= 10; before++) {
+      using tree = new Tree('listen-only');
+      add(tree, { ...WAITING, inode: 9, receiveQueue: 7 });
+      tree.open(SSHD, 9, 9);
+      add(tree, { table: 'udp', state: CLOSE, local: '127.0.0.1:5000', inode: 8 });
+      tree.open(SSHD, 8, 8);
+      const collector = new Collector(tree.root);
+      for (let scan = 0; scan < before; scan++) collector.scan();
+      change(tree);
+      let scans = 1;
+      collector.scan();
+      for (; !isSeen(collector.connections) && scans < 30; scans++) collector.scan();
+      took.push(scans);
+    }
+    expect(Math.max(...took)).toBe(10);
+  });
+
+  test('in a namespace of many sockets needs no look at each of them: it is read at every scan', () => {
+    using tree = new Tree('listen-only');
+    for (let port = 1; port <= 60; port++) {
+      add(tree, { table: 'udp', state: CLOSE, local: `127.0.0.1:${port}`, inode: port });
+      tree.open(SSHD, 100 + port, port);
+    }
+    const collector = new Collector(tree.root);
+    collector.scan();
+    collector.scan();
+    expect(collector.tables.status).toEqual(READ);
+  });
+});
+
+describe('a table that is not read', () => {
+  const NEW = { table: 'tcp6', state: LISTEN, local: '[::1]:8080', inode: 9 } as const;
+
+  test.each<{ name: string; given: (tree: Tree) => void; expected: boolean }>([
+    {
+      name: 'because sockstat6 counts no socket in it',
+      given: (tree) => tree.edit(SSHD, 'net/sockstat6', 'TCP6: inuse 2', 'TCP6: inuse 0'),
+      expected: false,
+    },
+    {
+      name: 'is read though, for a socket in TIME_WAIT that may be in either',
+      given: (tree) => {
+        tree.edit(SSHD, 'net/sockstat6', 'TCP6: inuse 2', 'TCP6: inuse 0');
+        tree.edit(SSHD, 'net/sockstat', 'tw 0', 'tw 1');
+      },
+      expected: true,
+    },
+    {
+      name: 'is read though, where sockstat6 does not count it',
+      given: (tree) => tree.edit(SSHD, 'net/sockstat6', 'TCP6: inuse 2\n', ''),
+      expected: true,
+    },
+    { name: 'is read though, without sockstat', given: (tree) => tree.spoil(SSHD, 'net/sockstat'), expected: true },
+    { name: 'because IPv6 is off', given: (tree) => tree.write(SSHD, 'net/sockstat6', null), expected: false },
+  ])('$name', ({ given, expected }) => {
+    using tree = new Tree('listen-only');
+    add(tree, NEW);
+    given(tree);
+    const collector = new Collector(tree.root);
+    collector.scan();
+    expect(describeTable(collector.connections).includes('tcp6 listen ::1:8080 listen')).toBe(expected);
+  });
+
+  test('because nothing is in any leaves a namespace empty', () => {
+    using tree = new Tree('empty');
+    const collector = new Collector(tree.root);
+    for (let scan = 0; scan < 12; scan++) {
+      collector.scan();
+      expect(collector.tables.status).toEqual({ ...ONE, empty: 1 });
+    }
+  });
+});
+
+describe('a table that cannot be read', () => {
+  test('keeps the rows it had, counts its namespace as unreadable, and is read again as soon as it can be', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan(1000);
+    const rows = describeTable(collector.connections);
+    const tcp = printRow({ table: 'tcp', state: LISTEN, local: '0.0.0.0:22', inode: SSH_SOCKET });
+    tree.spoil(SSHD, 'net/tcp');
+    tree.edit(SSHD, 'net/sockstat', 'TCP: inuse 3', 'TCP: inuse 1');
+    for (const now of [2000, 3000, 4000]) {
+      collector.scan(now);
+      expect(collector.tables.status).toEqual({ ...ONE, unreadable: 1 });
+      expect(describeTable(collector.connections)).toEqual(rows);
+      expect(collector.tables.oldestReadAt).toBe(1000);
+    }
+    tree.write(SSHD, 'net/tcp', `  sl  local_address\n${tcp}`);
+    collector.scan(5000);
+    expect(collector.tables.status).toEqual(READ);
+    expect(describeTable(collector.connections).filter((row) => row.startsWith('tcp '))).toEqual([
+      'tcp listen 0.0.0.0:22 listen',
+    ]);
+    expect(collector.tables.oldestReadAt).toBe(5000);
+  });
+
+  test('because the kernel does not have it holds no rows', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    tree.write(SSHD, 'net/tcp6', null);
+    collector.scan();
+    expect(collector.tables.status).toEqual(READ);
+    expect(describeTable(collector.connections).filter((row) => row.startsWith('tcp6'))).toEqual([]);
+  });
+
+  test('of a process that is gone is that of the next process', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan();
+    const rows = describeTable(collector.connections);
+    tree.end(SSHD, DNSMASQ);
+    collector.scan();
+    expect(describeTable(collector.connections)).toEqual(rows);
+  });
+});
+
+describe('when the time is up', () => {
+  /** Says so after this many namespaces. */
+  const after = (most: number): (() => boolean) => {
+    let asked = 0;
+    return () => asked++ >= most;
+  };
+
+  test('namespaces that were not reached keep their rows, are counted, and come first at the next scan', () => {
+    using tree = new Tree('containers');
+    const collector = new Collector(tree.root);
+    collector.scan(1000);
+    const rows = describeTable(collector.connections);
+    collector.scan(2000, after(1));
+    expect(collector.tables.status).toMatchObject({ unreadable: 2 });
+    expect(describeTable(collector.connections)).toEqual(rows);
+    expect(collector.tables.oldestReadAt).toBe(1000);
+    collector.scan(3000, after(2));
+    expect(collector.tables.oldestReadAt).toBe(2000);
+  });
+
+  test.each([1, 2])('every namespace has its turn, with time for %i of three at each scan', (most) => {
+    using tree = new Tree('containers');
+    const collector = new Collector(tree.root);
+    collector.scan(1000);
+    const ages: number[] = [];
+    for (let now = 2000; now <= 20_000; now += 1000) {
+      collector.scan(now, after(most));
+      ages.push(now - collector.tables.oldestReadAt);
+    }
+    expect(Math.max(...ages)).toBeLessThanOrEqual(3000);
+  });
+
+  test('a change that came meanwhile is seen when the namespace has its turn', () => {
+    using tree = new Tree('listen-only');
+    add(tree, WAITING);
+    const collector = new Collector(tree.root);
+    collector.scan();
+    collector.scan();
+    tree.edit(SSHD, 'net/tcp', printRow(WAITING), printRow({ ...WAITING, inode: 9 }));
+    tree.open(SSHD, 9, 9);
+    collector.scan(2000, after(0));
+    expect(collector.tables.status).toEqual({ ...ONE, unreadable: 1 });
+    collector.scan(3000);
+    expect(collector.holders()).toMatchObject({ 9: { pid: SSHD, pids: [SSHD] } });
+  });
+
+  test('at the first scan already, nothing is known and nothing was read', () => {
+    using tree = new Tree('containers');
+    const collector = new Collector(tree.root);
+    collector.scan(1000, after(0));
+    expect(collector.tables.status).toEqual({ ...ONE, unreadable: 3 });
+    expect(describeTable(collector.connections)).toEqual([]);
+  });
+});
+
+describe('a UDP socket that the table does not show', () => {
+  const hide = (tree: Tree): void => {
+    tree.edit(SSHD, 'net/udp', new RegExp(`.* ${DNS_SOCKET} .*\n`), '');
+    tree.edit(SSHD, 'net/snmp', 'Udp: 0 0', 'Udp: 1 0');
+  };
+  const udp = (collector: Collector): string[] =>
+    describeTable(collector.connections).filter((row) => row.startsWith('udp '));
+
+  test('stays, once, while its descriptor is open, and is gone with it', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan();
+    hide(tree);
+    collector.scan();
+    expect(udp(collector)).toEqual(['udp unconnected 0.0.0.0:53 listen']);
+    tree.open(DNSMASQ, 3, null);
+    tree.edit(SSHD, 'net/sockstat', 'UDP: inuse 1', 'UDP: inuse 0');
+    collector.scan();
+    expect(udp(collector)).toEqual([]);
+  });
+
+  test('is gone though its descriptor is open when it came back in another row', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan();
+    hide(tree);
+    add(tree, { table: 'udp', state: ESTABLISHED, local: '127.0.0.1:53', remote: '127.0.0.1:5000', inode: DNS_SOCKET });
+    collector.scan();
+    expect(udp(collector)).toEqual(['udp established 127.0.0.1:53 > 127.0.0.1:5000 loopback']);
+    expect(collector.holders()[DNS_SOCKET]).toEqual({ pid: DNSMASQ, pids: [DNSMASQ] });
+  });
+
+  test('is gone though its descriptor is open when it is not seen four times: it has given up its port', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan();
+    hide(tree);
+    tree.edit(SSHD, 'net/sockstat', 'UDP: inuse 1', 'UDP: inuse 0');
+    for (let scan = 0; scan < 4; scan++) collector.scan();
+    expect(udp(collector)).toEqual([]);
+  });
+});
+
+describe('the protocol counters', () => {
+  const overflows = (collector: Collector): number[] =>
+    collector.protocols.totals.map(({ counts }) => counts.listenOverflows);
+  const touch = (tree: Tree, datagrams: number): void => tree.edit(SSHD, 'net/snmp', /Udp: \d+/, `Udp: ${datagrams}`);
+
+  test('are read when snmp changes', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    tree.write(SSHD, 'net/netstat', 'TcpExt: ListenOverflows\nTcpExt: 5\n');
+    collector.scan();
+    expect(overflows(collector)).toEqual([5]);
+    tree.write(SSHD, 'net/netstat', 'TcpExt: ListenOverflows\nTcpExt: 7\n');
+    touch(tree, 1);
+    collector.scan();
+    expect(overflows(collector)).toEqual([7]);
+  });
+
+  test('are not added a second time when a file could not be read once', () => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    tree.write(SSHD, 'net/netstat', 'TcpExt: ListenOverflows\nTcpExt: 5\n');
+    collector.scan();
+    tree.spoil(SSHD, 'net/netstat');
+    touch(tree, 1);
+    collector.scan();
+    tree.write(SSHD, 'net/netstat', 'TcpExt: ListenOverflows\nTcpExt: 5\n');
+    touch(tree, 2);
+    collector.scan();
+    expect(overflows(collector)).toEqual([5]);
+  });
+});

@@ -1,0 +1,48 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { Transport } from '../../src/model.ts';
+import { parseServices, readServices } from '../../src/common/etc-services.ts';
+
+const DATABASE = `# Network services, Internet style
+tcpmux\t\t1/tcp\t\t\t\t# TCP port service multiplexer
+domain\t\t53/tcp\t\t\t\t# Domain Name Server
+domain\t\t53/udp
+https\t\t443/tcp\t\t\t\t# http protocol over TLS/SSL
+https\t\t443/udp\t\t\t\t# HTTP/3
+http-alt\t8080/tcp\twebcache
+second\t\t8080/tcp
+sctp-only\t9899/sctp
+ indented\t7/tcp
+bad 70000000/tcp
+a-name-that-is-longer-than-any-service-has 4242/tcp
+\u001b[31mred 4243/tcp
+glued 4244/tcpx
+`;
+
+test.each<{ transport: Transport; port: number; expected: string | null }>([
+  { transport: 'tcp', port: 443, expected: 'https' },
+  { transport: 'udp', port: 53, expected: 'domain' },
+  { transport: 'udplite', port: 53, expected: 'domain' },
+  { transport: 'raw', port: 53, expected: null },
+  { transport: 'tcp', port: 8080, expected: 'http-alt' },
+  { transport: 'udp', port: 8080, expected: null },
+  { transport: 'tcp', port: 9899, expected: null },
+  { transport: 'tcp', port: 4242, expected: null },
+  { transport: 'tcp', port: 4243, expected: null },
+  { transport: 'tcp', port: 4244, expected: null },
+])('port $port of $transport is called $expected', ({ transport, port, expected }) => {
+  expect(parseServices(DATABASE)(transport, port)).toBe(expected);
+});
+
+test('whatever a database holds, a name is short and without control characters', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), fc.nat(65_535), (noise, port) => {
+      const name = parseServices(`${noise}\t${port}/tcp\n`)('tcp', port);
+      if (name !== null) expect(name).toMatch(/^[!-~]{1,32}$/);
+    }),
+  );
+});
+
+test('without a database no port has a name', () => {
+  expect(readServices('/dev/null/services')('tcp', 443)).toBeNull();
+});

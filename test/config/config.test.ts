@@ -1,0 +1,675 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { parseConfig, UsageError, type Config } from '../../src/config/config.ts';
+import { environmentTwin, FLAGS } from '../../src/config/flags.ts';
+
+const DEFAULTS: Config = {
+  web: {
+    listenAddresses: [{ host: null, port: 10_043 }],
+    telemetryPath: '/metrics',
+    disableExporterMetrics: false,
+    enableApi: false,
+    maxRequests: 40,
+    configFile: null,
+  },
+  scrapeBudgetMs: 5000,
+  seriesLimit: 1000,
+  procfs: '/proc',
+  source: null,
+  inCluster: false,
+  storagePath: null,
+  storageServer: null,
+  asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
+  otlp: null,
+  log: { level: 'info', format: 'json' },
+  collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, rdns: false },
+  kubernetes: null,
+  podUid: null,
+  sampleIntervalMs: null,
+  configFile: null,
+  rules: { processes: [], endpointGroups: [], networks: [], asnNeverSend: [] },
+};
+
+it('needs no flag and no environment', () => {
+  expect(parseConfig({}, {})).toEqual(DEFAULTS);
+});
+
+it('takes every flag', () => {
+  const config = parseConfig(
+    {
+      'web.listen-address': ['127.0.0.1:9100', '[::1]:9100'],
+      'web.telemetry-path': '/node/metrics',
+      'web.disable-exporter-metrics': true,
+      'web.enable-api': true,
+      'web.max-requests': '0',
+      'web.config.file': 'web.yaml',
+      'scrape.budget': '500ms',
+      'sample.interval': '2s',
+      'series.limit': '50',
+      'path.procfs': '/host/proc',
+      source: 'netstat',
+      'storage.path': 'state',
+      'storage.url': 'rediss://exporter:p%40ss@[2001:db8::6]:6380/2',
+      'asn.provider': 'mmdb',
+      'asn.server': '[2001:db8::43]:4343',
+      'asn.database': 'asn.mmdb',
+      'otlp.endpoint': 'https://user:secret@otel.example/in?token=1',
+      'otlp.protocol': 'http/protobuf',
+      'otlp.interval': '5s',
+      'otlp.timeout': '2s',
+      'otlp.headers': ['Authorization=Bearer%20abc', 'X-Scope-OrgID=1,X-B=2'],
+      'otlp.compression': 'none',
+      'otlp.certificate': 'ca.pem',
+      'otlp.client-certificate': 'client.pem',
+      'otlp.client-key': 'client.key',
+      'log.level': 'trace',
+      'log.format': 'text',
+      'config.file': 'peerscope.yaml',
+      'collector.processes': false,
+      'collector.protocols': false,
+      'collector.endpoints': false,
+      'collector.asn': false,
+      'collector.rdns': true,
+    },
+    {},
+  );
+  expect(config).toEqual({
+    web: {
+      listenAddresses: [
+        { host: '127.0.0.1', port: 9100 },
+        { host: '::1', port: 9100 },
+      ],
+      telemetryPath: '/node/metrics',
+      disableExporterMetrics: true,
+      enableApi: true,
+      maxRequests: 0,
+      configFile: 'web.yaml',
+    },
+    scrapeBudgetMs: 500,
+    seriesLimit: 50,
+    procfs: '/host/proc',
+    source: 'netstat',
+    inCluster: false,
+    storagePath: 'state',
+    storageServer: {
+      tls: true,
+      host: '2001:db8::6',
+      port: 6380,
+      username: 'exporter',
+      password: 'p@ss',
+      database: 2,
+    },
+    asn: { provider: 'mmdb', server: { host: '2001:db8::43', port: 4343 }, database: 'asn.mmdb' },
+    otlp: {
+      url: 'https://user:secret@otel.example/in/v1/metrics?token=1',
+      protocol: 'http/protobuf',
+      headers: { Authorization: 'Bearer abc', 'X-Scope-OrgID': '1', 'X-B': '2' },
+      compression: 'none',
+      intervalMs: 5_000,
+      timeoutMs: 2_000,
+      certificate: 'ca.pem',
+      clientCertificate: 'client.pem',
+      clientKey: 'client.key',
+      resource: {},
+    },
+    log: { level: 'trace', format: 'text' },
+    collectors: { processes: false, protocols: false, endpoints: false, asn: false, 'first-seen': false, rdns: true },
+    kubernetes: null,
+    podUid: null,
+    sampleIntervalMs: 2_000,
+    configFile: 'peerscope.yaml',
+    rules: DEFAULTS.rules,
+  });
+});
+
+it('is frozen to the last leaf', () => {
+  const thawed: unknown[] = [];
+  const visit = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    if (!Object.isFrozen(value)) thawed.push(value);
+    Object.values(value).forEach(visit);
+  };
+  visit(parseConfig({ 'web.listen-address': [':1'] }, {}));
+  expect(thawed).toEqual([]);
+});
+
+describe('accepts', () => {
+  const all = { host: null, port: 9100 };
+  it.each<[flag: string, text: string, pick: (config: Config) => unknown, expected: unknown]>([
+    ['web.listen-address', ':9100', (config) => config.web.listenAddresses, [all]],
+    ['web.listen-address', ':0', (config) => config.web.listenAddresses, [{ host: null, port: 0 }]],
+    [
+      'web.listen-address',
+      'node-1.example:80',
+      (config) => config.web.listenAddresses,
+      [{ host: 'node-1.example', port: 80 }],
+    ],
+    ['web.listen-address', '', (config) => config.web.listenAddresses, []],
+    ['web.telemetry-path', '/a/b.c~d_e-f', (config) => config.web.telemetryPath, '/a/b.c~d_e-f'],
+    ['web.telemetry-path', '/apis', (config) => config.web.telemetryPath, '/apis'],
+    ['scrape.budget', '1ms', (config) => config.scrapeBudgetMs, 1],
+    ['scrape.budget', '90s', (config) => config.scrapeBudgetMs, 90_000],
+    ['scrape.budget', '1m', (config) => config.scrapeBudgetMs, 60_000],
+    ['scrape.budget', '1h', (config) => config.scrapeBudgetMs, 3_600_000],
+    ['web.max-requests', '10000', (config) => config.web.maxRequests, 10_000],
+    ['series.limit', '100000', (config) => config.seriesLimit, 100_000],
+    ['asn.server', 'localhost:43', (config) => config.asn.server, { host: 'localhost', port: 43 }],
+  ])('--%s=%s', (flag, text, pick, expected) => {
+    expect(pick(parseConfig({ [flag]: [text] }, {}))).toEqual(expected);
+  });
+});
+
+describe('refuses, and says what is allowed', () => {
+  const allowed = new Map(FLAGS.map((flag) => [flag.name, flag.allowed]));
+  it.each([
+    ['web.listen-address', '9100'],
+    ['web.listen-address', 'localhost'],
+    ['web.listen-address', ':65536'],
+    ['web.listen-address', '::1:9100'],
+    ['web.listen-address', '[localhost]:9100'],
+    ['web.listen-address', '[::1%eth0]:9100'],
+    ['web.listen-address', '256.0.0.1:9100'],
+    ['web.listen-address', '10.1:9100'],
+    ['web.listen-address', 'http://localhost:9100'],
+    ['web.listen-address', ':9100 '],
+    ['web.telemetry-path', ''],
+    ['web.telemetry-path', '/'],
+    ['web.telemetry-path', 'metrics'],
+    ['web.telemetry-path', '/metrics/'],
+    ['web.telemetry-path', '/:name'],
+    ['web.telemetry-path', '/metrics?x=1'],
+    ['web.telemetry-path', '/-/ready'],
+    ['web.telemetry-path', '/api/v1/connections'],
+    ['scrape.budget', '5'],
+    ['scrape.budget', '0s'],
+    ['scrape.budget', '1.5s'],
+    ['scrape.budget', '-1s'],
+    ['scrape.budget', '61m'],
+    ['web.max-requests', '-1'],
+    ['web.max-requests', '10001'],
+    ['web.config.file', ''],
+    ['series.limit', '49'],
+    ['series.limit', ''],
+    ['series.limit', '1e3'],
+    ['series.limit', '50.5'],
+    ['series.limit', '0x64'],
+    ['series.limit', '99999999999999999999'],
+    ['path.procfs', ''],
+    ['storage.path', ''],
+    ['config.file', ''],
+    ['asn.database', ''],
+    ['asn.provider', 'Cymru'],
+    ['asn.server', ':43'],
+    ['asn.server', 'whois.cymru.com'],
+    ['asn.server', 'whois.cymru.com:0'],
+    ['otlp.endpoint', ''],
+    ['otlp.endpoint', 'localhost:4318'],
+    ['otlp.endpoint', 'grpc://localhost:4317'],
+    ['otlp.endpoint', 'http://'],
+    ['otlp.endpoint', 'http:///v1/metrics'],
+    ['otlp.protocol', 'grpc'],
+    ['otlp.interval', '0s'],
+    ['otlp.timeout', '10000'],
+    ['otlp.compression', 'zstd'],
+    ['otlp.certificate', ''],
+    ['log.level', 'warning'],
+    ['log.format', 'logfmt'],
+  ])('--%s=%j', (flag, text) => {
+    expect(() => parseConfig({ [flag]: text }, {})).toThrow(
+      new UsageError(`Cannot use --${flag} ${JSON.stringify(text)}: must be ${allowed.get(flag)}`),
+    );
+  });
+
+  it('the one wrong address among right ones', () => {
+    expect(() => parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,,:2' })).toThrow(
+      'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+    );
+  });
+});
+
+describe('a URL that is wrong', () => {
+  it.each([
+    ['otel.example:4318', '"otel.example:4318"'],
+    ['htps://user:hunter2@otel.example', '"htps://***@otel.example"'],
+    ['https//hunter2@otel.example', '"https//***@otel.example"'],
+    ['htps://user:hunt@er/2@otel.example', '"htps://***@otel.example"'],
+  ])('is repeated without what may be a password: %s', (text, shown) =>
+    expect(() => parseConfig({ 'otlp.endpoint': text }, {})).toThrow(
+      `Cannot use --otlp.endpoint ${shown}: must be ${FLAGS.find(({ name }) => name === 'otlp.endpoint')?.allowed}`,
+    ),
+  );
+});
+
+describe('--otlp.headers', () => {
+  it.each(['Authorization: hunter2', '=hunter2', 'a hunter2=c', 'hunter2=%zz', 'a=hunter2%0d%0ac'])(
+    'that are wrong are refused, and not repeated: %j',
+    (text) => {
+      expect(() => parseConfig({ 'otlp.endpoint': 'http://localhost', 'otlp.headers': text }, {})).toThrow(
+        /^Cannot use --otlp.headers: must be headers such as/,
+      );
+    },
+  );
+
+  it('are not repeated of the standard variable', () => {
+    const environment = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost',
+      OTEL_EXPORTER_OTLP_HEADERS: 'Authorization: hunter2',
+    };
+    expect(() => parseConfig({}, environment)).toThrow(
+      /^Cannot use OTEL_EXPORTER_OTLP_HEADERS: must be headers such as/,
+    );
+  });
+});
+
+describe('--storage.url', () => {
+  const server = { tls: false, host: 'cache.example', port: 6379, username: null, password: null, database: 0 };
+  it.each<[url: string, expected: Config['storageServer']]>([
+    ['redis://cache.example', server],
+    ['redis://cache.example:6380/15', { ...server, port: 6380, database: 15 }],
+    ['rediss://:a%2Fb%3A%40@192.0.2.1/', { ...server, tls: true, host: '192.0.2.1', password: 'a/b:@' }],
+    ['redis://user:secret@cache', { ...server, host: 'cache', username: 'user', password: 'secret' }],
+  ])('%s', (url, expected) => {
+    expect(parseConfig({}, { PEERSCOPE_STORAGE_URL: url }).storageServer).toEqual(expected);
+  });
+
+  it.each([
+    '',
+    'cache.example:6379',
+    'http://:hunter2@cache.example',
+    'redis:cache.example',
+    'redis://',
+    'redis://:hunter2@',
+    'redis://:hunter2@:6379',
+    'redis://:hunter2@cache.example:65536',
+    'redis://:hunter2@cache.example:0',
+    'redis://:hunter2@cache.example:port',
+    'redis://:hunter2@cache.example/name',
+    'redis://cache.example?password=hunter2',
+    'redis://:hunter2@cache.example#0',
+    'redis://:hunter2%@cache.example',
+    'redis://:hunter2@ca che',
+    'redis://:hun/ter2@cache.example',
+    'redis://user@cache.example',
+    'redis://:hunter2@a.example:6379,b.example:6379',
+  ])('that is wrong ends the start without being repeated: %j', (url) => {
+    expect(() => parseConfig({ 'storage.url': url }, {})).toThrow(
+      new UsageError(
+        'Cannot use --storage.url: must be a URL such as redis://host:6379, redis://:password@host:6379/0 or ' +
+          'rediss://user:password@host:6379',
+      ),
+    );
+  });
+});
+
+describe('--asn.database', () => {
+  it.each(['mmdb', 'tsv'])('is needed by the provider %s', (provider) => {
+    expect(() => parseConfig({ 'asn.provider': provider }, {})).toThrow(
+      new UsageError(`Cannot use --asn.provider "${provider}": must come with --asn.database`),
+    );
+  });
+
+  it('is refused where the provider would send addresses all the same', () => {
+    expect(() => parseConfig({}, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' })).toThrow(
+      new UsageError('Cannot use --asn.database "asn.mmdb": must come with --asn.provider mmdb, tsv or none'),
+    );
+  });
+
+  it('may stay beside the provider none', () => {
+    const { asn } = parseConfig({ 'asn.provider': 'none' }, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' });
+    expect(asn).toMatchObject({ provider: 'none', database: null });
+  });
+});
+
+it('spells out lists of names', () => {
+  expect(() => parseConfig({ 'log.level': 'loud' }, {})).toThrow(
+    'Cannot use --log.level "loud": must be fatal, error, warn, info, debug or trace',
+  );
+});
+
+describe('the environment twin of a flag', () => {
+  it.each([
+    ['web.listen-address', 'PEERSCOPE_WEB_LISTEN_ADDRESS'],
+    ['path.procfs', 'PEERSCOPE_PATH_PROCFS'],
+    ['collector.asn', 'PEERSCOPE_COLLECTOR_ASN'],
+  ])('of --%s is %s', (flag, twin) => {
+    expect(environmentTwin(flag)).toBe(twin);
+  });
+
+  it('holds several addresses with commas between', () => {
+    expect(parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,[::1]:2' }).web.listenAddresses).toEqual([
+      { host: null, port: 1 },
+      { host: '::1', port: 2 },
+    ]);
+  });
+
+  it('is beaten by the flag, even where it is wrong', () => {
+    expect(parseConfig({ 'series.limit': '60' }, { PEERSCOPE_SERIES_LIMIT: 'many' }).seriesLimit).toBe(60);
+  });
+
+  it('says true or false for a switch', () => {
+    const { web, collectors } = parseConfig(
+      {},
+      { PEERSCOPE_WEB_DISABLE_EXPORTER_METRICS: 'true', PEERSCOPE_COLLECTOR_ASN: 'false' },
+    );
+    expect([web.disableExporterMetrics, collectors.asn]).toEqual([true, false]);
+    expect(() => parseConfig({}, { PEERSCOPE_COLLECTOR_ASN: 'no' })).toThrow(
+      'Cannot use PEERSCOPE_COLLECTOR_ASN "no": must be true or false',
+    );
+  });
+
+  it('means what the flag means, whatever the text', () => {
+    const outcome = (given: Record<string, string>, environment: Record<string, string>): unknown => {
+      try {
+        return parseConfig(given, environment);
+      } catch (error) {
+        return error instanceof UsageError ? error.message.replace(/^Cannot use [^\s:]+ ?/, '') : error;
+      }
+    };
+    const flag = fc.constantFrom(...FLAGS).filter(({ placeholder }) => placeholder !== null);
+    const text = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).replaceAll(/[,@]/g, ''));
+    fc.assert(
+      fc.property(flag, text, ({ name, allowed, secret }, value) => {
+        // Beside this provider every other flag may stand.
+        const beside = { PEERSCOPE_ASN_PROVIDER: 'none' };
+        const byFlag = outcome({ [name]: value }, beside);
+        expect(byFlag).toEqual(outcome({}, { ...beside, [environmentTwin(name)]: value }));
+        expect(
+          typeof byFlag === 'object' || byFlag === `${secret ? '' : JSON.stringify(value)}: must be ${allowed}`,
+        ).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('variables that begin with PEERSCOPE_', () => {
+  it('stop the start where they are no twin: a misspelt one would be ignored', () => {
+    expect(() => parseConfig({}, { PEERSCOPE_SERIES_LIMITS: '50' })).toThrow(
+      new UsageError(
+        'Cannot use PEERSCOPE_SERIES_LIMITS: must be the environment twin of a flag, see peerscope serve --help',
+      ),
+    );
+  });
+
+  it('are left alone where Kubernetes made them for Services called peerscope and peerscope-a', () => {
+    const environment = {
+      PEERSCOPE_SERVICE_HOST: '10.0.0.11',
+      PEERSCOPE_SERVICE_PORT: '10043',
+      PEERSCOPE_SERVICE_PORT_HTTP_METRICS: '10043',
+      PEERSCOPE_PORT: 'tcp://10.0.0.11:10043',
+      PEERSCOPE_PORT_10043_TCP: 'tcp://10.0.0.11:10043',
+      PEERSCOPE_PORT_10043_TCP_PROTO: 'tcp',
+      PEERSCOPE_PORT_10043_TCP_PORT: '10043',
+      PEERSCOPE_PORT_10043_TCP_ADDR: '10.0.0.11',
+      PEERSCOPE_A_SERVICE_HOST: '10.0.0.12',
+    };
+    expect(parseConfig({}, environment)).toEqual(DEFAULTS);
+  });
+});
+
+it('is in a cluster where Kubernetes says so', () => {
+  const inCluster = (host: string): boolean => parseConfig({}, { KUBERNETES_SERVICE_HOST: host }).inCluster;
+  expect(['10.96.0.1', 'fd00::1', ''].map(inCluster)).toEqual([true, true, false]);
+});
+
+describe('the storage folder', () => {
+  const home = { HOME: '/home/ada' };
+  it.each<[situation: string, environment: Record<string, string>, expected: string | null]>([
+    [
+      'is the one of systemd',
+      { STATE_DIRECTORY: '/var/lib/peerscope', XDG_STATE_HOME: '/x', ...home },
+      '/var/lib/peerscope',
+    ],
+    ['is the first of several of systemd', { STATE_DIRECTORY: '/var/lib/a:/var/lib/b' }, '/var/lib/a'],
+    ['is below XDG_STATE_HOME', { XDG_STATE_HOME: '/home/ada/state', ...home }, '/home/ada/state/peerscope'],
+    ['ignores a relative XDG_STATE_HOME', { XDG_STATE_HOME: 'state', ...home }, '/home/ada/.local/state/peerscope'],
+    ['is below the home directory', home, '/home/ada/.local/state/peerscope'],
+    ['takes empty variables for absent', { STATE_DIRECTORY: '', XDG_STATE_HOME: '', HOME: '' }, null],
+    ['is none without any of them', {}, null],
+  ])('%s', (_situation, environment, expected) => {
+    expect(parseConfig({}, environment).storagePath).toBe(expected);
+  });
+});
+
+describe('OTLP', () => {
+  const otlpOf = (environment: Record<string, string>, given: Record<string, string> = {}): Config['otlp'] =>
+    parseConfig(given, environment).otlp;
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://otel.example:4318' };
+  const url = 'http://otel.example:4318/v1/metrics';
+
+  it('is off unless something names an endpoint', () => {
+    expect(otlpOf({ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_RESOURCE_ATTRIBUTES: 'x' })).toBeNull();
+  });
+
+  it('needs nothing but an endpoint', () => {
+    expect(otlpOf({}, { 'otlp.endpoint': 'http://otel.example:4318' })).toEqual({
+      url,
+      protocol: 'http/json',
+      headers: {},
+      compression: 'gzip',
+      intervalMs: 60_000,
+      timeoutMs: 10_000,
+      certificate: null,
+      clientCertificate: null,
+      clientKey: null,
+      resource: {},
+    });
+  });
+
+  it.each<[situation: string, environment: Record<string, string>, given: Record<string, string>, url: string]>([
+    [
+      'of the flag gets the path',
+      {},
+      { 'otlp.endpoint': 'http://vm.example/opentelemetry/' },
+      'http://vm.example/opentelemetry/v1/metrics',
+    ],
+    ['of the flag gets the path once', {}, { 'otlp.endpoint': url }, url],
+    [
+      'of the flag beats the variables',
+      endpoint,
+      { 'otlp.endpoint': 'http://b.example' },
+      'http://b.example/v1/metrics',
+    ],
+    [
+      'of the twin beats the variables',
+      { ...endpoint, PEERSCOPE_OTLP_ENDPOINT: 'http://b.example' },
+      {},
+      'http://b.example/v1/metrics',
+    ],
+    ['of the general variable gets the path', endpoint, {}, url],
+    [
+      'of the variable for metrics stays as it is, and comes before the general one',
+      { ...endpoint, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: 'http://m.example/in' },
+      {},
+      'http://m.example/in',
+    ],
+    ['holds where otlp is one of the exporters', { ...endpoint, OTEL_METRICS_EXPORTER: 'console, otlp' }, {}, url],
+    ['of the flag holds whatever the exporter', { OTEL_METRICS_EXPORTER: 'none' }, { 'otlp.endpoint': url }, url],
+  ])('the endpoint %s', (_situation, environment, given, expected) => {
+    expect(otlpOf(environment, given)?.url).toBe(expected);
+  });
+
+  it.each<[situation: string, environment: Record<string, string>, given?: Record<string, string>]>([
+    ['OTEL_SDK_DISABLED', { ...endpoint, OTEL_SDK_DISABLED: 'True' }],
+    ['OTEL_SDK_DISABLED, whatever the flag', { OTEL_SDK_DISABLED: 'true' }, { 'otlp.endpoint': url }],
+    ['another exporter', { ...endpoint, OTEL_METRICS_EXPORTER: 'none' }],
+    ['an empty variable', { OTEL_EXPORTER_OTLP_ENDPOINT: '' }],
+  ])('is off by %s', (_situation, environment, given = {}) => {
+    expect(otlpOf(environment, given)).toBeNull();
+  });
+
+  it('takes the standard variables, those for metrics first, and flags before them', () => {
+    const general = {
+      ...endpoint,
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
+      OTEL_EXPORTER_OTLP_HEADERS: 'a=1, b=x%20',
+      OTEL_EXPORTER_OTLP_COMPRESSION: 'none',
+      OTEL_EXPORTER_OTLP_TIMEOUT: '3000',
+      OTEL_METRIC_EXPORT_INTERVAL: '30000',
+      OTEL_EXPORTER_OTLP_CERTIFICATE: 'ca.pem',
+      OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: 'client.pem',
+      OTEL_EXPORTER_OTLP_CLIENT_KEY: 'client.key',
+    };
+    const expected = {
+      protocol: 'http/protobuf',
+      headers: { a: '1', b: 'x ' },
+      compression: 'none',
+      timeoutMs: 3_000,
+      intervalMs: 30_000,
+      certificate: 'ca.pem',
+      clientCertificate: 'client.pem',
+      clientKey: 'client.key',
+    };
+    expect(otlpOf(general)).toMatchObject(expected);
+    const metrics = { OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'http/json', OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: '4000' };
+    expect(otlpOf({ ...general, ...metrics })).toMatchObject({ ...expected, protocol: 'http/json', timeoutMs: 4_000 });
+    const flags = { 'otlp.timeout': '5s', 'otlp.headers': 'c=3' };
+    expect(otlpOf({ ...general, ...metrics }, flags)).toMatchObject({ timeoutMs: 5_000, headers: { c: '3' } });
+  });
+
+  it('gives an export no more time than there is to the next', () => {
+    expect(otlpOf(endpoint, { 'otlp.interval': '2s' })?.timeoutMs).toBe(2_000);
+  });
+
+  it.each<[environment: Record<string, string>, message: string]>([
+    [
+      { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
+      'Cannot use OTEL_EXPORTER_OTLP_PROTOCOL "grpc": must be http/json or http/protobuf',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_TIMEOUT: 'soon' },
+      'Cannot use OTEL_EXPORTER_OTLP_TIMEOUT "soon": must be a duration such as 500ms, 5s or 1m, at most 1h',
+    ],
+    [
+      { OTEL_RESOURCE_ATTRIBUTES: 'a=1,b' },
+      'Cannot use OTEL_RESOURCE_ATTRIBUTES "a=1,b": must be key=value, percent-encoded, with commas between',
+    ],
+    [
+      { PEERSCOPE_OTLP_CLIENT_KEY: 'k.pem' },
+      'Cannot use --otlp.client-key "k.pem": must come with --otlp.client-certificate',
+    ],
+    [
+      { PEERSCOPE_OTLP_CLIENT_CERTIFICATE: 'c.pem' },
+      'Cannot use --otlp.client-certificate "c.pem": must come with --otlp.client-key',
+    ],
+  ])('refuses %j where it is on', (environment, message) => {
+    expect(() => otlpOf({ ...endpoint, ...environment })).toThrow(new UsageError(message));
+  });
+
+  it.each<[situation: string, environment: Record<string, string>, expected: Record<string, string>]>([
+    [
+      'attributes, percent-encoded',
+      { OTEL_RESOURCE_ATTRIBUTES: 'service.namespace=net%3Dops, site=a%2Cb,empty=' },
+      { 'service.namespace': 'net=ops', site: 'a,b' },
+    ],
+    [
+      'the name of the service, before the attribute',
+      { OTEL_RESOURCE_ATTRIBUTES: 'service.name=a', OTEL_SERVICE_NAME: 'eyes' },
+      { 'service.name': 'eyes' },
+    ],
+    [
+      'node and cluster of Kubernetes',
+      { NODE_NAME: 'node-7', K8S_CLUSTER_NAME: 'test' },
+      { 'k8s.node.name': 'node-7', 'k8s.cluster.name': 'test' },
+    ],
+    [
+      'the node of the attributes first',
+      { NODE_NAME: 'a', K8S_NODE_NAME: 'b', OTEL_RESOURCE_ATTRIBUTES: 'k8s.node.name=c' },
+      { 'k8s.node.name': 'c' },
+    ],
+  ])('takes %s', (_situation, environment, expected) => {
+    expect(otlpOf({ ...endpoint, ...environment })?.resource).toEqual(expected);
+  });
+});
+
+it('logs text on a terminal unless told otherwise', () => {
+  expect(parseConfig({}, {}, true).log.format).toBe('text');
+  expect(parseConfig({ 'log.format': 'json' }, {}, true).log.format).toBe('json');
+});
+
+it('gives every flag a default that it accepts itself', () => {
+  const refused = FLAGS.filter((flag) => flag.default !== null && flag.parse(flag.default) === undefined);
+  expect(refused.map(({ name }) => name)).toEqual([]);
+});
+
+describe('the cluster', () => {
+  const POD = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443', NODE_NAME: 'node-1' };
+  const watched = { server: { host: '10.96.0.1', port: 443 }, nodeName: 'node-1', services: false, isAskedFor: false };
+
+  it.each<{
+    name: string;
+    given?: Record<string, unknown>;
+    environment: Record<string, string>;
+    expected: Config['kubernetes'];
+  }>([
+    { name: 'is watched in a pod that knows its node', environment: POD, expected: watched },
+    {
+      name: 'is watched when that is asked for',
+      given: { 'collector.kubernetes': true },
+      environment: POD,
+      expected: { ...watched, isAskedFor: true },
+    },
+    {
+      name: 'is watched with its Services by the environment',
+      environment: { ...POD, PEERSCOPE_KUBERNETES_SERVICES: 'true' },
+      expected: { ...watched, services: true },
+    },
+    {
+      name: 'has an API server with an IPv6 address',
+      environment: { ...POD, KUBERNETES_SERVICE_HOST: 'fd00:96::1' },
+      expected: { ...watched, server: { host: 'fd00:96::1', port: 443 } },
+    },
+    { name: 'is not watched on a plain host', environment: {}, expected: null },
+    {
+      name: 'is not watched in a pod that is not told its node',
+      environment: { ...POD, NODE_NAME: '' },
+      expected: null,
+    },
+    {
+      name: 'is not watched when that is switched off',
+      given: { 'collector.kubernetes': false },
+      environment: POD,
+      expected: null,
+    },
+  ])('$name', ({ given = {}, environment, expected }) => {
+    expect(parseConfig(given, environment).kubernetes).toEqual(expected);
+  });
+
+  it.each<{ name: string; given: Record<string, unknown>; environment: Record<string, string>; message: string }>([
+    {
+      name: 'outside of a cluster',
+      given: { 'collector.kubernetes': true },
+      environment: { NODE_NAME: 'node-1' },
+      message:
+        'Cannot use --collector.kubernetes: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must name the API server',
+    },
+    {
+      name: 'at a port that is none',
+      given: { 'collector.kubernetes': true },
+      environment: { ...POD, KUBERNETES_SERVICE_PORT: 'tcp://10.96.0.1:443' },
+      message:
+        'Cannot use --collector.kubernetes: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must name the API server',
+    },
+    {
+      name: 'of a node without a name',
+      given: { 'collector.kubernetes': true },
+      environment: { ...POD, NODE_NAME: '' },
+      message: 'Cannot use --collector.kubernetes: NODE_NAME must name the node',
+    },
+    {
+      name: 'for its Services alone',
+      given: { 'collector.kubernetes': false, 'kubernetes.services': true },
+      environment: POD,
+      message: 'Cannot use --kubernetes.services: must not come with --no-collector.kubernetes',
+    },
+  ])('cannot be watched $name', ({ given, environment, message }) => {
+    expect(() => parseConfig(given, environment)).toThrow(new UsageError(message));
+  });
+
+  it.each([
+    ['3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f', '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f'],
+    ['', null],
+    ['not a\nuid', null],
+  ])('has a pod of its own with the uid %j', (POD_UID, expected) => {
+    expect(parseConfig({}, { POD_UID }).podUid).toBe(expected);
+  });
+});

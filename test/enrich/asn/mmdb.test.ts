@@ -1,0 +1,190 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { cidrContains, formatCidr, ipv4, maskAddress, parseAddress } from '../../../src/common/address.ts';
+import type { Finding } from '../../../src/enrich/asn/file-database.ts';
+import { parseMmdb } from '../../../src/enrich/asn/mmdb.ts';
+import type { Address } from '../../../src/model.ts';
+import { writeMmdb } from '../../support/mmdb-writer.ts';
+
+function address(text: string): Address {
+  const parsed = parseAddress(text);
+  if (!parsed) throw new SyntaxError(`Cannot read address "${text}"`);
+  return parsed;
+}
+
+const CLOUDFLARE = { autonomous_system_number: 13335, autonomous_system_organization: 'Cloudflare, Inc.' };
+const TELSTRA = { autonomous_system_number: 1221, autonomous_system_organization: 'Telstra Pty Ltd' };
+const found = (asn: number, name: string | null, bits: number): Finding => ({
+  asns: [asn],
+  name,
+  asCountry: null,
+  bits,
+});
+
+describe('the record of', () => {
+  it.each([
+    ['GeoLite2-ASN and DB-IP', TELSTRA, found(1221, 'Telstra Pty Ltd', 120)],
+    [
+      'IPinfo Lite, whose country is where an address is used, not where its AS is registered',
+      {
+        asn: 'AS13335',
+        as_name: 'Cloudflare, Inc.',
+        as_domain: 'cloudflare.com',
+        country: 'Australia',
+        country_code: 'AU',
+        continent: 'Oceania',
+        continent_code: 'OC',
+        network: '1.1.1.0/24',
+      },
+      found(13335, 'Cloudflare, Inc.', 120),
+    ],
+    [
+      'IPinfo ASN',
+      { asn: 'AS202583', name: 'AVATEL TELECOM, SA', domain: 'avatel.es', network: '185.72.2.0-185.72.3.255' },
+      found(202583, 'AVATEL TELECOM, SA', 120),
+    ],
+    [
+      'others, as as_number and as_organization',
+      { as_number: 1221, as_organization: 'Telstra' },
+      found(1221, 'Telstra', 120),
+    ],
+    [
+      'GeoIP2-ISP',
+      { ...TELSTRA, isp: 'Telstra Internet', organization: 'Telstra Internet' },
+      found(1221, 'Telstra Pty Ltd', 120),
+    ],
+    [
+      'GeoIP2-Enterprise, in its traits',
+      { country: { iso_code: 'AU' }, traits: { ...TELSTRA, isp: 'Telstra Internet', user_type: 'residential' } },
+      found(1221, 'Telstra Pty Ltd', 120),
+    ],
+    ['GeoIP2-Enterprise without an ASN: nothing is known', { traits: { isp: 'Telstra Internet' } }, undefined],
+    ['another with traits that are none', { traits: 'AS1221' }, undefined],
+    ['an AS without a name', { autonomous_system_number: 1221 }, found(1221, null, 120)],
+    [
+      'an AS whose name is hostile',
+      { asn: '1221', name: `\u001b[31m${'x'.repeat(300)}` },
+      found(1221, `\ufffd[31m${'x'.repeat(123)}`, 120),
+    ],
+    ['an ASN that is nobody’s origin: not announced', { asn: 64512 }, { ...found(0, null, 120), asns: [] }],
+    ['no ASN: nothing is known', { asn: '', country: 'Australia' }, undefined],
+    ['an ASN that is none: nothing is known', { asn: 'AS99999999999' }, undefined],
+  ] as const)('%s', (_, record, expected) => {
+    const lookup = parseMmdb(
+      writeMmdb([
+        ['203.0.112.0/24', CLOUDFLARE],
+        ['1.1.1.0/24', record],
+      ]),
+    );
+    expect(lookup(address('1.1.1.1'))).toEqual(expected);
+  });
+});
+
+describe.each([24, 28, 32] as const)('a tree with records of %i bits', (recordSize) => {
+  it('finds the longest block around an IPv4 or IPv6 address, and nothing outside', () => {
+    const lookup = parseMmdb(
+      writeMmdb(
+        [
+          ['1.1.0.0/16', TELSTRA],
+          ['1.1.1.128/25', CLOUDFLARE],
+          ['2606:4700::/32', CLOUDFLARE],
+        ],
+        { recordSize },
+      ),
+    );
+    const texts = ['1.1.2.3', '1.1.1.200', '::ffff:1.1.1.200', '2606:4700::1111', '9.9.9.9', '2001:4860::8'];
+    expect(texts.map((text) => lookup(address(text)))).toEqual([
+      found(1221, 'Telstra Pty Ltd', 96 + 23),
+      found(13335, 'Cloudflare, Inc.', 96 + 25),
+      found(13335, 'Cloudflare, Inc.', 96 + 25),
+      found(13335, 'Cloudflare, Inc.', 32),
+      undefined,
+      undefined,
+    ]);
+  });
+});
+
+it('knows nothing of IPv6 in a tree for IPv4 alone', () => {
+  const lookup = parseMmdb(writeMmdb([['32.0.0.0/4', TELSTRA]], { ipVersion: 4 }));
+  expect(lookup(address('38.6.71.0'))).toEqual(found(1221, 'Telstra Pty Ltd', 100));
+  expect(lookup(address('2606:4700::'))).toBeUndefined();
+});
+
+it('reads a database of IPv6 alone', () => {
+  const lookup = parseMmdb(writeMmdb([['2606:4700::/32', CLOUDFLARE]]));
+  expect(lookup(address('2606:4700:4700::'))).toEqual(found(13335, 'Cloudflare, Inc.', 32));
+});
+
+it('answers as a list of blocks does, and is right about how far an answer reaches', () => {
+  const block = fc.tuple(fc.integer({ min: 0, max: 0xffff }), fc.integer({ min: 17, max: 32 })).map(([low, bits]) => {
+    const masked = maskAddress(ipv4(0x01010000 + low), bits + 96);
+    return { cidr: { address: masked, bits: bits + 96 }, asn: 1 + ((low * 31 + bits) % 23_000) };
+  });
+  const blocks = fc.uniqueArray(block, { selector: ({ cidr }) => formatCidr(cidr), minLength: 1, maxLength: 30 });
+  const low = fc.integer({ min: 0, max: 0xffff });
+  fc.assert(
+    fc.property(blocks, low, fc.integer({ min: 0, max: 0xffff }), (known, one, other) => {
+      const lookup = parseMmdb(writeMmdb(known.map(({ cidr, asn }) => [formatCidr(cidr), { asn }])));
+      const expected = (asked: Address): number | undefined =>
+        known.filter(({ cidr }) => cidrContains(cidr, asked)).sort((a, b) => b.cidr.bits - a.cidr.bits)[0]?.asn;
+      const asked = ipv4(0x01010000 + one);
+      const finding = lookup(asked);
+      expect(finding?.asns[0]).toBe(expected(asked));
+      if (!finding) return;
+      const neighbour = ipv4(0x01010000 + other);
+      const reach = { address: maskAddress(asked, finding.bits), bits: finding.bits };
+      if (cidrContains(reach, neighbour)) expect(expected(neighbour)).toBe(finding.asns[0]);
+    }),
+  );
+});
+
+describe('refuses', () => {
+  const whole = writeMmdb([['1.1.1.0/24', CLOUDFLARE]]);
+  it.each([
+    ['an empty file', Buffer.alloc(0), 'it is no MMDB file'],
+    ['text', Buffer.from('1.0.0.0\t1.0.0.255\t13335\tUS\tCLOUDFLARENET\n'), 'it is no MMDB file'],
+    ['a file that was cut', whole.subarray(0, -100), 'it is no MMDB file'],
+    ['metadata alone', whole.subarray(-160), 'it is no MMDB file'],
+    [
+      'a database of cities',
+      writeMmdb([['1.1.1.0/24', { city: { geoname_id: 2174003 } }]], { databaseType: 'GeoLite2-City' }),
+      'it holds no ASNs (its type is "GeoLite2-City")',
+    ],
+    [
+      'a database that does not say its type',
+      writeMmdb([['1.1.1.0/24', { city: { geoname_id: 2174003 } }]], { databaseType: {} }),
+      'it holds no ASNs (it does not say its type)',
+    ],
+    ['a database without records', writeMmdb([]), 'it holds no ASNs (its type is "GeoLite2-ASN")'],
+  ])('%s', (_, bytes, reason) => {
+    expect(() => parseMmdb(bytes)).toThrow(new Error(reason));
+  });
+});
+
+it('never throws in a lookup, whichever byte of a file is damaged', () => {
+  const whole = writeMmdb([
+    ['1.1.1.0/24', CLOUDFLARE],
+    ['2606:4700::/32', TELSTRA],
+  ]);
+  const looked: unknown[] = [];
+  fc.assert(
+    fc.property(fc.nat(whole.length - 1), fc.integer({ min: 1, max: 255 }), (at, by) => {
+      const damaged = Buffer.from(whole);
+      damaged[at] = (damaged[at] ?? 0) ^ by;
+      let lookup;
+      try {
+        lookup = parseMmdb(damaged);
+      } catch {
+        return;
+      }
+      looked.push(lookup(address('1.1.1.1')), lookup(address('2606:4700::1111')));
+    }),
+    { numRuns: 150 },
+  );
+  expect(looked.length).toBeGreaterThan(50);
+});
+
+it('the writer of these tests writes what the format says', () => {
+  const bytes = writeMmdb([['128.0.0.0/1', 'a']], { ipVersion: 4 });
+  expect(bytes.subarray(0, 6 + 16 + 2).toString('hex')).toBe(`000001000011${'00'.repeat(16)}4161`);
+});

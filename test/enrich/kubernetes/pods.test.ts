@@ -1,0 +1,196 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { formatAddress } from '../../../src/common/address.ts';
+import { readPod, type Pod } from '../../../src/enrich/kubernetes/pods.ts';
+import { podsOf } from '../../support/kubernetes-api.ts';
+
+/** Namespace and name of each pod, its workload, its containers and its own addresses. */
+const PLATFORMS: Readonly<Record<string, readonly string[]>> = {
+  kubeadm: [
+    'kube-system/kube-apiserver-cp-1 of kube-apiserver: kube-apiserver',
+    'kube-system/kube-proxy-x7z9q of kube-proxy: kube-proxy',
+    'shop/web-7d4b9c6f8d-2xkqp of web: web proxy migrate debugger-8xk2p 10.244.0.5 fd00:10:244::5',
+    'shop/db-0 of db: postgres 10.244.0.6',
+    'shop/report-29823840-lw5mz of report: report',
+    'shop/import-20260915-9kd7t of import-20260915: import 10.244.0.8',
+    'default/shell of shell: shell 10.244.0.9',
+    'shop/web-7d4b9c6f8d-new01 of web:',
+  ],
+  kind: [
+    'kube-system/etcd-kind-control-plane of etcd: etcd',
+    'kube-system/kindnet-5t2jv of kindnet: kindnet-cni',
+    'kube-system/coredns-668d6bf9bc-4c8zl of coredns: coredns 10.244.0.3',
+  ],
+  eks: [
+    'kube-system/aws-node-gk7rp of aws-node: aws-node aws-eks-nodeagent aws-vpc-cni-init',
+    'shop/checkout-5f6d8b9c7-hx2lt of checkout: checkout istio-proxy 10.0.1.87',
+  ],
+  gke: [
+    'kube-system/kube-proxy-gke-main-default-pool-1a2b3c4d-x9vz of kube-proxy: kube-proxy',
+    'kube-system/fluentbit-gke-wq8n2 of fluentbit-gke: fluentbit fluentbit-gke fluentbit-gke-init',
+    'shop/cart-averylongnameofadeploymentthatthenamegeneratorhadtocuvz4l2 of ' +
+      'cart-averylongnameofadeploymentthatthenamegeneratorhadtocutoff: cart 10.8.2.14',
+  ],
+  openshift: [
+    'openshift-dns/dns-default-8zq4m of dns-default: dns kube-rbac-proxy 10.129.2.5',
+    'openshift-ingress/router-default-6c8d5f7b9-q2m4x of router-default: router',
+    'legacy/frontend-3-k9x2b of frontend-3: frontend 10.129.2.9',
+  ],
+};
+
+describe.each(Object.entries(PLATFORMS))('the pods of %s', (platform, expected) => {
+  const pods = podsOf(platform).map((object) => readPod(object) ?? expect.fail('no pod'));
+
+  test('have their workloads, containers and own addresses', () => {
+    const shown = pods.map(({ namespace, name, workload, containers, addresses }) =>
+      [
+        `${namespace}/${name} of ${workload}:`,
+        ...new Set(containers.map(([, container]) => container)),
+        ...addresses.map(formatAddress),
+      ].join(' '),
+    );
+    expect(shown).toEqual(expected);
+  });
+
+  test('have ids without the scheme of their runtime', () => {
+    for (const { containers } of pods) for (const [id] of containers) expect(id).toMatch(/^[0-9a-f]{64}$/);
+  });
+});
+
+const named = (name: string): Pod => {
+  const object = Object.keys(PLATFORMS)
+    .flatMap(podsOf)
+    .find(({ metadata }) => metadata.name.startsWith(name));
+  return readPod(object) ?? expect.fail(`no pod ${name}`);
+};
+
+test('a static pod has the hash of its configuration beside its uid', () => {
+  const { uid, configHash } = named('kube-apiserver');
+  expect(configHash).toMatch(/^[0-9a-f]{32}$/);
+  expect(uid).not.toBe(configHash);
+  expect(named('db-0').configHash).toBeNull();
+});
+
+test('a container that was restarted is known by both of its ids', () => {
+  const web = named('web-7d4b9c6f8d-2xkqp').containers.filter(([, name]) => name === 'web');
+  expect(new Set(web.map(([id]) => id)).size).toBe(2);
+});
+
+test('a pod with one container knows it, and one with several does not say which', () => {
+  expect([named('db-0').onlyContainer, named('web-7d4b9c6f8d-2xkqp').onlyContainer]).toEqual(['postgres', null]);
+});
+
+describe('the workload', () => {
+  const CREATED = '2026-09-15T00:00:10Z';
+  const MINUTE = Date.parse(CREATED) / 60_000;
+  const at = (minutes: number): string => String(Math.floor(MINUTE) + minutes);
+  const controlled = (kind: string, name: string, labels = {}): unknown => ({
+    metadata: {
+      uid: 'u',
+      namespace: 'n',
+      name: 'pod-x',
+      creationTimestamp: CREATED,
+      labels,
+      ownerReferences: [
+        { kind: 'Node', name: 'not the controller' },
+        { kind, name, controller: true },
+      ],
+    },
+  });
+
+  test.each<{ name: string; pod: unknown; expected: string }>([
+    {
+      name: 'of a ReplicaSet is its Deployment',
+      pod: controlled('ReplicaSet', 'web-7d4b9c6f8d', { 'pod-template-hash': '7d4b9c6f8d' }),
+      expected: 'web',
+    },
+    {
+      name: 'of a ReplicaSet without a hash is the ReplicaSet',
+      pod: controlled('ReplicaSet', 'web-7d4b9c6f8d'),
+      expected: 'web-7d4b9c6f8d',
+    },
+    {
+      name: 'of a ReplicaSet whose name ends otherwise is the ReplicaSet',
+      pod: controlled('ReplicaSet', 'web', { 'pod-template-hash': '7d4b9c6f8d' }),
+      expected: 'web',
+    },
+    {
+      name: 'of an Argo rollout is the rollout',
+      pod: controlled('ReplicaSet', 'web-5f6d', { 'rollouts-pod-template-hash': '5f6d' }),
+      expected: 'web',
+    },
+    { name: 'of a Job due that minute is its CronJob', pod: controlled('Job', `report-${at(0)}`), expected: 'report' },
+    {
+      name: 'of a Job three days late is its CronJob',
+      pod: controlled('Job', `report-${at(-4320)}`),
+      expected: 'report',
+    },
+    {
+      name: 'of a Job that ends in another number is the Job',
+      pod: controlled('Job', 'report-20260915'),
+      expected: 'report-20260915',
+    },
+    {
+      name: 'of a Job due tomorrow is the Job',
+      pod: controlled('Job', `report-${at(1440)}`),
+      expected: `report-${at(1440)}`,
+    },
+    { name: 'of a Job by hand is the Job', pod: controlled('Job', 'report-x7k2'), expected: 'report-x7k2' },
+    { name: 'of a DaemonSet is the DaemonSet', pod: controlled('DaemonSet', 'kube-proxy'), expected: 'kube-proxy' },
+    { name: 'of a StatefulSet is the StatefulSet', pod: controlled('StatefulSet', 'db'), expected: 'db' },
+    { name: 'of a kind of its own is that', pod: controlled('Cluster', 'pg-main'), expected: 'pg-main' },
+    { name: 'of a static pod is the pod without its node', pod: controlled('Node', 'x'), expected: 'pod' },
+    { name: 'of a static pod of another node is the pod', pod: controlled('Node', 'y'), expected: 'pod-x' },
+    {
+      name: 'of a pod without a controller is the pod',
+      pod: { metadata: { uid: 'u', namespace: 'n', name: 'shell', ownerReferences: [{ kind: 'Job', name: 'x' }] } },
+      expected: 'shell',
+    },
+  ])('$name', ({ pod, expected }) => expect(readPod(pod)?.workload).toBe(expected));
+});
+
+describe('addresses', () => {
+  const pod = (spec: object, status: object): unknown => ({
+    metadata: { uid: 'u', namespace: 'n', name: 'p' },
+    spec,
+    status: { podIP: '10.0.0.1', podIPs: [{ ip: '10.0.0.1' }, { ip: 'fd00::1' }, { ip: 'no address' }], ...status },
+  });
+
+  test.each<{ name: string; pod: unknown; expected: string[] }>([
+    {
+      name: 'of a running pod are all of its own',
+      pod: pod({}, { phase: 'Running' }),
+      expected: ['10.0.0.1', 'fd00::1'],
+    },
+    { name: 'of a pod on the host network are none', pod: pod({ hostNetwork: true }, {}), expected: [] },
+    { name: 'of a pod that succeeded are none', pod: pod({}, { phase: 'Succeeded' }), expected: [] },
+    { name: 'of a pod that failed are none', pod: pod({}, { phase: 'Failed' }), expected: [] },
+    { name: 'before there is a list are the one', pod: pod({}, { podIPs: undefined }), expected: ['10.0.0.1'] },
+  ])('$name', ({ pod, expected }) => expect(readPod(pod)?.addresses.map(formatAddress)).toEqual(expected));
+});
+
+test('names that break a page are made harmless', () => {
+  const { namespace, name } = readPod({ metadata: { uid: 'u', namespace: 'a\nb', name: 'x'.repeat(300) } }) ?? {};
+  expect([namespace, name?.length]).toEqual(['a\ufffdb', 128]);
+});
+
+test('whatever an object holds, reading it gives a pod or nothing', () => {
+  const any = fc.anything();
+  const shape = fc.record(
+    {
+      metadata: fc.oneof(
+        any,
+        fc.record({ uid: any, namespace: fc.string(), name: fc.string(), ownerReferences: any, labels: any }),
+      ),
+      spec: any,
+      status: fc.oneof(any, fc.record({ podIPs: any, containerStatuses: fc.array(any) })),
+    },
+    { requiredKeys: [] },
+  );
+  fc.assert(
+    fc.property(fc.oneof(any, shape), (object) => {
+      const pod = readPod(object);
+      expect(pod === null || pod.uid !== '').toBe(true);
+    }),
+  );
+});

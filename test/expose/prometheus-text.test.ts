@@ -1,0 +1,287 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  CONTENT_TYPES,
+  endOf,
+  ownMetrics,
+  PartWriter,
+  renderFamilies,
+  type Format,
+} from '../../src/expose/prometheus-text.ts';
+import type { Family } from '../../src/model.ts';
+
+const CONNECTIONS: Family = {
+  name: 'peerscope_connections',
+  help: 'Socket rows of all "readable" namespaces,\nby \\ and state.',
+  type: 'gauge',
+  labels: ['process', 'pod', 'state'],
+  samples: [
+    { labels: ['nginx', '', 'established'], value: 12 },
+    { labels: ['sshd', '', 'listen'], value: 0.5 },
+  ],
+};
+const OPENED: Family = {
+  name: 'peerscope_connections_opened_total',
+  help: 'Connections opened.',
+  type: 'counter',
+  labels: ['transport'],
+  samples: [{ labels: ['tcp'], value: 3 }],
+};
+
+describe('a page', () => {
+  const table: { name: string; families: Family[]; text: string; openmetrics: string }[] = [
+    { name: 'of no families is empty', families: [], text: '', openmetrics: '' },
+    {
+      name: 'has every label of every series, with "" too, and quotes in HELP are escaped only for OpenMetrics',
+      families: [CONNECTIONS],
+      text: [
+        '# HELP peerscope_connections Socket rows of all "readable" namespaces,\\nby \\\\ and state.',
+        '# TYPE peerscope_connections gauge',
+        'peerscope_connections{process="nginx",pod="",state="established"} 12',
+        'peerscope_connections{process="sshd",pod="",state="listen"} 0.5',
+        '',
+      ].join('\n'),
+      openmetrics: [
+        '# HELP peerscope_connections Socket rows of all \\"readable\\" namespaces,\\nby \\\\ and state.',
+        '# TYPE peerscope_connections gauge',
+        'peerscope_connections{process="nginx",pod="",state="established"} 12',
+        'peerscope_connections{process="sshd",pod="",state="listen"} 0.5',
+        '',
+      ].join('\n'),
+    },
+    {
+      name: 'names a counter with its suffix, but not in the metadata of OpenMetrics, and has no blank line between families',
+      families: [
+        OPENED,
+        { ...OPENED, name: 'peerscope_asn_queries_total', labels: [], samples: [{ labels: [], value: 7 }] },
+      ],
+      text: [
+        '# HELP peerscope_connections_opened_total Connections opened.',
+        '# TYPE peerscope_connections_opened_total counter',
+        'peerscope_connections_opened_total{transport="tcp"} 3',
+        '# HELP peerscope_asn_queries_total Connections opened.',
+        '# TYPE peerscope_asn_queries_total counter',
+        'peerscope_asn_queries_total 7',
+        '',
+      ].join('\n'),
+      openmetrics: [
+        '# HELP peerscope_connections_opened Connections opened.',
+        '# TYPE peerscope_connections_opened counter',
+        'peerscope_connections_opened_total{transport="tcp"} 3',
+        '# HELP peerscope_asn_queries Connections opened.',
+        '# TYPE peerscope_asn_queries counter',
+        'peerscope_asn_queries_total 7',
+        '',
+      ].join('\n'),
+    },
+    {
+      name: 'still names a family that has no series now',
+      families: [{ ...OPENED, samples: [] }],
+      text: '# HELP peerscope_connections_opened_total Connections opened.\n# TYPE peerscope_connections_opened_total counter\n',
+      openmetrics:
+        '# HELP peerscope_connections_opened Connections opened.\n# TYPE peerscope_connections_opened counter\n',
+    },
+    {
+      name: 'keeps two series apart whose label values look alike once joined',
+      families: [
+        {
+          name: 'x',
+          help: '',
+          type: 'gauge',
+          labels: ['a', 'b'],
+          samples: [
+            { labels: ['1,b:2', '3'], value: 1 },
+            { labels: ['1', '2,b:3'], value: 2 },
+          ],
+        },
+      ],
+      text: '# HELP x \n# TYPE x gauge\nx{a="1,b:2",b="3"} 1\nx{a="1",b="2,b:3"} 2\n',
+      openmetrics: '# HELP x \n# TYPE x gauge\nx{a="1,b:2",b="3"} 1\nx{a="1",b="2,b:3"} 2\n',
+    },
+  ];
+  it.each(table)('$name', async ({ families, text, openmetrics }) => {
+    expect(await renderFamilies(families, 'text')).toBe(text);
+    expect(await renderFamilies(families, 'openmetrics')).toBe(openmetrics);
+  });
+
+  it('names the unit of a family in OpenMetrics, where its name ends with one', async () => {
+    const units = async (name: string, format: Format): Promise<string[]> => {
+      const families: Family[] = [
+        { name, help: '', type: name.endsWith('_total') ? 'counter' : 'gauge', labels: [], samples: [] },
+      ];
+      return (await renderFamilies(families, format)).split('\n').filter((line) => line.startsWith('# UNIT'));
+    };
+    expect(await units('peerscope_snapshot_timestamp_seconds', 'openmetrics')).toEqual([
+      '# UNIT peerscope_snapshot_timestamp_seconds seconds',
+    ]);
+    expect(await units('peerscope_connection_coverage_ratio', 'openmetrics')).toEqual([
+      '# UNIT peerscope_connection_coverage_ratio ratio',
+    ]);
+    expect(await units('process_cpu_seconds_total', 'openmetrics')).toEqual(['# UNIT process_cpu_seconds seconds']);
+    expect(await units('peerscope_socket_queue_bytes', 'openmetrics')).toEqual([
+      '# UNIT peerscope_socket_queue_bytes bytes',
+    ]);
+    expect(await units('peerscope_connections', 'openmetrics')).toEqual([]);
+    expect(await units('peerscope_socket_queue_bytes', 'text')).toEqual([]);
+  });
+
+  it('is closed by an end mark in OpenMetrics alone', () => {
+    expect([endOf('text'), endOf('openmetrics')]).toEqual(['', '# EOF\n']);
+  });
+
+  it('is announced by a type that Prometheus takes to the letter', () => {
+    expect(CONTENT_TYPES).toEqual({
+      text: 'text/plain; version=0.0.4; charset=utf-8',
+      openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
+    });
+  });
+
+  it('reads back as the families it was made of, whatever their label values, help and numbers', async () => {
+    const name = fc.stringMatching(/^[a-z][a-z_]{0,8}$/);
+    const hostile = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.string({ unit: fc.constantFrom('"', '\\', '\n', 'n', ',', 'b:', '}', ' ') }),
+    );
+    const family: fc.Arbitrary<Family> = fc
+      .record({
+        name,
+        help: hostile,
+        type: fc.constantFrom('gauge', 'counter'),
+        labels: fc.uniqueArray(name, { maxLength: 3 }),
+      })
+      .chain((family) =>
+        fc
+          .array(fc.record({ labels: fc.tuple(...family.labels.map(() => hostile)), value: fc.double() }), {
+            maxLength: 4,
+          })
+          .map((samples) => ({
+            ...family,
+            name: family.type === 'counter' ? `${family.name}_total` : family.name,
+            samples,
+          })),
+      );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(family, { maxLength: 3 }),
+        fc.constantFrom('text', 'openmetrics'),
+        async (families, format) => {
+          const page = (await renderFamilies(families, format)) + endOf(format);
+          const expected = families.map(({ name, help, type, labels, samples }) => ({
+            name,
+            help,
+            type,
+            series: samples.map((sample) => ({
+              name,
+              labels: labels.map((label, i) => [label, sample.labels[i]]),
+              value: sample.value + 0, // Zero has no sign on a page.
+            })),
+          }));
+          expect(readPage(page, format)).toEqual(expected);
+        },
+      ),
+    );
+  });
+});
+
+describe('a writer of pages', () => {
+  it('writes each page as if it were the first, whatever series came, went and look alike', async () => {
+    const value = fc.constantFrom('', 'a', 'b', 'a\nb', '\n', '"');
+    const samples = fc.uniqueArray(fc.record({ labels: fc.tuple(value, value), value: fc.nat(9) }), {
+      maxLength: 8,
+      selector: ({ labels }) => JSON.stringify(labels),
+    });
+    const page = fc
+      .array(fc.record({ name: fc.constantFrom('x', 'y'), samples }), { maxLength: 2 })
+      .map((families) =>
+        families.map((family): Family => ({ ...family, help: '', type: 'gauge', labels: ['one', 'two'] })),
+      );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(page, fc.constantFrom<Format>('text', 'openmetrics')), { maxLength: 5 }),
+        async (pages) => {
+          const writer = new PartWriter();
+          for (const [families, format] of pages) {
+            const { parts, failures } = await writer.write(families, format);
+            expect(failures).toEqual([]);
+            expect(parts.map(({ text }) => text).join('')).toBe(await renderFamilies(families, format));
+          }
+        },
+      ),
+    );
+  });
+});
+
+describe("the exporter's own process", () => {
+  it('is told in both formats, and one does not spoil the other', async () => {
+    const formats: Format[] = ['text', 'openmetrics', 'text', 'openmetrics'];
+    const pages = await Promise.all(
+      formats.map(async (format) => readPage((await ownMetrics(format)) + endOf(format), format)),
+    );
+    const shown = pages.map((page) => page.map(({ name, type }) => `${name} ${type}`));
+    expect(shown[0]).toEqual(
+      expect.arrayContaining([
+        'process_cpu_seconds_total counter',
+        'process_resident_memory_bytes gauge',
+        'nodejs_gc_duration_seconds histogram',
+      ]),
+    );
+    for (const page of shown) expect(page).toEqual(shown[0]);
+    for (const page of pages) {
+      const version = page.find(({ name }) => name === 'nodejs_version_info')?.series[0];
+      expect(new Map(version?.labels).get('version')).toBe(process.version);
+    }
+  });
+});
+
+interface ReadFamily {
+  readonly name: string;
+  readonly help: string;
+  readonly type: string;
+  readonly series: { readonly name: string; readonly labels: [string, string][]; readonly value: number }[];
+}
+
+const HELP: Readonly<Record<Format, RegExp>> = {
+  text: /# HELP (\w+) ((?:[^\\\n]|\\[\\n])*)\n/y,
+  openmetrics: /# HELP (\w+) ((?:[^"\\\n]|\\["\\n])*)\n/y,
+};
+
+/** Reads a page to the letter of its format, or throws; a family is named like its series. */
+function readPage(page: string, format: Format): ReadFamily[] {
+  let at = 0;
+  const take = (pattern: RegExp): string[] => {
+    pattern.lastIndex = at;
+    const match = pattern.exec(page);
+    if (!match) throw new SyntaxError(`Cannot read page "${page.slice(at, at + 60)}": expected ${pattern.source}`);
+    at = pattern.lastIndex;
+    return match.slice(1);
+  };
+  const families: ReadFamily[] = [];
+  while (page.slice(at) !== endOf(format)) {
+    const [named = '', help = ''] = take(HELP[format]);
+    const [type = ''] = take(new RegExp(`# TYPE ${named} (\\w+)\n`, 'y'));
+    const [, unit] = format === 'openmetrics' ? (/_(seconds|bytes|ratio)$/.exec(named) ?? []) : [];
+    if (unit !== undefined) take(new RegExp(`# UNIT ${named} ${unit}\n`, 'y'));
+    const name = type === 'counter' && format === 'openmetrics' ? `${named}_total` : named;
+    const suffix = type === 'histogram' ? '_(?:bucket|sum|count)' : '';
+    const series: ReadFamily['series'] = [];
+    while (at < page.length && page[at] !== '#') {
+      const [own = ''] = take(new RegExp(`(${name}${suffix})(?=[{ ])`, 'y'));
+      const labels: [string, string][] = [];
+      if (page[at] === '{') {
+        do {
+          const [label = '', value = ''] = take(/[{,]([a-zA-Z_]\w*)="((?:[^"\\\n]|\\["\\n])*)"(?=[,}])/y);
+          labels.push([label, unescape(value)]);
+        } while (page[at] === ',');
+        at++;
+      }
+      const [number = ''] = take(/ (Nan|[+-]Inf|-?[\d.]+(?:e[+-]\d+)?)\n/y);
+      series.push({ name: own, labels, value: Number(number.replace('Inf', 'Infinity')) });
+    }
+    families.push({ name, help: unescape(help), type, series });
+  }
+  return families;
+}
+
+function unescape(text: string): string {
+  return text.replaceAll(/\\(.)/g, (_, escaped: string) => (escaped === 'n' ? '\n' : escaped));
+}

@@ -1,0 +1,264 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parseCidr } from '../../src/common/address.ts';
+import { Procfs } from '../../src/collect/procfs.ts';
+import { EMPTY_RULES } from '../../src/config/config.ts';
+import { AsnCache, type Answer } from '../../src/enrich/asn/cache.ts';
+import { SqliteStore } from '../../src/store/sqlite.ts';
+import type { Family } from '../../src/model.ts';
+import { Scrape } from '../../src/scrape.ts';
+import { Tree } from '../support/proc-tree.ts';
+
+const HOUR = 3_600_000;
+const START = Date.parse('2026-09-15T08:00:00Z');
+/** The process through which the tables of the host's namespace are read. */
+const FIRST = 25739;
+const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
+
+/** An exporter's worker on a recorded tree, with a store and a clock that the test sets. */
+class Worker {
+  readonly #cache = new AsnCache();
+  readonly #scrape: Scrape;
+  readonly #store: SqliteStore | null;
+  readonly #clock: { now: number };
+  #families: readonly Family[] = [];
+
+  constructor(tree: Tree, store: SqliteStore | null, clock: { now: number }, seriesLimit = 1000) {
+    this.#store = store;
+    this.#clock = clock;
+    const time = { now: () => clock.now, monotonic: () => clock.now };
+    const options = { seriesLimit, rules: EMPTY_RULES, collectors: COLLECTORS };
+    this.#scrape = new Scrape(new Procfs(tree.root), options, time, this.#cache);
+  }
+
+  /** Scans, and hands what was seen to the store before the page of the next scan. */
+  async scanAt(now: number, withinMs = Infinity): Promise<void> {
+    this.#clock.now = now;
+    this.#families = this.#scrape.run(withinMs).families;
+    await this.#settle();
+  }
+
+  /** The answer that 1.1.1.0/24 is AS13335. */
+  async answerAt(now: number): Promise<void> {
+    this.#clock.now = now;
+    const bucket = parseCidr('1.1.1.0/24') ?? expect.fail('no CIDR');
+    const times = { askedAt: now, freshUntil: now + 24 * HOUR, source: 'cymru' };
+    const registry = { prefix: '1.1.1.0/24', registry: null, registryCountry: null, allocated: null };
+    const answer: Answer = {
+      bucket,
+      origin: { asns: [13335], name: 'CLOUDFLARENET', asCountry: 'US', ...registry, ...times },
+    };
+    this.#scrape.learn(this.#cache.accept([answer]));
+    await this.#settle();
+  }
+
+  /** The store may lack what it was told. */
+  async tellAgain(): Promise<void> {
+    this.#scrape.reportFirstSeen();
+    await this.#settle();
+  }
+
+  /** The series of a family that hold all of these label values, each as its label values and its value. */
+  shown(family: string, ...values: readonly string[]): (readonly [labels: string, value: number])[] {
+    const { samples } = this.#families.find(({ name }) => name === family) ?? expect.fail(`no family ${family}`);
+    return samples
+      .filter(({ labels }) => values.every((value) => labels.includes(value)))
+      .map(({ labels, value }) => [labels.join(' '), value]);
+  }
+
+  get orders(): (readonly [labels: string, value: number])[] {
+    return this.shown('peerscope_asn_first_seen_timestamp_seconds', 'orders.py');
+  }
+
+  async #settle(): Promise<void> {
+    const told = this.#scrape.takeSightings();
+    const kept = await this.#store?.keepEarliest(told);
+    this.#scrape.confirm(kept ?? told.map(({ key }) => ({ key, before: null })));
+  }
+}
+
+let folder: string;
+let tree: Tree;
+let clock: { now: number };
+
+const openStore = (): SqliteStore =>
+  SqliteStore.open({ folder, now: () => clock.now, report: (line) => expect.fail(line) });
+const closeAll = (): void => {
+  for (const table of ['tcp', 'tcp6']) tree.edit(FIRST, `net/${table}`, /\n[^]*/, '\n');
+  // As the kernel counts them: a namespace whose counters stand is not read again.
+  tree.edit(FIRST, 'net/snmp', 'Udp: 0 0', 'Udp: 1 0');
+};
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'peerscope-first-'));
+  tree = new Tree('plain-host');
+  clock = { now: START };
+});
+afterEach(() => {
+  tree[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+
+describe('a call whose answer comes when it is over', () => {
+  const seconds = START / 1000;
+
+  test('is told with its own time for an hour after the answer, with the name of the operator, and then no more', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.scanAt(START);
+    closeAll();
+    await worker.scanAt(START + 10_000);
+    expect(worker.orders).toEqual([]);
+    await worker.answerAt(START + 20_000);
+    await worker.scanAt(START + 30_000);
+    expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', seconds]]);
+    expect(worker.shown('peerscope_asn_connections', '13335')).toEqual([]);
+    expect(worker.shown('peerscope_asn_info', '13335')).toEqual([['13335 CLOUDFLARENET US', 1]]);
+    expect(worker.shown('peerscope_baseline_start_timestamp_seconds', 'orders.py')).toEqual([
+      ['orders.py  orders.service node', seconds],
+    ]);
+    await worker.scanAt(START + 20_000 + HOUR - 1);
+    expect(worker.orders).toHaveLength(1);
+    await worker.scanAt(START + 20_000 + HOUR);
+    expect(worker.orders).toEqual([]);
+    expect(worker.shown('peerscope_baseline_start_timestamp_seconds', 'orders.py')).toEqual([]);
+  });
+
+  test('has the same first time after a restart, and is told only while it is there', async () => {
+    const store = openStore();
+    const before = new Worker(tree, store, clock);
+    await before.scanAt(START);
+    closeAll();
+    await before.scanAt(START + 10_000);
+    await before.answerAt(START + 20_000);
+    await store.close();
+
+    tree[Symbol.dispose]();
+    tree = new Tree('plain-host');
+    const after = new Worker(tree, openStore(), clock);
+    await after.scanAt(START + 30_000);
+    await after.answerAt(START + 31_000);
+    await after.scanAt(START + 32_000);
+    expect(after.orders, 'nothing is told before the store was asked').toEqual([]);
+    await after.scanAt(START + 33_000);
+    expect(after.orders).toEqual([['orders.py  orders.service outbound 13335', seconds]]);
+    closeAll();
+    await after.scanAt(START + 34_000);
+    expect(after.orders).toEqual([]);
+  });
+
+  test('is new again after a restart without a store, and its baseline says since when that is so', async () => {
+    await new Worker(tree, null, clock).scanAt(START);
+    const worker = new Worker(tree, null, clock);
+    await worker.answerAt(START + HOUR);
+    await worker.scanAt(START + 2 * HOUR);
+    await worker.scanAt(START + 2 * HOUR);
+    expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', seconds + 7200]]);
+    expect(worker.shown('peerscope_baseline_start_timestamp_seconds', 'orders.py')).toEqual([
+      ['orders.py  orders.service node', seconds + 7200],
+    ]);
+  });
+});
+
+test('what is told while the store is away is in it when it is back', async () => {
+  rmSync(folder, { recursive: true });
+  writeFileSync(folder, '');
+  const worker: { current?: Worker } = {};
+  const lacks = (): void => void worker.current?.tellAgain();
+  let retry: (() => void) | undefined;
+  const after = (_: number, run: () => void): (() => void) => {
+    retry = run;
+    return () => undefined;
+  };
+  const store = SqliteStore.open({ folder, now: () => clock.now, report: () => undefined, lacks, after });
+  worker.current = new Worker(tree, store, clock);
+  await worker.current.answerAt(START);
+  await worker.current.scanAt(START);
+  rmSync(folder);
+  retry?.();
+  await worker.current.scanAt(START + 1);
+  expect(worker.current.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
+  await store.close();
+
+  const restarted = new Worker(tree, openStore(), clock);
+  await restarted.answerAt(START + 2 * HOUR);
+  await restarted.scanAt(START + 2 * HOUR);
+  await restarted.scanAt(START + 2 * HOUR);
+  expect(restarted.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
+});
+
+test('what the first scan had no time for was first seen when it was read', async () => {
+  const worker = new Worker(tree, null, clock);
+  await worker.answerAt(START);
+  await worker.scanAt(START, 0);
+  await worker.scanAt(START + HOUR);
+  await worker.scanAt(START + 2 * HOUR);
+  expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', (START + HOUR) / 1000]]);
+});
+
+describe('a socket of a pod', () => {
+  const [POD, SERVER, INODE] = [25909, 25917, 86422];
+  const firstTimesOf = (worker: Worker): unknown =>
+    worker
+      .shown('peerscope_asn_first_seen_timestamp_seconds', '13335')
+      .map(([labels, value]) => [labels.split(' ')[0], value]);
+
+  beforeEach(() => {
+    tree[Symbol.dispose]();
+    tree = new Tree('containers');
+    // To 1.1.1.1:443.
+    tree.edit(POD, 'net/tcp', '0302F40A:8202 0202F40A:18EB', '0302F40A:8202 01010101:01BB');
+    tree.open(SERVER, 4, null);
+  });
+
+  test('whose process is found at the second scan is not one of the pod without a process', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    tree.open(SERVER, 4, INODE);
+    await worker.scanAt(START + 10_000);
+    await worker.scanAt(START + 20_000);
+    expect(firstTimesOf(worker)).toEqual([['orders.py', START / 1000]]);
+  });
+
+  test('that no process holds at two scans is one of the pod, since the first of them', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    await worker.scanAt(START + 10_000);
+    await worker.scanAt(START + 20_000);
+    expect(firstTimesOf(worker)).toEqual([['', START / 1000]]);
+  });
+
+  test('that was closed before its process was found is one of the pod', async () => {
+    const worker = new Worker(tree, openStore(), clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    for (const table of ['tcp', 'tcp6']) tree.edit(POD, `net/${table}`, /\n[^]*/, '\n');
+    tree.edit(
+      POD,
+      'net/snmp',
+      /Udp: (\d+) (\d+)/,
+      (_, packets: string, rest: string) => `Udp: ${Number(packets) + 1} ${rest}`,
+    );
+    await worker.scanAt(START + 10_000);
+    await worker.scanAt(START + 20_000);
+    expect(firstTimesOf(worker)).toEqual([['', START / 1000]]);
+  });
+});
+
+test('where the budget is too small for all, the operators of connections are named before those that are gone', async () => {
+  const worker = new Worker(tree, null, clock, 1);
+  await worker.scanAt(START);
+  closeAll();
+  await worker.scanAt(START + 1);
+  await worker.answerAt(START + 1);
+  await worker.scanAt(START + 2);
+  expect(worker.shown('peerscope_asn_first_seen_timestamp_seconds', '13335')).toHaveLength(1);
+  expect(worker.shown('peerscope_asn_connections').map(([labels]) => labels)).toEqual([
+    expect.stringContaining('other') as string,
+  ]);
+  expect(worker.shown('peerscope_asn_info')).toEqual([['other  ', 1]]);
+  expect(worker.shown('peerscope_series_folded', 'peerscope_asn_info')).toEqual([['peerscope_asn_info', 1]]);
+});

@@ -1,0 +1,581 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  aggregate,
+  cut,
+  type Contribution,
+  type FoldMemory,
+  type FoldSpec,
+  type FoldStep,
+} from '../../src/metrics/aggregate.ts';
+import type { Sample } from '../../src/model.ts';
+
+/** asn folds first, then process; state never does. */
+const SPEC: FoldSpec = { labels: ['process', 'asn', 'state'], fold: [{ labels: ['asn'] }, { labels: ['process'] }] };
+
+type Line = readonly [process: string, asn: string, state: string, value: number];
+
+function contributions(lines: readonly Line[]): Contribution[] {
+  return lines.map(([process, asn, state, value]) => ({ labels: { process, asn, state }, value }));
+}
+
+function lines(samples: readonly Sample[]): unknown[] {
+  return samples.map(({ labels, value }) => [...labels, value]);
+}
+
+describe('one scrape', () => {
+  const table: { name: string; limit: number; given: Line[]; samples: Line[]; folded: number }[] = [
+    { name: 'nothing comes from nothing', limit: 50, given: [], samples: [], folded: 0 },
+    {
+      name: 'contributions with equal labels are one series, and samples are sorted by key',
+      limit: 50,
+      given: [
+        ['sshd', '', 'listen', 1],
+        ['nginx', '64500', 'established', 2],
+        ['nginx', '64500', 'established', 3],
+      ],
+      samples: [
+        ['nginx', '64500', 'established', 5],
+        ['sshd', '', 'listen', 1],
+      ],
+      folded: 0,
+    },
+    {
+      name: 'as many series as the limit all stay whole',
+      limit: 2,
+      given: [
+        ['nginx', '64500', 'established', 1],
+        ['nginx', '64501', 'established', 1],
+      ],
+      samples: [
+        ['nginx', '64500', 'established', 1],
+        ['nginx', '64501', 'established', 1],
+      ],
+      folded: 0,
+    },
+    {
+      name: 'one series more, and the smallest read other in the label that folds first',
+      limit: 4,
+      given: [
+        ['nginx', '64500', 'established', 10],
+        ['nginx', '64501', 'established', 5],
+        ['nginx', '64502', 'established', 20],
+        ['nginx', '64503', 'established', 3],
+        ['nginx', '64504', 'established', 4],
+      ],
+      samples: [
+        ['nginx', '64500', 'established', 10],
+        ['nginx', '64501', 'established', 5],
+        ['nginx', '64502', 'established', 20],
+        ['nginx', 'other', 'established', 7],
+      ],
+      folded: 2,
+    },
+    {
+      name: 'of series of one size those with the lower key stay whole',
+      limit: 4,
+      given: [
+        ['nginx', '64504', 'established', 1],
+        ['nginx', '64503', 'established', 1],
+        ['nginx', '64502', 'established', 1],
+        ['nginx', '64501', 'established', 1],
+        ['nginx', '64500', 'established', 1],
+      ],
+      samples: [
+        ['nginx', '64500', 'established', 1],
+        ['nginx', '64501', 'established', 1],
+        ['nginx', '64502', 'established', 1],
+        ['nginx', 'other', 'established', 2],
+      ],
+      folded: 2,
+    },
+    {
+      name: 'the second label folds too while the first alone leaves more than half of the limit',
+      limit: 4,
+      given: [
+        ['curl', '64500', 'established', 1],
+        ['curl', '64501', 'established', 2],
+        ['nginx', '64500', 'established', 3],
+        ['nginx', '64501', 'established', 4],
+        ['sshd', '64500', 'established', 5],
+        ['sshd', '64501', 'established', 6],
+      ],
+      samples: [
+        ['nginx', '64501', 'established', 4],
+        ['other', 'other', 'established', 6],
+        ['sshd', '64500', 'established', 5],
+        ['sshd', '64501', 'established', 6],
+      ],
+      folded: 3,
+    },
+    {
+      name: 'a label that never folds keeps its values apart',
+      limit: 4,
+      given: [
+        ['nginx', '64500', 'established', 9],
+        ['nginx', '64501', 'established', 8],
+        ['nginx', '64502', 'established', 3],
+        ['nginx', '64502', 'time_wait', 2],
+        ['nginx', '64503', 'time_wait', 1],
+      ],
+      samples: [
+        ['nginx', '64500', 'established', 9],
+        ['nginx', '64501', 'established', 8],
+        ['nginx', 'other', 'established', 3],
+        ['nginx', 'other', 'time_wait', 3],
+      ],
+      folded: 3,
+    },
+    {
+      name: 'when nothing that may fold is enough, every label folds and the budget holds',
+      limit: 2,
+      given: [
+        ['nginx', '64500', 'established', 5],
+        ['nginx', '64500', 'time_wait', 4],
+        ['nginx', '64500', 'close_wait', 3],
+      ],
+      samples: [
+        ['nginx', '64500', 'established', 5],
+        ['other', 'other', 'other', 7],
+      ],
+      folded: 2,
+    },
+    {
+      name: 'a real value that spells other gets one more underscore where it could be mistaken',
+      limit: 50,
+      given: [
+        ['other', '', 'other', 1],
+        ['_other', '', 'listen', 2],
+        ['__other', '', 'listen', 4],
+        ['another', '', 'listen', 8],
+        ['others', '', 'listen', 16],
+      ],
+      samples: [
+        ['___other', '', 'listen', 4],
+        ['__other', '', 'listen', 2],
+        ['_other', '', 'other', 1],
+        ['another', '', 'listen', 8],
+        ['others', '', 'listen', 16],
+      ],
+      folded: 0,
+    },
+    {
+      name: 'a process called other does not become part of the fold',
+      limit: 3,
+      given: [
+        ['other', '64500', 'established', 9],
+        ['other', '64501', 'established', 8],
+        ['other', '64502', 'established', 1],
+        ['other', '64503', 'established', 1],
+      ],
+      samples: [
+        ['_other', '64500', 'established', 9],
+        ['_other', '64501', 'established', 8],
+        ['_other', 'other', 'established', 2],
+      ],
+      folded: 2,
+    },
+    {
+      name: 'keys cannot be forged with quotes, commas and brackets',
+      limit: 50,
+      given: [
+        ['a","b', 'c', 'listen', 1],
+        ['a', 'b","c', 'listen', 2],
+      ],
+      samples: [
+        ['a', 'b","c', 'listen', 2],
+        ['a","b', 'c', 'listen', 1],
+      ],
+      folded: 0,
+    },
+  ];
+  it.each(table)('$name', ({ limit, given, samples, folded }) => {
+    const result = aggregate(contributions(given), SPEC, limit, undefined);
+    expect(lines(result.samples)).toEqual(samples);
+    expect(result.folded).toBe(folded);
+  });
+
+  it('a label that is left out is empty', () => {
+    const { samples } = aggregate([{ labels: { process: 'nginx' }, value: 1 }], SPEC, 50, undefined);
+    expect(samples).toEqual([{ labels: ['nginx', '', ''], value: 1 }]);
+  });
+
+  it('a family without labels is one sum', () => {
+    const { samples } = aggregate(
+      [3, 4].map((value) => ({ labels: {}, value })),
+      { labels: [], fold: [] },
+      1,
+      undefined,
+    );
+    expect(samples).toEqual([{ labels: [], value: 7 }]);
+  });
+
+  it('labels of one step fold together', () => {
+    const spec: FoldSpec = {
+      labels: ['process', 'local_address', 'local_port'],
+      fold: [{ labels: ['local_address', 'local_port'] }],
+    };
+    const given = ['80', '81', '82'].map((local_port, i) => ({
+      labels: { process: 'nginx', local_address: '0.0.0.0', local_port },
+      value: i,
+    }));
+    expect(aggregate(given, spec, 2, undefined).samples).toEqual([
+      { labels: ['nginx', '0.0.0.0', '82'], value: 2 },
+      { labels: ['nginx', 'other', 'other'], value: 1 },
+    ]);
+  });
+
+  it('a step with a condition folds only the values that meet it, and a series it does not concern is not counted as folded', () => {
+    const spec: FoldSpec = {
+      labels: ['network'],
+      fold: [{ labels: ['network'], when: (network) => network !== 'public' && network !== 'private' }],
+    };
+    const given = Object.entries({ office: 3, vpn: 2, lab: 1, public: 1, private: 1 }).map(([network, value]) => ({
+      labels: { network },
+      value,
+    }));
+    const { samples, folded } = aggregate(given, spec, 4, undefined);
+    expect(lines(samples)).toEqual([
+      ['office', 3],
+      ['other', 3],
+      ['private', 1],
+      ['public', 1],
+    ]);
+    expect(folded).toBe(2);
+  });
+
+  it('a condition sees the value as it was given, not as it is written', () => {
+    const spec: FoldSpec = {
+      labels: ['network'],
+      fold: [{ labels: ['network'], when: (network) => network === 'other' }],
+    };
+    const given = ['other', 'public', 'private'].map((network) => ({ labels: { network }, value: 1 }));
+    expect(lines(aggregate(given, spec, 3, undefined).samples)).toEqual([
+      ['_other', 1],
+      ['private', 1],
+      ['public', 1],
+    ]);
+  });
+});
+
+describe('from one scrape to the next', () => {
+  function scrapes(limit: number, series: readonly (readonly Line[])[]): unknown[][] {
+    let memory: FoldMemory | undefined;
+    return series.map((given) => {
+      const result = aggregate(contributions(given), SPEC, limit, memory);
+      memory = result.memory;
+      return lines(result.samples);
+    });
+  }
+
+  function grid(processes: number, asns: number): Line[] {
+    return Array.from({ length: processes * asns }, (_, i) => [
+      `process-${Math.floor(i / asns)}`,
+      String(64500 + (i % asns)),
+      'established',
+      1,
+    ]);
+  }
+
+  it.each([
+    { name: 'a newcomer that is a quarter larger does not take a place', newcomer: 50, kept: '64502' },
+    { name: 'a newcomer that is more than a quarter larger does', newcomer: 51, kept: '64501' },
+  ])('$name', ({ newcomer, kept }) => {
+    const [, second] = scrapes(3, [
+      [
+        ['nginx', '64500', 'established', 60],
+        ['nginx', '64502', 'established', 40],
+        ['nginx', '64501', 'established', 39],
+        ['nginx', '64503', 'established', 1],
+      ],
+      [
+        ['nginx', '64500', 'established', 60],
+        ['nginx', '64502', 'established', 40],
+        ['nginx', '64501', 'established', newcomer],
+        ['nginx', '64503', 'established', 1],
+      ],
+    ]);
+    expect(second).toEqual([
+      ['nginx', '64500', 'established', 60],
+      ['nginx', kept, 'established', kept === '64502' ? 40 : newcomer],
+      ['nginx', 'other', 'established', kept === '64502' ? newcomer + 1 : 41],
+    ]);
+  });
+
+  it('series that were whole while all fitted hold their place once not all fit', () => {
+    const few: Line[] = [
+      ['nginx', '64502', 'established', 1],
+      ['nginx', '64503', 'established', 1],
+      ['nginx', '64504', 'established', 1],
+    ];
+    const [, second] = scrapes(3, [few, [['nginx', '64500', 'established', 1], ...few]]);
+    expect(second).toEqual([
+      ['nginx', '64502', 'established', 1],
+      ['nginx', '64503', 'established', 1],
+      ['nginx', 'other', 'established', 2],
+    ]);
+  });
+
+  it('labels fold as soon as they must and unfold step by step, once a quarter of the limit would do', () => {
+    let memory: FoldMemory | undefined;
+    const steps = [
+      grid(5, 2), // Ten series, five without the ASN: more than half of the limit.
+      grid(3, 3), // Three without the ASN would be few enough now, but not few enough to turn back.
+      grid(2, 5), // Two without the ASN are a quarter of the limit.
+      grid(2, 4), // All would fit.
+      grid(3, 3),
+      grid(1, 2), // All are a quarter of the limit.
+      grid(5, 2),
+      grid(1, 1), // Few at once, but only one step is taken back at a time.
+      grid(1, 1),
+    ].map((given) => {
+      memory = aggregate(contributions(given), SPEC, 8, memory).memory;
+      return memory.steps;
+    });
+    expect(steps).toEqual([2, 2, 1, 1, 1, 0, 2, 1, 0]);
+  });
+});
+
+const LABELS = ['process', 'asn', 'network', 'state'];
+const word = fc.constantFrom('', 'a', 'b', 'other', '_other', 'a","b', '\\n"\\');
+const contribution: fc.Arbitrary<Contribution> = fc.record({
+  labels: fc.record({ process: word, asn: word, network: word, state: word }),
+  value: fc.nat(20),
+});
+const step: fc.Arbitrary<FoldStep> = fc.record(
+  {
+    labels: fc.uniqueArray(fc.constantFrom(...LABELS), { minLength: 1, maxLength: 2 }),
+    when: fc.constant((text: string) => text.startsWith('a')),
+  },
+  { requiredKeys: ['labels'] },
+);
+const spec: fc.Arbitrary<FoldSpec> = fc.array(step, { maxLength: 4 }).map((fold) => ({ labels: LABELS, fold }));
+const scrape = fc.array(contribution, { maxLength: 120 });
+const limit = fc.integer({ min: 1, max: 60 });
+
+function total(values: readonly { readonly value: number }[]): number {
+  return values.reduce((sum, { value }) => sum + value, 0);
+}
+
+describe('whatever comes', () => {
+  function scrapeAll(scrapes: readonly Contribution[][], spec: FoldSpec, limit: number) {
+    let memory: FoldMemory | undefined;
+    return scrapes.map((given) => {
+      const { memory: next, ...result } = aggregate(given, spec, limit, memory);
+      memory = next;
+      return { given, ...result };
+    });
+  }
+
+  it('no family has more samples than the limit or a label set twice, and the sum is the true total', () => {
+    fc.assert(
+      fc.property(fc.array(scrape, { minLength: 1, maxLength: 4 }), spec, limit, (scrapes, spec, limit) => {
+        for (const { given, samples } of scrapeAll(scrapes, spec, limit)) {
+          const keys = samples.map(({ labels }) => JSON.stringify(labels));
+          expect(samples.length).toBeLessThanOrEqual(limit);
+          expect(keys).toEqual([...new Set(keys)].sort());
+          expect(total(samples)).toBe(total(given));
+        }
+      }),
+    );
+  });
+
+  it('the sums by the labels that never fold are true while those alone fit the limit', () => {
+    const many = fc.nat(9).map(String);
+    const contributions = fc.array(
+      fc.record({
+        labels: fc.record({
+          process: many,
+          asn: many,
+          network: fc.constantFrom('public', 'private'),
+          state: fc.constantFrom('established', 'time_wait'),
+        }),
+        value: fc.nat(1000),
+      }),
+      { maxLength: 120 },
+    );
+    const spec: FoldSpec = { labels: LABELS, fold: SPEC.fold };
+    const sums = (
+      values: readonly { key: readonly (string | undefined)[]; value: number }[],
+    ): Record<string, number> => {
+      const sums: Record<string, number> = {};
+      for (const { key, value } of values) sums[String(key)] = (sums[String(key)] ?? 0) + value;
+      return sums;
+    };
+    fc.assert(
+      fc.property(fc.array(contributions, { maxLength: 3 }), fc.integer({ min: 4, max: 60 }), (scrapes, limit) => {
+        for (const { given, samples } of scrapeAll(scrapes, spec, limit)) {
+          expect(sums(samples.map(({ labels, value }) => ({ key: [labels[2], labels[3]], value })))).toEqual(
+            sums(given.map(({ labels, value }) => ({ key: [labels['network'], labels['state']], value }))),
+          );
+        }
+      }),
+    );
+  });
+
+  it('the order of the contributions changes nothing, at this scrape or the next', () => {
+    const shuffled = scrape.chain((given) =>
+      fc.tuple(fc.constant(given), fc.shuffledSubarray(given, { minLength: given.length, maxLength: given.length })),
+    );
+    fc.assert(
+      fc.property(shuffled, shuffled, spec, limit, (first, second, spec, limit) => {
+        const results = [0, 1].map((i) =>
+          scrapeAll([first[i] ?? [], second[i] ?? []], spec, limit).map(({ samples, folded }) => ({ samples, folded })),
+        );
+        expect(results[1]).toEqual(results[0]);
+      }),
+    );
+  });
+
+  it('a first scrape is what the rule says, word by word', () => {
+    fc.assert(
+      fc.property(scrape, spec, limit, (given, spec, limit) => {
+        const { samples, folded } = aggregate(given, spec, limit, undefined);
+        expect({ samples, folded }).toEqual(byTheRule(given, spec, limit));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('which series are whole does not change while none changes by more than ten percent', () => {
+    const sizes = fc.array(fc.nat(50), { minLength: 1, maxLength: 40 });
+    const changes = fc.array(fc.array(fc.integer({ min: -10, max: 10 }), { minLength: 40, maxLength: 40 }), {
+      maxLength: 5,
+    });
+    fc.assert(
+      fc.property(sizes, changes, limit, (sizes, changes, limit) => {
+        const still = new Array<number>(sizes.length).fill(0);
+        const scrapes = [still, ...changes].map((change) =>
+          sizes.map((size, i) => ({
+            labels: { process: 'nginx', asn: String(i), state: 'established' },
+            value: size * (100 + (change[i] ?? 0)),
+          })),
+        );
+        const [first, ...later] = scrapeAll(scrapes, SPEC, limit).map(({ samples }) =>
+          samples.map(({ labels }) => labels),
+        );
+        for (const shown of later) expect(shown).toEqual(first);
+      }),
+    );
+  });
+});
+
+/** The fold as the design tells it, with nothing done for speed. */
+function byTheRule(
+  given: readonly Contribution[],
+  spec: FoldSpec,
+  limit: number,
+): { samples: Sample[]; folded: number } {
+  const all = spec.fold.length;
+  const keyed = (j: number, mayFold: readonly string[]): Map<string, number> => {
+    const sums = new Map<string, number>();
+    for (const { labels, value } of given) {
+      const key = JSON.stringify(spec.labels.map((label) => written(label, labels[label] ?? '', j, mayFold)));
+      sums.set(key, (sums.get(key) ?? 0) + value);
+    }
+    return sums;
+  };
+  const written = (label: string, value: string, j: number, mayFold: readonly string[]): string => {
+    const folds = ({ labels, when }: FoldStep): boolean => labels.includes(label) && (!when || when(value));
+    if (j > all || spec.fold.slice(0, j).some(folds)) return 'other';
+    return mayFold.includes(label) && /^_*other$/.test(value) ? `_${value}` : value;
+  };
+  const foldable = spec.fold.flatMap(({ labels }) => labels);
+  const F = (j: number): number => keyed(j, foldable).size;
+
+  let j = 0;
+  if (F(0) > limit) {
+    const enough = Array.from({ length: all }, (_, i) => i + 1).find((j) => F(j) <= limit / 2);
+    j = enough ?? (all > 0 && F(all) <= limit ? all : all + 1);
+  }
+  const mayFold = j > all ? LABELS : foldable;
+  const places = j === 0 ? limit : limit - F(j);
+  const ranked = [...keyed(0, mayFold)].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+  const whole = new Map(ranked.slice(0, places));
+  const sums = new Map(whole);
+  let folded = 0;
+  const seen = new Set<string>();
+  for (const { labels, value } of given) {
+    const own = JSON.stringify(spec.labels.map((label) => written(label, labels[label] ?? '', 0, mayFold)));
+    if (whole.has(own)) continue;
+    const key = JSON.stringify(spec.labels.map((label) => written(label, labels[label] ?? '', j, mayFold)));
+    sums.set(key, (sums.get(key) ?? 0) + value);
+    if (key !== own && !seen.has(own)) folded++;
+    seen.add(own);
+  }
+  const samples = [...sums]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => ({ labels: JSON.parse(key) as string[], value }));
+  return { samples, folded };
+}
+
+it('100,000 random remotes keep to the smallest limit, and stay true by direction', { timeout: 60_000 }, () => {
+  const directions = ['inbound', 'outbound', 'loopback'];
+  const states = ['established', 'syn_received', 'fin_wait_1', 'time_wait', 'close_wait', 'last_ack'];
+  const random = xorshift(1);
+  const given = Array.from({ length: 100_000 }, () => ({
+    labels: {
+      process: `worker-${random(2000)}`,
+      direction: directions[random(3)] ?? '',
+      network: random(9) === 0 ? `office-${random(40)}` : (['public', 'private', 'shared'][random(3)] ?? ''),
+      asn: String(random(400_000)),
+      state: states[random(6)] ?? '',
+    },
+    value: 1,
+  }));
+  const spec: FoldSpec = {
+    labels: ['process', 'direction', 'network', 'asn', 'state'],
+    fold: [
+      { labels: ['asn'] },
+      { labels: ['process'] },
+      { labels: ['network'], when: (network) => network.startsWith('office-') },
+      { labels: ['state'] },
+    ],
+  };
+  const { samples, folded } = aggregate(given, spec, 50, undefined);
+  expect(samples).toHaveLength(50);
+  expect(folded).toBe(new Set(given.map(({ labels }) => JSON.stringify(labels))).size - 38);
+  expect(total(samples)).toBe(100_000);
+  for (const direction of directions)
+    expect(total(samples.filter(({ labels }) => labels[1] === direction))).toBe(
+      given.filter(({ labels }) => labels.direction === direction).length,
+    );
+});
+
+/** Whole numbers below a bound, the same ones at every run. */
+function xorshift(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
+
+describe('a family that cannot be added up is cut', () => {
+  const newest = (a: Sample, b: Sample): number => b.value - a.value;
+  const samples: Sample[] = [
+    { labels: ['nginx', '64503'], value: 1700000000 },
+    { labels: ['nginx', '64502'], value: 1700000100 },
+    { labels: ['nginx', '64501'], value: 1700000000 },
+    { labels: ['nginx', '64500'], value: 1600000000 },
+  ];
+
+  it.each([
+    { name: 'to what comes first', limit: 1, kept: ['64502'], cut: 3 },
+    { name: 'among equals by key', limit: 2, kept: ['64501', '64502'], cut: 2 },
+    {
+      name: 'not at all when it fits, and sorted by key',
+      limit: 4,
+      kept: ['64500', '64501', '64502', '64503'],
+      cut: 0,
+    },
+  ])('$name', ({ limit, kept, cut: expected }) => {
+    const result = cut(samples, limit, newest);
+    expect(result).toEqual({
+      samples: kept.map((asn) => samples.find(({ labels }) => labels[1] === asn)),
+      cut: expected,
+    });
+  });
+});

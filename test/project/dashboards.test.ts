@@ -1,0 +1,243 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it, test } from 'vitest';
+import { parse } from 'yaml';
+import { generated } from '../../grafana/generated.ts';
+import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+import { RULES, unknownNames } from '../support/alert-rules.ts';
+import { DASHBOARDS, PANELS, substituted, titleOf, type Organized, type Panel } from '../support/dashboards.ts';
+import { EXAMPLES } from '../support/example-queries.ts';
+import { parsePromql } from '../support/promql.ts';
+
+const FOLDER = join(import.meta.dirname, '../../grafana');
+const UNITS = ['short', 'bytes', 's', 'percentunit', 'cps', 'dateTimeFromNow'];
+/** Series that no target has: one name for the whole fleet, and alerts that are about no host. */
+const WITHOUT_TARGET = ['peerscope:asn_info', 'ALERTS'];
+
+const targets = PANELS.flatMap(({ dashboard, title, targets }) =>
+  targets.map((target) => ({ name: `${dashboard}, ${title}, ${target.refId}`, ...target })),
+);
+
+function organizedOf({ transformations = [] }: Panel): Organized {
+  const options = transformations.find(({ id }) => id === 'organize')?.options;
+  return { excludeByName: {}, indexByName: {}, renameByName: {}, ...options };
+}
+
+interface Variable {
+  readonly name: string;
+  readonly type: string;
+  readonly label: string;
+  readonly query: string | { readonly query: string };
+  readonly datasource: { readonly uid: string };
+  readonly multi: boolean;
+  readonly includeAll: boolean;
+  readonly allValue?: string;
+  readonly refresh: number;
+}
+
+test('the files are those that npm run dashboards writes', () => {
+  for (const [path, text] of generated())
+    expect(readFileSync(join(FOLDER, path), 'utf8') === text, `${path} is stale: npm run dashboards`).toBe(true);
+  const listed = ['dashboards', 'provisioning/alerting'].flatMap((folder) =>
+    readdirSync(join(FOLDER, folder)).map((name) => `${folder}/${name}`),
+  );
+  expect(listed.sort()).toEqual([...generated().keys()].sort());
+});
+
+describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboard })))('$name', ({ dashboard }) => {
+  const variables = (dashboard.templating.list ?? []) as unknown as Variable[];
+  const variable = (name: string): Variable | undefined => variables.find((variable) => variable.name === name);
+
+  it('cannot be edited, and leads to the others', () => {
+    expect(dashboard.editable).toBe(false);
+    expect(dashboard.tags).toEqual(['peerscope']);
+    expect(
+      dashboard.links?.map(({ type, tags, includeVars, keepTime }) => ({ type, tags, includeVars, keepTime })),
+    ).toEqual([{ type: 'dashboards', tags: ['peerscope'], includeVars: true, keepTime: true }]);
+  });
+
+  it('lets the data source, the cluster, the job and the instance be chosen', () => {
+    expect(variables.slice(0, 4).map(({ name }) => name)).toEqual(['datasource', 'cluster', 'job', 'instance']);
+    expect(variable('datasource')).toMatchObject({ type: 'datasource', query: 'prometheus', label: 'Data Source' });
+    for (const { name, label, datasource, refresh, query } of variables.slice(1)) {
+      expect({ label, uid: datasource.uid, refresh }).toEqual({ label: name, uid: '${datasource}', refresh: 2 });
+      const { query: text } = typeof query === 'string' ? { query } : query;
+      const [, selector = '', shown] = /^label_values\((.+), (\w+)\)$/.exec(text) ?? [];
+      expect(shown).toBe(name);
+      expect(parsePromql(substituted(selector)).errors).toEqual([]);
+      expect(unknownNames(substituted(`sum by (${name}) (${selector})`))).toEqual([]);
+    }
+    for (const name of ['job', 'instance'])
+      expect(variable(name)).toMatchObject({ multi: true, includeAll: true, allValue: '.+' });
+  });
+
+  it('uses every variable, and none that it has not', () => {
+    const panels = JSON.stringify(dashboard.panels);
+    const used = [...panels.matchAll(/\$\{?(\w+)\b/g)]
+      .map(([, name = '']) => name)
+      .filter((name) => !name.startsWith('__'));
+    expect([...new Set(used)].sort()).toEqual(variables.map(({ name }) => name).sort());
+  });
+});
+
+describe.each(PANELS)('$dashboard, $title', (panel) => {
+  it('has a title, a description, and a source that can be chosen', () => {
+    expect(panel.title).toMatch(/^[A-Z]/);
+    expect(panel.description).toMatch(/^[A-Z$ia].{15,}\.$/);
+    expect(panel.datasource).toEqual({ type: 'prometheus', uid: '${datasource}' });
+    expect(panel.targets.map(({ datasource }) => datasource.uid)).toEqual(panel.targets.map(() => '${datasource}'));
+  });
+
+  it('leads only to dashboards that there are, with variables that they have', () => {
+    for (const { url } of panel.fieldConfig.defaults.links ?? []) {
+      const uid = /^\/d\/([\w-]+)\?/.exec(url)?.[1];
+      const there = DASHBOARDS.find((dashboard) => dashboard.uid === uid);
+      const names = (there?.templating.list ?? []).map(({ name }) => name);
+      const given = [...url.matchAll(/var-(\w+)=|\$\{(\w+):queryparam\}/g)].map(
+        ([, own, shared]) => own ?? shared ?? '',
+      );
+      expect(given.filter((name) => !names.includes(name))).toEqual([]);
+      expect(given).toEqual(expect.arrayContaining(['datasource', 'cluster', 'job', 'instance']));
+      expect(url).toMatch(/&\$\{__url_time_range\}$/);
+      // The labels that it hands over are there, and may hold anything.
+      const handed = [...url.matchAll(/__(?:field\.labels|data\.fields)\.(\w+)(\S*?)\}/g)];
+      expect(handed.filter(([, , format]) => format !== ':percentencode')).toEqual([]);
+      const labels = handed.map(([, label = '']) => label);
+      const grouped = panel.targets.flatMap(({ expr }) => parsePromql(substituted(expr)).by);
+      expect(labels.filter((label) => !grouped.includes(label))).toEqual([]);
+    }
+  });
+});
+
+describe.each(PANELS.filter(({ type }) => type !== 'table'))('$dashboard, $title', ({ title, fieldConfig }) => {
+  const { unit, noValue, thresholds } = fieldConfig.defaults;
+
+  it('has a unit and a text for no data', () => {
+    expect(UNITS).toContain(unit);
+    expect(noValue).toMatch(/^[A-Z].*[.?]$/);
+  });
+
+  it('has thresholds of its own, red for failures alone', () => {
+    const bad = /^(Failing|Stores that|Open breakers|Refused|Watches that)/.test(title);
+    expect(thresholds?.steps).toEqual(
+      bad || title === 'Oldest page'
+        ? [
+            { value: null, color: 'green' },
+            { value: bad ? 1 : 180, color: 'red' },
+          ]
+        : [{ value: null, color: 'blue' }],
+    );
+  });
+});
+
+const tables = PANELS.filter(({ type }) => type === 'table').map((panel) => ({ ...panel, ...organizedOf(panel) }));
+
+describe.each(tables)('$dashboard, $title', (panel) => {
+  const { fieldConfig, targets, excludeByName, indexByName, renameByName } = panel;
+  const columns = Object.keys(renameByName).sort((a, b) => (indexByName[a] ?? 0) - (indexByName[b] ?? 0));
+  const values = columns.includes('Value');
+
+  it('formats only its values: the defaults apply to names, ASNs and empty cells too', () => {
+    const { unit, noValue, decimals } = fieldConfig.defaults;
+    expect({ unit, noValue, decimals }).toEqual({});
+    const formatted = fieldConfig.overrides.flatMap(({ matcher, properties }) =>
+      properties
+        .filter(({ id }) => id !== 'custom.width')
+        .map(({ id, value }) => [matcher, id, UNITS.includes(String(value))]),
+    );
+    expect(formatted).toEqual(values ? [[{ id: 'byName', options: renameByName['Value'] }, 'unit', true]] : []);
+  });
+
+  it('has a column for every label of the answer, and names it in words', () => {
+    const fields = new Set(targets.flatMap(({ expr }) => parsePromql(substituted(expr)).groupings));
+    expect(columns.filter((field) => field !== 'Value').sort()).toEqual([...fields].sort());
+    expect(Object.keys(indexByName).sort()).toEqual([...columns].sort());
+    expect(new Set(Object.values(indexByName)).size).toBe(columns.length);
+    expect(excludeByName).toEqual(values ? { Time: true } : { Time: true, Value: true });
+    const names = Object.values(renameByName);
+    expect(names.filter((name) => !/^[A-Z][A-Za-z. ]+$/.test(name) || /^(Time|Value)$/.test(name))).toEqual([]);
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it('begins with what matters, and is sorted by it', () => {
+    expect(columns.indexOf('Value')).toBe(values ? 0 : -1);
+    expect(panel.options?.sortBy).toEqual([{ displayName: renameByName[columns[0] ?? ''], desc: values }]);
+  });
+});
+
+test('the table of alerts shows all that an alert is about', () => {
+  const texts = RULES.flatMap(({ annotations = {} }) => Object.values(annotations)).join();
+  const named = [...texts.matchAll(/\$labels\.(\w+)/g)].map(([, label]) => label);
+  const shown = tables.find(({ title }) => title === 'Alerts that fire')?.renameByName;
+  expect(Object.keys(shown ?? {})).toEqual(expect.arrayContaining([...new Set(named)]));
+});
+
+describe.each(targets)('$name', ({ expr }) => {
+  const { errors, selectors, calls } = parsePromql(substituted(expr));
+
+  it('is PromQL that names what there is', () => {
+    expect(errors).toEqual([]);
+    expect(unknownNames(substituted(expr))).toEqual([]);
+  });
+
+  it('keeps to the chosen job, instance and cluster', () => {
+    const chosen = [...expr.matchAll(/cluster=~"\$cluster", job=~"\$job", instance=~"\$instance"/g)];
+    expect(chosen).toHaveLength(selectors.filter(({ metric }) => !WITHOUT_TARGET.includes(metric)).length);
+  });
+
+  it('looks at counters by a rate over $__rate_interval alone', () => {
+    expect(calls.filter((call) => call.endsWith('_total') && !/^(Rate|Irate|Increase) /.test(call))).toEqual([]);
+    expect([...expr.matchAll(/\[([^\]]+)\]/g)].filter(([, range]) => range !== '$__rate_interval')).toEqual([]);
+  });
+});
+
+test('every family has an example of a query, which looks at it and names what there is', () => {
+  const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name);
+  expect(Object.keys(EXAMPLES).sort()).toEqual(families.sort());
+  for (const [family, expr] of Object.entries(EXAMPLES)) {
+    expect(parsePromql(expr).errors).toEqual([]);
+    expect(unknownNames(expr)).toEqual([]);
+    expect(parsePromql(expr).selectors.map(({ metric }) => metric)).toContain(family);
+  }
+});
+
+test('every family is on a dashboard or in a rule, and every recorded series is used', () => {
+  const exprs = [...targets.map(({ expr }) => substituted(expr)), ...RULES.map(({ expr }) => expr)];
+  const used = new Set(exprs.flatMap((expr) => parsePromql(expr).selectors.map(({ metric }) => metric)));
+  const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name);
+  const recorded = RULES.flatMap(({ record }) => record ?? []);
+  expect([...families, ...recorded].filter((name) => !used.has(name))).toEqual([]);
+});
+
+test('the alerts of Grafana are those of Prometheus', () => {
+  const { groups } = parse(readFileSync(join(FOLDER, 'provisioning/alerting/peerscope.yaml'), 'utf8')) as {
+    groups: {
+      rules: {
+        uid: string;
+        title: string;
+        condition: string;
+        for: string;
+        data: { refId: string; model: { expr?: string; expression?: string } }[];
+        labels: { severity: string };
+        annotations: Record<string, string>;
+      }[];
+    }[];
+  };
+  const rules = groups.flatMap(({ rules }) => rules);
+  const alerts = RULES.filter(({ alert }) => alert !== undefined);
+  const oneLine = (text = ''): string => text.replaceAll(/\s+/g, ' ').trim();
+  expect(
+    rules.map(({ title, labels, data, ...rule }) => [title, labels.severity, rule.for, data[0]?.model.expr]),
+  ).toEqual(
+    alerts.map(({ alert, labels, for: pending = '0s', expr }) => [alert, labels?.severity, pending, oneLine(expr)]),
+  );
+  expect(new Set(rules.map(({ uid }) => uid)).size).toBe(rules.length);
+  for (const { condition, data, uid, annotations } of rules) {
+    expect(uid).toMatch(/^[a-z-]{1,40}$/);
+    expect(data.map(({ refId }) => refId)).toEqual(['query', 'exists', condition]);
+    // Grafana replaces $NAME by the environment but for annotations: a query must have none.
+    expect(data[0]?.model.expr).not.toContain('$');
+    expect(Object.keys(annotations)).toEqual(['summary', 'description', 'runbook_url']);
+    expect(Object.values(annotations).join()).not.toMatch(/\$value\b/);
+  }
+});

@@ -1,0 +1,291 @@
+import { basename } from 'node:path';
+import { describe, expect, it, test } from 'vitest';
+import { stringify } from 'yaml';
+import { EMPTY_RULES, parseConfig } from '../../src/config/config.ts';
+import { environmentTwin, FLAGS } from '../../src/config/flags.ts';
+import { parseRules } from '../../src/config/rules.ts';
+import { filesOf, parseDocuments, readDocument, readText, type Manifest, type Workload } from '../support/manifests.ts';
+
+const DEPLOYED = filesOf('deploy/**/*.{yaml,yml,service}');
+const DAEMON_SET = readDocument('deploy/k8s/base/daemonset.yaml') as Workload;
+
+interface Kustomization {
+  readonly kind: string;
+  readonly resources?: readonly string[];
+  readonly components?: readonly string[];
+}
+
+interface Expression {
+  readonly key: string;
+  readonly operator: string;
+  readonly values?: readonly string[];
+}
+
+/** Where the pods of the DaemonSet run. */
+interface Scheduling {
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly affinity: {
+    readonly nodeAffinity: {
+      readonly requiredDuringSchedulingIgnoredDuringExecution: {
+        readonly nodeSelectorTerms: readonly { readonly matchExpressions: readonly Expression[] }[];
+      };
+    };
+  };
+}
+
+/** As `serve` would read them. */
+function configOf(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  const given = args.map((arg) => {
+    const [, name, value] = /^--([a-z.-]+?)(?:=(.*))?$/.exec(arg) ?? [];
+    if (name === undefined || !FLAGS.some((flag) => flag.name === name)) throw new Error(`no flag: ${arg}`);
+    return [name, value ?? true] as const;
+  });
+  return parseConfig(Object.fromEntries(given), environment);
+}
+
+describe.each(DEPLOYED)('%s', (path) => {
+  const text = readText(path);
+
+  it.runIf(/\.ya?ml$/.test(path))('is strict YAML', () => {
+    expect(() => parseDocuments(text)).not.toThrow();
+  });
+
+  it('names only flags that there are, with values that they take, and their twins', () => {
+    const flags = text.matchAll(/(?<![\w-])--([a-z]+\.[a-z.-]+)(?:=([^\s'"]+))?/g);
+    const wrong = flags.filter(([, name, value]) => {
+      const flag = FLAGS.find((flag) => flag.name === name);
+      return !flag || (value !== undefined && flag.parse(value) === undefined);
+    });
+    expect(wrong.map(([whole]) => whole).toArray()).toEqual([]);
+    const twins = new Set(FLAGS.map(({ name }) => environmentTwin(name)));
+    expect([...text.matchAll(/\bPEERSCOPE_\w+/g)].filter(([name]) => !twins.has(name))).toEqual([]);
+  });
+});
+
+describe('deploy/k8s/base', () => {
+  const kinds = ({ resources = [] }: Kustomization): string[] =>
+    resources.map((name) => (readDocument(`deploy/k8s/base/${name}`) as Manifest).kind).sort();
+
+  it('asks for no access to the API, no custom resource and no secret', () => {
+    expect(kinds(readDocument('deploy/k8s/base/kustomization.yaml') as Kustomization)).toEqual([
+      'DaemonSet',
+      'ServiceAccount',
+    ]);
+    const account = readDocument('deploy/k8s/base/serviceaccount.yaml') as Manifest;
+    expect(account['automountServiceAccountToken']).toBe(false);
+    expect(DAEMON_SET.spec.template.spec['automountServiceAccountToken']).toBe(false);
+  });
+
+  it('has the privileges that docs/security.md explains, and no other', () => {
+    const { containers, volumes, ...pod } = DAEMON_SET.spec.template.spec;
+    expect(pod).toEqual({
+      affinity: expect.anything() as unknown,
+      serviceAccountName: 'peerscope',
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      nodeSelector: { 'kubernetes.io/os': 'linux' },
+      tolerations: [{ operator: 'Exists' }],
+      terminationGracePeriodSeconds: 30,
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: 10_043,
+        runAsGroup: 10_043,
+        seccompProfile: { type: 'RuntimeDefault' },
+      },
+    });
+    expect(containers.map(({ securityContext }) => securityContext)).toEqual([
+      {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'], add: ['SYS_PTRACE'] },
+        appArmorProfile: { type: 'Unconfined' },
+        seLinuxOptions: { type: 'spc_t' },
+      },
+    ]);
+    expect(containers).toMatchObject([{ volumeMounts: [{ name: 'proc', readOnly: true }, {}, { readOnly: true }] }]);
+    expect(volumes).toEqual([
+      { name: 'proc', hostPath: { path: '/proc', type: 'Directory' } },
+      { name: 'state', emptyDir: { sizeLimit: '64Mi' } },
+      { name: 'config', configMap: { name: 'peerscope' } },
+    ]);
+  });
+
+  const linux = { 'kubernetes.io/os': 'linux' };
+
+  it.each<{ node: string; labels: Readonly<Record<string, string>>; runs: boolean }>([
+    { node: 'an ordinary node', labels: linux, runs: true },
+    { node: 'a node with other labels', labels: { ...linux, type: 'spot', 'liqo.io/type': 'local' }, runs: true },
+    { node: 'an EC2 node', labels: { ...linux, 'node.kubernetes.io/instance-type': 'm5.large' }, runs: true },
+    { node: 'EKS Auto Mode', labels: { ...linux, 'eks.amazonaws.com/compute-type': 'auto' }, runs: true },
+    { node: 'EKS Fargate', labels: { ...linux, 'eks.amazonaws.com/compute-type': 'fargate' }, runs: false },
+    { node: 'virtual-kubelet (ACI, ECI)', labels: { ...linux, type: 'virtual-kubelet' }, runs: false },
+    { node: 'KWOK', labels: { ...linux, type: 'kwok' }, runs: false },
+    { node: 'a TKE super node', labels: { ...linux, 'node.kubernetes.io/instance-type': 'eklet' }, runs: false },
+    { node: 'an OKE virtual node', labels: { ...linux, 'node-role.kubernetes.io/virtual-node': '' }, runs: false },
+    { node: 'Liqo', labels: { ...linux, 'liqo.io/type': 'virtual-node' }, runs: false },
+    { node: 'Windows', labels: { 'kubernetes.io/os': 'windows' }, runs: false },
+  ])('starts on $node: $runs', ({ labels, runs }) => {
+    const { nodeSelector, affinity } = DAEMON_SET.spec.template.spec as unknown as Scheduling;
+    const { nodeSelectorTerms } = affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution;
+    const isSelected = Object.entries(nodeSelector).every(([key, value]) => labels[key] === value);
+    const fits = ({ key, operator, values = [] }: Expression): boolean => {
+      const value = labels[key];
+      if (operator === 'DoesNotExist') return value === undefined;
+      if (operator !== 'NotIn') throw new Error(`no such operator: ${operator}`);
+      return value === undefined || !values.includes(value);
+    };
+    expect(isSelected && nodeSelectorTerms.some((term) => term.matchExpressions.every(fits))).toBe(runs);
+  });
+
+  it('starts the exporter with nobody to ask, and rules that can be read', () => {
+    const [{ args = [] } = {}] = DAEMON_SET.spec.template.spec.containers;
+    const [command, ...flags] = args;
+    expect(command).toBe('serve');
+    const { asn, procfs, storagePath, configFile } = configOf(flags, { KUBERNETES_SERVICE_HOST: '10.96.0.1' });
+    expect({ provider: asn.provider, procfs, storagePath, configFile }).toEqual({
+      provider: 'none',
+      procfs: '/host/proc',
+      storagePath: '/var/lib/peerscope',
+      configFile: '/etc/peerscope/peerscope.yaml',
+    });
+    expect(parseRules(readText('deploy/k8s/base/peerscope.yaml'), 'peerscope.yaml')).toEqual(EMPTY_RULES);
+  });
+
+  it('runs under the uid, with the ports and from the version of the image', () => {
+    const image = readText('Dockerfile');
+    const { version } = JSON.parse(readText('package.json')) as { version: string };
+    expect(image).toContain('\nUSER 10043:10043\n');
+    expect(image).toContain('\nEXPOSE 10043\n');
+    expect(image).toContain(`\nARG VERSION=${version}\n`);
+    const named = DEPLOYED.flatMap((path) => [
+      ...readText(path).matchAll(/(?:image: peerscope:|newTag: |app\.kubernetes\.io\/version: )(\S+)/g),
+    ]);
+    const versions = named.map(([, tag = '']) => tag.replace(/-(none|search)$/, ''));
+    expect(new Set(versions)).toEqual(new Set([version]));
+  });
+});
+
+test('every component is one, and overlays take only those that there are', () => {
+  const components = filesOf('deploy/k8s/components/*/kustomization.yaml');
+  expect(components.filter((path) => (readDocument(path) as Kustomization).kind !== 'Component')).toEqual([]);
+  for (const path of filesOf('deploy/k8s/overlays/*/kustomization.yaml')) {
+    const { components: taken = [] } = readDocument(path) as Kustomization;
+    const known = components.map(
+      (component) => `../../components/${basename(component.replace('/kustomization.yaml', ''))}`,
+    );
+    expect(taken.filter((component) => !known.includes(component))).toEqual([]);
+  }
+});
+
+test('no file but those of overlays names a namespace, so that the overlay names it for all', () => {
+  const files = [...filesOf('deploy/k8s/{base,components}/**/*.yaml'), 'grafana/kustomization.yaml'];
+  expect(files.filter((path) => /\bnamespace: /.test(readText(path).replace(/#.*/g, '')))).toEqual([]);
+});
+
+/** What kustomize cannot make of files itself: `npx vitest run test/project/deploy.test.ts -u` writes them anew. */
+describe('generated from one source', () => {
+  const NOTE = '# Written by `npx vitest run test/project/deploy.test.ts -u`.\n';
+
+  test('the PrometheusRules hold the rules of deploy/prometheus', async () => {
+    const rules = filesOf('deploy/prometheus/*.rules.yml').map((path) => ({
+      apiVersion: 'monitoring.coreos.com/v1',
+      kind: 'PrometheusRule',
+      metadata: { name: basename(path, '.rules.yml') },
+      spec: readDocument(path) as object,
+    }));
+    const text = rules.map((rule) => stringify(rule, { lineWidth: 0 })).join('---\n');
+    await expect(`${NOTE}${text}`).toMatchFileSnapshot('../../deploy/k8s/components/rules/prometheusrules.yaml');
+  });
+
+  test('the ConfigMaps of the dashboards hold those of grafana/dashboards, each below the limit of 1 MiB', async () => {
+    const dashboards = filesOf('grafana/dashboards/*.json');
+    expect(dashboards.filter((path) => readText(path).length > 1_000_000)).toEqual([]);
+    const text = stringify({
+      apiVersion: 'kustomize.config.k8s.io/v1beta1',
+      kind: 'Kustomization',
+      generatorOptions: { disableNameSuffixHash: true, labels: { grafana_dashboard: '1' } },
+      configMapGenerator: dashboards.map((path) => ({
+        name: basename(path, '.json'),
+        files: [`dashboards/${basename(path)}`],
+      })),
+    });
+    await expect(`${NOTE}${text}`).toMatchFileSnapshot('../../grafana/kustomization.yaml');
+  });
+});
+
+describe('deploy/compose', () => {
+  interface Service {
+    readonly cap_drop?: readonly string[];
+    readonly cap_add?: readonly string[];
+    readonly privileged?: boolean;
+    readonly ports?: readonly string[];
+    readonly volumes?: readonly string[];
+    readonly environment?: Readonly<Record<string, string>>;
+  }
+  const { services } = readDocument('deploy/compose/compose.yaml') as { services: Record<string, Service> };
+
+  it('gives SYS_PTRACE to the exporter, nothing to the others, and opens no port beyond the machine', () => {
+    const given = Object.entries(services).map(([name, { cap_drop, cap_add = [], privileged = false }]) => [
+      name,
+      { cap_drop, cap_add, privileged },
+    ]);
+    const none = { cap_drop: ['ALL'], cap_add: [], privileged: false };
+    expect(Object.fromEntries(given)).toEqual({
+      peerscope: { ...none, cap_add: ['SYS_PTRACE'] },
+      valkey: none,
+      prometheus: none,
+      alertmanager: none,
+      grafana: none,
+    });
+    const ports = Object.values(services).flatMap(({ ports = [] }) => ports);
+    expect(ports.filter((port) => !port.startsWith('127.0.0.1:'))).toEqual([]);
+    expect(configOf([], services['peerscope']?.environment).storageServer).toMatchObject({
+      host: 'valkey',
+      port: 6379,
+    });
+  });
+
+  it('mounts only files of the repository and the host’s /proc, for reading', () => {
+    const mounts = Object.values(services).flatMap(({ volumes = [] }) => volumes);
+    const [named, bound] = [mounts.filter((mount) => /^\w/.test(mount)), mounts.filter((mount) => /^[./]/.test(mount))];
+    expect(named).toEqual(['prometheus:/prometheus']);
+    expect(bound.filter((mount) => !mount.endsWith(':ro'))).toEqual([]);
+    const files = bound.map((mount) => mount.replace(/:.*/, '')).filter((path) => path.startsWith('./'));
+    const deployed = filesOf('deploy/compose/**/*.yml').map((path) => path.replace('deploy/compose', '.'));
+    expect(files.sort()).toEqual(deployed);
+  });
+});
+
+describe('deploy/systemd/peerscope.service', () => {
+  const settings = [...readText('deploy/systemd/peerscope.service').matchAll(/^([A-Z]\w+)=(.*)$/gm)];
+  const valuesOf = (name: string): string[] =>
+    settings.filter(([, key]) => key === name).map(([, , value = '']) => value);
+
+  test.each([
+    ['DynamicUser', ['yes']],
+    ['StateDirectory', ['peerscope']],
+    ['StateDirectoryMode', ['0700']],
+    ['AmbientCapabilities', ['CAP_SYS_PTRACE']],
+    ['CapabilityBoundingSet', ['CAP_SYS_PTRACE']],
+    ['NoNewPrivileges', ['yes']],
+    ['ProtectSystem', ['strict']],
+    ['ProtectHome', ['yes']],
+    ['RestrictNamespaces', ['yes']],
+    ['SystemCallFilter', ['@system-service', '~@privileged @debug process_vm_readv process_vm_writev process_madvise']],
+    // Each of these would hide processes, or keep Node.js from running.
+    ['ProtectProc', []],
+    ['ProcSubset', []],
+    ['PrivateUsers', []],
+    ['PrivateNetwork', []],
+    ['MemoryDenyWriteExecute', []],
+  ])('sets %s to %j', (name, values) => {
+    expect(valuesOf(name)).toEqual(values);
+  });
+
+  it('starts what package.json calls the program', () => {
+    const { bin } = JSON.parse(readText('package.json')) as { bin: { peerscope: string } };
+    expect(valuesOf('ExecStart')).toEqual([
+      `/usr/bin/node --max-semi-space-size=2 /opt/peerscope/${bin.peerscope} serve`,
+    ]);
+  });
+});

@@ -1,0 +1,62 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ASN_INFO, ATTRIBUTES, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+
+interface Named {
+  readonly name: string;
+  readonly type: string;
+  readonly unit: string;
+  readonly labels: readonly string[];
+}
+
+/** One line for each promise to those who wrote a query, an alert or a dashboard. */
+function promises(families: readonly Named[], attributes: ReadonlyMap<string, string>): string[] {
+  return [
+    ...families.map(({ name, type, unit, labels }) =>
+      [name, type, unit === '' ? '-' : unit, ...[...labels].sort()].join(' '),
+    ),
+    ...[...attributes].map(([label, attribute]) => `OTLP ${label} ${attribute}`),
+  ].sort();
+}
+
+/** What the last release promised and is there no more, or is another. */
+function broken(released: string, now: readonly string[]): string[] {
+  return released.split('\n').filter((line) => line !== '' && !now.includes(line));
+}
+
+const FILE = join(import.meta.dirname, 'golden/metric-names.txt');
+const ALL = [...FAMILIES, ASN_INFO, ...STATUS_FAMILIES, ...BUDGET_FAMILIES];
+
+it('names, types, units and labels of the last release stay; new ones are added by -u, and what goes is taken out by hand', async () => {
+  const now = promises(ALL, ATTRIBUTES);
+  expect(broken(existsSync(FILE) ? readFileSync(FILE, 'utf8') : '', now)).toEqual([]);
+  await expect(`${now.join('\n')}\n`).toMatchFileSnapshot(FILE);
+});
+
+describe('it would be noticed that', () => {
+  const released = `${promises(ALL, ATTRIBUTES).join('\n')}\n`;
+  const [first, ...rest] = ALL;
+  it.each<[change: string, now: string[], lost: RegExp[]]>([
+    ['a family goes', promises(rest, ATTRIBUTES), [/^peerscope_connections gauge /]],
+    [
+      'a family is called otherwise',
+      promises([...rest, { ...FAMILIES[0], name: 'peerscope_sockets' } as Named], ATTRIBUTES),
+      [/^peerscope_connections /],
+    ],
+    ['a type changes', promises([...rest, { ...first, type: 'counter' } as Named], ATTRIBUTES), [/^peerscope_conn/]],
+    [
+      'a label goes',
+      promises([...rest, { ...first, labels: first?.labels.slice(1) } as Named], ATTRIBUTES),
+      [/^peerscope_connections /],
+    ],
+    [
+      'an attribute is called otherwise',
+      promises(ALL, new Map([...ATTRIBUTES, ['pod', 'pod']])),
+      [/^OTLP pod k8s\.pod\.name$/],
+    ],
+    ['nothing does, but a family more', promises([...ALL, { ...rest[0], name: 'new' } as Named], ATTRIBUTES), []],
+  ])('%s', (_change, now, lost) => {
+    expect(broken(released, now)).toEqual(lost.map((line): unknown => expect.stringMatching(line)));
+  });
+});

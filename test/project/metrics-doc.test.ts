@@ -1,0 +1,103 @@
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+import { TCP_STATES } from '../../src/common/tcp-states.ts';
+import type { Family } from '../../src/model.ts';
+import { EXAMPLES } from '../support/example-queries.ts';
+import { scanNode, type NodeShape } from '../support/simulated-node.ts';
+
+const TYPICAL: NodeShape = { pods: 110, seriesLimit: 1000 };
+const NODES = 500;
+
+interface Described {
+  readonly name: string;
+  readonly type: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+  readonly collector?: string | null;
+  readonly fold?: readonly { readonly labels: readonly string[] }[];
+}
+
+const seriesOf = (families: readonly Family[]): number =>
+  families.reduce((total, { samples }) => total + samples.length, 0);
+
+const inTicks = (words: readonly string[]): string => words.map((word) => `\`${word}\``).join(', ');
+
+function describeFamily({ name, type, help, labels, collector, fold = [] }: Described): string {
+  const folds = fold.map((step) => inTicks(step.labels));
+  return [
+    `### ${name}`,
+    '',
+    help,
+    '',
+    `- ${type}${collector ? `; absent with \`--no-collector.${collector}\`` : ''}`,
+    labels.length > 0 ? `- labels: ${inTicks(labels)}` : '- no labels',
+    ...(folds.length > 0 ? [`- folds: ${folds.join(', then ')}`] : []),
+    ...(EXAMPLES[name] === undefined ? [] : [`- for example: \`${EXAMPLES[name]}\``]),
+    '',
+  ].join('\n');
+}
+
+function describeSeries(): string {
+  const node = scanNode(TYPICAL);
+  const bounded = FAMILIES.filter(({ fold, folded }) => fold.length > 0 || folded).length + 1;
+  const thousands = (count: number): string => count.toLocaleString('en-US');
+  const largest = node
+    .filter(({ samples }) => samples.length >= 50)
+    .sort((a, b) => b.samples.length - a.samples.length)
+    .map(({ name, samples }) => `| \`${name}\` | ${samples.length} | ${thousands(samples.length * NODES)} |`);
+  const worst = bounded * TYPICAL.seriesLimit + seriesOf(node.filter(({ samples }) => samples.length < 50));
+  return [
+    `| ${TYPICAL.pods} pods of 2 containers, 10 connections each | one node | ${NODES} nodes |`,
+    '| --- | ---: | ---: |',
+    ...largest,
+    `| **all families, typical** | **${thousands(seriesOf(node))}** | **${thousands(seriesOf(node) * NODES)}** |`,
+    `| **all families, worst case** (\`--series.limit=${TYPICAL.seriesLimit}\` reached by each of ${bounded}) | **${thousands(worst)}** | **${thousands(worst * NODES)}** |`,
+    '',
+  ].join('\n');
+}
+
+test(`a node with ${TYPICAL.pods} pods folds nothing and has at most 3,000 series`, () => {
+  const families = scanNode(TYPICAL);
+  const folded = families.find(({ name }) => name === 'peerscope_series_folded');
+  expect(folded?.samples.filter(({ value }) => value > 0)).toEqual([]);
+  expect(seriesOf(families)).toBeLessThanOrEqual(3000);
+  const rows = families.find(({ name }) => name === 'peerscope_connections')?.samples ?? [];
+  expect(rows.reduce((sum, { value }) => sum + value, 0)).toBe(110 * (2 * 10 + 1));
+});
+
+test('docs/metrics.md says what the catalogue says', async () => {
+  const text = [
+    '# Metrics',
+    '',
+    '<!-- Written by test/project/metrics-doc.test.ts: npx vitest run -u test/project/metrics-doc.test.ts -->',
+    '',
+    'Every family of `/metrics`. Owner labels are `process`, `namespace` and `workload`; a label that does not apply is empty.',
+    '',
+    '## How many series',
+    '',
+    'No family has more than `--series.limit` series: what does not fit is folded into `other`, label by label in the order given below,',
+    'so that sums stay exact; `peerscope_series_folded` counts it. The typical node is simulated: every workload has two pods on it.',
+    '',
+    describeSeries(),
+    '## What scans find',
+    '',
+    ...FAMILIES.map(describeFamily),
+    describeFamily({ ...ASN_INFO, collector: 'asn' }),
+    '## About the budget',
+    '',
+    ...BUDGET_FAMILIES.map(describeFamily),
+    '## About peerscope itself',
+    '',
+    ...STATUS_FAMILIES.map(describeFamily),
+    'Besides, the `process_*` and `nodejs_*` families of prom-client.',
+    '',
+    '## States of TCP',
+    '',
+    'What the label `state` says of a TCP connection; UDP and raw sockets are `established` with a peer, else `unconnected`.',
+    '',
+    ...Object.entries(TCP_STATES).map(([state, meaning]) => `- \`${state}\`: ${meaning}`),
+    '',
+  ].join('\n');
+  await expect(text).toMatchFileSnapshot(join(import.meta.dirname, '../../docs/metrics.md'));
+});

@@ -1,0 +1,216 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { stateOf, TABLES } from '../../src/collect/net-tcp-udp-raw.ts';
+import { UsageError } from '../../src/config/config.ts';
+import { parseFilters } from '../../src/rows/filter.ts';
+import type { Row } from '../../src/model.ts';
+
+const NGINX: Row = {
+  transport: 'tcp',
+  family: 4,
+  local_address: '192.0.2.5',
+  local_port: 443,
+  remote_address: '198.51.100.7',
+  remote_port: 51514,
+  state: 'established',
+  direction: 'inbound',
+  direction_evidence: 'listener',
+  receive_queue: 0,
+  send_queue: 0,
+  uid: 33,
+  inode: 123456,
+  netns: 4026531840,
+  pid: 812,
+  pids: [812, 813],
+  process: 'nginx',
+  owner_evidence: 'fd',
+  unattributed_reason: null,
+  process_state: 'S',
+  umask: '0022',
+  threads: 4,
+  resident_memory_bytes: 8388608,
+  namespace: 'shop',
+  pod: 'web-0',
+  container: 'nginx',
+  container_id: null,
+  workload: 'web',
+  network: 'public',
+  asn: 64500,
+  asns: [64500, 64501],
+  as_name: 'EXAMPLE',
+  bgp_prefix: '198.51.100.0/24',
+  registry: 'ripencc',
+  registry_country: 'LU',
+  remote_name: null,
+  service: 'https',
+  opened_at: null,
+};
+
+/** A UDP listener of which nothing more is known. */
+const UNKNOWN: Row = {
+  ...NGINX,
+  transport: 'udp',
+  family: 6,
+  local_address: '2001:db8::5',
+  local_port: 53,
+  remote_address: null,
+  remote_port: null,
+  state: 'unconnected',
+  direction: 'listen',
+  pid: null,
+  pids: [],
+  process: null,
+  unattributed_reason: 'permission',
+  namespace: null,
+  pod: null,
+  network: null,
+  asn: null,
+  asns: null,
+};
+
+describe('a filter', () => {
+  it.each<[filters: string, meaning: string, nginx: boolean, unknown: boolean]>([
+    ['', 'nothing asked, all wanted', true, true],
+    ['transport=tcp', 'one value', true, false],
+    ['transport=udplite,udp', 'values between commas are alternatives', false, true],
+    ['transport=tcp transport=udp', 'so are those of a repeated key', true, true],
+    ['transport=tcp port=53', 'different keys must all hold', false, false],
+    ['state=established', 'a state', true, false],
+    ['direction=listen', 'a direction', false, true],
+    ['pid=812', 'the process that a connection is counted for', true, false],
+    ['pid=813', 'any other that holds it', true, false],
+    ['process=nginx', 'a process', true, false],
+    ['process=ngin', 'names match whole', false, false],
+    ['process=Nginx', 'and in their case', false, false],
+    ['process!=nginx', 'what is unknown is not nginx', false, true],
+    ['process!=nginx,curl', 'none of several', false, true],
+    ['process!=nginx process!=curl', 'the same, repeated', false, true],
+    ['process=nginx process!=nginx', 'a demand and its opposite', false, false],
+    ['process!=curl process!=a=b', 'a value may hold the sign', true, true],
+    ['port=443', 'the local port', true, false],
+    ['port=51514', 'the remote port', true, false],
+    ['local-port=443', 'the local port alone', true, false],
+    ['local-port=51514', 'not the remote one', false, false],
+    ['remote-port=51514', 'the remote port alone', true, false],
+    ['remote-port!=443', 'not the local one', true, true],
+    ['address=192.0.2.5', 'the local address', true, false],
+    ['address=198.51.100.7', 'the remote address', true, false],
+    ['address=::ffff:198.51.100.7', 'a mapped address is the IPv4 address', true, false],
+    ['address=2001:DB8:0::5', 'an address in any spelling', false, true],
+    ['cidr=198.51.100.0/24', 'a block that holds one end', true, false],
+    ['cidr=2001:db8::/32,10.0.0.0/8', 'one of several blocks', false, true],
+    ['cidr!=192.0.2.0/24', 'a block that holds neither end', false, true],
+    ['asn=64500', 'the AS number that is published', true, false],
+    ['asn=AS64501', 'another origin of the prefix', true, false],
+    ['asn=0', 'not announced, which is not unknown', false, false],
+    ['network=public', 'a network', true, false],
+    ['network=office', "a name that only the operator's configuration can know", false, false],
+    ['namespace=shop pod=web-0', 'a pod', true, false],
+    ['pod!=web-0', 'anything else, no pod included', false, true],
+    ['netns=4026531840', 'a network namespace', true, true],
+  ])('"%s": %s', (filters, _meaning, nginx, unknown) => {
+    const wants = parseFilters(filters.split(' ').filter((text) => text !== ''));
+    expect([wants(NGINX), wants(UNKNOWN)]).toEqual([nginx, unknown]);
+  });
+
+  it('takes every state that a row can have', () => {
+    const states = TABLES.flatMap((_, table) => Array.from({ length: 13 }, (_, code) => stateOf(table, code)));
+    for (const state of new Set(states)) expect(parseFilters([`state=${state}`])({ ...NGINX, state })).toBe(true);
+  });
+
+  it.each(['cidr', 'address', 'pid', 'port', 'process'])('of thousands of values of %s looks at a row once', (key) => {
+    const values = Array.from({ length: 2_000 }, (_, i) => {
+      if (key === 'cidr') return `${(i + 1).toString(16)}::/16`;
+      return key === 'address' ? `::${(i + 1).toString(16)}` : String(10_000 + i);
+    });
+    const wants = parseFilters([`${key}=${values.join(',')}`]);
+    let reads = 0;
+    const counted = new Proxy(NGINX, {
+      get: (row, name) => {
+        reads++;
+        return row[name as keyof Row];
+      },
+    });
+    expect(wants(counted)).toBe(false);
+    expect(reads).toBeLessThanOrEqual(2);
+  });
+
+  it('tells "not announced" from another AS', () => {
+    expect(parseFilters(['asn=0'])({ ...NGINX, asn: 0, asns: [] })).toBe(true);
+  });
+});
+
+describe('what is no filter is refused in one line', () => {
+  const KEYS =
+    'must be KEY=VALUE or KEY!=VALUE, the key one of transport, state, direction, pid, process, port, local-port, ' +
+    'remote-port, address, cidr, asn, network, pod, namespace, netns';
+  it.each<[text: string, reason: string]>([
+    ['nginx', KEYS],
+    ['proces=nginx', KEYS],
+    ['constructor=x', KEYS],
+    ['=tcp', KEYS],
+    ['port>80', KEYS],
+    ['', KEYS],
+    ['transport=sctp', 'transport must be tcp, udp, udplite or raw'],
+    [
+      'state=ESTAB',
+      'state must be established, syn_sent, syn_received, fin_wait_1, fin_wait_2, time_wait, closed, close_wait, last_ack, listen, closing, unconnected or unknown',
+    ],
+    ['direction=in', 'direction must be listen, inbound, outbound or loopback'],
+    ['pid=-1', 'pid must be a process id'],
+    ['process=', 'process must be the name of a process'],
+    ['process=nginx,', 'process must be the name of a process'],
+    ['port=65536', 'port must be a port from 0 to 65535'],
+    ['local-port=http', 'local-port must be a port from 0 to 65535'],
+    ['remote-port=1e3', 'remote-port must be a port from 0 to 65535'],
+    ['address=192.0.2', 'address must be an IPv4 or IPv6 address'],
+    ['cidr=10.1.0.0/8', 'cidr must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix'],
+    ['asn=4294967296', 'asn must be an AS number such as 64500'],
+    ['netns=net:[4026531840]', 'netns must be the inode number of a network namespace'],
+    ['port!=80,\n', 'port must be a port from 0 to 65535'],
+  ])('%j', (text, reason) => {
+    expect(() => parseFilters(['transport=tcp', text])).toThrow(
+      new UsageError(`Cannot use filter ${JSON.stringify(text)}: ${reason}`),
+    );
+  });
+
+  it('a key that a terminal obeys, without its controls', () => {
+    expect(() => parseFilters(['\u009b2J\u202e=1'])).toThrow('Cannot use filter "\\u009b2J\\u202e=1": must be');
+  });
+});
+
+describe('for any filters and rows', () => {
+  const values = {
+    transport: ['tcp', 'udp'],
+    state: ['established', 'unconnected'],
+    pid: ['812', '813', '1'],
+    process: ['nginx', 'curl'],
+    port: ['53', '443', '51514'],
+    cidr: ['192.0.2.0/24', '::/0', '0.0.0.0/0'],
+    asn: ['0', '64501'],
+  };
+  const demand = fc
+    .constantFrom(...Object.entries(values))
+    .chain(([key, all]) => fc.tuple(fc.constant(key), fc.subarray(all, { minLength: 1 })));
+  const row = fc.constantFrom(NGINX, UNKNOWN);
+
+  it('"!=" wants just what "=" does not', () => {
+    fc.assert(
+      fc.property(demand, row, ([key, alternatives], row) => {
+        const list = alternatives.join(',');
+        return parseFilters([`${key}=${list}`])(row) !== parseFilters([`${key}!=${list}`])(row);
+      }),
+    );
+  });
+
+  it('neither their order nor commas instead of repetition matter', () => {
+    const demands = fc.uniqueArray(demand, { selector: ([key]) => key });
+    fc.assert(
+      fc.property(demands, row, (demands, row) => {
+        const short = demands.map(([key, alternatives]) => `${key}=${alternatives.join(',')}`);
+        const long = demands.flatMap(([key, alternatives]) => alternatives.map((value) => `${key}=${value}`));
+        return parseFilters(short)(row) === parseFilters(long.toReversed())(row);
+      }),
+    );
+  });
+});

@@ -1,0 +1,565 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { request } from 'node:http';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { Exporter, runMain, samplesOf, startMain } from '../support/exporter.ts';
+import { answers, isSilent, OtlpReceiver, pointsOf } from '../support/otlp-receiver.ts';
+
+const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
+const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
+
+describe('a running exporter', () => {
+  let exporter: Exporter;
+  beforeAll(async () => {
+    exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET]);
+    await exporter.metricsOnce((page) => page.includes('success{collector="sockets"} 1'));
+  }, 30_000);
+  afterAll(async () => {
+    expect(await exporter.stop()).toBe(0);
+  }, 30_000);
+
+  test.each([
+    { path: '/-/healthy', status: 200, type: 'text/plain', body: /healthy/ },
+    { path: '/-/ready', status: 200, type: 'text/plain', body: /ready/ },
+    { path: '/', status: 200, type: 'text/html', body: /<a href="\/metrics">/ },
+    { path: '/api/v1/connections', status: 404, type: 'text/plain', body: /^The API is off: --web\.enable-api turns/ },
+    { path: '/metrics', status: 200, type: 'text/plain; version=0.0.4; charset=utf-8', body: /^# HELP / },
+    { path: '/nothing', status: 404, type: 'text/plain', body: /^Not found\.$/m },
+    { path: '/%c0%ae', status: 404, type: 'text/plain', body: /^Not found\.$/m },
+  ])('answers $path with $status', async ({ path, status, type, body }) => {
+    const response = await exporter.get(path);
+    expect(response.status).toBe(status);
+    expect(response.headers.get('content-type')).toContain(type);
+    expect(response.headers.get('x-powered-by')).toBeNull();
+    expect(response.headers.get('content-security-policy')).toContain("default-src 'none'");
+    expect(await response.text()).toMatch(body);
+  });
+
+  test('serves what collectors found that are asked for, and says of those alone how they did', async () => {
+    const families = async (query: string): Promise<string[]> =>
+      [...(await (await exporter.get(`/metrics${query}`)).text()).matchAll(/^# TYPE (peerscope_\w+)/gm)].map(
+        ([, name]) => name ?? '',
+      );
+    const all = await families('');
+    const chosen = await families('?collect[]=endpoints');
+    const rest = await families('?exclude[]=endpoints');
+    expect(chosen).toContain('peerscope_endpoint_connections');
+    expect(chosen).toContain('peerscope_build_info');
+    expect(chosen).toContain('peerscope_series_limit');
+    expect(chosen).not.toContain('peerscope_connections');
+    expect(rest).not.toContain('peerscope_endpoint_connections');
+    expect(new Set([...chosen, ...rest])).toEqual(new Set(all));
+    const page = await (await exporter.get('/metrics?collect[]=asn&collect[]=sockets')).text();
+    expect([...samplesOf(page, 'peerscope_scrape_collector_success').keys()]).toEqual([
+      'collector=asn',
+      'collector=sockets',
+    ]);
+    const unknown = await exporter.get('/metrics?collect[]=cpu');
+    expect(unknown.status).toBe(400);
+    expect(await unknown.text()).toBe(
+      'Cannot choose collector "cpu": must be one of sockets, protocols, processes, asn, first-seen, endpoints, which are on\n',
+    );
+  });
+
+  test('serves OpenMetrics to who asks for it, closed by its end mark', async () => {
+    const response = await exporter.get('/metrics', { accept: 'application/openmetrics-text;version=1.0.0' });
+    expect(response.headers.get('content-type')).toBe('application/openmetrics-text; version=1.0.0; charset=utf-8');
+    const page = await response.text();
+    expect(page).toMatch(/# EOF\n$/);
+    expect(page).toMatch(/^peerscope_connections_opened_total\{/m);
+    expect(page).not.toMatch(/\n\n/);
+    expect(page).toMatch(/^# UNIT peerscope_socket_queue_bytes bytes$/m);
+    expect(page).toMatch(/^# UNIT process_cpu_seconds seconds$/m);
+  });
+
+  test('compresses for who can read it', async () => {
+    const plain = await exporter.metrics({ 'accept-encoding': 'identity' });
+    const compressed = await new Promise<Buffer>((resolve, reject) => {
+      request(`${exporter.url}/metrics`, { headers: { 'accept-encoding': 'gzip' } }, (response) => {
+        expect(response.headers['content-encoding']).toBe('gzip');
+        expect(response.headers.vary).toBe('Accept, Accept-Encoding');
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks)));
+      })
+        .on('error', reject)
+        .end();
+    });
+    expect(compressed.length).toBeLessThan(plain.length / 2);
+    expect(samplesOf(gunzipSync(compressed).toString(), 'peerscope_connections')).toEqual(
+      samplesOf(plain, 'peerscope_connections'),
+    );
+  });
+
+  test('twenty scrapers at once get whole pages', async () => {
+    const pages = await Promise.all(Array.from({ length: 20 }, () => exporter.metrics()));
+    const sizes = new Set(pages.map((page) => samplesOf(page, 'peerscope_connections').size));
+    expect(sizes.size).toBe(1);
+  });
+
+  test('tells those who scrape at the same time the same', async () => {
+    // A busy machine may let a scan end before the tenth request has come; if nothing were shared, ten pages would never be the same.
+    await vi.waitFor(
+      async () => {
+        const pages = await Promise.all(Array.from({ length: 10 }, () => exporter.metrics()));
+        expect(new Set(pages).size).toBe(1);
+      },
+      { timeout: 30_000 },
+    );
+  });
+
+  test('said once at the start what leaves the host, and logs no address of a peer', () => {
+    const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+    expect(started).toMatchObject({ asn_provider: 'none', sends: 'nothing', procfs: TREE });
+    expect(started).toMatchObject({ level: 'info', tls: false, authentication: 'none' });
+    expect(started).not.toHaveProperty('warning');
+    expect(JSON.stringify(exporter.log)).not.toContain('1.1.1.1');
+  });
+});
+
+test(
+  'an exporter with a table of its own publishes ASNs, and nothing leaves the host',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const table = join(folder, 'ip2asn-combined.tsv.gz');
+    writeFileSync(table, gzipSync('9.9.9.0\t9.9.9.255\t19281\tCH\tQUAD9-AS-1\n'));
+    const storage = join(folder, 'state');
+    const exporter = await Exporter.start([
+      `--path.procfs=${TREE}`,
+      `--storage.path=${storage}`,
+      '--asn.provider=tsv',
+      `--asn.database=${table}`,
+    ]);
+    try {
+      const page = await exporter.metricsOnce((page) => page.includes('asn_info{asn="19281"'));
+      expect(page).toContain('peerscope_asn_info{asn="19281",as_name="QUAD9-AS-1",as_country="CH"} 1\n');
+      expect(page).toContain('peerscope_asn_addresses_sent_total{provider="tsv"} 0\n');
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({ asn_provider: 'tsv', asn_database: table, sends: 'nothing' });
+      expect(started).not.toHaveProperty('asn_server');
+      expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
+      expect(page).toContain('peerscope_store_failures_total{store="sqlite"} 0\n');
+      // First times are kept there, answers are not.
+      expect(existsSync(storage)).toBe(true);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
+
+test.each([
+  { where: 'in a cluster that shares no store', flags: [], host: '10.96.0.1', warns: true },
+  { where: 'in a cluster that asks nobody', flags: ['--asn.provider=none'], host: '10.96.0.1', warns: false },
+  { where: 'in a cluster with a store', flags: ['--storage.url=redis://127.0.0.1:1'], host: '10.96.0.1', warns: false },
+  { where: 'on a host of its own', flags: [], host: '', warns: false },
+])('$where it warns that it asks rarely: $warns', { timeout: 30_000 }, async ({ flags, host, warns }) => {
+  const exporter = await Exporter.start(
+    [`--path.procfs=${TREE}`, '--asn.server=127.0.0.1:1', '--storage.path=/dev/null/none', ...flags],
+    { KUBERNETES_SERVICE_HOST: host },
+  );
+  await exporter.metricsOnce((page) => page.includes('success{collector="sockets"} 1'));
+  expect(await exporter.stop()).toBe(0);
+  const warnings = exporter.log.filter(({ msg }) => /once in ten minutes/.test(String(msg)));
+  expect(warnings.map(({ advice }) => String(advice))).toEqual(warns ? [expect.stringContaining('--storage.url')] : []);
+});
+
+describe('an exporter with the API', () => {
+  let exporter: Exporter;
+  beforeAll(async () => {
+    exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, '--web.enable-api']);
+  }, 30_000);
+  afterAll(async () => {
+    expect(await exporter.stop()).toBe(0);
+  }, 30_000);
+  const rows = async (query: string): Promise<string> => (await exporter.get(`/api/v1/connections${query}`)).text();
+
+  test('answers with the bytes that list prints, whatever the filters', { timeout: 60_000 }, async () => {
+    for (const filters of [[], ['process=nginx', 'state!=listen'], ['port=1']]) {
+      const { stdout } = await runMain(['list', '-o', 'json', ...filters, `--path.procfs=${TREE}`, ...QUIET]);
+      expect(await rows(`?${filters.join('&')}`)).toBe(stdout);
+      const lines = (JSON.parse(stdout) as object[]).map((row) => `${JSON.stringify(row)}\n`).join('');
+      expect(await rows(`?format=jsonl&${filters.join('&')}`)).toBe(lines);
+    }
+  });
+
+  test('says in JSON what a question should be', async () => {
+    const response = await exporter.get('/api/v1/connections?state=open');
+    expect(response.status).toBe(400);
+    expect(await response.json()).toEqual({
+      error: expect.stringMatching(/^Cannot use filter "state=open"/) as string,
+    });
+  });
+
+  test('is linked from its page, and has no other paths', async () => {
+    expect(await (await exporter.get('/')).text()).toContain('<a href="/api/v1/connections">');
+    expect((await exporter.get('/api/v1/nothing')).status).toBe(404);
+  });
+
+  test('ends its streams when it stops, so that the stop is not held up', { timeout: 60_000 }, async () => {
+    const other = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, '--web.enable-api']);
+    const stream = await other.get('/api/v1/events');
+    const text = stream.text();
+    expect(await other.stop()).toBe(0);
+    expect(await text).toBe('retry: 5000\n\n');
+  });
+});
+
+describe('an exporter with a web configuration', () => {
+  const PEMS = fileURLToPath(new URL('../fixtures/tls/', import.meta.url));
+  const HASH = '$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e';
+  const USERS = `basic_auth_users: { alice: "${HASH}" }\n`;
+  const authorization = `Basic ${Buffer.from('alice:correct horse').toString('base64')}`;
+  let folder: string;
+  let file: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'peerscope-web-'));
+    file = join(folder, 'web.yaml');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test(
+    'asks for the password that stands there now, and tells what it could not read',
+    { timeout: 60_000 },
+    async () => {
+      writeFileSync(file, USERS);
+      const exporter = await Exporter.start([
+        `--path.procfs=${TREE}`,
+        ...QUIET,
+        `--web.config.file=${file}`,
+        '--web.listen-address=0.0.0.0:0',
+        '--web.disable-exporter-metrics',
+        '--web.enable-api',
+      ]);
+      const current = async (): Promise<number | undefined> =>
+        samplesOf(await exporter.metrics({ authorization }), 'peerscope_web_config_current').get('');
+      try {
+        expect((await exporter.get('/metrics')).status).toBe(401);
+        expect((await exporter.get('/-/healthy')).status).toBe(200);
+        expect(await current()).toBe(1);
+        expect(await exporter.metrics({ authorization })).not.toContain('\nprocess_');
+        expect((await exporter.get('/api/v1/events')).status).toBe(401);
+        const stream = await exporter.get('/api/v1/events', { authorization });
+        writeFileSync(file, 'basic_auth_users: { alice: secret }\n');
+        await expect.poll(current, { timeout: 20_000 }).toBe(0);
+        writeFileSync(file, USERS.replace('alice', 'bob'));
+        await expect
+          .poll(async () => (await exporter.get('/metrics', { authorization })).status, { timeout: 20_000 })
+          .toBe(401);
+        // Whoever listened has to show again who they are.
+        expect(await stream.text()).toBe('retry: 5000\n\n');
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({ level: 'info', tls: false, authentication: 'passwords' });
+      const told = exporter.log.filter((entry) => entry['msg'] === 'the web configuration stays as it was');
+      expect(told).toHaveLength(1);
+      expect(JSON.stringify(exporter.log)).not.toContain('secret');
+    },
+  );
+
+  test('warns in its start line where all the world may read', { timeout: 60_000 }, async () => {
+    writeFileSync(file, `tls_server_config: { cert_file: ${PEMS}server.pem, key_file: ${PEMS}server-key.pem }\n`);
+    const flags = [`--path.procfs=${TREE}`, ...QUIET, `--web.config.file=${file}`, '--web.listen-address=0.0.0.0:0'];
+    const exporter = await Exporter.start([...flags, '--log.level=warn']);
+    expect(await exporter.stop()).toBe(0);
+    expect(exporter.log.filter(({ msg }) => msg === 'peerscope started')).toMatchObject([
+      {
+        level: 'warn',
+        msg: 'peerscope started',
+        tls: true,
+        authentication: 'none',
+        warning: 'without authentication anyone who can reach the listen address can read the metrics',
+      },
+    ]);
+  });
+
+  test.each([
+    [
+      'an unknown key',
+      'users: {}\n',
+      /^Cannot read web configuration "[^"]*web\.yaml": users: unknown key, must be one of .*\n$/,
+    ],
+    [
+      'a key that is not supported',
+      'rate_limit: {}\n',
+      /^Cannot read web configuration .*: rate_limit: is not supported: .*\n$/,
+    ],
+    ['no such file', null, /^Cannot read web configuration ".*": no such file or directory\n$/],
+  ])('%s ends the start with 2 and one line', async (_, text, line) => {
+    if (text === null) rmSync(file);
+    else writeFileSync(file, text);
+    const { code, stderr } = await runMain(['serve', `--path.procfs=${TREE}`, ...QUIET, `--web.config.file=${file}`]);
+    expect(stderr).toMatch(line);
+    expect(code).toBe(2);
+  });
+});
+
+test(
+  'a configuration is read again on SIGHUP, and stays as it was where the file is wrong',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const file = join(folder, 'peerscope.yaml');
+    const rename = (name: string): void => writeFileSync(file, `processes: [{ name: ${name}, comm: nginx }]\n`);
+    rename('edge');
+    const exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, `--config.file=${file}`]);
+    const reload = (): boolean => exporter.process.kill('SIGHUP');
+    try {
+      await exporter.metricsOnce((page) => page.includes('process="edge"') && page.includes('config_current 1'));
+      rename('front');
+      reload();
+      const page = await exporter.metricsOnce((page) => page.includes('process="front"'));
+      expect(page).not.toContain('process="edge"');
+      writeFileSync(file, 'processes: wrong\n');
+      reload();
+      expect(await exporter.metricsOnce((page) => page.includes('config_current 0'))).toContain('process="front"');
+      rename('edge');
+      reload();
+      await exporter.metricsOnce((page) => page.includes('process="edge"') && page.includes('config_current 1'));
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      rmSync(folder, { recursive: true });
+    }
+    const told = exporter.log.filter(({ msg }) => /configuration/.test(String(msg)));
+    expect(told.map(({ msg }) => msg)).toEqual([
+      'the configuration was read again',
+      'the configuration stays as it was',
+      'the configuration was read again',
+    ]);
+    expect(told[1]?.['reason']).toMatch(/^Cannot read configuration ".*": processes/);
+  },
+);
+
+describe('in a cluster', () => {
+  const CONTAINERS = fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url));
+  const UID = '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f';
+  /** Nobody listens there. */
+  const environment = { KUBERNETES_SERVICE_HOST: '127.0.0.1', KUBERNETES_SERVICE_PORT: '9', NODE_NAME: 'node-1' };
+
+  test(
+    'an API server that is away is a number and a line, and pods are named by their cgroups',
+    { timeout: 60_000 },
+    async () => {
+      const flags = [`--path.procfs=${CONTAINERS}`, ...QUIET, '--collector.kubernetes', '--kubernetes.services'];
+      const exporter = await Exporter.start(flags, environment);
+      try {
+        const page = await exporter.metricsOnce((page) => page.includes(UID));
+        expect(samplesOf(page, 'peerscope_kubernetes_watch_up')).toEqual(
+          new Map(['endpointslices', 'pods', 'services'].map((resource) => [`resource=${resource}`, 0])),
+        );
+        const reported = exporter.log.filter(({ msg }) => msg === 'a kubernetes watch failed');
+        expect(reported.map(({ resource }) => resource).sort()).toEqual(['endpointslices', 'pods', 'services']);
+        const started = exporter.log.find(({ msg }) => msg === 'peerscope started');
+        expect(started).toMatchObject({ kubernetes: 'pods services endpointslices' });
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+    },
+  );
+
+  test('nothing is watched where that is switched off, and nothing of it is loaded', { timeout: 60_000 }, async () => {
+    const refuse = `import { registerHooks } from 'node:module';
+      registerHooks({ load: (url, context, next) => {
+        if (/enrich\\/(kubernetes|watch)/.test(url)) throw new Error('imported ' + url);
+        return next(url, context);
+      } });`;
+    const options = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(refuse)}` };
+    const flags = [`--path.procfs=${CONTAINERS}`, ...QUIET];
+    const exporter = await Exporter.start([...flags, '--no-collector.kubernetes'], { ...environment, ...options });
+    try {
+      const page = await exporter.metricsOnce((page) => page.includes(UID));
+      expect(samplesOf(page, 'peerscope_kubernetes_watch_up')).toEqual(new Map());
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+    }
+    const sought = ['serve', ...flags, '--collector.kubernetes', '--web.listen-address=127.0.0.1:0'];
+    const { stderr } = await runMain(sought, '', { ...environment, ...options });
+    expect(stderr).toMatch(/imported .*kubernetes\.ts/);
+  });
+
+  test('a listing waits for no API', { timeout: 60_000 }, async () => {
+    const { stdout } = await runMain(['list', `--path.procfs=${CONTAINERS}`, ...QUIET], '', environment);
+    expect(stdout).toContain('orders.py/25917');
+    expect(stdout).toContain(UID);
+  });
+});
+test(
+  'an exporter that asks nobody keeps the first times of operators that its own file names',
+  { timeout: 60_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+    const rules = join(folder, 'peerscope.yaml');
+    writeFileSync(rules, 'networks: [{ name: partner, cidrs: [1.1.1.0/24], asn: 64500 }]\n');
+    const firstTimes = async (): Promise<readonly string[]> => {
+      const exporter = await Exporter.start([
+        `--path.procfs=${TREE}`,
+        `--config.file=${rules}`,
+        `--storage.path=${join(folder, 'state')}`,
+        '--asn.provider=none',
+      ]);
+      try {
+        const page = await exporter.metricsOnce((page) => page.includes('first_seen_timestamp_seconds{'));
+        expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
+        return page.split('\n').filter((line) => /^peerscope_(asn_first_seen|baseline_start)_timestamp.*{/.test(line));
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+      }
+    };
+    try {
+      expect(await firstTimes()).toEqual(await firstTimes());
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
+
+describe('an exporter that sends by OTLP', () => {
+  const SOON = { timeout: 30_000, interval: 50 };
+  const start = (receiver: OtlpReceiver, ...flags: string[]): Promise<Exporter> =>
+    Exporter.start([
+      `--path.procfs=${TREE}`,
+      ...QUIET,
+      `--otlp.endpoint=${receiver.url}`,
+      '--otlp.interval=200ms',
+      ...flags,
+    ]);
+  const counts = (page: string): (number | undefined)[] =>
+    ['exports', 'export_failures'].map((name) => samplesOf(page, `peerscope_otlp_${name}_total`).get(''));
+
+  test('says so, and counts what the receiver took', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    const exporter = await start(receiver);
+    try {
+      await exporter.metricsOnce((page) => (counts(page)[0] ?? 0) > 1);
+      const [exports = Infinity] = counts(await exporter.metrics());
+      expect(exports).toBeLessThanOrEqual(receiver.received.length);
+      const started = exporter.log.find((entry) => entry['msg'] === 'peerscope started');
+      expect(started).toMatchObject({ sends: 'the metrics by otlp', otlp_endpoint: `${receiver.url}/v1/metrics` });
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      await receiver.close();
+    }
+    const [request] = receiver.requests;
+    expect(request && pointsOf(request).find(({ name }) => name === 'peerscope.connections')).toBeDefined();
+  });
+
+  test('is the only one that loads OpenTelemetry', { timeout: 60_000 }, async () => {
+    // prom-client brings the API along.
+    const refuse = `import { registerHooks } from 'node:module';
+      registerHooks({ load: (url, context, next) => {
+        if (/@opentelemetry\\/(?!api)|src\\/push/.test(url)) throw new Error('imported ' + url);
+        return next(url, context);
+      } });`;
+    const environment = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(refuse)}` };
+    const exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET], environment);
+    expect(counts(await exporter.metrics())).toEqual([undefined, undefined]);
+    expect(await exporter.stop()).toBe(0);
+    const sending = ['serve', `--path.procfs=${TREE}`, ...QUIET, '--otlp.endpoint=http://127.0.0.1:9'];
+    expect((await runMain(sending, '', environment)).stderr).toMatch(/^imported .*push\.ts\n$/);
+  });
+
+  test('needs no HTTP', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    const flags = ['--web.listen-address=', `--path.procfs=${TREE}`, ...QUIET, '--log.format=json'];
+    const environment = { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_METRIC_EXPORT_INTERVAL: '200' };
+    const agent = startMain(['serve', ...flags], environment);
+    await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(2);
+    agent.kill('SIGTERM');
+    expect(await once(agent, 'exit')).toEqual([0, null]);
+    await receiver.close();
+  });
+
+  test('tells which protocol a receiver wants that refuses JSON, and once alone', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    receiver.answer = answers(415);
+    const exporter = await start(receiver);
+    try {
+      await exporter.metricsOnce((page) => (counts(page)[1] ?? 0) > 3);
+      expect(counts(await exporter.metrics())[0]).toBe(0);
+      expect(exporter.log.filter((entry) => entry['msg'] === 'an otlp export failed')).toMatchObject([
+        {
+          level: 'warn',
+          endpoint: `${receiver.url}/v1/metrics`,
+          reason: 'it answered 415 Unsupported Media Type',
+          advice: 'a receiver that does not read JSON needs --otlp.protocol=http/protobuf',
+        },
+      ]);
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      await receiver.close();
+    }
+  });
+
+  test('serves and stops while the receiver says nothing', { timeout: 60_000 }, async () => {
+    const receiver = await OtlpReceiver.start();
+    const exporter = await start(receiver, '--otlp.timeout=1s');
+    let before: number;
+    try {
+      await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(0);
+      receiver.answer = isSilent;
+      before = receiver.received.length;
+      await exporter.metrics();
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      await receiver.close();
+    }
+    expect(receiver.received.length, 'the last export was tried').toBeGreaterThan(before);
+  });
+});
+
+describe('a start that cannot be', () => {
+  test('a certificate that is not there ends with 1 and one line', async () => {
+    const flags = [`--path.procfs=${TREE}`, ...QUIET, '--otlp.endpoint=https://[::1]:9', '--otlp.certificate=/nowhere'];
+    const { code, stderr } = await runMain(['serve', ...flags]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^Cannot read certificate "\/nowhere": ENOENT.*\n$/);
+  });
+
+  test.each([
+    ['mmdb', 'it is no MMDB file'],
+    ['tsv', /^line 1 "import .*" is not first address, last address, ASN, country and name with tabs between$/],
+  ])('a database that is no %s ends with 1 and one line', async (provider, reason) => {
+    const file = fileURLToPath(import.meta.url);
+    const flags = [`--path.procfs=${TREE}`, `--asn.provider=${provider}`, `--asn.database=${file}`];
+    const { code, stderr } = await runMain(['serve', ...flags]);
+    expect(code).toBe(1);
+    const [, told] = /^Cannot read database "[^"]*": (.*)\n$/.exec(stderr) ?? [];
+    expect(told).toMatch(reason);
+  });
+
+  test('a port in use ends with 1 and one line', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const address = taken.address();
+    const port = typeof address === 'object' ? address?.port : undefined;
+    try {
+      const flags = [`--web.listen-address=127.0.0.1:${port}`, `--path.procfs=${TREE}`, ...QUIET];
+      const { code, stderr } = await runMain(['serve', ...flags]);
+      expect(code).toBe(1);
+      expect(stderr.trim().split('\n').at(-1)).toBe(`Cannot listen on "127.0.0.1:${port}": the address is in use`);
+    } finally {
+      taken.close();
+    }
+  });
+
+  test.each([
+    ['a folder that is not there', '/dev/null/none', /^Cannot read procfs "\/dev\/null\/none": ENOTDIR/],
+    [
+      'a folder without processes',
+      fileURLToPath(new URL('../golden', import.meta.url)),
+      /: it holds no process directory$/,
+    ],
+  ])('%s as --path.procfs ends with 1 and one line', async (_, procfs, line) => {
+    const { code, stderr } = await runMain(['serve', `--path.procfs=${procfs}`, ...QUIET]);
+    expect(code).toBe(1);
+    expect(stderr.trim()).toMatch(line);
+    expect(stderr.trim()).not.toContain('\n');
+  });
+});

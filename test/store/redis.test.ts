@@ -1,0 +1,384 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
+import { RedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
+
+const PASSWORD = 'hunter2';
+/** Looks every 20 ms; the time for the connection stays as it is. */
+const LOOKING_OFTEN = {
+  ...SYSTEM_CLOCK,
+  after: (ms: number, run: () => void) => SYSTEM_CLOCK.after(ms === 2_000 ? 20 : ms, run),
+};
+
+let stores: RedisStore[];
+let reports: string[];
+let ports: number[];
+let closes: (() => void)[];
+/** Of all servers, in their order. */
+let connections: Socket[];
+
+beforeEach(() => {
+  [stores, reports, ports, closes, connections] = [[], [], [], [], []];
+});
+
+afterEach(async () => {
+  for (const store of stores) await store.close();
+  for (const close of closes) close();
+});
+
+/** Listens on loopback and answers each command, given as its words, with a line of the Redis protocol; may hang up after one. */
+async function listen(
+  reply: (command: readonly string[], connection: number) => string | null,
+  hangsUpAfter: (command: readonly string[]) => boolean = () => false,
+): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    const connection = connections.push(socket);
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (chunk) => {
+      for (const command of chunk
+        .toString()
+        .split(/\*\d+\r\n/)
+        .slice(1)) {
+        const words = [...command.matchAll(/\$\d+\r\n(.*)\r\n/g)].map(([, word = '']) => word);
+        const line = reply(words, connection);
+        if (line !== null) socket.write(`${line}\r\n`);
+        if (hangsUpAfter(words)) socket.end();
+      }
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const close = (): void => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  };
+  closes.push(close);
+  const { port } = server.address() as AddressInfo;
+  ports.push(port);
+  return port;
+}
+
+async function open(port: number, database = 0, options: Partial<RedisStoreOptions> = {}): Promise<RedisStore> {
+  const store = await RedisStore.open({
+    server: { tls: false, host: '127.0.0.1', port, username: null, password: PASSWORD, database },
+    clock: SYSTEM_CLOCK,
+    report: (line) => void reports.push(line.replaceAll(String(port), 'PORT')),
+    lacks: () => expect.fail('nothing was ever held'),
+    ...options,
+  });
+  stores.push(store);
+  return store;
+}
+
+/** As a server that is well, and never lost what it was given. */
+function answerWell([command = '']: readonly string[]): string {
+  const known: Readonly<Record<string, string>> = {
+    get: '$3\r\n999',
+    time: `*2\r\n$10\r\n${Math.floor(Date.now() / 1000)}\r\n$1\r\n0`,
+    zrange: '*0',
+  };
+  return known[command.toLowerCase()] ?? (/^(eval|pttl|zrem|del)$/i.test(command) ? ':0' : '+OK');
+}
+
+const is = (words: readonly string[], command: string): boolean => words[0]?.toLowerCase() === command;
+
+/** What a server may send, the last line end left out, and what is said of it where an answer was due. */
+const HOSTILE: readonly (readonly [name: string, bytes: string, reason: string])[] = [
+  ['a null of RESP3', '_', 'does not speak as Redis does: _'],
+  ['a push', '>1\r\n_', 'does not speak as Redis does: >1'],
+  ['a map', '%1\r\n+__proto__\r\n+x', 'does not speak as Redis does: %1'],
+  ['a set', '~0', 'does not speak'],
+  ['a boolean', '#t', 'does not speak'],
+  ['a double', ',1.5', 'does not speak'],
+  ['a big number', '(123', 'does not speak'],
+  ['a verbatim text', '=5\r\ntxt:a', 'does not speak'],
+  ['an error of RESP3', '!3\r\nERR', 'does not speak'],
+  ['nothing', '', 'does not speak'],
+  ['a NUL', '\0', 'does not speak'],
+  ['an answer of HTTP', 'HTTP/1.1 400 Bad Request', 'does not speak as Redis does: HTTP/1.1 400 Bad Request'],
+  ['a text of a length below -1', '$-2', 'does not speak'],
+  ['a list of a length below -1', '*-2', 'does not speak'],
+  ['a length with a sign', '$+1\r\na', 'does not speak'],
+  ['a length that is no number', '$1e1\r\n1234567890', 'does not speak'],
+  ['a number that is none', ':1a', 'does not speak'],
+  ['a number without end', `:${'9'.repeat(100_000)}`, 'sent a line longer than 4096 bytes'],
+  ['a line without end', `+${'a'.repeat(3_000_000)}`, 'sent a line longer than 4096 bytes'],
+  ['an error without end', `-${'a'.repeat(3_000_000)}`, 'sent a line longer than 4096 bytes'],
+  ['a line with half a line end', '+a\rb', 'does not speak'],
+  ['a line with the other half', '+a\nb', 'does not speak'],
+  ['a text of 2 GB', `$2000000000\r\n${'a'.repeat(3_000_000)}`, 'sent a text longer than 65536 bytes'],
+  ['a text longer than it said', '$3\r\nabcd', 'sent a text that is longer than it said'],
+  ['a list of two billion', '*2000000000\r\n:1', 'sent a list longer than 20000'],
+  ['lists in lists', `${'*1\r\n'.repeat(200_000)}:1`, 'sent lists deeper than 8'],
+  ['wide lists in lists', `${'*20000\r\n'.repeat(8)}*20000`, 'sent lists deeper than 8'],
+  [
+    'more than is sane',
+    `*40${`\r\n$60000\r\n${'a'.repeat(60_000)}`.repeat(40)}`,
+    'sent more than 2097152 bytes for what it was asked together',
+  ],
+];
+
+/** What may come though nobody asked. */
+const UNASKED = [
+  ...HOSTILE.map(([name, bytes]) => [name, bytes] as const),
+  ['a null', '$-1'],
+  ['the null of a list', '*-1'],
+  ['a word', '+OK'],
+  ['a number', ':1'],
+  ['a text', '$1\r\na'],
+  ['a list', '*1\r\n+a'],
+  ['a message of a channel', '*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb'],
+] as const;
+
+/** A reply of each kind that the command does not have. */
+const WRONG_KINDS: readonly (readonly [command: string, answer: string])[] = [
+  ...([':1', '*0', '*1\r\n*1\r\n:1'] as const).map((answer) => ['get', answer] as const),
+  ...(['$-1', ':1', '*-1', '+QUEUED', '*1\r\n+OK'] as const).map((answer) => ['set', answer] as const),
+  ...(['$-1', ':1', '*0', '+a'] as const).map((answer) => ['select', answer] as const),
+  ...(['$-1', ':1', '*-1', '*0', '*2\r\n:1\r\n:2', '*2\r\n+a\r\n+b', '+OK'] as const).map(
+    (answer) => ['time', answer] as const,
+  ),
+  ...(['$-1', ':1', '*-1', '+OK', '*1\r\n:1', '*1\r\n$-1', '*1\r\n-ERR', '*1\r\n*1\r\n+a'] as const).map(
+    (answer) => ['zrange', answer] as const,
+  ),
+  ...['zrem', 'del', 'pttl', 'eval'].flatMap((command) =>
+    (['+OK', '*-1', '*0', '$1\r\n1'] as const).map((answer) => [command, answer] as const),
+  ),
+];
+
+/** Sends each command that there is. */
+async function useAll(store: RedisStore): Promise<void> {
+  await store.write([{ key: 'a', text: 'text', keepUntil: Date.now() + 60_000 }]);
+  await store.read(['a']);
+  await store.acquire('lock', 65_000);
+  await store.hold('lock', 10_000);
+  await store.release('lock');
+  await store.enqueue('queue', ['a']);
+  await store.queued('queue', 10);
+  await store.dequeue('queue', ['a']);
+  await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
+  await store.setBreaker('breaker', { failures: 0, openMs: 0 });
+  await store.breaker('breaker');
+  await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }]);
+}
+
+/** What a store that cannot be used does: it reads nothing, drops what it is given, grants every lease. */
+async function expectDown(store: RedisStore): Promise<void> {
+  await store.write([{ key: 'a', text: 'text', keepUntil: Date.now() + 60_000 }]);
+  expect(await store.read(['a'])).toEqual(new Map());
+  expect([await store.acquire('lock', 65_000), await store.acquire('lock', 65_000)]).toEqual([0, 0]);
+  await store.hold('lock', 10_000);
+  await store.release('lock');
+  await store.enqueue('queue', ['a']);
+  expect(await store.queued('queue', 10)).toEqual([]);
+  await store.dequeue('queue', ['a']);
+  await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
+  expect(await store.breaker('breaker')).toBeNull();
+  expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([{ key: 'a', before: 'unknown' }]);
+  expect(store.up).toBe(false);
+  expect(store.failures).toBeGreaterThan(0);
+}
+
+describe('RedisStore', () => {
+  it('goes on without a server that is not there, and says so once', async () => {
+    const port = await listen(() => null);
+    closes.pop()?.();
+    const store = await open(port);
+    await expectDown(store);
+    expect(reports).toEqual([expect.stringMatching(/^Cannot use store "redis:\/\/127.0.0.1:PORT\/0": .*ECONNREFUSED/)]);
+  });
+
+  it('waits a few seconds at most for a server that says nothing', { timeout: 20_000 }, async () => {
+    const store = await open(await listen(() => null));
+    await expectDown(store);
+    expect(reports).toHaveLength(1);
+  });
+
+  it('repeats no password, though a server that knows too little does', async () => {
+    const store = await open(
+      await listen((words) => `-ERR unknown command, with args beginning with: ${words.join(' ')}`),
+    );
+    await expectDown(store);
+    expect(reports).toEqual([expect.stringMatching(/^Cannot use store .*: ERR unknown command.* \*\*\*$/)]);
+  });
+
+  it('leaves the other databases alone where it cannot have its own', async () => {
+    const commands: string[] = [];
+    const port = await listen((words) => {
+      commands.push(words[0]?.toLowerCase() ?? '');
+      return /^select$/i.test(words[0] ?? '') ? '-ERR DB index is out of range' : '+OK';
+    });
+    const store = await open(port, 99);
+    await expectDown(store);
+    await vi.waitFor(
+      () => expect(commands.filter((command) => command === 'select').length).toBeGreaterThan(1),
+      10_000,
+    );
+    await expectDown(store);
+    expect(new Set(commands)).toEqual(new Set(['auth', 'select']));
+    expect(reports).toEqual(['Cannot use store "redis://127.0.0.1:PORT/99": ERR DB index is out of range']);
+  });
+
+  it('does not tell every two seconds that a server works which refuses a part', async () => {
+    let looks = 0;
+    const port = await listen((words) => {
+      const command = words[0]?.toLowerCase();
+      if (command === 'get') looks++;
+      return command === 'eval' ? '-NOPERM no rights for eval' : answerWell(words);
+    });
+    let lacking = 0;
+    const store = await open(port, 0, {
+      clock: LOOKING_OFTEN,
+      lacks: () => void store.enqueue('queue', [String(lacking++)]),
+    });
+    await store.enqueue('queue', ['a']);
+    await vi.waitFor(() => expect(looks).toBeGreaterThan(20), 10_000);
+    const refusal = 'Cannot use store "redis://127.0.0.1:PORT/0": NOPERM no rights for eval';
+    expect(reports).toEqual([refusal, 'Store "redis://127.0.0.1:PORT/0" works again', refusal]);
+    expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: false });
+  });
+
+  it('does not tell each time that a server works which answers and hangs up', { timeout: 20_000 }, async () => {
+    let greetings = 0;
+    const port = await listen(
+      (words) => {
+        if (/^auth$/i.test(words[0] ?? '')) greetings++;
+        return answerWell(words);
+      },
+      ([command = '']) => /^set$/i.test(command),
+    );
+    const store = await open(port, 0, { lacks: () => undefined });
+    await vi.waitFor(() => expect(greetings).toBeGreaterThan(6), 15_000);
+    const hangup = expect.stringMatching(/^Cannot use store/) as string;
+    expect(reports).toEqual([hangup, 'Store "redis://127.0.0.1:PORT/0" works again', hangup]);
+    expect(store.up).toBe(false);
+  });
+
+  it('asks for no first times before it has compared the clocks', async () => {
+    const commands: string[] = [];
+    const port = await listen((words) => {
+      commands.push(words[0]?.toLowerCase() ?? '');
+      return /^time$/i.test(words[0] ?? '') ? '-NOPERM no rights for time' : answerWell(words);
+    });
+    const store = await open(port);
+    expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([
+      { key: 'a', before: 'unknown' },
+    ]);
+    expect(commands).not.toContain('eval');
+    expect(reports).toEqual(['Cannot use store "redis://127.0.0.1:PORT/0": NOPERM no rights for time']);
+  });
+
+  it('says nothing of a server that is well', async () => {
+    const store = await open(await listen(answerWell));
+    await useAll(store);
+    expect({ up: store.up, failures: store.failures, reports }).toEqual({ up: true, failures: 0, reports: [] });
+  });
+
+  it.each(WRONG_KINDS)('does not believe a server whose %s gives %j', async (command, answer) => {
+    const port = await listen((words) => (is(words, command) ? answer : answerWell(words)));
+    const store = await open(port, 0, { lacks: () => undefined });
+    await useAll(store);
+    expect(store.up).toBe(false);
+    expect(store.failures).toBeGreaterThan(0);
+    expect(reports).toEqual([expect.stringContaining('/0": the server answered ')]);
+  });
+
+  it.each(UNASKED)('has another connection where %s comes that nobody asked for', async (_, bytes) => {
+    const store = await open(await listen(answerWell), 0, { lacks: () => undefined });
+    expect(store.up).toBe(true);
+    connections[0]?.write(`${bytes}\r\n`);
+    const unasked = bytes.startsWith('-') ? bytes.slice(1, 100) : 'the server sent a reply that nobody asked for';
+    await vi.waitFor(() => expect(reports).toEqual([expect.stringContaining(`/0": ${unasked}`)]), 5_000);
+    expect({ up: store.up, failures: store.failures }).toEqual({ up: false, failures: 1 });
+    await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
+  });
+
+  it.each(HOSTILE)('has another connection where %s is the answer', async (_, bytes, reason) => {
+    const port = await listen((words, connection) =>
+      is(words, 'zrange') && connection === 1 ? bytes : answerWell(words),
+    );
+    const store = await open(port, 0, { lacks: () => undefined });
+    const queued = store.queued('queue', 10);
+    await vi.waitFor(() => expect(reports).toEqual([expect.stringContaining(`/0": the server ${reason}`)]), 5_000);
+    expect(store.up).toBe(false);
+    await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
+    expect(await queued).toEqual([]);
+    expect(store.failures).toBeGreaterThan(0);
+  });
+
+  it('says why a server turns clients away', async () => {
+    const server = createServer((socket) => {
+      socket.on('error', () => socket.destroy());
+      socket.end('-ERR max number of clients reached\r\n');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    closes.push(() => server.close());
+    await open((server.address() as AddressInfo).port);
+    expect(reports).toEqual([expect.stringMatching(/: ERR max number of clients reached$/)]);
+  });
+
+  it.each([
+    'READONLY You cannot write against a read only replica.',
+    'LOADING Redis is loading the dataset in memory',
+    'MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to no.',
+    'CLUSTERDOWN The cluster is down',
+    'ERR Error running script: READONLY You cannot write against a read only replica.',
+  ])(
+    'finds the server that took over, again and again, from one that says %j',
+    async (refusal) => {
+      const refusing = new Set<number>();
+      const store = await open(
+        await listen((words, connection) =>
+          refusing.has(connection) && !/^(auth|select)$/i.test(words[0] ?? '') ? `-${refusal}` : answerWell(words),
+        ),
+        0,
+        { clock: LOOKING_OFTEN, lacks: () => undefined },
+      );
+      for (const failover of [1, 2]) {
+        refusing.add(connections.length);
+        await vi.waitFor(() => expect(store.up).toBe(false), 5_000);
+        await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
+        expect(reports).toHaveLength(2 * failover);
+      }
+      expect(reports[0]).toBe(`Cannot use store "redis://127.0.0.1:PORT/0": ${refusal}`);
+      expect(reports[2]).toBe(reports[0]);
+      expect(connections).toHaveLength(3);
+    },
+    30_000,
+  );
+
+  it.each(['set', 'get', 'time', 'select'])(
+    'calls anew a server that refuses %s for whatever reason',
+    async (command) => {
+      const port = await listen((words, connection) =>
+        is(words, command) && connection < 3 ? '-ERR upstream failure' : answerWell(words),
+      );
+      const store = await open(port, 3, { lacks: () => undefined });
+      await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
+      expect(reports[0]).toMatch(/: ERR upstream failure$/);
+    },
+  );
+
+  it('keeps the connection to a server that is full', async () => {
+    let sets = 0;
+    const port = await listen((words) => {
+      if (!is(words, 'set')) return answerWell(words);
+      sets++;
+      return '-OOM command not allowed';
+    });
+    await open(port, 0, { clock: LOOKING_OFTEN });
+    await vi.waitFor(() => expect(sets).toBeGreaterThan(10), 5_000);
+    expect(connections).toHaveLength(1);
+    expect(reports).toEqual([expect.stringMatching(/: OOM command not allowed$/)]);
+  });
+
+  it('does nothing after it was closed', async () => {
+    const store = await open(await listen(() => '+OK'));
+    await store.close();
+    reports = [];
+    expect(await store.read(['a'])).toEqual(new Map());
+    expect(reports).toEqual([]);
+  });
+});

@@ -1,0 +1,531 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Sighting } from '../../src/first-seen/memory.ts';
+import { findStore } from '../../src/store/open.ts';
+import type { Store, StoredText } from '../../src/store/contract.ts';
+import { SqliteStore, type SqliteOptions } from '../../src/store/sqlite.ts';
+
+const DAY = 86_400_000;
+const LEASE = 'asn:1:lock:cymru:whois.cymru.com:43';
+
+let folder: string;
+let now: number;
+let reports: string[];
+let stores: SqliteStore[];
+let lacking: number;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'peerscope-store-'));
+  now = Date.parse('2026-09-15T08:00:00Z');
+  reports = [];
+  stores = [];
+  lacking = 0;
+});
+
+afterEach(async () => {
+  for (const store of stores) await store.close();
+  rmSync(folder, { recursive: true });
+});
+
+function open(options: Partial<SqliteOptions> = {}): SqliteStore {
+  const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
+  const lacks = (): void => {
+    lacking++;
+  };
+  const store = SqliteStore.open({ folder, now: () => now, report, lacks, ...options });
+  stores.push(store);
+  return store;
+}
+
+const path = (): string => join(folder, 'peerscope.sqlite');
+const stored = (key: string, text = `text of ${key}`, keepUntil = now + DAY): StoredText => ({ key, text, keepUntil });
+const seen = (key: string, at: number, shelf: Sighting['shelf'] = 'outbound'): Sighting => ({ shelf, key, at });
+const read = async (store: SqliteStore, ...keys: string[]): Promise<Record<string, string>> =>
+  Object.fromEntries(await store.read(keys));
+
+describe('findStore', () => {
+  const find = (storagePath: string): Promise<Store | null> => {
+    const clock = { now: () => now, monotonic: () => 0, after: () => () => undefined };
+    const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
+    return findStore({ storagePath, storageServer: null }, { clock, report });
+  };
+
+  it('makes none where there is none', async () => {
+    expect(await find(join(folder, 'absent'))).toBeNull();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('goes on without one that cannot be looked at, and says so', async () => {
+    symlinkSync('loop', join(folder, 'loop'));
+    const store = await find(join(folder, 'loop'));
+    expect(store?.up).toBe(false);
+    expect(await store?.read(['a'])).toEqual(new Map());
+    expect(reports).toEqual([expect.stringMatching(/^Cannot use store "FOLDER\/loop\/peerscope\.sqlite": ELOOP: /)]);
+    await store?.close();
+  });
+});
+
+describe('SqliteStore', () => {
+  it('makes its folder and keeps texts beyond its own life', async () => {
+    const below = join(folder, 'state', 'peerscope');
+    const first = open({ folder: below });
+    await first.write([stored('a'), stored('b', '"quoted"; DROP TABLE record; \u0000 é')]);
+    await first.close();
+    expect(await read(open({ folder: below }), 'a', 'b', 'c')).toEqual({
+      a: 'text of a',
+      b: '"quoted"; DROP TABLE record; \u0000 é',
+    });
+    expect(statSync(below).mode & 0o777).toBe(0o700);
+    expect(reports).toEqual([]);
+  });
+
+  it('leaves nothing but its own file behind', async () => {
+    const store = open();
+    await store.write([stored('a')]);
+    await store.close();
+    expect(readdirSync(folder)).toEqual(['peerscope.sqlite']);
+  });
+
+  it('takes away what a process left a day ago that was killed at its start, and nothing of one that starts now', () => {
+    const probe = (digit: string): string => `probe-${digit.repeat(8)}-0000-4000-8000-000000000000.sqlite`;
+    for (const [name, age] of [
+      [probe('a'), 2 * DAY],
+      [`${probe('a')}-wal`, 2 * DAY],
+      [probe('b'), 1_000],
+      ['probe-own.sqlite', 2 * DAY],
+    ] as const) {
+      writeFileSync(join(folder, name), '');
+      utimesSync(join(folder, name), new Date(now - age), new Date(now - age));
+    }
+    open();
+    expect(
+      readdirSync(folder)
+        .filter((name) => name.startsWith('probe'))
+        .sort(),
+    ).toEqual([probe('b'), 'probe-own.sqlite']);
+  });
+
+  it('replaces a text, and forgets it when its time has come', async () => {
+    const store = open();
+    await store.write([stored('a', 'old', now + 2 * DAY), stored('b')]);
+    await store.write([stored('a', 'new', now + 3 * DAY)]);
+    now += 2 * DAY;
+    expect(await read(store, 'a', 'b')).toEqual({ a: 'new' });
+    await store.write([stored('c')]);
+    now += DAY;
+    await store.write([stored('d')]);
+    await store.close();
+    const database = new DatabaseSync(path());
+    expect(
+      database
+        .prepare('SELECT k FROM record ORDER BY k')
+        .all()
+        .map(({ k }) => k),
+    ).toEqual(['a', 'c', 'd']);
+    database.close();
+  });
+
+  it('keeps the earliest of all times that it is told, over restarts and from several processes', async () => {
+    const first = open();
+    expect(await first.keepEarliest([seen('a', 3000)])).toEqual([{ key: 'a', before: null }]);
+    expect(await open().keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 3000 }]);
+    await first.close();
+    const many = Array.from({ length: 2500 }, (_, i) => seen(`many ${i}`, 9000));
+    expect(await open().keepEarliest([seen('a', 4000), seen('a', 1000), ...many])).toEqual([
+      { key: 'a', before: 2000 },
+      { key: 'a', before: 2000 },
+      ...many.map(({ key }) => ({ key, before: null })),
+    ]);
+    expect(await open().keepEarliest([seen('a', 5000)])).toEqual([{ key: 'a', before: 1000 }]);
+  });
+
+  it('forgets a first time 90 days after it was told last, when a day more has shown that they are over', async () => {
+    const store = open();
+    await store.keepEarliest([seen('a', 1000)]);
+    now += 60 * DAY;
+    await store.keepEarliest([seen('a', now)]);
+    now += 60 * DAY;
+    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    now += 90 * DAY;
+    await store.keepEarliest([seen('b', now)]);
+    expect(await open().keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    now += 91 * DAY;
+    await store.keepEarliest([seen('b', now)]);
+    now += DAY;
+    await store.keepEarliest([seen('b', now)]);
+    const database = new DatabaseSync(path());
+    expect(database.prepare('SELECT k FROM first_seen').all()).toEqual([{ k: 'b' }]);
+    database.close();
+    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: null }]);
+    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: now }]);
+  });
+
+  it('loses nothing to a clock that is a year ahead for some hours', async () => {
+    const store = open();
+    await store.write([stored('answer')]);
+    await store.keepEarliest([seen('a', 1000), seen('b', 1000)]);
+    for (const hours of [365 * 24, 2, 2, -(365 * 24), 20]) {
+      now += (hours * DAY) / 24;
+      await store.write([stored('other')]);
+      expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    }
+    now -= DAY / 4;
+    expect(await read(store, 'answer')).toEqual({ answer: 'text of answer' });
+    expect(await store.keepEarliest([seen('b', now)])).toEqual([{ key: 'b', before: 1000 }]);
+  });
+
+  it('keeps 40,000 first times on each shelf, those told last, and takes none off another', async () => {
+    const store = open();
+    await store.keepEarliest([seen('own', 1000, 'outbound'), seen('first', 1000, 'inbound')]);
+    const strangers = Array.from({ length: 40_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound'));
+    now += 1;
+    await store.keepEarliest(strangers);
+    const again = [
+      seen('own', 2000, 'outbound'),
+      seen('first', 2000, 'inbound'),
+      seen('stranger 39999', 2000, 'inbound'),
+    ];
+    expect((await store.keepEarliest(again)).map(({ before }) => before)).toEqual([1000, null, 1000]);
+    await store.close();
+    expect(statSync(path()).size).toBeLessThan(8 * 1024 * 1024);
+  });
+
+  it('makes room for first times among answers, and none for answers among first times', async () => {
+    const store = open({ mostBytes: 1024 * 1024 });
+    await store.keepEarliest([seen('own', 1000)]);
+    for (let day = 1; day <= 60; day++)
+      await store.write(Array.from({ length: 100 }, (_, i) => stored(`${day} ${i}`, 'x'.repeat(200), now + day * DAY)));
+    await store.keepEarliest(Array.from({ length: 4_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound')));
+    expect(store.up).toBe(true);
+    expect(await store.keepEarliest([seen('own', 2000), seen('stranger 0', 2000, 'inbound')])).toEqual([
+      { key: 'own', before: 1000 },
+      { key: 'stranger 0', before: 1000 },
+    ]);
+  });
+
+  it('takes over a file of schema 1 with all that it holds', async () => {
+    const database = new DatabaseSync(path());
+    database.exec(`
+      CREATE TABLE record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+      CREATE INDEX record_x ON record (x);
+      CREATE TABLE lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+      PRAGMA user_version = 1`);
+    database.prepare('INSERT INTO record VALUES (?, ?, ?)').run('asn:1:1.1.1.0/24', 'text', now + DAY);
+    database.prepare('INSERT INTO lease VALUES (?, ?, ?)').run(LEASE, 'another', now + 7_000);
+    database.close();
+    const store = open();
+    expect(await read(store, 'asn:1:1.1.1.0/24')).toEqual({ 'asn:1:1.1.1.0/24': 'text' });
+    expect(await store.acquire(LEASE, 65_000)).toBe(7_000);
+    await store.keepEarliest([seen('a', 1000)]);
+    await store.close();
+    expect(await open().keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 1000 }]);
+    expect(reports).toEqual([]);
+  });
+
+  it('writes and reads more than one chunk', async () => {
+    const store = open();
+    const texts = Array.from({ length: 2_500 }, (_, i) => stored(`key ${i}`));
+    await store.write(texts);
+    expect(await store.read(texts.map(({ key }) => key))).toEqual(new Map(texts.map(({ key, text }) => [key, text])));
+  });
+
+  it('shares texts with other processes of the host', async () => {
+    const [one, other] = [open(), open()];
+    await one.write([stored('a')]);
+    await other.write([stored('b')]);
+    expect(await read(one, 'a', 'b')).toEqual(await read(other, 'a', 'b'));
+    expect(await read(one, 'a', 'b')).toEqual({ a: 'text of a', b: 'text of b' });
+  });
+
+  it('stays within its size: what would be kept for the shortest time goes first', async () => {
+    const store = open({ mostBytes: 1024 * 1024 });
+    for (let day = 1; day <= 100; day++) {
+      await store.write(
+        Array.from({ length: 100 }, (_, i) => stored(`day ${day} ${i}`, 'x'.repeat(200), now + day * DAY)),
+      );
+    }
+    expect(store.up).toBe(true);
+    expect(await read(store, 'day 1 0', 'day 100 99')).toEqual({ 'day 100 99': 'x'.repeat(200) });
+    await store.close();
+    expect(statSync(path()).size).toBeLessThanOrEqual(1024 * 1024);
+    const database = new DatabaseSync(path());
+    expect(Number(database.prepare('SELECT count(*) AS n FROM record').get()?.['n'])).toBeGreaterThan(1_500);
+    database.close();
+  });
+});
+
+describe('a lease', () => {
+  it('is granted to one at a time, and says when it ends', async () => {
+    const [one, other] = [open(), open()];
+    expect(await one.acquire(LEASE, 65_000)).toBe(0);
+    now += 5_000;
+    expect(await other.acquire(LEASE, 65_000)).toBe(60_000);
+    expect(await one.acquire(LEASE, 65_000)).toBe(60_000);
+    expect(await other.acquire('asn:1:lock:cymru:other.example:43', 65_000)).toBe(0);
+  });
+
+  it('ends by itself when its holder died', async () => {
+    await open().acquire(LEASE, 65_000);
+    now += 65_000;
+    expect(await open().acquire(LEASE, 65_000)).toBe(0);
+  });
+
+  it('can be made to end sooner or at once, by its holder alone', async () => {
+    const [one, other] = [open(), open()];
+    await one.acquire(LEASE, 65_000);
+    await other.release(LEASE);
+    await other.hold(LEASE, 1);
+    expect(await other.acquire(LEASE, 65_000)).toBe(65_000);
+    await one.hold(LEASE, 10_000);
+    expect(await other.acquire(LEASE, 65_000)).toBe(10_000);
+    await one.release(LEASE);
+    expect(await other.acquire(LEASE, 65_000)).toBe(0);
+  });
+
+  it('outlives the process of its holder, so that the next one keeps the distance', async () => {
+    const one = open();
+    await one.acquire(LEASE, 65_000);
+    await one.hold(LEASE, 10_000);
+    await one.close();
+    now += 3_000;
+    expect(await open().acquire(LEASE, 65_000)).toBe(7_000);
+  });
+
+  it('does not block for a day when the clock is put back by one', async () => {
+    const store = open();
+    await store.acquire(LEASE, 65_000);
+    now -= DAY;
+    expect(await store.acquire(LEASE, 65_000)).toBe(0);
+  });
+});
+
+describe('a store that fails', () => {
+  /** What a store that cannot be used does: it reads nothing, drops what it is given, grants every lease. */
+  async function expectDown(store: SqliteStore): Promise<void> {
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({});
+    expect([await store.acquire(LEASE, 65_000), await store.acquire(LEASE, 65_000)]).toEqual([0, 0]);
+    expect(await store.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: 'unknown' }]);
+    await store.hold(LEASE, 10_000);
+    await store.release(LEASE);
+    expect(store.up).toBe(false);
+  }
+
+  it('says once that its folder cannot be made, and works when it can', async () => {
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    const store = open({ folder: join(file, 'peerscope') });
+    await expectDown(store);
+    now += 60_000;
+    await expectDown(store);
+    expect(store.failures).toBe(2);
+    rmSync(file);
+    now += 60_000;
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
+    expect(reports).toEqual([
+      expect.stringMatching(/^Cannot use store "FOLDER\/file\/peerscope\/peerscope.sqlite": ENOTDIR/),
+      'Store "FOLDER/file/peerscope/peerscope.sqlite" works again',
+    ]);
+    await store.close();
+  });
+
+  it('tries again in time although the clock was put back', async () => {
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    const store = open({ folder: join(file, 'peerscope') });
+    rmSync(file);
+    now -= DAY;
+    await store.write([stored('a')]);
+    expect(store.up).toBe(true);
+    await store.close();
+  });
+
+  it('sets a file aside that is no database, and begins anew', async () => {
+    writeFileSync(path(), 'hello '.repeat(1_000));
+    writeFileSync(`${path()}-wal`, 'left behind');
+    const store = open();
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect(store.up).toBe(true);
+    expect(readFileSync(`${path()}.corrupt`, 'utf8')).toBe('hello '.repeat(1_000));
+    expect(reports).toEqual([
+      'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: file is not a database',
+    ]);
+  });
+
+  it('sets a file aside whose inside is torn, when it meets the place', async () => {
+    const before = open();
+    await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await before.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    const store = open();
+    expect(await read(store, 'key 1')).toEqual({});
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
+    expect(reports).toEqual([
+      'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: database disk image is malformed',
+    ]);
+  });
+
+  it('goes on without a torn file that cannot be set aside, at each try', async () => {
+    const before = open();
+    await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await before.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    mkdirSync(join(`${path()}.corrupt`, 'full'), { recursive: true });
+    let retry = (): void => expect.fail('nothing to be tried again');
+    const after = (_: number, run: () => void): (() => void) => {
+      retry = run;
+      return () => undefined;
+    };
+    const store = open({ after });
+    expect(await read(store, 'key 1')).toEqual({});
+    await expectDown(store);
+    retry();
+    await expectDown(store);
+    expect(reports).toEqual([
+      expect.stringMatching(
+        /^Cannot use store "FOLDER\/peerscope.sqlite": database disk image is malformed, and it cannot be set aside: E/,
+      ),
+    ]);
+    rmSync(`${path()}.corrupt`, { recursive: true });
+    now += 60_000;
+    await store.write([stored('a')]);
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+  });
+
+  it('does not set aside the new file that another process has put in the place of the broken one', async () => {
+    const fill = open();
+    await fill.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
+    await fill.close();
+    const bytes = readFileSync(path());
+    bytes.fill(0xff, 4096);
+    writeFileSync(path(), bytes);
+    const [one, other] = [open(), open()];
+    await one.read(['key 1']);
+    await one.write([stored('a')]);
+    await other.read(['key 1']);
+    expect(await read(other, 'a')).toEqual({ a: 'text of a' });
+  });
+
+  it('leaves a file of a newer schema as it is', async () => {
+    const database = new DatabaseSync(path());
+    database.exec('CREATE TABLE future (x); PRAGMA user_version = 7');
+    database.close();
+    const bytes = readFileSync(path());
+    await expectDown(open());
+    expect(readFileSync(path()).equals(bytes)).toBe(true);
+    expect(existsSync(`${path()}.corrupt`)).toBe(false);
+    expect(reports).toEqual([
+      'Cannot use store "FOLDER/peerscope.sqlite": it has schema 7 of a newer peerscope, this one knows 2',
+    ]);
+  });
+
+  it('stops writing where no room is left, and goes on reading', async () => {
+    const before = open();
+    await before.write([stored('a')]);
+    await before.close();
+    const store = open({ mostBytes: statSync(path()).size });
+    const many = Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`, 'x'.repeat(100)));
+    await store.write(many);
+    expect({ up: store.up, failures: store.failures }).toEqual({ up: false, failures: 1 });
+    expect(await read(store, 'a', 'key 0')).toEqual({ a: 'text of a' });
+    await store.write([stored('b', 'short')]);
+    expect(await read(store, 'b')).toEqual({});
+    expect(lacking).toBe(0);
+    now += 60_000;
+    await store.write([stored('b', 'short')]);
+    expect(await read(store, 'b')).toEqual({ b: 'short' });
+    expect(lacking).toBe(1);
+    await store.write([stored('b', 'short')]);
+    expect(lacking).toBe(1);
+    expect(reports).toEqual([
+      'Cannot use store "FOLDER/peerscope.sqlite": database or disk is full',
+      'Store "FOLDER/peerscope.sqlite" works again',
+    ]);
+  });
+
+  it(
+    'waits a second for a file that another process keeps locked, then goes on without it',
+    { timeout: 30_000 },
+    async () => {
+      const store = open();
+      const other = new DatabaseSync(path());
+      other.exec('BEGIN IMMEDIATE');
+      expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: 'unknown' }]);
+      expect(store.up).toBe(false);
+      expect(await store.acquire(LEASE, 65_000)).toBe(0);
+      other.exec('ROLLBACK');
+      other.close();
+      now += 60_000;
+      await store.write([stored('a')]);
+      expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+      expect(reports).toEqual([
+        'Cannot use store "FOLDER/peerscope.sqlite": database is locked',
+        'Store "FOLDER/peerscope.sqlite" works again',
+      ]);
+    },
+  );
+
+  it('begins anew where its file was removed, and goes on in the one that was put in its place', async () => {
+    const store = open();
+    await store.write([stored('a')]);
+    rmSync(folder, { recursive: true });
+    now += 5_000;
+    expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: null }]);
+    expect(await open().keepEarliest([seen('b', 2000)])).toEqual([{ key: 'b', before: 1000 }]);
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
+    const below = join(folder, 'below');
+    const other = open({ folder: below });
+    await other.write([stored('c')]);
+    await other.close();
+    for (const suffix of ['-wal', '-shm']) rmSync(path() + suffix);
+    renameSync(join(below, 'peerscope.sqlite'), path());
+    now += 5_000;
+    await store.write([stored('d')]);
+    expect(await read(store, 'c', 'd')).toEqual({ c: 'text of c', d: 'text of d' });
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 2 });
+    const lost = 'Store "FOLDER/peerscope.sqlite" was removed or replaced; what is known here is written again';
+    expect(reports).toEqual([lost, lost]);
+  });
+
+  it('does nothing after it was closed', async () => {
+    const store = open();
+    await store.close();
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({});
+    expect(reports).toEqual([]);
+  });
+
+  it('begins an empty file anew', async () => {
+    await open().close();
+    truncateSync(path());
+    const store = open();
+    await store.write([stored('a')]);
+    expect(await read(store, 'a')).toEqual({ a: 'text of a' });
+  });
+});

@@ -1,0 +1,84 @@
+import type { Clock } from '../../src/common/clock.ts';
+import type { Kept } from '../../src/first-seen/memory.ts';
+import type { Breaker, Commons, Store, StoredText } from '../../src/store/contract.ts';
+
+/** A server in memory that several exporters share, and that can be gone, or refuse to be written to. */
+export class SharedServer {
+  gone = false;
+  refusesWrites = false;
+  readonly texts = new Map<string, StoredText>();
+  readonly leases = new Map<string, { readonly holder: Store; readonly until: number }>();
+  readonly queues = new Map<string, Set<string>>();
+  readonly breakers = new Map<string, { readonly failures: number; readonly until: number }>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The store of one exporter on this server; like a real one it forgets itself, not the server, when it is gone. */
+  connect(): Store {
+    const now = (): number => this.#clock.monotonic();
+    const whileThere = <T>(work: () => T, otherwise: T): Promise<T> => Promise.resolve(this.gone ? otherwise : work());
+    const whileWritten = <T>(work: () => T, otherwise: T): Promise<T> =>
+      whileThere(() => (this.refusesWrites ? otherwise : work()), otherwise);
+    const queue = (name: string): Set<string> => {
+      const members = this.queues.get(name) ?? new Set();
+      this.queues.set(name, members);
+      return members;
+    };
+    const commons: Commons = {
+      enqueue: (name, members) => whileWritten(() => members.forEach((member) => queue(name).add(member)), undefined),
+      queued: (name, most) => whileThere(() => [...queue(name)].slice(0, most), []),
+      dequeue: (name, members) =>
+        whileWritten(() => members.forEach((member) => queue(name).delete(member)), undefined),
+      breaker: (name) =>
+        whileThere<Breaker | null>(() => {
+          const { failures = 0, until = 0 } = this.breakers.get(name) ?? {};
+          return { failures, openMs: Math.max(0, until - now()) };
+        }, null),
+      setBreaker: (name, { failures, openMs }) =>
+        whileWritten(() => void this.breakers.set(name, { failures, until: now() + openMs }), undefined),
+    };
+    const isUp = (): boolean => !this.gone && !this.refusesWrites;
+    const store: Store = {
+      name: 'shared',
+      failures: 0,
+      get up() {
+        return isUp();
+      },
+      commons,
+      read: (keys) =>
+        whileThere(() => {
+          const kept = keys.flatMap((key) => this.texts.get(key) ?? []);
+          return new Map(
+            kept.filter(({ keepUntil }) => keepUntil > this.#clock.now()).map(({ key, text }) => [key, text]),
+          );
+        }, new Map()),
+      write: (texts) => whileWritten(() => texts.forEach((text) => this.texts.set(text.key, text)), undefined),
+      keepEarliest: (sightings) =>
+        whileWritten<Kept[]>(
+          () =>
+            sightings.map(({ key, at }) => {
+              const text = this.texts.get(key)?.text;
+              const before = text === undefined ? null : Number(text);
+              this.texts.set(key, { key, text: String(Math.min(at, before ?? at)), keepUntil: Infinity });
+              return { key, before };
+            }),
+          sightings.map(({ key }) => ({ key, before: 'unknown' })),
+        ),
+      acquire: (lease, ms) =>
+        whileWritten(() => {
+          const left = (this.leases.get(lease)?.until ?? 0) - now();
+          if (left > 0) return left;
+          this.leases.set(lease, { holder: store, until: now() + ms });
+          return 0;
+        }, 0),
+      hold: (lease, ms) =>
+        whileWritten(() => void this.leases.set(lease, { holder: store, until: now() + ms }), undefined),
+      release: (lease) => whileWritten(() => void this.leases.delete(lease), undefined),
+      close: () => Promise.resolve(),
+    };
+    return store;
+  }
+}

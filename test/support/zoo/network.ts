@@ -1,0 +1,121 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readlinkSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Row } from '../../../src/model.ts';
+
+/** A socket that a zoo opened, in the words of a JSON row. */
+export type ZooRow = Pick<
+  Row,
+  | 'transport'
+  | 'family'
+  | 'state'
+  | 'local_address'
+  | 'local_port'
+  | 'remote_address'
+  | 'remote_port'
+  | 'inode'
+  | 'pids'
+>;
+
+/** One running sockets.py: its pid and those of its forks, and what it opened. */
+export interface Zoo {
+  readonly pids: readonly number[];
+  readonly opened: readonly ZooRow[];
+}
+
+/** How to start sockets.py: with which kinds and flags, by which command, and what sh does before in the same process. */
+export interface Animals {
+  readonly kinds?: readonly string[];
+  readonly flags?: readonly string[];
+  readonly command?: readonly string[];
+  readonly before?: string;
+}
+
+const SOCKETS = new URL('sockets.py', import.meta.url).pathname;
+
+/** Says why network namespaces cannot be made here; null where they can. */
+export function whyNoNamespaces(): string | null {
+  if (process.platform !== 'linux') return 'network namespaces are Linux only';
+  if (process.getuid?.() !== 0) return 'network namespaces need root';
+  for (const command of ['unshare', 'nsenter', 'ip', '/usr/bin/python3']) {
+    if (spawnSync(command, ['--version']).error) return `${command} is not installed`;
+  }
+  const { status, stderr } = spawnSync('unshare', ['--net', 'true'], { encoding: 'utf8' });
+  return status === 0 ? null : stderr.trim();
+}
+
+/**
+ * Network namespaces, each with its loopback up and nothing else, and the zoos inside.
+ * Each lives by a process that waits for its standard input to end: with this process all of them end, however it ends.
+ */
+export class TestNetwork {
+  readonly #children: ChildProcess[] = [];
+
+  /** Makes a namespace, with mounts of its own, and runs `setup` by sh in it. Gives the pid of its holder. */
+  async make(setup = ''): Promise<number> {
+    const script = `ip link set lo up; echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start; ${setup}\necho; exec cat`;
+    const { child } = await this.#start('unshare', ['--net', '--mount', 'sh', '-ec', script]);
+    return child.pid ?? 0;
+  }
+
+  /** Joins two namespaces by a cable; addresses with prefix lengths for each end. */
+  join(a: number, aAddresses: readonly string[], b: number, bAddresses: readonly string[]): void {
+    this.run(a, `ip link add to${b} type veth peer name to${a} netns ${b}`);
+    this.#raise(a, `to${b}`, aAddresses);
+    this.#raise(b, `to${a}`, bAddresses);
+  }
+
+  /** Runs a script of sh in a namespace and gives its output. */
+  run(holder: number, script: string): string {
+    const { status, stdout, stderr } = spawnSync('nsenter', [...inside(holder), 'sh', '-ec', script], {
+      encoding: 'utf8',
+      maxBuffer: 1 << 26,
+    });
+    if (status !== 0) throw new Error(`Cannot run "${script}": ${stderr.trim()}`);
+    return stdout;
+  }
+
+  /** Starts a zoo in a namespace and waits until all its sockets are as it says. */
+  async zoo(
+    holder: number,
+    { kinds = [], flags = [], command = ['/usr/bin/python3', SOCKETS], before = '' }: Animals,
+  ): Promise<Zoo> {
+    const args = [...inside(holder), 'sh', '-ec', `${before}\nexec "$@"`, 'sh', ...command, ...flags, ...kinds];
+    const { line } = await this.#start('nsenter', args);
+    const { pid, opened } = JSON.parse(line) as { pid: number; opened: ZooRow[] };
+    return { pids: [...new Set([pid, ...opened.flatMap((row) => row.pids)])], opened };
+  }
+
+  /** Ends everything that was started here, the last first. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#children.reverse()) {
+      child.stdin?.end();
+      if (child.exitCode === null) await once(child, 'exit');
+    }
+  }
+
+  #raise(holder: number, device: string, addresses: readonly string[]): void {
+    const add = addresses.map(
+      (address) => `ip address add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`,
+    );
+    this.run(holder, [...add, `ip link set ${device} up`].join('\n'));
+  }
+
+  /** Starts a child and waits for its first line. */
+  async #start(command: string, args: readonly string[]): Promise<{ child: ChildProcess; line: string }> {
+    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#children.push(child);
+    for await (const line of createInterface({ input: child.stdout })) return { child, line };
+    throw new Error(`Cannot start ${command} ${args.join(' ')}`);
+  }
+}
+
+/** The inode number of the network namespace of a process. */
+export function netnsOf(pid: number): number {
+  return Number(/\d+/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[0]);
+}
+
+function inside(holder: number): string[] {
+  return [`--target=${holder}`, '--net', '--mount'];
+}

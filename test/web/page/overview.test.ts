@@ -1,0 +1,242 @@
+import { describe, expect, test } from 'vitest';
+import type { Family } from '../../../src/model.ts';
+import { overviewOf } from '../../../src/web/page/overview.ts';
+
+function family(
+  name: string,
+  labels: string,
+  ...samples: readonly (readonly [labels: string, value: number])[]
+): Family {
+  const split = (text: string): string[] =>
+    text === '' ? [] : text.split(' ').map((part) => (part === '-' ? '' : part));
+  return {
+    name: `peerscope_${name}`,
+    help: '',
+    type: 'gauge',
+    labels: split(labels),
+    samples: samples.map(([texts, value]) => ({ labels: split(texts), value })),
+  };
+}
+
+const OWNER = 'process namespace workload';
+
+test('no family at all is a page of nothing, not of mistakes', () => {
+  expect(overviewOf([])).toEqual({
+    at: 0,
+    version: '',
+    sockets: 0,
+    directions: { inbound: 0, outbound: 0, loopback: 0, listen: 0 },
+    states: [],
+    processes: null,
+    namespaces: 0,
+    top: { lines: [], more: 0 },
+    operators: null,
+    networks: [],
+    endpoints: null,
+    loopbackDuplicates: 0,
+    listeners: { lines: [], more: 0, total: 0 },
+    blindSpots: [],
+    costs: [],
+  });
+});
+
+describe('processes', () => {
+  test('are added up over pod, transport and direction, and ranked by all of their sockets', () => {
+    const { top, sockets, directions, states } = overviewOf([
+      family(
+        'connections',
+        `${OWNER} pod container transport direction state`,
+        ['nginx - nginx.service - - tcp inbound established', 2],
+        ['nginx - nginx.service - - tcp listen listen', 1],
+        ['nginx - other.service - - tcp listen listen', 9],
+        ['- - - - - udp outbound established', 4],
+        ['- - - a - tcp loopback time_wait', 3],
+      ),
+    ]);
+    expect(top.lines.map(({ owner, total, states }) => [owner.process, owner.workload, total, states])).toEqual([
+      ['nginx', 'other.service', 9, [['listen', 9]]],
+      [
+        '',
+        '',
+        7,
+        [
+          ['established', 4],
+          ['time_wait', 3],
+        ],
+      ],
+      [
+        'nginx',
+        'nginx.service',
+        3,
+        [
+          ['established', 2],
+          ['listen', 1],
+        ],
+      ],
+    ]);
+    expect([sockets, directions]).toEqual([19, { inbound: 2, outbound: 4, loopback: 3, listen: 10 }]);
+    expect(states).toEqual([
+      ['listen', 10],
+      ['established', 6],
+      ['time_wait', 3],
+    ]);
+  });
+
+  test('beyond the tenth are a number, and what the budget folded is last, however much it is', () => {
+    const many = Array.from({ length: 13 }, (_, i) => [`p${i} - - tcp listen listen`, i + 1] as const);
+    const { top } = overviewOf([
+      family('connections', `${OWNER} transport direction state`, ...many, ['other - - tcp listen listen', 999]),
+    ]);
+    expect(top.lines.map(({ owner }) => owner.process)).toEqual([
+      ...['p12', 'p11', 'p10', 'p9', 'p8', 'p7', 'p6', 'p5', 'p4', 'p3'],
+      'other',
+    ]);
+    expect(top.more).toBe(3);
+  });
+});
+
+test('operators have the names of the info family and their two directions; networks without one are told apart', () => {
+  const { operators, networks } = overviewOf([
+    family(
+      'asn_connections',
+      `${OWNER} direction network asn state`,
+      ['a - - inbound public 64500 established', 1],
+      ['b - - outbound public 64500 time_wait', 5],
+      ['a - - outbound public 0 established', 2],
+      ['a - - outbound public - established', 3],
+      ['a - - loopback loopback - established', 8],
+      ['a - - outbound office - established', 1],
+      ['a - - outbound public other established', 70],
+    ),
+    family('asn_info', 'asn as_name as_country', ['64500 EXAMPLE LU', 1], ['other - -', 1]),
+  ]);
+  expect(operators?.lines).toEqual([
+    { asn: '64500', name: 'EXAMPLE', country: 'LU', inbound: 1, outbound: 5, total: 6 },
+    { asn: '0', name: '', country: '', inbound: 0, outbound: 2, total: 2 },
+    { asn: 'other', name: '', country: '', inbound: 0, outbound: 70, total: 70 },
+  ]);
+  expect(operators?.known).toBe(1);
+  expect(networks).toEqual([
+    ['loopback', 8],
+    ['public', 3],
+    ['office', 1],
+  ]);
+});
+
+test('what is not announced is no operator, wherever it stands in the ranking', () => {
+  const ranked = Array.from({ length: 11 }, (_, i) => [`a - - outbound public ${64500 + i} established`, 2] as const);
+  const { operators } = overviewOf([
+    family('asn_connections', `${OWNER} direction network asn state`, ...ranked, [
+      'a - - outbound public 0 established',
+      1,
+    ]),
+  ]);
+  expect([operators?.known, operators?.more]).toEqual([11, 2]);
+});
+
+test('endpoints stand under their direction, one line for each owner and transport', () => {
+  const { endpoints, loopbackDuplicates } = overviewOf([
+    family(
+      'endpoint_connections',
+      `${OWNER} endpoint_group direction transport state`,
+      ['web - - 192.0.2.1:443 inbound tcp established', 3],
+      ['web - - 192.0.2.1:443 inbound tcp time_wait', 4],
+      ['web - - 192.0.2.1:443 inbound udp established', 1],
+      ['app - - 127.0.0.1:5432 loopback tcp established', 2],
+    ),
+    family('loopback_duplicates', '', ['', 2]),
+  ]);
+  expect(endpoints?.inbound.total).toBe(8);
+  expect(endpoints?.inbound.ranking.lines.map(({ name, transport, total }) => [name, transport, total])).toEqual([
+    ['192.0.2.1:443', 'tcp', 7],
+    ['192.0.2.1:443', 'udp', 1],
+  ]);
+  expect(endpoints?.outbound).toEqual({ total: 0, ranking: { lines: [], more: 0 } });
+  expect([endpoints?.loopback.total, loopbackDuplicates]).toEqual([2, 2]);
+});
+
+test('listeners whose backlog is longest come first, then the lowest port', () => {
+  const { listeners } = overviewOf([
+    family(
+      'listener_accept_queue',
+      `${OWNER} local_address local_port`,
+      ['a - - 0.0.0.0 9000', 0],
+      ['b - - :: 80', 0],
+      ['b - - 0.0.0.0 80', 0],
+      ['c - - 127.0.0.1 65000', 2],
+    ),
+  ]);
+  expect(listeners.lines.map(({ address, port, waiting }) => `${address} ${port} ${waiting}`)).toEqual([
+    '127.0.0.1 65000 2',
+    '0.0.0.0 80 0',
+    ':: 80 0',
+    '0.0.0.0 9000 0',
+  ]);
+});
+
+describe('what could not be seen', () => {
+  const table: { name: string; families: Family[]; spots: (string | RegExp)[] }[] = [
+    {
+      name: 'says each reason why sockets have no process, but for those that hold for none',
+      families: [family('sockets_unattributed', 'reason', ['permission', 1200], ['no_descriptor', 1], ['vanished', 0])],
+      spots: [
+        /^1,200 sockets without a process: perhaps of a process that may not/,
+        /^1 socket without a process: held by no/,
+      ],
+    },
+    {
+      name: 'counts namespaces that were not read, and no others',
+      families: [family('network_namespaces', 'status', ['read', 5], ['unreadable', 2])],
+      spots: [/^2 network namespaces that were not read/],
+    },
+    {
+      name: 'never rounds a missed connection away',
+      families: [family('connection_coverage_ratio', '', ['', 0.999])],
+      spots: [/^1 % of the new TCP connections .* missed: .*--sample\.interval/],
+    },
+    {
+      name: 'rounds the share of missed connections',
+      families: [family('connection_coverage_ratio', '', ['', 0.71])],
+      spots: [/^29 % /],
+    },
+    { name: 'is silent where all were seen', families: [family('connection_coverage_ratio', '', ['', 1])], spots: [] },
+    {
+      name: 'adds up what was folded, what was malformed, and what was guessed',
+      families: [
+        family('series_folded', 'family', ['peerscope_connections', 2], ['peerscope_asn_connections', 1]),
+        family('malformed_rows_total', 'source', ['tcp', 1]),
+        family('direction_guessed', '', ['', 2]),
+      ],
+      spots: [/^1 line of/, /^2 directions/, /^3 series that stand in "other"/],
+    },
+    {
+      name: 'tells of a provider that rests, of a store that fails, and of questions that are open',
+      families: [
+        family('asn_pending', '', ['', 3]),
+        family('asn_breaker_open', '', ['', 1]),
+        family('store_up', 'store', ['sqlite', 0]),
+      ],
+      spots: [/^3 networks that wait/, /^No new operators/, /^No memory/],
+    },
+    {
+      name: 'names the parts that failed, and those that are off',
+      families: [
+        family(
+          'scrape_collector_success',
+          'collector',
+          ['sockets', 0],
+          ['protocols', 1],
+          ['processes', 1],
+          ['asn', 1],
+          ['endpoints', 1],
+        ),
+      ],
+      spots: [/^Not all of sockets/, /^Nothing of first-seen: .*--no-collector\.first-seen/],
+    },
+  ];
+  test.each(table)('$name', ({ families, spots }) => {
+    const told = overviewOf(families).blindSpots.map(({ amount, what, why }) => `${amount} ${what}: ${why}`);
+    expect(told).toHaveLength(spots.length);
+    for (const [i, spot] of spots.entries()) expect(told[i]).toMatch(spot);
+  });
+});

@@ -1,0 +1,364 @@
+import { once } from 'node:events';
+import { Agent, createServer } from 'node:http';
+import { connect, type AddressInfo, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { gunzipSync } from 'node:zlib';
+import { afterEach, describe, expect, it, test, vi } from 'vitest';
+import { Connections, cutWhenSlow } from '../../src/web/limits.ts';
+import type { Exposition } from '../../src/web/server.ts';
+import { Served } from '../support/served.ts';
+
+let served: Served | undefined;
+const sockets: Socket[] = [];
+
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await served?.close();
+  served = undefined;
+});
+
+async function start(exposition: Partial<Exposition> = {}): Promise<Served> {
+  served = await Served.start(exposition);
+  return served;
+}
+
+/** A connection of which every byte is the test's. */
+async function open({ port }: { port: number }): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  sockets.push(socket);
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** All that the server says to these bytes until it ends the connection. */
+async function exchange(served: Served, bytes: string): Promise<string> {
+  const socket = await open(served);
+  socket.write(bytes);
+  return text(socket);
+}
+
+/** The status lines in what a server said. */
+function statuses(said: string): number[] {
+  return [...said.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => Number(status));
+}
+
+/** Scrapes that wait until they are let go. */
+function slowScrapes(): { metrics: Exposition['metrics']; waiting: number; go: () => void } {
+  const gate = Promise.withResolvers<undefined>();
+  const slow = {
+    waiting: 0,
+    go: () => gate.resolve(undefined),
+    metrics: async () => {
+      slow.waiting++;
+      await gate.promise;
+      return { format: 'text' as const, body: Buffer.from('peerscope_up 1\n') };
+    },
+  };
+  return slow;
+}
+
+describe('a request', () => {
+  test.each([
+    ['POST', '/metrics', 405],
+    ['PUT', '/-/healthy', 405],
+    ['DELETE', '/', 405],
+    ['OPTIONS', '/metrics', 405],
+    ['TRACE', '/metrics', 405],
+    ['PROPFIND', '/nothing', 405],
+    ['HEAD', '/metrics', 200],
+    ['HEAD', '/-/healthy', 200],
+    ['GET', '/metrics/', 404],
+    ['GET', '/METRICS', 404],
+    ['GET', '//metrics', 404],
+    ['GET', '/./metrics', 404],
+    ['GET', '/x/../metrics', 404],
+    ['GET', '/metrics/../-/healthy', 404],
+    ['GET', '/-/healthy/../../metrics', 404],
+    ['GET', '/%2e%2e/etc/passwd', 404],
+    ['GET', '/metrics%00', 404],
+    ['GET', '/metrics%', 404],
+    ['GET', '/%c0%ae%c0%ae/metrics', 404],
+    ['GET', '/metrics;a=b', 404],
+    ['GET', '/metrics?a=%00%', 200],
+  ])('%s %s is answered with %d', async (method, path, status) => {
+    const served = await start();
+    const answer = await served.ask(path, { method });
+    expect(answer.status).toBe(status);
+    expect(answer.headers['x-content-type-options']).toBe('nosniff');
+    if (status === 405) expect(answer.headers).toMatchObject({ allow: 'GET, HEAD', connection: 'close' });
+    if (method === 'HEAD') expect(answer.body).toBe('');
+  });
+
+  test.each([
+    ['of a method that there is not', 'BREW /metrics HTTP/1.1\r\nHost: a\r\n\r\n', [400]],
+    ['for a tunnel', 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n', []],
+    ['without a Host', 'GET /metrics HTTP/1.1\r\n\r\n', [400]],
+    ['of TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', [400]],
+    ['with two lengths', 'GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', [400]],
+    [
+      'with a length and chunks',
+      'GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      [400],
+    ],
+    ['with a bare line feed in a header', 'GET / HTTP/1.1\r\nHost: a\r\nX: a\nY: b\r\n\r\n', [400]],
+    ['with 17 KiB of headers', `GET / HTTP/1.1\r\nHost: a\r\nX: ${'a'.repeat(17_408)}\r\n\r\n`, [431]],
+    ['with a path of 17 KiB', `GET /${'a'.repeat(17_408)} HTTP/1.1\r\nHost: a\r\n\r\n`, [431]],
+    ['with a thousand headers too many', `GET / HTTP/1.1\r\nHost: a\r\n${'a: b\r\n'.repeat(3_000)}\r\n`, [431]],
+    ['of a proxy', 'GET http://evil.example/metrics/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', [404]],
+    [
+      'with a body that never ends',
+      'POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\naaaa',
+      [405],
+    ],
+  ])('%s ends the connection with %j', async (_, bytes, expected) => {
+    const served = await start();
+    expect(statuses(await exchange(served, bytes))).toEqual(expected);
+    expect((await served.ask('/-/healthy')).status).toBe(200);
+  });
+
+  it('is given up when its client says that it will say no more: one that went away says the same', async () => {
+    const slow = slowScrapes();
+    const served = await start({ metrics: slow.metrics });
+    const socket = await open(served);
+    socket.end('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+    expect(await text(socket)).toBe('');
+    slow.go();
+    expect((await served.ask('/metrics')).status).toBe(200);
+  });
+
+  it('that fails tells its client no detail', async () => {
+    const served = await start({ metrics: () => Promise.reject(new Error('secret')) });
+    const { status, body } = await served.ask('/metrics');
+    expect([status, body, served.failures]).toEqual([500, 'Internal error.\n', ['secret']]);
+  });
+});
+
+describe('a scrape', () => {
+  it('names its collectors, and is refused where there are no such', async () => {
+    const asked: unknown[] = [];
+    const served = await start({
+      collectors: ['sockets', 'asn'],
+      metrics: (format, _withinMs, collectors) => {
+        asked.push([...collectors]);
+        return Promise.resolve({ format, body: Buffer.from('') });
+      },
+    });
+    expect((await served.ask('/metrics')).status).toBe(200);
+    expect((await served.ask('/metrics?exclude[]=asn')).status).toBe(200);
+    expect(asked).toEqual([['sockets', 'asn'], ['sockets']]);
+    const { status, body } = await served.ask('/metrics?collect[]=<b>');
+    expect([status, body]).toEqual([400, 'Cannot choose collector "<b>": must be one of sockets, asn, which are on\n']);
+    expect(asked).toHaveLength(2);
+  });
+
+  it('has as long as its scraper says, less half a second', async () => {
+    const times: number[] = [];
+    const served = await start({
+      metrics: (format, withinMs) => {
+        times.push(withinMs);
+        return Promise.resolve({ format, body: Buffer.from('') });
+      },
+    });
+    await served.ask('/metrics', { headers: { 'X-Prometheus-Scrape-Timeout-Seconds': '2.5' } });
+    await served.ask('/metrics');
+    expect(times).toEqual([2_000, 5_000]);
+  });
+
+  it('is compressed once for all who share its page', async () => {
+    const body = Buffer.from('peerscope_up 1\n'.repeat(1_000));
+    const served = await start({ metrics: (format) => Promise.resolve({ format, body }) });
+    const socket = await open(served);
+    const request = 'GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nConnection: ';
+    socket.write(`${request}keep-alive\r\n\r\n${request}close\r\n\r\n`);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    const said = Buffer.concat(chunks);
+    const first = said.indexOf('\r\n\r\n') + 4;
+    const length = Number(/content-length: (\d+)/i.exec(said.toString('latin1'))?.[1]);
+    expect(gunzipSync(said.subarray(first, first + length))).toEqual(body);
+    expect(said.subarray(-length)).toEqual(said.subarray(first, first + length));
+  });
+
+  it('beyond the limit is refused until another has ended, while health and other pages are not', async () => {
+    const slow = slowScrapes();
+    const served = await start({ maxRequests: 2, metrics: slow.metrics });
+    const first = [served.ask('/metrics'), served.ask('/metrics')];
+    await expect.poll(() => slow.waiting).toBe(2);
+    const { status, headers, body } = await served.ask('/metrics');
+    expect([status, headers['retry-after'], body]).toEqual([
+      503,
+      '1',
+      '2 requests are being answered, try again later.\n',
+    ]);
+    expect((await served.ask('/-/healthy')).status).toBe(200);
+    expect((await served.ask('/')).status).toBe(200);
+    slow.go();
+    expect((await Promise.all(first)).map(({ status }) => status)).toEqual([200, 200]);
+    expect((await served.ask('/metrics')).status).toBe(200);
+  });
+
+  it('and the page are served while others listen to events, as many as scrapes', async () => {
+    const stream = { next: () => new Promise<null>(() => undefined), close: () => undefined };
+    const served = await start({
+      maxRequests: 1,
+      api: { events: () => Promise.resolve(stream), connections: () => Promise.reject(new Error('none')) },
+    });
+    const socket = await open(served);
+    socket.write('GET /api/v1/events HTTP/1.1\r\nHost: a\r\n\r\n');
+    await once(socket, 'readable');
+    for (const path of ['/metrics', '/']) expect((await served.ask(path)).status).toBe(200);
+    const { status, headers } = await served.ask('/api/v1/events');
+    expect([status, headers['retry-after']]).toEqual([503, '1']);
+  });
+
+  it('is never refused where the limit is 0', async () => {
+    const slow = slowScrapes();
+    const served = await start({ maxRequests: 0, metrics: slow.metrics });
+    const scrapes = Array.from({ length: 50 }, () => served.ask('/metrics'));
+    await expect.poll(() => slow.waiting).toBe(50);
+    slow.go();
+    expect((await Promise.all(scrapes)).every(({ status }) => status === 200)).toBe(true);
+  });
+
+  it('of a client that went away gives its place to others, pipelined ones too', async () => {
+    const slow = slowScrapes();
+    const served = await start({ maxRequests: 3, metrics: slow.metrics });
+    const socket = await open(served);
+    socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(5));
+    await expect.poll(() => slow.waiting).toBe(3);
+    expect((await served.ask('/metrics')).status).toBe(503);
+    socket.destroy();
+    const agent = new Agent();
+    await expect
+      .poll(() => {
+        void served.ask('/metrics', { agent }).catch(() => undefined);
+        return slow.waiting;
+      })
+      .toBe(6);
+    slow.go();
+    agent.destroy();
+  });
+
+  it('is kept no longer than its client, however late the page comes', async () => {
+    const { promise: timers, resolve } = Promise.withResolvers<number>();
+    const server = createServer((request, response) => {
+      request.socket.once('close', () => {
+        vi.useFakeTimers({ toFake: ['setTimeout'] });
+        cutWhenSlow(response);
+        resolve(vi.getTimerCount());
+        vi.useRealTimers();
+      });
+      socket.destroy();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const socket = await open(server.address() as AddressInfo);
+    socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    expect(await timers).toBe(0);
+    server.close();
+  });
+
+  it('is answered in its turn where some are pipelined', async () => {
+    const served = await start();
+    const health = 'GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n';
+    const last = 'GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
+    const said = await exchange(served, health.repeat(7) + last);
+    expect(statuses(said)).toEqual(Array<number>(8).fill(200));
+    expect(said).toMatch(/peerscope_up 1\n$/);
+  });
+});
+
+describe('a client', () => {
+  it.each(['/', '/metrics', '/api/v1/connections'])('that has not read %s after half a minute is cut', async (path) => {
+    const size = 64 << 20;
+    const body = Buffer.alloc(size, 'a');
+    const served = await start({
+      metrics: () => Promise.resolve({ format: 'text', body }),
+      page: () => Promise.resolve(body.toString('latin1')),
+      api: {
+        connections: () => Promise.resolve({ next: () => Promise.resolve(body), close: () => undefined }),
+        events: () => Promise.reject(new Error('none')),
+      },
+    });
+    const socket = await open(served);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+      await once(socket, 'readable');
+      vi.advanceTimersByTime(30_000);
+    } finally {
+      vi.useRealTimers();
+    }
+    let taken = 0;
+    socket.on('data', (chunk: Buffer) => (taken += chunk.length));
+    await once(socket, 'end');
+    expect(taken).toBeLessThan(size);
+  });
+
+  it('that sends a thousand requests at once is cut', async () => {
+    let asked = 0;
+    const served = await start({ isReady: () => (asked++, true) });
+    const said = await exchange(served, 'GET /-/ready HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000));
+    expect(statuses(said).length).toBeLessThanOrEqual(8);
+    expect(asked).toBe(8);
+    expect((await served.ask('/-/ready')).status).toBe(200);
+  });
+});
+
+describe('a stop', () => {
+  it('lets scrapes under way end, and refuses new ones', async () => {
+    const slow = slowScrapes();
+    served = await start({ metrics: slow.metrics });
+    const agent = new Agent({ keepAlive: true });
+    expect((await served.ask('/-/healthy', { agent })).status).toBe(200);
+    const busy = await open(served);
+    busy.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+    const late = await open(served);
+    late.write('GET /metrics HTTP/1.1\r\n');
+    await expect.poll(() => slow.waiting).toBe(1);
+    const stopped = served.close();
+    await expect(served.ask('/-/healthy')).rejects.toThrow('ECONNREFUSED');
+    await expect.poll(() => Object.keys(agent.freeSockets)).toEqual([]);
+    late.write('Host: a\r\n\r\n');
+    expect(statuses(await text(late))).toEqual([503]);
+    slow.go();
+    expect(statuses(await text(busy))).toEqual([200]);
+    await stopped;
+    served = undefined;
+    expect(slow.waiting).toBe(1);
+  });
+});
+
+describe('a server with as many connections as it may have', () => {
+  it('lets a new one in for the one that has been idle for longest, never for one that is being answered', async () => {
+    const connections = new Connections(3);
+    const server = createServer((request, response) => {
+      // Nobody is ever answered.
+      connections.admit(request, response);
+    });
+    connections.follow(server);
+    const isClosed = (socket: Socket): boolean => socket.readableEnded || socket.destroyed;
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+    try {
+      const clients: Socket[] = [];
+      const connectOne = async (): Promise<void> => {
+        const seen = once(server, 'connection');
+        clients.push((await open({ port })).resume());
+        await seen;
+      };
+      for (let i = 0; i < 3; i++) await connectOne();
+      const asked = once(server, 'request');
+      clients[0]?.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+      await asked;
+      await connectOne();
+      await connectOne();
+      await expect.poll(() => clients.map(isClosed)).toEqual([false, true, true, false, false]);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    }
+  });
+});
