@@ -1,5 +1,4 @@
 import { SYSTEM_CLOCK, waitUntil } from './common/clock.ts';
-import { openSource } from './collect/source.ts';
 import { EMPTY_RULES } from './config/config.ts';
 import { AsnCache } from './enrich/asn/cache.ts';
 import { recall } from './enrich/asn/query-batch.ts';
@@ -13,6 +12,7 @@ import { parseText, type Parsed } from './parse/text-reader.ts';
 import { rowsOf, type Names } from './rows/row.ts';
 import { FOR_ROWS, Scrape } from './scrape.ts';
 import { readServices } from './common/etc-services.ts';
+import { openSource } from './collect/host.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
 export type { Counts, Dialect, Parsed, Warning } from './parse/text-reader.ts';

@@ -9,7 +9,10 @@ import type { Task } from './cli/commands.ts';
 /** Runs the command that the arguments name, else `serve`. Returns the exit code: 0 done, 1 failed, 2 wrong usage. */
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
-  const { parseConfig, UsageError } = await import('./config/config.ts');
+  const [{ parseConfig }, { UsageError }] = await Promise.all([
+    import('./config/config.ts'),
+    import('./common/errors.ts'),
+  ]);
   const { environmentTwin, FLAGS } = await import('./config/flags.ts');
   const { linesWithoutControls } = await import('./common/sanitize.ts');
   const { readVersion, TASKS } = await import('./cli/commands.ts');

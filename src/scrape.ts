@@ -13,13 +13,14 @@ import { SYN_RECV, UDP } from './collect/net-tcp-udp-raw.ts';
 import { ToldHost } from './collect/command-host.ts';
 import type { AsnCache } from './enrich/asn/cache.ts';
 import { Cluster, type ClusterChange, type Resource } from './enrich/kubernetes/cluster-cache.ts';
-import { FirstSeenMemory, type Kept, type Sighting } from './first-seen/memory.ts';
+import { FirstSeenMemory } from './first-seen/memory.ts';
 import { Peers, type Peer, type PeerPolicy } from './enrich/peers.ts';
 import { Families } from './metrics/families.ts';
 import { Groups } from './metrics/connection-groups.ts';
 import { Meetings } from './first-seen/recorder.ts';
 import type { Address, Family, OwnerLabels, Rules } from './model.ts';
 import { OwnerNames } from './enrich/owner-labels.ts';
+import type { Kept, Sighting } from './store/contract.ts';
 
 const NO_CGROUP = parseCgroup('');
 

@@ -1,8 +1,8 @@
 import { formatCidr } from '../common/address.ts';
-import { UsageError } from '../config/config.ts';
 import { escapeControls } from '../common/sanitize.ts';
 import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } from '../model.ts';
 import { readRules } from '../config/rules.ts';
+import { UsageError } from '../common/errors.ts';
 
 interface Output {
   write(text: string): unknown;

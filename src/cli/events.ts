@@ -1,17 +1,17 @@
 import { waitUntil, type Clock, type Timer } from '../common/clock.ts';
-import { openSource } from '../collect/source.ts';
 import type { Config } from '../config/config.ts';
 import { openCache } from '../enrich/asn/cache.ts';
-import { openKnown } from '../enrich/asn/known.ts';
 import { Changes } from '../rows/changes.ts';
 import { parseFilters } from '../rows/filter.ts';
 import { withoutControls } from '../common/sanitize.ts';
 import { rowsOf } from '../rows/row.ts';
 import { FOR_ROWS, Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
-import { parseCount, parseInterval } from './interval.ts';
-import { jsonLine } from './terminal/json.ts';
 import { coverage } from './live-scan.ts';
+import { openKnown } from '../enrich/asn/open.ts';
+import { jsonLine } from './terminal/format.ts';
+import { parseCount, parseInterval } from './command-shape.ts';
+import { openSource } from '../collect/host.ts';
 
 /** What may wait for a slow reader when a scan ends; that scan's lines are added whole, or left out and counted. */
 const MOST_WAITING = 4 << 20;

@@ -1,4 +1,3 @@
-import { UsageError } from '../config/config.ts';
 import { parseFilters, type Filter } from '../rows/filter.ts';
 import type { Row } from '../model.ts';
 import { parseOrder } from './terminal/sort.ts';
@@ -6,6 +5,7 @@ import { columnsOf, csvHeader, csvLine, parseFields, pick } from './terminal/row
 import type { Sight } from './live-scan.ts';
 import { layTable } from './terminal/table.ts';
 import { closing, type View } from './view.ts';
+import { UsageError } from '../common/errors.ts';
 
 /** Which connections are listed, and how; the texts as the user wrote them. */
 export interface ListChoice {

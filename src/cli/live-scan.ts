@@ -2,13 +2,11 @@ import { cidrContains, formatCidr } from '../common/address.ts';
 import type { Timer } from '../common/clock.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { Procfs } from '../collect/procfs.ts';
-import { openSource } from '../collect/source.ts';
 import type { Config } from '../config/config.ts';
 import { isFresh, openCache, type Answer, type AsnCache } from '../enrich/asn/cache.ts';
 import { Database } from '../enrich/asn/file-database.ts';
-import { openKnown, type KnownAnswers } from '../enrich/asn/known.ts';
 import { hasNames } from '../common/network-class.ts';
-import { openProvider } from '../enrich/asn/open.ts';
+import { openProvider, openKnown, type KnownAnswers } from '../enrich/asn/open.ts';
 import { askOnce } from '../enrich/asn/query-scheduler.ts';
 import type { ReverseDns } from '../enrich/rdns.ts';
 import { BATCH, recall, SPACING_MS, type Correspondence } from '../enrich/asn/query-batch.ts';
@@ -19,6 +17,7 @@ import { inOrder, rowOf, type Names } from '../rows/row.ts';
 import { FOR_ROWS, Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { many } from './terminal/format.ts';
+import { openSource } from '../collect/host.ts';
 
 /** How long a person waits for names and operators. */
 const PATIENCE_MS = 3_000;

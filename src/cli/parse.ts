@@ -1,20 +1,20 @@
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import type { Timer } from '../common/clock.ts';
-import { UsageError, type Config } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import { openCache } from '../enrich/asn/cache.ts';
-import { openKnown } from '../enrich/asn/known.ts';
 import { describePeers } from '../enrich/annotate-rows.ts';
 import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ErrorRow, Row } from '../model.ts';
 import { linesOf } from '../parse/line-splitter.ts';
 import { isStrange, TextReader, type Entry } from '../parse/text-reader.ts';
-import { jsonLine } from './terminal/json.ts';
-import { many } from './terminal/format.ts';
+import { many, jsonLine } from './terminal/format.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './terminal/row-columns.ts';
 import { layTable, type Sheet } from './terminal/table.ts';
 import { closing } from './view.ts';
+import { UsageError } from '../common/errors.ts';
+import { openKnown } from '../enrich/asn/open.ts';
 
 /** What `parse` needs besides the configuration. */
 export interface ParseOptions {

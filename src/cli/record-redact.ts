@@ -1,8 +1,9 @@
 import { endianness } from 'node:os';
 import { formatAddress, ipv4, isIPv4, parseAddress } from '../common/address.ts';
-import { parseCgroup, workloadOf } from '../collect/cgroup.ts';
+import { parseCgroup } from '../collect/cgroup.ts';
 import { classify } from '../common/network-class.ts';
 import type { Address, Cgroup } from '../model.ts';
+import { workloadOf } from '../enrich/owner-labels.ts';
 
 /** Where invented addresses of a kind begin; private ones by their first byte. */
 const PUBLIC_IPV4 = 11 << 24;

@@ -1,10 +1,10 @@
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { makeFolder } from '../common/folder.ts';
 import { Namespaces } from '../collect/namespaces.ts';
 import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
 import { TABLES } from '../collect/net-tcp-udp-raw.ts';
 import { Pseudonyms } from './record-redact.ts';
+import { makeFolder } from '../common/files.ts';
 
 /** What a recording holds and what it had to leave out. */
 export interface Recording {

@@ -2,12 +2,12 @@ import type { Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { withoutControls } from '../common/sanitize.ts';
 import type { ColorSigns } from './terminal/color.ts';
-import { parseCount, parseInterval } from './interval.ts';
-import { jsonLine } from './terminal/json.ts';
 import type { Terminal } from './terminal/screen.ts';
 import { Survey, type Sight, type SurveyOptions } from './live-scan.ts';
 import type { Sheet } from './terminal/table.ts';
 import { sheetOf, type Output, type Streams, type View } from './view.ts';
+import { jsonLine } from './terminal/format.ts';
+import { parseCount, parseInterval } from './command-shape.ts';
 
 /** What is to be looked at, and who may be asked about the remotes. */
 export interface Subject {

@@ -2,9 +2,9 @@ import { parseCgroup } from '../collect/cgroup.ts';
 import { Namespaces } from '../collect/namespaces.ts';
 import { failed, Procfs } from '../collect/procfs.ts';
 import { readStatistics, renderStatistics, type StatisticsSection } from '../collect/netstat-s.ts';
-import { UsageError } from '../config/config.ts';
 import { cleanLabel, linesWithoutControls } from '../common/sanitize.ts';
-import { jsonLine } from './terminal/json.ts';
+import { UsageError } from '../common/errors.ts';
+import { jsonLine } from './terminal/format.ts';
 
 /** What `stats` needs besides the configuration; the texts as the user wrote them, at most one of the first three. */
 export interface StatsOptions {

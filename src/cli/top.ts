@@ -1,4 +1,3 @@
-import { UsageError } from '../config/config.ts';
 import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
@@ -8,6 +7,7 @@ import { bytesOf, connectionColumns, hasRemote, operatorOf } from './terminal/ro
 import type { Connection, Sight } from './live-scan.ts';
 import { layTable, type Sheet } from './terminal/table.ts';
 import { closing, type Line, type View } from './view.ts';
+import { UsageError } from '../common/errors.ts';
 
 /** By what connections are counted. */
 export const TOP_KEYS = ['process', 'asn', 'workload', 'endpoint'] as const;

@@ -3,11 +3,11 @@ import { waitUntil, type Timer } from '../common/clock.ts';
 import { withoutControls } from '../common/sanitize.ts';
 import { cutPainted, fit } from './terminal/width.ts';
 import type { Paint } from './terminal/color.ts';
-import { jsonLine } from './terminal/json.ts';
 import { Screen, type Terminal } from './terminal/screen.ts';
 import type { Sight, Survey } from './live-scan.ts';
 import type { Sheet } from './terminal/table.ts';
 import type { Output, Streams, View } from './view.ts';
+import { jsonLine } from './terminal/format.ts';
 
 /** What `watch` needs. */
 export interface WatchOptions extends Streams {

@@ -11,9 +11,9 @@ import { openStore, type StorageChoice } from '../store/open.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 import { linesOf } from '../parse/line-splitter.ts';
-import { jsonLine } from './terminal/json.ts';
 import { csvRecord } from './terminal/row-columns.ts';
 import { renderTable, type Column } from './terminal/table.ts';
+import { jsonLine } from './terminal/format.ts';
 
 /** Where `storagePath` and `storageServer` are null nothing is kept. */
 export interface WhoisOptions extends ProviderChoice, StorageChoice {

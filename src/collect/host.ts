@@ -6,9 +6,10 @@ import type { HashCost } from './hash-walks.ts';
 import { Namespaces, type Namespace, type Unshown } from './namespaces.ts';
 import { Owners } from './socket-owners.ts';
 import { Processes } from './processes.ts';
-import { failed, type Procfs } from './procfs.ts';
+import { failed, Procfs } from './procfs.ts';
 import type { Protocols } from './protocol-counters.ts';
 import { SocketTables, type NamespaceCounts } from './namespace-tables.ts';
+import type { Command, Commands } from './ss-netstat.ts';
 
 /** Where the rows of a scan come from: the host's procfs, or what its own commands tell. */
 export interface Host {
@@ -197,4 +198,15 @@ export class ProcfsHost implements Host {
   told(): null {
     return null;
   }
+}
+
+/** What a user may ask rows to come from; null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
+export type SourceName = 'procfs' | Command | null;
+
+/** Opens where the rows come from. Rejects with an Error of one clear line when procfs cannot be read. */
+export async function openSource(name: SourceName, root: string): Promise<Procfs | Commands> {
+  const chosen = name ?? (process.platform === 'linux' ? 'procfs' : 'ss');
+  if (chosen === 'procfs') return new Procfs(root);
+  const { Commands } = await import('./ss-netstat.ts');
+  return new Commands(chosen);
 }

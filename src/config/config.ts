@@ -15,6 +15,7 @@ import {
 } from './flags.ts';
 import type { Rules } from '../model.ts';
 import { isSdkDisabled, standardEndpoint, standardResource, standardTexts, type StandardText } from './otel-env.ts';
+import { UsageError, deepFreeze } from '../common/errors.ts';
 
 /** How metrics are sent by OTLP. */
 export interface OtlpConfig {
@@ -86,11 +87,6 @@ export interface Config {
 
 /** The rules of a run without a configuration file. */
 export const EMPTY_RULES: Rules = deepFreeze({ processes: [], endpointGroups: [], networks: [], asnNeverSend: [] });
-
-/** Wrong usage (exit code 2): the message names what was given, its value and what is allowed. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
 
 /**
  * Reads flags and environment into one frozen Config; a flag beats its environment twin.
@@ -280,10 +276,4 @@ function defaultStoragePath(environment: Readonly<Record<string, string | undefi
   if (stateHome && isAbsolute(stateHome)) return join(stateHome, 'peerscope');
   const home = environment['HOME'];
   return home ? join(home, '.local/state/peerscope') : null;
-}
-
-/** Freezes a value and all that it holds, and returns it. */
-export function deepFreeze<T>(value: T): T {
-  if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);
-  return Object.freeze(value);
 }

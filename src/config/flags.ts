@@ -1,5 +1,5 @@
 import { parseAddress } from '../common/address.ts';
-import type { RedisServer } from '../store/redis-url.ts';
+import { parseStorageUrl } from '../store/redis-url.ts';
 import { parsePairs } from './otel-env.ts';
 
 const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
@@ -405,27 +405,4 @@ function parseListenAddress(text: string): ListenAddress | undefined {
 function parseServer(text: string): { host: string; port: number } | undefined {
   const { host, port } = parseListenAddress(text) ?? { host: null, port: 0 };
   return host === null || port === 0 ? undefined : { host, port };
-}
-
-/** https://www.iana.org/assignments/uri-schemes/prov/redis and rediss, the same over TLS. Reserved characters are percent-encoded. */
-function parseStorageUrl(text: string): RedisServer | undefined {
-  if (!/^rediss?:\/\//.test(text) || !URL.canParse(text)) return undefined;
-  const { protocol, hostname, port, username, password, pathname, search, hash } = new URL(text);
-  const [, ipv6, name] = /^(?:\[([\da-f:.]+)\]|([\w.-]+))$/i.exec(hostname) ?? [];
-  const host = ipv6 ?? name;
-  const [, digits = '0'] = /^\/?(\d{1,4})?$/.exec(pathname) ?? [null, ''];
-  if (host === undefined || port === '0' || digits === '' || search !== '' || hash !== '') return undefined;
-  if (username !== '' && password === '') return undefined;
-  try {
-    return {
-      tls: protocol === 'rediss:',
-      host,
-      port: port === '' ? 6379 : Number(port),
-      username: username === '' ? null : decodeURIComponent(username),
-      password: password === '' ? null : decodeURIComponent(password),
-      database: Number(digits),
-    };
-  } catch {
-    return undefined;
-  }
 }

@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { parseCidr } from '../common/address.ts';
-import { deepFreeze, EMPTY_RULES } from './config.ts';
+import { EMPTY_RULES } from './config.ts';
 import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { ProcessRule, Rules, Transport } from '../model.ts';
 import { mapping, readYaml, validate } from './yaml.ts';
+import { deepFreeze } from '../common/errors.ts';
 
 export { EMPTY_RULES };
 
@@ -130,3 +131,28 @@ const CONFIGURATION = mapping({
   networks: file.networks ?? [],
   asnNeverSend: file.asn?.never_send ?? [],
 }));
+
+/** The file of --config.file: the rules in use, and whether they are still those on disk. */
+export class RulesFile {
+  /** False while the file holds what cannot be used. */
+  isCurrent = true;
+  current: Rules;
+  readonly #path: string;
+
+  constructor(path: string, current: Rules) {
+    this.#path = path;
+    this.current = current;
+  }
+
+  /** Reads the file again. Gives why it cannot be used, and then the rules stay as they were; null where it can. */
+  reload(): string | null {
+    try {
+      this.current = readRules(this.#path);
+      this.isCurrent = true;
+      return null;
+    } catch (error) {
+      this.isCurrent = false;
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+}

@@ -2,8 +2,8 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { getSystemErrorMessage } from 'node:util';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { UsageError } from './config.ts';
 import { escapeControls } from '../common/sanitize.ts';
+import { UsageError } from '../common/errors.ts';
 
 const MAX_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;

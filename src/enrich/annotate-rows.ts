@@ -1,8 +1,8 @@
 import { formatAddress, parseAddress } from '../common/address.ts';
 import type { Row, Rules } from '../model.ts';
 import type { AsnCache } from './asn/cache.ts';
-import type { KnownAnswers } from './asn/known.ts';
 import { mayBeAsked, networkOf } from '../common/network-class.ts';
+import type { KnownAnswers } from './asn/open.ts';
 
 /**
  * Puts network and ASN into rows that no scan made. The ASNs come from what is known already: nothing is asked, and a row without a whole

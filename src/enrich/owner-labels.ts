@@ -1,6 +1,6 @@
-import { workloadOf } from '../collect/cgroup.ts';
 import type { Cluster } from './kubernetes/cluster-cache.ts';
 import type { Cgroup, OwnerLabels } from '../model.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 
 /** The names of what has no owner at all. */
 export const NO_OWNER: OwnerLabels = { process: '', namespace: '', workload: '', pod: '', container: '' };
@@ -155,4 +155,21 @@ function namesOf(process: string, cgroup: Cgroup): OwnerLabels {
     pod: podUid ?? '',
     container: process === '' ? '' : (containerId?.slice(0, 12) ?? ''),
   };
+}
+
+/** The parts of a name that a program makes up for each run: a UUID, a long hex number, a count as in "session-12" or "run-u7". */
+const GENERATED =
+  /-(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|r?[0-9a-f]{8,}|[a-z]?\d+)(?=-|\.(?:scope|service)$)/g;
+
+/**
+ * The workload of a process that no Kubernetes workload is known for: its systemd unit, else the name of its container runtime,
+ * else "". Names stay few over days: instances fold into their template (`user@1000.service` is `user.service`), and names of
+ * scopes and of `systemd-run` lose what is generated (`session-12.scope` is `session.scope`).
+ */
+export function workloadOf(cgroup: Cgroup): string {
+  const { unit, runtime } = cgroup;
+  if (unit === null) return runtime ?? '';
+  const template = unit.replace(/@.*(?=\.)/, '');
+  const transient = template.endsWith('.scope') || template.startsWith('run-');
+  return cleanLabel(transient ? template.replace(GENERATED, '') : template);
 }

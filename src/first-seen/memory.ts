@@ -1,31 +1,13 @@
 import type { Address, Direction, OwnerLabels } from '../model.ts';
 import { ClosedMeetings } from './pending.ts';
+import { SKEW_MS, type Sighting, type Kept } from '../store/contract.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-/** How far the clocks of a cluster, or one clock before and after it was set right, may be apart without being wrong. */
-export const SKEW_MS = 300_000;
 /** What is remembered at most: owners, network operators of an owner in one direction, and of all owners in one direction. */
 const MOST_OWNERS = 5_000;
 const MOST_ASNS = 1_000;
 const MOST_MEETINGS = 20_000;
-
-/** How long a store keeps a time that nobody tells it again. */
-export const KEPT_MS = 90 * DAY_MS;
-
-/** When something was first seen (milliseconds since 1970), and the key that a store keeps it by. */
-export interface Sighting {
-  /** One for each direction and one for the baselines: in a store, no shelf makes room for another. */
-  readonly shelf: Direction | 'baseline';
-  readonly key: string;
-  readonly at: number;
-}
-
-/** What a store kept under a key before it was told of a sighting: null where that was nothing, 'unknown' where it failed. */
-export interface Kept {
-  readonly key: string;
-  readonly before: number | null | 'unknown';
-}
 
 /** A connection that closed before the answer about its remote came. */
 interface Unanswered {

@@ -1,7 +1,6 @@
 import type { State, Transport } from '../model.ts';
-import { isEnd, isNowhere, readDotEnd, type End } from './endpoint.ts';
+import { isEnd, isNowhere, readDotEnd, type End, type Problem } from './endpoint.ts';
 import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Word } from './line.ts';
-import type { Problem } from './problem.ts';
 import { stateOfWord } from './states.ts';
 
 /** What the header says: whether there are queues, how wide an address may be, and the columns after the state. */

@@ -1,5 +1,4 @@
 import { formatAddress, parseAddress } from '../common/address.ts';
-import type { Problem } from './problem.ts';
 
 /** One end of a connection as text tells it. */
 export interface End {
@@ -72,4 +71,23 @@ export function isNowhere({ address, port, form, service }: End): boolean {
 
 function shown(text: string): string {
   return text.slice(0, 60);
+}
+
+/** Why a line, or a part of it, could not be read. */
+export type ErrorCode =
+  | 'unknown-dialect'
+  | 'unsupported-section'
+  | 'too-few-columns'
+  | 'too-long'
+  | 'bad-address'
+  | 'bad-port'
+  | 'bad-queue'
+  | 'bad-pid'
+  | 'bad-users'
+  | 'unattached-continuation';
+
+/** An error and a sentence that says why. */
+export interface Problem {
+  readonly error: ErrorCode;
+  readonly reason: string;
 }

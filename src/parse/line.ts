@@ -1,6 +1,5 @@
 import type { Row, State, Transport } from '../model.ts';
-import type { End } from './endpoint.ts';
-import type { ErrorCode, Problem } from './problem.ts';
+import type { End, ErrorCode, Problem } from './endpoint.ts';
 
 /** What a row that was read leaves in doubt. */
 export type WarningCode =

@@ -1,7 +1,6 @@
 import type { State, Transport } from '../model.ts';
-import { isEnd, isNowhere, readColonEnd, type End } from './endpoint.ts';
+import { isEnd, isNowhere, readColonEnd, type End, type Problem } from './endpoint.ts';
 import { NO_EXTRAS, wrong, type Holder, type Line, type LineRow } from './line.ts';
-import type { Problem } from './problem.ts';
 import { stateOfWord } from './states.ts';
 
 /** Which columns the header says there are. */

@@ -1,7 +1,6 @@
 import type { Transport } from '../model.ts';
-import { isEnd, readColonEnd } from './endpoint.ts';
+import { isEnd, readColonEnd, type Problem } from './endpoint.ts';
 import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Word } from './line.ts';
-import type { Problem } from './problem.ts';
 import { stateOfWord } from './states.ts';
 
 const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([

@@ -1,8 +1,7 @@
 import type { ErrorRow, Row } from '../model.ts';
 import { bsdColumns, readBsd, type BsdColumns } from './bsd.ts';
-import type { End } from './endpoint.ts';
+import type { End, ErrorCode } from './endpoint.ts';
 import type { Line, LineRow, WarningCode } from './line.ts';
-import type { ErrorCode } from './problem.ts';
 import { LONGEST_LINE } from './line-splitter.ts';
 import { netToolsColumns, readNetTools, type NetToolsColumns } from './net-tools.ts';
 import { hasCommNames, isSsHeader, readSs } from './ss.ts';

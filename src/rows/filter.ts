@@ -1,7 +1,7 @@
 import { cidrContains, formatAddress, parseAddress, parseCidr } from '../common/address.ts';
-import { UsageError } from '../config/config.ts';
 import { escapeControls } from '../common/sanitize.ts';
 import type { Cidr, Direction, Row, State, Transport } from '../model.ts';
+import { UsageError } from '../common/errors.ts';
 
 /** Says whether a row is wanted. */
 export type Filter = (row: Row) => boolean;

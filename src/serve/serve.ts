@@ -4,8 +4,7 @@ import { startAsking, type AskingContext } from '../enrich/asn/resolver.ts';
 import type { Status } from '../metrics/catalogue.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { Procfs } from '../collect/procfs.ts';
-import { openSource } from '../collect/source.ts';
-import { UsageError, type Config } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import { Cluster, type ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
 import { Database } from '../enrich/asn/file-database.ts';
 import type { Kubernetes } from '../enrich/kubernetes/api-client.ts';
@@ -24,6 +23,8 @@ import { prepareWatch } from '../enrich/kubernetes/start.ts';
 import { expositionOf } from './http-handlers.ts';
 import { preparePush } from './otlp-start.ts';
 import { logHashCost, logStart } from './start-line.ts';
+import { UsageError } from '../common/errors.ts';
+import { openSource } from '../collect/host.ts';
 
 /** How long the first scan waits for the names of pods. */
 const NAMES_MS = 2_000;
@@ -63,7 +64,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const { configFile } = config;
   // Nothing that reads YAML is loaded in a run without.
   const file =
-    configFile === null ? null : new (await import('../config/rules-file.ts')).RulesFile(configFile, config.rules);
+    configFile === null ? null : new (await import('../config/rules.ts')).RulesFile(configFile, config.rules);
   const rules = (): Rules => file?.current ?? config.rules;
   const watch = prepareWatch(config, version, failures, log);
   const cluster = watch && new Cluster(watch.resources);

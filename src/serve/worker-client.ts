@@ -4,7 +4,6 @@ import { COLLECTORS, type CollectorRun, type Status } from '../metrics/catalogue
 import type { HashCost } from '../collect/hash-walks.ts';
 import type { Answer } from '../enrich/asn/cache.ts';
 import type { ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
-import type { Kept, Sighting } from '../first-seen/memory.ts';
 import type { Collected } from '../expose/otlp.ts';
 import type { Surroundings } from '../web/page/page.ts';
 import type { Format } from '../expose/prometheus-text.ts';
@@ -13,6 +12,7 @@ import type { RowFormat } from '../rows/streams.ts';
 import { Reading } from './port-stream.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { Order, PagePart, Report, ScannerData } from './worker.ts';
+import type { Kept, Sighting } from '../store/contract.ts';
 
 /** The families of one scan as text, and what that scan cost. Nothing was scanned yet while `at` (milliseconds since 1970) is 0. */
 export interface Page {

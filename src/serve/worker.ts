@@ -3,10 +3,8 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { formatAddress } from '../common/address.ts';
 import type { Collector, CollectorRun, Status } from '../metrics/catalogue.ts';
 import type { HashCost } from '../collect/hash-walks.ts';
-import { openSource, type SourceName } from '../collect/source.ts';
 import { openCache, type Answer } from '../enrich/asn/cache.ts';
 import type { ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
-import type { Kept, Sighting } from '../first-seen/memory.ts';
 import type { ProviderChoice } from '../enrich/asn/open.ts';
 import type { Collected } from '../expose/otlp.ts';
 import { renderPage, type Surroundings } from '../web/page/page.ts';
@@ -18,6 +16,8 @@ import { Readers, type Reader, type RowFormat } from '../rows/streams.ts';
 import type { Piece } from './port-stream.ts';
 import { Scrape, type ScrapeOptions } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
+import { openSource, type SourceName } from '../collect/host.ts';
+import type { Kept, Sighting } from '../store/contract.ts';
 
 /** What the worker thread is started with. */
 export interface ScannerData {

@@ -1,4 +1,4 @@
-import type { Kept, Sighting } from '../first-seen/memory.ts';
+import type { Direction } from '../model.ts';
 
 /** One text under a key, to be kept until a time (milliseconds since 1970). */
 export interface StoredText {
@@ -50,4 +50,24 @@ export interface Commons {
 export interface Breaker {
   readonly failures: number;
   readonly openMs: number;
+}
+
+/** How far the clocks of a cluster, or one clock before and after it was set right, may be apart without being wrong. */
+export const SKEW_MS = 300_000;
+
+/** How long a store keeps a time that nobody tells it again. */
+export const KEPT_MS = 90 * 86_400_000;
+
+/** When something was first seen (milliseconds since 1970), and the key that a store keeps it by. */
+export interface Sighting {
+  /** One for each direction and one for the baselines: in a store, no shelf makes room for another. */
+  readonly shelf: Direction | 'baseline';
+  readonly key: string;
+  readonly at: number;
+}
+
+/** What a store kept under a key before it was told of a sighting: null where that was nothing, 'unknown' where it failed. */
+export interface Kept {
+  readonly key: string;
+  readonly before: number | null | 'unknown';
 }

@@ -2,10 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../common/clock.ts';
-import { KEPT_MS, SKEW_MS, type Kept, type Sighting } from '../first-seen/memory.ts';
 import { GuardedConnector } from './redis-connector.ts';
 import { nameRedis, type RedisServer } from './redis-url.ts';
-import type { Breaker, Commons, Store, StoredText } from './contract.ts';
+import {
+  type Breaker,
+  type Commons,
+  type Store,
+  type StoredText,
+  KEPT_MS,
+  SKEW_MS,
+  type Kept,
+  type Sighting,
+} from './contract.ts';
 
 const PREFIX = 'peerscope:';
 /** How long the server keeps the number of an exporter that is gone. */

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
 import type { Timer } from '../common/clock.ts';
-import { makeFolder } from '../common/folder.ts';
-import { KEPT_MS, type Kept, type Sighting } from '../first-seen/memory.ts';
-import type { Store, StoredText } from './contract.ts';
+import { type Store, type StoredText, KEPT_MS, type Kept, type Sighting } from './contract.ts';
+import { makeFolder } from '../common/files.ts';
 
 const FILE = 'peerscope.sqlite';
 const SCHEMA = 2;

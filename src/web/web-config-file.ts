@@ -1,7 +1,7 @@
 import type { Timer } from '../common/clock.ts';
-import { fileVersion } from '../common/file-version.ts';
 import { refusal } from '../config/yaml.ts';
 import { readWebConfig, type WebConfig } from './web-config.ts';
+import { fileVersion } from '../common/files.ts';
 
 const POLL_MS = 1_000;
 

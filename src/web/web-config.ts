@@ -3,8 +3,8 @@ import { dirname, resolve } from 'node:path';
 import { createSecureContext, type SecureVersion } from 'node:tls';
 import { getSystemErrorMessage } from 'node:util';
 import { z } from 'zod';
-import { deepFreeze } from '../config/config.ts';
 import { mapping, readStart, readYaml, refusal, validate, type Origin } from '../config/yaml.ts';
+import { deepFreeze } from '../common/errors.ts';
 
 const CLIENT_AUTH_TYPES = [
   'NoClientCert',

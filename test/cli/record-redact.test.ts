@@ -6,11 +6,12 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { formatAddress, ipv4, maskAddress, parseAddress, sameAddress } from '../../src/common/address.ts';
 import { Pseudonyms } from '../../src/cli/record-redact.ts';
 import { record } from '../../src/cli/record.ts';
-import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
+import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { FibTrie, ownAddresses } from '../../src/collect/fib-trie.ts';
 import { classify } from '../../src/common/network-class.ts';
 import { scan } from '../../src/index.ts';
 import type { Address, Cidr, Row } from '../../src/model.ts';
+import { workloadOf } from '../../src/enrich/owner-labels.ts';
 
 const FIXTURES = new URL('../fixtures/', import.meta.url).pathname;
 const SCENARIOS = readdirSync(`${FIXTURES}proc`, { withFileTypes: true })

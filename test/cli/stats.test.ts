@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { stats, type StatsOptions } from '../../src/cli/stats.ts';
-import { UsageError } from '../../src/config/config.ts';
+import { UsageError } from '../../src/common/errors.ts';
 
 const CONTAINERS = fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url));
 

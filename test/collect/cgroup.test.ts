@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
+import { parseCgroup } from '../../src/collect/cgroup.ts';
 import type { Cgroup } from '../../src/model.ts';
+import { workloadOf } from '../../src/enrich/owner-labels.ts';
 
 interface RecordedCase {
   readonly name: string;

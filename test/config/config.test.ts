@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseConfig, UsageError, type Config } from '../../src/config/config.ts';
+import { parseConfig, type Config } from '../../src/config/config.ts';
 import { environmentTwin, FLAGS } from '../../src/config/flags.ts';
+import { UsageError } from '../../src/common/errors.ts';
 
 const DEFAULTS: Config = {
   web: {

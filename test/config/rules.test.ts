@@ -6,8 +6,8 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { formatCidr, ipv4, maskAddress } from '../../src/common/address.ts';
-import { UsageError } from '../../src/config/config.ts';
 import { EMPTY_RULES, parseRules, readRules } from '../../src/config/rules.ts';
+import { UsageError } from '../../src/common/errors.ts';
 
 const PATH = 'peerscope.yaml';
 const CIDR = 'must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix';

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseAddress } from '../../src/common/address.ts';
-import { FirstSeenMemory, type Kept, type Sighting } from '../../src/first-seen/memory.ts';
+import { FirstSeenMemory } from '../../src/first-seen/memory.ts';
 import type { Direction, OwnerLabels } from '../../src/model.ts';
+import type { Kept, Sighting } from '../../src/store/contract.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;

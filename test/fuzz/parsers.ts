@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import fc, { type Arbitrary } from 'fast-check';
 import { Decoder } from 'ioredis/built/resp/decoder.js';
 import { formatAddress, formatCidr, ipv4, parseAddress, parseCidr } from '../../src/common/address.ts';
-import { parseCgroup, workloadOf } from '../../src/collect/cgroup.ts';
+import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { FibTrie, parseIfInet6 } from '../../src/collect/fib-trie.ts';
 import { nameProcess } from '../../src/collect/process-name.ts';
 import { parseFdinfo } from '../../src/collect/procfs.ts';
@@ -14,7 +14,6 @@ import { parseSocketRows, SocketRows } from '../../src/collect/net-tcp-udp-raw.t
 import { parseSockstat } from '../../src/collect/sockstat.ts';
 import { parseStat, parseStatus } from '../../src/collect/pid-stat.ts';
 import { readStatistics, renderStatistics } from '../../src/collect/netstat-s.ts';
-import { UsageError } from '../../src/config/config.ts';
 import { parseOrigin, renderOrigin } from '../../src/enrich/asn/cache.ts';
 import { parseAsText, parseOriginText } from '../../src/enrich/asn/cymru-dns.ts';
 import { readEndpointSlice, readService } from '../../src/enrich/kubernetes/services.ts';
@@ -34,6 +33,8 @@ import { parseRules } from '../../src/config/rules.ts';
 import { parseServices } from '../../src/common/etc-services.ts';
 import { writeMmdb } from '../support/mmdb-writer.ts';
 import { damaged, damagedBytes, damagedJson } from './damage.ts';
+import { UsageError } from '../../src/common/errors.ts';
+import { workloadOf } from '../../src/enrich/owner-labels.ts';
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
 // eslint-disable-next-line no-control-regex -- that is what must not be there

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { stateOf, TABLES } from '../../src/collect/net-tcp-udp-raw.ts';
-import { UsageError } from '../../src/config/config.ts';
 import { parseFilters } from '../../src/rows/filter.ts';
 import type { Row } from '../../src/model.ts';
+import { UsageError } from '../../src/common/errors.ts';
 
 const NGINX: Row = {
   transport: 'tcp',

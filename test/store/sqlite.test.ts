@@ -16,9 +16,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Sighting } from '../../src/first-seen/memory.ts';
 import { findStore } from '../../src/store/open.ts';
-import type { Store, StoredText } from '../../src/store/contract.ts';
+import type { Store, StoredText, Sighting } from '../../src/store/contract.ts';
 import { SqliteStore, type SqliteOptions } from '../../src/store/sqlite.ts';
 
 const DAY = 86_400_000;

@@ -1,6 +1,5 @@
 import type { Clock } from '../../src/common/clock.ts';
-import type { Kept } from '../../src/first-seen/memory.ts';
-import type { Breaker, Commons, Store, StoredText } from '../../src/store/contract.ts';
+import type { Breaker, Commons, Store, StoredText, Kept } from '../../src/store/contract.ts';
 
 /** A server in memory that several exporters share, and that can be gone, or refuse to be written to. */
 export class SharedServer {

@@ -2,8 +2,8 @@ import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
-import { UsageError } from '../../src/config/config.ts';
 import { readWebConfig, type WebConfig } from '../../src/web/web-config.ts';
+import { UsageError } from '../../src/common/errors.ts';
 
 const PEMS = new URL('../fixtures/tls/', import.meta.url).pathname;
 const HASH = '$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e';

@@ -1,9 +1,9 @@
-import { UsageError } from '../../config/config.ts';
 import { cleanLabel, withoutControls } from '../../common/sanitize.ts';
 import type { Row } from '../../model.ts';
 import { fit } from './width.ts';
 import { toneOf, type Tone } from './color.ts';
 import type { Column } from './table.ts';
+import { UsageError } from '../../common/errors.ts';
 
 /** The keys of a row, in the order of its JSON: the header of CSV. */
 const KEYS = [

@@ -1,7 +1,7 @@
 import { compareAddresses, parseAddress } from '../../common/address.ts';
-import { UsageError } from '../../config/config.ts';
 import type { Row } from '../../model.ts';
 import { KEYS_ALLOWED, parseKey, type RowKey } from './row-columns.ts';
+import { UsageError } from '../../common/errors.ts';
 
 /** Compares two rows, for Array.prototype.sort. */
 export type Order = (a: Row, b: Row) => number;

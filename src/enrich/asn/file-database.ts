@@ -2,9 +2,9 @@ import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { maskAddress } from '../../common/address.ts';
 import type { Clock } from '../../common/clock.ts';
-import { fileVersion } from '../../common/file-version.ts';
 import type { Address, AsnStatus, Cidr } from '../../model.ts';
 import type { Answer } from './cache.ts';
+import { fileVersion } from '../../common/files.ts';
 
 const POLL_MS = 60_000;
 /** Short, so that what a replaced file says reaches the peers in use soon. */

@@ -1,6 +1,5 @@
 import type { Timer } from '../../common/clock.ts';
-import { numberIn, objectIn, textIn, type ApiObject } from './api-object.ts';
-import { readList } from './list-parser.ts';
+import { readList, numberIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
 
 /** How long an answer may take to begin, and a list to go on. */
 const SILENCE_MS = 30_000;

@@ -1,7 +1,7 @@
 import { parseAddress } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
-import { listIn, objectIn, textIn, type ApiObject } from './api-object.ts';
+import { listIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
 
 /** What is kept of a pod's object. */
 export interface Pod {

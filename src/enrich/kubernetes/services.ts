@@ -1,7 +1,7 @@
 import { parseAddress } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
-import { listIn, numberIn, objectIn, textIn } from './api-object.ts';
+import { listIn, numberIn, objectIn, textIn } from './list-parser.ts';
 
 /** A port of a Service, or of the endpoints behind it; `name` joins the two. */
 export interface ServicePort {

@@ -6,12 +6,12 @@ import { ESTABLISHED } from '../../../src/collect/net-tcp-udp-raw.ts';
 import { EMPTY_RULES } from '../../../src/config/config.ts';
 import { AsnCache } from '../../../src/enrich/asn/cache.ts';
 import type { ClusterChange, Resource } from '../../../src/enrich/kubernetes/cluster-cache.ts';
-import type { Sighting } from '../../../src/first-seen/memory.ts';
 import type { Pod } from '../../../src/enrich/kubernetes/pods.ts';
 import type { Address, Family } from '../../../src/model.ts';
 import { Scrape } from '../../../src/scrape.ts';
 import { printRow, type KernelRow } from '../../support/kernel-rows.ts';
 import { Tree } from '../../support/proc-tree.ts';
+import type { Sighting } from '../../../src/store/contract.ts';
 
 const START = Date.parse('2026-09-15T08:00:00Z');
 /** Of the tree: the process through which the pod's tables are read, and the one that holds its sockets. */
