@@ -1,3 +1,4 @@
+import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
@@ -67,7 +68,7 @@ export class Processes {
     rules: readonly ProcessRule[],
     label: (name: string, cgroup: Cgroup) => OwnerLabels,
     parse: (text: string) => Cgroup = parseCgroup,
-    monotonic: () => number = () => performance.now(),
+    monotonic: () => number = () => SYSTEM_CLOCK.monotonic(),
   ) {
     this.#parse = parse;
     this.#patterns = new Patterns(monotonic);

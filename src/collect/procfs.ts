@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -348,7 +349,7 @@ export class Procfs {
    */
   #sockfsMount(): number | null {
     if (this.self === null) return null;
-    const server = createServer().listen({ path: `\0peerscope-${process.pid}-${process.hrtime.bigint()}` });
+    const server = createServer().listen({ path: `\0peerscope-${randomUUID()}` });
     server.on('error', () => undefined);
     try {
       for (const fd of readdirSync(`${this.root}/self/fd`)) {

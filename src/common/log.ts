@@ -1,6 +1,9 @@
 import { pino } from 'pino';
-import type { Config } from '../config/config.ts';
+import { SYSTEM_CLOCK } from './clock.ts';
 import { escapeControls } from './sanitize.ts';
+
+export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+export type LogFormat = 'json' | 'text';
 
 type Fields = Readonly<Record<string, string | number | boolean | null>>;
 
@@ -10,7 +13,7 @@ interface Write {
 }
 
 /** Where a run says what happens to it, by severity: a lower-case message, and what it is about as fields. */
-export type Log = Readonly<Record<Config['log']['level'], Write>>;
+export type Log = Readonly<Record<LogLevel, Write>>;
 
 /**
  * Makes a log that writes each entry from `level` on as one line to `destination`, whatever message and fields hold.
@@ -18,9 +21,9 @@ export type Log = Readonly<Record<Config['log']['level'], Write>>;
  * Standard error is written synchronously. `now` gives milliseconds since 1970.
  */
 export function createLog(
-  { level, format }: Config['log'],
+  { level, format }: { readonly level: LogLevel; readonly format: LogFormat },
   destination: { write(line: string): unknown } = process.stderr,
-  now: () => number = Date.now,
+  now: () => number = () => SYSTEM_CLOCK.now(),
 ): Log {
   const write = (line: string): void => {
     const body = line.trimEnd();
@@ -58,7 +61,7 @@ export class Repeating {
   readonly #now: () => number;
   readonly #failures = new Map<string, { loggedAt: number; silenced: number; isOver: boolean }>();
 
-  constructor(log: Log, now: () => number = () => performance.now()) {
+  constructor(log: Log, now: () => number = () => SYSTEM_CLOCK.monotonic()) {
     this.#log = log;
     this.#now = now;
   }

@@ -7,12 +7,11 @@ import {
   type AsnProvider,
   type Flag,
   type ListenAddress,
-  type LogFormat,
-  type LogLevel,
   type OtlpCompression,
   type OtlpProtocol,
   type Source,
 } from './flags.ts';
+import type { LogFormat, LogLevel } from '../common/log.ts';
 import type { Rules } from '../model.ts';
 import { isSdkDisabled, standardEndpoint, standardResource, standardTexts, type StandardText } from './otel-env.ts';
 import { UsageError, deepFreeze } from '../common/errors.ts';
@@ -276,4 +275,9 @@ function defaultStoragePath(environment: Readonly<Record<string, string | undefi
   if (stateHome && isAbsolute(stateHome)) return join(stateHome, 'peerscope');
   const home = environment['HOME'];
   return home ? join(home, '.local/state/peerscope') : null;
+}
+
+/** Whether every node of a cluster would hold sessions of its own with the whois server. */
+export function asksUnshared({ inCluster, asn, storageServer }: Config): boolean {
+  return inCluster && asn.provider === 'cymru' && storageServer === null;
 }

@@ -1,3 +1,4 @@
+import type { LogFormat, LogLevel } from '../common/log.ts';
 import { parseAddress } from '../common/address.ts';
 import { parseStorageUrl } from '../store/redis-url.ts';
 import { parsePairs } from './otel-env.ts';
@@ -6,15 +7,13 @@ const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
 const OTLP_PROTOCOLS = ['http/json', 'http/protobuf'] as const;
 const OTLP_COMPRESSIONS = ['gzip', 'none'] as const;
 const SOURCES = ['procfs', 'ss', 'netstat'] as const;
-const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
-const LOG_FORMATS = ['json', 'text'] as const;
+const LOG_LEVELS: readonly LogLevel[] = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
+const LOG_FORMATS: readonly LogFormat[] = ['json', 'text'];
 
 export type AsnProvider = (typeof ASN_PROVIDERS)[number];
 export type OtlpProtocol = (typeof OTLP_PROTOCOLS)[number];
 export type OtlpCompression = (typeof OTLP_COMPRESSIONS)[number];
 export type Source = (typeof SOURCES)[number];
-export type LogLevel = (typeof LOG_LEVELS)[number];
-export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** Where the HTTP server listens; no host means every address of the machine, port 0 a free one. */
 export interface ListenAddress {

@@ -14,6 +14,7 @@ import {
   type PushMetricExporter,
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
+import { SYSTEM_CLOCK } from '../common/clock.ts';
 import type { Family } from '../model.ts';
 import { isAmount, Points, type Metric, type Origins } from './otlp-points.ts';
 
@@ -73,7 +74,7 @@ async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
       try {
         const collected = await ask((reply) => tell({ kind: 'collect', reply }, [reply]));
         if ('reason' in collected) throw new Error(collected.reason);
-        const at = Date.now();
+        const at = SYSTEM_CLOCK.now();
         return collection(points.of(collected.families, at), at, settings.version);
       } catch (error) {
         tell({ kind: 'failed', failure: { reason: reasonOf(error), status: null } });

@@ -3,8 +3,7 @@ import { SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
 import { ClosedMeetings } from './pending.ts';
 import type { FirstSeenMemory } from './memory.ts';
 import type { Peer, Peers } from '../enrich/peers.ts';
-import type { Group } from '../metrics/connection-groups.ts';
-import type { Address, Direction, OwnerLabels } from '../model.ts';
+import type { Address, Direction, OwnerLabels, State } from '../model.ts';
 import type { OwnerNames } from '../enrich/owner-labels.ts';
 
 /** What a scan knows of connections and their ends. */
@@ -23,6 +22,14 @@ interface UnnamedMeeting {
   readonly bucket: string | null;
   readonly address: Address;
   readonly openedAt: number;
+}
+
+/** Open connections of an owner with one network operator. */
+interface OperatorGroup {
+  readonly owner: OwnerLabels;
+  readonly direction: Direction;
+  readonly state: State;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 /**
@@ -59,7 +66,7 @@ export class Meetings {
   }
 
   /** Operators of connections that are there now are present to first times. */
-  confirm(groups: readonly Group[]): void {
+  confirm(groups: readonly OperatorGroup[]): void {
     for (const { owner, direction, state, labels } of groups)
       if (!this.#scene.names.isHalfKnown(owner))
         this.#memory.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));

@@ -4,7 +4,7 @@ import { startAsking, type AskingContext } from '../enrich/asn/resolver.ts';
 import type { Status } from '../metrics/catalogue.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { Procfs } from '../collect/procfs.ts';
-import type { Config } from '../config/config.ts';
+import { asksUnshared, type Config } from '../config/config.ts';
 import { Cluster, type ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
 import { Database } from '../enrich/asn/file-database.ts';
 import type { Kubernetes } from '../enrich/kubernetes/api-client.ts';
@@ -66,12 +66,20 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const file =
     configFile === null ? null : new (await import('../config/rules.ts')).RulesFile(configFile, config.rules);
   const rules = (): Rules => file?.current ?? config.rules;
-  const watch = prepareWatch(config, version, failures, log);
+  const watch = prepareWatch(config.kubernetes, { version, random: Math.random, failures, log });
   const cluster = watch && new Cluster(watch.resources);
   const deliver: AskingContext['deliver'] = (answers, unknown) => engine.learn(answers, unknown);
   const asking =
     provider &&
-    startAsking(provider, store, config, { report, deliver, cluster, rules, clock: SYSTEM_CLOCK, random: Math.random });
+    startAsking(provider, store, {
+      isUnshared: asksUnshared(config),
+      report,
+      deliver,
+      cluster,
+      rules,
+      clock: SYSTEM_CLOCK,
+      random: Math.random,
+    });
   const naming = config.collectors.rdns ? await startNaming(rules, (names) => engine.name(names)) : null;
   const engine = new Engine(
     {

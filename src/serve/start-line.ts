@@ -1,9 +1,8 @@
 import { parseAddress } from '../common/address.ts';
-import { floods } from '../enrich/asn/resolver.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import type { HashCost } from '../collect/hash-walks.ts';
 import { Procfs } from '../collect/procfs.ts';
-import type { Config } from '../config/config.ts';
+import { asksUnshared, type Config } from '../config/config.ts';
 import type { Resource } from '../enrich/kubernetes/cluster-cache.ts';
 import { Database } from '../enrich/asn/file-database.ts';
 import { classify } from '../common/network-class.ts';
@@ -62,7 +61,7 @@ export function logStart(
     },
     'peerscope started',
   );
-  if (asks && floods(config))
+  if (asks && asksUnshared(config))
     log.warn(
       { advice: 'share answers by --storage.url, or use a database by --asn.provider=mmdb or tsv' },
       'the exporters of this cluster share no store: each asks the whois server once in ten minutes',

@@ -1,14 +1,12 @@
 import { formatCidr } from '../../common/address.ts';
 import type { Timer } from '../../common/clock.ts';
-import type { Config } from '../../config/config.ts';
 import type { Answer } from './cache.ts';
-import type { Cluster } from '../kubernetes/cluster-cache.ts';
 import { Database } from './file-database.ts';
 import { mayBeAsked, networkOf } from '../../common/network-class.ts';
 import { Questions } from './query-scheduler.ts';
 import type { Provider } from './query-batch.ts';
 import type { Store } from '../../store/contract.ts';
-import type { AsnStatus, Cidr, Rules } from '../../model.ts';
+import type { Address, AsnStatus, Cidr, Rules } from '../../model.ts';
 
 /** How the questions of the scans are answered. */
 export interface Asking {
@@ -19,12 +17,20 @@ export interface Asking {
   close(): Promise<void>;
 }
 
+/** The addresses of a cluster that are never sent to a provider. */
+export interface ClusterAddresses {
+  begin(now: number): void;
+  keepsBack(address: Address, bucket: string): boolean;
+}
+
 export interface AskingContext {
+  /** True where every node of a cluster would hold sessions of its own with the whois server. */
+  readonly isUnshared: boolean;
   readonly report: (reason: string) => void;
   /** Takes answers, and the buckets of which nothing is known any more. */
   readonly deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void;
   /** Whose addresses are not asked for; null where none is watched. */
-  readonly cluster: Cluster | null;
+  readonly cluster: ClusterAddresses | null;
   /** The rules in use. */
   readonly rules: () => Rules;
   readonly clock: Timer;
@@ -36,8 +42,7 @@ export interface AskingContext {
 export function startAsking(
   provider: Provider | Database,
   store: Store | null,
-  config: Config,
-  { report, deliver, cluster, rules, clock, random }: AskingContext,
+  { isUnshared, report, deliver, cluster, rules, clock, random }: AskingContext,
 ): Asking {
   const failed = (error: unknown): void => report(String(error));
   if (provider instanceof Database) {
@@ -66,7 +71,6 @@ export function startAsking(
     const remote = networkOf(address, () => false, networks);
     return mayBeAsked(remote, asnNeverSend, networks) && !cluster?.keepsBack(address, formatCidr(bucket));
   };
-  const isUnshared = floods(config);
   const questions = new Questions({ provider, store, deliver, report, clock, random, mayAsk, isUnshared });
   return {
     ask: (buckets) => void questions.ask(buckets).catch(failed),
@@ -74,9 +78,4 @@ export function startAsking(
     status: () => questions.status(),
     close: () => questions.close(),
   };
-}
-
-/** Whether every node of a cluster would hold sessions of its own with the whois server. */
-export function floods({ inCluster, asn, storageServer }: Config): boolean {
-  return inCluster && asn.provider === 'cymru' && storageServer === null;
 }

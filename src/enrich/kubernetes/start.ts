@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { SYSTEM_CLOCK } from '../../common/clock.ts';
-import type { Config } from '../../config/config.ts';
 import type { ClusterChange, Resource } from './cluster-cache.ts';
 import type { Kubernetes } from './api-client.ts';
 import type { Log, Repeating } from '../../common/log.ts';
@@ -9,12 +8,27 @@ import type { Log, Repeating } from '../../common/log.ts';
 /** Where the kubelet puts what a pod needs to speak to the API server. */
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 
+/** The API server of the cluster that is watched. */
+export interface WatchSettings {
+  readonly server: { readonly host: string; readonly port: number };
+  readonly nodeName: string;
+  readonly services: boolean;
+  /** False where the environment alone says that this is a cluster. */
+  readonly isAskedFor: boolean;
+}
+
+export interface WatchContext {
+  readonly version: string;
+  /** A number from 0 to 1. */
+  readonly random: () => number;
+  readonly failures: Repeating;
+  readonly log: Log;
+}
+
 /** Decides whether a cluster is watched; `start` watches it. Nothing of it is loaded where there is none. */
 export function prepareWatch(
-  { kubernetes: watched }: Config,
-  version: string,
-  failures: Repeating,
-  log: Log,
+  watched: WatchSettings | null,
+  { version, random, failures, log }: WatchContext,
 ): ClusterWatch | null {
   if (!watched) return null;
   // Every pod is told of the API server, and only one that is to use it has a token.
@@ -30,7 +44,7 @@ export function prepareWatch(
       serviceAccount: SERVICE_ACCOUNT,
       version,
       clock: SYSTEM_CLOCK,
-      random: Math.random,
+      random,
       deliver,
       report: (resource, reason) =>
         failures.warn(`kubernetes ${resource}`, { resource, reason }, 'a kubernetes watch failed'),

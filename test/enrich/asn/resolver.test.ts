@@ -22,12 +22,13 @@ it('tells of an address that is no longer in the database that nothing is known 
     const report = (reason: string): void => expect.fail(reason);
     const provider = await openProvider(config.asn, { clock, report });
     const told: string[] = [];
-    const deliver: Parameters<typeof startAsking>[3]['deliver'] = (answers, unknown = []) =>
+    const deliver: Parameters<typeof startAsking>[2]['deliver'] = (answers, unknown = []) =>
       told.push(
         ...answers.map(({ bucket, origin }) => `${formatCidr(bucket)} is AS${origin.asns.join()}`),
         ...unknown.map((bucket) => `${formatCidr(bucket)} is unknown`),
       );
-    const asking = startAsking(provider ?? expect.fail(), null, config, {
+    const asking = startAsking(provider ?? expect.fail(), null, {
+      isUnshared: false,
       report,
       deliver,
       cluster: null,
