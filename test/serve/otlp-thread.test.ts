@@ -366,7 +366,7 @@ describe('an attribute of the resource', () => {
 });
 
 describe('certificates', () => {
-  const file = (name: string): string => fileURLToPath(new URL(`fixtures/tls/${name}.pem`, import.meta.url));
+  const file = (name: string): string => fileURLToPath(new URL(`../fixtures/tls/${name}.pem`, import.meta.url));
   const TRUST = { 'otlp.certificate': file('certificate') };
   const SHOW = { 'otlp.client-certificate': file('certificate'), 'otlp.client-key': file('key') };
 

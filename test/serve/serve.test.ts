@@ -367,7 +367,7 @@ describe('in a cluster', () => {
   test('nothing is watched where that is switched off, and nothing of it is loaded', { timeout: 60_000 }, async () => {
     const refuse = `import { registerHooks } from 'node:module';
       registerHooks({ load: (url, context, next) => {
-        if (/enrich\\/(kubernetes|watch)/.test(url)) throw new Error('imported ' + url);
+        if (/enrich\\/kubernetes\\/(api-client|list-watch)/.test(url)) throw new Error('imported ' + url);
         return next(url, context);
       } });`;
     const options = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(refuse)}` };
@@ -381,7 +381,7 @@ describe('in a cluster', () => {
     }
     const sought = ['serve', ...flags, '--collector.kubernetes', '--web.listen-address=127.0.0.1:0'];
     const { stderr } = await runMain(sought, '', { ...environment, ...options });
-    expect(stderr).toMatch(/imported .*kubernetes\.ts/);
+    expect(stderr).toMatch(/imported .*api-client\.ts/);
   });
 
   test('a listing waits for no API', { timeout: 60_000 }, async () => {
@@ -454,7 +454,7 @@ describe('an exporter that sends by OTLP', () => {
     // prom-client brings the API along.
     const refuse = `import { registerHooks } from 'node:module';
       registerHooks({ load: (url, context, next) => {
-        if (/@opentelemetry\\/(?!api)|src\\/push/.test(url)) throw new Error('imported ' + url);
+        if (/@opentelemetry\\/(?!api)|serve\\/otlp-thread/.test(url)) throw new Error('imported ' + url);
         return next(url, context);
       } });`;
     const environment = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(refuse)}` };
@@ -462,7 +462,7 @@ describe('an exporter that sends by OTLP', () => {
     expect(counts(await exporter.metrics())).toEqual([undefined, undefined]);
     expect(await exporter.stop()).toBe(0);
     const sending = ['serve', `--path.procfs=${TREE}`, ...QUIET, '--otlp.endpoint=http://127.0.0.1:9'];
-    expect((await runMain(sending, '', environment)).stderr).toMatch(/^imported .*push\.ts\n$/);
+    expect((await runMain(sending, '', environment)).stderr).toMatch(/^imported .*otlp-thread\.ts\n$/);
   });
 
   test('needs no HTTP', { timeout: 60_000 }, async () => {

@@ -8,7 +8,7 @@ import type { Surroundings } from '../../src/web/page/page.ts';
 import { renderFamilies } from '../../src/expose/prometheus-text.ts';
 import { statusFamilies } from '../../src/metrics/families.ts';
 
-const TREE = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url));
+const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
 const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
 const STATUS = {
   version: '1.2.3',
@@ -119,7 +119,7 @@ describe('families that are shared', () => {
 it('takes in what is known of a cluster between scans', async () => {
   const engine = new Engine(
     {
-      procfs: fileURLToPath(new URL('fixtures/proc/containers', import.meta.url)),
+      procfs: fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url)),
       source: null,
       options: { seriesLimit: 1000, rules: EMPTY_RULES, collectors, cluster: ['pods'] },
       asnProvider: 'none',
