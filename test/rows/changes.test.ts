@@ -21,7 +21,7 @@ import { rowsOf } from '../../src/rows/row.ts';
 import { Scrape } from '../../src/scrape.ts';
 import { printRow, type KernelRow } from '../support/kernel-rows.ts';
 
-const TREES = fileURLToPath(new URL('fixtures/proc', import.meta.url));
+const TREES = fileURLToPath(new URL('../fixtures/proc', import.meta.url));
 const START = Date.parse('2026-01-01T00:00:00Z');
 
 const ESTABLISHED = 1;

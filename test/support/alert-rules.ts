@@ -19,7 +19,7 @@ export interface Rule {
 
 /** Reads a file of deploy/prometheus. */
 export function deployed(file: string): unknown {
-  return parse(readFileSync(new URL(`../deploy/prometheus/${file}`, import.meta.url), 'utf8'));
+  return parse(readFileSync(new URL(`../../deploy/prometheus/${file}`, import.meta.url), 'utf8'));
 }
 
 export const RULES: readonly Rule[] = RULE_FILES.flatMap((file) => {

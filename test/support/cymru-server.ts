@@ -84,7 +84,7 @@ function replyTo(request: string, recorded: readonly RecordedRow[]): string {
 }
 
 function recordedLines(): string[] {
-  const folder = join(import.meta.dirname, 'fixtures', 'cymru');
+  const folder = join(import.meta.dirname, '..', 'fixtures', 'cymru');
   return readdirSync(folder)
     .filter((name) => name.startsWith('bulk-verbose-'))
     .sort()

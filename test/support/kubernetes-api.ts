@@ -22,11 +22,11 @@ export interface Asked {
 
 type Answer = (request: Asked, response: ServerResponse) => boolean;
 
-const file = (name: string): Buffer => readFileSync(new URL(`fixtures/tls/${name}.pem`, import.meta.url));
+const file = (name: string): Buffer => readFileSync(new URL(`../fixtures/tls/${name}.pem`, import.meta.url));
 
 /** The pods of a list of test/fixtures/kubernetes. */
 export function podsOf(platform: string): KubernetesObject[] {
-  const text = readFileSync(new URL(`fixtures/kubernetes/${platform}.json`, import.meta.url), 'utf8');
+  const text = readFileSync(new URL(`../fixtures/kubernetes/${platform}.json`, import.meta.url), 'utf8');
   return (JSON.parse(text) as { items: KubernetesObject[] }).items;
 }
 

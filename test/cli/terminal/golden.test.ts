@@ -9,7 +9,7 @@ import { listView } from '../../../src/cli/list.ts';
 import { topView, TOP_KEYS } from '../../../src/cli/top.ts';
 import type { View } from '../../../src/cli/view.ts';
 
-const SCENARIOS = readdirSync(fileURLToPath(new URL('fixtures/proc', import.meta.url))).filter(
+const SCENARIOS = readdirSync(fileURLToPath(new URL('../../fixtures/proc', import.meta.url))).filter(
   (name) => !name.includes('.'),
 );
 const databases = makeDatabases();
@@ -39,7 +39,7 @@ describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
   it.each(SHEETS)('as %s', async (name, view, width, depth) => {
     const lines = view.draw(await sight, { width, paint: paintWith(depth) });
     const text = lines.map((line) => `${line.text}\n`).join('');
-    await expect(text).toMatchFileSnapshot(`golden/terminal/${scenario}/${name}.txt`);
+    await expect(text).toMatchFileSnapshot(`../../golden/terminal/${scenario}/${name}.txt`);
   });
 
   it('has no line that is wider than the terminal, but for a row whose addresses are', async () => {

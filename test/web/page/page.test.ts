@@ -18,7 +18,7 @@ const AROUND = { telemetryPath: '/metrics', hasApi: false, refreshes: true };
 
 /** The families of a recorded host, with an operator of this name for 9.9.9.0/24. */
 function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
-  const procfs = new Procfs(fileURLToPath(new URL(`../fixtures/proc/${tree}`, import.meta.url)));
+  const procfs = new Procfs(fileURLToPath(new URL(`../../fixtures/proc/${tree}`, import.meta.url)));
   const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
   const clock = { now: () => NOW, monotonic: () => 0 };
   const cache = new AsnCache();
