@@ -128,7 +128,7 @@ export const DOORS = {
 /** The only files that may read the wall clock, chance and the environment: everywhere else they are parameters. */
 export const AMBIENT = {
   clock: ['common/clock.ts'],
-  chance: ['cli/commands.ts', 'serve/serve.ts', 'serve/otlp-start.ts', 'serve/otlp-thread.ts'],
+  chance: ['cli/commands.ts', 'serve/serve.ts', 'serve/services.ts', 'serve/otlp-thread.ts'],
   environment: ['main.ts'],
 };
 

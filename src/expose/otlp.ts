@@ -34,18 +34,18 @@ export interface OtlpSettings {
   readonly origins: Origins;
 }
 
-/** What the thread says: it wants families, an export ended, or all is done after it was told to stop. */
-export type News =
-  | { readonly kind: 'collect'; readonly reply: MessagePort }
-  | { readonly kind: 'taken' }
-  | { readonly kind: 'failed'; readonly failure: Failure }
+/** What the thread sends: a request for families, the result of an export, or that it has finished after `stop`. */
+export type OtlpMessage =
+  | { readonly kind: 'collect'; readonly port: MessagePort }
+  | { readonly kind: 'exported' }
+  | { readonly kind: 'failed'; readonly failure: ExportFailure }
   | { readonly kind: 'stopped' };
 
-/** What comes to the port of a `collect`: every family of one snapshot, or why there are none. */
+/** The answer on the port of a `collect`: every family of one scan, or the reason why there are none. */
 export type Collected = { readonly families: readonly Family[] } | { readonly reason: string };
 
-/** Why an export failed; `status` is what the receiver answered, null where it did not. */
-export interface Failure {
+/** Why an export failed; `status` is the HTTP status of the answer, null without one. */
+export interface ExportFailure {
   readonly reason: string;
   readonly status: number | null;
 }
@@ -63,21 +63,21 @@ type Done = Parameters<PushMetricExporter['export']>[1];
  */
 async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
   const points = new Points(settings.origins);
-  const tell = (news: News, transfer: MessagePort[] = []): void => port.postMessage(news, transfer);
+  const post = (message: OtlpMessage, transfer: MessagePort[] = []): void => port.postMessage(message, transfer);
   const delivery = await Delivery.open(settings, (failure) => {
     if (!failure) points.taken();
-    tell(failure ? { kind: 'failed', failure } : { kind: 'taken' });
+    post(failure ? { kind: 'failed', failure } : { kind: 'exported' });
   });
   const producer: MetricProducer = {
     collect: async () => {
       // The SDK keeps what is thrown here to itself.
       try {
-        const collected = await ask((reply) => tell({ kind: 'collect', reply }, [reply]));
+        const collected = await ask((port) => post({ kind: 'collect', port }, [port]));
         if ('reason' in collected) throw new Error(collected.reason);
         const at = SYSTEM_CLOCK.now();
         return collection(points.of(collected.families, at), at, settings.version);
       } catch (error) {
-        tell({ kind: 'failed', failure: { reason: reasonOf(error), status: null } });
+        post({ kind: 'failed', failure: { reason: reasonOf(error), status: null } });
         return collection([], 0, settings.version);
       }
     },
@@ -99,17 +99,17 @@ async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
   port.once('message', () => {
     clearTimeout(first);
     // Exports once more.
-    const stopped = (): void => tell({ kind: 'stopped' });
+    const stopped = (): void => post({ kind: 'stopped' });
     void (provider ?? start()).shutdown().then(stopped, stopped);
   });
 }
 
 /** Hands one end of a new channel over, and waits at the other. */
-async function ask(send: (reply: MessagePort) => void): Promise<Collected> {
+async function ask(send: (port: MessagePort) => void): Promise<Collected> {
   const { port1, port2 } = new MessageChannel();
   return new Promise((resolve) => {
     port1.once('message', resolve);
-    port1.once('close', () => resolve({ reason: 'the scanning thread gave no answer' }));
+    port1.once('close', () => resolve({ reason: 'the worker thread gave no answer' }));
     send(port2);
   });
 }
@@ -119,11 +119,11 @@ class Delivery implements PushMetricExporter {
   readonly #exporter: PushMetricExporter;
   readonly #agent: HttpAgent;
   readonly #timeoutMs: number;
-  readonly #ended: (failure: Failure | null) => void;
+  readonly #ended: (failure: ExportFailure | null) => void;
   #partial: string | null = null;
 
   /** `ended` hears of the end of every export, with null when the receiver said that it took all of it. */
-  static async open(settings: OtlpSettings, ended: (failure: Failure | null) => void): Promise<Delivery> {
+  static async open(settings: OtlpSettings, ended: (failure: ExportFailure | null) => void): Promise<Delivery> {
     const { url, protocol, headers, compression, timeoutMs, tls, version } = settings;
     const given = Object.fromEntries(Object.entries(tls).filter(([, pem]) => pem !== null)) as Record<string, string>;
     const agent = url.startsWith('https:')
@@ -150,7 +150,7 @@ class Delivery implements PushMetricExporter {
     exporter: PushMetricExporter,
     agent: HttpAgent,
     timeoutMs: number,
-    ended: (failure: Failure | null) => void,
+    ended: (failure: ExportFailure | null) => void,
   ) {
     this.#exporter = exporter;
     this.#agent = agent;
@@ -211,7 +211,7 @@ class Delivery implements PushMetricExporter {
 }
 
 /** What went wrong, in a few words; the SDK keeps the status of a last answer to itself when that asked for another try. */
-function failureOf(error: (Error & { code?: unknown; data?: unknown }) | undefined): Failure {
+function failureOf(error: (Error & { code?: unknown; data?: unknown }) | undefined): ExportFailure {
   const message = error?.message ?? '';
   if (message === 'Export failed with retryable status')
     return { reason: 'it answered 429, 502, 503 or 504 for as long as was tried', status: null };

@@ -1,40 +1,40 @@
-import type { Engine } from './worker-client.ts';
-import type { Reading } from './port-stream.ts';
+import type { PortStream } from './port-stream.ts';
+import type { WorkerClient } from './worker-client.ts';
 
-/** How often there is a scan while somebody listens, where the configuration names no interval of its own. */
-export const LISTENING_MS = 1_000;
+const SCAN_INTERVAL_MS = 1_000;
 
-/** Those who listen to events. While there are any, scans are asked for between scrapes. */
-export class Listening {
-  readonly #engine: Engine;
-  readonly #everyMs: number | null;
+/** The subscribers to events. While there are any, the host is scanned every second, unless it is scanned at an interval anyway. */
+export class EventSubscribers {
+  readonly #worker: WorkerClient;
+  readonly #samples: boolean;
   readonly #scan: () => void;
-  readonly #readings = new Set<Reading>();
+  readonly #streams = new Set<PortStream>();
   #timer: NodeJS.Timeout | undefined;
 
-  /** `scan` is run every `everyMs`; never where that is null, because scans come anyway. */
-  constructor(engine: Engine, everyMs: number | null, scan: () => void) {
-    this.#engine = engine;
-    this.#everyMs = everyMs;
+  /** `samples` is true when something else calls `scan` at an interval. */
+  constructor(worker: WorkerClient, samples: boolean, scan: () => void) {
+    this.#worker = worker;
+    this.#samples = samples;
     this.#scan = scan;
   }
 
-  /** Opens what a listener reads. */
-  async open(filters: readonly string[]): Promise<Reading> {
-    const reading = await this.#engine.listen(filters, () => this.#leave(reading));
-    this.#readings.add(reading);
-    if (this.#everyMs !== null) this.#timer ??= setInterval(this.#scan, this.#everyMs);
-    return reading;
+  /** Opens the stream of one subscriber. */
+  async open(filters: readonly string[]): Promise<PortStream> {
+    const stream = await this.#worker.events(filters);
+    this.#streams.add(stream);
+    if (!this.#samples) this.#timer ??= setInterval(this.#scan, SCAN_INTERVAL_MS);
+    void stream.ended.then(() => this.#remove(stream));
+    return stream;
   }
 
-  /** Ends all that listeners read. */
+  /** Ends all streams. */
   close(): void {
-    for (const reading of this.#readings) reading.close();
+    for (const stream of this.#streams) stream.close();
   }
 
-  #leave(reading: Reading): void {
-    this.#readings.delete(reading);
-    if (this.#readings.size > 0) return;
+  #remove(stream: PortStream): void {
+    this.#streams.delete(stream);
+    if (this.#streams.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
   }

@@ -1,83 +1,86 @@
-import { COLLECTORS, type Status } from '../metrics/catalogue.ts';
+import { reasonOf } from '../common/errors.ts';
 import type { Config } from '../config/config.ts';
-import type { Engine, Page, ScanFacts } from './worker-client.ts';
-import { markStale, renderWaiting } from '../web/page/page.ts';
 import { endOf, ownMetrics, renderFamilies, type Format } from '../expose/prometheus-text.ts';
-import type { Protection } from '../web/access.ts';
-import type { Exposition } from '../web/server.ts';
+import { COLLECTORS, type Status } from '../metrics/catalogue.ts';
 import { statusFamilies } from '../metrics/families.ts';
-import type { Listening } from './event-subscribers.ts';
+import type { Access } from '../web/access.ts';
+import { markStale, renderWaiting } from '../web/page/page.ts';
+import type { HttpHandlers } from '../web/server.ts';
+import type { EventSubscribers } from './event-subscribers.ts';
+import type { Page, ScanFacts, WorkerClient } from './worker-client.ts';
 
-/** What answers are made of. */
-export interface Sources {
-  readonly engine: Engine;
-  readonly listening: Listening;
-  /** Null where everybody is let in. */
-  readonly protection: Protection | null;
+/** What responses are made from. */
+export interface HandlerParts {
+  readonly worker: WorkerClient;
+  readonly subscribers: EventSubscribers;
+  /** Null without --web.config.file. */
+  readonly access: Access | null;
   readonly status: (scan: ScanFacts) => Status;
   readonly isReady: () => boolean;
   readonly failed: (reason: string) => void;
 }
 
-/** What the web server answers with: the engine's pages, with what is told about the exporter itself. */
-export function expositionOf(
+/** Joins the worker's pages with the metrics about the exporter itself. */
+export function createHandlers(
   config: Config,
-  { engine, listening, protection, status, isReady, failed }: Sources,
-): Exposition {
+  { worker, subscribers, access, status, isReady, failed }: HandlerParts,
+): HttpHandlers {
+  const { scrapeBudgetMs } = config;
   const { telemetryPath, maxRequests, enableApi } = config.web;
-  const on = COLLECTORS.filter((name) => name === 'sockets' || config.collectors[name]);
-  const wholes = new WeakMap<Page, Promise<Whole>>();
+  const enabled = COLLECTORS.filter((name) => name === 'sockets' || config.collectors[name]);
+  const completePages = new WeakMap<Page, Promise<CompletePage>>();
   return {
     telemetryPath,
-    scrapeBudgetMs: config.scrapeBudgetMs,
+    scrapeBudgetMs,
     maxRequests,
     isReady,
     failed,
-    headers: () => protection?.headers ?? {},
-    gates: protection?.gates ?? [],
-    collectors: on,
-    metrics: async (wanted, withinMs, chosen) => {
-      const page = await engine.page(wanted, withinMs);
-      const isWhole = chosen.size === on.length;
-      const known = isWhole ? wholes.get(page) : undefined;
-      const whole = known ?? complete(page, chosen, status(page), config, failed);
-      // Others are many, and rare.
-      if (isWhole) wholes.set(page, whole);
-      return whole;
+    headers: () => access?.headers ?? {},
+    middleware: access?.middleware ?? [],
+    collectors: enabled,
+    metrics: async (format, withinMs, chosen) => {
+      const page = await worker.page(format, withinMs);
+      const hasAll = chosen.size === enabled.length;
+      const cached = hasAll ? completePages.get(page) : undefined;
+      const complete = cached ?? completePage(page, chosen, status(page), config, failed);
+      // Only the page with all collectors is shared: there are many subsets, and few scrapers ask for one.
+      if (hasAll) completePages.set(page, complete);
+      return complete;
     },
     api: enableApi
       ? {
-          connections: (filters, format) => engine.read(filters, format, config.scrapeBudgetMs),
-          events: (filters) => listening.open(filters),
+          connections: (filters, format) => worker.rows(filters, format, scrapeBudgetMs),
+          events: (filters) => subscribers.open(filters),
         }
       : null,
     page: async (refreshes) => {
-      const drawing = await engine.draw({ telemetryPath, hasApi: enableApi, refreshes }, status, config.scrapeBudgetMs);
-      if (!drawing) return renderWaiting();
-      return drawing.fresh ? drawing.page : markStale(drawing.page);
+      const surroundings = { telemetryPath, hasApi: enableApi, refreshes };
+      const page = await worker.statusPage(surroundings, status, scrapeBudgetMs);
+      if (!page) return renderWaiting();
+      return page.fresh ? page.html : markStale(page.html);
     },
   };
 }
 
-interface Whole {
+interface CompletePage {
   readonly format: Format;
   readonly body: Uint8Array;
 }
 
-/** What these collectors found in a scan, with what is told about the exporter itself; those who want all of it share the page. */
-async function complete(
+/** The families of these collectors, followed by the metrics about the exporter and its process. */
+async function completePage(
   { format, parts }: Page,
   chosen: ReadonlySet<string>,
   status: Status,
   { web }: Config,
   failed: (reason: string) => void,
-): Promise<Whole> {
+): Promise<CompletePage> {
   const collectors = status.collectors.filter(({ collector }) => chosen.has(collector));
   const about = await renderFamilies(statusFamilies({ ...status, collectors }), format);
   const own = web.disableExporterMetrics
     ? ''
     : await ownMetrics(format).catch((error: unknown) => {
-        failed(`Cannot render the metrics of the process: ${String(error)}`);
+        failed(`Cannot render the metrics of the process: ${reasonOf(error)}`);
         return '';
       });
   const found = parts.filter(({ collector }) => collector === null || chosen.has(collector)).map(({ body }) => body);

@@ -1,62 +1,64 @@
 import type { MessagePort } from 'node:worker_threads';
 
-/** What the scanning thread sends for each `next`: a piece of text in UTF-8, or null after the last. */
-export type Piece = Uint8Array<ArrayBuffer> | null;
+/** What the worker thread sends for each `next`: a chunk of UTF-8 text, or null after the last. */
+export type Chunk = Uint8Array<ArrayBuffer> | null;
 
-interface Waiting {
-  readonly resolve: (piece: Piece) => void;
+interface Waiter {
+  readonly resolve: (chunk: Chunk) => void;
   readonly reject: (reason: Error) => void;
 }
 
-/** What the scanning thread writes for one reader, taken piece by piece: nothing is written ahead. */
-export class Reading {
+/** A stream of text from the worker thread, read chunk by chunk: the worker writes nothing ahead. */
+export class PortStream {
+  /** Resolves at the end of the stream, also an early one, and at `close`. */
+  readonly ended: Promise<void>;
   readonly #port: MessagePort;
-  readonly #ended: () => void;
-  #waiting: Waiting | null = null;
+  readonly #resolveEnded: () => void;
+  #waiter: Waiter | null = null;
   #isOver = false;
   #failure: Error | null = null;
 
-  /** `ended` hears once of the end, whoever made it. */
-  constructor(port: MessagePort, ended: () => void = () => undefined) {
+  constructor(port: MessagePort) {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.ended = promise;
+    this.#resolveEnded = () => resolve(undefined);
     this.#port = port;
-    this.#ended = ended;
-    port.on('message', (piece: Piece) => {
-      if (piece === null) this.close();
-      else this.#take()?.resolve(piece);
+    port.on('message', (chunk: Chunk) => {
+      if (chunk === null) this.close();
+      else this.#takeWaiter()?.resolve(chunk);
     });
     port.on('close', () => {
       if (this.#isOver) return;
-      this.#failure = new Error('the scanning thread ended');
+      this.#failure = new Error('the worker thread ended the stream');
       this.#end()?.reject(this.#failure);
     });
   }
 
-  /** The next piece, perhaps an empty one; null after the last and after `close`. Rejects when the thread ends before. */
-  next(): Promise<Piece> {
+  /** The next chunk, which can be empty; null after the last and after `close`. Rejects when the worker ends the stream early. */
+  next(): Promise<Chunk> {
     if (this.#failure) return Promise.reject(this.#failure);
     if (this.#isOver) return Promise.resolve(null);
     return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
+      this.#waiter = { resolve, reject };
       this.#port.postMessage('next');
     });
   }
 
-  /** Takes no more. */
   close(): void {
     if (this.#isOver) return;
     this.#end()?.resolve(null);
     this.#port.close();
   }
 
-  #take(): Waiting | null {
-    const waiting = this.#waiting;
-    this.#waiting = null;
-    return waiting;
+  #takeWaiter(): Waiter | null {
+    const waiter = this.#waiter;
+    this.#waiter = null;
+    return waiter;
   }
 
-  #end(): Waiting | null {
+  #end(): Waiter | null {
     this.#isOver = true;
-    this.#ended();
-    return this.#take();
+    this.#resolveEnded();
+    return this.#takeWaiter();
   }
 }

@@ -3,48 +3,51 @@ import type { ReverseDns } from '../enrich/rdns.ts';
 import type { Address } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 
-const MOST_WAITING = 10_000;
+const MAX_QUEUED = 10_000;
 const BATCH = 100;
-/** Long enough for a batch of which nobody answers: ten questions at a time, two seconds each. */
+/** Enough for a batch without any answer: ten queries at a time, two seconds each. */
 const BATCH_MS = 25_000;
 
-/** Asks for the names of remotes, a batch at a time, and delivers what comes of it. */
-export class Naming {
-  readonly #names: Pick<ReverseDns, 'ask' | 'nameOf' | 'close'>;
-  readonly #deliver: (names: readonly RemoteName[]) => void;
-  readonly #waiting = new Map<string, Address>();
-  #isAsking = false;
+type Resolver = Pick<ReverseDns, 'ask' | 'nameOf' | 'close'>;
+
+/** Looks up the names of remotes, one batch at a time. */
+export class RdnsQueue {
+  readonly #resolver: Resolver;
+  readonly #resolved: (names: readonly RemoteName[]) => void;
+  readonly #queued = new Map<string, Address>();
+  #isRunning = false;
   #isClosed = false;
 
-  constructor(names: Pick<ReverseDns, 'ask' | 'nameOf' | 'close'>, deliver: (names: readonly RemoteName[]) => void) {
-    this.#names = names;
-    this.#deliver = deliver;
+  /** `resolved` takes the results of a batch: a name, or null where there is none. */
+  constructor(resolver: Resolver, resolved: (names: readonly RemoteName[]) => void) {
+    this.#resolver = resolver;
+    this.#resolved = resolved;
   }
 
-  /** Asks for these addresses in their turn; those beyond the ten thousandth are left out. */
-  ask(addresses: readonly Address[]): void {
+  /** Queues addresses. At most 10,000 are queued; the rest is dropped. */
+  add(addresses: readonly Address[]): void {
     for (const address of addresses)
-      if (this.#waiting.size < MOST_WAITING) this.#waiting.set(formatAddress(address), address);
-    if (!this.#isAsking) void this.#work();
+      if (this.#queued.size < MAX_QUEUED) this.#queued.set(formatAddress(address), address);
+    if (!this.#isRunning) void this.#run();
   }
 
-  /** Asks for nothing more. */
+  /** Drops the queue, cancels the queries in flight, and reports no more results. */
   close(): void {
     this.#isClosed = true;
-    this.#waiting.clear();
-    this.#names.close();
+    this.#queued.clear();
+    this.#resolver.close();
   }
 
-  async #work(): Promise<void> {
-    this.#isAsking = true;
-    while (this.#waiting.size > 0) {
-      const batch = [...this.#waiting].slice(0, BATCH);
-      for (const [text] of batch) this.#waiting.delete(text);
+  async #run(): Promise<void> {
+    this.#isRunning = true;
+    while (this.#queued.size > 0) {
+      const batch = [...this.#queued].slice(0, BATCH);
+      for (const [text] of batch) this.#queued.delete(text);
       const addresses = batch.map(([, address]) => address);
-      await this.#names.ask(addresses, BATCH_MS);
+      await this.#resolver.ask(addresses, BATCH_MS);
       if (this.#isClosed) break;
-      this.#deliver(addresses.map((address) => ({ address, name: this.#names.nameOf(address) })));
+      this.#resolved(addresses.map((address) => ({ address, name: this.#resolver.nameOf(address) })));
     }
-    this.#isAsking = false;
+    this.#isRunning = false;
   }
 }

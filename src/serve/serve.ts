@@ -1,222 +1,176 @@
 import { randomInt } from 'node:crypto';
-import { cidrContains } from '../common/address.ts';
-import { startAsking, type AskingContext } from '../enrich/asn/resolver.ts';
-import type { Status } from '../metrics/catalogue.ts';
-import { SYSTEM_CLOCK } from '../common/clock.ts';
+import type { HashCost } from '../collect/hash-walks.ts';
 import { Procfs } from '../collect/procfs.ts';
-import { asksUnshared, type Config } from '../config/config.ts';
-import { Cluster, type ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
-import { Database } from '../enrich/asn/file-database.ts';
-import type { Kubernetes } from '../enrich/kubernetes/api-client.ts';
-import { openProvider } from '../enrich/asn/open.ts';
-import { openStore } from '../store/open.ts';
-import { Engine, type ScanFacts } from './worker-client.ts';
-import type { Protection } from '../web/access.ts';
-import { createApp, Servers } from '../web/server.ts';
-import { Listening, LISTENING_MS } from './event-subscribers.ts';
-import { Repeating, type Log } from '../common/log.ts';
-import type { Address, Rules } from '../model.ts';
-import { Naming } from './rdns-queue.ts';
-import type { Listeners, Push } from './otlp-thread.ts';
-import type { RemoteName } from '../rows/remote-names.ts';
-import { prepareWatch } from '../enrich/kubernetes/start.ts';
-import { expositionOf } from './http-handlers.ts';
-import { preparePush } from './otlp-start.ts';
-import { logHashCost, logStart } from './start-line.ts';
-import { UsageError } from '../common/errors.ts';
 import { openSource } from '../collect/host.ts';
+import type { Commands } from '../collect/ss-netstat.ts';
+import { SYSTEM_CLOCK } from '../common/clock.ts';
+import { reasonOf, UsageError } from '../common/errors.ts';
+import { Repeating, type Log } from '../common/log.ts';
+import type { Config } from '../config/config.ts';
+import type { RulesFile } from '../config/rules.ts';
+import type { Status } from '../metrics/catalogue.ts';
+import type { Access } from '../web/access.ts';
+import { createApp, Servers } from '../web/server.ts';
+import { Closers, ClosersTogether, type Closable } from './closers.ts';
+import { EventSubscribers } from './event-subscribers.ts';
+import { createHandlers } from './http-handlers.ts';
+import type { OtlpThread } from './otlp-thread.ts';
+import { openServices, type Services } from './services.ts';
+import { logHashCost, logStart } from './start-line.ts';
+import { openWorker, type ScanFacts, type WorkerClient } from './worker-client.ts';
+import type { WorkerData } from './worker.ts';
 
 /** How long the first scan waits for the names of pods. */
-const NAMES_MS = 2_000;
+const FIRST_NAMES_MS = 2_000;
 
-/** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 when it could not go on. */
+/** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 after a fatal failure. */
 export async function serve(config: Config, log: Log, version: string): Promise<number> {
-  if (config.web.listenAddresses.length === 0 && !config.otlp)
-    throw new UsageError('Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named');
-  const protection = await openProtection(config.web.configFile);
-  // A root that cannot be read, or a command that is not there, must end the start, not the first scan.
-  const source = await openSource(config.source, config.procfs);
-  if (!(source instanceof Procfs)) source.read();
+  const { listenAddresses, configFile } = config.web;
+  if (listenAddresses.length === 0 && !config.otlp)
+    throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
   const failures = new Repeating(log);
   const stop = new Stop();
-  const share: Listeners['collect'] = (reply) => engine.share(reply, statusOf, config.scrapeBudgetMs);
-  const prepared =
-    config.otlp && (await preparePush(config.otlp, { source, version, share, failures, log, stop: stop.now }));
-  const report = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
-  const provider = config.collectors.asn ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report }) : null;
-  const asks = provider !== null && !(provider instanceof Database);
-  const storeFailed = (error: unknown): void => failures.warn('store', { reason: String(error) }, 'the store failed');
-  const store =
-    asks || config.collectors['first-seen']
-      ? await openStore(config, {
-          clock: SYSTEM_CLOCK,
-          report: (reason) => log.warn({ reason }, 'the store changed'),
-          lacks: () =>
-            void engine
-              .recite()
-              .then(
-                (answers) => asking?.restore(answers),
-                () => undefined,
-              )
-              .catch(storeFailed),
-        })
-      : null;
-  const { configFile } = config;
-  // Nothing that reads YAML is loaded in a run without.
-  const file =
-    configFile === null ? null : new (await import('../config/rules.ts')).RulesFile(configFile, config.rules);
-  const rules = (): Rules => file?.current ?? config.rules;
-  const watch = prepareWatch(config.kubernetes, { version, random: Math.random, failures, log });
-  const cluster = watch && new Cluster(watch.resources);
-  const deliver: AskingContext['deliver'] = (answers, unknown) => engine.learn(answers, unknown);
-  const asking =
-    provider &&
-    startAsking(provider, store, {
-      isUnshared: asksUnshared(config),
-      report,
-      deliver,
-      cluster,
-      rules,
-      clock: SYSTEM_CLOCK,
-      random: Math.random,
+  const parts = new Closers();
+  try {
+    const access = parts.add(await openAccess(configFile));
+    const source = await openReadableSource(config);
+    const startOtlp = await prepareOtlp(config, { source, version, failures, log, stop: stop.now });
+    const rulesFile = await openRulesFile(config);
+    const rules = (): Config['rules'] => rulesFile?.current ?? config.rules;
+    const services = parts.add(await openServices(config, { version, rules, failures, log }));
+    const scanFailed = (reason: string): void => failures.warn('scan', { reason }, 'a scan failed');
+    const died = (reason: string): void => {
+      log.fatal({ reason }, 'the worker thread ended');
+      stop.now(1);
+    };
+    const costs = (cost: HashCost): void => logHashCost(log, cost);
+    const callbacks = { ...services.callbacks, costs, failed: scanFailed, died };
+    const worker = parts.add(openWorker(workerData(config, services), config.scrapeBudgetMs, callbacks));
+    await services.connect(worker);
+
+    let isReady = false;
+    let otlp: OtlpThread | null = null;
+    const status = ({ at, collectors, malformedRows }: ScanFacts): Status => ({
+      version,
+      snapshotAtSeconds: at / 1000,
+      collectors,
+      malformedRows,
+      ...services.status(),
+      configIsCurrent: rulesFile?.isCurrent ?? null,
+      webConfigIsCurrent: access?.isCurrent ?? null,
+      otlp: otlp?.counts ?? (startOtlp && { exports: 0, failures: 0 }),
     });
-  const naming = config.collectors.rdns ? await startNaming(rules, (names) => engine.name(names)) : null;
-  const engine = new Engine(
-    {
-      procfs: config.procfs,
-      source: config.source,
-      options: {
-        ...config,
-        seed: randomInt(2 ** 32),
-        baselineScope: store?.commons ? 'cluster' : 'node',
-        ...(watch ? { cluster: watch.resources } : {}),
-      },
-      asnProvider: config.asn.provider,
-      hasApi: config.web.enableApi,
-      asksForNames: naming !== null,
-    },
-    config.scrapeBudgetMs,
-    {
-      ask: (buckets) => asking?.ask(buckets),
-      remotes: (addresses) => naming?.ask(addresses),
-      sighted: (sightings) => {
-        if (store)
-          void store
-            .keepEarliest(sightings)
-            .then((kept) => engine.confirm(kept))
-            .catch(storeFailed);
-        else engine.confirm(sightings.map(({ key }) => ({ key, before: null })));
-      },
-      costs: (cost) => logHashCost(log, cost),
-      failed: (reason) => failures.warn('scan', { reason }, 'a scan failed'),
-      died: (reason) => {
-        log.fatal({ reason }, 'the scanning thread ended');
-        stop.now(1);
-      },
-    },
+    const scan = (): Promise<void> =>
+      worker.scan(config.scrapeBudgetMs).catch((error: unknown) => scanFailed(reasonOf(error)));
+    const subscribers = new EventSubscribers(worker, config.sampleIntervalMs !== null, () => void scan());
+    const failed = (reason: string): void => failures.warn('http', { reason }, 'a request failed');
+    const handlers = createHandlers(config, { worker, subscribers, access, status, isReady: () => isReady, failed });
+    // Servers and OTLP may each need seconds to finish: they do so at the same time.
+    const outputs = parts.add(new ClosersTogether());
+    const servers = outputs.add(await Servers.open(createApp(handlers), listenAddresses, access?.tls ?? null, failed));
+    // Closed before the servers, because an event stream does not end by itself.
+    parts.add(subscribers);
+    watchAccess(access, subscribers, failures);
+    parts.add(openReload(rulesFile, worker, log));
+    logStart(config, log, version, { addresses: servers.addresses, source, access, services });
+
+    await services.firstNames(FIRST_NAMES_MS);
+    await scan();
+    isReady = true;
+    parts.add(openSampling(config.sampleIntervalMs, scan));
+    otlp = outputs.add(startOtlp?.((port) => worker.share(port, status, config.scrapeBudgetMs)) ?? null);
+    const exitCode = await stop.exitCode;
+    log.info('stopping');
+    return exitCode;
+  } finally {
+    await parts.close();
+  }
+}
+
+/** The first signal or fatal failure ends the run. */
+class Stop {
+  readonly exitCode: Promise<number>;
+  readonly now: (code: number) => void;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.exitCode = promise;
+    this.now = resolve;
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(0));
+  }
+}
+
+/** Loads TLS and basic authentication only for runs with --web.config.file. */
+async function openAccess(file: string | null): Promise<Access | null> {
+  if (file === null) return null;
+  const { Access } = await import('../web/access.ts');
+  return Access.open(file, SYSTEM_CLOCK);
+}
+
+/** Applies changes of the web configuration; subscribers have to authenticate again. */
+function watchAccess(access: Access | null, subscribers: EventSubscribers, failures: Repeating): void {
+  access?.watch(
+    () => subscribers.close(),
+    (reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'),
   );
-  let started = false;
-  let ready = false;
-  let push: Push | null = null;
-  let kubernetes: Kubernetes | null = null;
-  const statusOf = ({ at, collectors, malformedRows }: ScanFacts): Status => ({
-    version,
-    snapshotAtSeconds: at / 1000,
-    collectors,
-    malformedRows,
-    asn: asking?.status() ?? null,
-    configIsCurrent: file?.isCurrent ?? null,
-    webConfigIsCurrent: protection?.isCurrent ?? null,
-    kubernetes: kubernetes?.status ?? [],
-    store: store && { name: store.name, up: store.up, failures: store.failures },
-    otlp: push?.counts ?? (prepared && { exports: 0, failures: 0 }),
-  });
-  const scan = (): void =>
-    void engine
-      .scan(config.scrapeBudgetMs)
-      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'a scan failed'));
+}
+
+/** Rejects when the procfs root cannot be read or the command does not run: that ends the start, not the first scan. */
+async function openReadableSource(config: Config): Promise<Procfs | Commands> {
+  const source = await openSource(config.source, config.procfs);
+  if (!(source instanceof Procfs)) source.read();
+  return source;
+}
+
+/** Loads OpenTelemetry only for runs with --otlp.endpoint. */
+async function prepareOtlp(
+  { otlp }: Config,
+  context: Parameters<typeof import('./otlp-thread.ts').prepareOtlp>[1],
+): Promise<ReturnType<typeof import('./otlp-thread.ts').prepareOtlp> | null> {
+  return otlp && (await import('./otlp-thread.ts')).prepareOtlp(otlp, context);
+}
+
+/** Loads YAML only for runs with --config.file. */
+async function openRulesFile({ configFile, rules }: Config): Promise<RulesFile | null> {
+  if (configFile === null) return null;
+  const { RulesFile } = await import('../config/rules.ts');
+  return new RulesFile(configFile, rules);
+}
+
+function workerData(config: Config, services: Services): WorkerData {
+  return {
+    procfs: config.procfs,
+    source: config.source,
+    options: {
+      ...config,
+      seed: randomInt(2 ** 32),
+      baselineScope: services.baselineScope,
+      ...(services.watched ? { cluster: services.watched } : {}),
+    },
+    asnProvider: config.asn.provider,
+    asksForNames: services.asksForNames,
+    hasApi: config.web.enableApi,
+  };
+}
+
+/** Reloads the rules on SIGHUP. */
+function openReload(file: RulesFile | null, worker: WorkerClient, log: Log): Closable {
   const reload = (): void => {
-    const reason = file ? file.reload() : 'no --config.file is named';
+    const reason = file ? file.reload() : '--config.file is not set';
     if (!file || reason !== null) {
       log.warn({ reason }, 'the configuration stays as it was');
       return;
     }
-    engine.adopt(file.current);
+    worker.notify('rules', file.current);
     log.info('the configuration was read again');
   };
-  const listening = new Listening(engine, config.sampleIntervalMs === null ? LISTENING_MS : null, scan);
-  let sampling: NodeJS.Timeout | undefined;
-  const servers = new Servers(protection?.tls ?? null);
-  const failed = (reason: string): void => failures.warn('http', { reason }, 'a request failed');
-  const exposition = expositionOf(config, {
-    engine,
-    listening,
-    protection,
-    status: statusOf,
-    isReady: () => ready,
-    failed,
-  });
-  try {
-    const know = (news: ClusterChange): void => {
-      engine.know(news);
-      // Addresses behind Services are many, and those of pods and Services are enough here.
-      if (news.resource !== 'endpointslices') cluster?.accept(news, SYSTEM_CLOCK.monotonic());
-    };
-    kubernetes = (await watch?.start(know)) ?? null;
-    await servers.listen(createApp(exposition), config.web.listenAddresses, failed);
-    started = true;
-    protection?.watch(
-      () => listening.close(),
-      (reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'),
-    );
-    const watched = watch?.resources ?? null;
-    process.on('SIGHUP', reload);
-    logStart(config, log, version, { addresses: servers.addresses, provider, source, protection, watched });
-    await kubernetes?.firstNews(NAMES_MS);
-    await engine
-      .scan(config.scrapeBudgetMs)
-      .catch((error: unknown) => failures.warn('scan', { reason: String(error) }, 'the first scan failed'));
-    ready = true;
-    if (config.sampleIntervalMs !== null) sampling = setInterval(scan, config.sampleIntervalMs);
-    push = prepared?.() ?? null;
-    return await stop.exitCode;
-  } finally {
-    if (started) log.info('stopping');
-    clearInterval(sampling);
-    process.off('SIGHUP', reload);
-    listening.close();
-    naming?.close();
-    await Promise.all([servers.close(), push?.close(), kubernetes?.close()]);
-    await protection?.close();
-    await asking?.close();
-    await store?.close();
-    await engine.close();
-  }
+  process.on('SIGHUP', reload);
+  return { close: () => void process.off('SIGHUP', reload) };
 }
 
-/** Nothing of TLS and passwords is loaded in a run without. */
-async function openProtection(file: string | null): Promise<Protection | null> {
-  if (file === null) return null;
-  const { Protection } = await import('../web/access.ts');
-  return Protection.open(file, SYSTEM_CLOCK);
-}
-
-/** Asks the host's resolver for names, of nothing that the operator never sends. */
-async function startNaming(rules: () => Rules, deliver: (names: readonly RemoteName[]) => void): Promise<Naming> {
-  const { ReverseDns } = await import('../enrich/rdns.ts');
-  const mayAsk = (address: Address): boolean => !rules().asnNeverSend.some((cidr) => cidrContains(cidr, address));
-  return new Naming(new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk }), deliver);
-}
-
-/** The end of a run: the first signal or the first fatal failure. */
-class Stop {
-  readonly exitCode: Promise<number>;
-  now: (code: number) => void = () => undefined;
-
-  constructor() {
-    this.exitCode = new Promise((resolve) => {
-      this.now = resolve;
-      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(0));
-    });
-  }
+/** Scans at an interval; null leaves scans to scrapes. */
+function openSampling(intervalMs: number | null, scan: () => Promise<void>): Closable | null {
+  if (intervalMs === null) return null;
+  const timer = setInterval(() => void scan(), intervalMs);
+  return { close: () => clearInterval(timer) };
 }

@@ -1,74 +1,73 @@
-import { parseAddress } from '../common/address.ts';
-import type { Commands } from '../collect/ss-netstat.ts';
 import type { HashCost } from '../collect/hash-walks.ts';
+import type { Commands } from '../collect/ss-netstat.ts';
 import { Procfs } from '../collect/procfs.ts';
-import { asksUnshared, type Config } from '../config/config.ts';
-import type { Resource } from '../enrich/kubernetes/cluster-cache.ts';
-import { Database } from '../enrich/asn/file-database.ts';
-import { classify } from '../common/network-class.ts';
-import type { Provider } from '../enrich/asn/query-batch.ts';
-import { nameStorage } from '../store/open.ts';
-import type { Protection } from '../web/access.ts';
+import { parseAddress } from '../common/address.ts';
 import type { Log } from '../common/log.ts';
+import { classify } from '../common/network-class.ts';
+import { asksUnshared, type Config } from '../config/config.ts';
+import { Database } from '../enrich/asn/file-database.ts';
+import { nameStorage } from '../store/open.ts';
+import type { Access } from '../web/access.ts';
+import type { Services } from './services.ts';
 
-/** What runs. */
-export interface Running {
+/** What the start line is about. */
+export interface StartedParts {
   readonly addresses: readonly string[];
-  readonly provider: Provider | Database | null;
   readonly source: Procfs | Commands;
-  readonly protection: Protection | null;
-  /** The resources of Kubernetes that are watched. */
-  readonly watched: readonly Resource[] | null;
+  readonly access: Access | null;
+  readonly services: Pick<Services, 'provider' | 'watched'>;
 }
 
-/** One line that says what runs, what it reads, who may read it, and what leaves the host. */
+/** Logs one line: what runs, what it reads, who can read it, and what leaves the host. */
 export function logStart(
   config: Config,
   log: Log,
   version: string,
-  { addresses, provider, source, protection, watched }: Running,
+  { addresses, source, access, services: { provider, watched } }: StartedParts,
 ): void {
-  const asks = provider !== null && !(provider instanceof Database);
+  const queriesServer = provider !== null && !(provider instanceof Database);
   const sent = [
-    ...(asks ? ['network address of the /24 or /48 of public peers'] : []),
+    ...(queriesServer ? ['network address of the /24 or /48 of public peers'] : []),
     ...(config.collectors.rdns ? ["addresses of remotes to the host's resolver"] : []),
     ...(config.otlp ? ['the metrics by otlp'] : []),
-    ...(config.storageServer ? ['ASNs of peers and when each process met them first, to the shared store'] : []),
+    ...(config.storageServer
+      ? ['ASNs of peers and the time each process first connected to them, to the shared store']
+      : []),
     ...(watched ? ['the name of the node to the kubernetes api'] : []),
   ];
-  const authentication = protection?.authentication ?? 'none';
+  const authentication = access?.authentication ?? 'none';
   const isOpen = authentication === 'none' && config.web.listenAddresses.some(({ host }) => !isLoopback(host));
   log[isOpen ? 'warn' : 'info'](
     {
       version,
       ...(source instanceof Procfs
         ? { procfs: config.procfs, owners_through: source.access }
-        : { source: source.last, lacks: 'namespaces, containers, counters, and of processes all but pid and name' }),
+        : { source: source.last, lacks: 'namespaces, containers, counters, and process details except pid and name' }),
       listen: addresses.join(' '),
-      tls: Boolean(protection?.tls),
+      tls: Boolean(access?.tls),
       authentication,
       storage: nameStorage(config),
       asn_provider: provider === null ? 'none' : config.asn.provider,
       ...(provider instanceof Database ? { asn_database: provider.file } : {}),
-      ...(asks ? { asn_server: provider.server } : {}),
+      ...(queriesServer ? { asn_server: provider.server } : {}),
       sends: sent.join(' and ') || 'nothing',
-      ...(asks ? { off: '--asn.provider=none' } : {}),
+      ...(queriesServer ? { off: '--asn.provider=none' } : {}),
       ...(config.otlp ? { otlp_endpoint: shownUrl(config.otlp.url) } : {}),
       ...(watched ? { kubernetes: watched.join(' ') } : {}),
       ...(isOpen
-        ? { warning: 'without authentication anyone who can reach the listen address can read the metrics' }
+        ? { warning: 'without authentication, anyone who can reach the listen address can read the metrics' }
         : {}),
     },
     'peerscope started',
   );
-  if (asks && asksUnshared(config))
+  if (queriesServer && asksUnshared(config))
     log.warn(
-      { advice: 'share answers by --storage.url, or use a database by --asn.provider=mmdb or tsv' },
-      'the exporters of this cluster share no store: each asks the whois server once in ten minutes',
+      { advice: 'share answers through --storage.url, or use a database with --asn.provider=mmdb or tsv' },
+      'the exporters of this cluster share no store: each queries the whois server once in ten minutes',
     );
 }
 
-/** One line that says what the walks over the host's TCP hash cost, and the setting that makes them cheap. */
+/** Logs what the walks over the TCP hash of the host cost, and the setting that makes them cheap. */
 export function logHashCost(log: Log, { namespaces, reads, msPerRead, msPerScan }: HashCost): void {
   log.info(
     {
@@ -90,7 +89,7 @@ function isLoopback(host: string | null): boolean {
   return address !== undefined && classify(address).network === 'loopback';
 }
 
-/** A URL without what may be secret: user, password and query. */
+/** A URL without its possibly secret parts: user, password and query. */
 export function shownUrl(url: string): string {
   const { origin, pathname } = new URL(url);
   return `${origin}${pathname}`;

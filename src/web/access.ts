@@ -1,30 +1,30 @@
 import type { Timer } from '../common/clock.ts';
 import { BasicAuth } from './basic-auth.ts';
-import type { Gate } from './middleware.ts';
+import type { Middleware } from './middleware.ts';
 import { Tls } from './tls.ts';
 import { WebConfigFile } from './web-config-file.ts';
 
-/** Whom a server asks for what; `none` lets everybody in. */
+/** What clients have to present; with `none` every request is answered. */
 export type Authentication = 'none' | 'passwords' | 'client certificates' | 'passwords and client certificates';
 
-/** What the file of --web.config.file asks for, as it stands now: TLS, client certificates, passwords and headers. */
-export class Protection {
+/** Access control by the file of --web.config.file as it is now: TLS, client certificates, passwords and headers. */
+export class Access {
   readonly tls: Tls | null;
-  /** What a request has to pass. */
-  readonly gates: readonly Gate[];
+  /** The checks that a request has to pass, in this order. */
+  readonly middleware: readonly Middleware[];
   readonly #file: WebConfigFile;
-  readonly #passwords = new BasicAuth();
+  readonly #basicAuth = new BasicAuth();
 
   private constructor(file: WebConfigFile) {
     this.#file = file;
     this.tls = file.current.tls && new Tls(file.current.tls);
-    const passwords = this.#passwords.gate(() => file.current.users);
-    this.gates = this.tls ? [this.tls.gate, passwords] : [passwords];
+    const passwords = this.#basicAuth.middleware(() => file.current.users);
+    this.middleware = this.tls ? [this.tls.middleware, passwords] : [passwords];
   }
 
-  /** Throws UsageError for a file that cannot be read or used. */
-  static async open(path: string, clock: Timer): Promise<Protection> {
-    return new Protection(await WebConfigFile.open(path, clock));
+  /** Throws UsageError for a file that cannot be read or is invalid. */
+  static async open(path: string, clock: Timer): Promise<Access> {
+    return new Access(await WebConfigFile.open(path, clock));
   }
 
   get headers(): Readonly<Record<string, string>> {
@@ -38,14 +38,14 @@ export class Protection {
     return certificates ? 'client certificates' : 'none';
   }
 
-  /** False while the files hold what cannot be used. */
+  /** False while the files on disk are invalid. */
   get isCurrent(): boolean {
     return this.#file.isCurrent;
   }
 
   /**
-   * Follows the files until `close`. `changed` hears of each change once it holds: who was let in before may be nobody now.
-   * `failed` takes the reason at every look while they cannot be used.
+   * Watches the files until `close`. `changed` is called after each change takes effect: clients that had access may have lost it.
+   * `failed` takes the reason at every poll while the files are invalid.
    */
   watch(changed: () => void, failed: (reason: string) => void): void {
     this.#file.watch({
@@ -59,6 +59,6 @@ export class Protection {
 
   async close(): Promise<void> {
     this.#file.close();
-    await this.#passwords.close();
+    await this.#basicAuth.close();
   }
 }

@@ -1,34 +1,35 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parseFilters } from '../rows/filter.ts';
+import { reasonOf } from '../common/errors.ts';
 import { escapeControls } from '../common/sanitize.ts';
-import { cutWhenSlow } from './limits.ts';
+import { disconnectWhenSlow } from './limits.ts';
 
 /** Where the API is served. */
 export const CONNECTIONS_PATH = '/api/v1/connections';
 export const EVENTS_PATH = '/api/v1/events';
 
-/** What is written piece by piece: null after the last piece, and after `close`. */
-export interface Pieces {
+/** A response body in chunks: null after the last one, and after `close`. */
+export interface ChunkStream {
   next(): Promise<Uint8Array | null>;
   close(): void;
 }
 
-/** What the API is answered from; both reject where there is nothing to answer with. */
+/** The data behind the API; both reject when there is no scan to answer from. */
 export interface Api {
-  /** The rows of a fresh scan that the filters want. */
-  readonly connections: (filters: readonly string[], format: 'json' | 'jsonl') => Promise<Pieces>;
-  /** The events of the scans from now on that the filters want, as server-sent events. */
-  readonly events: (filters: readonly string[]) => Promise<Pieces>;
+  /** The rows of a new scan that match the filters. */
+  readonly connections: (filters: readonly string[], format: 'json' | 'jsonl') => Promise<ChunkStream>;
+  /** The events of later scans that match the filters, as server-sent events. */
+  readonly events: (filters: readonly string[]) => Promise<ChunkStream>;
 }
 
 /** Handles one request to its end. */
 export type Route = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
-/** How many may read at the same time, of each kind. */
-const MOST_READERS = 16;
-/** Who does not take a piece within so long is cut off. */
+/** The limit of concurrent requests, of each kind. */
+const MAX_READERS = 16;
+/** A client that does not read a chunk within this time is disconnected. */
 const STALLED_MS = 30_000;
-/** Proxies and browsers give up connections on which nothing comes. */
+/** Proxies and browsers close connections without traffic. */
 const HEARTBEAT_MS = 15_000;
 const RETRY_SECONDS = 5;
 const CONTENT_TYPES = { json: 'application/json; charset=utf-8', jsonl: 'application/jsonl; charset=utf-8' } as const;
@@ -41,21 +42,21 @@ export function apiRoutes(api: Api): { readonly connections: Route; readonly eve
       if (format !== 'json' && format !== 'jsonl')
         throw new BadRequest(`Cannot use format "${format}": must be json or jsonl`);
       checkFilters(filters);
-      const pieces = await opened(() => api.connections(filters, format));
-      await send(pieces, request, response, { 'Content-Type': CONTENT_TYPES[format] });
+      const chunks = await opened(() => api.connections(filters, format));
+      await send(chunks, request, response, { 'Content-Type': CONTENT_TYPES[format] });
     }),
     events: bounded(async (request, response) => {
       const { filters, format } = readQuery(request.url ?? '');
       if (format !== undefined) throw new BadRequest(`Cannot use format "${format}": events have one format`);
       checkFilters(filters);
-      const pieces = await opened(() => api.events(filters));
-      // The second is for nginx, which would keep them back.
+      const chunks = await opened(() => api.events(filters));
+      // X-Accel-Buffering keeps nginx from buffering the events.
       const headers = { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' };
       const heartbeat = setInterval(() => {
         if (!response.writableNeedDrain) response.write(':\n\n');
       }, HEARTBEAT_MS);
       try {
-        await send(pieces, request, response, headers, `retry: ${RETRY_SECONDS * 1000}\n\n`);
+        await send(chunks, request, response, headers, `retry: ${RETRY_SECONDS * 1000}\n\n`);
       } finally {
         clearInterval(heartbeat);
       }
@@ -63,18 +64,18 @@ export function apiRoutes(api: Api): { readonly connections: Route; readonly eve
   };
 }
 
-/** A request that cannot be meant so (status 400). */
+/** An invalid request (status 400). */
 class BadRequest extends Error {}
-/** A request that nothing is there for at the moment (status 503). */
+/** A request that cannot be answered now (status 503). */
 class Unavailable extends Error {}
 
-/** Answers what goes wrong before the first byte as JSON, and lets only so many through at a time. */
+/** Limits concurrent requests, and reports errors before the first byte as JSON. */
 function bounded(route: Route): Route {
   let readers = 0;
   return async (request, response) => {
     readers++;
     try {
-      if (readers > MOST_READERS) throw new Unavailable(`there are ${MOST_READERS} readers already`);
+      if (readers > MAX_READERS) throw new Unavailable(`${MAX_READERS} clients are reading already`);
       await route(request, response);
     } catch (error) {
       if (response.headersSent) response.destroy();
@@ -109,7 +110,7 @@ function checkFilters(filters: readonly string[]): void {
   }
 }
 
-async function opened(open: () => Promise<Pieces>): Promise<Pieces> {
+async function opened(open: () => Promise<ChunkStream>): Promise<ChunkStream> {
   try {
     return await open();
   } catch (error) {
@@ -117,37 +118,33 @@ async function opened(open: () => Promise<Pieces>): Promise<Pieces> {
   }
 }
 
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** Sends pieces as fast as they are taken, until the last one, or until the client goes or stalls. */
+/** Sends chunks as fast as the client reads them, until the last one, or until the client disconnects or stalls. */
 async function send(
-  pieces: Pieces,
+  chunks: ChunkStream,
   request: IncomingMessage,
   response: ServerResponse,
   headers: Readonly<Record<string, string>>,
   first = '',
 ): Promise<void> {
-  // Whoever went while the scan ran closes nothing any more.
+  // A client that disconnected during the scan emits no `close` any more.
   if (response.closed) {
-    pieces.close();
+    chunks.close();
     return;
   }
-  response.once('close', () => pieces.close());
+  response.once('close', () => chunks.close());
   response.writeHead(200, headers);
   if (request.method === 'HEAD') {
     response.end();
     return;
   }
   response.write(first);
-  for (let piece = await pieces.next(); piece !== null && !response.destroyed; piece = await pieces.next())
-    if (!response.write(piece)) await drained(response);
-  cutWhenSlow(response);
+  for (let chunk = await chunks.next(); chunk !== null && !response.destroyed; chunk = await chunks.next())
+    if (!response.write(chunk)) await drained(response);
+  disconnectWhenSlow(response);
   response.end();
 }
 
-/** Waits until the reader has taken what was written; one who does not is cut off. Node's own timeout may take twice as long. */
+/** Waits until the client has read what was written, and disconnects one that stalls. Node's own timeout can take twice as long. */
 async function drained(response: ServerResponse): Promise<void> {
   if (response.destroyed) return;
   await new Promise<void>((resolve) => {

@@ -2,28 +2,28 @@ import { isUtf8 } from 'node:buffer';
 import { createHmac, randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { Bcrypt } from './bcrypt.ts';
-import { answer, type Gate } from './middleware.ts';
+import { answer, type Middleware } from './middleware.ts';
 
-/** What became of a user and a password: `busy` where too many others are being looked at. */
-export type Verdict = 'granted' | 'refused' | 'busy';
+/** The result of a check; `busy` when too many passwords are being checked. */
+export type Verdict = 'granted' | 'denied' | 'busy';
 
-/** How many may wait for one that is being compared: at bcrypt's usual cost that is about a second. */
-const LONGEST_QUEUE = 8;
-/** Refused ones are many only under attack, and must not push granted ones out. */
-const MOST_GRANTED = 100;
-const MOST_REFUSED = 1_000;
-/** Who guesses waits so long for each answer: at once, thirty of them keep the main thread from everybody else. */
-const REFUSAL_MS = 200;
+/** How many checks may wait: at the default cost of bcrypt, about a second. */
+const MAX_QUEUED = 8;
+/** Kept apart, so that denied passwords of an attack do not push out granted ones. */
+const MAX_GRANTED = 100;
+const MAX_DENIED = 1_000;
+/** The delay of each answer to a wrong password: without it, thirty clients that guess passwords starve the main thread. */
+const DENIAL_MS = 200;
 
 /**
- * Checks users and passwords against bcrypt's hashes, one at a time and each once: verdicts are remembered under a keyed digest.
+ * Checks passwords against bcrypt hashes, one at a time and each once: verdicts are cached under a keyed digest.
  * Unknown users take as long as known ones.
  */
 export class Passwords {
   readonly #compare: (password: string, hash: string) => Promise<boolean>;
   readonly #key = randomBytes(32);
   readonly #granted = new Set<string>();
-  readonly #refused = new Set<string>();
+  readonly #denied = new Set<string>();
   readonly #pending = new Map<string, Promise<Verdict>>();
   #last: Promise<unknown> = Promise.resolve();
 
@@ -31,23 +31,23 @@ export class Passwords {
     this.#compare = compare;
   }
 
-  /** What the header of a request is worth where these users have these hashes. Rejects where nothing could be compared. */
+  /** Checks the Authorization header of a request against the bcrypt hashes of users. Rejects when the comparison failed. */
   async check(users: ReadonlyMap<string, string>, authorization: string | undefined): Promise<Verdict> {
-    const given = parseCredentials(authorization);
-    if (!given) return 'refused';
-    const { user, password } = given;
+    const credentials = parseCredentials(authorization);
+    if (!credentials) return 'denied';
+    const { user, password } = credentials;
     const hash = users.get(user);
     const digest = this.#digest(JSON.stringify([user, hash ?? null, password]));
     if (this.#granted.has(digest)) return 'granted';
-    if (this.#refused.has(digest)) return 'refused';
+    if (this.#denied.has(digest)) return 'denied';
     const pending = this.#pending.get(digest);
     if (pending) return pending;
-    if (this.#pending.size > LONGEST_QUEUE) return 'busy';
-    const verdict = this.#next(password, hash ?? this.#standIn(users, user)).then((isRight) => {
-      const isGranted = isRight && hash !== undefined;
-      if (isGranted) remember(this.#granted, digest, MOST_GRANTED);
-      else remember(this.#refused, digest, MOST_REFUSED);
-      return isGranted ? 'granted' : 'refused';
+    if (this.#pending.size > MAX_QUEUED) return 'busy';
+    const verdict = this.#next(password, hash ?? this.#decoyHash(users, user)).then((isMatch) => {
+      const isGranted = isMatch && hash !== undefined;
+      if (isGranted) remember(this.#granted, digest, MAX_GRANTED);
+      else remember(this.#denied, digest, MAX_DENIED);
+      return isGranted ? 'granted' : 'denied';
     });
     this.#pending.set(digest, verdict);
     try {
@@ -63,8 +63,8 @@ export class Passwords {
     return result;
   }
 
-  /** The hash that an unknown user is compared with: always the same one of the real ones, so that its cost says nothing. */
-  #standIn(users: ReadonlyMap<string, string>, user: string): string {
+  /** The hash to compare an unknown user with: one of the real ones, always the same, so that timing does not reveal the user. */
+  #decoyHash(users: ReadonlyMap<string, string>, user: string): string {
     const hashes = [...users.values()];
     const choice = parseInt(this.#digest(user).slice(0, 8), 16) % hashes.length;
     return hashes[choice] ?? '';
@@ -75,18 +75,18 @@ export class Passwords {
   }
 }
 
-/** Lets in those whom the configuration knows; where it names no users, everybody. */
+/** HTTP basic authentication; without configured users every request passes. */
 export class BasicAuth {
   readonly #bcrypt = new Bcrypt();
   readonly #passwords = new Passwords((password, hash) => this.#bcrypt.compare({ password, hash }));
 
-  gate(users: () => ReadonlyMap<string, string>): Gate {
+  middleware(users: () => ReadonlyMap<string, string>): Middleware {
     return async (request, response, next) => {
       const known = users();
       const verdict = known.size === 0 ? 'granted' : await this.#passwords.check(known, request.headers.authorization);
       if (verdict === 'granted') next();
-      else if (request.headers.authorization === undefined) refuse(verdict, response);
-      else setTimeout(refuse, REFUSAL_MS, verdict, response);
+      else if (request.headers.authorization === undefined) deny(verdict, response);
+      else setTimeout(deny, DENIAL_MS, verdict, response);
     };
   }
 
@@ -95,22 +95,22 @@ export class BasicAuth {
   }
 }
 
-function refuse(verdict: 'refused' | 'busy', response: ServerResponse): void {
+function deny(verdict: 'denied' | 'busy', response: ServerResponse): void {
   if (verdict === 'busy') answer(response, 503, 'Too many passwords are being checked.', { 'Retry-After': '1' });
   else answer(response, 401, 'Unauthorized.', { 'WWW-Authenticate': 'Basic realm="peerscope", charset="UTF-8"' });
 }
 
-function remember(verdicts: Set<string>, digest: string, most: number): void {
+function remember(verdicts: Set<string>, digest: string, limit: number): void {
   verdicts.add(digest);
   const [oldest] = verdicts;
-  if (verdicts.size > most && oldest !== undefined) verdicts.delete(oldest);
+  if (verdicts.size > limit && oldest !== undefined) verdicts.delete(oldest);
 }
 
 /** https://www.rfc-editor.org/rfc/rfc7617#section-2 */
 export function parseCredentials(authorization: string | undefined): { user: string; password: string } | undefined {
   const [, encoded] = /^basic +([\w+/-]+=*) *$/i.exec(authorization ?? '') ?? [];
   const bytes = Buffer.from(encoded ?? '', 'base64');
-  // Decoded, all that is no UTF-8 would be the same password.
+  // Different invalid byte sequences would decode to the same password.
   if (!isUtf8(bytes)) return undefined;
   const [, user, password] = /^([^:]*):(.*)$/s.exec(bytes.toString('utf8')) ?? [];
   return user === undefined || password === undefined ? undefined : { user, password };

@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 import { compareSync } from 'bcryptjs';
 
-/** One password to be compared with a hash; the answer is a boolean, in the order of the questions. */
+/** A password to compare with a hash. The answer is a boolean; the caller sends one comparison at a time. */
 export interface Comparison {
   readonly password: string;
   readonly hash: string;

@@ -2,34 +2,34 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Comparison } from './bcrypt-worker.ts';
 
-/** A thread costs megabytes, and passwords are rarely new. */
+/** The thread costs megabytes, and most passwords are in the cache of basic-auth.ts. */
 const IDLE_MS = 10_000;
 
-/** Compares passwords with bcrypt's hashes in a thread of its own, which is there only while there is something to compare. */
+/** Compares passwords with bcrypt hashes in a thread that ends when it is idle. */
 export class Bcrypt {
   #worker: Worker | null = null;
   #idle: NodeJS.Timeout | undefined;
 
-  /** True where the password is that of the hash; takes a tenth of a second and more. One at a time: the caller waits for the last. */
+  /** True if the password matches; takes 0.1 s or more. The caller waits for one comparison before it starts the next. */
   async compare(comparison: Comparison): Promise<boolean> {
     clearTimeout(this.#idle);
     const worker = (this.#worker ??= this.#start());
     const done = new AbortController();
-    const answer = once(worker, 'message', done) as Promise<[boolean]>;
-    const end = once(worker, 'exit', done).then(() => {
+    const result = once(worker, 'message', done) as Promise<[boolean]>;
+    const exit = once(worker, 'exit', done).then(() => {
       throw new Error('the thread that compares passwords ended');
     });
     worker.postMessage(comparison);
     try {
-      const [isRight] = await Promise.race([answer, end]);
-      return isRight;
+      const [isMatch] = await Promise.race([result, exit]);
+      return isMatch;
     } finally {
       done.abort();
       this.#idle = setTimeout(() => void this.close(), IDLE_MS).unref();
     }
   }
 
-  /** Ends the thread; a later comparison starts another, even while this one still ends. */
+  /** Ends the thread; a later comparison starts a new one. */
   async close(): Promise<void> {
     clearTimeout(this.#idle);
     const worker = this.#worker;

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** Lets a request pass by calling `next`, or answers it. */
-export type Gate = (request: IncomingMessage, response: ServerResponse, next: () => void) => void | Promise<void>;
+/** Passes a request on with `next`, or answers it. */
+export type Middleware = (request: IncomingMessage, response: ServerResponse, next: () => void) => void | Promise<void>;
 
 /** Answers with one line of text. */
 export function answer(

@@ -2,18 +2,18 @@ import { constants } from 'node:crypto';
 import type { RequestListener, ServerOptions } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { TLSSocket, type SecureContextOptions } from 'node:tls';
-import { answer, type Gate } from './middleware.ts';
+import { answer, type Middleware } from './middleware.ts';
 import type { ClientAuth, TlsConfig } from './web-config.ts';
 
 const HANDSHAKE_MS = 10_000;
 
 /**
- * The TLS of the servers of a run. Client certificates are looked at by the gate rather than in the handshake, so that health can
- * be asked without one.
+ * TLS for all servers of a run. Client certificates are checked by the middleware instead of in the handshake, so that health checks
+ * work without one.
  */
 export class Tls {
   readonly #servers: Server[] = [];
-  /** What each connection was let in with. */
+  /** The configuration at the handshake of each socket. */
   readonly #configs = new WeakMap<object, TlsConfig>();
   #current: TlsConfig;
 
@@ -21,24 +21,24 @@ export class Tls {
     this.#current = current;
   }
 
-  createServer(options: ServerOptions, listener: RequestListener): Server {
-    const asks = this.#current.clientAuth !== 'NoClientCert';
+  createServer(options: ServerOptions, handle: RequestListener): Server {
+    const requestCert = this.#current.clientAuth !== 'NoClientCert';
     const server = createServer(
       {
         ...options,
         ...contextOf(this.#current),
-        requestCert: asks,
+        requestCert,
         rejectUnauthorized: false,
         handshakeTimeout: HANDSHAKE_MS,
       },
-      listener,
+      handle,
     );
     server.on('secureConnection', (socket) => this.#configs.set(socket, this.#current));
     this.#servers.push(server);
     return server;
   }
 
-  /** New connections get these certificates from now on; old ones end as soon as no request is under way. */
+  /** New connections use this configuration; idle old ones are closed, busy ones after their request. */
   use(config: TlsConfig): void {
     if (JSON.stringify(config) === JSON.stringify(this.#current)) return;
     this.#current = config;
@@ -48,21 +48,22 @@ export class Tls {
     }
   }
 
-  /** Lets in those who show what the configuration asks for; who was verified against former CAs has to connect again. */
-  readonly gate: Gate = (request, response, next) => {
+  /** Requires the client certificate that the configuration demands. A client verified against former CAs has to reconnect. */
+  readonly middleware: Middleware = (request, response, next) => {
     const { socket } = request;
     const { clientAuth } = this.#current;
     const isOld = this.#configs.get(socket) !== this.#current;
     if (isOld) response.setHeader('Connection', 'close');
-    if (clientAuth === 'NoClientCert' || (!isOld && socket instanceof TLSSocket && shows(socket, clientAuth))) next();
+    if (clientAuth === 'NoClientCert' || (!isOld && socket instanceof TLSSocket && hasCertificate(socket, clientAuth)))
+      next();
     else if (isOld) answer(response, 421, 'Connect again.');
     else answer(response, 403, 'A client certificate is required.', { Connection: 'close' });
   };
 }
 
 /**
- * Without tickets no session is taken up again: OpenSSL calls one of TLS 1.3 verified that was begun without a certificate, and one
- * that was begun with a certificate says nothing of the CAs of today.
+ * With client certificates, session tickets are off: OpenSSL reports a resumed TLS 1.3 session as verified even if it began without a
+ * certificate, and a session that began with one was not verified against the current CAs.
  */
 function contextOf({ cert, key, clientCa, clientAuth, minVersion, maxVersion }: TlsConfig): SecureContextOptions {
   return {
@@ -75,17 +76,17 @@ function contextOf({ cert, key, clientCa, clientAuth, minVersion, maxVersion }: 
   };
 }
 
-function shows(socket: TLSSocket, clientAuth: ClientAuth): boolean {
-  const isShown = socket.getPeerX509Certificate() !== undefined;
+function hasCertificate(socket: TLSSocket, clientAuth: ClientAuth): boolean {
+  const isPresent = socket.getPeerX509Certificate() !== undefined;
   switch (clientAuth) {
     case 'NoClientCert':
     case 'RequestClientCert':
       return true;
     case 'RequireAnyClientCert':
-      return isShown;
+      return isPresent;
     case 'VerifyClientCertIfGiven':
-      return !isShown || socket.authorized;
+      return !isPresent || socket.authorized;
     case 'RequireAndVerifyClientCert':
-      return isShown && socket.authorized;
+      return isPresent && socket.authorized;
   }
 }

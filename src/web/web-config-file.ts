@@ -1,22 +1,23 @@
 import type { Timer } from '../common/clock.ts';
+import { reasonOf } from '../common/errors.ts';
+import { fileVersion } from '../common/files.ts';
 import { refusal } from '../config/yaml.ts';
 import { readWebConfig, type WebConfig } from './web-config.ts';
-import { fileVersion } from '../common/files.ts';
 
 const POLL_MS = 1_000;
 
-/** Who hears of changes. */
-export interface WebConfigListeners {
-  /** Takes a new configuration, which holds from now on. */
+/** Receives changes. */
+export interface WebConfigCallbacks {
+  /** Takes a new configuration, which is in effect now. */
   readonly changed: (config: WebConfig) => void;
-  /** Takes the reason why what is on disk is not used, at every look. */
+  /** Takes the reason at every poll while the files on disk are invalid. */
   readonly failed: (reason: string) => void;
 }
 
 /**
- * The web configuration as it stands on disk: a change to the file, or to a PEM file that it names, holds about a second later.
- * A change that cannot be used leaves what was read before in use. What a server fixes when it begins to listen needs a restart:
- * whether it speaks TLS, and whether it asks for client certificates.
+ * The web configuration on disk: a change of the file, or of a PEM file that it names, takes effect about a second later.
+ * After an invalid change the previous configuration stays in effect. Turning TLS or the request for client certificates on or off
+ * takes a restart.
  */
 export class WebConfigFile {
   readonly #path: string;
@@ -26,14 +27,14 @@ export class WebConfigFile {
   #isCurrent = true;
   #cancel: (() => void) | null = null;
 
-  private constructor(path: string, clock: Timer, { config, versions }: Read) {
+  private constructor(path: string, clock: Timer, { config, versions }: LoadedConfig) {
     this.#path = path;
     this.#clock = clock;
     this.#current = config;
     this.#versions = versions;
   }
 
-  /** Reads it for the first time; throws UsageError as `readWebConfig` does. */
+  /** Reads the files; throws UsageError as `readWebConfig` does. */
   static async open(path: string, clock: Timer): Promise<WebConfigFile> {
     return new WebConfigFile(path, clock, await read(path));
   }
@@ -42,21 +43,21 @@ export class WebConfigFile {
     return this.#current;
   }
 
-  /** False while the files hold what is not used. */
+  /** False while the files on disk are invalid. */
   get isCurrent(): boolean {
     return this.#isCurrent;
   }
 
-  /** Looks at the files every second, until `close`. */
-  watch(listeners: WebConfigListeners): void {
-    const look = (): void => {
+  /** Polls the files every second, until `close`. */
+  watch(callbacks: WebConfigCallbacks): void {
+    const poll = (): void => {
       const cancel = (this.#cancel = this.#clock.after(POLL_MS, () => {
-        void this.#refresh(listeners).then(() => {
-          if (this.#cancel === cancel) look();
+        void this.#refresh(callbacks).then(() => {
+          if (this.#cancel === cancel) poll();
         });
       }));
     };
-    look();
+    poll();
   }
 
   close(): void {
@@ -64,8 +65,8 @@ export class WebConfigFile {
     this.#cancel = null;
   }
 
-  async #refresh({ changed, failed }: WebConfigListeners): Promise<void> {
-    // While something is wrong a look at the files of before does not tell whether it still is.
+  async #refresh({ changed, failed }: WebConfigCallbacks): Promise<void> {
+    // While the files are invalid, the list of files to compare may be wrong too.
     if (this.#isCurrent && (await versionsOf(this.#current.files)) === this.#versions) return;
     try {
       const { config, versions } = await read(this.#path);
@@ -76,29 +77,29 @@ export class WebConfigFile {
       changed(config);
     } catch (error) {
       this.#isCurrent = false;
-      failed(error instanceof Error ? error.message : String(error));
+      failed(reasonOf(error));
     }
   }
 }
 
-interface Read {
+interface LoadedConfig {
   readonly config: WebConfig;
   readonly versions: string;
 }
 
-/** The files are read again after the look at them: what changes in between is a change. */
-async function read(path: string): Promise<Read> {
+/** Takes the versions of the files before it reads them: a change in between is found by the next poll. */
+async function read(path: string): Promise<LoadedConfig> {
   const versions = await versionsOf(readWebConfig(path).files);
   return { config: readWebConfig(path), versions };
 }
 
 function refuseRestart(path: string, { tls: before }: WebConfig, { tls: after }: WebConfig): void {
-  const isAsked = (tls: WebConfig['tls']): boolean => tls !== null && tls.clientAuth !== 'NoClientCert';
+  const requestsCert = (tls: WebConfig['tls']): boolean => tls !== null && tls.clientAuth !== 'NoClientCert';
   const reason =
     (before === null) !== (after === null)
-      ? 'tls_server_config: TLS is switched on or off by a restart alone'
-      : isAsked(before) !== isAsked(after)
-        ? 'tls_server_config.client_auth_type: whether clients are asked for a certificate changes by a restart alone'
+      ? 'tls_server_config: turning TLS on or off takes a restart'
+      : requestsCert(before) !== requestsCert(after)
+        ? 'tls_server_config.client_auth_type: turning the request for client certificates on or off takes a restart'
         : null;
   if (reason !== null) throw refusal({ path, what: 'web configuration' }, [reason]);
 }

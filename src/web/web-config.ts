@@ -1,10 +1,10 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
 import { createSecureContext, type SecureVersion } from 'node:tls';
-import { getSystemErrorMessage } from 'node:util';
 import { z } from 'zod';
-import { mapping, readStart, readYaml, refusal, validate, type Origin } from '../config/yaml.ts';
+import { reasonOf } from '../common/errors.ts';
 import { deepFreeze } from '../common/errors.ts';
+import { mapping, readStart, readYaml, refusal, validate, type Origin } from '../config/yaml.ts';
 
 const CLIENT_AUTH_TYPES = [
   'NoClientCert',
@@ -14,10 +14,10 @@ const CLIENT_AUTH_TYPES = [
   'RequireAndVerifyClientCert',
 ] as const;
 
-/** How much a client has to show, in the words of Go's crypto/tls. */
+/** The client certificates that are required, by the names of Go's crypto/tls. */
 export type ClientAuth = (typeof CLIENT_AUTH_TYPES)[number];
 
-/** What TLS is served with: texts of PEM, and versions as Node.js names them. */
+/** The TLS settings: PEM texts, and versions as Node.js names them. */
 export interface TlsConfig {
   readonly cert: string;
   readonly key: string;
@@ -27,20 +27,20 @@ export interface TlsConfig {
   readonly maxVersion: SecureVersion;
 }
 
-/** What the file of --web.config.file says. */
+/** The content of --web.config.file. */
 export interface WebConfig {
-  /** Null for plain HTTP. */
+  /** Null is plain HTTP. */
   readonly tls: TlsConfig | null;
-  /** Hashes of bcrypt by user; where there are none nobody is asked for a password. */
+  /** Bcrypt hashes by user; without any, no password is required. */
   readonly users: ReadonlyMap<string, string>;
   readonly headers: Readonly<Record<string, string>>;
-  /** All that was read: the file itself and those that it names. */
+  /** Every file that was read: the configuration and the PEM files. */
   readonly files: readonly string[];
 }
 
 /**
- * Reads a web configuration as exporter-toolkit defines it, and the PEM files that it names, relative to its folder.
- * Throws UsageError for what cannot be read or used: one line for each problem, without a value that is secret.
+ * Reads a web configuration as defined by exporter-toolkit, and its PEM files, relative to its folder.
+ * Throws UsageError when it cannot be read or is invalid: one line for each problem, without secret values.
  * https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
  */
 export function readWebConfig(path: string): WebConfig {
@@ -63,18 +63,18 @@ export function parseWebConfig(text: string, path: string): WebConfig {
 
 const WHAT = 'web configuration';
 
-/** A password's hash, or a key. */
+/** Password hashes and the private key are secret. */
 function isSecret([section, key]: readonly PropertyKey[]): boolean {
   return section === 'basic_auth_users' || (section === 'tls_server_config' && key === 'key');
 }
 
-const TEXT = 'must be a text';
+const TEXT = 'must be a string';
 const text = z.string(TEXT).min(1, TEXT).exactOptional();
 
 const VERSIONS: Readonly<Record<string, SecureVersion>> = { TLS12: 'TLSv1.2', TLS13: 'TLSv1.3' };
 const version = z.enum(Object.keys(VERSIONS), 'must be TLS12 or TLS13').exactOptional();
 
-const CIPHERS = 'those of OpenSSL stand';
+const CIPHERS = 'the defaults of OpenSSL are used';
 const tlsSection = mapping(
   {
     cert_file: text,
@@ -88,14 +88,14 @@ const tlsSection = mapping(
     max_version: version,
   },
   {
-    client_allowed_sans: 'every client certificate that the client CA signed is let in',
+    client_allowed_sans: 'every client certificate signed by the client CA is accepted',
     cipher_suites: CIPHERS,
     curve_preferences: CIPHERS,
     prefer_server_cipher_suites: CIPHERS,
   },
 );
 
-const HEADER = 'must be a text of printable ASCII characters';
+const HEADER = 'must be a string of printable ASCII characters';
 const header = z.string(HEADER).regex(/^[\x20-\x7e]+$/, HEADER);
 const headers = mapping({
   'Strict-Transport-Security': header.exactOptional(),
@@ -112,25 +112,25 @@ const headers = mapping({
 });
 
 /** RFC 7617, section 2. */
-const USER = 'must be a name without ":" and control characters';
-/** One attempt at a cost of 16 takes seconds: above that no scrape would come through. */
-const HASH = 'must be a hash by bcrypt ($2a$, $2b$ or $2y$) of a cost from 4 to 16, as htpasswd -nBC 10 prints it';
+const USER = 'must be a name without ":" or control characters';
+/** One check at cost 16 takes seconds; with a higher cost no scrape would finish in time. */
+const HASH = 'must be a bcrypt hash ($2a$, $2b$ or $2y$) with a cost from 4 to 16, as printed by htpasswd -nBC 10';
 const hashes = z
   .record(
     z.string(),
     z.string(HASH).regex(/^\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}$/, HASH),
-    'must be a mapping of users to hashes by bcrypt',
+    'must be a mapping of users to bcrypt hashes',
   )
   .superRefine((hashes, context) => {
     for (const name of Object.keys(hashes))
       if (!/^[^:\p{Cc}]+$/u.test(name)) context.addIssue({ code: 'custom', path: [name], message: USER });
   });
-/** The library leaves this key out without a word: with no other user nobody would be asked for a password. */
+/** zod drops this key without an error: as the only user, it would turn passwords off. */
 const users = z
   .unknown()
   .superRefine((named, context) => {
     if (Object.hasOwn(Object(named) as object, '__proto__'))
-      context.addIssue({ code: 'custom', path: ['__proto__'], message: 'must not be the name of a user' });
+      context.addIssue({ code: 'custom', path: ['__proto__'], message: 'must not be a user name' });
   })
   .pipe(hashes);
 
@@ -140,48 +140,46 @@ const WEB_CONFIG = mapping(
     basic_auth_users: users.nullish(),
     http_server_config: mapping(
       { headers: headers.nullish() },
-      { http2: 'HTTP/1.1 is served, which every scraper speaks' },
+      { http2: 'only HTTP/1.1 is served, which every scraper speaks' },
     ).nullish(),
   },
-  { rate_limit: '--web.max-requests bounds how many scrapes are answered at a time' },
+  { rate_limit: '--web.max-requests limits concurrent scrapes' },
 );
 
-/** Files are read here and now, so that what is served was whole when it was read. */
+/** Reads and validates certificate, key and CA, so that an incomplete set is never served. */
 function readTls(section: z.infer<typeof tlsSection>, origin: Origin): TlsConfig {
   const refuse = (key: string, reason: string): Error => refusal(origin, [`tls_server_config.${key}${reason}`]);
-  const one = (name: 'cert' | 'key' | 'client_ca'): string | null => {
+  const read = (name: 'cert' | 'key' | 'client_ca'): string | null => {
     const { [name]: inline, [`${name}_file` as const]: file } = section;
     if (file === undefined) return inline ?? null;
-    if (inline !== undefined) throw refuse(name, `: must not come with ${name}_file`);
+    if (inline !== undefined) throw refuse(name, `: must not be set together with ${name}_file`);
     try {
       return readStart(resolve(dirname(origin.path), file)).toString('latin1');
     } catch (error) {
-      const { errno, message } = error as NodeJS.ErrnoException;
-      const reason = errno === undefined ? message : getSystemErrorMessage(errno);
-      throw refuse(`${name}_file`, ` ${JSON.stringify(file)}: ${reason}`);
+      throw refuse(`${name}_file`, ` ${JSON.stringify(file)}: ${reasonOf(error)}`);
     }
   };
   const pem = (name: 'cert' | 'key' | 'client_ca'): string =>
     section[`${name}_file`] === undefined ? name : `${name}_file ${JSON.stringify(section[`${name}_file`])}`;
 
-  const cert = one('cert');
-  const key = one('key');
-  const clientCa = one('client_ca');
-  if (cert === null) throw refuse('cert_file', ': must be given where tls_server_config is');
-  if (key === null) throw refuse('key_file', ': must be given where tls_server_config is');
+  const cert = read('cert');
+  const key = read('key');
+  const clientCa = read('client_ca');
+  if (cert === null) throw refuse('cert_file', ': must be set with tls_server_config');
+  if (key === null) throw refuse('key_file', ': must be set with tls_server_config');
   const clientAuth = section.client_auth_type ?? 'NoClientCert';
   const verifies = clientAuth === 'VerifyClientCertIfGiven' || clientAuth === 'RequireAndVerifyClientCert';
   if (verifies && clientCa === null)
-    throw refuse(`client_auth_type "${clientAuth}"`, ': must come with client_ca_file');
+    throw refuse(`client_auth_type "${clientAuth}"`, ': must be set together with client_ca_file');
   if (clientAuth === 'NoClientCert' && clientCa !== null)
-    throw refuse(pem('client_ca'), ': must come with a client_auth_type that asks');
+    throw refuse(pem('client_ca'), ': must be set together with a client_auth_type that requests certificates');
 
   const certificates = parseCertificates(cert);
   if (!certificates) throw refuse(pem('cert'), ': must be a certificate in PEM');
   if (clientCa !== null && !parseCertificates(clientCa))
     throw refuse(pem('client_ca'), ': must be certificates in PEM');
   const privateKey = attempt(() => createPrivateKey(key));
-  if (!privateKey) throw refuse(pem('key'), ': must be a private key in PEM, not encrypted');
+  if (!privateKey) throw refuse(pem('key'), ': must be an unencrypted private key in PEM');
   if (certificates[0]?.checkPrivateKey(privateKey) !== true)
     throw refuse(pem('key'), ': must be the key of the certificate');
   const versions = {
@@ -193,12 +191,12 @@ function readTls(section: z.infer<typeof tlsSection>, origin: Origin): TlsConfig
   try {
     createSecureContext({ cert, key, ...versions });
   } catch (error) {
-    throw refuse(pem('cert'), `: ${error instanceof Error ? error.message : String(error)}`);
+    throw refuse(pem('cert'), `: ${reasonOf(error)}`);
   }
   return tls;
 }
 
-/** All certificates of a text, at least one; undefined where one of them is none. */
+/** The certificates in a PEM text; undefined without any, or when one is invalid. */
 function parseCertificates(pem: string): X509Certificate[] | undefined {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g);
   return attempt(() => blocks?.map((block) => new X509Certificate(block)));

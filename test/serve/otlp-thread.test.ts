@@ -3,14 +3,14 @@ import { fileURLToPath } from 'node:url';
 import type { MessagePort } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parseConfig } from '../../src/config/config.ts';
-import type { Collected, Failure, OtlpSettings } from '../../src/expose/otlp.ts';
+import type { Collected, ExportFailure, OtlpSettings } from '../../src/expose/otlp.ts';
 import {
   adviceOn,
   describesExporterOnly,
+  otlpSettings,
   resourceOf,
-  settingsOf,
-  type Facts,
-  type Push,
+  type OtlpThread,
+  type RunFacts,
 } from '../../src/serve/otlp-thread.ts';
 import {
   answers,
@@ -29,41 +29,41 @@ import { connections, FACTS, reply, startPush } from '../support/otlp-push.ts';
 vi.setConfig({ testTimeout: 60_000 });
 const SOON = { timeout: 30_000, interval: 10 };
 
-interface Scene {
+interface Running {
   readonly receiver: OtlpReceiver;
-  readonly push: Push;
-  readonly failures: Failure[];
+  readonly thread: OtlpThread;
+  readonly failures: ExportFailure[];
 }
 
-/** A push to a receiver that behaves so, of families that can be changed meanwhile. */
+/** Exports to a receiver that gives this answer. `families` is called for each export. */
 async function open(
   answer: Answer,
   settings: Partial<OtlpSettings> = {},
   families = () => [connections(1)],
-): Promise<Scene> {
+): Promise<Running> {
   const receiver = await OtlpReceiver.start();
   receiver.answer = answer;
   const { otlp } = parseConfig({ 'otlp.endpoint': receiver.url, 'otlp.interval': '100ms' }, {});
-  const failures: Failure[] = [];
-  const push = startPush(otlp, {
+  const failures: ExportFailure[] = [];
+  const thread = startPush(otlp, {
     settings,
     collect: (port) => reply(families())(port),
     failed: (failure) => failures.push(failure),
   });
   onTestFinished(async () => {
-    await push.close();
+    await thread.close();
     await receiver.close();
   });
-  return { receiver, push, failures };
+  return { receiver, thread, failures };
 }
 
-/** One export, with all the time that a busy machine may need for it. */
+/** One export, with enough time for it on a busy machine. */
 const LONG = { intervalMs: 3_600_000, timeoutMs: 30_000 };
 
-describe('what is sent', () => {
-  it('is every series with its value, 10,000 of them as 10,000', async () => {
-    const { receiver, push, failures } = await open(takes, LONG, () => [connections(10_000)]);
-    await expect.poll(() => push.counts, SOON).toEqual({ exports: 1, failures: 0 });
+describe('an export', () => {
+  it('has every series with its value, up to 10,000', async () => {
+    const { receiver, thread, failures } = await open(takes, LONG, () => [connections(10_000)]);
+    await expect.poll(() => thread.counts, SOON).toEqual({ exports: 1, failures: 0 });
     expect(failures).toEqual([]);
     const [request] = receiver.requests;
     const points = request ? pointsOf(request) : [];
@@ -71,7 +71,7 @@ describe('what is sent', () => {
     expect(arrived).toEqual(Array.from({ length: 10_000 }, (_, i) => `process-${i} ${i + 1}`));
   });
 
-  it('is a POST with the resource, the headers and gzip', async () => {
+  it('is a POST with the resource, the configured headers and gzip', async () => {
     const { receiver } = await open(takes, { headers: { authorization: 'Bearer abc' } });
     await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(0);
     const [request] = receiver.received;
@@ -87,7 +87,7 @@ describe('what is sent', () => {
     expect(sent?.resourceMetrics[0].scopeMetrics[0].scope).toEqual({ name: 'peerscope', version: '1.2.3' });
   });
 
-  it('is protobuf when asked for, and plain', async () => {
+  it('is uncompressed protobuf when configured', async () => {
     const { receiver } = await open(takes, { protocol: 'http/protobuf', compression: 'none' });
     await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(0);
     const [request] = receiver.received;
@@ -96,18 +96,18 @@ describe('what is sent', () => {
     expect(request?.body.includes('peerscope.connections')).toBe(true);
   });
 
-  it('says 0 once for what is gone, as soon as a receiver takes it again', async () => {
+  it('sends 0 once for a series that is gone, in the first successful export', async () => {
     let families = [connections(2)];
-    const { receiver, push } = await open(takes, {}, () => families);
-    await expect.poll(() => push.counts.exports, SOON).toBeGreaterThan(0);
+    const { receiver, thread } = await open(takes, {}, () => families);
+    await expect.poll(() => thread.counts.exports, SOON).toBeGreaterThan(0);
     receiver.answer = answers(400);
-    await expect.poll(() => push.counts.failures, SOON).toBeGreaterThan(0);
+    await expect.poll(() => thread.counts.failures, SOON).toBeGreaterThan(0);
     families = [connections(1)];
     const refused = receiver.received.length;
     await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(refused + 2);
     receiver.answer = takes;
-    const { exports } = push.counts;
-    await expect.poll(() => push.counts.exports, SOON).toBeGreaterThan(exports + 2);
+    const { exports } = thread.counts;
+    await expect.poll(() => thread.counts.exports, SOON).toBeGreaterThan(exports + 2);
     const values = receiver.requests.map((request) =>
       pointsOf(request)
         .map(({ value }) => value)
@@ -120,12 +120,12 @@ describe('what is sent', () => {
     expect(new Set(zeros.slice(taken + 1))).toEqual(new Set(['1']));
   });
 
-  it('comes first at the moment that chance gave', async () => {
-    const { receiver, push } = await open(takes, { ...LONG, firstMs: 3_600_000 });
+  it('is first sent after the random part of the interval', async () => {
+    const { receiver, thread } = await open(takes, { ...LONG, firstMs: 3_600_000 });
     const other = await open(takes);
-    await expect.poll(() => other.push.counts.exports, SOON).toBeGreaterThan(3);
+    await expect.poll(() => other.thread.counts.exports, SOON).toBeGreaterThan(3);
     expect(receiver.received).toEqual([]);
-    await push.close();
+    await thread.close();
     expect(receiver.received).toHaveLength(1);
   });
 });
@@ -133,29 +133,26 @@ describe('what is sent', () => {
 describe('a receiver', () => {
   const busy = (status: number): Answer => answers(status, { 'retry-after': '2' });
 
-  it.each([429, 503])(
-    'that answers %i with Retry-After is asked again after that, and then is a success',
-    async (status) => {
-      const { receiver, push, failures } = await open(busy(status), LONG);
-      await expect.poll(() => receiver.received.length, SOON).toBe(1);
-      receiver.answer = takes;
-      await expect.poll(() => push.counts, SOON).toEqual({ exports: 1, failures: 0 });
-      const [first, second] = receiver.received;
-      expect(second?.body).toEqual(first?.body);
-      expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThan(1_990);
-      expect(failures).toEqual([]);
-    },
-  );
+  it.each([429, 503])('that answers %i with Retry-After gets the export again after that time', async (status) => {
+    const { receiver, thread, failures } = await open(busy(status), LONG);
+    await expect.poll(() => receiver.received.length, SOON).toBe(1);
+    receiver.answer = takes;
+    await expect.poll(() => thread.counts, SOON).toEqual({ exports: 1, failures: 0 });
+    const [first, second] = receiver.received;
+    expect(second?.body).toEqual(first?.body);
+    expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThan(1_990);
+    expect(failures).toEqual([]);
+  });
 
-  it.each<[situation: string, answer: Answer, timeoutMs: number, failure: Failure]>([
+  it.each<[situation: string, answer: Answer, timeoutMs: number, failure: ExportFailure]>([
     [
-      'that wants more patience than there is fails at once',
+      'whose Retry-After exceeds the timeout fails at once',
       answers(503, { 'retry-after': '3600' }),
       20_000,
       { reason: 'it answered 429, 502, 503 or 504 for as long as was tried', status: null },
     ],
     [
-      'that answers 400 fails, with what it says',
+      'that answers 400 fails with the text of the answer',
       answers(400, {}, 'cannot parse \u001b[31m'),
       20_000,
       { reason: 'it answered 400 Bad Request cannot parse \u001b[31m', status: 400 },
@@ -167,48 +164,48 @@ describe('a receiver', () => {
       { reason: `it answered 413 Payload Too Large ${'x'.repeat(300)}`.slice(0, 300), status: 413 },
     ],
     [
-      'that says nothing fails when the time is up',
+      'that does not answer fails at the timeout',
       isSilent,
       500,
       { reason: 'no whole answer within 500 ms', status: null },
     ],
     [
-      'that cuts the connection fails',
+      'that closes the connection fails',
       cutsTheConnection,
       500,
       { reason: expect.stringMatching(/^(socket hang up|no whole answer within 500 ms)$/) as string, status: null },
     ],
     [
-      'that takes a part alone fails',
+      'that rejects some points fails',
       answers(200, {}, '{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"too old"}}'),
       20_000,
       { reason: 'it refused 3 points: too old', status: null },
     ],
-  ])('%s, and is no success', async (_situation, answer, timeoutMs, failure) => {
-    const { push, failures } = await open(answer, { ...LONG, timeoutMs });
+  ])('%s and does not count as an export', async (_situation, answer, timeoutMs, failure) => {
+    const { thread, failures } = await open(answer, { ...LONG, timeoutMs });
     await expect.poll(() => failures, SOON).toEqual([failure]);
-    expect(push.counts).toEqual({ exports: 0, failures: 1 });
+    expect(thread.counts).toEqual({ exports: 0, failures: 1 });
   });
 
-  it('that takes all and only warns is a success', async () => {
+  it('that accepts every point with a warning counts as an export', async () => {
     const warning = answers(200, {}, '{"partialSuccess":{"errorMessage":"old version"}}');
-    const { push } = await open(warning, LONG);
-    await expect.poll(() => push.counts, SOON).toEqual({ exports: 1, failures: 0 });
+    const { thread } = await open(warning, LONG);
+    await expect.poll(() => thread.counts, SOON).toEqual({ exports: 1, failures: 0 });
   });
 
-  it('that answers without an end is left when the time is up, export after export', async () => {
-    const { push, failures } = await open(dribbles, { intervalMs: 200, timeoutMs: 200 });
-    await expect.poll(() => push.counts.failures, SOON).toBeGreaterThan(2);
+  it('that never finishes its answer fails at the timeout of each export', async () => {
+    const { thread, failures } = await open(dribbles, { intervalMs: 200, timeoutMs: 200 });
+    await expect.poll(() => thread.counts.failures, SOON).toBeGreaterThan(2);
     expect(failures[0]).toEqual({ reason: 'no whole answer within 200 ms', status: null });
-    expect(push.counts.exports).toBe(0);
+    expect(thread.counts.exports).toBe(0);
   });
 
-  it('that nobody runs fails, and does so again', async () => {
-    const { receiver, push, failures } = await open(takes, { firstMs: 1_000, intervalMs: 500, timeoutMs: 500 });
+  it('that is not running fails at every export', async () => {
+    const { receiver, thread, failures } = await open(takes, { firstMs: 1_000, intervalMs: 500, timeoutMs: 500 });
     await receiver.close();
-    await expect.poll(() => push.counts.failures, SOON).toBeGreaterThan(1);
+    await expect.poll(() => thread.counts.failures, SOON).toBeGreaterThan(1);
     expect(failures[0]?.reason).toMatch(/ECONNREFUSED|no whole answer within 500 ms/);
-    expect(push.counts.exports).toBe(0);
+    expect(thread.counts.exports).toBe(0);
   });
 
   it.each([
@@ -216,41 +213,41 @@ describe('a receiver', () => {
     ['json and 415', 'http/json', 415, true],
     ['json and 404', 'http/json', 404, false],
     ['protobuf and 400', 'http/protobuf', 400, false],
-  ] as const)('that does not read JSON is told apart: %s', (_situation, protocol, status, advised) => {
+  ] as const)('that does not accept JSON leads to advice: %s', (_situation, protocol, status, advised) => {
     const advice = adviceOn({ reason: '', status }, protocol);
     expect(advice?.includes('--otlp.protocol=http/protobuf') ?? false).toBe(advised);
   });
 });
 
-it('a stop exports once more', async () => {
-  const { receiver, push } = await open(takes, LONG);
-  await expect.poll(() => push.counts.exports, SOON).toBe(1);
-  await push.close();
+it('close exports once more', async () => {
+  const { receiver, thread } = await open(takes, LONG);
+  await expect.poll(() => thread.counts.exports, SOON).toBe(1);
+  await thread.close();
   expect(receiver.received).toHaveLength(2);
-  expect(push.counts).toEqual({ exports: 2, failures: 0 });
+  expect(thread.counts).toEqual({ exports: 2, failures: 0 });
 });
 
 it.each<[string, Answer]>([
   ['is silent', isSilent],
   ['never ends', dribbles],
   ['is busy', answers(503)],
-])('a stop gives up on a receiver that %s when the time of one export has passed', async (_name, answer) => {
-  const { receiver, push } = await open(answer, { ...LONG, timeoutMs: 400 });
+])('close waits for a receiver that %s no longer than the timeout of one export', async (_name, answer) => {
+  const { receiver, thread } = await open(answer, { ...LONG, timeoutMs: 400 });
   await expect.poll(() => receiver.received.length, SOON).toBeGreaterThan(0);
-  await push.close();
-  expect(push.counts.exports).toBe(0);
+  await thread.close();
+  expect(thread.counts.exports).toBe(0);
 });
 
-it('families that cannot be had are a failure, and the next export is tried', async () => {
+it('a failed scan is a failed export, and the next export is sent', async () => {
   const receiver = await OtlpReceiver.start();
   const { otlp } = parseConfig({ 'otlp.endpoint': receiver.url, 'otlp.interval': '50ms' }, {});
-  const failures: Failure[] = [];
+  const failures: ExportFailure[] = [];
   const answers: ((port: MessagePort) => void)[] = [
     (port) => port.postMessage({ reason: 'no scan ended within 1 ms' } satisfies Collected),
     () => undefined,
     (port) => port.postMessage({ families: [{ ...connections(1), name: 'x' }] } satisfies Collected),
   ];
-  const push = startPush(otlp, {
+  const thread = startPush(otlp, {
     collect: (port) => {
       const answer = answers.shift();
       if (!answer) return reply([connections(1)])(port);
@@ -260,20 +257,20 @@ it('families that cannot be had are a failure, and the next export is tried', as
     },
     failed: (failure) => failures.push(failure),
   });
-  await expect.poll(() => push.counts.exports, SOON).toBeGreaterThan(0);
+  await expect.poll(() => thread.counts.exports, SOON).toBeGreaterThan(0);
   // A busy machine may not end the export after them within 50 ms.
   const ours = failures.filter(({ reason }) => !reason.startsWith('no whole answer'));
   expect(ours).toEqual([
     { reason: 'no scan ended within 1 ms', status: null },
-    { reason: 'the scanning thread gave no answer', status: null },
+    { reason: 'the worker thread gave no answer', status: null },
     { reason: 'Cannot export family "x": it is not in the catalogue', status: null },
   ]);
-  await push.close();
+  await thread.close();
   await receiver.close();
 });
 
 describe('the resource', () => {
-  it('names the exporter and its host, with an id that stays', () => {
+  it('names the exporter and its host, with a stable id', () => {
     const resource = resourceOf(FACTS, {});
     expect(resource).toEqual({
       'service.name': 'peerscope',
@@ -289,29 +286,29 @@ describe('the resource', () => {
     );
   });
 
-  it.each<[string, Partial<Facts>]>([
+  it.each<[string, Partial<RunFacts>]>([
     ['another machine', { machineId: 'fedcba98' }],
-    ['a copy of the image under another name', { hostname: 'node-2.example' }],
+    ['a copy of the disk image with another host name', { hostname: 'node-2.example' }],
     ['a machine without an id', { machineId: null }],
   ])('has another id on %s', (_name, facts) => {
-    const id = (facts: Facts): string | undefined => resourceOf(facts, {})['service.instance.id'];
+    const id = (facts: RunFacts): string | undefined => resourceOf(facts, {})['service.instance.id'];
     expect(id({ ...FACTS, ...facts })).not.toBe(id(FACTS));
   });
 
-  it('is the node in Kubernetes, and what is given wins', () => {
-    const given = { 'k8s.node.name': 'node-7', 'k8s.cluster.name': 'test', 'service.name': 'eyes' };
-    expect(resourceOf({ ...FACTS, hostname: 'peerscope-x7k2p' }, given)).toMatchObject({
-      ...given,
+  it('is the node in Kubernetes, and configured attributes take precedence', () => {
+    const configured = { 'k8s.node.name': 'node-7', 'k8s.cluster.name': 'test', 'service.name': 'eyes' };
+    expect(resourceOf({ ...FACTS, hostname: 'peerscope-x7k2p' }, configured)).toMatchObject({
+      ...configured,
       'host.name': 'node-7',
       'service.instance.id': 'node-7',
     });
   });
 });
 
-describe('an attribute of the resource', () => {
+describe('a resource attribute', () => {
   it.each([
     [
-      'that describes only the exporter is dropped',
+      'that describes only the exporter is not sent',
       true,
       [
         'k8s.pod.name',
@@ -337,7 +334,7 @@ describe('an attribute of the resource', () => {
       ],
     ],
     [
-      'of the service, the host, the node, the cluster or the operator stays',
+      'of the service, host, node, cluster or user is sent',
       false,
       [
         'service.name',
@@ -368,28 +365,30 @@ describe('an attribute of the resource', () => {
 describe('certificates', () => {
   const file = (name: string): string => fileURLToPath(new URL(`../fixtures/tls/${name}.pem`, import.meta.url));
   const TRUST = { 'otlp.certificate': file('certificate') };
-  const SHOW = { 'otlp.client-certificate': file('certificate'), 'otlp.client-key': file('key') };
+  const CLIENT = { 'otlp.client-certificate': file('certificate'), 'otlp.client-key': file('key') };
 
-  it.each<[situation: string, given: Record<string, string>, reason: RegExp | null]>([
-    ['of both sides are used', { ...TRUST, ...SHOW }, null],
-    ['of a receiver that is not trusted are refused', SHOW, /self-signed certificate/],
-    ['that the receiver wants are missed', TRUST, /certificate required|socket hang up|ECONNRESET|EPIPE/],
-  ])('%s', async (_situation, given, reason) => {
+  it.each<[situation: string, flags: Record<string, string>, reason: RegExp | null]>([
+    ['of both sides are used', { ...TRUST, ...CLIENT }, null],
+    ['of a receiver that is not trusted are rejected', CLIENT, /self-signed certificate/],
+    ['that the receiver requires are missing', TRUST, /certificate required|socket hang up|ECONNRESET|EPIPE/],
+  ])('%s', async (_situation, flags, reason) => {
     const receiver = await OtlpReceiver.start({
       cert: readFileSync(file('certificate')),
       key: readFileSync(file('key')),
     });
-    const { otlp } = parseConfig({ 'otlp.endpoint': receiver.url, 'otlp.timeout': '700ms', ...given }, {});
-    const failures: Failure[] = [];
-    const push = startPush(otlp, { settings: LONG, failed: (failure) => failures.push(failure) });
-    await expect.poll(() => push.counts, SOON).toEqual({ exports: reason ? 0 : 1, failures: reason ? 1 : 0 });
+    const { otlp } = parseConfig({ 'otlp.endpoint': receiver.url, 'otlp.timeout': '700ms', ...flags }, {});
+    const failures: ExportFailure[] = [];
+    const thread = startPush(otlp, { settings: LONG, failed: (failure) => failures.push(failure) });
+    await expect.poll(() => thread.counts, SOON).toEqual({ exports: reason ? 0 : 1, failures: reason ? 1 : 0 });
     if (reason) expect(failures[0]?.reason).toMatch(reason);
-    await push.close();
+    await thread.close();
     await receiver.close();
   });
 
-  it('that cannot be read stop the start with one line', () => {
+  it('that cannot be read end the start with one line', () => {
     const { otlp } = parseConfig({ 'otlp.endpoint': 'https://[::1]', 'otlp.certificate': '/nowhere/ca.pem' }, {});
-    expect(() => otlp && settingsOf(otlp, FACTS)).toThrow(/^Cannot read certificate "\/nowhere\/ca\.pem": ENOENT/);
+    expect(() => otlp && otlpSettings(otlp, FACTS)).toThrow(
+      /^Cannot read certificate "\/nowhere\/ca\.pem": no such file or directory$/,
+    );
   });
 });

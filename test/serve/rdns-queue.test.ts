@@ -3,7 +3,7 @@ import { formatAddress, parseAddress } from '../../src/common/address.ts';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { ReverseDns } from '../../src/enrich/rdns.ts';
 import type { Address } from '../../src/model.ts';
-import { Naming } from '../../src/serve/rdns-queue.ts';
+import { RdnsQueue } from '../../src/serve/rdns-queue.ts';
 import type { RemoteName } from '../../src/rows/remote-names.ts';
 import { startDnsServer, type DnsAnswer, type DnsServer } from '../support/dns-server.ts';
 
@@ -13,39 +13,39 @@ const many = (count: number): Address[] =>
 
 async function start(answer: (name: string) => DnsAnswer): Promise<{
   server: DnsServer;
-  naming: Naming;
-  told: string[];
+  queue: RdnsQueue;
+  resolved: string[];
 }> {
   const server = await startDnsServer(answer);
   onTestFinished(() => server.close());
-  const told: string[] = [];
+  const resolved: string[] = [];
   const names = new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk: () => true, server: server.address });
-  const naming = new Naming(names, (answers: readonly RemoteName[]) => {
-    told.push(...answers.map(({ address, name }) => `${formatAddress(address)} ${name}`));
+  const queue = new RdnsQueue(names, (answers: readonly RemoteName[]) => {
+    resolved.push(...answers.map(({ address, name }) => `${formatAddress(address)} ${name}`));
   });
-  return { server, naming, told };
+  return { server, queue, resolved };
 }
 
-test('names are delivered, and that there is none is too', async () => {
-  const { naming, told } = await start((name) => (name.startsWith('1.') ? ['one.example'] : 'no such name'));
-  naming.ask([address('10.0.0.1'), address('10.0.0.2')]);
-  await vi.waitUntil(() => told.length === 2, { timeout: 10_000 });
-  expect(told).toEqual(['10.0.0.1 one.example', '10.0.0.2 null']);
+test('names are resolved, and addresses without a name give null', async () => {
+  const { queue, resolved } = await start((name) => (name.startsWith('1.') ? ['one.example'] : 'no such name'));
+  queue.add([address('10.0.0.1'), address('10.0.0.2')]);
+  await vi.waitUntil(() => resolved.length === 2, { timeout: 10_000 });
+  expect(resolved).toEqual(['10.0.0.1 one.example', '10.0.0.2 null']);
 });
 
-test('what is asked for again while it waits is asked for once', async () => {
-  const { naming, told, server } = await start(() => 'no such name');
-  for (let i = 0; i < 3; i++) naming.ask(many(150));
-  await vi.waitUntil(() => told.length >= 150, { timeout: 10_000 });
+test('an address that is added again while it waits is queried once', async () => {
+  const { queue, resolved, server } = await start(() => 'no such name');
+  for (let i = 0; i < 3; i++) queue.add(many(150));
+  await vi.waitUntil(() => resolved.length >= 150, { timeout: 10_000 });
   expect(server.asked).toHaveLength(150);
 });
 
-test('the end is not held up by a resolver that says nothing, and nothing is delivered any more', async () => {
-  const { naming, told, server } = await start(() => 'silence');
-  naming.ask(many(1_000));
+test('close does not wait for a resolver that does not answer, and no more names are reported', async () => {
+  const { queue, resolved, server } = await start(() => 'silence');
+  queue.add(many(1_000));
   await vi.waitUntil(() => server.asked.length > 0);
-  naming.close();
-  naming.ask(many(10));
+  queue.close();
+  queue.add(many(10));
   await vi.waitUntil(() => new Set(server.asked).size <= 10);
-  expect(told).toEqual([]);
+  expect(resolved).toEqual([]);
 });

@@ -1,12 +1,12 @@
 import type { MessagePort } from 'node:worker_threads';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import type { Config } from '../../src/config/config.ts';
-import type { Collected, Failure, OtlpSettings } from '../../src/expose/otlp.ts';
+import type { Collected, ExportFailure, OtlpSettings } from '../../src/expose/otlp.ts';
 import type { Family } from '../../src/model.ts';
-import { Push, settingsOf, type Facts } from '../../src/serve/otlp-thread.ts';
+import { OtlpThread, otlpSettings, type RunFacts } from '../../src/serve/otlp-thread.ts';
 import { CATALOGUE } from './otlp-labels.ts';
 
-export const FACTS: Facts = {
+export const FACTS: RunFacts = {
   version: '1.2.3',
   hostname: 'node-1.example',
   machineId: '0123456789abcdef0123456789abcdef\n',
@@ -15,7 +15,7 @@ export const FACTS: Facts = {
   phase: 0,
 };
 
-/** Established connections of so many processes, the first has 1, the next 2 and so on. */
+/** Established connections of a number of processes: 1 of the first, 2 of the second and so on. */
 export function connections(processes: number): Family {
   const spec = CATALOGUE.find(({ name }) => name === 'peerscope_connections');
   if (!spec) throw new Error('peerscope_connections is not in the catalogue');
@@ -27,16 +27,16 @@ export function connections(processes: number): Family {
   return { name, help, type, labels, samples };
 }
 
-interface PushOptions {
+interface OtlpOptions {
   readonly settings?: Partial<OtlpSettings>;
-  readonly collect?: (reply: MessagePort) => Promise<void>;
-  readonly failed?: (failure: Failure) => void;
+  readonly collect?: (port: MessagePort) => Promise<void>;
+  readonly failed?: (failure: ExportFailure) => void;
 }
 
-/** Sends as the configuration says, as the real program does but for the scan. */
-export function startPush(otlp: Config['otlp'], { settings, collect, failed }: PushOptions = {}): Push {
+/** Starts the real thread with this configuration; the families do not come from a scan. */
+export function startPush(otlp: Config['otlp'], { settings, collect, failed }: OtlpOptions = {}): OtlpThread {
   if (!otlp) throw new Error('OTLP is off');
-  return new Push({ ...settingsOf(otlp, FACTS), ...settings }, SYSTEM_CLOCK, {
+  return new OtlpThread({ ...otlpSettings(otlp, FACTS), ...settings }, SYSTEM_CLOCK, {
     collect: collect ?? reply([connections(1)]),
     failed: failed ?? (() => undefined),
     died: (reason) => {
@@ -45,7 +45,7 @@ export function startPush(otlp: Config['otlp'], { settings, collect, failed }: P
   });
 }
 
-/** Answers that these are the families. */
+/** Answers with these families. */
 export function reply(families: readonly Family[]): (port: MessagePort) => Promise<void> {
   return (port) => {
     port.postMessage({ families } satisfies Collected);

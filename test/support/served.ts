@@ -2,20 +2,20 @@ import { request as plainRequest, type IncomingHttpHeaders } from 'node:http';
 import { request as tlsRequest, type RequestOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
-import type { Protection } from '../../src/web/access.ts';
-import { createApp, Servers, type Exposition } from '../../src/web/server.ts';
+import type { Access } from '../../src/web/access.ts';
+import { createApp, Servers, type HttpHandlers } from '../../src/web/server.ts';
 
-/** What a request got. */
+/** The response to a request. */
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
 }
 
-/** The real server on a port of loopback, with a page that is given. */
+/** The real server on a loopback port, with the given handlers. */
 export class Served {
   readonly port: number;
-  /** What went wrong with requests. */
+  /** The reasons of failed requests. */
   readonly failures: string[];
   readonly #servers: Servers;
   readonly #isTls: boolean;
@@ -27,9 +27,9 @@ export class Served {
     this.port = Number(servers.addresses[0]?.split(':').at(-1)) satisfies AddressInfo['port'];
   }
 
-  static async start(exposition: Partial<Exposition>, protection: Protection | null = null): Promise<Served> {
-    const servers = new Servers(protection?.tls ?? null);
+  static async start(handlers: Partial<HttpHandlers>, access: Access | null = null): Promise<Served> {
     const failures: string[] = [];
+    const failed = (reason: string): void => void failures.push(reason);
     const page = Buffer.from('peerscope_up 1\n');
     const app = createApp({
       telemetryPath: '/metrics',
@@ -37,19 +37,19 @@ export class Served {
       maxRequests: 40,
       collectors: ['sockets', 'asn'],
       isReady: () => true,
-      failed: (reason) => failures.push(reason),
-      headers: () => protection?.headers ?? {},
-      gates: protection?.gates ?? [],
+      failed,
+      headers: () => access?.headers ?? {},
+      middleware: access?.middleware ?? [],
       metrics: () => Promise.resolve({ format: 'text', body: page }),
       page: () => Promise.resolve('<!DOCTYPE html>'),
       api: null,
-      ...exposition,
+      ...handlers,
     });
-    await servers.listen(app, [{ host: '127.0.0.1', port: 0 }], (reason) => failures.push(reason));
-    return new Served(servers, protection?.tls !== null && protection !== null, failures);
+    const servers = await Servers.open(app, [{ host: '127.0.0.1', port: 0 }], access?.tls ?? null, failed);
+    return new Served(servers, access?.tls !== null && access !== null, failures);
   }
 
-  /** One request on a connection of its own, unless an agent is given. */
+  /** Sends a request on a new connection, unless the options have an agent. */
   async ask(path: string, options: RequestOptions = {}): Promise<Answer> {
     const request = this.#isTls ? tlsRequest : plainRequest;
     return new Promise((resolve, reject) => {

@@ -2,37 +2,37 @@ import { once } from 'node:events';
 import { createServer, get, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { apiRoutes, type Api, type Pieces } from '../../src/web/api.ts';
+import { apiRoutes, type Api, type ChunkStream } from '../../src/web/api.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
-/** What was asked of the source behind the API, and whether what it opened was closed. */
-interface Asked {
+/** A stream that the API opened. */
+interface Opened {
   filters: readonly string[];
   format?: string;
-  taken: number;
+  read: number;
   closed: boolean;
 }
 
-/** An API whose readers get these pieces, the last of them again and again where `endless`. */
+/** An API whose streams have these chunks; `endless` repeats the last one. */
 async function serve({
-  pieces = ['x'],
+  chunks = ['x'],
   endless = false,
   fails = '',
   opens = Promise.resolve(),
-}): Promise<{ url: string; asked: Asked[] }> {
-  const asked: Asked[] = [];
-  const open = (filters: readonly string[], format?: string): Promise<Pieces> => {
+}): Promise<{ url: string; streams: Opened[] }> {
+  const streams: Opened[] = [];
+  const open = (filters: readonly string[], format?: string): Promise<ChunkStream> => {
     if (fails !== '') return Promise.reject(new Error(fails));
-    const one: Asked = { filters, taken: 0, closed: false, ...(format === undefined ? {} : { format }) };
-    asked.push(one);
+    const one: Opened = { filters, read: 0, closed: false, ...(format === undefined ? {} : { format }) };
+    streams.push(one);
     const never = Promise.withResolvers<null>();
     return opens.then(() => ({
       next: async () => {
-        const text = pieces[one.taken++] ?? (endless ? pieces.at(-1) : undefined);
+        const text = chunks[one.read++] ?? (endless ? chunks.at(-1) : undefined);
         if (text === 'wait') return never.promise;
         return text === undefined ? null : Buffer.from(text);
       },
@@ -54,10 +54,10 @@ async function serve({
     server.closeAllConnections();
     server.close();
   });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/v1`, asked };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/v1`, streams };
 }
 
-describe('a question', () => {
+describe('a request', () => {
   test.each([
     { query: '', filters: [], format: 'json', type: 'application/json; charset=utf-8' },
     { query: '?format=jsonl', filters: [], format: 'jsonl', type: 'application/jsonl; charset=utf-8' },
@@ -73,11 +73,11 @@ describe('a question', () => {
       format: 'json',
       type: 'application/json; charset=utf-8',
     },
-  ])('"$query" is answered with pieces in their order', async ({ query, filters, format, type }) => {
-    const { url, asked } = await serve({ pieces: ['[', '', '{}', ']'] });
+  ])('with "$query" gets the chunks in order', async ({ query, filters, format, type }) => {
+    const { url, streams } = await serve({ chunks: ['[', '', '{}', ']'] });
     const response = await fetch(`${url}/connections${query}`);
     expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([200, type, '[{}]']);
-    expect(asked).toMatchObject([{ filters, format, closed: true }]);
+    expect(streams).toMatchObject([{ filters, format, closed: true }]);
   });
 
   test.each([
@@ -87,35 +87,35 @@ describe('a question', () => {
     ['connections?format=xml', /^Cannot use format "xml": must be json or jsonl$/],
     ['events?pid=nginx', /^Cannot use filter "pid=nginx"/],
     ['events?format=json', /^Cannot use format "json": events have one format$/],
-  ])('%s is refused, and nothing is opened', async (path, reason) => {
-    const { url, asked } = await serve({});
+  ])('to %s is rejected without opening a stream', async (path, reason) => {
+    const { url, streams } = await serve({});
     const response = await fetch(`${url}/${path}`);
     expect(response.status).toBe(400);
     expect(response.headers.get('content-type')).toBe('application/json; charset=utf-8');
     expect(((await response.json()) as { error: string }).error).toMatch(reason);
-    expect(asked).toEqual([]);
+    expect(streams).toEqual([]);
   });
 
-  test('that nothing can be told of is answered so', async () => {
+  test('without a scan to answer from gets 503', async () => {
     const { url } = await serve({ fails: 'no scan ended within 5000 ms' });
     const response = await fetch(`${url}/connections`);
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5']);
     expect(await response.json()).toEqual({ error: 'no scan ended within 5000 ms' });
   });
 
-  test('by HEAD gets the headers alone, and lets go of what was opened', async () => {
-    const { url, asked } = await serve({ pieces: ['wait'] });
+  test('with HEAD gets the headers only, and its stream is closed', async () => {
+    const { url, streams } = await serve({ chunks: ['wait'] });
     for (const path of ['connections', 'events']) {
       const response = await fetch(`${url}/${path}`, { method: 'HEAD' });
       expect(response.status).toBe(200);
     }
-    await vi.waitUntil(() => asked.every(({ closed }) => closed));
-    expect(asked.map(({ taken }) => taken)).toEqual([0, 0]);
+    await vi.waitUntil(() => streams.every(({ closed }) => closed));
+    expect(streams.map(({ read }) => read)).toEqual([0, 0]);
   });
 });
 
-describe('a reader', () => {
-  /** A client that takes the head of an answer and nothing more. */
+describe('a client', () => {
+  /** A client that reads the head of the response and nothing more. */
   async function stalled(url: string): Promise<IncomingMessage> {
     const outgoing = get(url);
     outgoing.on('error', () => undefined);
@@ -125,67 +125,70 @@ describe('a reader', () => {
     return response;
   }
 
-  test('who takes nothing stops the source, and who goes closes it', async () => {
-    const { url, asked } = await serve({ pieces: ['x'.repeat(64 << 10)], endless: true });
+  test('that reads nothing pauses its stream, and closes it when it disconnects', async () => {
+    const { url, streams } = await serve({ chunks: ['x'.repeat(64 << 10)], endless: true });
     const response = await stalled(`${url}/connections`);
     let last = -1;
-    // The buffers of the two sockets and of the response fill up, and then nothing more is taken.
+    // The buffers of the two sockets and of the response fill up; then the stream pauses.
     await vi.waitUntil(
       () => {
         const before = last;
-        last = asked[0]?.taken ?? 0;
+        last = streams[0]?.read ?? 0;
         return last > 0 && before === last;
       },
       { interval: 200, timeout: 10_000 },
     );
     expect(last * (64 << 10)).toBeLessThan(32 << 20);
     response.destroy();
-    await vi.waitUntil(() => asked[0]?.closed);
+    await vi.waitUntil(() => streams[0]?.closed);
   });
 
-  test('who goes before there is anything to read leaves nothing open', async () => {
+  test('that disconnects before the first chunk leaves no stream open', async () => {
     const scan = Promise.withResolvers<undefined>();
-    const { url, asked } = await serve({ pieces: ['wait'], opens: scan.promise });
+    const { url, streams } = await serve({ chunks: ['wait'], opens: scan.promise });
     const outgoing = get(`${url}/events`);
     outgoing.on('error', () => undefined);
-    await vi.waitUntil(() => asked.length === 1);
+    await vi.waitUntil(() => streams.length === 1);
     outgoing.destroy();
-    // Whoever comes after has been answered when the server has heard of that.
+    // When a later request is answered, the server knows about the disconnect.
     await fetch(`${url}/connections?format=xml`);
     scan.resolve(undefined);
-    await vi.waitUntil(() => asked[0]?.closed);
+    await vi.waitUntil(() => streams[0]?.closed);
   });
 
-  test('of events is told when to come again, gets them as they come, and no end of its own', async () => {
-    const { url, asked } = await serve({ pieces: ['event: opened\ndata: {}\n\n', 'wait'] });
+  test('of events gets a retry time, and the events as they arrive, without an end', async () => {
+    const { url, streams } = await serve({ chunks: ['event: opened\ndata: {}\n\n', 'wait'] });
     const response = await stalled(`${url}/events?port=443`);
     expect(response.headers).toMatchObject({
       'content-type': 'text/event-stream; charset=utf-8',
       'x-accel-buffering': 'no',
     });
     let text = '';
-    response.setEncoding('utf8').on('data', (piece: string) => (text += piece));
+    response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
     await vi.waitUntil(() => text.includes('data: {}\n\n'));
     expect(text).toBe('retry: 5000\n\nevent: opened\ndata: {}\n\n');
-    expect([response.complete, asked[0]?.filters]).toEqual([false, ['port=443']]);
+    expect([response.complete, streams[0]?.filters]).toEqual([false, ['port=443']]);
     response.destroy();
-    await vi.waitUntil(() => asked[0]?.closed);
+    await vi.waitUntil(() => streams[0]?.closed);
   });
 
-  test('beyond the sixteenth is asked to come again, until one has gone', async () => {
-    const { url } = await serve({ pieces: ['wait'] });
+  test('beyond the sixteenth gets 503 with a retry time, until another disconnects', async () => {
+    const { url } = await serve({ chunks: ['wait'] });
     const readers = await Promise.all(Array.from({ length: 16 }, () => stalled(`${url}/events`)));
-    const refused = await fetch(`${url}/events`);
-    expect([refused.status, await refused.json()]).toEqual([503, { error: 'there are 16 readers already' }]);
+    const rejected = await fetch(`${url}/events`);
+    expect([rejected.status, await rejected.json()]).toEqual([503, { error: '16 clients are reading already' }]);
     expect((await fetch(`${url}/connections`, { method: 'HEAD' })).status).toBe(200);
     readers[0]?.destroy();
     await vi.waitUntil(async () => (await fetch(`${url}/events`, { method: 'HEAD' })).status === 200);
   });
 
-  test('whose rows break off sees that they do', async () => {
+  test('whose stream fails gets an aborted response', async () => {
     const broken = apiRoutes({
       connections: () =>
-        Promise.resolve({ next: () => Promise.reject(new Error('the scanning thread ended')), close: () => undefined }),
+        Promise.resolve({
+          next: () => Promise.reject(new Error('the worker thread ended the stream')),
+          close: () => undefined,
+        }),
       events: () => Promise.reject(new Error('none')),
     });
     const server = createServer((incoming, response) => void broken.connections(incoming, response));

@@ -3,9 +3,10 @@ import { Agent, createServer } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
+import express from 'express';
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
-import { Connections, cutWhenSlow } from '../../src/web/limits.ts';
-import type { Exposition } from '../../src/web/server.ts';
+import { ClientLimit, disconnectWhenSlow } from '../../src/web/limits.ts';
+import { Servers, type HttpHandlers } from '../../src/web/server.ts';
 import { Served } from '../support/served.ts';
 
 let served: Served | undefined;
@@ -17,12 +18,12 @@ afterEach(async () => {
   served = undefined;
 });
 
-async function start(exposition: Partial<Exposition> = {}): Promise<Served> {
-  served = await Served.start(exposition);
+async function start(handlers: Partial<HttpHandlers> = {}): Promise<Served> {
+  served = await Served.start(handlers);
   return served;
 }
 
-/** A connection of which every byte is the test's. */
+/** A raw socket to the server. */
 async function open({ port }: { port: number }): Promise<Socket> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   sockets.push(socket);
@@ -31,20 +32,20 @@ async function open({ port }: { port: number }): Promise<Socket> {
   return socket;
 }
 
-/** All that the server says to these bytes until it ends the connection. */
+/** Everything that the server sends in response to these bytes until it closes the connection. */
 async function exchange(served: Served, bytes: string): Promise<string> {
   const socket = await open(served);
   socket.write(bytes);
   return text(socket);
 }
 
-/** The status lines in what a server said. */
-function statuses(said: string): number[] {
-  return [...said.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => Number(status));
+/** The status codes in what a server sent. */
+function statuses(received: string): number[] {
+  return [...received.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => Number(status));
 }
 
-/** Scrapes that wait until they are let go. */
-function slowScrapes(): { metrics: Exposition['metrics']; waiting: number; go: () => void } {
+/** Scrapes that wait for `go`. */
+function slowScrapes(): { metrics: HttpHandlers['metrics']; waiting: number; go: () => void } {
   const gate = Promise.withResolvers<undefined>();
   const slow = {
     waiting: 0,
@@ -91,7 +92,7 @@ describe('a request', () => {
   });
 
   test.each([
-    ['of a method that there is not', 'BREW /metrics HTTP/1.1\r\nHost: a\r\n\r\n', [400]],
+    ['with an unknown method', 'BREW /metrics HTTP/1.1\r\nHost: a\r\n\r\n', [400]],
     ['for a tunnel', 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n', []],
     ['without a Host', 'GET /metrics HTTP/1.1\r\n\r\n', [400]],
     ['of TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', [400]],
@@ -104,20 +105,24 @@ describe('a request', () => {
     ['with a bare line feed in a header', 'GET / HTTP/1.1\r\nHost: a\r\nX: a\nY: b\r\n\r\n', [400]],
     ['with 17 KiB of headers', `GET / HTTP/1.1\r\nHost: a\r\nX: ${'a'.repeat(17_408)}\r\n\r\n`, [431]],
     ['with a path of 17 KiB', `GET /${'a'.repeat(17_408)} HTTP/1.1\r\nHost: a\r\n\r\n`, [431]],
-    ['with a thousand headers too many', `GET / HTTP/1.1\r\nHost: a\r\n${'a: b\r\n'.repeat(3_000)}\r\n`, [431]],
-    ['of a proxy', 'GET http://evil.example/metrics/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', [404]],
+    ['with 3,000 headers', `GET / HTTP/1.1\r\nHost: a\r\n${'a: b\r\n'.repeat(3_000)}\r\n`, [431]],
+    [
+      'with an absolute URL',
+      'GET http://evil.example/metrics/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
+      [404],
+    ],
     [
       'with a body that never ends',
       'POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\naaaa',
       [405],
     ],
-  ])('%s ends the connection with %j', async (_, bytes, expected) => {
+  ])('%s closes the connection with %j', async (_, bytes, expected) => {
     const served = await start();
     expect(statuses(await exchange(served, bytes))).toEqual(expected);
     expect((await served.ask('/-/healthy')).status).toBe(200);
   });
 
-  it('is given up when its client says that it will say no more: one that went away says the same', async () => {
+  it('is dropped when its client closes its sending side, which looks like a disconnect', async () => {
     const slow = slowScrapes();
     const served = await start({ metrics: slow.metrics });
     const socket = await open(served);
@@ -127,7 +132,7 @@ describe('a request', () => {
     expect((await served.ask('/metrics')).status).toBe(200);
   });
 
-  it('that fails tells its client no detail', async () => {
+  it('that fails gives its client no details', async () => {
     const served = await start({ metrics: () => Promise.reject(new Error('secret')) });
     const { status, body } = await served.ask('/metrics');
     expect([status, body, served.failures]).toEqual([500, 'Internal error.\n', ['secret']]);
@@ -135,7 +140,7 @@ describe('a request', () => {
 });
 
 describe('a scrape', () => {
-  it('names its collectors, and is refused where there are no such', async () => {
+  it('can select collectors, and is rejected for unknown ones', async () => {
     const asked: unknown[] = [];
     const served = await start({
       collectors: ['sockets', 'asn'],
@@ -152,7 +157,7 @@ describe('a scrape', () => {
     expect(asked).toHaveLength(2);
   });
 
-  it('has as long as its scraper says, less half a second', async () => {
+  it('has the timeout of its scraper, minus half a second', async () => {
     const times: number[] = [];
     const served = await start({
       metrics: (format, withinMs) => {
@@ -165,7 +170,7 @@ describe('a scrape', () => {
     expect(times).toEqual([2_000, 5_000]);
   });
 
-  it('is compressed once for all who share its page', async () => {
+  it('is compressed once for all scrapers that share its page', async () => {
     const body = Buffer.from('peerscope_up 1\n'.repeat(1_000));
     const served = await start({ metrics: (format) => Promise.resolve({ format, body }) });
     const socket = await open(served);
@@ -173,14 +178,14 @@ describe('a scrape', () => {
     socket.write(`${request}keep-alive\r\n\r\n${request}close\r\n\r\n`);
     const chunks: Buffer[] = [];
     for await (const chunk of socket) chunks.push(chunk as Buffer);
-    const said = Buffer.concat(chunks);
-    const first = said.indexOf('\r\n\r\n') + 4;
-    const length = Number(/content-length: (\d+)/i.exec(said.toString('latin1'))?.[1]);
-    expect(gunzipSync(said.subarray(first, first + length))).toEqual(body);
-    expect(said.subarray(-length)).toEqual(said.subarray(first, first + length));
+    const received = Buffer.concat(chunks);
+    const first = received.indexOf('\r\n\r\n') + 4;
+    const length = Number(/content-length: (\d+)/i.exec(received.toString('latin1'))?.[1]);
+    expect(gunzipSync(received.subarray(first, first + length))).toEqual(body);
+    expect(received.subarray(-length)).toEqual(received.subarray(first, first + length));
   });
 
-  it('beyond the limit is refused until another has ended, while health and other pages are not', async () => {
+  it('beyond the limit gets 503 until another has ended; health and other pages are not affected', async () => {
     const slow = slowScrapes();
     const served = await start({ maxRequests: 2, metrics: slow.metrics });
     const first = [served.ask('/metrics'), served.ask('/metrics')];
@@ -189,7 +194,7 @@ describe('a scrape', () => {
     expect([status, headers['retry-after'], body]).toEqual([
       503,
       '1',
-      '2 requests are being answered, try again later.\n',
+      '2 requests are in progress, try again later.\n',
     ]);
     expect((await served.ask('/-/healthy')).status).toBe(200);
     expect((await served.ask('/')).status).toBe(200);
@@ -198,7 +203,7 @@ describe('a scrape', () => {
     expect((await served.ask('/metrics')).status).toBe(200);
   });
 
-  it('and the page are served while others listen to events, as many as scrapes', async () => {
+  it('does not share its limit with event streams and the status page', async () => {
     const stream = { next: () => new Promise<null>(() => undefined), close: () => undefined };
     const served = await start({
       maxRequests: 1,
@@ -212,7 +217,7 @@ describe('a scrape', () => {
     expect([status, headers['retry-after']]).toEqual([503, '1']);
   });
 
-  it('is never refused where the limit is 0', async () => {
+  it('is never rejected when the limit is 0', async () => {
     const slow = slowScrapes();
     const served = await start({ maxRequests: 0, metrics: slow.metrics });
     const scrapes = Array.from({ length: 50 }, () => served.ask('/metrics'));
@@ -221,7 +226,7 @@ describe('a scrape', () => {
     expect((await Promise.all(scrapes)).every(({ status }) => status === 200)).toBe(true);
   });
 
-  it('of a client that went away gives its place to others, pipelined ones too', async () => {
+  it('of a client that disconnected does not count against the limit, even when pipelined', async () => {
     const slow = slowScrapes();
     const served = await start({ maxRequests: 3, metrics: slow.metrics });
     const socket = await open(served);
@@ -240,12 +245,12 @@ describe('a scrape', () => {
     agent.destroy();
   });
 
-  it('is kept no longer than its client, however late the page comes', async () => {
+  it('is dropped with its client, however late the page is', async () => {
     const { promise: timers, resolve } = Promise.withResolvers<number>();
     const server = createServer((request, response) => {
       request.socket.once('close', () => {
         vi.useFakeTimers({ toFake: ['setTimeout'] });
-        cutWhenSlow(response);
+        disconnectWhenSlow(response);
         resolve(vi.getTimerCount());
         vi.useRealTimers();
       });
@@ -258,55 +263,81 @@ describe('a scrape', () => {
     server.close();
   });
 
-  it('is answered in its turn where some are pipelined', async () => {
+  it('is answered in order when pipelined', async () => {
     const served = await start();
     const health = 'GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n';
     const last = 'GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
-    const said = await exchange(served, health.repeat(7) + last);
-    expect(statuses(said)).toEqual(Array<number>(8).fill(200));
-    expect(said).toMatch(/peerscope_up 1\n$/);
+    const received = await exchange(served, health.repeat(7) + last);
+    expect(statuses(received)).toEqual(Array<number>(8).fill(200));
+    expect(received).toMatch(/peerscope_up 1\n$/);
   });
 });
 
 describe('a client', () => {
-  it.each(['/', '/metrics', '/api/v1/connections'])('that has not read %s after half a minute is cut', async (path) => {
-    const size = 64 << 20;
-    const body = Buffer.alloc(size, 'a');
-    const served = await start({
-      metrics: () => Promise.resolve({ format: 'text', body }),
-      page: () => Promise.resolve(body.toString('latin1')),
-      api: {
-        connections: () => Promise.resolve({ next: () => Promise.resolve(body), close: () => undefined }),
-        events: () => Promise.reject(new Error('none')),
-      },
-    });
-    const socket = await open(served);
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    try {
-      socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
-      await once(socket, 'readable');
-      vi.advanceTimersByTime(30_000);
-    } finally {
-      vi.useRealTimers();
-    }
-    let taken = 0;
-    socket.on('data', (chunk: Buffer) => (taken += chunk.length));
-    await once(socket, 'end');
-    expect(taken).toBeLessThan(size);
-  });
+  it.each(['/', '/metrics', '/api/v1/connections'])(
+    'that has not read %s after 30 seconds is disconnected',
+    async (path) => {
+      const size = 64 << 20;
+      const body = Buffer.alloc(size, 'a');
+      const served = await start({
+        metrics: () => Promise.resolve({ format: 'text', body }),
+        page: () => Promise.resolve(body.toString('latin1')),
+        api: {
+          connections: () => Promise.resolve({ next: () => Promise.resolve(body), close: () => undefined }),
+          events: () => Promise.reject(new Error('none')),
+        },
+      });
+      const socket = await open(served);
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+      try {
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+        await once(socket, 'readable');
+        vi.advanceTimersByTime(30_000);
+      } finally {
+        vi.useRealTimers();
+      }
+      let read = 0;
+      socket.on('data', (chunk: Buffer) => (read += chunk.length));
+      await once(socket, 'end');
+      expect(read).toBeLessThan(size);
+    },
+  );
 
-  it('that sends a thousand requests at once is cut', async () => {
+  it('that pipelines a thousand requests is disconnected', async () => {
     let asked = 0;
     const served = await start({ isReady: () => (asked++, true) });
-    const said = await exchange(served, 'GET /-/ready HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000));
-    expect(statuses(said).length).toBeLessThanOrEqual(8);
+    const received = await exchange(served, 'GET /-/ready HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000));
+    expect(statuses(received).length).toBeLessThanOrEqual(8);
     expect(asked).toBe(8);
     expect((await served.ask('/-/ready')).status).toBe(200);
   });
 });
 
-describe('a stop', () => {
-  it('lets scrapes under way end, and refuses new ones', async () => {
+it('the rest of a burst of pipelined requests is not parsed', async () => {
+  const clientLimit = new ClientLimit(3);
+  let parsed = 0;
+  const server = createServer((request, response) => {
+    parsed++;
+    clientLimit.admit(request, response);
+  });
+  clientLimit.watch(server);
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const limit = Error.stackTraceLimit;
+  try {
+    for (let burst = 1; burst <= 3; burst++) {
+      const socket = await open(server.address() as AddressInfo);
+      socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(300));
+      await text(socket).catch(() => '');
+      expect(parsed).toBe(9 * burst);
+    }
+    expect(Error.stackTraceLimit).toBe(limit);
+  } finally {
+    server.close();
+  }
+});
+
+describe('close', () => {
+  it('finishes scrapes in progress, and rejects new requests', async () => {
     const slow = slowScrapes();
     served = await start({ metrics: slow.metrics });
     const agent = new Agent({ keepAlive: true });
@@ -316,27 +347,45 @@ describe('a stop', () => {
     const late = await open(served);
     late.write('GET /metrics HTTP/1.1\r\n');
     await expect.poll(() => slow.waiting).toBe(1);
-    const stopped = served.close();
+    const closed = served.close();
     await expect(served.ask('/-/healthy')).rejects.toThrow('ECONNREFUSED');
     await expect.poll(() => Object.keys(agent.freeSockets)).toEqual([]);
     late.write('Host: a\r\n\r\n');
     expect(statuses(await text(late))).toEqual([503]);
     slow.go();
     expect(statuses(await text(busy))).toEqual([200]);
-    await stopped;
+    await closed;
     served = undefined;
     expect(slow.waiting).toBe(1);
   });
 });
 
-describe('a server with as many connections as it may have', () => {
-  it('lets a new one in for the one that has been idle for longest, never for one that is being answered', async () => {
-    const connections = new Connections(3);
+describe('a second address that is in use', () => {
+  it('rejects with one line, and frees the first address', async () => {
+    const taken = createServer();
+    await once(taken.listen(0, '127.0.0.1'), 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const first = createServer();
+    await once(first.listen(0, '127.0.0.1'), 'listening');
+    const { port: free } = first.address() as AddressInfo;
+    await once(first.close(), 'close');
+    const addresses = [free, port].map((port) => ({ host: '127.0.0.1', port }));
+    await expect(Servers.open(express(), addresses, null, () => undefined)).rejects.toThrow(
+      `Cannot listen on "127.0.0.1:${port}": the address is in use`,
+    );
+    await once(first.listen(free, '127.0.0.1'), 'listening');
+    await Promise.all([once(first.close(), 'close'), once(taken.close(), 'close')]);
+  });
+});
+
+describe('a server at its limit of clients', () => {
+  it('replaces the client that has been idle for longest, never one with a request in progress', async () => {
+    const clientLimit = new ClientLimit(3);
     const server = createServer((request, response) => {
-      // Nobody is ever answered.
-      connections.admit(request, response);
+      // No request is answered.
+      clientLimit.admit(request, response);
     });
-    connections.follow(server);
+    clientLimit.watch(server);
     const isClosed = (socket: Socket): boolean => socket.readableEnded || socket.destroyed;
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -345,9 +394,9 @@ describe('a server with as many connections as it may have', () => {
     try {
       const clients: Socket[] = [];
       const connectOne = async (): Promise<void> => {
-        const seen = once(server, 'connection');
+        const accepted = once(server, 'connection');
         clients.push((await open({ port })).resume());
-        await seen;
+        await accepted;
       };
       for (let i = 0; i < 3; i++) await connectOne();
       const asked = once(server, 'request');

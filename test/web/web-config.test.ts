@@ -22,7 +22,7 @@ function read(text: string): WebConfig {
   return readWebConfig(FILE);
 }
 
-/** What is said of a text that cannot be used, without what every line begins with. */
+/** The errors of an invalid text, without their common start. */
 function reasons(text: string): string[] {
   try {
     read(text);
@@ -36,12 +36,12 @@ function reasons(text: string): string[] {
 }
 
 describe('a web configuration', () => {
-  it('may be empty', () => {
+  it('can be empty', () => {
     expect(read('')).toEqual({ tls: null, users: new Map(), headers: {}, files: [FILE] });
     expect(read('tls_server_config: {}\nbasic_auth_users:\nhttp_server_config:\n')).toEqual(read(''));
   });
 
-  it('names files beside itself, users and headers', () => {
+  it('has files in its folder, users and headers', () => {
     const config = read(`
 tls_server_config:
   { ${PAIR}, client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert, min_version: TLS13 }
@@ -60,7 +60,7 @@ http_server_config:
     expect(config.files).toEqual(files.map((name) => join(folder, name)));
   });
 
-  it('may hold certificate and key itself', () => {
+  it('can contain certificate and key', () => {
     const { tls } = read(`tls_server_config: { ${PAIR} }`);
     const inline = { cert: tls?.cert, key: tls?.key };
     expect(read(`tls_server_config: ${JSON.stringify(inline)}`).tls).toEqual(tls);
@@ -72,14 +72,14 @@ http_server_config:
     ['RequireAnyClientCert', ''],
     ['VerifyClientCertIfGiven', ', client_ca_file: ca.pem'],
     ['RequireAndVerifyClientCert', ', client_ca_file: ca.pem'],
-  ])('may ask clients as %s says', (type, rest) => {
+  ])('accepts the client_auth_type %s', (type, rest) => {
     expect(read(`tls_server_config: { ${PAIR}, client_auth_type: ${type}${rest} }`).tls?.clientAuth).toBe(type);
   });
 });
 
-describe('refused is', () => {
+describe('an error is reported for', () => {
   const pair = (more: string): string => `tls_server_config: { ${PAIR}, ${more} }`;
-  const CIPHERS = 'is not supported: those of OpenSSL stand';
+  const CIPHERS = 'is not supported: the defaults of OpenSSL are used';
   test.each([
     ['a file that is not YAML', '{', /^line 1, column 2: /],
     [
@@ -95,12 +95,12 @@ describe('refused is', () => {
     [
       'rate_limit',
       'rate_limit: { burst: 5, interval: 1s }',
-      'rate_limit: is not supported: --web.max-requests bounds how many scrapes are answered at a time',
+      'rate_limit: is not supported: --web.max-requests limits concurrent scrapes',
     ],
     [
       'http2',
       'http_server_config: { http2: true }',
-      'http_server_config.http2 true: is not supported: HTTP/1.1 is served, which every scraper speaks',
+      'http_server_config.http2 true: is not supported: only HTTP/1.1 is served, which every scraper speaks',
     ],
     ['cipher_suites', pair('cipher_suites: [A]'), `tls_server_config.cipher_suites: ${CIPHERS}`],
     ['curve_preferences', pair('curve_preferences: [X25519]'), `tls_server_config.curve_preferences: ${CIPHERS}`],
@@ -120,45 +120,49 @@ describe('refused is', () => {
       'tls_server_config.min_version "TLS11": must be TLS12 or TLS13',
     ],
     [
-      'a range without versions',
+      'an empty range of versions',
       pair('min_version: TLS13, max_version: TLS12'),
       'tls_server_config.min_version: must not be above max_version',
     ],
-    ['an unknown way to ask', pair('client_auth_type: Any'), /client_auth_type "Any": must be one of NoClientCert, /],
+    [
+      'an unknown client_auth_type',
+      pair('client_auth_type: Any'),
+      /client_auth_type "Any": must be one of NoClientCert, /,
+    ],
     [
       'verification without a CA',
       pair('client_auth_type: RequireAndVerifyClientCert'),
-      'tls_server_config.client_auth_type "RequireAndVerifyClientCert": must come with client_ca_file',
+      'tls_server_config.client_auth_type "RequireAndVerifyClientCert": must be set together with client_ca_file',
     ],
     [
       'a CA without verification',
       pair('client_ca_file: ca.pem'),
-      'tls_server_config.client_ca_file "ca.pem": must come with a client_auth_type that asks',
+      'tls_server_config.client_ca_file "ca.pem": must be set together with a client_auth_type that requests certificates',
     ],
     [
       'TLS without a certificate',
       'tls_server_config: { min_version: TLS13 }',
-      /^tls_server_config\.cert_file: must be given/,
+      /^tls_server_config\.cert_file: must be set with tls_server_config$/,
     ],
     [
       'TLS without a key',
       'tls_server_config: { cert_file: server.pem }',
-      /^tls_server_config\.key_file: must be given/,
+      /^tls_server_config\.key_file: must be set with tls_server_config$/,
     ],
     [
-      'a certificate file that is not there',
+      'a missing certificate file',
       'tls_server_config: { cert_file: none.pem, key_file: server-key.pem }',
       'tls_server_config.cert_file "none.pem": no such file or directory',
     ],
     [
-      'a certificate that is none',
+      'an invalid certificate',
       'tls_server_config: { cert_file: broken.pem, key_file: server-key.pem }',
       'tls_server_config.cert_file "broken.pem": must be a certificate in PEM',
     ],
     [
-      'a key that is none',
+      'an invalid key',
       'tls_server_config: { cert_file: server.pem, key_file: ca.pem }',
-      'tls_server_config.key_file "ca.pem": must be a private key in PEM, not encrypted',
+      'tls_server_config.key_file "ca.pem": must be an unencrypted private key in PEM',
     ],
     [
       'the key of another certificate',
@@ -166,20 +170,24 @@ describe('refused is', () => {
       'tls_server_config.key_file "client-key.pem": must be the key of the certificate',
     ],
     [
-      'a CA file that holds none',
+      'a CA file without a certificate',
       pair('client_ca_file: server-key.pem, client_auth_type: VerifyClientCertIfGiven'),
       'tls_server_config.client_ca_file "server-key.pem": must be certificates in PEM',
     ],
-    ['a file and a text', pair('cert: A'), 'tls_server_config.cert: must not come with cert_file'],
     [
-      'a header of our own',
+      'both a file and an inline text',
+      pair('cert: A'),
+      'tls_server_config.cert: must not be set together with cert_file',
+    ],
+    [
+      'an unsupported header',
       'http_server_config: { headers: { Server: x } }',
       /^http_server_config\.headers\.Server: unknown key, must be one of Strict-Transport-Security, /,
     ],
     [
-      'a header that ends early',
+      'a header with a line break',
       'http_server_config: { headers: { X-XSS-Protection: "1\\r\\nSet-Cookie: a=b" } }',
-      /X-XSS-Protection".*: must be a text of printable ASCII characters$/,
+      /X-XSS-Protection".*: must be a string of printable ASCII characters$/,
     ],
     [
       'another X-Frame-Options',
@@ -199,15 +207,15 @@ describe('refused is', () => {
   });
 
   test.each(['secret', HASH.replace('2y', '2x'), HASH.replace('$04$', '$17$'), HASH.slice(1)])(
-    'the hash %s, without being repeated',
+    'the hash %s, without printing it',
     (hash) => {
       expect(reasons(`basic_auth_users: { alice: "${hash}" }`)).toEqual([
-        'basic_auth_users.alice: must be a hash by bcrypt ($2a$, $2b$ or $2y$) of a cost from 4 to 16, as htpasswd -nBC 10 prints it',
+        'basic_auth_users.alice: must be a bcrypt hash ($2a$, $2b$ or $2y$) with a cost from 4 to 16, as printed by htpasswd -nBC 10',
       ]);
     },
   );
 
-  test('a file that is not there', () => {
+  test('a missing file', () => {
     expect(() => readWebConfig('/nowhere/web.yaml')).toThrow(
       'Cannot read web configuration "/nowhere/web.yaml": no such file or directory',
     );

@@ -1,0 +1,138 @@
+import { cidrContains } from '../common/address.ts';
+import { SYSTEM_CLOCK } from '../common/clock.ts';
+import { reasonOf } from '../common/errors.ts';
+import type { Log, Repeating } from '../common/log.ts';
+import { asksUnshared, type Config } from '../config/config.ts';
+import { Database } from '../enrich/asn/file-database.ts';
+import { openProvider } from '../enrich/asn/open.ts';
+import type { Provider } from '../enrich/asn/query-batch.ts';
+import { startAsking } from '../enrich/asn/resolver.ts';
+import type { Kubernetes } from '../enrich/kubernetes/api-client.ts';
+import { Cluster, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
+import { prepareWatch } from '../enrich/kubernetes/start.ts';
+import type { Status } from '../metrics/catalogue.ts';
+import type { Rules } from '../model.ts';
+import type { RemoteName } from '../rows/remote-names.ts';
+import type { Sighting, Store } from '../store/contract.ts';
+import { openStore } from '../store/open.ts';
+import type { Closable } from './closers.ts';
+import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
+import { RdnsQueue } from './rdns-queue.ts';
+import type { WorkerClient } from './worker-client.ts';
+
+/** What completes the rows of a scan: ASNs, reverse DNS, the names of Kubernetes, and the store of first-seen times. */
+export interface Services extends Closable {
+  readonly provider: Provider | Database | null;
+  readonly asksForNames: boolean;
+  /** The watched resources of Kubernetes; null where it is off. */
+  readonly watched: readonly Resource[] | null;
+  /** Whether first-seen times are those of this node or of the whole cluster. */
+  readonly baselineScope: 'node' | 'cluster';
+  /** What the worker asks the services for. */
+  readonly callbacks: Omit<NotificationHandlers<WorkerNotifications>, 'costs'>;
+  /** Sends all results to this worker from now on, and starts the Kubernetes watch. */
+  connect(worker: WorkerClient): Promise<void>;
+  /** Waits up to `ms` for the first list of every watched resource. */
+  firstNames(ms: number): Promise<void>;
+  status(): Pick<Status, 'asn' | 'store' | 'kubernetes'>;
+}
+
+export interface ServicesContext {
+  readonly version: string;
+  /** The rules in effect. */
+  readonly rules: () => Rules;
+  readonly failures: Repeating;
+  readonly log: Log;
+}
+
+/** Opens the services of the configuration. Rejects when a database cannot be read; a server that is down is retried. */
+export async function openServices(config: Config, context: ServicesContext): Promise<Services> {
+  const { version, rules, failures, log } = context;
+  let worker: WorkerClient | null = null;
+  let kubernetes: Kubernetes | null = null;
+  const asnFailed = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
+  const storeFailed = (error: unknown): void => failures.warn('store', { reason: reasonOf(error) }, 'the store failed');
+
+  const provider = config.collectors.asn
+    ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report: asnFailed })
+    : null;
+  const keepsAnswers = provider !== null && !(provider instanceof Database);
+  const refill = async (): Promise<void> => {
+    // The worker may be stopping.
+    const answers = await worker?.restore().catch(() => null);
+    if (answers) await asn?.restore(answers);
+  };
+  const store =
+    keepsAnswers || config.collectors['first-seen']
+      ? await openStore(config, {
+          clock: SYSTEM_CLOCK,
+          report: (reason) => log.warn({ reason }, 'the store changed'),
+          lacks: () => void refill().catch(storeFailed),
+        })
+      : null;
+  const watch = prepareWatch(config.kubernetes, { version, random: Math.random, failures, log });
+  const cluster = watch && new Cluster(watch.resources);
+  const asn =
+    provider &&
+    startAsking(provider, store, {
+      isUnshared: asksUnshared(config),
+      report: asnFailed,
+      deliver: (answers, unknown = []) => worker?.notify('learn', { answers, unknown }),
+      cluster,
+      rules,
+      clock: SYSTEM_CLOCK,
+      random: Math.random,
+    });
+  const rdns = config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null;
+  const clusterChanged = (change: ClusterChange): void => {
+    worker?.notify('cluster', change);
+    // This thread needs the addresses of pods and Services only; endpoints are many.
+    if (change.resource !== 'endpointslices') cluster?.accept(change, SYSTEM_CLOCK.monotonic());
+  };
+  return {
+    provider,
+    asksForNames: rdns !== null,
+    watched: watch?.resources ?? null,
+    baselineScope: store?.commons ? 'cluster' : 'node',
+    callbacks: {
+      questions: (buckets) => asn?.ask(buckets),
+      remotes: (addresses) => rdns?.add(addresses),
+      sightings: (sightings) =>
+        void keepEarliest(store, sightings)
+          .then((kept) => worker?.notify('confirm', kept))
+          .catch(storeFailed),
+    },
+    connect: async (client) => {
+      worker = client;
+      kubernetes = (await watch?.start(clusterChanged)) ?? null;
+    },
+    firstNames: async (ms) => kubernetes?.firstNews(ms),
+    status: () => ({
+      asn: asn?.status() ?? null,
+      store: store && { name: store.name, up: store.up, failures: store.failures },
+      kubernetes: kubernetes?.status ?? [],
+    }),
+    close: async () => {
+      rdns?.close();
+      await kubernetes?.close();
+      await asn?.close();
+      await store?.close();
+    },
+  };
+}
+
+/** Stores first-seen times and returns the earliest known; without a store they are the earliest. */
+async function keepEarliest(store: Store | null, sightings: readonly Sighting[]): ReturnType<Store['keepEarliest']> {
+  return store ? store.keepEarliest(sightings) : sightings.map(({ key }) => ({ key, before: null }));
+}
+
+/** Resolves names through the resolver of the host, except for networks in `asn.never_send`. */
+async function openRdns(rules: () => Rules, resolved: (names: readonly RemoteName[]) => void): Promise<RdnsQueue> {
+  // Loaded only where it is on.
+  const { ReverseDns } = await import('../enrich/rdns.ts');
+  const resolver = new ReverseDns({
+    clock: SYSTEM_CLOCK,
+    mayAsk: (address) => !rules().asnNeverSend.some((cidr) => cidrContains(cidr, address)),
+  });
+  return new RdnsQueue(resolver, resolved);
+}
