@@ -206,13 +206,15 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Malformed rows',
-            description: 'Lines of socket tables, and of replies of the whois server, that could not be read.',
+            title: 'Malformed rows and worker failures',
+            description:
+              'Unreadable lines of socket tables and of whois replies, and failures of the thread that scans and renders.',
             unit: 'cps',
             noData: 'Two scrapes are needed.',
             width: 12,
           },
           [`sum by (source) (rate(peerscope_malformed_rows_total{${TARGETS}}[$__rate_interval]))`, '{{source}}'],
+          [`sum(rate(peerscope_worker_failures_total{${TARGETS}}[$__rate_interval]))`, 'worker failures'],
         ),
       ],
     },

@@ -48,6 +48,8 @@ export interface Status {
   readonly version: string;
   readonly snapshotAtSeconds: number;
   readonly collectors: readonly CollectorRun[];
+  /** Failures of the worker thread since the start. */
+  readonly workerFailures: number;
   readonly asn: AsnStatus | null;
   /** Null where nothing is kept beyond the process. */
   readonly store: { readonly name: string; readonly up: boolean; readonly failures: number } | null;
@@ -401,6 +403,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     'When the scan behind this page was taken, in seconds since 1970.',
     [],
     ({ snapshotAtSeconds: value }) => (value > 0 ? [{ labels: {}, value }] : []),
+  ),
+  status(
+    'peerscope_worker_failures_total',
+    'counter',
+    '{failure}',
+    'Failures of the worker thread that scans and renders: requests and notifications that failed, and unexpected exits.',
+    [],
+    ({ workerFailures: value }) => [{ labels: {}, value }],
   ),
   status(
     'peerscope_malformed_rows_total',

@@ -55,6 +55,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       snapshotAtSeconds: at / 1000,
       collectors,
       malformedRows,
+      workerFailures: worker.failures,
       ...services.status(),
       configIsCurrent: rulesFile?.isCurrent ?? null,
       webConfigIsCurrent: access?.isCurrent ?? null,

@@ -34,6 +34,7 @@ const STATUS = {
   version: '1.2.3',
   snapshotAtSeconds: 0,
   collectors: [],
+  workerFailures: 0,
   malformedRows: new Map(),
   asn: null,
   configIsCurrent: null,

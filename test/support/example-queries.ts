@@ -40,6 +40,7 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_scrape_collector_duration_seconds: 'max by (collector) (peerscope_scrape_collector_duration_seconds)',
   peerscope_scrape_collector_success: 'min by (collector) (peerscope_scrape_collector_success)',
   peerscope_snapshot_timestamp_seconds: 'time() - peerscope_snapshot_timestamp_seconds',
+  peerscope_worker_failures_total: 'sum by (instance) (increase(peerscope_worker_failures_total[1h]))',
   peerscope_asn_pending: 'sum(peerscope_asn_pending)',
   peerscope_asn_queries_total: 'sum by (provider) (increase(peerscope_asn_queries_total[1h]))',
   peerscope_asn_query_failures_total: 'sum by (provider) (increase(peerscope_asn_query_failures_total[1h]))',

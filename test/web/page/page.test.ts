@@ -44,6 +44,7 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
     malformedRows: new Map(),
     asn: null,
     configIsCurrent: null,
+    workerFailures: 0,
     webConfigIsCurrent: null,
     kubernetes: [],
     store: null,
