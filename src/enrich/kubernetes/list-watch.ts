@@ -262,9 +262,9 @@ export class Watch<Item> {
   }
 }
 
-/** Reads Retry-After, in seconds or as a date; 0 where it is neither. */
+/** Reads Retry-After, in seconds or as an HTTP date; 0 where it is neither. Date.parse takes "-1" and "1.5" for dates too. */
 function retryAfterMs(text = '', now: number): number {
-  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : / GMT$/.test(text) ? Date.parse(text) - now : 0;
   return ms > 0 ? Math.min(ms, RETRY_AFTER_MOST_MS) : 0;
 }
 

@@ -187,7 +187,12 @@ describe('waits as long as the server asks for', () => {
     { name: 'but 300 s at most', status: 429, retryAfter: '999999999999', waits: 300_500 },
     { name: 'but its own time where that is longer', status: 429, retryAfter: '0', waits: 750 },
     { name: 'but its own time where a date is over', status: 429, retryAfter: new Date(-1).toUTCString(), waits: 750 },
-    { name: 'but its own time where that is no time', status: 429, retryAfter: '-5 or so', waits: 750 },
+    ...['-5 or so', '-1', '1.5', '2027-01-01', 'soon GMT', ''].map((retryAfter) => ({
+      name: `but its own time where "${retryAfter}" is no time`,
+      status: 429,
+      retryAfter,
+      waits: 750,
+    })),
   ])('$name', async ({ status, retryAfter, waits }) => {
     api.answer = (_, response) => {
       response.writeHead(status, { 'retry-after': retryAfter }).end();
