@@ -40,6 +40,14 @@ describe('walks over the TCP hash', () => {
     },
     { name: 'cost little in a few namespaces', groups: [{ namespaces: 3, rows: 2, ms: 9 }], expected: null },
     { name: 'are not what many rows cost', groups: [{ namespaces: 1, rows: 100_000, ms: 200 }], expected: null },
+    {
+      name: 'are not what a few reads cost during which the thread did not run',
+      groups: [
+        { namespaces: 106, rows: 2, ms: 0.1 },
+        { namespaces: 4, rows: 2, ms: 90 },
+      ],
+      expected: null,
+    },
     { name: 'cost nothing without a read', groups: [], expected: null },
   ])('$name', ({ groups, expected }) => {
     const walks = new HashWalks();
