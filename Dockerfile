@@ -17,7 +17,7 @@ FROM tools AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts --prefer-offline
-COPY tsconfig.json tsconfig.build.json LICENSE ./
+COPY build.js tsconfig.json tsconfig.build.json LICENSE ./
 COPY src src
 RUN npm run build && npm prune --omit=dev --ignore-scripts \
   && find dist node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -path 'dist/*.1' -o -name .built \) -delete \

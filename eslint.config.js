@@ -54,7 +54,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['eslint.config.js', 'lint/*.js'] },
+        projectService: { allowDefaultProject: ['*.js', 'lint/*.js'] },
         tsconfigRootDir: import.meta.dirname,
       },
     },

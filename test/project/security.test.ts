@@ -61,7 +61,7 @@ threat('keys such as `__proto__`, values of other types, hostile names', () => {
     [
       'as the name of a user, with whom there would be none',
       () => parseWebConfig(`basic_auth_users: { __proto__: "${HASH}" }`, 'x'),
-      'basic_auth_users.__proto__: must not be the name of a user',
+      'basic_auth_users.__proto__: must not be a user name',
     ],
     [
       'in the web configuration',

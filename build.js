@@ -1,0 +1,48 @@
+/**
+ * Builds dist from src: `node build.js`. With --if-needed it does so only if dist is missing or older than its source, and with
+ * --if-installed only if the TypeScript compiler is installed, which `npm ci --omit=dev` leaves out.
+ * dist/.built is as old as the start of the build, so that a file edited meanwhile counts as newer.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import process from 'node:process';
+
+const ROOT = import.meta.dirname;
+const DIST = join(ROOT, 'dist');
+const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
+const SOURCES = ['package.json', 'tsconfig.json', 'tsconfig.build.json', 'src'];
+
+/** When a file, or the newest entry of a folder, changed; a folder changes when an entry is added or removed. */
+function changedAt(path) {
+  const own = statSync(path);
+  const below = own.isDirectory() ? readdirSync(path).map((name) => changedAt(join(path, name))) : [];
+  return Math.max(own.mtimeMs, ...below);
+}
+
+function isCurrent() {
+  const built = statSync(join(DIST, '.built'), { throwIfNoEntry: false });
+  return built !== undefined && SOURCES.every((name) => changedAt(join(ROOT, name)) <= built.mtimeMs);
+}
+
+function build() {
+  rmSync(DIST, { recursive: true, force: true });
+  mkdirSync(DIST);
+  writeFileSync(join(DIST, '.building'), '');
+  // Standard output belongs to the command that npm start runs.
+  execFileSync(process.execPath, [TSC, '-p', join(ROOT, 'tsconfig.build.json')], { stdio: ['ignore', 2, 2] });
+  writeFileSync(join(DIST, 'peerscope.1'), execFileSync(process.execPath, [join(DIST, 'main.js'), 'man']));
+  renameSync(join(DIST, '.building'), join(DIST, '.built'));
+}
+
+const wants = (flag) => process.argv.includes(flag);
+if (wants('--if-installed') && !existsSync(TSC)) {
+  process.stderr.write('dist is not built: the development dependencies are not installed\n');
+} else if (!wants('--if-needed') || !isCurrent()) {
+  try {
+    build();
+  } catch (error) {
+    if (error.status === undefined) throw error;
+    process.exitCode = 1;
+  }
+}
