@@ -2,7 +2,7 @@
 import type { Command, Option } from 'commander';
 import type { CommandShape, OptionShape } from './cli/command-shape.ts';
 import type { Flag } from './config/flags.ts';
-import type { Task } from './cli/commands.ts';
+import type { CommandSpec } from './cli/commands.ts';
 
 // Every import below is dynamic, so that an old Node comes as far as the check at the end and a command loads only its own.
 
@@ -15,8 +15,8 @@ async function main(args: readonly string[]): Promise<number> {
   ]);
   const { environmentTwin, FLAGS } = await import('./config/flags.ts');
   const { linesWithoutControls } = await import('./common/sanitize.ts');
-  const { readVersion, TASKS } = await import('./cli/commands.ts');
-  const complain = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);
+  const { readVersion, COMMANDS } = await import('./cli/commands.ts');
+  const printError = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);
 
   const program = new Command('peerscope')
     .description('Caller ID for every connection on your nodes. Without a command peerscope serves.')
@@ -34,79 +34,79 @@ async function main(args: readonly string[]): Promise<number> {
     choices: command.registeredArguments[0]?.argChoices ?? [],
     description: command.description(),
     options: [...command.options.map(optionShape), HELP],
-    below: command.commands.map(shapeOf),
+    subcommands: command.commands.map(shapeOf),
     notes: notesOf.get(command) ?? '',
   });
   const run = { exitCode: 0, showsStack: false };
-  const add = async (parent: Command, task: Task, isDefault = false): Promise<void> => {
+  const add = async (parent: Command, spec: CommandSpec, isDefault = false): Promise<void> => {
     const command = parent
-      .command(task.usage, { isDefault })
-      .description(task.description)
+      .command(spec.usage, { isDefault })
+      .description(spec.description)
       .copyInheritedSettings(parent);
-    if (task.below) {
-      command.usage(`[${task.below.map(nameOf).join('|')}] [options]`);
-      for (const [place, one] of task.below.entries()) await add(command, one, place === 0);
+    if (spec.subcommands) {
+      command.usage(`[${spec.subcommands.map(nameOf).join('|')}] [options]`);
+      for (const [place, one] of spec.subcommands.entries()) await add(command, one, place === 0);
       return;
     }
-    const { outputs } = task;
+    const { outputs } = spec;
     if (outputs) {
       command.addOption(
         command.createOption('-o, --output <format>', 'How to print').choices(outputs).default(outputs[0]),
       );
     }
-    for (const [flags, explanation, standard, choices] of task.options ?? []) {
+    for (const [flags, explanation, standard, choices] of spec.options ?? []) {
       const option = command.createOption(flags, explanation).default(standard);
       command.addOption(choices ? option.choices(choices) : option);
     }
-    if (task.choices) command.registeredArguments[0]?.choices(task.choices);
+    if (spec.choices) command.registeredArguments[0]?.choices(spec.choices);
     for (const flag of FLAGS) {
       if (!flag.serveOnly || command.name() === 'serve') addFlag(command, flag, environmentTwin(flag.name));
     }
     putHelpBelowTerms(command);
-    const notes = await task.notes?.();
+    const notes = await spec.notes?.();
     if (notes !== undefined) command.addHelpText('after', `\n${notes}`);
     notesOf.set(command, notes ?? '');
     command.action(async () => {
-      const config = parseConfig(givenFlags(command), process.env, process.stderr.isTTY);
+      const config = parseConfig(flagValues(command), process.env, process.stderr.isTTY);
       run.showsStack = config.log.level === 'debug' || config.log.level === 'trace';
-      run.exitCode = await task.run(config, command, { env: process.env, program: () => shapeOf(program) });
+      run.exitCode = await spec.run(config, command, { env: process.env, program: () => shapeOf(program) });
     });
   };
-  for (const task of TASKS) await add(program, task);
+  for (const spec of COMMANDS) await add(program, spec);
 
   const [word, about = 'help'] = args;
   if (word === 'help' && about !== 'help' && !program.commands.some((command) => command.name() === about)) {
-    complain(`Cannot read the command line: unknown command '${about}'`);
+    printError(`Cannot read the command line: unknown command '${about}'`);
     return 2;
   }
   const given = word === 'help' && about === 'help' ? ['help'] : args;
   const namesCommand = /^($|[^-])|^(-h|--help|--version)$/.test(args[0] ?? '--');
   try {
-    await program.parseAsync(namesCommand ? commandFirst(given, TASKS) : ['serve', ...args], { from: 'user' });
+    await program.parseAsync(namesCommand ? subcommandFirst(given, COMMANDS) : ['serve', ...args], { from: 'user' });
     return run.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
       const reason = error.message.replace(/^error: /, '').replaceAll(/\s+/g, ' ');
-      complain(`Cannot read the command line: ${reason}`);
+      printError(`Cannot read the command line: ${reason}`);
       return 2;
     }
     const { message, stack } = error instanceof Error ? error : new Error(String(error));
     const isUsage = error instanceof UsageError;
-    complain(run.showsStack && !isUsage ? (stack ?? message) : message);
+    printError(run.showsStack && !isUsage ? (stack ?? message) : message);
     return isUsage ? 2 : 1;
   }
 }
 
-function nameOf({ usage }: Task): string {
+function nameOf({ usage }: CommandSpec): string {
   return usage.replace(/ .*/, '');
 }
 
 /** In "watch -i 5 top" too the command below is found: it comes directly after the one above. */
-function commandFirst(args: readonly string[], tasks: readonly Task[]): readonly string[] {
+function subcommandFirst(args: readonly string[], specs: readonly CommandSpec[]): readonly string[] {
   const [first = '', ...rest] = args;
-  const below = tasks.find((task) => nameOf(task) === first)?.below?.map(nameOf) ?? [];
-  const place = rest.findIndex((arg) => below.includes(arg));
+  const subcommands = specs.find((spec) => nameOf(spec) === first)?.subcommands?.map(nameOf) ?? [];
+  const place = rest.findIndex((arg) => subcommands.includes(arg));
   return place < 0 ? args : [first, ...rest.splice(place, 1), ...rest];
 }
 
@@ -126,7 +126,7 @@ function addFlag(command: Command, flag: Flag, twin: string): void {
 }
 
 /** The flags that the command line holds, by name; undefined where one is not given. */
-function givenFlags(command: Command): Record<string, unknown> {
+function flagValues(command: Command): Record<string, unknown> {
   const options = command.options.filter(({ negate }) => !negate);
   return Object.fromEntries(options.map((option) => [option.name(), command.getOptionValue(option.attributeName())]));
 }
@@ -142,8 +142,8 @@ function argumentsOf({ registeredArguments }: Command): string[] {
 function termOf(command: Command): string {
   const { commands } = command;
   if (command.name() === 'help') return 'help [command]';
-  const below = commands.length === 0 ? [] : [`[${commands.map((one) => one.name()).join('|')}]`];
-  return [command.name(), '[options]', ...below, ...argumentsOf(command)].join(' ');
+  const subcommands = commands.length === 0 ? [] : [`[${commands.map((one) => one.name()).join('|')}]`];
+  return [command.name(), '[options]', ...subcommands, ...argumentsOf(command)].join(' ');
 }
 
 const HELP: OptionShape = { names: ['-h', '--help'], value: null, choices: [], description: 'print this help' };

@@ -4,12 +4,12 @@ import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } fro
 import { readRules } from '../config/rules.ts';
 import { UsageError } from '../common/errors.ts';
 
-interface Output {
+interface Writer {
   write(text: string): unknown;
 }
 
 /** Says what the configuration file at `path` means, a line for each rule, or what is wrong with it; returns the exit code. */
-export function checkConfig(path: string, stdout: Output, stderr: Output): 0 | 1 {
+export function checkConfig(path: string, stdout: Writer, stderr: Writer): 0 | 1 {
   try {
     const sentences = [`Configuration ${JSON.stringify(path)} is valid.`, ...explainRules(readRules(path))];
     stdout.write(sentences.map((sentence) => `${escapeControls(sentence)}\n`).join(''));
@@ -23,17 +23,17 @@ export function checkConfig(path: string, stdout: Output, stderr: Output): 0 | 1
 
 function explainRules({ processes, endpointGroups, networks, asnNeverSend }: Rules): string[] {
   const sentences = [
-    ...processes.map((rule, i) => `processes[${i}]: ${explainProcess(rule)}${orEarlier(i)}`),
-    ...endpointGroups.map((rule, i) => `endpoint_groups[${i}]: ${explainEndpointGroup(rule)}${orEarlier(i)}`),
+    ...processes.map((rule, i) => `processes[${i}]: ${explainProcess(rule)}${precedence(i)}`),
+    ...endpointGroups.map((rule, i) => `endpoint_groups[${i}]: ${explainEndpointGroup(rule)}${precedence(i)}`),
     ...networks.map((network, i) => `networks[${i}]: ${explainNetwork(network)}.`),
     ...(asnNeverSend.length > 0
-      ? [`asn.never_send: addresses in ${blocks(asnNeverSend)} are never sent to an ASN provider.`]
+      ? [`asn.never_send: addresses in ${cidrList(asnNeverSend)} are never sent to an ASN provider.`]
       : []),
   ];
   return sentences.length > 0 ? sentences : ['It holds no rules: everything has its default name.'];
 }
 
-function orEarlier(i: number): string {
+function precedence(i: number): string {
   return i === 0 ? '.' : ', unless an earlier rule matches.';
 }
 
@@ -49,7 +49,7 @@ function explainProcess({ name, exe, comm, cmdline }: ProcessRule): string {
 
 function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRule): string {
   const conditions = [
-    cidrs && ` in ${blocks(cidrs)}`,
+    cidrs && ` in ${cidrList(cidrs)}`,
     ports && ` on port ${alternatives(ports.map(String))}`,
     transport && ` over ${transport}`,
   ].filter((condition) => condition !== undefined);
@@ -59,10 +59,10 @@ function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRu
 
 function explainNetwork({ name, cidrs, asn }: OperatorNetwork): string {
   const number = asn === undefined ? '' : ` with AS${asn}`;
-  return `addresses in ${blocks(cidrs)} are the network ${JSON.stringify(name)}${number} and never sent to an ASN provider`;
+  return `addresses in ${cidrList(cidrs)} are the network ${JSON.stringify(name)}${number} and never sent to an ASN provider`;
 }
 
-function blocks(cidrs: readonly Cidr[]): string {
+function cidrList(cidrs: readonly Cidr[]): string {
   return alternatives(cidrs.map(formatCidr));
 }
 

@@ -20,7 +20,7 @@ export interface CommandShape {
   readonly choices: readonly string[];
   readonly description: string;
   readonly options: readonly OptionShape[];
-  readonly below: readonly CommandShape[];
+  readonly subcommands: readonly CommandShape[];
   /** What its help says at its end, if anything. */
   readonly notes: string;
 }
@@ -30,7 +30,7 @@ export function commandPaths(
   command: CommandShape,
   path: readonly string[] = [],
 ): { path: readonly string[]; command: CommandShape }[] {
-  return [{ path, command }, ...command.below.flatMap((one) => commandPaths(one, [...path, one.name]))];
+  return [{ path, command }, ...command.subcommands.flatMap((one) => commandPaths(one, [...path, one.name]))];
 }
 
 /** Reads the seconds between two scans; returns milliseconds. Throws UsageError for what is not allowed. */

@@ -1,60 +1,60 @@
 import { fstatSync, readFileSync } from 'node:fs';
 import type { ListChoice } from './list.ts';
-import type { Subject } from './run-view.ts';
+import type { ViewRequest } from './run-view.ts';
 import type { TopKey } from './top.ts';
 import type { CommandShape } from './command-shape.ts';
-import type { Output } from './view.ts';
+import type { OutputFormat } from './view.ts';
 import type { Config } from '../config/config.ts';
 
 // Every import of a command is dynamic, so that it loads only its own.
 
 /** What surrounds a command. */
-export interface Around {
+export interface CommandContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Every command there is, this one included. */
   readonly program: () => CommandShape;
 }
 
-type OwnOption = readonly [flags: string, description: string, standard?: string, choices?: readonly string[]];
+type OptionSpec = readonly [flags: string, description: string, standard?: string, choices?: readonly string[]];
 
 /** What the command line gave a command. */
-export interface Given {
+export interface ParsedCommand {
   readonly args: string[];
   // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as commander has it
   opts<T extends object>(): T;
 }
 
-/** A command of the terminal, or a name for those below it, of which the first runs where none is named. */
-export type Task = Command | (Named & { readonly below: readonly Command[] });
+/** A command of the terminal, or a name for those subcommands it, of which the first runs where none is named. */
+export type CommandSpec = SingleCommand | (CommandName & { readonly subcommands: readonly SingleCommand[] });
 
-interface Named {
+interface CommandName {
   /** Name and arguments in commander's notation. */
   readonly usage: string;
   readonly description: string;
 }
 
-interface Command extends Named {
-  readonly below?: undefined;
+interface SingleCommand extends CommandName {
+  readonly subcommands?: undefined;
   /** The values of --output, the default first. */
   readonly outputs?: readonly string[];
   /** Options of its own in commander's notation: flags, description, default, and the values it may have where these are few. */
-  readonly options?: readonly OwnOption[];
+  readonly options?: readonly OptionSpec[];
   /** The values that its argument may have. */
   readonly choices?: readonly string[];
   /** Returns the exit code. */
-  readonly run: (config: Config, command: Given, around: Around) => Promise<number>;
+  readonly run: (config: Config, command: ParsedCommand, context: CommandContext) => Promise<number>;
   /** What the help says at its end. */
   readonly notes?: () => Promise<string>;
 }
 
 /** A command that shows connections, once or under `watch`. */
-interface LookTask extends Omit<Command, 'run'> {
+interface ViewCommand extends Omit<SingleCommand, 'run'> {
   readonly outputs: readonly string[];
   /** What it shows; `isScreen` where it is drawn again and again on a terminal. */
-  readonly subject: (command: Given, isScreen: boolean) => Promise<Subject>;
+  readonly request: (command: ParsedCommand, isScreen: boolean) => Promise<ViewRequest>;
 }
 
-const LOOK_TASKS: readonly LookTask[] = [
+const VIEW_COMMANDS: readonly ViewCommand[] = [
   {
     usage: 'list [filter...]',
     description: 'List every connection with its owner and its remote',
@@ -71,11 +71,11 @@ const LOOK_TASKS: readonly LookTask[] = [
       ['--fields <fields>', 'Show these fields of the JSON alone, as in local_port,process'],
     ],
     notes: describeStates,
-    subject: async (command) => {
+    request: async (command) => {
       const { listView } = await import('./list.ts');
       const given = command.opts<Omit<ListChoice, 'filters' | 'isWide'> & { output: string }>();
       const view = listView({ ...given, filters: command.args, isWide: given.output === 'wide' });
-      return { view, names: given.resolve ? 'resolver' : given.numeric ? 'none' : 'services', asks: false };
+      return { view, names: given.resolve ? 'resolver' : given.numeric ? 'none' : 'services', queriesProvider: false };
     },
   },
   {
@@ -86,11 +86,11 @@ const LOOK_TASKS: readonly LookTask[] = [
       ['-n, --number <number>', 'How many', '10'],
       ['--by <what>', 'What connections are counted by', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
-    subject: async (command, isScreen) => {
+    request: async (command, isScreen) => {
       const { topView } = await import('./top.ts');
       const { number, by } = command.opts<{ number: string; by: TopKey }>();
       const view = topView({ filters: command.args, by, number, isChartFirst: isScreen });
-      return { view, names: 'services', asks: true };
+      return { view, names: 'services', queriesProvider: true };
     },
   },
   {
@@ -98,16 +98,16 @@ const LOOK_TASKS: readonly LookTask[] = [
     description: 'Show which services are connected with whom: distant inbound, distant outbound and looping',
     outputs: ['table', 'json', 'jsonl'],
     options: [['-n, --numeric', 'No names by reverse DNS, which else asks the resolver of the host for at most 3 s']],
-    subject: async (command) => {
+    request: async (command) => {
       const { endpointsView } = await import('./endpoints.ts');
       const { numeric } = command.opts<{ numeric?: boolean }>();
-      return { view: endpointsView(command.args), names: numeric ? 'none' : 'resolver', asks: true };
+      return { view: endpointsView(command.args), names: numeric ? 'none' : 'resolver', queriesProvider: true };
     },
   },
 ];
 
-const COLOR: OwnOption = ['--color <when>', 'When to use colours', 'auto', ['auto', 'always', 'never']];
-const INTERVAL: OwnOption = ['-i, --interval <seconds>', 'Time from one look to the next', '1'];
+const COLOR: OptionSpec = ['--color <when>', 'When to use colours', 'auto', ['auto', 'always', 'never']];
+const INTERVAL: OptionSpec = ['-i, --interval <seconds>', 'Time from one look to the next', '1'];
 
 /** The eleven states of TCP, for the end of a help. */
 async function describeStates(): Promise<string> {
@@ -120,43 +120,48 @@ function indent(text: string): string {
   return text.replaceAll(/(.{1,74})(?: |$)/g, '      $1\n').trimEnd();
 }
 
-/** Shows what a command of `LOOK_TASKS` is about, once. */
-function once(task: LookTask): Command {
+/** Shows what a command of `VIEW_COMMANDS` is about, once. */
+function viewCommand(spec: ViewCommand): SingleCommand {
   return {
-    ...task,
-    options: [...(task.options ?? []), COLOR],
-    run: (config, command, { env }) => runLook(task, { config, command, env, isWatch: false }),
+    ...spec,
+    options: [...(spec.options ?? []), COLOR],
+    run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: false }),
   };
 }
 
 /** The same under `watch`. */
-function again(task: LookTask): Command {
+function watchCommand(spec: ViewCommand): SingleCommand {
   return {
-    ...task,
-    outputs: task.outputs.filter((output) => output !== 'json'),
-    options: [...(task.options ?? []), COLOR, INTERVAL, ['-c, --count <number>', 'End after so many looks']],
-    run: (config, command, { env }) => runLook(task, { config, command, env, isWatch: true }),
+    ...spec,
+    outputs: spec.outputs.filter((output) => output !== 'json'),
+    options: [...(spec.options ?? []), COLOR, INTERVAL, ['-c, --count <number>', 'End after so many looks']],
+    run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: true }),
   };
 }
 
-async function runLook(
-  task: LookTask,
-  { config, command, env, isWatch }: { config: Config; command: Given; env: Around['env']; isWatch: boolean },
+async function runViewCommand(
+  spec: ViewCommand,
+  {
+    config,
+    command,
+    env,
+    isWatch,
+  }: { config: Config; command: ParsedCommand; env: CommandContext['env']; isWatch: boolean },
 ): Promise<number> {
-  const { look } = await import('./run-view.ts');
+  const { runView } = await import('./run-view.ts');
   const { SYSTEM_CLOCK } = await import('../common/clock.ts');
   const given = command.opts<{
-    output: Output;
+    output: OutputFormat;
     color: 'auto' | 'always' | 'never';
     interval: string;
     count?: string;
   }>();
   const { stdin, stdout, stderr } = process;
-  const interruption = new AbortController();
+  const interrupt = new AbortController();
   if (isWatch)
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) process.once(name, () => interruption.abort());
-  const subject = await task.subject(command, isWatch && stdout.isTTY);
-  return look(await withRules(config), subject, {
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) process.once(name, () => interrupt.abort());
+  const request = await spec.request(command, isWatch && stdout.isTTY);
+  return runView(await withRules(config), request, {
     output: given.output,
     color: given.color,
     env,
@@ -164,7 +169,7 @@ async function runLook(
     stdin,
     stdout,
     stderr,
-    signal: interruption.signal,
+    signal: interrupt.signal,
     clock: SYSTEM_CLOCK,
     random: Math.random,
   });
@@ -178,7 +183,7 @@ async function* standardInput(signal?: AbortSignal): AsyncGenerator<Uint8Array> 
 }
 
 /** The commands of peerscope, in the order of its help. */
-export const TASKS: readonly Task[] = [
+export const COMMANDS: readonly CommandSpec[] = [
   {
     usage: 'serve',
     description: 'Be the exporter: serve /metrics',
@@ -188,11 +193,11 @@ export const TASKS: readonly Task[] = [
       return serve(await withRules(config), createLog(config.log), readVersion());
     },
   },
-  ...LOOK_TASKS.map(once),
+  ...VIEW_COMMANDS.map(viewCommand),
   {
     usage: 'watch',
     description: 'Show list, top or endpoints again and again: on a terminal in place, else one after the other',
-    below: LOOK_TASKS.map(again),
+    subcommands: VIEW_COMMANDS.map(watchCommand),
   },
   {
     usage: 'events [filter...]',
@@ -206,14 +211,14 @@ export const TASKS: readonly Task[] = [
       const { events } = await import('./events.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
       const given = command.opts<{ interval: string; count?: string; snapshot?: boolean }>();
-      const interruption = new AbortController();
-      for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interruption.abort());
+      const interrupt = new AbortController();
+      for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
       return events(await withRules(config), {
         ...given,
         filters: command.args,
         stdout: process.stdout,
         stderr: process.stderr,
-        signal: interruption.signal,
+        signal: interrupt.signal,
         clock: SYSTEM_CLOCK,
       });
     },
@@ -227,9 +232,9 @@ export const TASKS: readonly Task[] = [
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
       const { output } = command.opts<{ output: 'table' | 'json' | 'jsonl' | 'csv' }>();
       const { rules, storagePath, storageServer, asn } = await withRules(config);
-      const interruption = new AbortController();
-      const { signal } = interruption;
-      process.once('SIGINT', () => interruption.abort());
+      const interrupt = new AbortController();
+      const { signal } = interrupt;
+      process.once('SIGINT', () => interrupt.abort());
       const addresses = command.args.length > 0 ? command.args : standardInput(signal);
       const { stdout, stderr } = process;
       return whois(addresses, {
@@ -269,16 +274,16 @@ export const TASKS: readonly Task[] = [
     run: async (config, command, { env }) => {
       const { parse } = await import('./parse.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
-      const { sheetOf } = await import('./view.ts');
+      const { displayOf } = await import('./view.ts');
       const { output, color: choice } = command.opts<{
         output: 'table' | 'json' | 'jsonl' | 'csv';
         color: 'auto' | 'always' | 'never';
       }>();
       const { args } = command;
       const { stdout, stderr } = process;
-      const sheet = sheetOf(stdout, { choice, env });
+      const display = displayOf(stdout, { choice, env });
       const stdin = standardInput();
-      return parse(await withRules(config), { args, output, stdin, stdout, stderr, sheet, clock: SYSTEM_CLOCK });
+      return parse(await withRules(config), { args, output, stdin, stdout, stderr, display, clock: SYSTEM_CLOCK });
     },
   },
   {
@@ -286,7 +291,7 @@ export const TASKS: readonly Task[] = [
     description: 'Record what peerscope reads from /proc, with real addresses and names, for --path.procfs=FOLDER',
     options: [['--redact', 'Replace addresses and names with invented ones']],
     run: async (config, command) => {
-      const { many } = await import('./terminal/format.ts');
+      const { plural } = await import('./terminal/format.ts');
       const { record } = await import('./record.ts');
       const [directory = ''] = command.args;
       const { processes, namespaces, vanished, denied } = record({
@@ -295,8 +300,8 @@ export const TASKS: readonly Task[] = [
         ...command.opts<{ redact?: boolean }>(),
       });
       process.stdout.write(
-        `Recorded ${many(processes, 'process', 'processes')} and ${many(namespaces, 'network namespace')}; ` +
-          `${many(vanished, 'process', 'processes')} had ended, ${denied} could not be read in full\n`,
+        `Recorded ${plural(processes, 'process', 'processes')} and ${plural(namespaces, 'network namespace')}; ` +
+          `${plural(vanished, 'process', 'processes')} had ended, ${denied} could not be read in full\n`,
       );
       return 0;
     },

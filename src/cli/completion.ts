@@ -20,8 +20,11 @@ export function completionFor(shell: (typeof SHELLS)[number], program: CommandSh
 /** Options without a command are those of `serve`. */
 function withDefault(program: CommandShape): CommandShape {
   const own = new Set(program.options.flatMap(({ names }) => names));
-  const served = program.below.find(({ name }) => name === 'serve')?.options ?? [];
-  return { ...program, options: [...program.options, ...served.filter(({ names: [name = ''] }) => !own.has(name))] };
+  const serveOptions = program.subcommands.find(({ name }) => name === 'serve')?.options ?? [];
+  return {
+    ...program,
+    options: [...program.options, ...serveOptions.filter(({ names: [name = ''] }) => !own.has(name))],
+  };
 }
 
 /** What the value of an option may be; empty where that is not so little. */
@@ -32,15 +35,17 @@ function valuesOf({ names, choices }: OptionShape): readonly string[] {
 const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 const firstLine = (text: string): string => text.split('\n', 1)[0] ?? '';
 const words = (command: CommandShape): string =>
-  [...command.below.map(({ name }) => name), ...command.choices, ...command.options.flatMap(({ names }) => names)].join(
-    ' ',
-  );
+  [
+    ...command.subcommands.map(({ name }) => name),
+    ...command.choices,
+    ...command.options.flatMap(({ names }) => names),
+  ].join(' ');
 
 /** A word is completed by those of the command that stands before it, a value by those of its option. */
 function bash(program: CommandShape): string {
   const paths = commandPaths(program);
   const wordsOf = paths.map(({ path, command }) => `    ${quote(path.join(' '))}) words=${quote(words(command))} ;;`);
-  const isPath = paths.filter(({ path }) => path.length > 0).map(({ path }) => quote(path.join(' ')));
+  const pathPatterns = paths.filter(({ path }) => path.length > 0).map(({ path }) => quote(path.join(' ')));
   const values = paths.flatMap(({ path, command }) =>
     command.options
       .filter(({ value }) => value !== null)
@@ -60,7 +65,7 @@ _peerscope() {
   fi
   for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "\${path:+$path }$word" in
-    ${isPath.join('|')}) path="\${path:+$path }$word" ;;
+    ${pathPatterns.join('|')}) path="\${path:+$path }$word" ;;
     esac
   done
   case "\${path:+$path }$previous" in
@@ -88,12 +93,17 @@ function zsh(program: CommandShape): string {
   const functions = commandPaths(program).map(({ path, command }) => {
     const specs = command.options.map(zshOption).map((spec) => `    ${spec}`);
     const rest =
-      command.below.length === 0
+      command.subcommands.length === 0
         ? [`    '*:argument:${command.choices.length > 0 ? `(${command.choices.join(' ')})` : '_files'}'`]
-        : [`    '1: :{_values command ${command.below.map((one) => zshValue(one)).join(' ')}}'`, `    '*:: :->below'`];
-    const below = command.below.map(({ name }) => `    ${name}) ${zshName([...path, name])} ;;`);
+        : [
+            `    '1: :{_values command ${command.subcommands.map((one) => zshValue(one)).join(' ')}}'`,
+            `    '*:: :->subcommand'`,
+          ];
+    const subcommands = command.subcommands.map(({ name }) => `    ${name}) ${zshName([...path, name])} ;;`);
     const jump =
-      below.length === 0 ? '' : `  [[ $state == below ]] && case $words[1] in\n${below.join('\n')}\n  esac\n`;
+      subcommands.length === 0
+        ? ''
+        : `  [[ $state == subcommand ]] && case $words[1] in\n${subcommands.join('\n')}\n  esac\n`;
     return `${zshName(path)}() {
   local context state state_descr line
   typeset -A opt_args
@@ -127,9 +137,9 @@ function zshOption(option: OptionShape): string {
   const long = names.some((name) => name.startsWith('--') && value !== null)
     ? names.map((name) => (name.startsWith('--') && value !== null ? `${name}=` : name))
     : names;
-  const told = `[${plain(firstLine(description))}]`;
+  const label = `[${plain(firstLine(description))}]`;
   const argument = value === null ? '' : `:${plain(value)}:${values.length > 0 ? `(${values.join(' ')})` : '_files'}`;
-  const tail = quote(told + argument);
+  const tail = quote(label + argument);
   return names.length === 1
     ? `'*'${quote(long[0] ?? '')}${tail}`
     : `${quote(`(${names.join(' ')})`)}{${long.join(',')}}${tail}`;
@@ -146,7 +156,7 @@ function plain(text: string): string {
 function fish(program: CommandShape): string {
   const lines = commandPaths(program).flatMap(({ path, command }) => {
     const condition = quote(`__peerscope_at ${path.join(' ')}`.trim());
-    const below = command.below.map(
+    const subcommands = command.subcommands.map(
       ({ name, description }) => `complete -c peerscope -n ${condition} -f -a ${quote(name)} -d ${quote(description)}`,
     );
     const choices =
@@ -162,7 +172,7 @@ function fish(program: CommandShape): string {
       const takes = value === null ? '' : values.length > 0 ? ` -x -a ${quote(values.join(' '))}` : ' -r';
       return `complete -c peerscope -n ${condition} ${named.join(' ')}${takes} -d ${quote(firstLine(description))}`;
     });
-    return [...below, ...choices, ...options];
+    return [...subcommands, ...choices, ...options];
   });
   const known = commandPaths(program)
     .map(({ path }) => path.join(' '))

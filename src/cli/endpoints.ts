@@ -2,11 +2,11 @@ import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit } from './terminal/width.ts';
-import { many } from './terminal/format.ts';
+import { plural } from './terminal/format.ts';
 import { endpoint, hasRemote, operatorOf, ownerOf } from './terminal/row-columns.ts';
-import type { Connection, Sight } from './live-scan.ts';
-import { layTable, type Column, type Sheet } from './terminal/table.ts';
-import { closing, type Line, type View } from './view.ts';
+import type { ScannedConnection, ScanResult } from './live-scan.ts';
+import { layTable, type Column, type Display } from './terminal/table.ts';
+import { footerLines, type ViewLine, type View } from './view.ts';
 
 type Kind = 'inbound' | 'outbound' | 'loopback';
 
@@ -17,11 +17,11 @@ const HEADINGS: readonly (readonly [kind: Kind, heading: string])[] = [
 ];
 
 /** The connections between the same two ends: of an inbound one the remote port does not count, of the others the local one. */
-interface Endpoint {
+interface EndpointSummary {
   readonly kind: Kind;
   readonly local: string;
   readonly remote: string;
-  readonly connections: readonly Connection[];
+  readonly connections: readonly ScannedConnection[];
   /** Its first connection, for what they have in common. */
   readonly row: Row;
 }
@@ -37,54 +37,59 @@ interface Side {
  */
 export function endpointsView(filters: readonly string[]): View {
   const wants = parseFilters(filters);
-  const found = (sight: Sight): { endpoints: readonly Endpoint[]; duplicates: number } =>
-    gather(sight.connections().filter(({ row }) => wants(row)));
+  const summarize = (result: ScanResult): { endpoints: readonly EndpointSummary[]; duplicates: number } =>
+    groupByEnds(result.connections().filter(({ row }) => wants(row)));
   return {
     name: 'endpoints',
-    draw: (sight, sheet) => {
-      const { endpoints, duplicates } = found(sight);
-      const own = drawLines(endpoints, sheet);
-      const sections = HEADINGS.flatMap(([kind, heading]): Line[] => {
+    draw: (result, display) => {
+      const { endpoints, duplicates } = summarize(result);
+      const own = drawLines(endpoints, display);
+      const sections = HEADINGS.flatMap(([kind, heading]): ViewLine[] => {
         const lines = endpoints.flatMap((one, i) => (one.kind === kind ? (own[i] ?? []) : []));
         const total = endpoints
           .filter((one) => one.kind === kind)
           .reduce((sum, one) => sum + one.connections.length, 0);
-        const beside = kind === 'loopback' ? `, ${many(duplicates, 'duplicate')}` : '';
-        const title = `${heading}: ${many(total, 'connection')}${beside}`;
-        return [{ text: sheet.paint(title, 'title'), key: null }, ...lines, { text: '', key: null }];
+        const beside = kind === 'loopback' ? `, ${plural(duplicates, 'duplicate')}` : '';
+        const title = `${heading}: ${plural(total, 'connection')}${beside}`;
+        return [{ text: display.paint(title, 'title'), key: null }, ...lines, { text: '', key: null }];
       });
-      return [...sections, ...closing(sight, [], sheet)];
+      return [...sections, ...footerLines(result, [], display)];
     },
-    objects: (sight) => found(sight).endpoints.map(objectOf),
+    objects: (result) => summarize(result).endpoints.map(objectOf),
   };
 }
 
 const ARROWS: Readonly<Record<Kind, string>> = { inbound: '<-', outbound: '->', loopback: '->' };
 
-const ENDS: readonly Column<Endpoint>[] = [
-  { title: '', cell: ({ row }) => row.transport ?? '-', spare: 1 },
+const END_COLUMNS: readonly Column<EndpointSummary>[] = [
+  { title: '', cell: ({ row }) => row.transport ?? '-', dropOrder: 1 },
   { title: '', cell: ({ local }) => local },
   { title: '', cell: ({ kind }) => ARROWS[kind], tone: () => 'faint' },
   { title: '', cell: ({ remote }) => remote },
   { title: '', cell: ({ connections }) => String(connections.length), right: true, tone: () => 'title' },
 ];
-const WHOSE: readonly Column<Endpoint>[] = [
+const REMOTE_COLUMNS: readonly Column<EndpointSummary>[] = [
   { title: '', cell: ({ row }) => row.remote_name ?? '' },
   { title: '', cell: operator, tone: () => 'faint' },
 ];
-const STATES: Column<Endpoint> = { title: '', cell: statesText, least: 14 };
-const OWNER: Column<Endpoint> = { title: '', cell: ({ connections }) => owners(connections) };
+const STATES: Column<EndpointSummary> = { title: '', cell: statesText, minWidth: 14 };
+const OWNER: Column<EndpointSummary> = { title: '', cell: ({ connections }) => owners(connections) };
 
-/** A line for each; where that is too wide for the sheet, who is at both ends stands on a line below. */
-function drawLines(endpoints: readonly Endpoint[], sheet: Sheet): (readonly Line[])[] {
-  const indented = { ...sheet, width: sheet.width - 2 };
-  const whole = layTable([...ENDS, ...WHOSE, STATES, OWNER], endpoints, { ...sheet, width: Infinity });
+/** A line for each; where that is too wide for the display, details is at both ends stands on a line below. */
+function drawLines(endpoints: readonly EndpointSummary[], display: Display): (readonly ViewLine[])[] {
+  const indented = { ...display, width: display.width - 2 };
+  const whole = layTable([...END_COLUMNS, ...REMOTE_COLUMNS, STATES, OWNER], endpoints, {
+    ...display,
+    width: Infinity,
+  });
   if (whole.width <= indented.width)
     return endpoints.map((endpoint, i) => [{ text: `  ${whole.lines[i] ?? ''}`, key: () => keyOf(endpoint) }]);
-  const { lines } = layTable([...ENDS, STATES], endpoints, indented);
+  const { lines } = layTable([...END_COLUMNS, STATES], endpoints, indented);
   return endpoints.map((endpoint, i) => {
-    const who = [...WHOSE, OWNER].map(({ cell }) => cleanLabel(cell(endpoint))).filter((text) => text !== '');
-    const below = sheet.paint(fit(`      ${who.join('  ')}`, sheet.width), 'faint');
+    const details = [...REMOTE_COLUMNS, OWNER]
+      .map(({ cell }) => cleanLabel(cell(endpoint)))
+      .filter((text) => text !== '');
+    const below = display.paint(fit(`      ${details.join('  ')}`, display.width), 'faint');
     return [
       { text: `  ${lines[i] ?? ''}`, key: () => keyOf(endpoint) },
       { text: below, key: null },
@@ -92,27 +97,27 @@ function drawLines(endpoints: readonly Endpoint[], sheet: Sheet): (readonly Line
   });
 }
 
-function statesText(one: Endpoint): string {
+function statesText(one: EndpointSummary): string {
   return statesOf(one)
     .map(([state, count]) => `${count} x ${state}`)
     .join(', ');
 }
 
 /** The AS and its name; beside a name of the remote that is all, else the announced prefix too. */
-function operator({ row }: Endpoint): string {
+function operator({ row }: EndpointSummary): string {
   return [operatorOf(row), row.remote_name === null ? (row.bgp_prefix ?? '') : '']
     .filter((part) => part !== '')
     .join(' ');
 }
 
-function statesOf({ connections }: Endpoint): [state: string, count: number][] {
+function statesOf({ connections }: EndpointSummary): [state: string, count: number][] {
   const states = new Map<string, number>();
   for (const { row } of connections) states.set(row.state ?? 'unknown', (states.get(row.state ?? 'unknown') ?? 0) + 1);
   return [...states].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
 }
 
 /** The process with its pid where it is one, else their names; a pod stands before its processes. */
-function owners(connections: readonly Connection[]): string {
+function owners(connections: readonly ScannedConnection[]): string {
   const pods = [...new Set(connections.map(({ row }) => row.pod).filter((pod) => pod !== null))];
   const each = [...new Set(connections.map(({ row }) => ownerOf(row)))].filter((owner) => owner !== '-');
   const names = [...new Set(connections.map(({ row }) => row.process).filter((name) => name !== null))];
@@ -121,21 +126,21 @@ function owners(connections: readonly Connection[]): string {
 }
 
 /** Gathers connections by their ends; what listens, or has no remote or no direction, is none. */
-function gather(connections: readonly Connection[]): { endpoints: Endpoint[]; duplicates: number } {
+function groupByEnds(connections: readonly ScannedConnection[]): { endpoints: EndpointSummary[]; duplicates: number } {
   const remote = connections.filter(({ row }) => kindOf(row) !== null && hasRemote(row));
   const present = new Set(remote.map(({ number }) => number));
   const counted = remote.filter(({ countedAs }) => countedAs === null || !present.has(countedAs));
   const groups = Map.groupBy(counted, (connection) => {
-    const [local, far] = sidesOf(connection);
+    const [local, remote] = sidesOf(connection);
     const { row } = connection;
-    return JSON.stringify([row.netns, row.transport, row.direction, local, far]);
+    return JSON.stringify([row.netns, row.transport, row.direction, local, remote]);
   });
-  const endpoints = [...groups.values()].flatMap((members): Endpoint[] => {
+  const endpoints = [...groups.values()].flatMap((members): EndpointSummary[] => {
     const [first] = members;
     const kind = first && kindOf(first.row);
     if (!first || !kind) return [];
-    const [local, far] = sidesOf(first);
-    return [{ kind, local: textOf(local), remote: textOf(far), connections: members, row: first.row }];
+    const [local, remote] = sidesOf(first);
+    return [{ kind, local: textOf(local), remote: textOf(remote), connections: members, row: first.row }];
   });
   endpoints.sort(
     (a, b) => b.connections.length - a.connections.length || compare(a.local, b.local) || compare(a.remote, b.remote),
@@ -148,11 +153,11 @@ function kindOf({ direction }: Row): Kind | null {
 }
 
 /** The two sides as they are shown: inbound the service and the remote address; else the local address and the service. */
-function sidesOf({ row, serves }: Connection): [local: Side, far: Side] {
+function sidesOf({ row, serves }: ScannedConnection): [local: Side, remote: Side] {
   const local = { address: row.local_address, port: row.local_port };
-  const far = { address: row.remote_address ?? row.remote_name, port: row.remote_port };
-  if (row.direction === 'inbound') return [local, { ...far, port: null }];
-  return serves ? [{ ...far, port: null }, local] : [{ ...local, port: null }, far];
+  const remote = { address: row.remote_address ?? row.remote_name, port: row.remote_port };
+  if (row.direction === 'inbound') return [local, { ...remote, port: null }];
+  return serves ? [{ ...remote, port: null }, local] : [{ ...local, port: null }, remote];
 }
 
 function textOf({ address, port }: Side): string {
@@ -163,14 +168,14 @@ function compare(a: string, b: string): number {
   return cellsOf(a) - cellsOf(b) || (a < b ? -1 : Number(a > b));
 }
 
-function keyOf({ kind, local, remote, row }: Endpoint): string {
+function keyOf({ kind, local, remote, row }: EndpointSummary): string {
   return JSON.stringify([kind, row.netns, row.transport, local, remote]);
 }
 
-function objectOf(one: Endpoint): object {
+function objectOf(one: EndpointSummary): object {
   const { row, kind, connections } = one;
   const [first] = connections;
-  const [local, far] = first ? sidesOf(first) : [];
+  const [local, remote] = first ? sidesOf(first) : [];
   const holders = new Map(
     connections.map(({ row: { process, pid, pod } }) => [`${process} ${pid}`, { process, pid, pod }]),
   );
@@ -180,8 +185,8 @@ function objectOf(one: Endpoint): object {
     netns: row.netns,
     local_address: local?.address ?? null,
     local_port: local?.port ?? null,
-    remote_address: far?.address ?? null,
-    remote_port: far?.port ?? null,
+    remote_address: remote?.address ?? null,
+    remote_port: remote?.port ?? null,
     connections: connections.length,
     states: Object.fromEntries(statesOf(one)),
     remote_name: row.remote_name,

@@ -13,8 +13,8 @@ import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 import { openSource } from '../collect/host.ts';
 
-/** What may wait for a slow reader when a scan ends; that scan's lines are added whole, or left out and counted. */
-const MOST_WAITING = 4 << 20;
+/** What may wait for a slow reader when a scan ends; that scan's writer are added whole, or left out and counted. */
+const MAX_BUFFERED_BYTES = 4 << 20;
 
 /** What `events` needs besides the configuration; the texts as the user wrote them. */
 export interface EventOptions {
@@ -31,9 +31,9 @@ export interface EventOptions {
 }
 
 /**
- * Prints what happens to the connections as JSON lines, until the signal: one line for each opened, changed in state, changed in
+ * Prints what happens to the connections as JSON writer, until the signal: one line for each opened, changed in state, changed in
  * owner or closed. With `snapshot` the rows of the first scan come first, with `at` and without `event`. A reader too slow to take the
- * lines gets {"event":"dropped","count":N} in the place of those that it missed. ASNs come from what is known already.
+ * writer gets {"event":"dropped","count":N} in the place of those that it missed. ASNs come from what is known already.
  * Throws UsageError for a filter, an interval or a count that is not allowed; resolves with exit code 0.
  */
 export async function events(config: Config, options: EventOptions): Promise<number> {
@@ -46,33 +46,33 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const scrape = new Scrape(source, { ...config, collectors: FOR_ROWS }, clock, cache);
   const names = { service: readServices(), remote: () => null };
   const changes = new Changes(scrape, names);
-  const lines = new Lines(options.stdout, clock);
+  const writer = new EventWriter(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   try {
     for (let scans = 0; !signal.aborted; scans++) {
-      const begun = clock.monotonic();
+      const started = clock.monotonic();
       const { at, unreadableNamespaces } = scrape.look();
       if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
         stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
         const time = new Date(at).toISOString();
-        if (options.snapshot) lines.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+        if (options.snapshot) writer.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
       }
-      lines.print(changes.take(at).filter(wants));
+      writer.print(changes.take(at).filter(wants));
       if (scans === count) break;
-      await waitUntil(begun + intervalMs, clock, signal);
+      await waitUntil(started + intervalMs, clock, signal);
     }
-    lines.end();
+    writer.end();
   } finally {
     await known?.close();
   }
   return 0;
 }
 
-/** JSON lines to a reader who may be slow. */
-class Lines {
+/** JSON writer to a reader who may be slow. */
+class EventWriter {
   readonly #stdout: EventOptions['stdout'];
   readonly #clock: Clock;
   #dropped = 0;
@@ -84,7 +84,7 @@ class Lines {
 
   /** Prints these, or counts them while too much waits. */
   print(rows: readonly object[]): void {
-    if (this.#stdout.writableLength > MOST_WAITING) {
+    if (this.#stdout.writableLength > MAX_BUFFERED_BYTES) {
       this.#dropped += rows.length;
       return;
     }

@@ -2,9 +2,9 @@ import { parseFilters, type Filter } from '../rows/filter.ts';
 import type { Row } from '../model.ts';
 import { parseOrder } from './terminal/sort.ts';
 import { columnsOf, csvHeader, csvLine, parseFields, pick } from './terminal/row-columns.ts';
-import type { Sight } from './live-scan.ts';
+import type { ScanResult } from './live-scan.ts';
 import { layTable } from './terminal/table.ts';
-import { closing, type View } from './view.ts';
+import { footerLines, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
 
 /** Which connections are listed, and how; the texts as the user wrote them. */
@@ -29,23 +29,23 @@ export function listView(choice: ListChoice): View {
   const fields = choice.fields === undefined ? null : parseFields(choice.fields);
   const { isWide, numeric: isNumeric = false } = choice;
   const columns = columnsOf({ isWide, isNumeric, fields });
-  const chosen = ({ rows }: Sight): readonly Row[] => {
+  const chosen = ({ rows }: ScanResult): readonly Row[] => {
     const wanted = rows.filter(wants);
     return order ? wanted.sort(order) : wanted;
   };
   return {
     name: 'connections',
-    draw: (sight, sheet) => {
-      const rows = chosen(sight);
-      const { title, lines, omitted } = layTable(columns, rows, sheet);
+    draw: (result, display) => {
+      const rows = chosen(result);
+      const { title, lines, omitted } = layTable(columns, rows, display);
       return [
         { text: title, key: null },
         ...lines.map((text, i) => ({ text, key: () => keyOf(rows[i]) })),
-        ...closing(sight, omitted, sheet),
+        ...footerLines(result, omitted, display),
       ];
     },
-    objects: (sight) => chosen(sight).map((row) => pick(row, fields)),
-    csv: { header: csvHeader(fields), lines: (sight) => chosen(sight).map((row) => csvLine(row, fields)) },
+    objects: (result) => chosen(result).map((row) => pick(row, fields)),
+    csv: { header: csvHeader(fields), lines: (result) => chosen(result).map((row) => csvLine(row, fields)) },
   };
 }
 

@@ -16,22 +16,22 @@ import type { Address, Cidr, Row } from '../model.ts';
 import { inOrder, rowOf, type Names } from '../rows/row.ts';
 import { FOR_ROWS, Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
-import { many } from './terminal/format.ts';
+import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
 
 /** How long a person waits for names and operators. */
-const PATIENCE_MS = 3_000;
+const WAIT_LIMIT_MS = 3_000;
 /** Nobody is asked again so soon after a session that failed. */
-const REST_MS = 60_000;
+const FAILURE_BACKOFF_MS = 60_000;
 
 /** Who may be asked about remotes, and how long a look waits for that. */
-export interface SurveyOptions {
+export interface LiveScanOptions {
   /** What ports and addresses are called: nothing, ports by the services database, or addresses by the host's resolver too. */
   readonly names: 'none' | 'services' | 'resolver';
   /** Whether the ASN provider is asked for what is not known yet. */
-  readonly asks: boolean;
-  /** Whether a look waits, for up to 3 s, for what is asked; else a later look has it. */
-  readonly waits: boolean;
+  readonly queriesProvider: boolean;
+  /** Whether a look waitsForAnswers, for up to 3 s, for what is asked; else a later look has it. */
+  readonly waitsForAnswers: boolean;
   /** The services database; by default that of the host. */
   readonly services?: string | undefined;
   readonly clock: Timer;
@@ -41,8 +41,8 @@ export interface SurveyOptions {
   readonly report: (line: string) => void;
 }
 
-/** A connection among those of a sight, and what its row does not tell. */
-export interface Connection {
+/** A connection among those of a result, and what its row does not tell. */
+export interface ScannedConnection {
   readonly row: Row;
   /** Whether the local end is the service. */
   readonly serves: boolean;
@@ -55,21 +55,21 @@ export interface Connection {
 }
 
 /** What one look saw. */
-export interface Sight {
+export interface ScanResult {
   /** Milliseconds since 1970. */
   readonly at: number;
   /** Every connection, in order. */
   readonly rows: readonly Row[];
   /** The same ones. */
-  connections(): readonly Connection[];
+  connections(): readonly ScannedConnection[];
   /** One line on what could not be seen, and why. */
   readonly coverage: string;
 }
 
 /** The connections of the host, for commands that look once or again and again. */
-export class Survey {
+export class LiveScan {
   readonly #config: Config;
-  readonly #options: SurveyOptions;
+  readonly #options: LiveScanOptions;
   readonly #source: Procfs | Commands;
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
@@ -79,14 +79,14 @@ export class Survey {
   readonly #resolver: ReverseDns | null;
   readonly #end = new AbortController();
   #resolving: Promise<void> | null = null;
-  #waiting: Cidr[] = [];
-  #asking: Promise<void> | null = null;
-  #askNotBefore = -Infinity;
+  #queue: Cidr[] = [];
+  #querying: Promise<void> | null = null;
+  #nextQueryAt = -Infinity;
   #failures = 0;
 
   private constructor(
     config: Config,
-    options: SurveyOptions,
+    options: LiveScanOptions,
     parts: {
       source: Procfs | Commands;
       cache: AsnCache | null;
@@ -111,17 +111,17 @@ export class Survey {
   }
 
   /** Rejects with one line where procfs or the ASN database cannot be read; the store is opened last, so that it is not left open then. */
-  static async open(config: Config, options: SurveyOptions): Promise<Survey> {
-    const { clock, report, random, asks, names } = options;
+  static async open(config: Config, options: LiveScanOptions): Promise<LiveScan> {
+    const { clock, report, random, queriesProvider, names } = options;
     const source = await openSource(config.source, config.procfs);
     const cache = openCache(config.asn.provider);
     // A database is among what is known.
-    const asked = cache && asks && config.asn.database === null;
-    const provider = asked ? await openProvider(config.asn, { clock, report }) : null;
+    const usesProvider = cache && queriesProvider && config.asn.database === null;
+    const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
     if (provider === null || provider instanceof Database) {
       const known = cache && (await openKnown(config, { clock, report }));
-      return new Survey(config, options, { source, cache, resolver, known, correspondence: null });
+      return new LiveScan(config, options, { source, cache, resolver, known, correspondence: null });
     }
     const store = await openStore(config, { clock, report });
     const known: KnownAnswers = {
@@ -129,19 +129,19 @@ export class Survey {
       close: async () => store?.close(),
     };
     const correspondence = { provider, store, report, clock, random };
-    return new Survey(config, options, { source, cache, resolver, known, correspondence });
+    return new LiveScan(config, options, { source, cache, resolver, known, correspondence });
   }
 
   /** Looks once. */
-  async look(): Promise<Sight> {
+  async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
     const { at, unreadableNamespaces } = scrape.look();
     const questions = this.#cache?.takeQuestions() ?? [];
     const answers = (await this.#known?.recall(questions)) ?? [];
     this.#learn(answers);
-    if (this.#correspondence) this.#note(questions, answers);
-    const asked = Promise.all([this.#ask(), this.#resolve()]);
-    if (this.#options.waits) await asked;
+    if (this.#correspondence) this.#enqueue(questions, answers);
+    const lookups = Promise.all([this.#queryProvider(), this.#resolveNames()]);
+    if (this.#options.waitsForAnswers) await lookups;
     const indexes = inOrder(scrape, scrape.connections.indexes());
     const rows = indexes.map((i) => rowOf(scrape, i, this.#names));
     return {
@@ -157,11 +157,11 @@ export class Survey {
   async close(): Promise<void> {
     this.#end.abort();
     this.#resolver?.close();
-    await Promise.all([this.#asking, this.#resolving]);
+    await Promise.all([this.#querying, this.#resolving]);
     await this.#known?.close();
   }
 
-  #connection(i: number, row: Row | undefined): Connection | null {
+  #connection(i: number, row: Row | undefined): ScannedConnection | null {
     if (!row) return null;
     const { connections } = this.#scrape;
     const other = connections.isDuplicate(i) ? connections.pair[i] : undefined;
@@ -178,41 +178,41 @@ export class Survey {
     if (this.#cache && answers.length > 0) this.#scrape.learn(this.#cache.accept(answers));
   }
 
-  #note(questions: readonly Cidr[], answers: readonly Answer[]): void {
+  #enqueue(questions: readonly Cidr[], answers: readonly Answer[]): void {
     const now = this.#options.clock.now();
     const fresh = new Set(answers.filter(({ origin }) => isFresh(origin, now)).map(({ bucket }) => formatCidr(bucket)));
-    this.#waiting.push(...questions.filter((bucket) => !fresh.has(formatCidr(bucket))));
+    this.#queue.push(...questions.filter((bucket) => !fresh.has(formatCidr(bucket))));
   }
 
-  /** Holds one session about all that waits, unless one goes on or the last one is too near. */
-  async #ask(): Promise<void> {
-    const { clock, waits, report } = this.#options;
+  /** Holds one session about all that waitsForAnswers, unless one goes on or the last one is too near. */
+  async #queryProvider(): Promise<void> {
+    const { clock, waitsForAnswers, report } = this.#options;
     const correspondence = this.#correspondence;
-    if (!correspondence || this.#asking || this.#waiting.length === 0 || clock.monotonic() < this.#askNotBefore) return;
-    const buckets = this.#waiting.splice(0, BATCH);
-    const patience = new AbortController();
-    const cancel = waits ? clock.after(PATIENCE_MS, () => patience.abort()) : (): void => undefined;
-    const signal = AbortSignal.any([this.#end.signal, patience.signal]);
-    this.#asking = askOnce(buckets, correspondence, signal).then((failure) => {
+    if (!correspondence || this.#querying || this.#queue.length === 0 || clock.monotonic() < this.#nextQueryAt) return;
+    const buckets = this.#queue.splice(0, BATCH);
+    const timeLimit = new AbortController();
+    const cancel = waitsForAnswers ? clock.after(WAIT_LIMIT_MS, () => timeLimit.abort()) : (): void => undefined;
+    const signal = AbortSignal.any([this.#end.signal, timeLimit.signal]);
+    this.#querying = askOnce(buckets, correspondence, signal).then((failure) => {
       cancel();
-      this.#asking = null;
+      this.#querying = null;
       this.#failures = failure === null ? 0 : this.#failures + 1;
-      this.#askNotBefore =
-        clock.monotonic() + (failure === null ? SPACING_MS : REST_MS * 2 ** Math.min(this.#failures - 1, 6));
+      this.#nextQueryAt =
+        clock.monotonic() + (failure === null ? SPACING_MS : FAILURE_BACKOFF_MS * 2 ** Math.min(this.#failures - 1, 6));
       if (failure !== null && !this.#end.signal.aborted) report(failure);
     });
-    await this.#asking;
+    await this.#querying;
   }
 
   /** Asks the host's own resolver for the names of the remotes, but for addresses of fixed meaning, which have none. */
-  async #resolve(): Promise<void> {
+  async #resolveNames(): Promise<void> {
     const resolver = this.#resolver;
     if (!resolver || this.#resolving) return;
     const { connections } = this.#scrape;
     const remotes: Address[] = [];
     for (const i of connections.indexes())
       if (hasNames(this.#scrape.peerOf(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
-    this.#resolving = resolver.ask(remotes, PATIENCE_MS).then(() => {
+    this.#resolving = resolver.ask(remotes, WAIT_LIMIT_MS).then(() => {
       this.#resolving = null;
     });
     await this.#resolving;
@@ -220,7 +220,11 @@ export class Survey {
 }
 
 /** The resolver, where it is to be asked; never about an address that the operator never sends to a provider. */
-async function resolverOf({ rules }: Config, clock: Timer, names: SurveyOptions['names']): Promise<ReverseDns | null> {
+async function resolverOf(
+  { rules }: Config,
+  clock: Timer,
+  names: LiveScanOptions['names'],
+): Promise<ReverseDns | null> {
   if (names !== 'resolver') return null;
   const { ReverseDns } = await import('../enrich/rdns.ts');
   return new ReverseDns({
@@ -235,7 +239,7 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
   const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
-  const total = many(rows.length, 'socket');
+  const total = plural(rows.length, 'socket');
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
   if (unreadableNamespaces > 0) parts.push(`network namespaces that could not be read: ${unreadableNamespaces}`);

@@ -3,7 +3,9 @@ import { commandPaths, type CommandShape, type OptionShape } from './command-sha
 /** The manual page peerscope(1) in man(7), of what the help of each command says. */
 export function manualOf(program: CommandShape, version: string): string {
   const common = commonOptions(program);
-  const commands = commandPaths(program).filter(({ path, command }) => path.length > 0 && command.below.length === 0);
+  const commands = commandPaths(program).filter(
+    ({ path, command }) => path.length > 0 && command.subcommands.length === 0,
+  );
   const sections = commands.flatMap(({ path, command }) => [
     `.SS ${escape([path.join(' '), command.arguments].filter((part) => part !== '').join(' '))}`,
     escape(`${command.description}.`),
@@ -33,7 +35,7 @@ export function manualOf(program: CommandShape, version: string): string {
 /** Those that every command has in the same words. */
 function commonOptions(program: CommandShape): Map<string, OptionShape> {
   const each = commandPaths(program)
-    .filter(({ path, command }) => path.length > 0 && command.below.length === 0)
+    .filter(({ path, command }) => path.length > 0 && command.subcommands.length === 0)
     .map(({ command }) => new Map(command.options.map((option) => [keyOf(option), option])));
   const [first = new Map<string, OptionShape>(), ...others] = each;
   return new Map([...first].filter(([key]) => others.every((options) => options.has(key))));

@@ -8,11 +8,11 @@ import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ErrorRow, Row } from '../model.ts';
 import { linesOf } from '../parse/line-splitter.ts';
-import { isStrange, TextReader, type Entry } from '../parse/text-reader.ts';
-import { many, jsonLine } from './terminal/format.ts';
+import { isUnrecognized, TextReader, type ParsedEntry } from '../parse/text-reader.ts';
+import { plural, jsonLine } from './terminal/format.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './terminal/row-columns.ts';
-import { layTable, type Sheet } from './terminal/table.ts';
-import { closing } from './view.ts';
+import { layTable, type Display } from './terminal/table.ts';
+import { footerLines } from './view.ts';
 import { UsageError } from '../common/errors.ts';
 import { openKnown } from '../enrich/asn/open.ts';
 
@@ -25,7 +25,7 @@ export interface ParseOptions {
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: { write(text: string): unknown };
   /** What a table is drawn on. */
-  readonly sheet: Sheet;
+  readonly display: Display;
   readonly clock: Timer;
 }
 
@@ -42,7 +42,7 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const known = cache && (await openKnown(config, { clock, report }));
   const printer = new Printer(options);
-  let entries: Entry[] = [];
+  let entries: ParsedEntry[] = [];
   let rows = 0;
   const reader = new TextReader((entry) => entries.push(entry));
   const print = async (): Promise<void> => {
@@ -60,11 +60,11 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
     }
     reader.end();
     await print();
-    await printer.end(account(reader, rows));
+    await printer.end(summarize(reader, rows));
   } finally {
     await known?.close();
   }
-  return isStrange(reader.counts) ? 1 : 0;
+  return isUnrecognized(reader.counts) ? 1 : 0;
 }
 
 function readArguments(args: readonly string[]): { file: string | null; wants: (row: Row) => boolean } {
@@ -87,24 +87,25 @@ async function* readFile(file: string): AsyncGenerator<Uint8Array> {
 }
 
 /** What the text held, in one line; order and completeness are those of the text. */
-function account(reader: TextReader, wanted: number): string {
+function summarize(reader: TextReader, wanted: number): string {
   const { counts, dialect, warnings } = reader;
-  const source = dialect === null ? (counts.error > 0 ? 'neither ss nor netstat' : 'an empty text') : TOLD[dialect];
-  const parts = [`${wanted === counts.row ? '' : `${wanted} of `}${many(counts.row, 'row')} from ${source}`];
-  if (counts.error > 0) parts.push(`${many(counts.error, 'line')} could not be read`);
-  if (counts.other > 0) parts.push(`${many(counts.other, 'line')} of other kinds of sockets`);
-  for (const [warning, count] of warnings) parts.push(`${many(count, 'row')} ${MEANING[warning]}`);
+  const source =
+    dialect === null ? (counts.error > 0 ? 'neither ss nor netstat' : 'an empty text') : SOURCE_NAMES[dialect];
+  const parts = [`${wanted === counts.row ? '' : `${wanted} of `}${plural(counts.row, 'row')} from ${source}`];
+  if (counts.error > 0) parts.push(`${plural(counts.error, 'line')} could not be read`);
+  if (counts.other > 0) parts.push(`${plural(counts.other, 'line')} of other kinds of sockets`);
+  for (const [warning, count] of warnings) parts.push(`${plural(count, 'row')} ${WARNING_TEXTS[warning]}`);
   return parts.join(', ');
 }
 
-const TOLD = {
+const SOURCE_NAMES = {
   ss: 'ss',
   'net-tools': 'the netstat of Linux',
   bsd: 'the netstat of macOS or FreeBSD',
   windows: 'the netstat of Windows',
 } as const;
 
-const MEANING = {
+const WARNING_TEXTS = {
   'address-truncated': 'with an address that was cut (netstat -W shows it whole)',
   'address-maybe-truncated': 'with an address that may have been cut (netstat -W shows it whole)',
   'name-truncated': 'with a name that may have been cut',
@@ -124,7 +125,7 @@ class Printer {
     this.#options = options;
   }
 
-  async print(entries: readonly Entry[]): Promise<void> {
+  async print(entries: readonly ParsedEntry[]): Promise<void> {
     if (this.#options.output === 'table') for (const entry of entries) if ('row' in entry) this.#rows.push(entry.row);
     const text = entries.map((entry) => this.#textOf(entry)).join('');
     const isFull = text !== '' && !this.#options.stdout.write(text);
@@ -132,26 +133,26 @@ class Printer {
   }
 
   /** Ends the output, with a last line on the whole of it. */
-  async end(account: string): Promise<void> {
-    const { output, stdout, stderr, sheet } = this.#options;
+  async end(summarize: string): Promise<void> {
+    const { output, stdout, stderr, display } = this.#options;
     let text = '';
     if (output === 'json') text = this.#hasBegun ? '\n]\n' : '[\n]\n';
     else if (output === 'csv' && !this.#hasBegun) text = csvHeader();
     else if (output === 'table') {
-      const { title, lines, omitted } = layTable(ROW_COLUMNS, this.#rows, sheet);
-      const last = closing({ coverage: account }, omitted, sheet).map((line) => line.text);
+      const { title, lines, omitted } = layTable(ROW_COLUMNS, this.#rows, display);
+      const last = footerLines({ coverage: summarize }, omitted, display).map((line) => line.text);
       text = [title, ...lines, ...last].map((line) => `${line}\n`).join('');
     }
     if (text !== '' && !stdout.write(text)) await once(stdout, 'drain');
-    if (output !== 'table') stderr.write(`${account}\n`);
+    if (output !== 'table') stderr.write(`${summarize}\n`);
   }
 
-  #textOf(entry: Entry): string {
+  #textOf(entry: ParsedEntry): string {
     const { output } = this.#options;
     const object = 'row' in entry ? entry.row : entry.error;
     if (output === 'jsonl') return `${jsonLine(object)}\n`;
     if (output === 'json') return `${this.#begin('[', ',')}\n${jsonLine(object)}`;
-    if ('error' in entry) this.#complain(entry.error);
+    if ('error' in entry) this.#printError(entry.error);
     else if (output === 'csv') return this.#begin(csvHeader(), '') + csvLine(entry.row);
     return '';
   }
@@ -162,7 +163,7 @@ class Printer {
     return text;
   }
 
-  #complain({ line, reason, text }: ErrorRow): void {
+  #printError({ line, reason, text }: ErrorRow): void {
     this.#options.stderr.write(`Cannot read line ${line} "${cleanLabel(text)}": ${cleanLabel(reason)}\n`);
   }
 }

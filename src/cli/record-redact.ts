@@ -16,7 +16,7 @@ const PRIVATE_IPV4: ReadonlyMap<string, number> = new Map([
 ]);
 const PUBLIC_IPV6: Address = [0x2a000000, 0, 0, 0];
 /** Nobody is found by these, and readers know what they mean. */
-const KEPT = new Set([
+const UNCHANGED_NETWORKS = new Set([
   'loopback',
   'unspecified',
   'multicast',
@@ -26,8 +26,8 @@ const KEPT = new Set([
   'reserved',
 ]);
 
-/** Numbers things in the order in which they are first seen, from 0. */
-class Numbers {
+/** Numbering things in the order in which they are first seen, from 0. */
+class Numbering {
   readonly #numbers = new Map<string, number>();
 
   of(thing: string): number {
@@ -43,19 +43,19 @@ class Numbers {
  * they are met, so that nothing of the real ones is in them. An address keeps its kind (public, private and so on), and two that
  * share a /24, a /48 or a /64 still do; invented public ones may be somebody's. Ports, pids and uids stay.
  */
-export class Pseudonyms {
-  readonly #nets = new Map<string, Numbers>();
-  readonly #processes = new Numbers();
-  readonly #workloads = new Numbers();
-  readonly #ids = new Numbers();
+export class Redactor {
+  readonly #nets = new Map<string, Numbering>();
+  readonly #processes = new Numbering();
+  readonly #workloads = new Numbering();
+  readonly #ids = new Numbering();
   /** The invented network of each real one, and how many of a kind there are. */
-  readonly #known = new Map<string, Address>();
+  readonly #networks = new Map<string, Address>();
   readonly #used = new Map<string, number>();
   readonly #littleEndian = endianness() === 'LE';
 
   address(address: Address): Address {
     const { network, address: inner } = classify(address);
-    if (KEPT.has(network) && inner === address) return address;
+    if (UNCHANGED_NETWORKS.has(network) && inner === address) return address;
     if (inner !== address) return this.#wrapped(address, inner);
     return isIPv4(address) ? this.#ipv4(address[3], network) : this.#ipv6(address, network);
   }
@@ -111,7 +111,7 @@ export class Pseudonyms {
 
   #numberIn(net: string, thing: string | number): number {
     let numbers = this.#nets.get(net);
-    if (!numbers) this.#nets.set(net, (numbers = new Numbers()));
+    if (!numbers) this.#nets.set(net, (numbers = new Numbering()));
     return numbers.of(String(thing));
   }
 
@@ -141,12 +141,12 @@ export class Pseudonyms {
 
   /** The first unused network of a kind. */
   #netOf(kind: string, real: string | number, at: (number: number) => Address, network: string): Address {
-    const known = this.#known.get(`${kind} ${real}`);
+    const known = this.#networks.get(`${kind} ${real}`);
     if (known) return known;
     let number = this.#used.get(kind) ?? 0;
     while (classify(at(number)).network !== network) number++;
     this.#used.set(kind, number + 1);
-    this.#known.set(`${kind} ${real}`, at(number));
+    this.#networks.set(`${kind} ${real}`, at(number));
     return at(number);
   }
 
@@ -167,7 +167,7 @@ export class Pseudonyms {
     if (kind !== 'container' && kind !== 'runtime-monitor') return inUnit === '' ? '/redacted' : inUnit;
     const inside = this.#outer(cgroup) + this.#pod(cgroup);
     if (kind === 'container') return inside + this.#container(cgroup) + inUnit;
-    const monitor = runtime === null ? 'lxc.monitor.redacted' : `${prefixOf(runtime)}-conmon-${ID_OF_NOBODY}.scope`;
+    const monitor = runtime === null ? 'lxc.monitor.redacted' : `${prefixOf(runtime)}-conmon-${ZERO_ID}.scope`;
     return `${inside}/${monitor}`;
   }
 
@@ -197,7 +197,7 @@ export class Pseudonyms {
   }
 }
 
-const ID_OF_NOBODY = '0'.repeat(64);
+const ZERO_ID = '0'.repeat(64);
 
 /** What the scopes of a runtime begin with. */
 function prefixOf(runtime: string): string {

@@ -3,7 +3,7 @@ import { Namespaces } from '../collect/namespaces.ts';
 import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
 import { TABLES } from '../collect/net-tcp-udp-raw.ts';
-import { Pseudonyms } from './record-redact.ts';
+import { Redactor } from './record-redact.ts';
 import { makeFolder } from '../common/files.ts';
 
 /** What a recording holds and what it had to leave out. */
@@ -30,15 +30,15 @@ interface RecordedProcess {
 }
 
 const COUNTERS = ['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat', 'xfrm_stat', 'fib_trie', 'if_inet6'];
-const MOST_ARGUMENTS = 1000;
-const LONGEST_OPTION = 32;
+const MAX_ARGUMENTS = 1000;
+const MAX_OPTION_LENGTH = 32;
 
 /**
  * Writes a tree below `directory` from which peerscope, started with --path.procfs=DIRECTORY, sees what it sees below `procfs`:
  * every process, or those of `pids`, with its descriptors, and the socket tables and counters of their network namespaces.
  *
  * Left out are arguments (see {@link redactArguments}), what descriptors that are no sockets point to, and memory addresses;
- * network addresses, cgroups, and names and paths of executables stay, unless `redact` replaces them (see {@link Pseudonyms}). `exe` is the true path, a text that readers must not
+ * network addresses, cgroups, and names and paths of executables stay, unless `redact` replaces them (see {@link Redactor}). `exe` is the true path, a text that readers must not
  * follow; every other link stays inside the tree or leads nowhere. A process whose descriptors may not be listed has no `fd`.
  * Throws an Error with one clear line when `procfs` cannot be read or `directory` is neither new nor empty.
  */
@@ -50,7 +50,7 @@ export function record(options: {
   readonly redact?: boolean;
 }): Recording {
   const { directory } = options;
-  const pseudonyms = options.redact ? new Pseudonyms() : null;
+  const redactor = options.redact ? new Redactor() : null;
   const procfs = new Procfs(options.procfs);
   const pids = options.pids ? [...new Set(options.pids)].sort((a, b) => a - b) : procfs.pids();
   makeEmpty(directory);
@@ -58,14 +58,14 @@ export function record(options: {
   const { namespaces } = new Namespaces().find(procfs, pids);
   const netnsOf = new Map(namespaces.flatMap(({ inode, pids }) => pids.map((pid) => [pid, inode])));
   // Tables before descriptors, as in a scrape: a socket closed in between has a row and no owner.
-  const tablesOf = new Map(namespaces.map(({ inode, pids }) => [inode, readTables(procfs, pids, pseudonyms)]));
+  const tablesOf = new Map(namespaces.map(({ inode, pids }) => [inode, readTables(procfs, pids, redactor)]));
   const tablesAt = new Map<number, number>();
   let processes = 0;
   let vanished = 0;
   let denied = 0;
 
   for (const pid of pids) {
-    const recorded = readProcess(procfs, pid, pseudonyms);
+    const recorded = readProcess(procfs, pid, redactor);
     if (recorded === 'vanished') vanished++;
     else if (recorded === 'denied' || recorded.denied) denied++;
     if (recorded === 'vanished' || recorded === 'denied') continue;
@@ -95,11 +95,11 @@ export function record(options: {
  * `name` must see an option. Arguments after the thousandth are dropped.
  */
 export function redactArguments(args: readonly string[], name: (args: readonly string[]) => string): string[] {
-  let kept = args.slice(0, MOST_ARGUMENTS);
+  let kept = args.slice(0, MAX_ARGUMENTS);
   const full = name(kept);
   for (const [i, arg] of kept.entries()) {
     const beginnings = arg.startsWith('-')
-      ? Array.from(arg.slice(0, LONGEST_OPTION), (_, end) => arg.slice(0, end))
+      ? Array.from(arg.slice(0, MAX_OPTION_LENGTH), (_, end) => arg.slice(0, end))
       : [''];
     const shorter = i === 0 ? [arg.replace(/\s.*$/s, ' …')] : beginnings.map((text) => `${text}…`);
     kept = shorter.map((text) => kept.with(i, text)).find((candidate) => name(candidate) === full) ?? kept;
@@ -137,29 +137,25 @@ function makeEmpty(directory: string): void {
 }
 
 /** The tables, whatever their length, of the first of these processes that shows them to the end. */
-function readTables(procfs: Procfs, pids: readonly number[], pseudonyms: Pseudonyms | null): Files | undefined {
+function readTables(procfs: Procfs, pids: readonly number[], redactor: Redactor | null): Files | undefined {
   for (const pid of pids) {
     const files = [...TABLES, ...COUNTERS].map((name) => [name, procfs.read(pid, `net/${name}`, Infinity)] as const);
     if (files.some(([, bytes]) => failed(bytes) && bytes !== 'vanished') || failed(procfs.netTcpInode(pid))) continue;
     return files
       .filter((file): file is readonly [(typeof file)[0], Buffer] => !failed(file[1]))
-      .map(([name, bytes]) => [name, Buffer.from(redactTable(name, bytes.toString('latin1'), pseudonyms), 'latin1')]);
+      .map(([name, bytes]) => [name, Buffer.from(redactTable(name, bytes.toString('latin1'), redactor), 'latin1')]);
   }
   return undefined;
 }
 
-function redactTable(name: string, text: string, pseudonyms: Pseudonyms | null): string {
-  if (name === 'fib_trie') return pseudonyms?.fibTrie(text) ?? text;
-  if (name === 'if_inet6') return pseudonyms?.ifInet6(text) ?? text;
+function redactTable(name: string, text: string, redactor: Redactor | null): string {
+  if (name === 'fib_trie') return redactor?.fibTrie(text) ?? text;
+  if (name === 'if_inet6') return redactor?.ifInet6(text) ?? text;
   const table = clearPointers(text);
-  return pseudonyms?.table(table) ?? table;
+  return redactor?.table(table) ?? table;
 }
 
-function readProcess(
-  procfs: Procfs,
-  pid: number,
-  pseudonyms: Pseudonyms | null,
-): RecordedProcess | 'vanished' | 'denied' {
+function readProcess(procfs: Procfs, pid: number, redactor: Redactor | null): RecordedProcess | 'vanished' | 'denied' {
   const stat = procfs.read(pid, 'stat');
   if (failed(stat)) return stat === 'permission' ? 'denied' : 'vanished';
   const exe = procfs.executable(pid);
@@ -176,7 +172,7 @@ function readProcess(
   if (failed(procfs.read(pid, 'stat'))) return 'vanished';
   const whole = files.filter((file): file is readonly [string, Buffer] => !failed(file[1]));
   const recorded = { files: whole, exe, ...descriptors };
-  return pseudonyms ? underPseudonym(recorded, nameOf(exe, comm, cmdline), pseudonyms) : recorded;
+  return redactor ? redactProcess(recorded, nameOf(exe, comm, cmdline), redactor) : recorded;
 }
 
 function nameOf(exe: string | null, comm: Buffer | ReadFailure, cmdline: Buffer | ReadFailure): string {
@@ -188,14 +184,14 @@ function nameOf(exe: string | null, comm: Buffer | ReadFailure, cmdline: Buffer 
 }
 
 /** A process that is called otherwise, and all that shows its name. */
-function underPseudonym(recorded: RecordedProcess, name: string, pseudonyms: Pseudonyms): RecordedProcess {
-  const other = pseudonyms.process(name);
+function redactProcess(recorded: RecordedProcess, name: string, redactor: Redactor): RecordedProcess {
+  const other = redactor.process(name);
   const redacted: Readonly<Record<string, (text: string) => string>> = {
     stat: (text) => text.replace(/^(\d+ )\(.*\)/s, `$1(${other})`),
     status: (text) => text.replace(/^Name:\t.*$/m, `Name:\t${other}`),
     comm: () => `${other}\n`,
     cmdline: (text) => (text === '' ? '' : `${other}\0`),
-    cgroup: (text) => pseudonyms.cgroup(text),
+    cgroup: (text) => redactor.cgroup(text),
   };
   const files = recorded.files.map(([file, bytes]): [string, Buffer] => {
     const redact = redacted[file];

@@ -28,7 +28,7 @@ export function stats(
 ): number {
   const choice = parseChoice(options);
   const procfs = new Procfs(root);
-  const { netns, pid } = choose(procfs, choice);
+  const { netns, pid } = findNamespace(procfs, choice);
   const all = readSections(procfs, pid);
   const sections = options.nonzero ? all.map(withoutZeros).filter(({ counters }) => counters.length > 0) : all;
   stdout.write(
@@ -40,13 +40,13 @@ export function stats(
 }
 
 /** Which namespace is asked for: of a process of this kind. */
-type Choice =
+type NamespaceChoice =
   | { readonly kind: 'own' }
   | { readonly kind: 'netns'; readonly number: number }
   | { readonly kind: 'pid'; readonly number: number }
   | { readonly kind: 'pod'; readonly uid: string };
 
-function parseChoice({ netns, pid, pod }: StatsOptions): Choice {
+function parseChoice({ netns, pid, pod }: StatsOptions): NamespaceChoice {
   const given = Object.entries({ netns, pid, pod }).filter(([, text]) => text !== undefined);
   const [first, second] = given.map(([name]) => `--${name}`);
   if (second !== undefined) throw new UsageError(`Cannot use ${first ?? ''} with ${second}: one namespace at a time`);
@@ -71,7 +71,7 @@ function parseNumber(flag: string, text: string, pattern: RegExp): number {
   throw new UsageError(`Cannot use ${flag} ${JSON.stringify(text)}: must be ${allowed}`);
 }
 
-function choose(procfs: Procfs, choice: Choice): { netns: number | null; pid: number } {
+function findNamespace(procfs: Procfs, choice: NamespaceChoice): { netns: number | null; pid: number } {
   const pids = procfs.pids();
   const of = (pid: number): { netns: number | null; pid: number } => {
     const inode = procfs.netnsInode(pid);

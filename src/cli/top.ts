@@ -2,11 +2,11 @@ import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit, pad, wrap } from './terminal/width.ts';
-import { many } from './terminal/format.ts';
+import { plural } from './terminal/format.ts';
 import { bytesOf, connectionColumns, hasRemote, operatorOf } from './terminal/row-columns.ts';
-import type { Connection, Sight } from './live-scan.ts';
-import { layTable, type Sheet } from './terminal/table.ts';
-import { closing, type Line, type View } from './view.ts';
+import type { ScannedConnection, ScanResult } from './live-scan.ts';
+import { layTable, type Display } from './terminal/table.ts';
+import { footerLines, type ViewLine, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
 
 /** By what connections are counted. */
@@ -19,12 +19,12 @@ export interface TopChoice {
   readonly by: TopKey;
   /** How many are shown. */
   readonly number: string;
-  /** Whether the chart comes before the connections: where the end of what is drawn may be out of sight. */
+  /** Whether the chart comes before the connections: where the end of what is drawn may be out of result. */
   readonly isChartFirst: boolean;
 }
 
 /** What some connections have in common: `name` is null where it is not known. */
-interface Group {
+interface TopGroup {
   readonly name: string | null;
   readonly connections: number;
   readonly states: ReadonlyMap<string, number>;
@@ -50,7 +50,7 @@ const PROCESS_STATES: Readonly<Record<string, string>> = {
   I: 'idle',
   P: 'parked',
 };
-const LABEL_MOST = 32;
+const MAX_LABEL_WIDTH = 32;
 const CHART_WIDTH = 80;
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
@@ -59,30 +59,30 @@ export function topView(choice: TopChoice): View {
   const wants = parseFilters(choice.filters);
   const most = parseNumber(choice.number);
   const { by } = choice;
-  const groupsOf = (sight: Sight): Group[] =>
+  const groupsOf = (result: ScanResult): TopGroup[] =>
     rank(
-      sight.connections().filter(({ row }) => wants(row)),
+      result.connections().filter(({ row }) => wants(row)),
       by,
     );
   return {
     name: WORDS[by][1],
-    draw: (sight, sheet) => {
-      const groups = groupsOf(sight);
-      const chart = drawChart(groups, { by, most }, sheet);
+    draw: (result, display) => {
+      const groups = groupsOf(result);
+      const chart = drawChart(groups, { by, most }, display);
       const shown = groups.filter(({ name }) => name !== null).slice(0, most);
-      const { lines, omitted } = drawSections(shown, by, sheet);
-      const end = closing(sight, omitted, sheet);
+      const { lines, omitted } = drawSections(shown, by, display);
+      const end = footerLines(result, omitted, display);
       return choice.isChartFirst ? [...chart, BLANK, ...lines, ...end] : [...lines, ...chart, ...end];
     },
-    objects: (sight) => {
-      const groups = groupsOf(sight);
+    objects: (result) => {
+      const groups = groupsOf(result);
       const named = groups.filter(({ name }) => name !== null).slice(0, most);
       return [...named, ...groups.filter(({ name }) => name === null)].map((group) => objectOf(group, by));
     },
   };
 }
 
-const BLANK: Line = { text: '', key: null };
+const BLANK: ViewLine = { text: '', key: null };
 
 function parseNumber(text: string): number {
   if (/^[1-9]\d{0,5}$/.test(text)) return Number(text);
@@ -90,7 +90,7 @@ function parseNumber(text: string): number {
 }
 
 /** Most connections first; what has no name comes last, whatever it counts. By endpoint a loopback pair counts once. */
-function rank(connections: readonly Connection[], by: TopKey): Group[] {
+function rank(connections: readonly ScannedConnection[], by: TopKey): TopGroup[] {
   const remote = connections.filter(({ row }) => row.direction !== 'listen' && hasRemote(row));
   const present = new Set(remote.map(({ number }) => number));
   const counted = remote.filter(({ countedAs }) => by !== 'endpoint' || countedAs === null || !present.has(countedAs));
@@ -110,7 +110,7 @@ function rank(connections: readonly Connection[], by: TopKey): Group[] {
     );
 }
 
-function nameOf({ row, endpoint }: Connection, by: TopKey): string | null {
+function nameOf({ row, endpoint }: ScannedConnection, by: TopKey): string | null {
   switch (by) {
     case 'process':
       return row.process;
@@ -123,7 +123,7 @@ function nameOf({ row, endpoint }: Connection, by: TopKey): string | null {
   }
 }
 
-function groupOf(name: string | null, rows: readonly Row[]): Group {
+function groupOf(name: string | null, rows: readonly Row[]): TopGroup {
   const states = new Map<string, number>();
   for (const { state } of rows) states.set(state ?? 'unknown', (states.get(state ?? 'unknown') ?? 0) + 1);
   const byCount = [...states].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
@@ -131,21 +131,25 @@ function groupOf(name: string | null, rows: readonly Row[]): Group {
   return { name, connections: rows.length, states: new Map(byCount), rows, holders: [...holders.values()] };
 }
 
-function drawSections(groups: readonly Group[], by: TopKey, sheet: Sheet): { lines: Line[]; omitted: string[] } {
-  const { paint } = sheet;
-  const indented = { ...sheet, width: sheet.width - 2 };
+function drawSections(
+  groups: readonly TopGroup[],
+  by: TopKey,
+  display: Display,
+): { lines: ViewLine[]; omitted: string[] } {
+  const { paint } = display;
+  const indented = { ...display, width: display.width - 2 };
   const without = new Set<string>();
-  const lines = groups.flatMap((group): Line[] => {
+  const lines = groups.flatMap((group): ViewLine[] => {
     const { title, lines, omitted } = layTable(connectionColumns(by === 'process'), group.rows, indented);
     for (const column of omitted) without.add(column);
     const name = cleanLabel(group.name ?? '');
-    const label = `${name}  ${many(group.connections, 'connection')}: ${statesOf(group)}`;
+    const label = `${name}  ${plural(group.connections, 'connection')}: ${statesOf(group)}`;
     return [
-      ...wrap(label, sheet.width).map((text, i) => ({
+      ...wrap(label, display.width).map((text, i) => ({
         text: paint(text, 'title'),
         key: i === 0 ? (): string => `${by} ${name}` : null,
       })),
-      { text: fit(`  ${describe(group)}`, sheet.width), key: null },
+      { text: fit(`  ${describe(group)}`, display.width), key: null },
       { text: `  ${title}`, key: null },
       ...lines.map((text, i) => ({ text: `  ${text}`, key: () => lineKey(by, name, group.rows[i]) })),
       BLANK,
@@ -154,12 +158,12 @@ function drawSections(groups: readonly Group[], by: TopKey, sheet: Sheet): { lin
   return { lines, omitted: [...without] };
 }
 
-function statesOf({ states }: Group): string {
+function statesOf({ states }: TopGroup): string {
   return [...states].map(([state, count]) => `${count} ${state}`).join(', ');
 }
 
 /** The processes behind a group: how many, what they do, and what they take. */
-function describe({ holders }: Group): string {
+function describe({ holders }: TopGroup): string {
   if (holders.length === 0) return 'no process known';
   const letters = new Set(holders.map((row) => row.process_state).filter((letter) => letter !== null));
   const states = [...letters].sort().map((letter) => PROCESS_STATES[letter] ?? letter);
@@ -167,9 +171,9 @@ function describe({ holders }: Group): string {
   const memory = sum(holders.map((row) => row.resident_memory_bytes));
   const umasks = [...new Set(holders.map(({ umask }) => umask).filter((umask) => umask !== null))].sort();
   return [
-    many(holders.length, 'process', 'processes'),
+    plural(holders.length, 'process', 'processes'),
     states.join(' and '),
-    threads === null ? '' : many(threads, 'thread'),
+    threads === null ? '' : plural(threads, 'thread'),
     memory === null ? '' : bytesOf(memory),
     umasks.length === 0 ? '' : `umask ${umasks.join(' ')}`,
   ]
@@ -197,8 +201,12 @@ function lineKey(by: TopKey, name: string, row: Row | undefined): string {
 }
 
 /** A bar for each of the first, one for all others, and one for what has no name: together they are all connections. */
-function drawChart(groups: readonly Group[], { by, most }: { by: TopKey; most: number }, sheet: Sheet): Line[] {
-  const { paint } = sheet;
+function drawChart(
+  groups: readonly TopGroup[],
+  { by, most }: { by: TopKey; most: number },
+  display: Display,
+): ViewLine[] {
+  const { paint } = display;
   const named = groups.filter(({ name }) => name !== null);
   const rest = named.slice(most);
   const total = groups.reduce((count, group) => count + group.connections, 0);
@@ -206,22 +214,22 @@ function drawChart(groups: readonly Group[], { by, most }: { by: TopKey; most: n
     .slice(0, most)
     .map((group) => ({ label: cleanLabel(group.name ?? ''), count: group.connections, isOne: true }));
   const others = rest.reduce((count, group) => count + group.connections, 0);
-  if (others > 0) bars.push({ label: many(rest.length, 'other'), count: others, isOne: false });
+  if (others > 0) bars.push({ label: plural(rest.length, 'other'), count: others, isOne: false });
   for (const group of groups)
     if (group.name === null) bars.push({ label: WORDS[by][2], count: group.connections, isOne: false });
-  const width = Math.min(sheet.width, CHART_WIDTH);
+  const width = Math.min(display.width, CHART_WIDTH);
   const [one, several] = WORDS[by];
-  const heading = `${many(total, 'connection')} with a remote, ${many(named.length, one, several)}`;
+  const heading = `${plural(total, 'connection')} with a remote, ${plural(named.length, one, several)}`;
   const labels = Math.min(
     bars.reduce((widest, { label }) => Math.max(widest, cellsOf(label)), 0),
-    LABEL_MOST,
+    MAX_LABEL_WIDTH,
     Math.max(8, Math.floor(width / 3)),
   );
   const longest = bars.reduce((greatest, { count }) => Math.max(greatest, count), 1);
   const counts = String(longest).length;
   const room = Math.max(1, width - labels - counts - 4);
   return [
-    { text: paint(fit(heading, sheet.width), 'title'), key: null },
+    { text: paint(fit(heading, display.width), 'title'), key: null },
     ...bars.map(({ label, count, isOne }) => {
       const text = pad(fit(label, labels), labels);
       const drawn = paint(bar(count, longest, room), 'bar');
@@ -237,7 +245,7 @@ function bar(count: number, longest: number, cells: number): string {
   return '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '');
 }
 
-function objectOf({ name, connections, states, rows, holders }: Group, by: TopKey): object {
+function objectOf({ name, connections, states, rows, holders }: TopGroup, by: TopKey): object {
   const [first] = rows;
   const identity =
     by === 'asn'

@@ -4,21 +4,21 @@ import { withoutControls } from '../common/sanitize.ts';
 import { cutPainted, fit } from './terminal/width.ts';
 import type { Paint } from './terminal/color.ts';
 import { Screen, type Terminal } from './terminal/screen.ts';
-import type { Sight, Survey } from './live-scan.ts';
-import type { Sheet } from './terminal/table.ts';
-import type { Output, Streams, View } from './view.ts';
+import type { ScanResult, LiveScan } from './live-scan.ts';
+import type { Display } from './terminal/table.ts';
+import type { OutputFormat, Streams, View } from './view.ts';
 import { jsonLine } from './terminal/format.ts';
 
 /** What `watch` needs. */
-export interface WatchOptions extends Streams {
+export interface WatchViewOptions extends Streams {
   readonly view: View;
-  /** Opens the survey; `report` takes one line on what went wrong. */
-  readonly open: (report: (line: string) => void) => Promise<Survey>;
+  /** Opens the liveScan; `report` takes one line on what went wrong. */
+  readonly open: (report: (line: string) => void) => Promise<LiveScan>;
   readonly intervalMs: number;
-  /** How often it looks; Infinity for no end. */
+  /** How often it scans; Infinity for no end. */
   readonly count: number;
-  readonly output: Output;
-  readonly sheet: Sheet;
+  readonly output: OutputFormat;
+  readonly display: Display;
   /** What is drawn on; null appends to standard output. */
   readonly terminal: Terminal | null;
   readonly signal: AbortSignal;
@@ -29,51 +29,51 @@ export interface WatchOptions extends Streams {
  * Looks again and again until the signal or the count: on a terminal it draws each look in the place of the one before, and marks the lines
  * that were not there; else it appends each with its time. Resolves with exit code 0.
  */
-export async function watch(options: WatchOptions): Promise<number> {
-  if (options.terminal) return new Watch(options, options.terminal).run();
+export async function watchView(options: WatchViewOptions): Promise<number> {
+  if (options.terminal) return new WatchScreen(options, options.terminal).run();
   return append(options);
 }
 
 /** A reader who is slow gets fewer snapshots, each of them whole. */
-async function append(options: WatchOptions): Promise<number> {
-  const { view, output, sheet, stdout, stderr, signal, clock, intervalMs, count } = options;
-  const survey = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
+async function append(options: WatchViewOptions): Promise<number> {
+  const { view, output, display, stdout, stderr, signal, clock, intervalMs, count } = options;
+  const liveScan = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
   try {
-    for (let looks = 0; looks < count && !signal.aborted; looks++) {
+    for (let scans = 0; scans < count && !signal.aborted; scans++) {
       const begun = clock.monotonic();
-      const sight = await survey.look();
-      const isFull = !stdout.write(snapshot(view, sight, output, sheet));
+      const result = await liveScan.scan();
+      const isFull = !stdout.write(scanText(view, result, output, display));
       if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
-      if (looks + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
+      if (scans + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
     }
   } finally {
-    await survey.close();
+    await liveScan.close();
   }
   return 0;
 }
 
-function snapshot(view: View, sight: Sight, output: Output, sheet: Sheet): string {
-  const at = new Date(sight.at).toISOString();
-  if (output === 'csv') return (view.csv?.lines(sight) ?? []).map((line) => `${at},${line}`).join('');
+function scanText(view: View, result: ScanResult, output: OutputFormat, display: Display): string {
+  const at = new Date(result.at).toISOString();
+  if (output === 'csv') return (view.csv?.lines(result) ?? []).map((line) => `${at},${line}`).join('');
   if (output === 'jsonl')
     return view
-      .objects(sight)
+      .objects(result)
       .map((object) => `${jsonLine({ at, ...object })}\n`)
       .join('');
-  return [at, ...view.draw(sight, sheet).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
+  return [at, ...view.draw(result, display).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
 }
 
 /** In front of each line, so that what is new moves nothing. */
 const MARK = 2;
 
 /** A person who watches. */
-class Watch {
-  readonly #options: WatchOptions;
+class WatchScreen {
+  readonly #options: WatchViewOptions;
   readonly #terminal: Terminal;
   readonly #quit = new AbortController();
   #screen: Screen | null = null;
-  #sight: Sight | null = null;
+  #result: ScanResult | null = null;
   #known: ReadonlySet<string> | null = null;
   #new: ReadonlySet<string> = new Set();
   #isPaused = false;
@@ -81,7 +81,7 @@ class Watch {
   #offset = 0;
   #message = '';
 
-  constructor(options: WatchOptions, terminal: Terminal) {
+  constructor(options: WatchViewOptions, terminal: Terminal) {
     this.#options = options;
     this.#terminal = terminal;
   }
@@ -89,7 +89,7 @@ class Watch {
   async run(): Promise<number> {
     const { clock, intervalMs, count, open } = this.#options;
     const signal = AbortSignal.any([this.#options.signal, this.#quit.signal]);
-    const survey = await open((line) => {
+    const liveScan = await open((line) => {
       this.#message = withoutControls(line);
     });
     this.#screen = new Screen(this.#terminal, {
@@ -103,15 +103,15 @@ class Watch {
       this.#resume?.();
     });
     try {
-      for (let looks = 0; looks < count && !isOver(); looks++) {
+      for (let scans = 0; scans < count && !isOver(); scans++) {
         const begun = clock.monotonic();
-        this.#show(await survey.look());
-        if (looks + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
+        this.#show(await liveScan.scan());
+        if (scans + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
         if (this.#isPaused && !isOver()) await new Promise<void>((resolve) => (this.#resume = resolve));
       }
     } finally {
       this.#screen.close();
-      await survey.close();
+      await liveScan.close();
     }
     return 0;
   }
@@ -144,26 +144,26 @@ class Watch {
   }
 
   /** Shows a look; what came while it was paused is dropped. */
-  #show(sight: Sight): void {
-    if (this.#isPaused && this.#sight) return;
-    this.#sight = sight;
-    const keys = new Set(this.#options.view.draw(sight, this.#sheet()).flatMap(({ key }) => key?.() ?? []));
+  #show(result: ScanResult): void {
+    if (this.#isPaused && this.#result) return;
+    this.#result = result;
+    const keys = new Set(this.#options.view.draw(result, this.#display()).flatMap(({ key }) => key?.() ?? []));
     const known = this.#known ?? keys;
     this.#new = new Set([...keys].filter((key) => !known.has(key)));
     this.#known = keys;
     this.#draw();
   }
 
-  #sheet(): Sheet {
+  #display(): Display {
     const width = (this.#screen?.width ?? 80) - MARK;
-    return { paint: this.#options.sheet.paint, width: this.#options.output === 'wide' ? Infinity : width };
+    return { paint: this.#options.display.paint, width: this.#options.output === 'wide' ? Infinity : width };
   }
 
   #draw(): void {
     const screen = this.#screen;
-    if (!screen || !this.#sight) return;
-    const { paint } = this.#options.sheet;
-    const lines = this.#options.view.draw(this.#sight, this.#sheet());
+    if (!screen || !this.#result) return;
+    const { paint } = this.#options.display;
+    const lines = this.#options.view.draw(this.#result, this.#display());
     const room = Math.max(1, screen.height - 2);
     this.#offset = Math.min(this.#offset, Math.max(0, lines.length - room));
     const shown = lines.slice(this.#offset, this.#offset + room).map(({ text, key }) => {
@@ -181,7 +181,7 @@ class Watch {
 
   #head(width: number, paint: Paint): string {
     const { view, intervalMs } = this.#options;
-    const time = new Date(this.#sight?.at ?? 0).toISOString().replace(/\.\d+/, '');
+    const time = new Date(this.#result?.at ?? 0).toISOString().replace(/\.\d+/, '');
     const state = this.#isPaused ? 'PAUSED' : `every ${intervalMs / 1000} s`;
     return paint(
       fit(`peerscope ${view.name}  ${time}  ${state}  ${this.#new.size} new`, width),

@@ -30,7 +30,7 @@ export interface WhoisOptions extends ProviderChoice, StorageChoice {
 }
 
 /** No more than the cache keeps. */
-const MOST_ADDRESSES = 50_000;
+const MAX_ADDRESSES = 50_000;
 
 interface WhoisRow {
   readonly address: string;
@@ -65,8 +65,8 @@ export async function whois(
     mayBeAsked(remote, rules.asnNeverSend, rules.networks, cache.questionOf(remote.address));
   let code = 0;
   for await (const line of isList ? addresses : textsOf(addresses, signal)) {
-    if (rows.length === MOST_ADDRESSES) {
-      stderr.write(`Cannot take more than ${MOST_ADDRESSES} addresses at once\n`);
+    if (rows.length === MAX_ADDRESSES) {
+      stderr.write(`Cannot take more than ${MAX_ADDRESSES} addresses at once\n`);
       code ||= 1;
       break;
     }

@@ -1,6 +1,6 @@
 import type { State, Transport } from '../model.ts';
-import { isEnd, isNowhere, readDotEnd, type End, type Problem } from './endpoint.ts';
-import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Word } from './line.ts';
+import { isEndpoint, isUnspecified, readDotEndpoint, type TextEndpoint, type Problem } from './endpoint.ts';
+import { NO_EXTRAS, wordsOf, malformed, type Holder, type LineResult, type LineRow, type Word } from './line.ts';
 import { stateOfWord } from './states.ts';
 
 /** What the header says: whether there are queues, how wide an address may be, and the columns after the state. */
@@ -37,32 +37,34 @@ export function bsdColumns(text: string): BsdColumns | null {
 }
 
 /** Reads one line of the netstat of macOS or FreeBSD; null for a line that does not begin as a row of theirs does. */
-export function readBsd(text: string, columns: BsdColumns | null): Line | null {
+export function readBsd(text: string, columns: BsdColumns | null): LineResult | null {
   const words = wordsOf(text);
   const at = words.slice(0, 3).findIndex((word) => PROTOCOL.test(word.text));
   if (at < 0 || !words.slice(0, at).every((word) => /^[\da-f]+$/.test(word.text))) return null;
   const [, protocol = '', version] = PROTOCOL.exec(words[at]?.text ?? '') ?? [];
   const numbers = words.slice(at + 1).findIndex((word) => !/^\d+$/.test(word.text));
   const [localWord, remoteWord, ...rest] = numbers < 0 ? [] : words.slice(at + 1 + numbers);
-  const areEnds = [localWord, remoteWord].every((word) => word && (word.text.includes('.') || word.text.includes(':')));
-  if (!localWord || !remoteWord || !areEnds)
-    return columns ? wrong('too-few-columns', 'a row of netstat has a local and a foreign address') : null;
+  const areEndpoints = [localWord, remoteWord].every(
+    (word) => word && (word.text.includes('.') || word.text.includes(':')),
+  );
+  if (!localWord || !remoteWord || !areEndpoints)
+    return columns ? malformed('too-few-columns', 'a row of netstat has a local and a foreign address') : null;
   if (!columns && !/\.(\d+|\*|[a-z][\w-]*)$/i.test(localWord.text)) return null;
   const header = columns ?? NO_HEADER;
   const family = version === '4' ? 4 : version === undefined ? null : 6;
   const local = readCut(localWord.text, header.width);
   const remote = readCut(remoteWord.text, header.width);
-  if (!isEnd(local)) return { fate: 'error', problem: local };
-  if (!isEnd(remote)) return { fate: 'error', problem: remote };
+  if (!isEndpoint(local)) return { kind: 'error', problem: local };
+  if (!isEndpoint(remote)) return { kind: 'error', problem: remote };
   const hasQueues = header.queues && numbers === 2;
   const queues = hasQueues ? words.slice(at + 1, at + 3).map((word) => word.text) : [];
   if (queues.some((text) => text.length > 10))
-    return wrong('bad-queue', `${queues.map((text) => `"${text}"`).join(' and ')} are no queues`);
+    return malformed('bad-queue', `${queues.map((text) => `"${text}"`).join(' and ')} are no queues`);
   const queue = (i: number): number | null => (hasQueues ? Number(queues[i]) : null);
   const transport: Transport =
     protocol === 'tcp' || protocol === 'udp' ? protocol : protocol.startsWith('udp') ? 'udplite' : 'raw';
   return {
-    fate: 'row',
+    kind: 'row',
     row: {
       ...NO_EXTRAS,
       transport,
@@ -71,30 +73,30 @@ export function readBsd(text: string, columns: BsdColumns | null): Line | null {
       remote,
       receiveQueue: queue(0),
       sendQueue: queue(1),
-      ...readTail(text, rest, transport, header, !isNowhere(remote)),
+      ...readTail(text, rest, transport, header, !isUnspecified(remote)),
     },
   };
 }
 
 /** Reads an end that may have been cut; of a cut one the address is unknown, and of one that fills the column the port as well. */
-function readCut(text: string, width: number): End | Problem {
-  const end = readDotEnd(text);
+function readCut(text: string, width: number): TextEndpoint | Problem {
+  const end = readDotEndpoint(text);
   if (width >= WIDE) return end;
   const at = text.lastIndexOf('.');
   const host = at < 0 ? text : text.slice(0, at);
   const hasZone = host.includes('%');
   const isIPv6 = host.includes(':');
-  if (isIPv6 && !hasZone && (!isEnd(end) || host.length === CUT_ADDRESS)) {
-    if (isEnd(end) ? false : text.length < Math.min(width, CUT_ADDRESS)) return end;
+  if (isIPv6 && !hasZone && (!isEndpoint(end) || host.length === CUT_ADDRESS)) {
+    if (isEndpoint(end) ? false : text.length < Math.min(width, CUT_ADDRESS)) return end;
     const port = at < 0 || (text.length >= width && width < CUT_ADDRESS + 6) ? '' : text.slice(at + 1);
-    const cut = { address: null, name: null, service: null, isDoubtful: false, isBracketed: false } as const;
-    return { ...cut, form: 'cut', port: /^\d{1,5}$/.test(port) && Number(port) <= 65_535 ? Number(port) : null };
+    const cut = { address: null, name: null, service: null, mayBeTruncated: false, isBracketed: false } as const;
+    return { ...cut, form: 'truncated', port: /^\d{1,5}$/.test(port) && Number(port) <= 65_535 ? Number(port) : null };
   }
-  if (!isEnd(end)) return end;
+  if (!isEndpoint(end)) return end;
   const isNarrow = width < CUT_ADDRESS + 6;
   const isPortCut = text.length >= width && (isNarrow || host.length > CUT_ADDRESS) && end.form !== '*';
-  const isDoubtful = isNarrow && end.address !== null && host.length === SHORT_ADDRESS;
-  return { ...end, isDoubtful, ...(isPortCut ? { port: null, service: null } : {}) };
+  const mayBeTruncated = isNarrow && end.address !== null && host.length === SHORT_ADDRESS;
+  return { ...end, mayBeTruncated, ...(isPortCut ? { port: null, service: null } : {}) };
 }
 
 function readTail(

@@ -1,36 +1,36 @@
 import { formatAddress, parseAddress } from '../common/address.ts';
 
 /** One end of a connection as text tells it. */
-export interface End {
+export interface TextEndpoint {
   /** Canonical; null where the text has none, or a name, or one that was cut. */
   readonly address: string | null;
   readonly port: number | null;
   /** How the address is written: "*" names no family. */
-  readonly form: 'ipv4' | 'ipv6' | '*' | 'name' | 'cut';
+  readonly form: 'ipv4' | 'ipv6' | '*' | 'name' | 'truncated';
   /** The host or service name where numbers were resolved. */
   readonly name: string | null;
   readonly service: string | null;
   /** The width that a column cut to is filled to the last character: the address may go on. */
-  readonly isDoubtful: boolean;
+  readonly mayBeTruncated: boolean;
   /** The address stands in brackets. */
   readonly isBracketed: boolean;
 }
 
 /** Reads "192.0.2.1:443", "[2001:db8::1]:443", "[fe80::1]%eth0:53", "[fe80::1%5]:139", ":::22", "127.0.0.1%lo:53", "*:*" or "localhost:ssh". */
-export function readColonEnd(text: string): End | Problem {
+export function readColonEndpoint(text: string): TextEndpoint | Problem {
   const at = text.lastIndexOf(':');
   if (at < 0) return { error: 'bad-address', reason: `"${shown(text)}" has no port` };
-  return endOf(text.slice(0, at), text.slice(at + 1));
+  return endpointOf(text.slice(0, at), text.slice(at + 1));
 }
 
 /** Reads "192.0.2.1.443", "2001:db8::1.443", "fe80::1%lo0.123", "*.*" or "localhost.ssh". */
-export function readDotEnd(text: string): End | Problem {
+export function readDotEndpoint(text: string): TextEndpoint | Problem {
   const at = text.lastIndexOf('.');
   if (at < 0) return { error: 'bad-address', reason: `"${shown(text)}" has no port` };
-  return endOf(text.slice(0, at), text.slice(at + 1));
+  return endpointOf(text.slice(0, at), text.slice(at + 1));
 }
 
-function endOf(host: string, portText: string): End | Problem {
+function endpointOf(host: string, portText: string): TextEndpoint | Problem {
   const port = portOf(portText);
   if (port === undefined) return { error: 'bad-port', reason: `"${shown(portText)}" is no port` };
   const bracket = host.startsWith('[') ? host.indexOf(']') : -1;
@@ -41,7 +41,7 @@ function endOf(host: string, portText: string): End | Problem {
     port: typeof port === 'number' ? port : null,
     name: null,
     service: typeof port === 'string' ? port : null,
-    isDoubtful: false,
+    mayBeTruncated: false,
     isBracketed,
   };
   if (bare === '*') return { ...end, form: '*' };
@@ -60,12 +60,12 @@ function portOf(text: string): number | string | null | undefined {
 }
 
 /** Says whether an end could be read. */
-export function isEnd(end: End | Problem): end is End {
+export function isEndpoint(end: TextEndpoint | Problem): end is TextEndpoint {
   return 'form' in end;
 }
 
 /** Says whether an end stands for any address and any port. */
-export function isNowhere({ address, port, form, service }: End): boolean {
+export function isUnspecified({ address, port, form, service }: TextEndpoint): boolean {
   return (form === '*' || address === '0.0.0.0' || address === '::') && (port ?? 0) === 0 && service === null;
 }
 

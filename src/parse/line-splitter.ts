@@ -7,9 +7,9 @@ export interface TextLine {
 }
 
 /** The longest line that is read; a row of ss that names some ten thousand holders is shorter, line ends in names included. */
-export const LONGEST_LINE = 1 << 20;
+export const MAX_LINE_LENGTH = 1 << 20;
 /** What is kept of a line that is longer. */
-const KEPT = 1000;
+const KEPT_LENGTH = 1000;
 
 /**
  * Reads bytes as lines of text, some at a time: UTF-8, or UTF-16 of Windows with or without its byte order mark. Bytes that are no
@@ -73,13 +73,13 @@ class Cutter {
   }
 
   #hold(piece: string): void {
-    if (this.#length <= LONGEST_LINE) this.#held.push(piece);
+    if (this.#length <= MAX_LINE_LENGTH) this.#held.push(piece);
     this.#length += piece.length;
-    if (this.#length > LONGEST_LINE) this.#held = [this.#held.join('').slice(0, KEPT)];
+    if (this.#length > MAX_LINE_LENGTH) this.#held = [this.#held.join('').slice(0, KEPT_LENGTH)];
   }
 
   #take(): TextLine {
-    const line = { text: this.#held.join(''), isTooLong: this.#length > LONGEST_LINE };
+    const line = { text: this.#held.join(''), isTooLong: this.#length > MAX_LINE_LENGTH };
     this.#held = [];
     this.#length = 0;
     return line;

@@ -1,5 +1,5 @@
 import type { Row, State, Transport } from '../model.ts';
-import type { End, ErrorCode, Problem } from './endpoint.ts';
+import type { TextEndpoint, ErrorCode, Problem } from './endpoint.ts';
 
 /** What a row that was read leaves in doubt. */
 export type WarningCode =
@@ -22,8 +22,8 @@ export interface LineRow {
   readonly transport: Transport | null;
   /** Null where the ends alone tell it. */
   readonly family: 4 | 6 | null;
-  readonly local: End;
-  readonly remote: End;
+  readonly local: TextEndpoint;
+  readonly remote: TextEndpoint;
   /** Null where the text has no state, undefined where its word is unknown. */
   readonly state: State | null | undefined;
   readonly receiveQueue: number | null;
@@ -40,14 +40,14 @@ export interface LineRow {
 }
 
 /** What one line is, read for itself. */
-export type Line =
-  | { readonly fate: 'row'; readonly row: LineRow }
-  | { readonly fate: 'error'; readonly problem: Problem }
-  | { readonly fate: 'continuation' | 'other' };
+export type LineResult =
+  | { readonly kind: 'row'; readonly row: LineRow }
+  | { readonly kind: 'error'; readonly problem: Problem }
+  | { readonly kind: 'continuation' | 'other' };
 
 /** A line that is no row, because of an error. */
-export function wrong(error: ErrorCode, reason: string): Line {
-  return { fate: 'error', problem: { error, reason } };
+export function malformed(error: ErrorCode, reason: string): LineResult {
+  return { kind: 'error', problem: { error, reason } };
 }
 
 /** The blank-separated words of a line from an offset on, with where they begin and end; at most `most` of them. */

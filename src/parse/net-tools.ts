@@ -1,6 +1,6 @@
 import type { State, Transport } from '../model.ts';
-import { isEnd, isNowhere, readColonEnd, type End, type Problem } from './endpoint.ts';
-import { NO_EXTRAS, wrong, type Holder, type Line, type LineRow } from './line.ts';
+import { isEndpoint, isUnspecified, readColonEndpoint, type TextEndpoint, type Problem } from './endpoint.ts';
+import { NO_EXTRAS, malformed, type Holder, type LineResult, type LineRow } from './line.ts';
 import { stateOfWord } from './states.ts';
 
 /** Which columns the header says there are. */
@@ -25,29 +25,29 @@ export function netToolsColumns(text: string): NetToolsColumns | null {
 }
 
 /** Reads one line of the netstat of net-tools or busybox; null for a line that does not begin as a row of theirs does. */
-export function readNetTools(text: string, columns: NetToolsColumns | null): Line | null {
-  if (OTHER.test(text)) return { fate: 'other' };
+export function readNetTools(text: string, columns: NetToolsColumns | null): LineResult | null {
+  if (OTHER.test(text)) return { kind: 'other' };
   const match = ROW.exec(text);
   if (!match) {
     return columns && /^(tcp|udp|udplite|udpl|raw)6?\s/.test(text)
-      ? wrong('too-few-columns', 'a row of netstat has two queues and two addresses')
+      ? malformed('too-few-columns', 'a row of netstat has two queues and two addresses')
       : null;
   }
   const [, protocol = '', six, received = '', sent = '', localText = '', remoteText = '', rest = ''] = match;
   if (!columns && localText.lastIndexOf(':') <= localText.lastIndexOf('.')) return null;
   if (!/^\d{1,10}$/.test(received) || !/^\d{1,10}$/.test(sent))
-    return columns ? wrong('bad-queue', `"${received}" and "${sent}" are no queues`) : null;
+    return columns ? malformed('bad-queue', `"${received}" and "${sent}" are no queues`) : null;
   if (rest.trimStart().startsWith('users:((')) return null;
   const transport: Transport = protocol === 'tcp' || protocol === 'udp' || protocol === 'raw' ? protocol : 'udplite';
   const local = readWide(localText);
   const remote = readWide(remoteText);
-  if (!isEnd(local)) return { fate: 'error', problem: local };
-  if (!isEnd(remote)) return { fate: 'error', problem: remote };
-  const isIPv6 = six === '6' || [local, remote].some(({ form }) => form === 'ipv6' || form === 'cut');
-  const hasPeer = !isNowhere(remote);
+  if (!isEndpoint(local)) return { kind: 'error', problem: local };
+  if (!isEndpoint(remote)) return { kind: 'error', problem: remote };
+  const isIPv6 = six === '6' || [local, remote].some(({ form }) => form === 'ipv6' || form === 'truncated');
+  const hasPeer = !isUnspecified(remote);
   const tail = readTail(rest, transport, columns, hasPeer);
   return {
-    fate: 'row',
+    kind: 'row',
     row: {
       ...NO_EXTRAS,
       transport,
@@ -62,13 +62,20 @@ export function readNetTools(text: string, columns: NetToolsColumns | null): Lin
 }
 
 /** Reads an end that may have been cut: the port is whole then, the address is not, and may still look like one. */
-function readWide(text: string): End | Problem {
-  const end = readColonEnd(text);
-  if (isEnd(end)) return { ...end, isDoubtful: end.form === 'ipv6' && text.length === CUT_WIDTH };
+function readWide(text: string): TextEndpoint | Problem {
+  const end = readColonEndpoint(text);
+  if (isEndpoint(end)) return { ...end, mayBeTruncated: end.form === 'ipv6' && text.length === CUT_WIDTH };
   if (text.length !== CUT_WIDTH) return end;
   const [, port] = /^[\da-f:.]*:[\da-f:.]*:(\d{1,5}|\*)$/i.exec(text) ?? [];
   if (port === undefined) return end;
-  const cut = { address: null, name: null, service: null, isDoubtful: false, isBracketed: false, form: 'cut' } as const;
+  const cut = {
+    address: null,
+    name: null,
+    service: null,
+    mayBeTruncated: false,
+    isBracketed: false,
+    form: 'truncated',
+  } as const;
   return { ...cut, port: port === '*' ? null : Number(port) };
 }
 

@@ -1,5 +1,5 @@
 import type { Row } from '../model.ts';
-import { isNowhere, type End } from './endpoint.ts';
+import { isUnspecified, type TextEndpoint } from './endpoint.ts';
 import type { LineRow } from './line.ts';
 
 /** The family that "*" stands for, as far as the text tells. */
@@ -9,12 +9,12 @@ export type Wildcard = 4 | 6 | null;
 export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): Row {
   const { transport, holders } = line;
   const family = line.family ?? wildcard;
-  const addressOf = (end: End): string | null => {
-    if (end.form !== '*') return end.isDoubtful && !isWide ? null : end.address;
+  const addressOf = (end: TextEndpoint): string | null => {
+    if (end.form !== '*') return end.mayBeTruncated && !isWide ? null : end.address;
     return family === null ? null : family === 4 ? '0.0.0.0' : '::';
   };
-  const port = (end: End): number | null => (transport === 'raw' ? null : end.port);
-  const hasRemote = !isNowhere(line.remote);
+  const port = (end: TextEndpoint): number | null => (transport === 'raw' ? null : end.port);
+  const hasRemote = !isUnspecified(line.remote);
   const remote = hasRemote ? addressOf(line.remote) : null;
   const state = line.state === undefined ? 'unknown' : line.state;
   const isOpen = state === 'listen' || (transport !== 'tcp' && state === 'unconnected' && !hasRemote);

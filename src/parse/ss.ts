@@ -1,6 +1,6 @@
 import type { Transport } from '../model.ts';
-import { isEnd, readColonEnd, type Problem } from './endpoint.ts';
-import { NO_EXTRAS, wordsOf, wrong, type Holder, type Line, type LineRow, type Word } from './line.ts';
+import { isEndpoint, readColonEndpoint, type Problem } from './endpoint.ts';
+import { NO_EXTRAS, wordsOf, malformed, type Holder, type LineResult, type LineRow, type Word } from './line.ts';
 import { stateOfWord } from './states.ts';
 
 const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([
@@ -13,7 +13,7 @@ const OTHER_NETID = /^(u_\w+|nl|p_\w+|v_\w+|ti_\w+|dccp|sctp|mptcp|icmp6?|xdp|\?
 const GLUED = /^(tcp|udp|raw)([A-Z][A-Z0-9-]+)$/;
 const NUMBER = /^\d{1,10}$/;
 /** A comm has at most so many bytes (TASK_COMM_LEN, less its zero). */
-const LONGEST_COMM = 15;
+const MAX_COMM_BYTES = 15;
 
 /** Says whether a line is the header of ss. */
 export function isSsHeader(text: string): boolean {
@@ -24,15 +24,15 @@ export function isSsHeader(text: string): boolean {
  * Reads one line of ss: Netid, State and the queues may be missing, as with one protocol, one state or -Q, and details of -e, -o,
  * -m and -i may follow. Null for a line that does not begin as a row of ss does. Format: iproute2, misc/ss.c.
  */
-export function readSs(text: string): Line | null {
-  if (text.startsWith('\t')) return { fate: 'continuation' };
+export function readSs(text: string): LineResult | null {
+  if (text.startsWith('\t')) return { kind: 'continuation' };
   const words = wordsOf(text, 0, 6);
   let at = 0;
   let netid: string | null = null;
   let stateWord: string | null = null;
   const first = words[0]?.text ?? '';
   const glued = GLUED.exec(first);
-  if (OTHER_NETID.test(first)) return { fate: 'other' };
+  if (OTHER_NETID.test(first)) return { kind: 'other' };
   if (TRANSPORTS.has(first)) netid = first;
   else if (glued) [, netid = null, stateWord = null] = glued;
   if (netid !== null) at++;
@@ -53,20 +53,20 @@ function isStateWord(word: string): boolean {
   return /^[A-Z][A-Z0-9_-]+$/.test(word);
 }
 
-function readRow(text: string, words: readonly Word[], known: Pick<LineRow, 'transport' | 'state'>): Line {
+function readRow(text: string, words: readonly Word[], known: Pick<LineRow, 'transport' | 'state'>): LineResult {
   const hasQueues = !(words[0]?.text ?? '').includes(':');
   const [received, sent] = hasQueues ? words : [];
   const [localWord, remoteWord] = words.slice(hasQueues ? 2 : 0);
-  if (!localWord || !remoteWord) return wrong('too-few-columns', 'a row of ss has a local and a peer address');
+  if (!localWord || !remoteWord) return malformed('too-few-columns', 'a row of ss has a local and a peer address');
   if (hasQueues && !(NUMBER.test(received?.text ?? '') && NUMBER.test(sent?.text ?? '')))
-    return wrong('bad-queue', `"${received?.text ?? ''}" and "${sent?.text ?? ''}" are no queues`);
-  const local = readColonEnd(localWord.text);
-  const remote = readColonEnd(remoteWord.text);
-  if (!isEnd(local)) return { fate: 'error', problem: local };
-  if (!isEnd(remote)) return { fate: 'error', problem: remote };
+    return malformed('bad-queue', `"${received?.text ?? ''}" and "${sent?.text ?? ''}" are no queues`);
+  const local = readColonEndpoint(localWord.text);
+  const remote = readColonEndpoint(remoteWord.text);
+  if (!isEndpoint(local)) return { kind: 'error', problem: local };
+  if (!isEndpoint(remote)) return { kind: 'error', problem: remote };
   const family = [local, remote].some(({ form }) => form === 'ipv6') ? 6 : local.form === 'ipv4' ? 4 : null;
   return {
-    fate: 'row',
+    kind: 'row',
     row: {
       ...NO_EXTRAS,
       ...known,
@@ -122,7 +122,7 @@ function readUsers(text: string): Holder[] | null {
   return holders;
 }
 
-/** Says whether every name of a row is one that a process can have: a row put together of two lines is wrong otherwise. */
+/** Says whether every name of a row is one that a process can have: a row put together of two lines is malformed otherwise. */
 export function hasCommNames({ holders }: LineRow): boolean {
-  return holders.every(({ name }) => Buffer.byteLength(name ?? '') <= LONGEST_COMM);
+  return holders.every(({ name }) => Buffer.byteLength(name ?? '') <= MAX_COMM_BYTES);
 }

@@ -1,8 +1,8 @@
 import type { ErrorRow, Row } from '../model.ts';
 import { bsdColumns, readBsd, type BsdColumns } from './bsd.ts';
-import type { End, ErrorCode } from './endpoint.ts';
-import type { Line, LineRow, WarningCode } from './line.ts';
-import { LONGEST_LINE } from './line-splitter.ts';
+import type { TextEndpoint, ErrorCode } from './endpoint.ts';
+import type { LineResult, LineRow, WarningCode } from './line.ts';
+import { MAX_LINE_LENGTH } from './line-splitter.ts';
 import { netToolsColumns, readNetTools, type NetToolsColumns } from './net-tools.ts';
 import { hasCommNames, isSsHeader, readSs } from './ss.ts';
 import { rowOfText, type Wildcard } from './row.ts';
@@ -17,7 +17,8 @@ export function isNotice(line: string): boolean {
 export type Dialect = 'ss' | 'net-tools' | 'bsd' | 'windows';
 
 /** A row that was read, or what stands for a line that was not. */
-export type Entry = { readonly line: number; readonly row: Row } | { readonly line: number; readonly error: ErrorRow };
+export type ParsedEntry =
+  { readonly line: number; readonly row: Row } | { readonly line: number; readonly error: ErrorRow };
 
 /** What a row leaves in doubt, by its line. */
 export interface Warning {
@@ -54,18 +55,18 @@ const NOTICE =
 const OTHER_SECTION = /^(Active |Registered |Netgraph |Proto +RefC)/;
 const INTERNET = /^(Active Internet connections|Active Connections)/;
 const UNSUPPORTED = /^(TCP|UDP|SCTP): IPv[46]|\bSwind\b/;
-const LONGEST_TEXT = 200;
+const MAX_EXCERPT_LENGTH = 200;
 /** How many entries wait, at most, for a line that says what their "*" means, or whether addresses were cut. */
-const MOST_WAITING = 4096;
+const MAX_PENDING = 4096;
 /** How many lines may come before the first that is known. */
-const MOST_STRANGE = 1000;
+const MAX_UNRECOGNIZED = 1000;
 
 interface Numbered {
   readonly number: number;
   readonly text: string;
 }
 
-interface Waiting {
+interface PendingEntry {
   readonly line: number;
   readonly error?: ErrorRow;
   readonly row?: LineRow;
@@ -80,22 +81,22 @@ export class TextReader {
   dialect: Dialect | null = null;
   readonly counts: Counts = { row: 0, continuation: 0, header: 0, other: 0, blank: 0, notice: 0, error: 0 };
   readonly warnings = new Map<WarningCode, number>();
-  readonly #deliver: (entry: Entry) => void;
-  readonly #warn: (warning: Warning) => void;
+  readonly #onEntry: (entry: ParsedEntry) => void;
+  readonly #onWarning: (warning: Warning) => void;
   #number = 0;
   #section: 'internet' | 'other' | 'unsupported' = 'internet';
   #netTools: NetToolsColumns | null = null;
   #bsd: BsdColumns | null = null;
-  #isForbidden = false;
-  readonly #strange: (Numbered & { readonly hasDigit: boolean })[] = [];
-  #open: (Numbered & { row: LineRow }) | null = null;
-  readonly #waiting: Waiting[] = [];
+  #lacksPermission = false;
+  readonly #unrecognized: (Numbered & { readonly hasDigit: boolean })[] = [];
+  #openRow: (Numbered & { row: LineRow }) | null = null;
+  readonly #pending: PendingEntry[] = [];
   #wildcard: Wildcard = null;
   #isWide = false;
 
-  constructor(deliver: (entry: Entry) => void, warn: (warning: Warning) => void = () => undefined) {
-    this.#deliver = deliver;
-    this.#warn = warn;
+  constructor(onEntry: (entry: ParsedEntry) => void, onWarning: (warning: Warning) => void = () => undefined) {
+    this.#onEntry = onEntry;
+    this.#onWarning = onWarning;
   }
 
   /** Takes the next line, without its line end; `isTooLong` says that it is but a beginning. */
@@ -109,7 +110,7 @@ export class TextReader {
     if (/^\s*$/.test(text)) {
       this.counts[text.startsWith('\t') && this.dialect === 'ss' ? 'continuation' : 'blank']++;
     } else if (NOTICE.test(text)) {
-      this.#isForbidden = true;
+      this.#lacksPermission = true;
       this.counts.notice++;
     } else if (!this.#takeHeader(text)) this.#takeRow({ number, text });
   }
@@ -117,7 +118,7 @@ export class TextReader {
   /** Says that the text has ended. */
   end(): void {
     this.#close();
-    this.#settleStrange();
+    this.#settleUnrecognized();
     this.#flush(true);
   }
 
@@ -133,7 +134,7 @@ export class TextReader {
       this.#netTools = netTools;
     } else if (INTERNET.test(text)) {
       this.#close();
-      this.#settleStrange(true);
+      this.#settleUnrecognized(true);
       this.#section = 'internet';
     } else if (UNSUPPORTED.test(text)) {
       this.#close();
@@ -146,14 +147,14 @@ export class TextReader {
     return this.#count('header');
   }
 
-  #count(fate: keyof Counts): true {
-    this.counts[fate]++;
+  #count(kind: keyof Counts): true {
+    this.counts[kind]++;
     return true;
   }
 
   #begin(dialect: Dialect): void {
     this.#close();
-    this.#settleStrange(true);
+    this.#settleUnrecognized(true);
     this.dialect = dialect;
     this.#section = 'internet';
   }
@@ -169,22 +170,22 @@ export class TextReader {
     }
     const line = this.#read(at.text);
     if (line === null) {
-      this.#takeStrange(at);
+      this.#takeUnrecognized(at);
       return;
     }
-    if (line.fate === 'row') {
+    if (line.kind === 'row') {
       this.#close();
       this.counts.row++;
-      this.#open = { ...at, row: line.row };
-    } else if (line.fate === 'error') this.#fail(at, line.problem.error, line.problem.reason);
-    else if (line.fate === 'continuation' && this.counts.row + this.counts.other + this.counts.error === 0)
+      this.#openRow = { ...at, row: line.row };
+    } else if (line.kind === 'error') this.#fail(at, line.problem.error, line.problem.reason);
+    else if (line.kind === 'continuation' && this.counts.row + this.counts.other + this.counts.error === 0)
       this.#fail(at, 'unattached-continuation', 'there is no row before this line');
-    else this.counts[line.fate]++;
+    else this.counts[line.kind]++;
   }
 
   /** Reads a line in the dialect that is known, else in the first that it begins like. */
-  #read(text: string): Line | null {
-    const readers: Record<Dialect, () => Line | null> = {
+  #read(text: string): LineResult | null {
+    const readers: Record<Dialect, () => LineResult | null> = {
       'net-tools': () => readNetTools(text, this.#netTools),
       bsd: () => readBsd(text, this.#bsd),
       windows: () => readWindows(text),
@@ -193,8 +194,8 @@ export class TextReader {
     if (this.dialect !== null) return readers[this.dialect]();
     for (const dialect of ['net-tools', 'bsd', 'windows', 'ss'] as const) {
       const line = readers[dialect]();
-      if (line?.fate !== 'row' && line?.fate !== 'other') continue;
-      this.#settleStrange(true);
+      if (line?.kind !== 'row' && line?.kind !== 'other') continue;
+      this.#settleUnrecognized(true);
       this.dialect = dialect;
       return line;
     }
@@ -202,25 +203,25 @@ export class TextReader {
   }
 
   /** A line that is like no row: below a row of Windows it names the owner, before the first row it may be a title. */
-  #takeStrange(at: Numbered): void {
+  #takeUnrecognized(at: Numbered): void {
     if (this.dialect === null) {
-      this.#strange.push({ number: at.number, text: excerpt(at.text), hasDigit: /\d/.test(at.text) });
-      if (this.#strange.length > MOST_STRANGE) this.#settleStrange();
+      this.#unrecognized.push({ number: at.number, text: excerpt(at.text), hasDigit: /\d/.test(at.text) });
+      if (this.#unrecognized.length > MAX_UNRECOGNIZED) this.#settleUnrecognized();
     } else if (this.dialect !== 'windows') this.#fail(at, 'too-few-columns', `this is no row of ${this.dialect}`);
-    else if (this.#open) {
+    else if (this.#openRow) {
       this.counts.continuation++;
       const name = windowsOwner(at.text);
-      const [pid = null] = this.#open.row.holders.map((holder) => holder.pid);
+      const [pid = null] = this.#openRow.row.holders.map((holder) => holder.pid);
       const isForbidden = name === null && /^ \S/.test(at.text) && !/^ +--/.test(at.text);
-      if (name !== null) this.#open.row = { ...this.#open.row, holders: [{ pid, name }], reason: null };
-      else if (isForbidden && !this.#open.row.holders.some((holder) => holder.name !== null))
-        this.#open.row = { ...this.#open.row, reason: 'permission' };
+      if (name !== null) this.#openRow.row = { ...this.#openRow.row, holders: [{ pid, name }], reason: null };
+      else if (isForbidden && !this.#openRow.row.holders.some((holder) => holder.name !== null))
+        this.#openRow.row = { ...this.#openRow.row, reason: 'permission' };
     } else this.#fail(at, 'unattached-continuation', 'there is no row before this line');
   }
 
   /** What came before the first known line: titles have no digits in any language, and what has some is no title. */
-  #settleStrange(isFollowed = false): void {
-    for (const at of this.#strange.splice(0)) {
+  #settleUnrecognized(isFollowed = false): void {
+    for (const at of this.#unrecognized.splice(0)) {
       if (isFollowed && !at.hasDigit) this.counts.header++;
       else this.#fail(at, 'unknown-dialect', 'this is no row of ss or of a netstat that is known');
     }
@@ -229,39 +230,39 @@ export class TextReader {
   #fail({ number, text }: Numbered, error: ErrorCode, reason: string): void {
     this.#close();
     this.counts.error++;
-    this.#wait({ line: number, error: { line: number, error, reason, text: excerpt(text) } });
+    this.#enqueue({ line: number, error: { line: number, error, reason, text: excerpt(text) } });
   }
 
   /** A line end in a name breaks a row of ss in two: both together are a row, if its names are short enough to be names. */
   #continuesUsers(text: string): boolean {
-    const open = this.#open;
-    if (!open?.row.isOpen || open.text.length + text.length > LONGEST_LINE) return false;
+    const open = this.#openRow;
+    if (!open?.row.isOpen || open.text.length + text.length > MAX_LINE_LENGTH) return false;
     const joined = `${open.text}\n${text}`;
     // Only its end is worth reading it again from the start.
     const line = text.includes('))') ? readSs(joined) : null;
-    const row = line?.fate === 'row' ? line.row : open.row;
+    const row = line?.kind === 'row' ? line.row : open.row;
     if (row.isOpen ? !isPieceOfNames(text) : row.holders.length === 0 || !hasCommNames(row)) return false;
     this.counts.continuation++;
-    this.#open = { ...open, text: joined, row };
+    this.#openRow = { ...open, text: joined, row };
     return true;
   }
 
   /** Ends the row that further lines might have belonged to. */
   #close(): void {
-    const open = this.#open;
+    const open = this.#openRow;
     if (!open) return;
-    this.#open = null;
+    this.#openRow = null;
     const hasTime = open.row.state !== 'time_wait' && open.row.state !== 'syn_received';
-    const isForbidden = this.#isForbidden && open.row.holders.length === 0 && hasTime;
+    const isForbidden = this.#lacksPermission && open.row.holders.length === 0 && hasTime;
     const row: LineRow = isForbidden ? { ...open.row, reason: 'permission' } : open.row;
-    this.#learn(row);
-    this.#wait({ line: open.number, row });
+    this.#inferFormat(row);
+    this.#enqueue({ line: open.number, row });
     for (const { error, reason } of row.problems)
-      this.#wait({ line: open.number, error: { line: open.number, error, reason, text: excerpt(open.text) } });
+      this.#enqueue({ line: open.number, error: { line: open.number, error, reason, text: excerpt(open.text) } });
   }
 
   /** What a row tells of all the others. */
-  #learn({ local, remote }: LineRow): void {
+  #inferFormat({ local, remote }: LineRow): void {
     const ends = [local, remote];
     if (this.dialect === 'ss' && this.#wildcard === null) {
       if (ends.some(({ isBracketed, address }) => isBracketed || address === '0.0.0.0')) this.#wildcard = 6;
@@ -271,55 +272,55 @@ export class TextReader {
     if (this.dialect === 'bsd') this.#isWide ||= ends.some(({ address }) => (address?.length ?? 0) > 12);
   }
 
-  #wait(waiting: Waiting): void {
-    this.#waiting.push(waiting);
-    this.#flush(this.#waiting.length > MOST_WAITING);
+  #enqueue(waiting: PendingEntry): void {
+    this.#pending.push(waiting);
+    this.#flush(this.#pending.length > MAX_PENDING);
   }
 
   /** Hands over what need not wait, or everything. */
   #flush(everything: boolean): void {
-    const ready = this.#waiting.findIndex(({ row }) => row !== undefined && this.#isUndecided(row));
-    const count = everything || ready < 0 ? this.#waiting.length : ready;
-    for (const { line, row, error } of this.#waiting.splice(0, count)) {
-      if (error) this.#deliver({ line, error });
-      if (row) this.#deliverRow(line, row);
+    const ready = this.#pending.findIndex(({ row }) => row !== undefined && this.#isUndecided(row));
+    const count = everything || ready < 0 ? this.#pending.length : ready;
+    for (const { line, row, error } of this.#pending.splice(0, count)) {
+      if (error) this.#onEntry({ line, error });
+      if (row) this.#emitRow(line, row);
     }
   }
 
   #isUndecided({ family, local, remote }: LineRow): boolean {
     const isAmbiguous = family === null && local.form === '*' && this.#wildcard === null && this.dialect === 'ss';
-    return isAmbiguous || (!this.#isWide && (local.isDoubtful || remote.isDoubtful));
+    return isAmbiguous || (!this.#isWide && (local.mayBeTruncated || remote.mayBeTruncated));
   }
 
-  #deliverRow(line: number, row: LineRow): void {
+  #emitRow(line: number, row: LineRow): void {
     const ends = [row.local, row.remote];
     const codes = new Set<WarningCode>(row.warnings);
-    if (ends.some(({ form }) => form === 'cut')) codes.add('address-truncated');
-    if (!this.#isWide && ends.some(({ isDoubtful }) => isDoubtful)) codes.add('address-maybe-truncated');
+    if (ends.some(({ form }) => form === 'truncated')) codes.add('address-truncated');
+    if (!this.#isWide && ends.some(({ mayBeTruncated }) => mayBeTruncated)) codes.add('address-maybe-truncated');
     if (ends.some(({ form, service }) => form === 'name' || service !== null)) codes.add('resolved-names');
     if (row.state === undefined) codes.add('unknown-state');
     if (row.holders.some(({ name }) => name?.includes('\ufffd'))) codes.add('name-lossy');
     if ((row.family ?? this.#wildcard) === null && row.local.form === '*') codes.add('family-ambiguous');
     for (const warning of codes) {
       this.warnings.set(warning, (this.warnings.get(warning) ?? 0) + 1);
-      this.#warn({ line, warning });
+      this.#onWarning({ line, warning });
     }
-    this.#deliver({ line, row: rowOfText(row, this.#wildcard, this.#isWide) });
+    this.#onEntry({ line, row: rowOfText(row, this.#wildcard, this.#isWide) });
   }
 }
 
 /** A piece of a list of processes between two line ends: of one name, or from one name to another. */
 function isPieceOfNames(text: string): boolean {
-  return text.length <= 15 || (text.includes('",pid=') && readSs(text)?.fate !== 'row');
+  return text.length <= 15 || (text.includes('",pid=') && readSs(text)?.kind !== 'row');
 }
 
-function isBeyondWidth({ address, port, service }: End): boolean {
+function isBeyondWidth({ address, port, service }: TextEndpoint): boolean {
   return (address?.length ?? 0) + 1 + (service ?? String(port ?? '*')).length > 23;
 }
 
 /** A copy, well-formed: a slice would keep the whole line in memory. */
 function excerpt(text: string): string {
-  return Buffer.from(text.replace(/\r$/, '').slice(0, LONGEST_TEXT)).toString();
+  return Buffer.from(text.replace(/\r$/, '').slice(0, MAX_EXCERPT_LENGTH)).toString();
 }
 
 /** Reads a whole text of ss or netstat. It throws for nothing that stands there. */
@@ -333,12 +334,12 @@ export function parseText(text: string): Parsed {
   );
   const lines = text.replace(/^\ufeff/, '').split('\n');
   if (lines.at(-1) === '') lines.pop();
-  for (const line of lines) reader.take(line, line.length > LONGEST_LINE);
+  for (const line of lines) reader.take(line, line.length > MAX_LINE_LENGTH);
   reader.end();
   return { dialect: reader.dialect, rows, malformed, warnings, counts: reader.counts };
 }
 
 /** Says whether a text held something and nothing of it was a row or a header: it is no text of ss or netstat. */
-export function isStrange({ row, header, other, error }: Counts): boolean {
+export function isUnrecognized({ row, header, other, error }: Counts): boolean {
   return error > 0 && row + header + other === 0;
 }

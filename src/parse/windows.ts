@@ -1,28 +1,28 @@
 import type { Transport } from '../model.ts';
-import { isEnd, readColonEnd } from './endpoint.ts';
-import { NO_EXTRAS, wordsOf, wrong, type Line } from './line.ts';
+import { isEndpoint, readColonEndpoint } from './endpoint.ts';
+import { NO_EXTRAS, wordsOf, malformed, type LineResult } from './line.ts';
 import { stateOfWord } from './states.ts';
 
 const ROW = /^(?:> )?\s*(TCP|UDP)(?:v6)?\s+(.*)$/s;
 
 /** Reads one row of the netstat of Windows, whatever its language; null for a line that does not begin as one does. */
-export function readWindows(text: string): Line | null {
+export function readWindows(text: string): LineResult | null {
   const [, protocol, rest = ''] = ROW.exec(text) ?? [];
   if (protocol === undefined) return null;
   const transport: Transport = protocol === 'TCP' ? 'tcp' : 'udp';
   const [localWord, remoteWord, ...values] = wordsOf(rest).map((word) => word.text);
   if (localWord === undefined || remoteWord === undefined)
-    return wrong('too-few-columns', 'a row of netstat has a local and a foreign address');
-  const local = readColonEnd(localWord);
-  const remote = readColonEnd(remoteWord);
-  if (!isEnd(local)) return { fate: 'error', problem: local };
-  if (!isEnd(remote)) return { fate: 'error', problem: remote };
+    return malformed('too-few-columns', 'a row of netstat has a local and a foreign address');
+  const local = readColonEndpoint(localWord);
+  const remote = readColonEndpoint(remoteWord);
+  if (!isEndpoint(local)) return { kind: 'error', problem: local };
+  if (!isEndpoint(remote)) return { kind: 'error', problem: remote };
   const at = values.findIndex((value) => /^\d+$/.test(value));
   const stateWords = values.slice(0, at < 0 ? values.length : at).join('_');
   const pid = Number(values[at] ?? 0);
   const isPid = pid <= 0xffffffff;
   return {
-    fate: 'row',
+    kind: 'row',
     row: {
       ...NO_EXTRAS,
       transport,

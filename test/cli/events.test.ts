@@ -22,9 +22,9 @@ const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.ur
 const OWN = `pid=${process.pid}`;
 const COVERAGE = /^\d.* sockets?\b.*\n$/;
 
-const closing: (() => unknown)[] = [];
+const footerLines: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
+  for (const close of footerLines.splice(0).reverse()) await close();
 });
 
 /** A server on a free port of the loopback interface, and what it accepted. */
@@ -34,7 +34,7 @@ async function listen(): Promise<{ server: Server; port: number; accepted: Socke
     accepted.push(socket.on('error', () => undefined));
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  closing.push(() => {
+  footerLines.push(() => {
     for (const socket of accepted) socket.destroy();
     server.close();
   });
@@ -43,7 +43,7 @@ async function listen(): Promise<{ server: Server; port: number; accepted: Socke
 
 async function dial(port: number): Promise<{ socket: Socket; from: number | undefined }> {
   const socket = connect(port, '127.0.0.1').on('error', () => undefined);
-  closing.push(() => socket.destroy());
+  footerLines.push(() => socket.destroy());
   await once(socket, 'connect');
   return { socket, from: socket.localPort };
 }
@@ -71,7 +71,7 @@ class Watch {
   /** Resolves once the first scan has ended. */
   static async start(args: readonly string[]): Promise<Watch> {
     const watch = new Watch(args);
-    closing.push(() => watch.process.kill('SIGKILL'));
+    footerLines.push(() => watch.process.kill('SIGKILL'));
     while (watch.stderr === '') await once(watch.process.stderr ?? watch.process, 'data');
     return watch;
   }
@@ -235,7 +235,7 @@ describe('on a recorded tree', () => {
 
   it('ASNs come from the store', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'peerscope-events-'));
-    closing.push(() => rmSync(folder, { recursive: true }));
+    footerLines.push(() => rmSync(folder, { recursive: true }));
     const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
     const askedAt = Date.now();
     const keepUntil = askedAt + 86_400_000;

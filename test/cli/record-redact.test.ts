@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { formatAddress, ipv4, maskAddress, parseAddress, sameAddress } from '../../src/common/address.ts';
-import { Pseudonyms } from '../../src/cli/record-redact.ts';
+import { Redactor } from '../../src/cli/record-redact.ts';
 import { record } from '../../src/cli/record.ts';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { FibTrie, ownAddresses } from '../../src/collect/fib-trie.ts';
@@ -17,7 +17,7 @@ const FIXTURES = new URL('../fixtures/', import.meta.url).pathname;
 const SCENARIOS = readdirSync(`${FIXTURES}proc`, { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name);
-const scratch = mkdtempSync(join(tmpdir(), 'peerscope-pseudonyms-'));
+const scratch = mkdtempSync(join(tmpdir(), 'peerscope-redactor-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
 const read = (text: string): Address => {
@@ -43,19 +43,19 @@ describe('invented addresses', () => {
   it('are of the same kind, the same for the same, and others for others', () => {
     fc.assert(
       fc.property(fc.array(anyAddress, { maxLength: 20 }), (addresses) => {
-        const pseudonyms = new Pseudonyms();
-        const invented = addresses.map((address) => pseudonyms.address(address));
+        const redactor = new Redactor();
+        const invented = addresses.map((address) => redactor.address(address));
         for (const [i, address] of addresses.entries()) {
           const other = invented[i] ?? [0, 0, 0, 0];
           expect([formatAddress(other), classify(other).network]).toEqual([
             formatAddress(other),
             classify(address).network,
           ]);
-          expect(pseudonyms.address(address)).toEqual(other);
+          expect(redactor.address(address)).toEqual(other);
         }
         const generic = addresses.filter((address) => classify(address).address === address);
         const different = new Set(generic.map(formatAddress)).size;
-        expect(new Set(generic.map((address) => formatAddress(pseudonyms.address(address)))).size).toBe(different);
+        expect(new Set(generic.map((address) => formatAddress(redactor.address(address)))).size).toBe(different);
       }),
     );
   });
@@ -66,11 +66,11 @@ describe('invented addresses', () => {
     ['a /48', '2606:4700:1:2::3', '2606:4700:1:9::4', 48],
     ['a /64', '2606:4700:1:2::3', '2606:4700:1:2::4', 64],
   ])('share %s where the real ones do', (_situation, a, b, bits) => {
-    const pseudonyms = new Pseudonyms();
-    const [one, other] = [pseudonyms.address(read(a)), pseudonyms.address(read(b))];
+    const redactor = new Redactor();
+    const [one, other] = [redactor.address(read(a)), redactor.address(read(b))];
     expect(sameAddress(maskAddress(one, bits), maskAddress(other, bits))).toBe(true);
     expect(sameAddress(one, other)).toBe(false);
-    const elsewhere = pseudonyms.address(read(a.includes(':') ? '2606:4701::1' : '8.8.9.8'));
+    const elsewhere = redactor.address(read(a.includes(':') ? '2606:4701::1' : '8.8.9.8'));
     expect(sameAddress(maskAddress(one, bits), maskAddress(elsewhere, bits))).toBe(false);
   });
 
@@ -83,8 +83,8 @@ describe('invented addresses', () => {
       'fe80::a801:3eff:fe06:b7c2',
       '2002:808:808::1',
     ];
-    const pseudonyms = new Pseudonyms();
-    expect(texts.map((text) => formatAddress(pseudonyms.address(read(text))))).toEqual([
+    const redactor = new Redactor();
+    expect(texts.map((text) => formatAddress(redactor.address(read(text))))).toEqual([
       '11.0.0.1',
       '10.0.0.1',
       '172.16.0.1',
@@ -96,22 +96,22 @@ describe('invented addresses', () => {
 
   it.each(['127.0.0.1', '::1', '0.0.0.0', '::', '224.0.0.1', '169.254.169.254', '192.0.2.1', '2001:db8::1'])(
     'leave %s, which says nothing of anybody',
-    (text) => expect(formatAddress(new Pseudonyms().address(read(text)))).toBe(text),
+    (text) => expect(formatAddress(new Redactor().address(read(text)))).toBe(text),
   );
 
   it('are the own addresses where the real ones were', () => {
     const text = readFileSync(`${FIXTURES}proc/containers/25905/net/fib_trie`, 'latin1');
     const ifInet6 = readFileSync(`${FIXTURES}proc/containers/25905/net/if_inet6`, 'latin1');
-    const pseudonyms = new Pseudonyms();
+    const redactor = new Redactor();
     const localRoutes = (file: string): Cidr[] => {
       const fibTrie = new FibTrie();
       for (const line of file.split('\n')) fibTrie.take(line);
       return fibTrie.local;
     };
-    const own = ownAddresses(localRoutes(pseudonyms.fibTrie(text)), pseudonyms.ifInet6(ifInet6));
+    const own = ownAddresses(localRoutes(redactor.fibTrie(text)), redactor.ifInet6(ifInet6));
     const really = ownAddresses(localRoutes(text), ifInet6);
     const locals = [...text.matchAll(/\|-- (\S+)/g)].map(([, key = '']) => read(key));
-    expect(locals.map((address) => own.has(pseudonyms.address(address)))).toEqual(
+    expect(locals.map((address) => own.has(redactor.address(address)))).toEqual(
       locals.map((address) => really.has(address)),
     );
   });
@@ -126,8 +126,8 @@ describe('invented cgroups', () => {
     'of %s say the same, without its names',
     (_name, text) => {
       const real = parseCgroup(text);
-      const pseudonyms = new Pseudonyms();
-      const invented = parseCgroup(pseudonyms.cgroup(text));
+      const redactor = new Redactor();
+      const invented = parseCgroup(redactor.cgroup(text));
       const shape = ({ kind, runtime, qos, containerId, outerContainerId, podUid }: typeof real): unknown => [
         kind,
         runtime,
@@ -137,13 +137,13 @@ describe('invented cgroups', () => {
       expect(shape(invented)).toEqual(shape(real));
       expect(workloadOf(invented) === '').toBe(workloadOf(real) === '');
       const names = [real.containerId, real.outerContainerId, real.podUid].filter((name) => name !== null);
-      expect(names.filter((name) => pseudonyms.cgroup(text).includes(name))).toEqual([]);
+      expect(names.filter((name) => redactor.cgroup(text).includes(name))).toEqual([]);
     },
   );
 
   it('keep apart what is apart', () => {
-    const pseudonyms = new Pseudonyms();
-    const workload = (path: string): string => workloadOf(parseCgroup(pseudonyms.cgroup(`0::${path}\n`)));
+    const redactor = new Redactor();
+    const workload = (path: string): string => workloadOf(parseCgroup(redactor.cgroup(`0::${path}\n`)));
     expect(workload('/system.slice/a.service')).toBe('unit1.service');
     expect(workload('/system.slice/b.service')).toBe('unit2.service');
     expect(workload('/other.slice/a.service')).toBe('unit1.service');

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { parseConfig } from '../../src/config/config.ts';
 import type { Row } from '../../src/model.ts';
-import { Survey } from '../../src/cli/live-scan.ts';
+import { LiveScan } from '../../src/cli/live-scan.ts';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
 import { runMain } from '../support/exporter.ts';
@@ -147,7 +147,7 @@ describe('what is given to programs', () => {
   });
 });
 
-describe('a survey', () => {
+describe('a liveScan', () => {
   it('asks the provider where it may, waits for the answer, and keeps it', async () => {
     const server = await startCymruServer([
       '13335 | 1.1.1.0 | 1.1.1.0/24 | US | arin | 2010-07-14 | CLOUDFLARENET, US',
@@ -157,12 +157,19 @@ describe('a survey', () => {
       'asn.server': `${server.host}:${server.port}`,
       'storage.path': folder,
     };
-    const look = async (asks: boolean): Promise<(number | null)[]> => {
-      const survey = await Survey.open(parseConfig(flags, {}, false), {
-        ...{ names: 'none', asks, waits: true, clock: SYSTEM_CLOCK, random: () => 0, report: () => undefined },
+    const look = async (queriesProvider: boolean): Promise<(number | null)[]> => {
+      const liveScan = await LiveScan.open(parseConfig(flags, {}, false), {
+        ...{
+          names: 'none',
+          queriesProvider,
+          waitsForAnswers: true,
+          clock: SYSTEM_CLOCK,
+          random: () => 0,
+          report: () => undefined,
+        },
       });
-      const { rows } = await survey.look();
-      await survey.close();
+      const { rows } = await liveScan.scan();
+      await liveScan.close();
       return rows.filter((row) => row.remote_address === '1.1.1.1').map(({ asn }) => asn);
     };
     try {

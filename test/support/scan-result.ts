@@ -2,7 +2,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Survey, type Sight } from '../../src/cli/live-scan.ts';
+import { LiveScan, type ScanResult } from '../../src/cli/live-scan.ts';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { parseConfig } from '../../src/config/config.ts';
 
@@ -18,7 +18,7 @@ const OPERATORS = [
 
 /** Writes that table and a services database into a new folder. */
 export function makeDatabases(): { folder: string; operators: string; services: string } {
-  const folder = mkdtempSync(join(tmpdir(), 'peerscope-sight-'));
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-scan-'));
   const operators = join(folder, 'operators.tsv');
   writeFileSync(operators, OPERATORS.map((fields) => `${fields.join('\t')}\n`).join(''));
   const services = join(folder, 'services');
@@ -27,23 +27,23 @@ export function makeDatabases(): { folder: string; operators: string; services: 
 }
 
 /** What a look at a recorded tree sees. */
-export async function sightOf(
+export async function scanTree(
   scenario: string,
   { operators, services }: { operators: string; services: string },
-): Promise<Sight> {
+): Promise<ScanResult> {
   const flags = { 'path.procfs': join(TREES, scenario), 'asn.provider': 'tsv', 'asn.database': operators };
-  const survey = await Survey.open(parseConfig(flags, {}, false), {
+  const liveScan = await LiveScan.open(parseConfig(flags, {}, false), {
     names: 'services',
     services,
-    asks: true,
-    waits: true,
+    queriesProvider: true,
+    waitsForAnswers: true,
     clock: SYSTEM_CLOCK,
     random: () => 0,
     report: (line) => {
       throw new Error(line);
     },
   });
-  const sight = await survey.look();
-  await survey.close();
-  return sight;
+  const result = await liveScan.scan();
+  await liveScan.close();
+  return result;
 }

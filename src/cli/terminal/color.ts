@@ -10,14 +10,14 @@ export type Tone = 'title' | 'faint' | 'listening' | 'open' | 'waiting' | 'openi
 export type Paint = (text: string, tone: Tone | null) => string;
 
 /** What decides on colours. The variables are those of the environment: NO_COLOR (no-color.org), COLORTERM and TERM. */
-export interface ColorSigns {
+export interface ColorSettings {
   readonly choice: 'auto' | 'always' | 'never';
   readonly isTerminal: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 /** How many colours to use: with `auto` those of a terminal that does not refuse them, with `always` at least 16. */
-export function colorDepthOf({ choice, isTerminal, env }: ColorSigns): ColorDepth {
+export function colorDepthOf({ choice, isTerminal, env }: ColorSettings): ColorDepth {
   const { NO_COLOR: refused = '', COLORTERM: color = '', TERM: terminal = '' } = env;
   if (choice === 'never') return 'none';
   if (choice === 'auto' && (!isTerminal || refused !== '' || terminal === '' || terminal === 'dumb')) return 'none';

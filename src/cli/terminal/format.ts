@@ -1,7 +1,7 @@
 import { escapeControls } from '../../common/sanitize.ts';
 
 /** "1 process", "2 processes". */
-export function many(count: number, one: string, several = `${one}s`): string {
+export function plural(count: number, one: string, several = `${one}s`): string {
   return `${count} ${count === 1 ? one : several}`;
 }
 

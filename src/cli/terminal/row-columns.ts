@@ -72,25 +72,25 @@ export function parseFields(text: string): readonly RowKey[] {
 const state = (row: Row): Tone | null => toneOf(row.state);
 const faint = (): Tone => 'faint';
 
-const NETID: Column<Row> = { title: 'NETID', cell: (row) => row.transport ?? '-', spare: 3 };
+const NETID: Column<Row> = { title: 'NETID', cell: (row) => row.transport ?? '-', dropOrder: 3 };
 const ENDS: readonly Column<Row>[] = [
   { title: 'LOCAL', cell: localEnd },
   { title: 'REMOTE', cell: remoteEnd },
 ];
-const OWNER: Column<Row> = { title: 'PROCESS', cell: ownerOf, least: 14, cut: cutOwner, spare: 1 };
+const OWNER: Column<Row> = { title: 'PROCESS', cell: ownerOf, minWidth: 14, cut: cutOwner, dropOrder: 1 };
 
 /** The columns of a table of rows. */
 export const ROW_COLUMNS: readonly Column<Row>[] = [
   NETID,
   { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
-  { title: 'RECV-Q', cell: (row) => String(row.receive_queue ?? '-'), right: true, spare: 9 },
-  { title: 'SEND-Q', cell: (row) => String(row.send_queue ?? '-'), right: true, spare: 8 },
+  { title: 'RECV-Q', cell: (row) => String(row.receive_queue ?? '-'), right: true, dropOrder: 9 },
+  { title: 'SEND-Q', cell: (row) => String(row.send_queue ?? '-'), right: true, dropOrder: 8 },
   ...ENDS,
-  { title: 'SERVICE', cell: (row) => row.service ?? '', least: 7, spare: 6 },
-  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', spare: 7 },
+  { title: 'SERVICE', cell: (row) => row.service ?? '', minWidth: 7, dropOrder: 6 },
+  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', dropOrder: 7 },
   OWNER,
-  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-', least: 8, spare: 5 },
-  { title: 'PEER', cell: peerOf, least: 10, spare: 2 },
+  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-', minWidth: 8, dropOrder: 5 },
+  { title: 'PEER', cell: peerOf, minWidth: 10, dropOrder: 2 },
 ];
 
 /** What a wide table shows besides. */
@@ -123,7 +123,7 @@ export function columnsOf({
 }): readonly Column<Row>[] {
   if (fields) return fields.map(fieldColumn);
   const columns = isWide
-    ? [...ROW_COLUMNS, ...MORE_COLUMNS].map((column) => ({ ...column, least: Infinity }))
+    ? [...ROW_COLUMNS, ...MORE_COLUMNS].map((column) => ({ ...column, minWidth: Infinity }))
     : ROW_COLUMNS;
   return columns.filter(({ title }) => !isNumeric || title !== 'SERVICE');
 }
@@ -132,11 +132,11 @@ export function columnsOf({
 export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[] {
   const pid: Column<Row> = { title: 'PID', cell: (row) => String(row.pid ?? '-'), right: true };
   return [
-    isOneProcess ? pid : { ...OWNER, spare: 4 },
-    { ...NETID, spare: 5 },
+    isOneProcess ? pid : { ...OWNER, dropOrder: 4 },
+    { ...NETID, dropOrder: 5 },
     ...ENDS,
     { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
-    { title: 'AS', cell: operatorOf, tone: faint, least: 8, spare: 2 },
+    { title: 'AS', cell: operatorOf, tone: faint, minWidth: 8, dropOrder: 2 },
   ];
 }
 

@@ -33,20 +33,20 @@ export class Screen {
   readonly #terminal: Terminal;
   readonly #listeners: ScreenListeners;
   #isOpen = false;
-  readonly #keys = (bytes: Buffer): void => this.#listeners.key(bytes.toString('latin1'));
-  readonly #resized = (): void => this.#listeners.resized();
-  readonly #leave = (): void => this.#giveBack();
-  readonly #stop = (): void => this.#suspend();
-  readonly #goOn = (): void => this.#resume();
-  #waking: NodeJS.Timeout | undefined;
+  readonly #onKeys = (bytes: Buffer): void => this.#listeners.key(bytes.toString('latin1'));
+  readonly #onResize = (): void => this.#listeners.resized();
+  readonly #onExit = (): void => this.#restore();
+  readonly #onStop = (): void => this.#suspend();
+  readonly #onContinue = (): void => this.#resume();
+  #continueTimer: NodeJS.Timeout | undefined;
 
   constructor(terminal: Terminal, listeners: ScreenListeners) {
     this.#terminal = terminal;
     this.#listeners = listeners;
-    process.on('exit', this.#leave);
-    process.on('uncaughtExceptionMonitor', this.#leave);
-    process.on('SIGTSTP', this.#stop);
-    process.on('SIGCONT', this.#goOn);
+    process.on('exit', this.#onExit);
+    process.on('uncaughtExceptionMonitor', this.#onExit);
+    process.on('SIGTSTP', this.#onStop);
+    process.on('SIGCONT', this.#onContinue);
     this.#open();
   }
 
@@ -72,34 +72,34 @@ export class Screen {
 
   /** Gives the terminal back as it was, for good. */
   close(): void {
-    clearTimeout(this.#waking);
-    process.off('SIGTSTP', this.#stop);
-    process.off('SIGCONT', this.#goOn);
-    this.#giveBack();
+    clearTimeout(this.#continueTimer);
+    process.off('SIGTSTP', this.#onStop);
+    process.off('SIGCONT', this.#onContinue);
+    this.#restore();
   }
 
   #suspend(): void {
-    this.#giveBack();
-    process.off('SIGTSTP', this.#stop);
+    this.#restore();
+    process.off('SIGTSTP', this.#onStop);
     process.kill(process.pid, 'SIGTSTP');
     // It keeps the process alive, too, when that goes on.
-    this.#waking = setTimeout(this.#goOn, STOP_MS);
+    this.#continueTimer = setTimeout(this.#onContinue, STOP_MS);
   }
 
   /** The shell may have set the terminal otherwise meanwhile, even where it stopped us without a word (SIGSTOP). */
   #resume(): void {
-    clearTimeout(this.#waking);
-    process.off('SIGTSTP', this.#stop).on('SIGTSTP', this.#stop);
-    this.#giveBack();
+    clearTimeout(this.#continueTimer);
+    process.off('SIGTSTP', this.#onStop).on('SIGTSTP', this.#onStop);
+    this.#restore();
     this.#open();
   }
 
-  #giveBack(): void {
+  #restore(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     const { stdin, stdout } = this.#terminal;
-    stdin?.off('data', this.#keys).setRawMode(false).pause();
-    stdout.off('resize', this.#resized);
+    stdin?.off('data', this.#onKeys).setRawMode(false).pause();
+    stdout.off('resize', this.#onResize);
     try {
       // At the exit nothing later is written any more.
       writeSync(stdout.fd, LEAVE);
@@ -111,8 +111,8 @@ export class Screen {
   #open(): void {
     this.#isOpen = true;
     const { stdin, stdout } = this.#terminal;
-    stdin?.setRawMode(true).on('data', this.#keys).resume();
-    stdout.on('resize', this.#resized);
+    stdin?.setRawMode(true).on('data', this.#onKeys).resume();
+    stdout.on('resize', this.#onResize);
     stdout.write(ENTER);
     this.#listeners.resized();
   }

@@ -4,13 +4,13 @@ import { KEYS_ALLOWED, parseKey, type RowKey } from './row-columns.ts';
 import { UsageError } from '../../common/errors.ts';
 
 /** Compares two rows, for Array.prototype.sort. */
-export type Order = (a: Row, b: Row) => number;
+export type RowOrder = (a: Row, b: Row) => number;
 
 /**
  * Reads "process,remote_port:desc" into an order by these fields, the first before the second. Addresses and numbers go by value, what
  * is unknown comes last either way. Throws UsageError for what is no field.
  */
-export function parseOrder(text: string): Order {
+export function parseOrder(text: string): RowOrder {
   const orders = text.split(',').map((part) => {
     const [, name = '', direction = 'asc'] = /^([^:]*)(?::(asc|desc))?$/.exec(part.trim()) ?? [];
     const key = parseKey(name);
@@ -29,7 +29,7 @@ export function parseOrder(text: string): Order {
   };
 }
 
-function by(key: RowKey, sign: 1 | -1): Order {
+function by(key: RowKey, sign: 1 | -1): RowOrder {
   return (a, b) => {
     const [left, right] = [a[key], b[key]];
     if (left === null || right === null) return Number(left === null) - Number(right === null);

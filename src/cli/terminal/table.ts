@@ -9,22 +9,22 @@ export interface Column<Row> {
   readonly right?: true;
   readonly tone?: (row: Row) => Tone | null;
   /** It may be cut to so many cells; without, never. */
-  readonly least?: number;
+  readonly minWidth?: number;
   /** Cuts a text to so many cells; by default its end goes. */
   readonly cut?: (text: string, cells: number) => string;
   /** It may be left out, those of higher numbers first; without, never. */
-  readonly spare?: number;
+  readonly dropOrder?: number;
 }
 
 /** Where a table is shown. */
-export interface Sheet {
+export interface Display {
   /** Cells of a line; Infinity where nothing limits it. */
   readonly width: number;
   readonly paint: Paint;
 }
 
 /** A table in lines, the widest of so many cells; `omitted` names the columns that found no place. */
-export interface Table {
+export interface TextTable {
   readonly title: string;
   readonly lines: readonly string[];
   readonly width: number;
@@ -32,22 +32,26 @@ export interface Table {
 }
 
 const GAP = '  ';
-const BLANKS: string[] = [];
+const SPACES: string[] = [];
 
-/** Lays out rows below their titles, each column as wide as its widest cell, two blanks apart, no blanks at the line's end. */
+/** Lays out rows below their titles, each column as wide as its widest cell, two padding apart, no padding at the line's end. */
 export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   const { title, lines } = layTable(columns, rows, { width: Infinity, paint: (text) => text });
   return [title, ...lines].map((line) => `${line}\n`).join('');
 }
 
 /**
- * Lays out rows for a sheet: where they are too wide for it, cells that may be cut are cut, then columns that may be left out go,
+ * Lays out rows for a display: where they are too wide for it, cells that may be cut are cut, then columns that may be left out go,
  * and what is too wide even so stays so. A column without any value goes first.
  */
-export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], { width, paint }: Sheet): Table {
+export function layTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  { width, paint }: Display,
+): TextTable {
   const measured = columns.map((column) => measure(column, rows));
   const natural = measured.map(({ widest }) => widest);
-  const { widths, omitted } = squeeze(columns, natural, width, (i) => measured[i]?.isEmpty ?? true);
+  const { widths, omitted } = fitColumns(columns, natural, width, (i) => measured[i]?.isEmpty ?? true);
   const shown = measured.flatMap((column, i) => (widths[i] ? [{ ...column, width: widths[i] }] : []));
   const last = shown.at(-1);
   const lines = rows.map((row, at) => {
@@ -55,23 +59,23 @@ export function layTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
     for (const one of shown) {
       const { column, width } = one;
       let text = one.texts[at] ?? '';
-      let blanks = width - (one.cells[at] ?? 0);
-      if (blanks < 0) {
+      let padding = width - (one.cells[at] ?? 0);
+      if (padding < 0) {
         text = (column.cut ?? fit)(text, width);
-        blanks = width - cellsOf(text);
+        padding = width - cellsOf(text);
       }
       const painted = paint(text, column.tone?.(row) ?? null);
-      line += column.right ? blanksOf(blanks) + painted : painted + blanksOf(blanks);
+      line += column.right ? spacesOf(padding) + painted : painted + spacesOf(padding);
       if (one !== last) line += GAP;
     }
     return line.trimEnd();
   });
   const titles = shown.map(({ column: { title, right }, width }) => {
-    const blanks = blanksOf(width - title.length);
-    return right ? blanks + paint(title, 'title') : paint(title, 'title') + blanks;
+    const padding = spacesOf(width - title.length);
+    return right ? padding + paint(title, 'title') : paint(title, 'title') + padding;
   });
-  const missed = rows.length > 0 ? omitted : [];
-  return { title: titles.join(GAP).trimEnd(), lines, width: spanOf(widths), omitted: missed };
+  const dropped = rows.length > 0 ? omitted : [];
+  return { title: titles.join(GAP).trimEnd(), lines, width: spanOf(widths), omitted: dropped };
 }
 
 /** A column's cells as they are shown, and how wide they are. */
@@ -101,8 +105,8 @@ function measure<Row>(column: Column<Row>, rows: readonly Row[]): Measured<Row> 
   return { column, texts, cells, widest, isEmpty };
 }
 
-/** The width of each column on a sheet, 0 where it is left out. */
-function squeeze<Row>(
+/** The width of each column on a display, 0 where it is left out. */
+function fitColumns<Row>(
   columns: readonly Column<Row>[],
   natural: readonly number[],
   width: number,
@@ -112,17 +116,17 @@ function squeeze<Row>(
   const omitted: string[] = [];
   if (width === Infinity) return { widths, omitted };
   const excess = (): number => spanOf(widths) - width;
-  const least = (i: number): number => Math.max(columns[i]?.least ?? Infinity, columns[i]?.title.length ?? 0);
-  const saving = (): number =>
-    widths.reduce((sum, cells, i) => sum + (cells > 0 ? Math.max(0, cells - least(i)) : 0), 0);
-  const going = columns
-    .map(({ spare }, i) => ({ i, spare: spare === undefined ? -1 : isEmpty(i) ? Infinity : spare }))
-    .filter(({ spare }) => spare >= 0)
-    .sort((a, b) => b.spare - a.spare);
-  for (const { i, spare } of going) {
-    if (excess() <= (spare === Infinity ? 0 : saving())) break;
+  const minWidth = (i: number): number => Math.max(columns[i]?.minWidth ?? Infinity, columns[i]?.title.length ?? 0);
+  const slackTotal = (): number =>
+    widths.reduce((sum, cells, i) => sum + (cells > 0 ? Math.max(0, cells - minWidth(i)) : 0), 0);
+  const droppable = columns
+    .map(({ dropOrder }, i) => ({ i, dropOrder: dropOrder === undefined ? -1 : isEmpty(i) ? Infinity : dropOrder }))
+    .filter(({ dropOrder }) => dropOrder >= 0)
+    .sort((a, b) => b.dropOrder - a.dropOrder);
+  for (const { i, dropOrder } of droppable) {
+    if (excess() <= (dropOrder === Infinity ? 0 : slackTotal())) break;
     widths[i] = 0;
-    if (spare !== Infinity) omitted.push(columns[i]?.title ?? '');
+    if (dropOrder !== Infinity) omitted.push(columns[i]?.title ?? '');
   }
   for (let over = excess(); over > 0; over--) {
     const widest = widths.reduce((best, cells, i) => (slack(cells, i) > slack(widths[best] ?? 0, best) ? i : best), 0);
@@ -132,13 +136,13 @@ function squeeze<Row>(
   return { widths, omitted: columns.map(({ title }) => title).filter((title) => omitted.includes(title)) };
 
   function slack(cells: number, i: number): number {
-    return cells === 0 ? 0 : cells - least(i);
+    return cells === 0 ? 0 : cells - minWidth(i);
   }
 }
 
-/** So many blanks; those of usual cells are made once. */
-function blanksOf(cells: number): string {
-  return cells < 256 ? (BLANKS[cells] ??= ' '.repeat(cells)) : ' '.repeat(cells);
+/** So many padding; those of usual cells are made once. */
+function spacesOf(cells: number): string {
+  return cells < 256 ? (SPACES[cells] ??= ' '.repeat(cells)) : ' '.repeat(cells);
 }
 
 function spanOf(widths: readonly number[]): number {

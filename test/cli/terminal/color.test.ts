@@ -1,9 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { colorDepthOf, paintWith, toneOf, type ColorSigns } from '../../../src/cli/terminal/color.ts';
+import { colorDepthOf, paintWith, toneOf, type ColorSettings } from '../../../src/cli/terminal/color.ts';
 
 describe('how many colours', () => {
   it.each<
-    [situation: string, choice: ColorSigns['choice'], isTerminal: boolean, env: Record<string, string>, depth: string]
+    [
+      situation: string,
+      choice: ColorSettings['choice'],
+      isTerminal: boolean,
+      env: Record<string, string>,
+      depth: string,
+    ]
   >([
     ['a pipe', 'auto', false, { TERM: 'xterm-256color' }, 'none'],
     ['a terminal', 'auto', true, { TERM: 'xterm' }, '16'],

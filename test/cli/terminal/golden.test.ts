@@ -1,7 +1,7 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeDatabases, sightOf } from '../../support/scan-result.ts';
+import { makeDatabases, scanTree } from '../../support/scan-result.ts';
 import { cellsOf } from '../../../src/cli/terminal/width.ts';
 import { paintWith } from '../../../src/cli/terminal/color.ts';
 import { endpointsView } from '../../../src/cli/endpoints.ts';
@@ -35,9 +35,9 @@ const SHEETS: readonly (readonly [name: string, view: View, width: number, depth
 ];
 
 describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
-  const sight = sightOf(scenario, databases);
+  const result = scanTree(scenario, databases);
   it.each(SHEETS)('as %s', async (name, view, width, depth) => {
-    const lines = view.draw(await sight, { width, paint: paintWith(depth) });
+    const lines = view.draw(await result, { width, paint: paintWith(depth) });
     const text = lines.map((line) => `${line.text}\n`).join('');
     await expect(text).toMatchFileSnapshot(`../../golden/terminal/${scenario}/${name}.txt`);
   });
@@ -45,7 +45,7 @@ describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
   it('has no line that is wider than the terminal, but for a row whose addresses are', async () => {
     for (const [, view, width, depth] of SHEETS) {
       if (depth !== 'none' || width === Infinity) continue;
-      const lines = view.draw(await sight, { width, paint: paintWith(depth) });
+      const lines = view.draw(await result, { width, paint: paintWith(depth) });
       const tooWide = lines.filter(({ text }) => cellsOf(text) > width && !text.includes(':'));
       expect(tooWide).toEqual([]);
     }
@@ -53,7 +53,7 @@ describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
 
   it('keeps the keys of its lines apart', async () => {
     for (const [name, view] of SHEETS) {
-      const keys = view.draw(await sight, { width: 80, paint: paintWith('none') }).flatMap(({ key }) => key?.() ?? []);
+      const keys = view.draw(await result, { width: 80, paint: paintWith('none') }).flatMap(({ key }) => key?.() ?? []);
       if (scenario !== 'hostile') expect(new Set(keys).size, name).toBe(keys.length);
     }
   });

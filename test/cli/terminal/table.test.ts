@@ -11,9 +11,9 @@ interface Planet {
 
 const COLUMNS: readonly Column<Planet>[] = [
   { title: 'NAME', cell: ({ name }) => name },
-  { title: 'MOONS', cell: ({ moons }) => String(moons), right: true, spare: 1 },
-  { title: 'NOTE', cell: ({ note }) => note, least: 6 },
-  { title: 'EMPTY', cell: () => '', spare: 2 },
+  { title: 'MOONS', cell: ({ moons }) => String(moons), right: true, dropOrder: 1 },
+  { title: 'NOTE', cell: ({ note }) => note, minWidth: 6 },
+  { title: 'EMPTY', cell: () => '', dropOrder: 2 },
 ];
 const ROWS = [
   { name: 'Mars', moons: 2, note: 'red and rusty' },
