@@ -17,27 +17,27 @@ import { openSource } from './collect/host.ts';
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
 export type { Counts, Dialect, Parsed, Warning } from './parse/text-reader.ts';
 
-/** What to scan, and what may be read beside. */
+/** What to scan. */
 export interface ScanOptions {
-  /** `procfs` (on Linux the default), or the platform's own command (elsewhere the default; `ss` means netstat where there is no ss). */
+  /** Defaults to "procfs" on Linux and to the commands of the system elsewhere. "ss" falls back to netstat if ss is not installed. */
   readonly source?: 'procfs' | 'ss' | 'netstat';
-  /** Where procfs is mounted, or a recorded tree lies; "/proc" by default. */
+  /** Mount point of procfs, or a tree written by `peerscope record`; defaults to "/proc". */
   readonly procfs?: string;
-  /** The folder in which `serve` and `whois` keep ASNs; without it no row has one. Nobody is ever asked. */
+  /** The folder where `serve` and `whois` store ASNs. Without it, rows have no ASN. No provider is ever queried. */
   readonly storagePath?: string;
 }
 
-/** How to watch. */
+/** How to watch connections. */
 export interface EventsOptions extends ScanOptions {
-  /** Milliseconds from one scan to the next, 1000 by default; from 10 to 3,600,000. */
+  /** Milliseconds between the starts of two scans, from 10 to 3,600,000; defaults to 1000. */
   readonly intervalMs?: number;
-  /** Ends the events. */
+  /** Ends the iteration. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Every connection of the host, as `peerscope list -o json` prints them. It reads in the calling thread, at the end of which no state is
- * left. Rejects with one clear line when procfs cannot be read, or with `code` "no-source" and `tried` when no command told anything.
+ * All connections of the host, in the order of `peerscope list -o json`. Reads synchronously in the calling thread and keeps no state.
+ * Rejects with a one-line Error if procfs cannot be read, with `code` "no-source" and `tried` if no command gave any output.
  */
 export async function scan(options: ScanOptions = {}): Promise<Row[]> {
   const scanner = await Scanner.open(options);
@@ -50,9 +50,8 @@ export async function scan(options: ScanOptions = {}): Promise<Row[]> {
 }
 
 /**
- * What happens to the connections, as `peerscope events` prints it: those of one scan after the other, from the second on. A scan begins
- * when the events of the one before were taken and its time has come. Ends with the signal; rejects as `scan`
- * does, and with a RangeError for an interval that is not allowed.
+ * Changes of connections, as `peerscope events` prints them, from the second scan on. A scan starts when the events of the previous one
+ * are consumed and the interval has passed. Ends with the signal. Rejects like `scan`, and with a RangeError for an invalid interval.
  */
 export async function* events(options: EventsOptions = {}): AsyncGenerator<ConnectionEvent, void, undefined> {
   const { intervalMs = 1000, signal } = options;
@@ -62,9 +61,9 @@ export async function* events(options: EventsOptions = {}): AsyncGenerator<Conne
   const changes = new Changes(scanner.scrape, scanner.names);
   try {
     while (!signal?.aborted) {
-      const begun = SYSTEM_CLOCK.monotonic();
+      const started = SYSTEM_CLOCK.monotonic();
       yield* changes.take(await scanner.scan());
-      await waitUntil(begun + intervalMs, SYSTEM_CLOCK, signal);
+      await waitUntil(started + intervalMs, SYSTEM_CLOCK, signal);
     }
   } finally {
     await scanner.close();
@@ -72,22 +71,22 @@ export async function* events(options: EventsOptions = {}): AsyncGenerator<Conne
 }
 
 /**
- * Reads what ss or netstat printed, on whichever system, as `peerscope parse` does. Bytes are UTF-8 or UTF-16. It throws for nothing that
- * stands in the text: what could not be read is in `malformed`.
+ * Parses output of ss or netstat from any supported system, as `peerscope parse` does. Bytes are UTF-8 or UTF-16. It never throws;
+ * lines that cannot be parsed are in `malformed`.
  */
 export function parse(text: string | Uint8Array): Parsed {
   return parseText(typeof text === 'string' ? text : decodeText(text));
 }
 
 /**
- * Says which rows are wanted, by filters such as "state=established,time_wait" or "process!=nginx": repeated keys are alternatives,
- * different keys must all be met. For Array.prototype.filter. Throws an Error for a filter that is not allowed.
+ * Returns a predicate for Array.prototype.filter from filters such as "state=established,time_wait" or "process!=nginx". Values of
+ * the same key are alternatives; different keys must all match. Throws an Error for an invalid filter.
  */
 export function filter(...filters: readonly string[]): (row: Row) => boolean {
   return parseFilters(filters);
 }
 
-/** Scans with what was learned about operators before. */
+/** Scans with the ASNs from the store. */
 class Scanner {
   readonly scrape: Scrape;
   readonly names: Names = { service: readServices(), remote: () => null };
@@ -109,7 +108,7 @@ class Scanner {
     return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), cache, store);
   }
 
-  /** Scans once; gives when, in milliseconds since 1970. */
+  /** Scans once and returns the time in milliseconds since 1970. */
   async scan(): Promise<number> {
     const { at } = this.scrape.look();
     if (this.#cache) {

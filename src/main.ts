@@ -4,9 +4,9 @@ import type { CommandShape, OptionShape } from './cli/command-shape.ts';
 import type { Flag } from './config/flags.ts';
 import type { CommandSpec } from './cli/commands.ts';
 
-// Every import below is dynamic, so that an old Node comes as far as the check at the end and a command loads only its own.
+// Imports are dynamic so that an unsupported Node.js reaches the version check below, and a command loads only its own modules.
 
-/** Runs the command that the arguments name, else `serve`. Returns the exit code: 0 done, 1 failed, 2 wrong usage. */
+/** Runs the command given by the arguments, `serve` by default. Returns the exit code: 0 success, 1 failure, 2 invalid usage. */
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
   const [{ parseConfig }, { UsageError }] = await Promise.all([
@@ -19,11 +19,11 @@ async function main(args: readonly string[]): Promise<number> {
   const printError = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);
 
   const program = new Command('peerscope')
-    .description('Caller ID for every connection on your nodes. Without a command peerscope serves.')
+    .description('Caller ID for every connection on your nodes. The default command is serve.')
     .usage('[command] [options]')
-    .version(`peerscope ${readVersion()}`, '--version', 'print the version')
-    .helpOption('-h, --help', 'print this help')
-    .helpCommand('help [command]', 'print the help of a command')
+    .version(`peerscope ${readVersion()}`, '--version', 'Print the version')
+    .helpOption('-h, --help', 'Print this help')
+    .helpCommand('help [command]', 'Print the help of a command')
     .configureOutput({ outputError: () => undefined })
     .configureHelp({ subcommandTerm: termOf })
     .exitOverride();
@@ -51,7 +51,7 @@ async function main(args: readonly string[]): Promise<number> {
     const { outputs } = spec;
     if (outputs) {
       command.addOption(
-        command.createOption('-o, --output <format>', 'How to print').choices(outputs).default(outputs[0]),
+        command.createOption('-o, --output <format>', 'Output format').choices(outputs).default(outputs[0]),
       );
     }
     for (const [flags, explanation, standard, choices] of spec.options ?? []) {
@@ -102,7 +102,7 @@ function nameOf({ usage }: CommandSpec): string {
   return usage.replace(/ .*/, '');
 }
 
-/** In "watch -i 5 top" too the command below is found: it comes directly after the one above. */
+/** Moves a subcommand directly behind its command, so that "watch -i 5 top" works. */
 function subcommandFirst(args: readonly string[], specs: readonly CommandSpec[]): readonly string[] {
   const [first = '', ...rest] = args;
   const subcommands = specs.find((spec) => nameOf(spec) === first)?.subcommands?.map(nameOf) ?? [];
@@ -125,7 +125,7 @@ function addFlag(command: Command, flag: Flag, twin: string): void {
   if (!isOff) command.addOption(command.createOption(`--no-${name}`).hideHelp());
 }
 
-/** The flags that the command line holds, by name; undefined where one is not given. */
+/** The values of the flags by name; undefined for a flag that is not set. */
 function flagValues(command: Command): Record<string, unknown> {
   const options = command.options.filter(({ negate }) => !negate);
   return Object.fromEntries(options.map((option) => [option.name(), command.getOptionValue(option.attributeName())]));
@@ -138,7 +138,7 @@ function argumentsOf({ registeredArguments }: Command): string[] {
   });
 }
 
-/** Every command takes options, those below it where it has some. */
+/** A command with its options, subcommands and arguments, for the list of commands. */
 function termOf(command: Command): string {
   const { commands } = command;
   if (command.name() === 'help') return 'help [command]';
@@ -146,14 +146,14 @@ function termOf(command: Command): string {
   return [command.name(), '[options]', ...subcommands, ...argumentsOf(command)].join(' ');
 }
 
-const HELP: OptionShape = { names: ['-h', '--help'], value: null, choices: [], description: 'print this help' };
+const HELP: OptionShape = { names: ['-h', '--help'], value: null, choices: [], description: 'Print this help' };
 
 function optionShape({ short, long, flags, argChoices, description }: Option): OptionShape {
   const names = [short, long].filter((name) => name !== undefined);
   return { names, value: /<(.+)>/.exec(flags)?.[1] ?? null, choices: argChoices ?? [], description };
 }
 
-/** Flags and their twins are too long for help in two columns. */
+/** Prints descriptions below the options: flags and environment variables are too long for two columns. */
 function putHelpBelowTerms(command: Command): void {
   const negated = new Set(command.options.filter(({ negate }) => negate).map((option) => option.attributeName()));
   command.configureHelp({
@@ -164,18 +164,20 @@ function putHelpBelowTerms(command: Command): void {
   });
 }
 
-process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
-  if (code === 'EPIPE') process.exit(0);
-  process.stderr.write(`Cannot write to standard output: ${message}\n`);
-  process.exit(1);
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  void import('./common/errors.ts').then(({ reasonOf }) => {
+    process.stderr.write(`Cannot write to standard output: ${reasonOf(error)}\n`);
+    process.exit(1);
+  });
 });
-// A log that nobody reads any more must not end the exporter.
+// A closed log pipe must not stop the exporter.
 process.stderr.on('error', () => undefined);
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major > 22 || (major === 22 && minor >= 15)) {
   process.exitCode = await main(process.argv.slice(2));
 } else {
-  process.stderr.write(`Cannot start on Node ${process.versions.node}: peerscope needs Node 22.15 or newer\n`);
+  process.stderr.write(`Cannot start on Node.js ${process.versions.node}: peerscope requires Node.js 22.15 or newer\n`);
   process.exitCode = 2;
 }

@@ -10,12 +10,12 @@ const PROC = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url))
 const text = readFileSync(new URL('fixtures/text/ss-tunap.out', import.meta.url));
 
 describe('the library', () => {
-  it('scans what list prints', async () => {
+  it('scan returns the rows of list', async () => {
     const { stdout } = await runMain(['list', '-o', 'json', '--asn.provider=none', `--path.procfs=${PROC}`]);
     expect(await scan({ procfs: PROC })).toEqual(JSON.parse(stdout));
   });
 
-  it('filters rows', async () => {
+  it('filter selects rows', async () => {
     const rows = await scan({ procfs: PROC });
     const listeners = rows.filter(filter('state=listen', 'transport=tcp'));
     expect(listeners).toEqual(rows.filter((row) => row.state === 'listen' && row.transport === 'tcp'));
@@ -24,7 +24,7 @@ describe('the library', () => {
     expect(() => filter('state=open')).toThrow('Cannot use filter "state=open"');
   });
 
-  it('parses text, and bytes of any encoding', () => {
+  it('parse accepts text and bytes in any supported encoding', () => {
     const expected = parse(text.toString());
     expect(expected).toMatchObject({ dialect: 'ss', malformed: [], warnings: [], counts: { row: 28, header: 1 } });
     expect(parse(text)).toEqual(expected);
@@ -32,17 +32,17 @@ describe('the library', () => {
     expect(parse('')).toMatchObject({ dialect: null, rows: [] });
   });
 
-  it('says what cannot be scanned', async () => {
+  it('scan rejects an unreadable procfs', async () => {
     await expect(scan({ procfs: '/nowhere' })).rejects.toThrow(/^Cannot read procfs "\/nowhere": /);
   });
 
-  it.each([0, -1, NaN, Infinity, 2 ** 31])('does not scan every %d ms', async (intervalMs) => {
+  it.each([0, -1, NaN, Infinity, 2 ** 31])('events rejects an interval of %d ms', async (intervalMs) => {
     await expect(events({ intervalMs }).next()).rejects.toThrow(
       new RangeError(`Cannot use intervalMs ${intervalMs}: must be from 10 to 3600000`),
     );
   });
 
-  it('tells what happens until the signal', async ({ skip }) => {
+  it('events reports changes until the signal', async ({ skip }) => {
     skip(process.platform !== 'linux', 'needs procfs');
     const interruption = new AbortController();
     const { signal } = interruption;

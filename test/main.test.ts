@@ -40,7 +40,7 @@ interface Outcome {
   readonly stderr: string;
 }
 
-/** Runs the program to its end with these variables. */
+/** Runs the program with these environment variables until it exits. */
 function peerscope(
   args: readonly string[],
   { env = {}, input = '', nodeArgs = [] }: { env?: Record<string, string>; input?: string; nodeArgs?: string[] } = {},
@@ -54,10 +54,10 @@ function peerscope(
   return { code: run.status, stdout: run.stdout, stderr: run.stderr };
 }
 
-/** Arguments of Node that run this module before the program. */
+/** Node.js arguments that load this module before the program. */
 const before = (module: string): string[] => ['--import', `data:text/javascript,${encodeURIComponent(module)}`];
 
-/** Lets the program import only what matches. */
+/** A module that rejects imports that do not match. */
 const importOnly = (allowed: RegExp): string => `
   import { registerHooks } from 'node:module';
   registerHooks({
@@ -67,19 +67,23 @@ const importOnly = (allowed: RegExp): string => `
     },
   });`;
 
-describe('wrong usage ends with one line and exit code 2', () => {
+describe('invalid usage prints one line and exits with 2', () => {
   const broken = file('broken.yaml', 'networks: [{ name: office, cidrs: [10.0.0.0/33] }]');
   const command = (reason: string): string => `Cannot read the command line: ${reason}`;
   it.each<[situation: string, args: string[], line: string, env?: Record<string, string>]>([
-    ['a value', ['--series.limit', '49'], 'Cannot use --series.limit "49": must be a whole number of at least 50'],
     [
-      'a value in the environment',
+      'an invalid value',
+      ['--series.limit', '49'],
+      'Cannot use --series.limit "49": must be a whole number of at least 50',
+    ],
+    [
+      'an invalid value in the environment',
       [],
       'Cannot use PEERSCOPE_SERIES_LIMIT "49": must be a whole number of at least 50',
       { PEERSCOPE_SERIES_LIMIT: '49' },
     ],
     [
-      'a misspelt variable',
+      'a misspelled variable',
       ['list'],
       'Cannot use PEERSCOPE_PROCFS: must be the environment twin of a flag, see peerscope serve --help',
       { PEERSCOPE_PROCFS: '/host/proc' },
@@ -90,46 +94,46 @@ describe('wrong usage ends with one line and exit code 2', () => {
       'Cannot use --web.listen-address "x": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
     ],
     [
-      'neither a page nor a receiver',
+      'neither a listen address nor an OTLP endpoint',
       ['--web.listen-address='],
       'Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named',
     ],
     [
-      'a misspelt flag',
+      'a misspelled flag',
       ['--series.limt=5'],
       command("unknown option '--series.limt=5' (Did you mean --series.limit?)"),
     ],
     ['a flag of another command', ['list', '--series.limit=50'], command("unknown option '--series.limit=50'")],
     ['a flag without its value', ['--log.level'], command("option '--log.level <level>' argument missing")],
-    ['a misspelt command', ['lst'], command("unknown command 'lst' (Did you mean list?)")],
-    ['help of a misspelt command', ['help', 'lst'], command("unknown command 'lst'")],
-    ['no shell to complete for', ['completion'], command("missing required argument 'bash|zsh|fish'")],
+    ['a misspelled command', ['lst'], command("unknown command 'lst' (Did you mean list?)")],
+    ['help of a misspelled command', ['help', 'lst'], command("unknown command 'lst'")],
+    ['completion without a shell', ['completion'], command("missing required argument 'bash|zsh|fish'")],
     ['an empty command', [''], command("unknown command ''")],
     [
-      'a command behind flags',
+      'a command after flags',
       ['--log.level=info', 'list'],
       command("too many arguments for 'serve'. Expected 0 arguments but got 1: list."),
     ],
     ['a missing argument', ['record'], command("missing required argument 'folder'")],
     [
-      'an output that a command has not',
+      'an output format that a command does not have',
       ['list', '-o', 'yaml'],
       command(
         "option '-o, --output <format>' argument 'yaml' is invalid. Allowed choices are table, wide, json, jsonl, csv.",
       ),
     ],
     [
-      'no file to check',
+      'check-config without a file',
       ['check-config'],
-      'Cannot check configuration: no file is given, neither as an argument nor by --config.file',
+      'Cannot check configuration: pass a file as an argument or with --config.file',
     ],
     [
-      'a broken configuration',
+      'an invalid configuration',
       ['serve', '--config.file', broken],
       `Cannot read configuration "${broken}": networks[0].cidrs[0] "10.0.0.0/33": must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix`,
     ],
     [
-      'an absent configuration',
+      'a missing configuration',
       ['list', '--config.file=/nowhere/peerscope.yaml'],
       'Cannot read configuration "/nowhere/peerscope.yaml": no such file or directory',
     ],
@@ -146,19 +150,19 @@ it('prints its version', () => {
 });
 
 describe('help', () => {
-  it('says that a recording is not redacted unless it is asked for', () => {
+  it('states that a recording has real addresses unless redacted', () => {
     const { stdout } = peerscope(['record', '--help']);
-    expect(stdout).toMatch(/^Record what peerscope reads from \/proc, with real addresses and names,/m);
+    expect(stdout).toMatch(/^Copy what peerscope reads from \/proc, with real addresses and names,/m);
     expect(stdout).toMatch(/--redact\s+Replace addresses and names/);
   });
 
-  it('names every command', () => {
+  it('lists every command', () => {
     const { code, stdout } = peerscope(['--help']);
     expect(code).toBe(0);
     expect(COMMANDS.filter((name) => !new RegExp(`^  ${name} `, 'm').test(stdout))).toEqual([]);
   });
 
-  it.each(COMMANDS)('of %s shows its flags, their defaults and twins in 80 columns', (name) => {
+  it.each(COMMANDS)('of %s shows its flags, defaults and environment variables in 80 columns', (name) => {
     const { code, stdout } = peerscope([name, '--help']);
     const blocks = stdout.split(/\n(?= {2}\S)/).map((block) => block.replaceAll(/\s+/g, ' '));
     const shown = FLAGS.filter((flag) => blocks.some((block) => block.includes(environmentTwin(flag.name))));
@@ -175,37 +179,37 @@ describe('help', () => {
   });
 });
 
-describe('a Node that is too old', () => {
+describe('the Node.js version', () => {
   const { engines } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     engines: { node: string };
   };
   const as = (version: string): string =>
     `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } });`;
 
-  it.each(['20.1.0', '22.14.9'])('%s is told so before anything else is imported', (version) => {
+  it.each(['20.1.0', '22.14.9'])('%s is rejected before any other import', (version) => {
     const nodeArgs = before(importOnly(/\/src\/main\.ts$|^node:/) + as(version));
     expect(peerscope(['list'], { nodeArgs })).toEqual({
       code: 2,
       stdout: '',
-      stderr: `Cannot start on Node ${version}: peerscope needs Node 22.15 or newer\n`,
+      stderr: `Cannot start on Node.js ${version}: peerscope requires Node.js 22.15 or newer\n`,
     });
     expect(engines.node).toBe('>=22.15');
   });
 
-  it.each(['22.15.0', '30.1.0'])('%s is not', (version) => {
+  it.each(['22.15.0', '30.1.0'])('%s is supported', (version) => {
     expect(peerscope(['--version'], { nodeArgs: before(as(version)) }).code).toBe(0);
   });
 });
 
 describe('list', () => {
-  it('imports neither the server, the log nor the readers of a configuration', () => {
+  it('imports neither server, log nor configuration parsers', () => {
     const nodeArgs = before(importOnly(/^node:|\/src\/|\/node_modules\/commander\//));
     const { code, stdout } = peerscope(['list', '-o', 'json', `--path.procfs=${PROC}`], { nodeArgs });
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toBeInstanceOf(Array);
   });
 
-  it('takes flags from the environment', () => {
+  it('reads flags from the environment', () => {
     const byFlag = peerscope(['list', '-o', 'json', `--path.procfs=${PROC}`]);
     expect(peerscope(['list', '-o', 'json'], { env: { PEERSCOPE_PATH_PROCFS: PROC } })).toEqual(byFlag);
   });
@@ -225,18 +229,18 @@ describe('a failure', () => {
   it.each([
     ['list', '--path.procfs=/nowhere'],
     ['parse', '/nowhere'],
-  ])('of %s ends the program, however long a shared store is tried', (...args) => {
+  ])('of %s exits even while a connection to a shared store is attempted', (...args) => {
     const { code, stderr } = peerscope([...args, '--storage.url=redis://127.0.0.1:1']);
     expect(stderr).toMatch(/Cannot read (procfs )?"\/nowhere": /);
     expect(code).toBe(1);
   });
 
-  it('shows where it came from at --log.level=debug', () => {
+  it('has a stack trace with --log.level=debug', () => {
     expect(peerscope([...args, '--log.level=debug']).stderr).toMatch(/Cannot read procfs "\/nowhere": .*\n +at /);
   });
 });
 
-it('asks whois for the addresses of standard input', () => {
+it('whois reads addresses from standard input', () => {
   const { code, stdout } = peerscope(['whois', '-o', 'json'], { input: '10.0.0.1\n::1\n' });
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject([
@@ -245,35 +249,35 @@ it('asks whois for the addresses of standard input', () => {
   ]);
 });
 
-it('asks whois for the addresses of its arguments, with the rules of the configuration', () => {
+it('whois reads addresses from arguments and applies the configuration', () => {
   const rules = file('networks.yaml', 'networks: [{ name: lab, cidrs: [10.0.0.0/8], asn: 64500 }]');
   const { code, stdout } = peerscope(['whois', '10.0.0.1', '-o', 'json', '--config.file', rules]);
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject([{ address: '10.0.0.1', network: 'lab', asn: 64_500 }]);
 });
 
-it('records a tree', () => {
+it('record writes a tree', () => {
   const { code, stdout } = peerscope(['record', join(folder, 'tree'), '--path.procfs', PROC]);
   expect(code).toBe(0);
   expect(stdout).toMatch(
-    /^Recorded \d+ processes and \d+ network namespaces?; 0 processes had ended, 0 could not be read in full\n$/,
+    /^Recorded \d+ processes and \d+ network namespaces?; 0 processes exited, 0 could not be read completely\n$/,
   );
 });
 
 describe('check-config', () => {
   const good = file('good.yaml', 'networks: [{ name: office, cidrs: [10.0.0.0/8] }]');
-  const valid = `Configuration "${good}" is valid.\nnetworks[0]: addresses in 10.0.0.0/8 are the network "office" and never sent to an ASN provider.\n`;
+  const valid = `Configuration "${good}" is valid.\nnetworks[0]: addresses in 10.0.0.0/8 belong to network "office" and are never sent to an ASN provider.\n`;
 
   it.each<[situation: string, args: string[], env?: Record<string, string>]>([
     ['as an argument', [good]],
-    ['by the flag', ['--config.file', good]],
-    ['by the environment', [], { PEERSCOPE_CONFIG_FILE: good }],
-    ['as an argument beside a flag that is no file', [good, '--config.file=/nowhere']],
-  ])('reads the file that is given %s', (_situation, args, env = {}) => {
+    ['with the flag', ['--config.file', good]],
+    ['in the environment', [], { PEERSCOPE_CONFIG_FILE: good }],
+    ['as an argument that overrides the flag', [good, '--config.file=/nowhere']],
+  ])('reads the file given %s', (_situation, args, env = {}) => {
     expect(peerscope(['check-config', ...args], { env })).toEqual({ code: 0, stdout: valid, stderr: '' });
   });
 
-  it('fails for a bad file', () => {
+  it('fails for an invalid file', () => {
     const bad = file('bad.yaml', 'asn: 1');
     expect(peerscope(['check-config', bad])).toEqual({
       code: 1,
@@ -287,7 +291,7 @@ describe('standard output', () => {
   const rules = Array.from({ length: 10_000 }, (_, i) => `- { name: group-${i} }`);
   const long = file('long.yaml', ['endpoint_groups:', ...rules].join('\n'));
 
-  it('ends the program quietly when its reader goes away', async () => {
+  it('exits quietly when its reader closes it', async () => {
     const child = spawn(process.execPath, [MAIN, 'check-config', long], { env: ENVIRONMENT, timeout: 30_000 });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
@@ -296,7 +300,7 @@ describe('standard output', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   });
 
-  it('fails the program when it is full', () => {
+  it('fails on a full disk', () => {
     const full = openSync('/dev/full', 'w');
     const run = spawnSync(process.execPath, [MAIN, 'check-config', long], {
       env: ENVIRONMENT,
@@ -305,7 +309,7 @@ describe('standard output', () => {
     closeSync(full);
     expect({ code: run.status, stderr: run.stderr.toString() }).toEqual({
       code: 1,
-      stderr: expect.stringMatching(/^Cannot write to standard output: ENOSPC.*\n$/) as string,
+      stderr: expect.stringMatching(/^Cannot write to standard output: no space left on device\n$/) as string,
     });
   });
 });

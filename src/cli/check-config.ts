@@ -8,7 +8,7 @@ interface Writer {
   write(text: string): unknown;
 }
 
-/** Says what the configuration file at `path` means, a line for each rule, or what is wrong with it; returns the exit code. */
+/** Prints what the configuration file at `path` means, one line per rule, or what is wrong with it. Returns the exit code. */
 export function checkConfig(path: string, stdout: Writer, stderr: Writer): 0 | 1 {
   try {
     const sentences = [`Configuration ${JSON.stringify(path)} is valid.`, ...explainRules(readRules(path))];
@@ -30,7 +30,7 @@ function explainRules({ processes, endpointGroups, networks, asnNeverSend }: Rul
       ? [`asn.never_send: addresses in ${cidrList(asnNeverSend)} are never sent to an ASN provider.`]
       : []),
   ];
-  return sentences.length > 0 ? sentences : ['It holds no rules: everything has its default name.'];
+  return sentences.length > 0 ? sentences : ['The file has no rules. All names are the defaults.'];
 }
 
 function precedence(i: number): string {
@@ -39,12 +39,12 @@ function precedence(i: number): string {
 
 function explainProcess({ name, exe, comm, cmdline }: ProcessRule): string {
   const conditions = [
-    exe && `executable matches ${JSON.stringify(exe.source)}`,
-    comm && `comm matches ${JSON.stringify(comm.source)}`,
-    cmdline && `command line matches ${JSON.stringify(cmdline.source)}`,
+    exe && `executable matching ${JSON.stringify(exe.source)}`,
+    comm && `comm matching ${JSON.stringify(comm.source)}`,
+    cmdline && `command line matching ${JSON.stringify(cmdline.source)}`,
   ].filter((condition) => condition !== undefined);
-  const processes = conditions.length > 0 ? `a process whose ${conditions.join(' and whose ')}` : 'every process';
-  return `${processes} is called ${JSON.stringify(name)}`;
+  const processes = conditions.length > 0 ? `a process with ${conditions.join(' and ')}` : 'every process';
+  return `${processes} is named ${JSON.stringify(name)}`;
 }
 
 function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRule): string {
@@ -54,12 +54,12 @@ function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRu
     transport && ` over ${transport}`,
   ].filter((condition) => condition !== undefined);
   const endpoints = conditions.length > 0 ? `an endpoint${conditions.join('')}` : 'every endpoint';
-  return `${endpoints} belongs to the group ${JSON.stringify(name)}`;
+  return `${endpoints} belongs to group ${JSON.stringify(name)}`;
 }
 
 function explainNetwork({ name, cidrs, asn }: OperatorNetwork): string {
   const number = asn === undefined ? '' : ` with AS${asn}`;
-  return `addresses in ${cidrList(cidrs)} are the network ${JSON.stringify(name)}${number} and never sent to an ASN provider`;
+  return `addresses in ${cidrList(cidrs)} belong to network ${JSON.stringify(name)}${number} and are never sent to an ASN provider`;
 }
 
 function cidrList(cidrs: readonly Cidr[]): string {

@@ -1,31 +1,31 @@
 import { UsageError } from '../common/errors.ts';
 
-/** An option as its help has it. */
+/** An option as the help shows it. */
 export interface OptionShape {
   /** As typed, such as "-o" and "--output". */
   readonly names: readonly string[];
-  /** What stands for its value; null where it takes none. */
+  /** The placeholder of its value; null for an option without a value. */
   readonly value: string | null;
-  /** The values it may have; empty where they are not so few. */
+  /** The allowed values; empty if they are not a short list. */
   readonly choices: readonly string[];
   readonly description: string;
 }
 
-/** A command as its help has it, with the commands below it. */
+/** A command as the help shows it, with its subcommands. */
 export interface CommandShape {
   readonly name: string;
-  /** Its arguments, as in "[filter...]". */
+  /** Its arguments, such as "[filter...]". */
   readonly arguments: string;
-  /** What its argument may be; empty where that is not so little. */
+  /** The allowed values of its argument; empty if they are not a short list. */
   readonly choices: readonly string[];
   readonly description: string;
   readonly options: readonly OptionShape[];
   readonly subcommands: readonly CommandShape[];
-  /** What its help says at its end, if anything. */
+  /** Text at the end of its help; may be empty. */
   readonly notes: string;
 }
 
-/** Every command that can be typed, with the words that lead to it; that of no words first. */
+/** Every command and subcommand with its path of words. The program itself comes first, with an empty path. */
 export function commandPaths(
   command: CommandShape,
   path: readonly string[] = [],
@@ -33,7 +33,7 @@ export function commandPaths(
   return [{ path, command }, ...command.subcommands.flatMap((one) => commandPaths(one, [...path, one.name]))];
 }
 
-/** Reads the seconds between two scans; returns milliseconds. Throws UsageError for what is not allowed. */
+/** Parses the scan interval in seconds and returns milliseconds. Throws UsageError if it is out of range. */
 export function parseInterval(text: string): number {
   const ms = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) * 1000 : 0;
   if (ms >= 10 && ms <= 3_600_000) return ms;
@@ -42,7 +42,7 @@ export function parseInterval(text: string): number {
   );
 }
 
-/** Reads how often; Infinity where nothing says it. Throws UsageError for what is not allowed. */
+/** Parses the number of scans; Infinity if it is not set. Throws UsageError if it is not a positive integer. */
 export function parseCount(text: string | undefined): number {
   if (text === undefined) return Infinity;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);

@@ -6,29 +6,29 @@ import type { CommandShape } from './command-shape.ts';
 import type { OutputFormat } from './view.ts';
 import type { Config } from '../config/config.ts';
 
-// Every import of a command is dynamic, so that it loads only its own.
+// Imports are dynamic so that each command loads only its own modules.
 
-/** What surrounds a command. */
+/** The environment and the command tree that a command runs with. */
 export interface CommandContext {
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Every command there is, this one included. */
+  /** The whole command tree. */
   readonly program: () => CommandShape;
 }
 
 type OptionSpec = readonly [flags: string, description: string, standard?: string, choices?: readonly string[]];
 
-/** What the command line gave a command. */
+/** Arguments and options of a command, parsed by commander. */
 export interface ParsedCommand {
   readonly args: string[];
-  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as commander has it
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the signature of commander
   opts<T extends object>(): T;
 }
 
-/** A command of the terminal, or a name for those subcommands it, of which the first runs where none is named. */
+/** A command, or a group of subcommands. The first subcommand is the default. */
 export type CommandSpec = SingleCommand | (CommandName & { readonly subcommands: readonly SingleCommand[] });
 
 interface CommandName {
-  /** Name and arguments in commander's notation. */
+  /** Name and arguments in commander notation. */
   readonly usage: string;
   readonly description: string;
 }
@@ -37,38 +37,38 @@ interface SingleCommand extends CommandName {
   readonly subcommands?: undefined;
   /** The values of --output, the default first. */
   readonly outputs?: readonly string[];
-  /** Options of its own in commander's notation: flags, description, default, and the values it may have where these are few. */
+  /** Its own options in commander notation: flags, description, default, allowed values. */
   readonly options?: readonly OptionSpec[];
-  /** The values that its argument may have. */
+  /** The allowed values of its argument. */
   readonly choices?: readonly string[];
   /** Returns the exit code. */
   readonly run: (config: Config, command: ParsedCommand, context: CommandContext) => Promise<number>;
-  /** What the help says at its end. */
+  /** Text at the end of the help. */
   readonly notes?: () => Promise<string>;
 }
 
 /** A command that shows connections, once or under `watch`. */
 interface ViewCommand extends Omit<SingleCommand, 'run'> {
   readonly outputs: readonly string[];
-  /** What it shows; `isScreen` where it is drawn again and again on a terminal. */
+  /** What it shows. `isScreen` is true if it is redrawn on a terminal. */
   readonly request: (command: ParsedCommand, isScreen: boolean) => Promise<ViewRequest>;
 }
 
 const VIEW_COMMANDS: readonly ViewCommand[] = [
   {
     usage: 'list [filter...]',
-    description: 'List every connection with its owner and its remote',
+    description: 'List all connections with their owner and remote endpoint',
     outputs: ['table', 'wide', 'json', 'jsonl', 'csv'],
     options: [
-      ['-t, --tcp', 'TCP'],
-      ['-u, --udp', 'UDP; with -t both'],
-      ['-l, --listening', 'Only what listens, and UDP without a peer'],
-      ['-4, --ipv4', 'IPv4'],
-      ['-6, --ipv6', 'IPv6, with IPv4 addresses inside it; with -4 both'],
-      ['-n, --numeric', 'No names of services'],
-      ['-r, --resolve', "Name the remotes by reverse DNS, asking the host's own resolver for at most 3 s"],
-      ['--sort <fields>', 'Order by these fields of the JSON, as in process,remote_port:desc'],
-      ['--fields <fields>', 'Show these fields of the JSON alone, as in local_port,process'],
+      ['-t, --tcp', 'Show TCP'],
+      ['-u, --udp', 'Show UDP; with -t, show both'],
+      ['-l, --listening', 'Show only listening sockets and unconnected UDP sockets'],
+      ['-4, --ipv4', 'Show IPv4'],
+      ['-6, --ipv6', 'Show IPv6, including IPv4-mapped addresses; with -4, show both'],
+      ['-n, --numeric', 'Do not show service names'],
+      ['-r, --resolve', 'Resolve remote addresses with reverse DNS; waits up to 3 s for the system resolver'],
+      ['--sort <fields>', 'Sort by these JSON fields, such as process,remote_port:desc'],
+      ['--fields <fields>', 'Show only these JSON fields, such as local_port,process'],
     ],
     notes: describeStates,
     request: async (command) => {
@@ -80,11 +80,11 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
   },
   {
     usage: 'top [filter...]',
-    description: 'Show the processes with the most connections, each with its connections, and a bar chart',
+    description: 'Show the processes with the most connections, with a bar chart',
     outputs: ['table', 'json', 'jsonl'],
     options: [
-      ['-n, --number <number>', 'How many', '10'],
-      ['--by <what>', 'What connections are counted by', 'process', ['process', 'asn', 'workload', 'endpoint']],
+      ['-n, --number <number>', 'Number of entries to show', '10'],
+      ['--by <what>', 'Group connections by this', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
     request: async (command, isScreen) => {
       const { topView } = await import('./top.ts');
@@ -95,9 +95,9 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
   },
   {
     usage: 'endpoints [filter...]',
-    description: 'Show which services are connected with whom: distant inbound, distant outbound and looping',
+    description: 'Show which endpoints are connected: distant inbound, distant outbound and looping',
     outputs: ['table', 'json', 'jsonl'],
-    options: [['-n, --numeric', 'No names by reverse DNS, which else asks the resolver of the host for at most 3 s']],
+    options: [['-n, --numeric', 'Do not resolve remote addresses; otherwise waits up to 3 s for reverse DNS']],
     request: async (command) => {
       const { endpointsView } = await import('./endpoints.ts');
       const { numeric } = command.opts<{ numeric?: boolean }>();
@@ -106,21 +106,21 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
   },
 ];
 
-const COLOR: OptionSpec = ['--color <when>', 'When to use colours', 'auto', ['auto', 'always', 'never']];
-const INTERVAL: OptionSpec = ['-i, --interval <seconds>', 'Time from one look to the next', '1'];
+const COLOR: OptionSpec = ['--color <when>', 'When to use colors', 'auto', ['auto', 'always', 'never']];
+const INTERVAL: OptionSpec = ['-i, --interval <seconds>', 'Time between scans', '1'];
 
-/** The eleven states of TCP, for the end of a help. */
+/** The TCP states and their meanings, for the end of the help. */
 async function describeStates(): Promise<string> {
   const { TCP_STATES } = await import('../common/tcp-states.ts');
   const states = Object.entries(TCP_STATES).map(([state, meaning]) => `  ${state}\n${indent(meaning)}`);
-  return ['States of TCP:', ...states].join('\n');
+  return ['TCP states:', ...states].join('\n');
 }
 
 function indent(text: string): string {
   return text.replaceAll(/(.{1,74})(?: |$)/g, '      $1\n').trimEnd();
 }
 
-/** Shows what a command of `VIEW_COMMANDS` is about, once. */
+/** The command that scans once. */
 function viewCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
@@ -129,12 +129,12 @@ function viewCommand(spec: ViewCommand): SingleCommand {
   };
 }
 
-/** The same under `watch`. */
+/** The subcommand of `watch`, which scans repeatedly. */
 function watchCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
     outputs: spec.outputs.filter((output) => output !== 'json'),
-    options: [...(spec.options ?? []), COLOR, INTERVAL, ['-c, --count <number>', 'End after so many looks']],
+    options: [...(spec.options ?? []), COLOR, INTERVAL, ['-c, --count <number>', 'Exit after this many scans']],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: true }),
   };
 }
@@ -175,18 +175,18 @@ async function runViewCommand(
   });
 }
 
-/** The bytes of standard input until its end or the signal; a directory, which Node takes for an empty one, is refused. */
+/** Reads standard input to its end or until the signal. Rejects a directory, which Node would read as empty input. */
 async function* standardInput(signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   if (fstatSync(0).isDirectory()) throw new Error('Cannot read standard input: it is a directory');
   const { addAbortSignal } = await import('node:stream');
   yield* signal ? addAbortSignal(signal, process.stdin) : process.stdin;
 }
 
-/** The commands of peerscope, in the order of its help. */
+/** The commands of peerscope, in the order of the help. */
 export const COMMANDS: readonly CommandSpec[] = [
   {
     usage: 'serve',
-    description: 'Be the exporter: serve /metrics',
+    description: 'Run the exporter: serve /metrics over HTTP',
     run: async (config) => {
       const { createLog } = await import('../common/log.ts');
       const { serve } = await import('../serve/serve.ts');
@@ -196,16 +196,16 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...VIEW_COMMANDS.map(viewCommand),
   {
     usage: 'watch',
-    description: 'Show list, top or endpoints again and again: on a terminal in place, else one after the other',
+    description: 'Repeat list, top or endpoints: redraw on a terminal, append otherwise',
     subcommands: VIEW_COMMANDS.map(watchCommand),
   },
   {
     usage: 'events [filter...]',
-    description: 'Print a JSON line for every connection opened, changed in state or owner, or closed',
+    description: 'Print a JSON line when a connection opens, closes, or changes its state or owner',
     options: [
-      ['-i, --interval <seconds>', 'Time from one scan to the next', '1'],
-      ['-c, --count <number>', 'End after so many scans after the first'],
-      ['--snapshot', 'First print the rows that are there, without "event"'],
+      ['-i, --interval <seconds>', 'Time between scans', '1'],
+      ['-c, --count <number>', 'Exit after this many scans after the first'],
+      ['--snapshot', 'Print the current rows first, without "event"'],
     ],
     run: async (config, command) => {
       const { events } = await import('./events.ts');
@@ -225,7 +225,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'whois [address...]',
-    description: 'Say which network operator holds each address, of the arguments or else of standard input',
+    description: 'Look up the network operator of each address, from arguments or standard input',
     outputs: ['table', 'json', 'jsonl', 'csv'],
     run: async (config, command) => {
       const { whois } = await import('./whois.ts');
@@ -253,13 +253,13 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'stats',
-    description: 'Print the protocol statistics of a network namespace, as netstat -s names them',
+    description: 'Print protocol statistics of a network namespace, in the format of netstat -s',
     options: [
-      ['--netns <inode>', 'Of this network namespace; by default of the own one'],
-      ['--pid <pid>', 'Of the network namespace of this process'],
-      ['--pod <uid>', 'Of the network namespace of this pod'],
-      ['--nonzero', 'Leave zeros out'],
-      ['--json', "Print one JSON object, under the kernel's names"],
+      ['--netns <inode>', 'Inode of the network namespace; defaults to that of peerscope'],
+      ['--pid <pid>', 'Use the network namespace of this process'],
+      ['--pod <uid>', 'Use the network namespace of this pod'],
+      ['--nonzero', 'Omit counters that are 0'],
+      ['--json', 'Print one JSON object with the names of the kernel'],
     ],
     run: async (config, command) => {
       const { stats } = await import('./stats.ts');
@@ -268,7 +268,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'parse [file] [filter...]',
-    description: 'Turn the output of ss or netstat, from a file or standard input, into rows such as those of list',
+    description: 'Convert output of ss or netstat, from a file or standard input, to the rows of list',
     outputs: ['table', 'json', 'jsonl', 'csv'],
     options: [COLOR],
     run: async (config, command, { env }) => {
@@ -288,8 +288,8 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'record <folder>',
-    description: 'Record what peerscope reads from /proc, with real addresses and names, for --path.procfs=FOLDER',
-    options: [['--redact', 'Replace addresses and names with invented ones']],
+    description: 'Copy what peerscope reads from /proc, with real addresses and names, to use as --path.procfs=FOLDER',
+    options: [['--redact', 'Replace addresses and names with generated ones']],
     run: async (config, command) => {
       const { plural } = await import('./terminal/format.ts');
       const { record } = await import('./record.ts');
@@ -301,27 +301,25 @@ export const COMMANDS: readonly CommandSpec[] = [
       });
       process.stdout.write(
         `Recorded ${plural(processes, 'process', 'processes')} and ${plural(namespaces, 'network namespace')}; ` +
-          `${plural(vanished, 'process', 'processes')} had ended, ${denied} could not be read in full\n`,
+          `${plural(vanished, 'process', 'processes')} exited, ${denied} could not be read completely\n`,
       );
       return 0;
     },
   },
   {
     usage: 'check-config [file]',
-    description: 'Check a configuration file, or that of --config.file, and say what it means',
+    description: 'Validate a configuration file, by default that of --config.file, and explain its rules',
     run: async ({ configFile }, command) => {
       const { checkConfig } = await import('./check-config.ts');
       const file = command.args[0] ?? configFile;
       if (file !== null) return checkConfig(file, process.stdout, process.stderr);
-      process.stderr.write(
-        'Cannot check configuration: no file is given, neither as an argument nor by --config.file\n',
-      );
+      process.stderr.write('Cannot check configuration: pass a file as an argument or with --config.file\n');
       return 2;
     },
   },
   {
     usage: 'completion <bash|zsh|fish>',
-    description: 'Print the completions of a shell, as for: source <(peerscope completion bash)',
+    description: 'Print a shell completion script: source <(peerscope completion bash)',
     choices: ['bash', 'zsh', 'fish'],
     run: async (_config, command, { program }) => {
       const { completionFor, SHELLS } = await import('./completion.ts');
@@ -332,7 +330,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'man',
-    description: 'Print the manual page, as for: peerscope man | man -l -',
+    description: 'Print the manual page: peerscope man | man -l -',
     run: async (_config, _command, { program }) => {
       const { manualOf } = await import('./manual.ts');
       process.stdout.write(manualOf(program(), readVersion()));

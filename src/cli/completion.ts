@@ -1,10 +1,10 @@
 import { FLAGS } from '../config/flags.ts';
 import { commandPaths, type CommandShape, type OptionShape } from './command-shape.ts';
 
-/** The shells that completions are written for. */
+/** The supported shells. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
-/** The script that completes commands, options and their values in a shell; files where a value may be one. */
+/** A completion script for commands, options and their values. Values without a fixed list complete to file names. */
 export function completionFor(shell: (typeof SHELLS)[number], program: CommandShape): string {
   const whole = withDefault(program);
   switch (shell) {
@@ -17,7 +17,7 @@ export function completionFor(shell: (typeof SHELLS)[number], program: CommandSh
   }
 }
 
-/** Options without a command are those of `serve`. */
+/** Without a command, the options of `serve` apply. */
 function withDefault(program: CommandShape): CommandShape {
   const own = new Set(program.options.flatMap(({ names }) => names));
   const serveOptions = program.subcommands.find(({ name }) => name === 'serve')?.options ?? [];
@@ -27,7 +27,7 @@ function withDefault(program: CommandShape): CommandShape {
   };
 }
 
-/** What the value of an option may be; empty where that is not so little. */
+/** The allowed values of an option; empty if they are not a short list. */
 function valuesOf({ names, choices }: OptionShape): readonly string[] {
   return choices.length > 0 ? choices : (FLAGS.find(({ name }) => names.includes(`--${name}`))?.values ?? []);
 }
@@ -41,7 +41,7 @@ const words = (command: CommandShape): string =>
     ...command.options.flatMap(({ names }) => names),
   ].join(' ');
 
-/** A word is completed by those of the command that stands before it, a value by those of its option. */
+/** Completes a word by the command before it, and a value by its option. */
 function bash(program: CommandShape): string {
   const paths = commandPaths(program);
   const wordsOf = paths.map(({ path, command }) => `    ${quote(path.join(' '))}) words=${quote(words(command))} ;;`);
@@ -130,7 +130,7 @@ function zshValue({ name, description }: CommandShape): string {
   return `"${name}[${plain(description)}]"`;
 }
 
-/** "(-o --output)"{-o,--output}"[How to print]:format:(table json)": each excludes its other name. */
+/** "(-o --output)"{-o,--output}"[How to print]:format:(table json)": each name excludes the other. */
 function zshOption(option: OptionShape): string {
   const { names, value, description } = option;
   const values = valuesOf(option);
@@ -145,7 +145,7 @@ function zshOption(option: OptionShape): string {
     : `${quote(`(${names.join(' ')})`)}{${long.join(',')}}${tail}`;
 }
 
-/** Without what a specification of zsh has a meaning for. */
+/** Removes characters that are special in a zsh option spec. */
 function plain(text: string): string {
   return text
     .replaceAll(/[[\]:"'\\$`]/g, ' ')

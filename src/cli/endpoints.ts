@@ -16,13 +16,13 @@ const HEADINGS: readonly (readonly [kind: Kind, heading: string])[] = [
   ['loopback', 'Looping'],
 ];
 
-/** The connections between the same two ends: of an inbound one the remote port does not count, of the others the local one. */
+/** Connections between the same two endpoints. The ephemeral port is ignored: remote for inbound, else local. */
 interface EndpointSummary {
   readonly kind: Kind;
   readonly local: string;
   readonly remote: string;
   readonly connections: readonly ScannedConnection[];
-  /** Its first connection, for what they have in common. */
+  /** Its first connection, for the shared fields. */
   readonly row: Row;
 }
 
@@ -32,8 +32,8 @@ interface Side {
 }
 
 /**
- * Who is connected with whom, by services: distant inbound, distant outbound, looping. A loopback pair counts once, and the rows left out
- * are named beside the heading. Most connections first.
+ * Connections grouped by endpoints: distant inbound, distant outbound, looping. A loopback pair counts once; the heading shows
+ * the number of duplicates. Most connections first.
  */
 export function endpointsView(filters: readonly string[]): View {
   const wants = parseFilters(filters);
@@ -75,7 +75,7 @@ const REMOTE_COLUMNS: readonly Column<EndpointSummary>[] = [
 const STATES: Column<EndpointSummary> = { title: '', cell: statesText, minWidth: 14 };
 const OWNER: Column<EndpointSummary> = { title: '', cell: ({ connections }) => owners(connections) };
 
-/** A line for each; where that is too wide for the display, details is at both ends stands on a line below. */
+/** One line per entry. If that is too wide for the display, remote name and owner move to a second line. */
 function drawLines(endpoints: readonly EndpointSummary[], display: Display): (readonly ViewLine[])[] {
   const indented = { ...display, width: display.width - 2 };
   const whole = layTable([...END_COLUMNS, ...REMOTE_COLUMNS, STATES, OWNER], endpoints, {
@@ -103,7 +103,7 @@ function statesText(one: EndpointSummary): string {
     .join(', ');
 }
 
-/** The AS and its name; beside a name of the remote that is all, else the announced prefix too. */
+/** The AS number and name, and the announced prefix if there is no remote name. */
 function operator({ row }: EndpointSummary): string {
   return [operatorOf(row), row.remote_name === null ? (row.bgp_prefix ?? '') : '']
     .filter((part) => part !== '')
@@ -116,7 +116,7 @@ function statesOf({ connections }: EndpointSummary): [state: string, count: numb
   return [...states].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
 }
 
-/** The process with its pid where it is one, else their names; a pod stands before its processes. */
+/** One process with its pid, or the names of several, prefixed by their pods. */
 function owners(connections: readonly ScannedConnection[]): string {
   const pods = [...new Set(connections.map(({ row }) => row.pod).filter((pod) => pod !== null))];
   const each = [...new Set(connections.map(({ row }) => ownerOf(row)))].filter((owner) => owner !== '-');
@@ -125,7 +125,7 @@ function owners(connections: readonly ScannedConnection[]): string {
   return [pods.join(' '), shown.join(' ') || '-'].filter((part) => part !== '').join(': ');
 }
 
-/** Gathers connections by their ends; what listens, or has no remote or no direction, is none. */
+/** Groups connections by endpoints. Skips listening sockets and rows without a remote or a direction. */
 function groupByEnds(connections: readonly ScannedConnection[]): { endpoints: EndpointSummary[]; duplicates: number } {
   const remote = connections.filter(({ row }) => kindOf(row) !== null && hasRemote(row));
   const present = new Set(remote.map(({ number }) => number));
@@ -152,7 +152,7 @@ function kindOf({ direction }: Row): Kind | null {
   return direction === 'listen' ? null : direction;
 }
 
-/** The two sides as they are shown: inbound the service and the remote address; else the local address and the service. */
+/** Both sides as shown. Inbound: local service and remote address. Otherwise: local address and remote service. */
 function sidesOf({ row, serves }: ScannedConnection): [local: Side, remote: Side] {
   const local = { address: row.local_address, port: row.local_port };
   const remote = { address: row.remote_address ?? row.remote_name, port: row.remote_port };

@@ -13,15 +13,15 @@ import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 import { openSource } from '../collect/host.ts';
 
-/** What may wait for a slow reader when a scan ends; that scan's writer are added whole, or left out and counted. */
+/** Output buffered for a slow reader. Beyond it, all lines of a scan are dropped and counted. */
 const MAX_BUFFERED_BYTES = 4 << 20;
 
-/** What `events` needs besides the configuration; the texts as the user wrote them. */
+/** Options of `events`, as unparsed text. */
 export interface EventOptions {
   readonly filters: readonly string[];
   /** Seconds. */
   readonly interval: string;
-  /** How many scans there are after the first; without it they go on until the signal. */
+  /** Number of scans after the first; unlimited if not set. */
   readonly count?: string;
   readonly snapshot?: boolean;
   readonly stdout: { write(text: string): unknown; readonly writableLength: number };
@@ -31,10 +31,10 @@ export interface EventOptions {
 }
 
 /**
- * Prints what happens to the connections as JSON writer, until the signal: one line for each opened, changed in state, changed in
- * owner or closed. With `snapshot` the rows of the first scan come first, with `at` and without `event`. A reader too slow to take the
- * writer gets {"event":"dropped","count":N} in the place of those that it missed. ASNs come from what is known already.
- * Throws UsageError for a filter, an interval or a count that is not allowed; resolves with exit code 0.
+ * Prints a JSON line for each connection that opens, closes, or changes its state or owner, until the signal. With `snapshot`, the
+ * rows of the first scan come first, with `at` and without `event`. For a slow reader, dropped lines are replaced by
+ * {"event":"dropped","count":N}. ASNs come from the store; no provider is queried.
+ * Throws UsageError for an invalid filter, interval or count. Resolves with exit code 0.
  */
 export async function events(config: Config, options: EventOptions): Promise<number> {
   const { stderr, signal, clock } = options;
@@ -71,7 +71,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   return 0;
 }
 
-/** JSON writer to a reader who may be slow. */
+/** Writes JSON lines, and drops them while the reader is too slow. */
 class EventWriter {
   readonly #stdout: EventOptions['stdout'];
   readonly #clock: Clock;
@@ -82,7 +82,7 @@ class EventWriter {
     this.#clock = clock;
   }
 
-  /** Prints these, or counts them while too much waits. */
+  /** Prints the rows, or counts them as dropped while the buffer is full. */
   print(rows: readonly object[]): void {
     if (this.#stdout.writableLength > MAX_BUFFERED_BYTES) {
       this.#dropped += rows.length;
@@ -92,7 +92,7 @@ class EventWriter {
     for (const row of rows) this.#stdout.write(`${jsonLine(row)}\n`);
   }
 
-  /** Says how many were dropped, if any. */
+  /** Reports the number of dropped lines, if any. */
   end(): void {
     if (this.#dropped === 0) return;
     const at = new Date(this.#clock.now()).toISOString();

@@ -7,7 +7,7 @@ import { layTable } from './terminal/table.ts';
 import { footerLines, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
 
-/** Which connections are listed, and how; the texts as the user wrote them. */
+/** Options of `list`, as unparsed text. */
 export interface ListChoice {
   readonly filters: readonly string[];
   readonly tcp?: boolean;
@@ -22,7 +22,7 @@ export interface ListChoice {
   readonly isWide: boolean;
 }
 
-/** Every connection that is wanted, a line each. The coverage line speaks of all: what has no process cannot meet a filter that names one. */
+/** One line per matching connection. The coverage line counts all sockets, because a filter by process hides those without one. */
 export function listView(choice: ListChoice): View {
   const wants = wantedBy(choice);
   const order = choice.sort === undefined ? null : parseOrder(choice.sort);
@@ -49,10 +49,9 @@ export function listView(choice: ListChoice): View {
   };
 }
 
-/** Reads filters, and the switches of ss that stand for some. Throws UsageError for what is not allowed. */
+/** Combines the filters with the switches of ss. Throws UsageError if one is invalid. */
 function wantedBy({ filters, tcp, udp, listening, ipv4, ipv6, numeric, resolve }: ListChoice): Filter {
-  if (numeric && resolve)
-    throw new UsageError('Cannot use --resolve with --numeric: one asks for names, the other refuses them');
+  if (numeric && resolve) throw new UsageError('Cannot use --resolve with --numeric: they exclude each other');
   const meets = parseFilters(filters);
   const isOfTransport: Filter = ({ transport }) =>
     (tcp && transport === 'tcp') || (udp && transport === 'udp') || !(tcp || udp);

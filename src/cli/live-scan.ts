@@ -19,54 +19,54 @@ import { readServices } from '../common/etc-services.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
 
-/** How long a person waits for names and operators. */
+/** Maximum wait for names and operators. */
 const WAIT_LIMIT_MS = 3_000;
-/** Nobody is asked again so soon after a session that failed. */
+/** Minimum pause after a failed provider session; doubles with each failure. */
 const FAILURE_BACKOFF_MS = 60_000;
 
-/** Who may be asked about remotes, and how long a look waits for that. */
+/** How a scan resolves names and operators. */
 export interface LiveScanOptions {
-  /** What ports and addresses are called: nothing, ports by the services database, or addresses by the host's resolver too. */
+  /** Names to show: none, service names of ports, or also reverse DNS names of addresses. */
   readonly names: 'none' | 'services' | 'resolver';
-  /** Whether the ASN provider is asked for what is not known yet. */
+  /** Whether to query the ASN provider for unknown addresses. */
   readonly queriesProvider: boolean;
-  /** Whether a look waitsForAnswers, for up to 3 s, for what is asked; else a later look has it. */
+  /** Whether a scan waits up to 3 s for answers; otherwise a later scan shows them. */
   readonly waitsForAnswers: boolean;
-  /** The services database; by default that of the host. */
+  /** Path of the services database; defaults to that of the host. */
   readonly services?: string | undefined;
   readonly clock: Timer;
   /** 0 to below 1. */
   readonly random: () => number;
-  /** Takes one line on what went wrong. */
+  /** Receives each error as one line. */
   readonly report: (line: string) => void;
 }
 
-/** A connection among those of a result, and what its row does not tell. */
+/** A connection with details that are not part of its row. */
 export interface ScannedConnection {
   readonly row: Row;
-  /** Whether the local end is the service. */
+  /** Whether the local endpoint is the service. */
   readonly serves: boolean;
-  /** The other end of a loopback pair that counts in the place of this one; null where this one counts. */
+  /** The `number` of the loopback peer that is counted instead of this one; null if this one is counted. */
   readonly countedAs: number | null;
-  /** Its number, which `countedAs` of others names. */
+  /** Its index in the scan. */
   readonly number: number;
-  /** What the endpoint is called. */
+  /** The name of its endpoint group. */
   readonly endpoint: () => string;
 }
 
-/** What one look saw. */
+/** The result of one scan. */
 export interface ScanResult {
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** Every connection, in order. */
+  /** All connections, sorted. */
   readonly rows: readonly Row[];
-  /** The same ones. */
+  /** The same connections with details. */
   connections(): readonly ScannedConnection[];
-  /** One line on what could not be seen, and why. */
+  /** One line: how many sockets have a process, and why the others do not. */
   readonly coverage: string;
 }
 
-/** The connections of the host, for commands that look once or again and again. */
+/** Scans the host for terminal commands, with names and operators of the remotes. */
 export class LiveScan {
   readonly #config: Config;
   readonly #options: LiveScanOptions;
@@ -110,12 +110,12 @@ export class LiveScan {
     };
   }
 
-  /** Rejects with one line where procfs or the ASN database cannot be read; the store is opened last, so that it is not left open then. */
+  /** Rejects with a one-line Error if procfs or the ASN database cannot be read. Opens the store last, so that a failure leaves nothing open. */
   static async open(config: Config, options: LiveScanOptions): Promise<LiveScan> {
     const { clock, report, random, queriesProvider, names } = options;
     const source = await openSource(config.source, config.procfs);
     const cache = openCache(config.asn.provider);
-    // A database is among what is known.
+    // A local database needs no query: it is read like the store.
     const usesProvider = cache && queriesProvider && config.asn.database === null;
     const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
@@ -132,7 +132,7 @@ export class LiveScan {
     return new LiveScan(config, options, { source, cache, resolver, known, correspondence });
   }
 
-  /** Looks once. */
+  /** Scans once. */
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
     const { at, unreadableNamespaces } = scrape.look();
@@ -153,7 +153,7 @@ export class LiveScan {
     };
   }
 
-  /** Ends what is under way. */
+  /** Cancels running queries and closes the store. */
   async close(): Promise<void> {
     this.#end.abort();
     this.#resolver?.close();
@@ -184,7 +184,7 @@ export class LiveScan {
     this.#queue.push(...questions.filter((bucket) => !fresh.has(formatCidr(bucket))));
   }
 
-  /** Holds one session about all that waitsForAnswers, unless one goes on or the last one is too near. */
+  /** Queries the provider for all queued networks, unless a query is running or the last one was too recent. */
   async #queryProvider(): Promise<void> {
     const { clock, waitsForAnswers, report } = this.#options;
     const correspondence = this.#correspondence;
@@ -204,7 +204,7 @@ export class LiveScan {
     await this.#querying;
   }
 
-  /** Asks the host's own resolver for the names of the remotes, but for addresses of fixed meaning, which have none. */
+  /** Queries the system resolver for the names of remote addresses, except special-purpose addresses. */
   async #resolveNames(): Promise<void> {
     const resolver = this.#resolver;
     if (!resolver || this.#resolving) return;
@@ -219,7 +219,7 @@ export class LiveScan {
   }
 }
 
-/** The resolver, where it is to be asked; never about an address that the operator never sends to a provider. */
+/** The reverse DNS resolver, or null. It never queries for addresses in `asn.never_send`. */
 async function resolverOf(
   { rules }: Config,
   clock: Timer,
@@ -233,7 +233,7 @@ async function resolverOf(
   });
 }
 
-/** One line on what could not be seen, and why. */
+/** One line: how many sockets have a process, and why the others do not. */
 export function coverage(rows: readonly Row[], unreadableNamespaces: number, source: Procfs | Commands): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
@@ -241,18 +241,18 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
   const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
   const total = plural(rows.length, 'socket');
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
-  if (unattributed === 0 && rows.length > 0) parts.push('all with their process');
-  if (unreadableNamespaces > 0) parts.push(`network namespaces that could not be read: ${unreadableNamespaces}`);
+  if (unattributed === 0 && rows.length > 0) parts.push('all attributed to a process');
+  if (unreadableNamespaces > 0) parts.push(`${plural(unreadableNamespaces, 'network namespace')} could not be read`);
   if (source instanceof Procfs) return parts.join(', ');
-  parts.push(`told by ${source.last ?? 'nobody'}: no namespaces, no containers`);
-  if (source.malformed > 0) parts.push(`${source.malformed} lines could not be read`);
+  parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);
+  if (source.malformed > 0) parts.push(`${plural(source.malformed, 'line')} could not be parsed`);
   return parts.join(', ');
 }
 
 const MEANING: Readonly<Record<string, string>> = {
-  permission: 'perhaps of a process that may not be read',
-  no_descriptor: 'held by no process',
-  short_lived: 'ended before the scan',
-  vanished: 'vanished',
-  other_pid_namespace: 'in another PID namespace',
+  permission: 'possibly owned by an unreadable process',
+  no_descriptor: 'not held by any process',
+  short_lived: 'closed before the scan',
+  vanished: 'owned by a process that exited',
+  other_pid_namespace: 'owned in another PID namespace',
 };

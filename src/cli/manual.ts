@@ -1,6 +1,6 @@
 import { commandPaths, type CommandShape, type OptionShape } from './command-shape.ts';
 
-/** The manual page peerscope(1) in man(7), of what the help of each command says. */
+/** The manual page peerscope(1) in man(7) format, generated from the help of each command. */
 export function manualOf(program: CommandShape, version: string): string {
   const common = commonOptions(program);
   const commands = commandPaths(program).filter(
@@ -15,7 +15,7 @@ export function manualOf(program: CommandShape, version: string): string {
   return [
     `.TH PEERSCOPE 1 "" "peerscope ${version}" "User Commands"`,
     '.SH NAME',
-    'peerscope \\- caller ID for every connection of a host',
+    'peerscope \\- caller ID for every connection on a host',
     '.SH SYNOPSIS',
     '.B peerscope',
     '.RI [ command ]',
@@ -24,15 +24,15 @@ export function manualOf(program: CommandShape, version: string): string {
     escape(program.description),
     '.SH COMMANDS',
     ...sections,
-    '.SH OPTIONS OF ALL COMMANDS',
+    '.SH COMMON OPTIONS',
     ...shown([...common.values()]).flatMap(optionLines),
     '.SH EXIT STATUS',
-    '0 done, 1 failed, 2 wrong usage.',
+    '0 on success, 1 on failure, 2 on invalid usage.',
     '',
   ].join('\n');
 }
 
-/** Those that every command has in the same words. */
+/** Options that all commands share with the same description. */
 function commonOptions(program: CommandShape): Map<string, OptionShape> {
   const each = commandPaths(program)
     .filter(({ path, command }) => path.length > 0 && command.subcommands.length === 0)
@@ -41,7 +41,7 @@ function commonOptions(program: CommandShape): Map<string, OptionShape> {
   return new Map([...first].filter(([key]) => others.every((options) => options.has(key))));
 }
 
-/** A switch and what turns it off are one: --[no-]name. */
+/** Merges a switch with its negation: --[no-]name. */
 function shown(options: readonly OptionShape[]): OptionShape[] {
   const isOff = ({ names: [name = ''] }: OptionShape): boolean => name.startsWith('--no-');
   const off = new Set(options.filter(isOff).map(({ names: [name] }) => name));
@@ -60,7 +60,7 @@ function optionLines({ names, value, choices, description }: OptionShape): strin
   return ['.TP', value === null ? shown : `${shown} \\fI${escape(value)}\\fR`, [...lines, ...allowed].join('\n.br\n')];
 }
 
-/** Paragraphs of a help: two blanks before a term, six before what it means. */
+/** Converts help text: two spaces of indent mark a term, six its definition. */
 function notesOf({ notes }: CommandShape): string[] {
   if (notes === '') return [];
   return notes.split('\n').map((line) => {
@@ -69,7 +69,7 @@ function notesOf({ notes }: CommandShape): string[] {
   });
 }
 
-/** What roff would obey is text. */
+/** Escapes roff control characters. */
 function escape(text: string): string {
   return text
     .replaceAll('\\', '\\e')

@@ -13,27 +13,27 @@ import { plural, jsonLine } from './terminal/format.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './terminal/row-columns.ts';
 import { layTable, type Display } from './terminal/table.ts';
 import { footerLines } from './view.ts';
-import { UsageError } from '../common/errors.ts';
+import { reasonOf, UsageError } from '../common/errors.ts';
 import { openKnown } from '../enrich/asn/open.ts';
 
-/** What `parse` needs besides the configuration. */
+/** Options of `parse`. */
 export interface ParseOptions {
-  /** At most one file, "-" for standard input, and filters; a file whose name looks like a filter is named by a path such as ./a=b. */
+  /** At most one file ("-" is standard input) and filters. A file name that looks like a filter needs a path such as ./a=b. */
   readonly args: readonly string[];
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: { write(text: string): unknown };
-  /** What a table is drawn on. */
+  /** Width and colors of the table. */
   readonly display: Display;
   readonly clock: Timer;
 }
 
 /**
- * Prints the rows of a recorded text of ss or netstat as `list` prints those of this host, as they come; a table comes at the end.
- * What could not be read stands as {"line","error","reason","text"} among the rows of JSON, and on standard error else.
- * Returns the exit code: 1 when a text held nothing of ss or netstat. Throws UsageError for a filter that is not allowed or a second
- * file, and an Error with one clear line when the file cannot be read.
+ * Prints rows parsed from saved output of ss or netstat, in the formats of `list`. Rows are streamed; a table is printed at the end.
+ * Lines that cannot be parsed appear as {"line","error","reason","text"} among JSON rows, and otherwise on standard error.
+ * Returns the exit code: 1 if the input is not output of ss or netstat. Throws UsageError for an invalid filter or a second file,
+ * and a one-line Error if the file cannot be read.
  */
 export async function parse(config: Config, options: ParseOptions): Promise<number> {
   const { stderr, clock } = options;
@@ -72,7 +72,7 @@ function readArguments(args: readonly string[]): { file: string | null; wants: (
   const [file = '-', another] = args.filter((arg) => !isFilter(arg));
   if (another !== undefined)
     throw new UsageError(
-      `Cannot parse "${cleanLabel(another)}": one file at a time, "${cleanLabel(file)}" came before`,
+      `Cannot parse "${cleanLabel(another)}": only one file is allowed, after "${cleanLabel(file)}"`,
     );
   return { file: file === '-' ? null : file, wants: parseFilters(args.filter(isFilter)) };
 }
@@ -81,41 +81,40 @@ async function* readFile(file: string): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of createReadStream(file)) yield chunk as Uint8Array;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`Cannot read "${cleanLabel(file)}": ${withoutControls(reason)}`, { cause: error });
+    throw new Error(`Cannot read "${cleanLabel(file)}": ${withoutControls(reasonOf(error))}`, { cause: error });
   }
 }
 
-/** What the text held, in one line; order and completeness are those of the text. */
+/** One line that summarizes the input: rows, source, and what could not be parsed. */
 function summarize(reader: TextReader, wanted: number): string {
   const { counts, dialect, warnings } = reader;
   const source =
-    dialect === null ? (counts.error > 0 ? 'neither ss nor netstat' : 'an empty text') : SOURCE_NAMES[dialect];
+    dialect === null ? (counts.error > 0 ? 'neither ss nor netstat' : 'empty input') : SOURCE_NAMES[dialect];
   const parts = [`${wanted === counts.row ? '' : `${wanted} of `}${plural(counts.row, 'row')} from ${source}`];
-  if (counts.error > 0) parts.push(`${plural(counts.error, 'line')} could not be read`);
-  if (counts.other > 0) parts.push(`${plural(counts.other, 'line')} of other kinds of sockets`);
+  if (counts.error > 0) parts.push(`${plural(counts.error, 'line')} could not be parsed`);
+  if (counts.other > 0) parts.push(`${plural(counts.other, 'line')} of other socket types`);
   for (const [warning, count] of warnings) parts.push(`${plural(count, 'row')} ${WARNING_TEXTS[warning]}`);
   return parts.join(', ');
 }
 
 const SOURCE_NAMES = {
   ss: 'ss',
-  'net-tools': 'the netstat of Linux',
-  bsd: 'the netstat of macOS or FreeBSD',
-  windows: 'the netstat of Windows',
+  'net-tools': 'netstat of Linux',
+  bsd: 'netstat of macOS or FreeBSD',
+  windows: 'netstat of Windows',
 } as const;
 
 const WARNING_TEXTS = {
-  'address-truncated': 'with an address that was cut (netstat -W shows it whole)',
-  'address-maybe-truncated': 'with an address that may have been cut (netstat -W shows it whole)',
-  'name-truncated': 'with a name that may have been cut',
-  'name-lossy': 'with a name that is no UTF-8',
-  'family-ambiguous': 'with "*" for an address, of IPv4 or IPv6',
-  'unknown-state': 'in a state of unknown name',
-  'resolved-names': 'with names for addresses or ports (-n shows numbers)',
+  'address-truncated': 'with a truncated address (use netstat -W)',
+  'address-maybe-truncated': 'with a possibly truncated address (use netstat -W)',
+  'name-truncated': 'with a possibly truncated process name',
+  'name-lossy': 'with a process name that is not UTF-8',
+  'family-ambiguous': 'with address "*", which may be IPv4 or IPv6',
+  'unknown-state': 'in an unknown state',
+  'resolved-names': 'with names instead of numbers (use -n)',
 } as const;
 
-/** Writes entries in the format asked for, no faster than they are read. */
+/** Writes entries in the selected format, with backpressure. */
 class Printer {
   readonly #options: ParseOptions;
   readonly #rows: Row[] = [];
@@ -132,7 +131,7 @@ class Printer {
     if (isFull) await once(this.#options.stdout, 'drain');
   }
 
-  /** Ends the output, with a last line on the whole of it. */
+  /** Ends the output with the summary line. */
   async end(summarize: string): Promise<void> {
     const { output, stdout, stderr, display } = this.#options;
     let text = '';
@@ -164,6 +163,6 @@ class Printer {
   }
 
   #printError({ line, reason, text }: ErrorRow): void {
-    this.#options.stderr.write(`Cannot read line ${line} "${cleanLabel(text)}": ${cleanLabel(reason)}\n`);
+    this.#options.stderr.write(`Cannot parse line ${line} "${cleanLabel(text)}": ${cleanLabel(reason)}\n`);
   }
 }

@@ -5,7 +5,7 @@ import { classify } from '../common/network-class.ts';
 import type { Address, Cgroup } from '../model.ts';
 import { workloadOf } from '../enrich/owner-labels.ts';
 
-/** Where invented addresses of a kind begin; private ones by their first byte. */
+/** First generated address of each kind; private blocks are keyed by their first byte. */
 const PUBLIC_IPV4 = 11 << 24;
 const PRIVATE_IPV4: ReadonlyMap<string, number> = new Map([
   ['10', 0x0a000000],
@@ -15,7 +15,7 @@ const PRIVATE_IPV4: ReadonlyMap<string, number> = new Map([
   ['link_local', 0xa9fe0000],
 ]);
 const PUBLIC_IPV6: Address = [0x2a000000, 0, 0, 0];
-/** Nobody is found by these, and readers know what they mean. */
+/** Addresses of these kinds identify no one and stay unchanged. */
 const UNCHANGED_NETWORKS = new Set([
   'loopback',
   'unspecified',
@@ -26,7 +26,7 @@ const UNCHANGED_NETWORKS = new Set([
   'reserved',
 ]);
 
-/** Numbering things in the order in which they are first seen, from 0. */
+/** Assigns numbers from 0 in order of first use. */
 class Numbering {
   readonly #numbers = new Map<string, number>();
 
@@ -39,16 +39,16 @@ class Numbering {
 }
 
 /**
- * Invented addresses, processes and cgroups in the place of real ones, the same for the same wherever it stands. They are numbered as
- * they are met, so that nothing of the real ones is in them. An address keeps its kind (public, private and so on), and two that
- * share a /24, a /48 or a /64 still do; invented public ones may be somebody's. Ports, pids and uids stay.
+ * Replaces addresses, process names and cgroups consistently. Replacements are numbered in order of first use, so they reveal nothing
+ * of the originals. An address keeps its kind (public, private and so on), and addresses that share a /24, a /48 or a /64 still do.
+ * A generated public address may belong to a real network. Ports, pids and uids are kept.
  */
 export class Redactor {
   readonly #nets = new Map<string, Numbering>();
   readonly #processes = new Numbering();
   readonly #workloads = new Numbering();
   readonly #ids = new Numbering();
-  /** The invented network of each real one, and how many of a kind there are. */
+  /** The replacement of each real network, and the number of networks used per kind. */
   readonly #networks = new Map<string, Address>();
   readonly #used = new Map<string, number>();
   readonly #littleEndian = endianness() === 'LE';
@@ -64,14 +64,14 @@ export class Redactor {
     return `process${this.#processes.of(name) + 1}`;
   }
 
-  /** A cgroup file of which `parseCgroup` gives the same, but for the names and ids in it. */
+  /** A cgroup file that `parseCgroup` reads the same way, except for names and ids. */
   cgroup(text: string): string {
     const cgroup = parseCgroup(text);
     if (cgroup.kind === 'unknown') return '0::/\n';
     return `0::${this.#path(cgroup)}\n`;
   }
 
-  /** A socket table (/proc/net/tcp and so on). */
+  /** Redacts a socket table such as /proc/net/tcp. */
   table(text: string): string {
     return text.replaceAll(
       /^( *\d+: )([\dA-F]{8}(?:[\dA-F]{24})?)(:[\dA-F]{4} )([\dA-F]{8}(?:[\dA-F]{24})?)(?=:)/gm,
@@ -80,7 +80,7 @@ export class Redactor {
     );
   }
 
-  /** What is read of /proc/net/fib_trie: local addresses and prefixes (the latter of 24 bits or more), and what marks the table of a VRF. */
+  /** Redacts /proc/net/fib_trie. Keeps only the lines that peerscope reads: local addresses, their prefixes and table headers. */
   fibTrie(text: string): string {
     let leaf = '';
     const lines: string[] = [];
@@ -94,7 +94,7 @@ export class Redactor {
     return lines.map((line) => `${line}\n`).join('');
   }
 
-  /** /proc/net/if_inet6, where addresses stand in network byte order. */
+  /** Redacts /proc/net/if_inet6, which has addresses in network byte order. */
   ifInet6(text: string): string {
     return text.replaceAll(/^[\da-f]{32}(?= )/gm, (digits) =>
       hexOf(this.address(wordsOf(digits)), false).toLowerCase(),
@@ -105,8 +105,8 @@ export class Redactor {
     const swap = (word: string): string => (this.#littleEndian ? (word.match(/../g) ?? []).reverse().join('') : word);
     const words = (digits.match(/.{8}/g) ?? []).map(swap).join('');
     const address = words.length === 8 ? ipv4(Number.parseInt(words, 16)) : wordsOf(words);
-    const invented = hexOf(this.address(address), words.length === 8);
-    return (invented.match(/.{8}/g) ?? []).map(swap).join('');
+    const replaced = hexOf(this.address(address), words.length === 8);
+    return (replaced.match(/.{8}/g) ?? []).map(swap).join('');
   }
 
   #numberIn(net: string, thing: string | number): number {
@@ -115,7 +115,7 @@ export class Redactor {
     return numbers.of(String(thing));
   }
 
-  /** The same /24 and the same host stay the same; the next /24 of the kind comes from the block that the real one is in. */
+  /** Maps each /24 and each host in it consistently. A new /24 comes from the same block as the original. */
   #ipv4(bits: number, network: string): Address {
     const base = PRIVATE_IPV4.get(network === 'private' ? (bits >>> 24).toString() : network) ?? PUBLIC_IPV4;
     const net = this.#netOf(`4 ${base}`, bits >>> 8, (number) => ipv4(base + number * 256), network);
@@ -139,7 +139,7 @@ export class Redactor {
     ];
   }
 
-  /** The first unused network of a kind. */
+  /** The replacement of a network: a new one is the first unused of its kind. */
   #netOf(kind: string, real: string | number, at: (number: number) => Address, network: string): Address {
     const known = this.#networks.get(`${kind} ${real}`);
     if (known) return known;
@@ -150,7 +150,7 @@ export class Redactor {
     return at(number);
   }
 
-  /** NAT64, Teredo and 6to4 hold an IPv4 address, which is invented; what else is in them but the prefix goes. */
+  /** Replaces the IPv4 address in NAT64, Teredo and 6to4 addresses. Everything else except the prefix is dropped. */
   #wrapped([a, b]: Address, inner: Address): Address {
     const last = this.address(inner)[3];
     if (a >>> 16 === 0x2002)
@@ -199,7 +199,7 @@ export class Redactor {
 
 const ZERO_ID = '0'.repeat(64);
 
-/** What the scopes of a runtime begin with. */
+/** The prefix of the scope units of a container runtime. */
 function prefixOf(runtime: string): string {
   return runtime === 'containerd' ? 'cri-containerd' : runtime === 'podman' ? 'libpod' : runtime;
 }

@@ -4,17 +4,18 @@ import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
 import { TABLES } from '../collect/net-tcp-udp-raw.ts';
 import { Redactor } from './record-redact.ts';
+import { reasonOf } from '../common/errors.ts';
 import { makeFolder } from '../common/files.ts';
 
-/** What a recording holds and what it had to leave out. */
+/** Counts of what a recording contains and what is missing from it. */
 export interface Recording {
   /** Processes written. */
   readonly processes: number;
   /** Network namespaces whose tables were written. */
   readonly namespaces: number;
-  /** Processes left out because they were gone, or ended meanwhile. */
+  /** Processes that did not exist or exited during the recording. */
   readonly vanished: number;
-  /** Processes whose descriptors, or which altogether, the kernel forbade to read. */
+  /** Processes that could not be read, or not completely, for lack of permission. */
   readonly denied: number;
 }
 
@@ -24,7 +25,7 @@ type Links = readonly (readonly [name: string, target: string])[];
 interface RecordedProcess {
   readonly files: Files;
   readonly exe: string | null;
-  /** Null where the descriptors may not be listed. */
+  /** Null if the descriptors cannot be listed. */
   readonly fd: Links | null;
   readonly denied: boolean;
 }
@@ -34,19 +35,20 @@ const MAX_ARGUMENTS = 1000;
 const MAX_OPTION_LENGTH = 32;
 
 /**
- * Writes a tree below `directory` from which peerscope, started with --path.procfs=DIRECTORY, sees what it sees below `procfs`:
- * every process, or those of `pids`, with its descriptors, and the socket tables and counters of their network namespaces.
+ * Copies what peerscope reads from `procfs` into `directory`, for use as --path.procfs=DIRECTORY: all processes, or those of `pids`,
+ * with their descriptors, and the socket tables and counters of their network namespaces.
  *
- * Left out are arguments (see {@link redactArguments}), what descriptors that are no sockets point to, and memory addresses;
- * network addresses, cgroups, and names and paths of executables stay, unless `redact` replaces them (see {@link Redactor}). `exe` is the true path, a text that readers must not
- * follow; every other link stays inside the tree or leads nowhere. A process whose descriptors may not be listed has no `fd`.
- * Throws an Error with one clear line when `procfs` cannot be read or `directory` is neither new nor empty.
+ * Arguments are shortened (see {@link redactArguments}); the targets of other descriptors than sockets and memory addresses are
+ * removed. Network addresses, cgroups, names and paths of executables are kept unless `redact` is set (see {@link Redactor}). `exe`
+ * holds the original path; readers must not follow it. All other links stay inside the tree or are dangling. A process whose
+ * descriptors cannot be listed has no `fd`.
+ * Throws a one-line Error if `procfs` cannot be read or `directory` exists and is not empty.
  */
 export function record(options: {
   readonly procfs: string;
   readonly directory: string;
   readonly pids?: readonly number[];
-  /** Invents names and addresses: what is seen in the recording is then the same but for them. */
+  /** Replaces names and addresses consistently. */
   readonly redact?: boolean;
 }): Recording {
   const { directory } = options;
@@ -57,7 +59,7 @@ export function record(options: {
 
   const { namespaces } = new Namespaces().find(procfs, pids);
   const netnsOf = new Map(namespaces.flatMap(({ inode, pids }) => pids.map((pid) => [pid, inode])));
-  // Tables before descriptors, as in a scrape: a socket closed in between has a row and no owner.
+  // Read tables before descriptors, as a scrape does: a socket closed in between has a row without an owner.
   const tablesOf = new Map(namespaces.map(({ inode, pids }) => [inode, readTables(procfs, pids, redactor)]));
   const tablesAt = new Map<number, number>();
   let processes = 0;
@@ -90,9 +92,9 @@ export function record(options: {
 }
 
 /**
- * Cuts arguments to what names a process: of the first its first word, of the others the fewest with which `name` gives the same
- * as with all (of an interpreter: its script, module, jar or class). The others read "…", or "-…" and longer beginnings where
- * `name` must see an option. Arguments after the thousandth are dropped.
+ * Shortens arguments to those that name the process: the first word of the first argument, and the fewest others for which `name`
+ * returns the same result (the script, module, jar or class of an interpreter). The others become "…", or keep a prefix such as "-…"
+ * if `name` needs the option. Arguments after the first 1000 are dropped.
  */
 export function redactArguments(args: readonly string[], name: (args: readonly string[]) => string): string[] {
   let kept = args.slice(0, MAX_ARGUMENTS);
@@ -107,7 +109,7 @@ export function redactArguments(args: readonly string[], name: (args: readonly s
   return kept;
 }
 
-/** Puts 0 for the addresses in /proc/PID/stat, fields 26-30, 35 and 45-51 of proc(5), as the kernel does for most readers. */
+/** Zeroes the memory addresses in /proc/PID/stat (fields 26-30, 35 and 45-51 of proc(5)), as the kernel does for unprivileged readers. */
 export function clearStatAddresses(stat: string): string {
   const start = stat.lastIndexOf(')') + 2;
   const isAddress = (field: number): boolean =>
@@ -116,7 +118,7 @@ export function clearStatAddresses(stat: string): string {
   return stat.slice(0, start) + fields.map((value, i) => (isAddress(i + 3) ? '0' : value)).join(' ');
 }
 
-/** Puts zeros for the kernel's pointers, the twelfth column of a socket table, as the kernel does with kptr_restrict=2. */
+/** Zeroes the kernel pointers in the twelfth column of a socket table, as kptr_restrict=2 does. */
 export function clearPointers(table: string): string {
   return table.replaceAll(
     /^( *\d+:(?: +[^ \n]+){10} +)([0-9a-f]+)/gm,
@@ -130,13 +132,12 @@ function makeEmpty(directory: string): void {
     makeFolder(directory);
     names = readdirSync(directory);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`Cannot record into "${directory}": ${reason}`, { cause: error });
+    throw new Error(`Cannot record into "${directory}": ${reasonOf(error)}`, { cause: error });
   }
   if (names.length > 0) throw new Error(`Cannot record into "${directory}": it is not empty`);
 }
 
-/** The tables, whatever their length, of the first of these processes that shows them to the end. */
+/** The complete tables, from the first process that they can be read from. */
 function readTables(procfs: Procfs, pids: readonly number[], redactor: Redactor | null): Files | undefined {
   for (const pid of pids) {
     const files = [...TABLES, ...COUNTERS].map((name) => [name, procfs.read(pid, `net/${name}`, Infinity)] as const);
@@ -183,21 +184,21 @@ function nameOf(exe: string | null, comm: Buffer | ReadFailure, cmdline: Buffer 
   );
 }
 
-/** A process that is called otherwise, and all that shows its name. */
+/** Replaces the name of a process in all its files. */
 function redactProcess(recorded: RecordedProcess, name: string, redactor: Redactor): RecordedProcess {
-  const other = redactor.process(name);
+  const newName = redactor.process(name);
   const redacted: Readonly<Record<string, (text: string) => string>> = {
-    stat: (text) => text.replace(/^(\d+ )\(.*\)/s, `$1(${other})`),
-    status: (text) => text.replace(/^Name:\t.*$/m, `Name:\t${other}`),
-    comm: () => `${other}\n`,
-    cmdline: (text) => (text === '' ? '' : `${other}\0`),
+    stat: (text) => text.replace(/^(\d+ )\(.*\)/s, `$1(${newName})`),
+    status: (text) => text.replace(/^Name:\t.*$/m, `Name:\t${newName}`),
+    comm: () => `${newName}\n`,
+    cmdline: (text) => (text === '' ? '' : `${newName}\0`),
     cgroup: (text) => redactor.cgroup(text),
   };
   const files = recorded.files.map(([file, bytes]): [string, Buffer] => {
     const redact = redacted[file];
     return [file, redact ? Buffer.from(redact(bytes.toString('latin1')), 'latin1') : bytes];
   });
-  return { ...recorded, files, exe: recorded.exe === null ? null : `/redacted/${other}` };
+  return { ...recorded, files, exe: recorded.exe === null ? null : `/redacted/${newName}` };
 }
 
 function redactCmdline(cmdline: Buffer, exe: string | null, comm: string): Buffer {

@@ -9,24 +9,24 @@ import { displayOf, type OutputFormat, type Streams, type View } from './view.ts
 import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 
-/** What is to be looked at, and who may be asked about the remotes. */
+/** A view, and how to resolve the remotes in it. */
 export interface ViewRequest {
   readonly view: View;
   readonly names: LiveScanOptions['names'];
-  /** Whether a person at a terminal waits for the ASN provider to be asked. */
+  /** Whether to query the ASN provider when a table is printed on a terminal. */
   readonly queriesProvider: boolean;
-  /** The services database; by default that of the host. */
+  /** Path of the services database; defaults to that of the host. */
   readonly services?: string;
 }
 
-/** How a look is shown; texts as the user wrote them. */
+/** Output options; `watch` holds unparsed text. */
 export interface RunViewOptions extends Streams {
   readonly output: OutputFormat;
   readonly color: ColorSettings['choice'];
   readonly env: ColorSettings['env'];
-  /** Null looks once. */
+  /** Null scans once. */
   readonly watch: { readonly interval: string; readonly count?: string } | null;
-  /** Where keys come from, if it is a terminal. */
+  /** Read for keys if it is a terminal. */
   readonly stdin: Terminal['stdin'];
   readonly signal: AbortSignal;
   readonly clock: Timer;
@@ -35,8 +35,8 @@ export interface RunViewOptions extends Streams {
 }
 
 /**
- * Shows the connections of this host, once or again and again. A table fits the terminal, where there is one; on anything else nothing
- * limits it. Returns exit code 0; throws UsageError for an interval or a count that is not allowed.
+ * Prints a view of the connections of this host, once or repeatedly. A table is fitted to the width of the terminal; other outputs
+ * have no limit. Returns exit code 0. Throws UsageError for an invalid interval or count.
  */
 export async function runView(
   config: Config,
@@ -46,14 +46,14 @@ export async function runView(
   const { output, color: choice, env, stdin, stdout, stderr, signal, clock, random } = options;
   const isTerminal = stdout.isTTY;
   const isTable = output === 'table' || output === 'wide';
-  const fitting = displayOf(stdout, { choice, env });
-  const display: Display = output === 'wide' ? { ...fitting, width: Infinity } : fitting;
+  const fitted = displayOf(stdout, { choice, env });
+  const display: Display = output === 'wide' ? { ...fitted, width: Infinity } : fitted;
   const isScreen = options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
-  const mayAsk = queriesProvider && isTerminal && isTable;
+  const mayQuery = queriesProvider && isTerminal && isTable;
   const open = (report: (line: string) => void): Promise<LiveScan> =>
     LiveScan.open(config, {
       names,
-      queriesProvider: mayAsk,
+      queriesProvider: mayQuery,
       waitsForAnswers: !isScreen,
       services,
       clock,

@@ -6,20 +6,20 @@ import { cleanLabel, linesWithoutControls } from '../common/sanitize.ts';
 import { UsageError } from '../common/errors.ts';
 import { jsonLine } from './terminal/format.ts';
 
-/** What `stats` needs besides the configuration; the texts as the user wrote them, at most one of the first three. */
+/** Options of `stats`, as unparsed text. At most one of `netns`, `pid` and `pod` is allowed. */
 export interface StatsOptions {
   readonly netns?: string;
   readonly pid?: string;
-  /** The UID: cgroup paths tell no name. */
+  /** The UID of the pod; cgroup paths do not contain its name. */
   readonly pod?: string;
   readonly nonzero?: boolean;
   readonly json?: boolean;
 }
 
 /**
- * Prints the protocol statistics of one network namespace in the words of `netstat -s`, or as one JSON object under the kernel's names.
- * Without a choice it is the namespace of this process; in a recording, that of pid 1 or of the lowest pid.
- * Throws UsageError for a choice that is not allowed, and an Error with one clear line where there is no such namespace or it cannot be read.
+ * Prints the protocol statistics of one network namespace in the format of `netstat -s`, or as JSON with the names of the kernel.
+ * The default is the namespace of this process; in a recording, that of pid 1 or of the lowest pid.
+ * Throws UsageError for invalid options, and a one-line Error if the namespace does not exist or cannot be read.
  */
 export function stats(
   { procfs: root }: { readonly procfs: string },
@@ -39,7 +39,7 @@ export function stats(
   return 0;
 }
 
-/** Which namespace is asked for: of a process of this kind. */
+/** How the network namespace is selected. */
 type NamespaceChoice =
   | { readonly kind: 'own' }
   | { readonly kind: 'netns'; readonly number: number }
@@ -49,14 +49,12 @@ type NamespaceChoice =
 function parseChoice({ netns, pid, pod }: StatsOptions): NamespaceChoice {
   const given = Object.entries({ netns, pid, pod }).filter(([, text]) => text !== undefined);
   const [first, second] = given.map(([name]) => `--${name}`);
-  if (second !== undefined) throw new UsageError(`Cannot use ${first ?? ''} with ${second}: one namespace at a time`);
+  if (second !== undefined) throw new UsageError(`Cannot use ${first ?? ''} with ${second}: they exclude each other`);
   if (netns !== undefined) return { kind: 'netns', number: parseNumber('--netns', netns, NETNS) };
   if (pid !== undefined) return { kind: 'pid', number: parseNumber('--pid', pid, /^()([1-9]\d{0,9})$/) };
   if (pod === undefined) return { kind: 'own' };
   if (/^[\da-f]{8}(?:[-_]?[\da-f]{4}){3}[-_]?[\da-f]{12}$|^[\da-f]{32}$/i.test(pod)) return { kind: 'pod', uid: pod };
-  throw new UsageError(
-    `Cannot use --pod ${JSON.stringify(pod)}: must be the UID of a pod; cgroups do not tell its name`,
-  );
+  throw new UsageError(`Cannot use --pod ${JSON.stringify(pod)}: must be the UID of a pod, not its name`);
 }
 
 const NETNS = /^(net:\[)?([1-9]\d{0,14})(?:\])?$/;
@@ -66,7 +64,7 @@ function parseNumber(flag: string, text: string, pattern: RegExp): number {
   if (digits !== undefined) return Number(digits);
   const allowed =
     flag === '--pid'
-      ? 'a process id'
+      ? 'a process ID'
       : 'the inode number of a network namespace such as 4026531840 or net:[4026531840]';
   throw new UsageError(`Cannot use ${flag} ${JSON.stringify(text)}: must be ${allowed}`);
 }
@@ -80,15 +78,13 @@ function findNamespace(procfs: Procfs, choice: NamespaceChoice): { netns: number
   if (choice.kind === 'own') return of(procfs.self ?? (pids.includes(1) ? 1 : (pids[0] ?? 1)));
   if (choice.kind === 'pid') {
     if (pids.includes(choice.number)) return of(choice.number);
-    throw new Error(`Cannot read statistics of process "${choice.number}": there is no such process`);
+    throw new Error(`Cannot read statistics of process "${choice.number}": no such process`);
   }
   if (choice.kind === 'netns') {
     const found = new Namespaces().find(procfs, pids).namespaces.find(({ inode }) => inode === choice.number);
     const [pid] = found?.pids ?? [];
     if (pid !== undefined) return { netns: choice.number, pid };
-    throw new Error(
-      `Cannot read statistics of network namespace "${choice.number}": no process is in it, or none shows it`,
-    );
+    throw new Error(`Cannot read statistics of network namespace "${choice.number}": no readable process is in it`);
   }
   const uid = choice.uid.replaceAll(/[-_]/g, '').toLowerCase();
   const pid = pids.find((candidate) => {
@@ -96,7 +92,9 @@ function findNamespace(procfs: Procfs, choice: NamespaceChoice): { netns: number
     return !failed(cgroup) && parseCgroup(cgroup.toString()).podUid?.replaceAll('-', '') === uid;
   });
   if (pid !== undefined) return of(pid);
-  throw new Error(`Cannot read statistics of pod "${cleanLabel(choice.uid)}": no process has its UID in its cgroup`);
+  throw new Error(
+    `Cannot read statistics of pod "${cleanLabel(choice.uid)}": no process has this UID in its cgroup path`,
+  );
 }
 
 function readSections(procfs: Procfs, pid: number): StatisticsSection[] {
@@ -111,8 +109,8 @@ function readSections(procfs: Procfs, pid: number): StatisticsSection[] {
 }
 
 const FAILURES = {
-  vanished: 'is not there',
-  permission: 'may not be read',
+  vanished: 'does not exist',
+  permission: 'cannot be read: permission denied',
   unreadable: 'cannot be read',
 } as const;
 

@@ -9,21 +9,21 @@ import { layTable, type Display } from './terminal/table.ts';
 import { footerLines, type ViewLine, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
 
-/** By what connections are counted. */
+/** The fields that connections can be grouped by. */
 export const TOP_KEYS = ['process', 'asn', 'workload', 'endpoint'] as const;
 export type TopKey = (typeof TOP_KEYS)[number];
 
-/** Which connections are counted, and how; the texts as the user wrote them. */
+/** Options of `top`, as unparsed text. */
 export interface TopChoice {
   readonly filters: readonly string[];
   readonly by: TopKey;
-  /** How many are shown. */
+  /** Number of groups to show. */
   readonly number: string;
-  /** Whether the chart comes before the connections: where the end of what is drawn may be out of result. */
+  /** Whether the chart comes first, so that it is visible on a terminal of any height. */
   readonly isChartFirst: boolean;
 }
 
-/** What some connections have in common: `name` is null where it is not known. */
+/** Connections with the same key; `name` is null if the key is unknown. */
 interface TopGroup {
   readonly name: string | null;
   readonly connections: number;
@@ -32,7 +32,7 @@ interface TopGroup {
   readonly holders: readonly Row[];
 }
 
-/** What a group is called, what many are, and what has none. */
+/** Singular, plural, and the label of connections without the key. */
 const WORDS: Readonly<Record<TopKey, readonly [one: string, many: string, none: string]>> = {
   process: ['process', 'processes', 'without a process'],
   asn: ['network', 'networks', 'without a network'],
@@ -42,7 +42,7 @@ const WORDS: Readonly<Record<TopKey, readonly [one: string, many: string, none: 
 const PROCESS_STATES: Readonly<Record<string, string>> = {
   R: 'running',
   S: 'sleeping',
-  D: 'waiting for the disk',
+  D: 'in uninterruptible sleep',
   Z: 'zombie',
   T: 'stopped',
   t: 'traced',
@@ -54,7 +54,7 @@ const MAX_LABEL_WIDTH = 32;
 const CHART_WIDTH = 80;
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/** The groups with the most connections that have a remote, each with its connections, and a bar chart of them and the rest. */
+/** The groups with the most connections to a remote, their connections, and a bar chart of all groups. */
 export function topView(choice: TopChoice): View {
   const wants = parseFilters(choice.filters);
   const most = parseNumber(choice.number);
@@ -89,7 +89,7 @@ function parseNumber(text: string): number {
   throw new UsageError(`Cannot use --number ${JSON.stringify(text)}: must be a whole number of at least 1`);
 }
 
-/** Most connections first; what has no name comes last, whatever it counts. By endpoint a loopback pair counts once. */
+/** Most connections first; the group without a name comes last. By endpoint, a loopback pair counts once. */
 function rank(connections: readonly ScannedConnection[], by: TopKey): TopGroup[] {
   const remote = connections.filter(({ row }) => row.direction !== 'listen' && hasRemote(row));
   const present = new Set(remote.map(({ number }) => number));
@@ -162,9 +162,9 @@ function statesOf({ states }: TopGroup): string {
   return [...states].map(([state, count]) => `${count} ${state}`).join(', ');
 }
 
-/** The processes behind a group: how many, what they do, and what they take. */
+/** Summary of the processes of a group: number, states, threads, memory, umasks. */
 function describe({ holders }: TopGroup): string {
-  if (holders.length === 0) return 'no process known';
+  if (holders.length === 0) return 'no known process';
   const letters = new Set(holders.map((row) => row.process_state).filter((letter) => letter !== null));
   const states = [...letters].sort().map((letter) => PROCESS_STATES[letter] ?? letter);
   const threads = sum(holders.map((row) => row.threads));
@@ -181,7 +181,7 @@ function describe({ holders }: TopGroup): string {
     .join(', ');
 }
 
-/** Null where none of them is known. */
+/** The sum of the known values; null if none is known. */
 function sum(values: readonly (number | null)[]): number | null {
   const known = values.filter((value) => value !== null);
   return known.length === 0 ? null : known.reduce((total, value) => total + value, 0);
@@ -200,7 +200,7 @@ function lineKey(by: TopKey, name: string, row: Row | undefined): string {
   ]);
 }
 
-/** A bar for each of the first, one for all others, and one for what has no name: together they are all connections. */
+/** One bar per shown group, one for all others, and one for connections without the key. They add up to all connections. */
 function drawChart(
   groups: readonly TopGroup[],
   { by, most }: { by: TopKey; most: number },
@@ -239,7 +239,7 @@ function drawChart(
   ];
 }
 
-/** A bar of at most so many cells, in eighths of a cell; what is not 0 has at least one. */
+/** A bar of up to `cells` cells with a resolution of an eighth. The minimum is one eighth. */
 function bar(count: number, longest: number, cells: number): string {
   const eighths = Math.max(1, Math.round((count / longest) * cells * 8));
   return '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '');

@@ -9,43 +9,43 @@ import type { Display } from './terminal/table.ts';
 import type { OutputFormat, Streams, View } from './view.ts';
 import { jsonLine } from './terminal/format.ts';
 
-/** What `watch` needs. */
+/** Options of `watch`. */
 export interface WatchViewOptions extends Streams {
   readonly view: View;
-  /** Opens the liveScan; `report` takes one line on what went wrong. */
+  /** Opens the scanner; `report` receives each error as one line. */
   readonly open: (report: (line: string) => void) => Promise<LiveScan>;
   readonly intervalMs: number;
-  /** How often it scans; Infinity for no end. */
+  /** Number of scans; may be Infinity. */
   readonly count: number;
   readonly output: OutputFormat;
   readonly display: Display;
-  /** What is drawn on; null appends to standard output. */
+  /** The terminal to redraw; null appends to standard output. */
   readonly terminal: Terminal | null;
   readonly signal: AbortSignal;
   readonly clock: Timer;
 }
 
 /**
- * Looks again and again until the signal or the count: on a terminal it draws each look in the place of the one before, and marks the lines
- * that were not there; else it appends each with its time. Resolves with exit code 0.
+ * Scans repeatedly until the signal or the count. On a terminal it redraws the view and marks new lines; otherwise it appends each
+ * result with its time. Resolves with exit code 0.
  */
 export async function watchView(options: WatchViewOptions): Promise<number> {
   if (options.terminal) return new WatchScreen(options, options.terminal).run();
   return append(options);
 }
 
-/** A reader who is slow gets fewer snapshots, each of them whole. */
+/** A slow reader gets fewer results, each of them complete. */
 async function append(options: WatchViewOptions): Promise<number> {
   const { view, output, display, stdout, stderr, signal, clock, intervalMs, count } = options;
   const liveScan = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
   try {
     for (let scans = 0; scans < count && !signal.aborted; scans++) {
-      const begun = clock.monotonic();
+      const started = clock.monotonic();
       const result = await liveScan.scan();
       const isFull = !stdout.write(scanText(view, result, output, display));
       if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
-      if (scans + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
+      if (scans + 1 < count) await waitUntil(started + intervalMs, clock, signal);
     }
   } finally {
     await liveScan.close();
@@ -64,17 +64,17 @@ function scanText(view: View, result: ScanResult, output: OutputFormat, display:
   return [at, ...view.draw(result, display).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
 }
 
-/** In front of each line, so that what is new moves nothing. */
+/** Width of the marker column in front of each line. */
 const MARK = 2;
 
-/** A person who watches. */
+/** Redraws a view on a terminal and handles keys. */
 class WatchScreen {
   readonly #options: WatchViewOptions;
   readonly #terminal: Terminal;
   readonly #quit = new AbortController();
   #screen: Screen | null = null;
   #result: ScanResult | null = null;
-  #known: ReadonlySet<string> | null = null;
+  #previousKeys: ReadonlySet<string> | null = null;
   #new: ReadonlySet<string> = new Set();
   #isPaused = false;
   #resume: (() => void) | null = null;
@@ -98,15 +98,15 @@ class WatchScreen {
     });
     const isOver = (): boolean => signal.aborted;
     signal.addEventListener('abort', () => {
-      // The terminal is given back at once, even while a look goes on.
+      // Restore the terminal at once, even during a scan.
       this.#screen?.close();
       this.#resume?.();
     });
     try {
       for (let scans = 0; scans < count && !isOver(); scans++) {
-        const begun = clock.monotonic();
+        const started = clock.monotonic();
         this.#show(await liveScan.scan());
-        if (scans + 1 < count) await waitUntil(begun + intervalMs, clock, signal);
+        if (scans + 1 < count) await waitUntil(started + intervalMs, clock, signal);
         if (this.#isPaused && !isOver()) await new Promise<void>((resolve) => (this.#resume = resolve));
       }
     } finally {
@@ -116,7 +116,7 @@ class WatchScreen {
     return 0;
   }
 
-  /** A terminal may send several keys at once. */
+  /** Handles keys; a terminal may send several at once. */
   #press(keys: string): void {
     for (const [key] of keys.matchAll(KEYS)) this.#pressOne(key);
   }
@@ -143,14 +143,14 @@ class WatchScreen {
     this.#draw();
   }
 
-  /** Shows a look; what came while it was paused is dropped. */
+  /** Shows a result, or drops it while paused. */
   #show(result: ScanResult): void {
     if (this.#isPaused && this.#result) return;
     this.#result = result;
     const keys = new Set(this.#options.view.draw(result, this.#display()).flatMap(({ key }) => key?.() ?? []));
-    const known = this.#known ?? keys;
-    this.#new = new Set([...keys].filter((key) => !known.has(key)));
-    this.#known = keys;
+    const previous = this.#previousKeys ?? keys;
+    this.#new = new Set([...keys].filter((key) => !previous.has(key)));
+    this.#previousKeys = keys;
     this.#draw();
   }
 
@@ -172,14 +172,14 @@ class WatchScreen {
     });
     const blanks = Array.from({ length: room - shown.length }, () => '');
     screen.draw([
-      this.#head(screen.width, paint),
+      this.#header(screen.width, paint),
       ...shown,
       ...blanks,
-      this.#foot(screen.width, lines.length, room, paint),
+      this.#footer(screen.width, lines.length, room, paint),
     ]);
   }
 
-  #head(width: number, paint: Paint): string {
+  #header(width: number, paint: Paint): string {
     const { view, intervalMs } = this.#options;
     const time = new Date(this.#result?.at ?? 0).toISOString().replace(/\.\d+/, '');
     const state = this.#isPaused ? 'PAUSED' : `every ${intervalMs / 1000} s`;
@@ -189,7 +189,7 @@ class WatchScreen {
     );
   }
 
-  #foot(width: number, total: number, room: number, paint: Paint): string {
+  #footer(width: number, total: number, room: number, paint: Paint): string {
     const more =
       total > room
         ? `lines ${this.#offset + 1}-${Math.min(total, this.#offset + room)} of ${total}, arrows scroll  `
@@ -197,11 +197,11 @@ class WatchScreen {
     const keys = !this.#terminal.stdin
       ? 'Ctrl-C quits'
       : this.#isPaused
-        ? 'space goes on, q quits'
+        ? 'space resumes, q quits'
         : 'space pauses, q quits';
     return paint(fit(this.#message === '' ? more + keys : `${this.#message}  ${more}${keys}`, width), 'faint');
   }
 }
 
-// eslint-disable-next-line no-control-regex -- it is what a terminal sends
+// eslint-disable-next-line no-control-regex -- key sequences of a terminal
 const KEYS = /\x1b\[[\d;]*[A-Za-z~]|\x1bO[A-Z]|[^]/g;

@@ -15,7 +15,7 @@ import { csvRecord } from './terminal/row-columns.ts';
 import { renderTable, type Column } from './terminal/table.ts';
 import { jsonLine } from './terminal/format.ts';
 
-/** Where `storagePath` and `storageServer` are null nothing is kept. */
+/** Options of `whois`. Nothing is stored if `storagePath` and `storageServer` are null. */
 export interface WhoisOptions extends ProviderChoice, StorageChoice {
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
   readonly rules: Pick<Rules, 'networks' | 'asnNeverSend'>;
@@ -25,11 +25,11 @@ export interface WhoisOptions extends ProviderChoice, StorageChoice {
   /** 0 to below 1. */
   readonly random: () => number;
   readonly limits?: Limits;
-  /** Ends the asking; what is known by then is printed. */
+  /** Cancels the query; known results are printed. */
   readonly signal?: AbortSignal;
 }
 
-/** No more than the cache keeps. */
+/** The capacity of the cache. */
 const MAX_ADDRESSES = 50_000;
 
 interface WhoisRow {
@@ -45,11 +45,10 @@ interface WhoisRow {
 }
 
 /**
- * Prints who announces these addresses, in their order: from the store, and for the rest from the provider at once.
- * Only public addresses are asked for, over the network as their /24 or /48. A text that is no address is one line of error; so is what comes
- * after 50,000 addresses. Lines of a stream are read as `linesOf` reads them; what has come when the signal ends it counts.
- * Resolves with the exit code: 2 with a bad address among arguments (an array), 1 with one in a stream or when the provider gave
- * no answer, else 0.
+ * Prints the network operator of each address, in input order. Answers come from the store, then from the provider. Only public
+ * addresses are queried, and only their /24 or /48 is sent. An invalid address, or more than 50,000 addresses, is reported as one
+ * line. A stream is read line by line with `linesOf`; after the signal, the addresses read so far are used.
+ * Resolves with the exit code: 2 for an invalid argument, 1 for an invalid line of a stream or if the provider fails, else 0.
  */
 export async function whois(
   addresses: AsyncIterable<Uint8Array> | readonly string[],
@@ -66,7 +65,7 @@ export async function whois(
   let code = 0;
   for await (const line of isList ? addresses : textsOf(addresses, signal)) {
     if (rows.length === MAX_ADDRESSES) {
-      stderr.write(`Cannot take more than ${MAX_ADDRESSES} addresses at once\n`);
+      stderr.write(`Cannot look up more than ${MAX_ADDRESSES} addresses at once\n`);
       code ||= 1;
       break;
     }
@@ -107,12 +106,12 @@ async function* textsOf(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal |
   }
 }
 
-/** The zone says through which interface an address is reached, not whose it is. */
+/** Parses an address and ignores the zone of an IPv6 address, which names a local interface. */
 function parseScopedAddress(text: string): Address | undefined {
   return parseAddress(text.includes(':') ? text.replace(/%.*$/s, '') : text);
 }
 
-/** Answers what the cache asks; null, or one line that says why some have no fresh answer. */
+/** Resolves the open questions of the cache. Returns null, or one line with the reason why some have no fresh answer. */
 async function resolve(
   cache: AsnCache,
   provider: Provider | Database | null,
@@ -130,7 +129,7 @@ async function resolve(
   if (provider instanceof Database) {
     const answers = await provider.ask(buckets);
     deliver(answers);
-    return unresolved(answers.length, 'addresses', `"${provider.file}" says nothing of them`);
+    return unresolved(answers.length, 'addresses', `not in "${provider.file}"`);
   }
   const store = await openStore(options, { clock, report });
   try {

@@ -3,7 +3,7 @@ import { isEndpoint, isUnspecified, readDotEndpoint, type TextEndpoint, type Pro
 import { NO_EXTRAS, wordsOf, malformed, type Holder, type LineResult, type LineRow, type Word } from './line.ts';
 import { stateOfWord } from './states.ts';
 
-/** What the header says: whether there are queues, how wide an address may be, and the columns after the state. */
+/** The columns named by the header: queues, state, the width of an address, and the columns after the state. */
 export interface BsdColumns {
   readonly queues: boolean;
   readonly state: boolean;
@@ -12,15 +12,15 @@ export interface BsdColumns {
 }
 
 const NO_HEADER: BsdColumns = { queues: true, state: true, width: 22, after: [] };
-/** Without -W or -l an IPv6 address is cut to so many characters, before its port (netstat's inet6.c). */
+/** Without -W or -l, an IPv6 address is truncated to this length, before its port (inet6.c of netstat). */
 const CUT_ADDRESS = 16;
-/** With -A and without -n an address is cut to so many characters, of which an IPv4 address may have more. */
+/** With -A and without -n, an address is truncated to this length, which an IPv4 address may exceed. */
 const SHORT_ADDRESS = 12;
-/** Columns of addresses that are wider than this hold every address whole. */
+/** Address columns of at least this width are never truncated. */
 const WIDE = 40;
 const PROTOCOL = /^(tcp|udp|udplite|udplt|icm|ip|raw)(4|6|46)?$/;
 
-/** The columns that a header of the netstat of macOS or FreeBSD names; null for another line. */
+/** Parses a header of netstat on macOS or FreeBSD; null for any other line. */
 export function bsdColumns(text: string): BsdColumns | null {
   const local = text.indexOf('Local Address');
   const foreign = text.indexOf('Foreign Address');
@@ -36,7 +36,7 @@ export function bsdColumns(text: string): BsdColumns | null {
   };
 }
 
-/** Reads one line of the netstat of macOS or FreeBSD; null for a line that does not begin as a row of theirs does. */
+/** Parses a line of netstat on macOS or FreeBSD; null if it does not start like a row. */
 export function readBsd(text: string, columns: BsdColumns | null): LineResult | null {
   const words = wordsOf(text);
   const at = words.slice(0, 3).findIndex((word) => PROTOCOL.test(word.text));
@@ -48,7 +48,7 @@ export function readBsd(text: string, columns: BsdColumns | null): LineResult | 
     (word) => word && (word.text.includes('.') || word.text.includes(':')),
   );
   if (!localWord || !remoteWord || !areEndpoints)
-    return columns ? malformed('too-few-columns', 'a row of netstat has a local and a foreign address') : null;
+    return columns ? malformed('too-few-columns', 'local or foreign address is missing') : null;
   if (!columns && !/\.(\d+|\*|[a-z][\w-]*)$/i.test(localWord.text)) return null;
   const header = columns ?? NO_HEADER;
   const family = version === '4' ? 4 : version === undefined ? null : 6;
@@ -59,7 +59,7 @@ export function readBsd(text: string, columns: BsdColumns | null): LineResult | 
   const hasQueues = header.queues && numbers === 2;
   const queues = hasQueues ? words.slice(at + 1, at + 3).map((word) => word.text) : [];
   if (queues.some((text) => text.length > 10))
-    return malformed('bad-queue', `${queues.map((text) => `"${text}"`).join(' and ')} are no queues`);
+    return malformed('bad-queue', `${queues.map((text) => `"${text}"`).join(' and ')} are not queue lengths`);
   const queue = (i: number): number | null => (hasQueues ? Number(queues[i]) : null);
   const transport: Transport =
     protocol === 'tcp' || protocol === 'udp' ? protocol : protocol.startsWith('udp') ? 'udplite' : 'raw';
@@ -78,7 +78,7 @@ export function readBsd(text: string, columns: BsdColumns | null): LineResult | 
   };
 }
 
-/** Reads an end that may have been cut; of a cut one the address is unknown, and of one that fills the column the port as well. */
+/** Parses an endpoint that may be truncated. The address is then unknown, and so is the port if the text fills the column. */
 function readCut(text: string, width: number): TextEndpoint | Problem {
   const end = readDotEndpoint(text);
   if (width >= WIDE) return end;
@@ -113,7 +113,7 @@ function readTail(
   return { state, ...readProcess(text, isState ? words.slice(1) : words, after) };
 }
 
-/** The process, from the column that the header names, counted from the right: an empty state shifts the others. */
+/** Parses the process column named by the header. Columns are counted from the right because an empty state shifts them. */
 function readProcess(
   text: string,
   values: readonly Word[],
@@ -131,7 +131,7 @@ function readProcess(
   const value = text.slice(first.start, last.end);
   const [, name, pid] = /^(?:(.*):)?(\d{1,10})$/s.exec(value) ?? [];
   if (pid === undefined || (name === undefined) !== named < 0)
-    return { holders: [], problems: [{ error: 'bad-pid', reason: `"${value.slice(0, 60)}" is no process` }] };
+    return { holders: [], problems: [{ error: 'bad-pid', reason: `"${value.slice(0, 60)}" is not a process` }] };
   const holder: Holder = { pid: Number(pid) || null, name: name ?? null };
   return { holders: holder.pid === null && holder.name === null ? [] : [holder], problems: [] };
 }
@@ -139,6 +139,6 @@ function readProcess(
 function columnsDiffer(values: number, columns: number): Problem {
   return {
     error: 'bad-pid',
-    reason: `${values} values stand below ${columns} columns, so that none is surely the pid`,
+    reason: `${values} values in ${columns} columns: the pid cannot be identified`,
   };
 }

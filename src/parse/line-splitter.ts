@@ -1,19 +1,19 @@
 import { TextDecoder } from 'node:util';
 
-/** A line without its line feed; `isTooLong` says that it is but a beginning. */
+/** A line without its line feed. If `isTooLong`, `text` is only its beginning. */
 export interface TextLine {
   readonly text: string;
   readonly isTooLong: boolean;
 }
 
-/** The longest line that is read; a row of ss that names some ten thousand holders is shorter, line ends in names included. */
+/** Maximum line length. A row of ss with ten thousand holders is shorter. */
 export const MAX_LINE_LENGTH = 1 << 20;
-/** What is kept of a line that is longer. */
+/** Length kept of a longer line. */
 const KEPT_LENGTH = 1000;
 
 /**
- * Reads bytes as lines of text, some at a time: UTF-8, or UTF-16 of Windows with or without its byte order mark. Bytes that are no
- * UTF-8 (a code page of Windows) read U+FFFD. What is in memory is bounded by the chunks and by the longest line.
+ * Splits bytes into batches of lines. The encoding is UTF-8, or UTF-16 of Windows with or without byte order mark. Invalid UTF-8,
+ * such as a Windows code page, becomes U+FFFD. Memory is bounded by the chunk size and the maximum line length.
  */
 export async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<TextLine[]> {
   let decoder: TextDecoder | null = null;
@@ -33,12 +33,12 @@ export async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerato
   yield cutter.rest();
 }
 
-/** A whole text: UTF-8, or UTF-16 of Windows with or without its byte order mark. */
+/** Decodes a complete text: UTF-8, or UTF-16 of Windows with or without byte order mark. */
 export function decodeText(bytes: Uint8Array): string {
   return decoderFor(bytes).decode(bytes);
 }
 
-/** A zero byte beside a character of the first line tells UTF-16: a table begins with ASCII in every language. */
+/** Without byte order mark, a zero byte indicates UTF-16: the text starts with ASCII in every language. */
 function decoderFor([a, b]: Uint8Array): TextDecoder {
   if ((a === 0xff && b === 0xfe) || (a !== 0 && b === 0)) return new TextDecoder('utf-16le');
   if ((a === 0xfe && b === 0xff) || (a === 0 && b !== 0 && b !== undefined)) return new TextDecoder('utf-16be');
@@ -52,7 +52,7 @@ function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   return whole;
 }
 
-/** Cuts text that comes in pieces into lines. */
+/** Splits chunks of text into lines. */
 class Cutter {
   #held: string[] = [];
   #length = 0;
@@ -67,7 +67,7 @@ class Cutter {
     return lines;
   }
 
-  /** The last line, where no line feed ended it. */
+  /** The last line, if it has no line feed. */
   rest(): TextLine[] {
     return this.#length > 0 ? [this.#take()] : [];
   }

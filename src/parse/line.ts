@@ -1,7 +1,7 @@
 import type { Row, State, Transport } from '../model.ts';
 import type { TextEndpoint, ErrorCode, Problem } from './endpoint.ts';
 
-/** What a row that was read leaves in doubt. */
+/** What is uncertain about a parsed row. */
 export type WarningCode =
   | 'address-truncated'
   | 'address-maybe-truncated'
@@ -11,20 +11,20 @@ export type WarningCode =
   | 'unknown-state'
   | 'resolved-names';
 
-/** A process that the text says holds the socket; what it does not say is null. */
+/** A process that holds the socket; unknown parts are null. */
 export interface Holder {
   readonly pid: number | null;
   readonly name: string | null;
 }
 
-/** A row as its line tells it. */
+/** A row as parsed from its line alone. */
 export interface LineRow {
   readonly transport: Transport | null;
-  /** Null where the ends alone tell it. */
+  /** Null if the line has no family. */
   readonly family: 4 | 6 | null;
   readonly local: TextEndpoint;
   readonly remote: TextEndpoint;
-  /** Null where the text has no state, undefined where its word is unknown. */
+  /** Null without a state, undefined for an unknown state name. */
   readonly state: State | null | undefined;
   readonly receiveQueue: number | null;
   readonly sendQueue: number | null;
@@ -32,25 +32,25 @@ export interface LineRow {
   readonly inode: number | null;
   readonly holders: readonly Holder[];
   readonly reason: Row['unattributed_reason'];
-  /** Parts that could not be read: the row stands without them. */
+  /** Parts that could not be parsed and are missing from the row. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly WarningCode[];
-  /** The field of the processes has no end yet: a line end in a name, or a line that was cut. */
+  /** The list of processes is unterminated: a name contains a line feed, or the line is truncated. */
   readonly isOpen: boolean;
 }
 
-/** What one line is, read for itself. */
+/** The result of parsing one line. */
 export type LineResult =
   | { readonly kind: 'row'; readonly row: LineRow }
   | { readonly kind: 'error'; readonly problem: Problem }
   | { readonly kind: 'continuation' | 'other' };
 
-/** A line that is no row, because of an error. */
+/** A line with an error. */
 export function malformed(error: ErrorCode, reason: string): LineResult {
   return { kind: 'error', problem: { error, reason } };
 }
 
-/** The blank-separated words of a line from an offset on, with where they begin and end; at most `most` of them. */
+/** Splits a line at white space, from an offset, into at most `most` words with their positions. */
 export function wordsOf(text: string, from = 0, most = Infinity): Word[] {
   const words: Word[] = [];
   const pattern = /\S+/g;
@@ -63,14 +63,14 @@ export function wordsOf(text: string, from = 0, most = Infinity): Word[] {
   return words;
 }
 
-/** A word of a line. */
+/** A word and its position in the line. */
 export interface Word {
   readonly text: string;
   readonly start: number;
   readonly end: number;
 }
 
-/** The parts of a row that most lines do not have. */
+/** Default values of optional parts of a row. */
 export const NO_EXTRAS = {
   uid: null,
   inode: null,

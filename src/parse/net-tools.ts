@@ -3,40 +3,40 @@ import { isEndpoint, isUnspecified, readColonEndpoint, type TextEndpoint, type P
 import { NO_EXTRAS, malformed, type Holder, type LineResult, type LineRow } from './line.ts';
 import { stateOfWord } from './states.ts';
 
-/** Which columns the header says there are. */
+/** The optional columns named by the header. */
 export interface NetToolsColumns {
   readonly user: boolean;
   readonly timer: boolean;
 }
 
-/** Where net-tools cuts an IPv6 address without -W: address, colon and port have so many characters then. */
+/** Without -W, net-tools truncates an IPv6 address so that address, colon and port have this length. */
 const CUT_WIDTH = 23;
-/** Where pid and name are cut. */
+/** Length at which pid and name are truncated. */
 const OWNER_WIDTH = 19;
 const ROW = /^(tcp|udp|udplite|udpl|raw)(6?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(.*)$/s;
-/** Sockets that are no connections of IP, or of protocols that peerscope does not read. */
+/** Other socket types, which are not parsed. */
 const OTHER = /^(unix|sctp|l2cap|l2|rfcomm|ipx|ax25|x25|netrom)\s/;
 const TIMER = /\s(?:off|on|keepalive|timewait|probe|unkn-\d+)\s+\([\d.]+\/\d+\/\d+\)\s*$/;
 
-/** The columns that a header of the netstat of Linux names; null for another line. */
+/** Parses a header of netstat on Linux; null for any other line. */
 export function netToolsColumns(text: string): NetToolsColumns | null {
   if (!/^Proto Recv-Q Send-Q \p{Lu}/u.test(text) || text.includes('(state)')) return null;
   return { user: / User +Inode/.test(text), timer: / Timer\s*$/.test(text) };
 }
 
-/** Reads one line of the netstat of net-tools or busybox; null for a line that does not begin as a row of theirs does. */
+/** Parses a line of netstat from net-tools or busybox; null if it does not start like a row. */
 export function readNetTools(text: string, columns: NetToolsColumns | null): LineResult | null {
   if (OTHER.test(text)) return { kind: 'other' };
   const match = ROW.exec(text);
   if (!match) {
     return columns && /^(tcp|udp|udplite|udpl|raw)6?\s/.test(text)
-      ? malformed('too-few-columns', 'a row of netstat has two queues and two addresses')
+      ? malformed('too-few-columns', 'queues or addresses are missing')
       : null;
   }
   const [, protocol = '', six, received = '', sent = '', localText = '', remoteText = '', rest = ''] = match;
   if (!columns && localText.lastIndexOf(':') <= localText.lastIndexOf('.')) return null;
   if (!/^\d{1,10}$/.test(received) || !/^\d{1,10}$/.test(sent))
-    return columns ? malformed('bad-queue', `"${received}" and "${sent}" are no queues`) : null;
+    return columns ? malformed('bad-queue', `"${received}" and "${sent}" are not queue lengths`) : null;
   if (rest.trimStart().startsWith('users:((')) return null;
   const transport: Transport = protocol === 'tcp' || protocol === 'udp' || protocol === 'raw' ? protocol : 'udplite';
   const local = readWide(localText);
@@ -61,7 +61,7 @@ export function readNetTools(text: string, columns: NetToolsColumns | null): Lin
   };
 }
 
-/** Reads an end that may have been cut: the port is whole then, the address is not, and may still look like one. */
+/** Parses an endpoint that may be truncated: its port is complete, its address is not but may look valid. */
 function readWide(text: string): TextEndpoint | Problem {
   const end = readColonEndpoint(text);
   if (isEndpoint(end)) return { ...end, mayBeTruncated: end.form === 'ipv6' && text.length === CUT_WIDTH };
@@ -79,7 +79,7 @@ function readWide(text: string): TextEndpoint | Problem {
   return { ...cut, port: port === '*' ? null : Number(port) };
 }
 
-/** Reads state, user, inode, pid and name, and the timer. */
+/** Parses state, user, inode, pid and name, and the timer. */
 function readTail(
   text: string,
   transport: Transport,
@@ -97,7 +97,7 @@ function readTail(
   const isOwner = word === '-' || /^\d+\//.test(word);
   let state: State | null | undefined = transport === 'tcp' ? null : hasPeer ? 'established' : 'unconnected';
   if (transport === 'raw') {
-    // A number: the state, or what busybox puts in its place.
+    // A number: the state, or the placeholder of busybox.
     if (!isOwner) take(/^\d+(?=\s|$)/);
   } else if (known !== undefined) {
     state = known;
@@ -117,7 +117,7 @@ function readOwner(text: string): Pick<LineRow, 'holders' | 'problems' | 'warnin
   if (text === '' || text === '-') return { holders: [], problems: [], warnings: [] };
   const [, pid, name = ''] = /^(\d{1,10})\/(.*)$/s.exec(text) ?? [];
   if (pid === undefined) {
-    const reason = `"${text.slice(0, 60)}" is neither "-" nor a pid and a name`;
+    const reason = `"${text.slice(0, 60)}" is neither "-" nor pid/name`;
     return { holders: [], problems: [{ error: 'bad-pid', reason }], warnings: [] };
   }
   const holder: Holder = { pid: Number(pid), name: name === '' ? null : name };

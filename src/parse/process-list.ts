@@ -1,6 +1,6 @@
 /**
- * Reads what `tasklist /fo csv /nh` of Windows prints: the name of each process by its pid. The other columns, which depend on the
- * language, are left alone; a line of another kind is no process.
+ * Parses the output of `tasklist /fo csv /nh` on Windows into process names by pid. Other columns depend on the language and are
+ * ignored, and so are other lines.
  */
 export function parseTasklist(text: string): Map<number, string> {
   const names = new Map<number, string>();
@@ -9,7 +9,7 @@ export function parseTasklist(text: string): Map<number, string> {
   return names;
 }
 
-/** Reads what `ps -axo pid=,ucomm=` of macOS prints: the name of each process by its pid. A line of another kind is no process. */
+/** Parses the output of `ps -axo pid=,ucomm=` on macOS into process names by pid. Ignores other lines. */
 export function parsePs(text: string): Map<number, string> {
   const names = new Map<number, string>();
   for (const [, pid, name = ''] of text.matchAll(/^ *(\d{1,10}) (\S.*)$/gm)) names.set(Number(pid), name.trimEnd());

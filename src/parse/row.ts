@@ -2,10 +2,10 @@ import type { Row } from '../model.ts';
 import { isUnspecified, type TextEndpoint } from './endpoint.ts';
 import type { LineRow } from './line.ts';
 
-/** The family that "*" stands for, as far as the text tells. */
+/** The address family of "*", if known. */
 export type Wildcard = 4 | 6 | null;
 
-/** A row of text as a JSON row; what the text does not hold is null. A doubtful address counts as cut unless `isWide`. */
+/** Converts a parsed row to a JSON row; unknown fields are null. A possibly truncated address is null unless `isWide`. */
 export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): Row {
   const { transport, holders } = line;
   const family = line.family ?? wildcard;
@@ -63,7 +63,7 @@ export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): R
   };
 }
 
-/** The holder that a row is counted for, by what text tells of them: not pid 1 when another holds it, else the lowest pid. */
+/** The holder that owns the row: the lowest pid, and pid 1 only if it is the only one. */
 function chosen({ holders }: LineRow): LineRow['holders'][number] | undefined {
   const rank = ({ pid }: LineRow['holders'][number]): number => (pid === 1 ? Infinity : (pid ?? Infinity));
   return [...holders].sort((a, b) => rank(a) - rank(b))[0];

@@ -8,21 +8,21 @@ const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([
   ['udp', 'udp'],
   ['raw', 'raw'],
 ]);
-/** The netids of sockets that are no connections of IP, or of protocols that peerscope does not read. */
+/** Netids of other socket types, which are not parsed. */
 const OTHER_NETID = /^(u_\w+|nl|p_\w+|v_\w+|ti_\w+|dccp|sctp|mptcp|icmp6?|xdp|\?\?\?|`-)$/;
 const GLUED = /^(tcp|udp|raw)([A-Z][A-Z0-9-]+)$/;
 const NUMBER = /^\d{1,10}$/;
-/** A comm has at most so many bytes (TASK_COMM_LEN, less its zero). */
+/** Maximum length of a comm (TASK_COMM_LEN minus the terminating zero). */
 const MAX_COMM_BYTES = 15;
 
-/** Says whether a line is the header of ss. */
+/** Whether a line is a header of ss. */
 export function isSsHeader(text: string): boolean {
   return /^(Netid|State|Recv-Q|Local Address:Port).*Peer Address:Port/.test(text);
 }
 
 /**
- * Reads one line of ss: Netid, State and the queues may be missing, as with one protocol, one state or -Q, and details of -e, -o,
- * -m and -i may follow. Null for a line that does not begin as a row of ss does. Format: iproute2, misc/ss.c.
+ * Parses a line of ss. Netid, State and the queues may be missing, and details of -e, -o, -m and -i may follow. Null if the line
+ * does not start like a row. Format: iproute2, misc/ss.c.
  */
 export function readSs(text: string): LineResult | null {
   if (text.startsWith('\t')) return { kind: 'continuation' };
@@ -48,7 +48,7 @@ export function readSs(text: string): LineResult | null {
   return readRow(text, words.slice(at), { transport, state });
 }
 
-/** Upper case letters, digits and dashes, not an address of them: it has no colon. */
+/** Whether a word looks like a state. An address differs because it has a colon. */
 function isStateWord(word: string): boolean {
   return /^[A-Z][A-Z0-9_-]+$/.test(word);
 }
@@ -57,9 +57,9 @@ function readRow(text: string, words: readonly Word[], known: Pick<LineRow, 'tra
   const hasQueues = !(words[0]?.text ?? '').includes(':');
   const [received, sent] = hasQueues ? words : [];
   const [localWord, remoteWord] = words.slice(hasQueues ? 2 : 0);
-  if (!localWord || !remoteWord) return malformed('too-few-columns', 'a row of ss has a local and a peer address');
+  if (!localWord || !remoteWord) return malformed('too-few-columns', 'local or peer address is missing');
   if (hasQueues && !(NUMBER.test(received?.text ?? '') && NUMBER.test(sent?.text ?? '')))
-    return malformed('bad-queue', `"${received?.text ?? ''}" and "${sent?.text ?? ''}" are no queues`);
+    return malformed('bad-queue', `"${received?.text ?? ''}" and "${sent?.text ?? ''}" are not queue lengths`);
   const local = readColonEndpoint(localWord.text);
   const remote = readColonEndpoint(remoteWord.text);
   if (!isEndpoint(local)) return { kind: 'error', problem: local };
@@ -80,7 +80,7 @@ function readRow(text: string, words: readonly Word[], known: Pick<LineRow, 'tra
   };
 }
 
-/** What follows the ends: processes, timer, uid and inode, up to the cgroup, whose path others choose. */
+/** Parses the details after the endpoints: processes, timer, uid and inode. Stops at the cgroup, because its path may contain anything. */
 function readDetails(text: string, from: number): Pick<LineRow, 'holders' | 'uid' | 'inode' | 'problems' | 'isOpen'> {
   let holders: readonly Holder[] = [];
   const problems: Problem[] = [];
@@ -92,22 +92,22 @@ function readDetails(text: string, from: number): Pick<LineRow, 'holders' | 'uid
     at = word.end;
     if (word.text.startsWith('users:(')) {
       const end = text.indexOf('))', word.start);
-      if (end < 0) return { holders: [], uid, inode, problems: [CUT_USERS], isOpen: true };
+      if (end < 0) return { holders: [], uid, inode, problems: [UNTERMINATED_USERS], isOpen: true };
       const users = readUsers(text.slice(word.start + 'users:('.length, end + 1));
       if (users) holders = users;
-      else problems.push({ error: 'bad-users', reason: 'the list of processes is none that ss prints' });
+      else problems.push({ error: 'bad-users', reason: 'invalid list of processes' });
       at = end + 2;
     } else if (/^uid:\d{1,10}$/.test(word.text)) uid = Number(word.text.slice(4));
     else if (/^ino:\d{1,15}$/.test(word.text)) inode = Number(word.text.slice(4));
   }
-  // With -e there is always an inode, and a uid unless it is 0.
+  // With -e, the inode is always printed, and the uid unless it is 0.
   if (inode !== null) uid ??= 0;
   return { holders, uid: inode === 0 ? null : uid, inode: inode === 0 ? null : inode, problems, isOpen: false };
 }
 
-const CUT_USERS: Problem = { error: 'bad-users', reason: 'the list of processes has no end' };
+const UNTERMINATED_USERS: Problem = { error: 'bad-users', reason: 'unterminated list of processes' };
 
-/** ("name",pid=1,fd=3),("name",1,3): ss cuts a name at its first ")", and escapes nothing in it. */
+/** Parses ("name",pid=1,fd=3),("name",1,3). ss ends a name at its first ")" and escapes nothing. */
 function readUsers(text: string): Holder[] | null {
   if (!text.startsWith('("') || !text.endsWith(')')) return null;
   const holders: Holder[] = [];
@@ -122,7 +122,7 @@ function readUsers(text: string): Holder[] | null {
   return holders;
 }
 
-/** Says whether every name of a row is one that a process can have: a row put together of two lines is malformed otherwise. */
+/** Whether all process names fit into a comm. If not, the two lines of a row were joined wrongly. */
 export function hasCommNames({ holders }: LineRow): boolean {
   return holders.every(({ name }) => Buffer.byteLength(name ?? '') <= MAX_COMM_BYTES);
 }

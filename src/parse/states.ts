@@ -1,8 +1,8 @@
 import type { State, Transport } from '../model.ts';
 
 /**
- * The words of ss (iproute2, misc/ss.c), of the netstat of net-tools, busybox, BSD, macOS and Windows, and Windows' German ones.
- * Whole words in upper case, with "_" where ss has "-".
+ * State names of ss (iproute2, misc/ss.c) and of netstat on Linux, busybox, BSD, macOS and Windows (English and German), in upper
+ * case with "_" instead of "-".
  */
 const TCP_STATES: ReadonlyMap<string, State> = new Map<string, State>([
   ['ESTAB', 'established'],
@@ -45,10 +45,10 @@ const OTHER_STATES: ReadonlyMap<string, State> = new Map<string, State>([
   ['UNKNOWN', 'unknown'],
 ]);
 
-/** The state that a word names; undefined for a word that no table has. A word that means different states is null without a transport. */
+/** The state for a name; undefined if it is unknown, null if it is ambiguous without a transport. */
 export function stateOfWord(word: string, transport: Transport | null): State | null | undefined {
   const name = word.toUpperCase().replaceAll('-', '_');
-  // ABHÖREN in a code page that was read as another.
+  // ABHÖREN (LISTENING in German), also in the wrong code page.
   const tcp = TCP_STATES.get(name) ?? (/^ABH.{1,3}REN$/su.test(name) ? 'listen' : undefined);
   if (transport === 'tcp') return tcp;
   const other = OTHER_STATES.get(name);

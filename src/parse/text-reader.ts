@@ -8,41 +8,41 @@ import { hasCommNames, isSsHeader, readSs } from './ss.ts';
 import { rowOfText, type Wildcard } from './row.ts';
 import { readWindows, windowsOwner } from './windows.ts';
 
-/** Says whether a line is what a tool says of itself: that it may not see every process. */
+/** Whether a line is a notice of the tool that it cannot see all processes. */
 export function isNotice(line: string): boolean {
   return NOTICE.test(line);
 }
 
-/** Whose text it is: `net-tools` is the netstat of Linux, of busybox too; `bsd` that of macOS and FreeBSD. */
+/** The format of the text: `net-tools` is netstat on Linux, including busybox; `bsd` is netstat on macOS and FreeBSD. */
 export type Dialect = 'ss' | 'net-tools' | 'bsd' | 'windows';
 
-/** A row that was read, or what stands for a line that was not. */
+/** A parsed row, or the error of a line. */
 export type ParsedEntry =
   { readonly line: number; readonly row: Row } | { readonly line: number; readonly error: ErrorRow };
 
-/** What a row leaves in doubt, by its line. */
+/** An uncertainty about the row of a line. */
 export interface Warning {
   readonly line: number;
   readonly warning: WarningCode;
 }
 
-/** What became of the lines: the counts add up to all of them. */
+/** Number of lines by kind; they add up to all lines. */
 export interface Counts {
   row: number;
-  /** What belongs to the row before it. */
+  /** Lines that belong to the previous row. */
   continuation: number;
   header: number;
-  /** Sockets that are no connections of IP, such as those of UNIX domains. */
+  /** Other socket types, such as UNIX domain sockets. */
   other: number;
   blank: number;
-  /** What a tool says of itself. */
+  /** Notices of the tool about itself. */
   notice: number;
   error: number;
 }
 
-/** A text, read whole. */
+/** The result of parsing a complete text. */
 export interface Parsed {
-  /** That of the last row or header; null where there is none. */
+  /** The format of the last row or header; null without any. */
   readonly dialect: Dialect | null;
   readonly rows: Row[];
   readonly malformed: ErrorRow[];
@@ -56,9 +56,9 @@ const OTHER_SECTION = /^(Active |Registered |Netgraph |Proto +RefC)/;
 const INTERNET = /^(Active Internet connections|Active Connections)/;
 const UNSUPPORTED = /^(TCP|UDP|SCTP): IPv[46]|\bSwind\b/;
 const MAX_EXCERPT_LENGTH = 200;
-/** How many entries wait, at most, for a line that says what their "*" means, or whether addresses were cut. */
+/** Maximum number of entries held back until a later line shows the family of "*" or whether addresses are truncated. */
 const MAX_PENDING = 4096;
-/** How many lines may come before the first that is known. */
+/** Maximum number of lines before the first recognized one. */
 const MAX_UNRECOGNIZED = 1000;
 
 interface Numbered {
@@ -73,9 +73,9 @@ interface PendingEntry {
 }
 
 /**
- * Reads the text of ss or netstat line by line, whichever of them wrote it, and hands over rows and errors in the order of the text.
- * It throws for nothing that stands in the text. Rows wait for later lines only where these may say what "*" means (IPv4 to ss
- * before 4.14, dual-stack after) or that addresses were not cut. A header, or else the first row, decides the dialect.
+ * Parses output of ss or netstat line by line and emits rows and errors in input order. It never throws. The format is detected from
+ * a header or the first row. Rows are held back only while a later line may show the family of "*" (IPv4 in ss before 4.14,
+ * dual-stack since) or that addresses are not truncated.
  */
 export class TextReader {
   dialect: Dialect | null = null;
@@ -99,11 +99,11 @@ export class TextReader {
     this.#onWarning = onWarning;
   }
 
-  /** Takes the next line, without its line end; `isTooLong` says that it is but a beginning. */
+  /** Adds the next line, without its line feed. If `isTooLong`, `text` is only its beginning. */
   take(text: string, isTooLong = false): void {
     const number = ++this.#number;
     if (isTooLong) {
-      this.#fail({ number, text }, 'too-long', 'the line is longer than any that a tool writes');
+      this.#fail({ number, text }, 'too-long', 'the line is too long');
       return;
     }
     if (this.#continuesUsers(text)) return;
@@ -115,7 +115,7 @@ export class TextReader {
     } else if (!this.#takeHeader(text)) this.#takeRow({ number, text });
   }
 
-  /** Says that the text has ended. */
+  /** Marks the end of the text and emits all held entries. */
   end(): void {
     this.#close();
     this.#settleUnrecognized();
@@ -165,7 +165,7 @@ export class TextReader {
       return;
     }
     if (this.#section === 'unsupported') {
-      this.#fail(at, 'unsupported-section', 'netstat of this system is not read');
+      this.#fail(at, 'unsupported-section', 'netstat of this system is not supported');
       return;
     }
     const line = this.#read(at.text);
@@ -179,11 +179,11 @@ export class TextReader {
       this.#openRow = { ...at, row: line.row };
     } else if (line.kind === 'error') this.#fail(at, line.problem.error, line.problem.reason);
     else if (line.kind === 'continuation' && this.counts.row + this.counts.other + this.counts.error === 0)
-      this.#fail(at, 'unattached-continuation', 'there is no row before this line');
+      this.#fail(at, 'unattached-continuation', 'no row before this line');
     else this.counts[line.kind]++;
   }
 
-  /** Reads a line in the dialect that is known, else in the first that it begins like. */
+  /** Parses a line in the detected format, or else in the first that recognizes it. */
   #read(text: string): LineResult | null {
     const readers: Record<Dialect, () => LineResult | null> = {
       'net-tools': () => readNetTools(text, this.#netTools),
@@ -202,12 +202,12 @@ export class TextReader {
     return null;
   }
 
-  /** A line that is like no row: below a row of Windows it names the owner, before the first row it may be a title. */
+  /** Handles an unrecognized line: it may name the owner of a Windows row, or be a title before the first row. */
   #takeUnrecognized(at: Numbered): void {
     if (this.dialect === null) {
       this.#unrecognized.push({ number: at.number, text: excerpt(at.text), hasDigit: /\d/.test(at.text) });
       if (this.#unrecognized.length > MAX_UNRECOGNIZED) this.#settleUnrecognized();
-    } else if (this.dialect !== 'windows') this.#fail(at, 'too-few-columns', `this is no row of ${this.dialect}`);
+    } else if (this.dialect !== 'windows') this.#fail(at, 'too-few-columns', `not a row of ${this.dialect}`);
     else if (this.#openRow) {
       this.counts.continuation++;
       const name = windowsOwner(at.text);
@@ -216,14 +216,14 @@ export class TextReader {
       if (name !== null) this.#openRow.row = { ...this.#openRow.row, holders: [{ pid, name }], reason: null };
       else if (isForbidden && !this.#openRow.row.holders.some((holder) => holder.name !== null))
         this.#openRow.row = { ...this.#openRow.row, reason: 'permission' };
-    } else this.#fail(at, 'unattached-continuation', 'there is no row before this line');
+    } else this.#fail(at, 'unattached-continuation', 'no row before this line');
   }
 
-  /** What came before the first known line: titles have no digits in any language, and what has some is no title. */
+  /** Counts lines before the first recognized line as titles if they have no digits, and otherwise as errors. */
   #settleUnrecognized(isFollowed = false): void {
     for (const at of this.#unrecognized.splice(0)) {
       if (isFollowed && !at.hasDigit) this.counts.header++;
-      else this.#fail(at, 'unknown-dialect', 'this is no row of ss or of a netstat that is known');
+      else this.#fail(at, 'unknown-dialect', 'not a row of ss or a supported netstat');
     }
   }
 
@@ -233,12 +233,12 @@ export class TextReader {
     this.#enqueue({ line: number, error: { line: number, error, reason, text: excerpt(text) } });
   }
 
-  /** A line end in a name breaks a row of ss in two: both together are a row, if its names are short enough to be names. */
+  /** Joins a row of ss that a line feed in a process name split into lines. The joined names must fit into a comm. */
   #continuesUsers(text: string): boolean {
     const open = this.#openRow;
     if (!open?.row.isOpen || open.text.length + text.length > MAX_LINE_LENGTH) return false;
     const joined = `${open.text}\n${text}`;
-    // Only its end is worth reading it again from the start.
+    // Parse the joined text only when the end of the list is reached.
     const line = text.includes('))') ? readSs(joined) : null;
     const row = line?.kind === 'row' ? line.row : open.row;
     if (row.isOpen ? !isPieceOfNames(text) : row.holders.length === 0 || !hasCommNames(row)) return false;
@@ -247,7 +247,7 @@ export class TextReader {
     return true;
   }
 
-  /** Ends the row that further lines might have belonged to. */
+  /** Completes the row that later lines could have continued. */
   #close(): void {
     const open = this.#openRow;
     if (!open) return;
@@ -261,7 +261,7 @@ export class TextReader {
       this.#enqueue({ line: open.number, error: { line: open.number, error, reason, text: excerpt(open.text) } });
   }
 
-  /** What a row tells of all the others. */
+  /** Infers the family of "*" and the column width for all rows from one row. */
   #inferFormat({ local, remote }: LineRow): void {
     const ends = [local, remote];
     if (this.dialect === 'ss' && this.#wildcard === null) {
@@ -277,7 +277,7 @@ export class TextReader {
     this.#flush(this.#pending.length > MAX_PENDING);
   }
 
-  /** Hands over what need not wait, or everything. */
+  /** Emits the entries that are decided, or all of them. */
   #flush(everything: boolean): void {
     const ready = this.#pending.findIndex(({ row }) => row !== undefined && this.#isUndecided(row));
     const count = everything || ready < 0 ? this.#pending.length : ready;
@@ -309,7 +309,7 @@ export class TextReader {
   }
 }
 
-/** A piece of a list of processes between two line ends: of one name, or from one name to another. */
+/** Whether a text can be the middle of a list of processes that line feeds in names split. */
 function isPieceOfNames(text: string): boolean {
   return text.length <= 15 || (text.includes('",pid=') && readSs(text)?.kind !== 'row');
 }
@@ -318,12 +318,12 @@ function isBeyondWidth({ address, port, service }: TextEndpoint): boolean {
   return (address?.length ?? 0) + 1 + (service ?? String(port ?? '*')).length > 23;
 }
 
-/** A copy, well-formed: a slice would keep the whole line in memory. */
+/** A well-formed copy of the beginning of a text; a slice would keep the whole line in memory. */
 function excerpt(text: string): string {
   return Buffer.from(text.replace(/\r$/, '').slice(0, MAX_EXCERPT_LENGTH)).toString();
 }
 
-/** Reads a whole text of ss or netstat. It throws for nothing that stands there. */
+/** Parses a complete output of ss or netstat. It never throws. */
 export function parseText(text: string): Parsed {
   const rows: Row[] = [];
   const malformed: ErrorRow[] = [];
@@ -339,7 +339,7 @@ export function parseText(text: string): Parsed {
   return { dialect: reader.dialect, rows, malformed, warnings, counts: reader.counts };
 }
 
-/** Says whether a text held something and nothing of it was a row or a header: it is no text of ss or netstat. */
+/** Whether the text has errors but no row or header, and so is not output of ss or netstat. */
 export function isUnrecognized({ row, header, other, error }: Counts): boolean {
   return error > 0 && row + header + other === 0;
 }

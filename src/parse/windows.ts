@@ -5,14 +5,14 @@ import { stateOfWord } from './states.ts';
 
 const ROW = /^(?:> )?\s*(TCP|UDP)(?:v6)?\s+(.*)$/s;
 
-/** Reads one row of the netstat of Windows, whatever its language; null for a line that does not begin as one does. */
+/** Parses a row of netstat on Windows in any language; null if it does not start like a row. */
 export function readWindows(text: string): LineResult | null {
   const [, protocol, rest = ''] = ROW.exec(text) ?? [];
   if (protocol === undefined) return null;
   const transport: Transport = protocol === 'TCP' ? 'tcp' : 'udp';
   const [localWord, remoteWord, ...values] = wordsOf(rest).map((word) => word.text);
   if (localWord === undefined || remoteWord === undefined)
-    return malformed('too-few-columns', 'a row of netstat has a local and a foreign address');
+    return malformed('too-few-columns', 'local or foreign address is missing');
   const local = readColonEndpoint(localWord);
   const remote = readColonEndpoint(remoteWord);
   if (!isEndpoint(local)) return { kind: 'error', problem: local };
@@ -33,12 +33,12 @@ export function readWindows(text: string): LineResult | null {
       receiveQueue: null,
       sendQueue: null,
       holders: pid > 0 && isPid ? [{ pid, name: null }] : [],
-      problems: isPid ? [] : [{ error: 'bad-pid', reason: `"${String(values[at])}" is no process id` }],
+      problems: isPid ? [] : [{ error: 'bad-pid', reason: `"${String(values[at])}" is not a process ID` }],
     },
   };
 }
 
-/** The name in a line of -b such as " [svchost.exe]"; null for another line. */
+/** The process name in a line of netstat -b such as " [svchost.exe]"; null for any other line. */
 export function windowsOwner(text: string): string | null {
   return /^\s*\[(.+)\]\s*$/s.exec(text)?.[1] ?? null;
 }

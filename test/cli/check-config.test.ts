@@ -8,7 +8,7 @@ const folder = mkdtempSync(join(tmpdir(), 'peerscope-check-config-'));
 const path = join(folder, 'peerscope.yaml');
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** The exit code and what is printed for a file with this text. */
+/** The exit code and output for a file with this text. */
 function check(text: string): { code: number; stdout: string[]; stderr: string[] } {
   writeFileSync(path, text);
   const printed = { stdout: '', stderr: '' };
@@ -21,7 +21,7 @@ function check(text: string): { code: number; stdout: string[]; stderr: string[]
 }
 
 describe('check-config', () => {
-  it('says what each rule means', () => {
+  it('explains each rule', () => {
     const text = `
 processes:
   - { name: "app-{{ .script }}", exe: "^python3", cmdline: '(?<script>[a-z]+)\\.py' }
@@ -40,14 +40,14 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
       code: 0,
       stdout: [
         `Configuration ${JSON.stringify(path)} is valid.`,
-        'processes[0]: a process whose executable matches "^python3" and whose command line matches "(?<script>[a-z]+)\\\\.py" is called "app-{{ .script }}".',
-        'processes[1]: a process whose comm matches "^k\\u001b" is called "kernel", unless an earlier rule matches.',
-        'processes[2]: every process is called "{{ .exe_base }}", unless an earlier rule matches.',
-        'endpoint_groups[0]: an endpoint in 10.0.0.0/8, 192.168.0.0/16 or fd00::/8 on port 5432 or 6432 over tcp belongs to the group "postgres".',
-        'endpoint_groups[1]: an endpoint on port 53 belongs to the group "dns", unless an earlier rule matches.',
-        'endpoint_groups[2]: every endpoint belongs to the group "rest", unless an earlier rule matches.',
-        'networks[0]: addresses in 203.0.113.0/24 are the network "office" and never sent to an ASN provider.',
-        'networks[1]: addresses in 192.0.2.7/32 are the network "lab" with AS64500 and never sent to an ASN provider.',
+        'processes[0]: a process with executable matching "^python3" and command line matching "(?<script>[a-z]+)\\\\.py" is named "app-{{ .script }}".',
+        'processes[1]: a process with comm matching "^k\\u001b" is named "kernel", unless an earlier rule matches.',
+        'processes[2]: every process is named "{{ .exe_base }}", unless an earlier rule matches.',
+        'endpoint_groups[0]: an endpoint in 10.0.0.0/8, 192.168.0.0/16 or fd00::/8 on port 5432 or 6432 over tcp belongs to group "postgres".',
+        'endpoint_groups[1]: an endpoint on port 53 belongs to group "dns", unless an earlier rule matches.',
+        'endpoint_groups[2]: every endpoint belongs to group "rest", unless an earlier rule matches.',
+        'networks[0]: addresses in 203.0.113.0/24 belong to network "office" and are never sent to an ASN provider.',
+        'networks[1]: addresses in 192.0.2.7/32 belong to network "lab" with AS64500 and are never sent to an ASN provider.',
         'asn.never_send: addresses in 198.51.100.0/24 or 198.18.0.0/15 are never sent to an ASN provider.',
         '',
       ],
@@ -55,30 +55,30 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
     });
   });
 
-  it('prints nothing that a terminal obeys', () => {
+  it('escapes control characters', () => {
     const { stdout } = check('processes: [{ name: a, exe: "^\\x9b31m\\u202e" }]\n');
-    expect(stdout[1]).toBe('processes[0]: a process whose executable matches "^\\u009b31m\\u202e" is called "a".');
+    expect(stdout[1]).toBe('processes[0]: a process with executable matching "^\\u009b31m\\u202e" is named "a".');
   });
 
-  it('says so where there is no rule', () => {
+  it('reports a file without rules', () => {
     expect(check('networks: []\n')).toEqual({
       code: 0,
       stdout: [
         `Configuration ${JSON.stringify(path)} is valid.`,
-        'It holds no rules: everything has its default name.',
+        'The file has no rules. All names are the defaults.',
         '',
       ],
       stderr: [''],
     });
   });
 
-  it('says everything that is wrong, and nothing else', () => {
-    expect(check('networks: [{ name: office, cidrs: [10.0.0.0/33], colour: red }]')).toEqual({
+  it('reports all errors', () => {
+    expect(check('networks: [{ name: office, cidrs: [10.0.0.0/33], color: red }]')).toEqual({
       code: 1,
       stdout: [''],
       stderr: [
         `Cannot read configuration ${JSON.stringify(path)}: networks[0].cidrs[0] "10.0.0.0/33": must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix`,
-        `Cannot read configuration ${JSON.stringify(path)}: networks[0].colour: unknown key, must be one of name, cidrs, asn`,
+        `Cannot read configuration ${JSON.stringify(path)}: networks[0].color: unknown key, must be one of name, cidrs, asn`,
         '',
       ],
     });

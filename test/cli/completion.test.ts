@@ -8,7 +8,7 @@ import { runMain } from '../support/exporter.ts';
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-completion-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** What the help of each command lists: its flags, and the commands below it. */
+/** The flags and subcommands in the help of each command. */
 const help = new Map<string, { flags: Set<string>; below: string[] }>();
 const scripts = new Map<string, string>();
 
@@ -35,7 +35,7 @@ beforeAll(async () => {
   }
 }, 120_000);
 
-/** What bash offers after each of these lines, the last word being completed. */
+/** The completions of bash for the last word of each line. */
 function offers(lines: readonly string[][]): string[][] {
   const asked = lines.map((line) => {
     const words = ['peerscope', ...line].map((word) => `'${word}'`).join(' ');
@@ -53,20 +53,20 @@ function offers(lines: readonly string[][]): string[][] {
 }
 
 describe('completions', () => {
-  it('of bash offer after each command the flags of its help, and the commands below it', () => {
+  it('of bash offer the flags and subcommands of each command', () => {
     const paths = [...help.keys()];
     const found = offers(paths.map((path) => [...path.split(' ').filter((word) => word !== ''), '']));
     for (const [i, path] of paths.entries()) {
       const { flags, below } = help.get(path) ?? { flags: new Set(), below: [] };
       const choices = path === 'completion' ? ['bash', 'zsh', 'fish'] : [];
-      // Flags without a command are those of serve.
+      // Without a command, the flags are those of serve.
       const served = path === '' ? (help.get('serve')?.flags ?? []) : [];
       expect(new Set(found[i]), path).toEqual(new Set([...below, ...choices, ...flags, ...served]));
     }
     expect(paths).toContain('watch top');
   });
 
-  it('of bash offer the values of options, files, and what begins as the word does', () =>
+  it('of bash offer option values, files, and matches of a prefix', () =>
     expect(
       offers([
         ['list', '-o', ''],
@@ -98,7 +98,7 @@ describe('completions', () => {
   it.each<[shell: string, named: (flag: string) => string]>([
     ['zsh', (flag) => flag],
     ['fish', (flag) => (flag.startsWith('--') ? `-l '${flag.slice(2)}'` : `-s '${flag.slice(1)}'`)],
-  ])('of %s name every command and every flag', (shell, named) => {
+  ])('of %s contain every command and every flag', (shell, named) => {
     const script = scripts.get(shell) ?? '';
     const flags = new Set([...help.values()].flatMap((one) => [...one.flags]));
     expect([...flags].filter((flag) => !script.includes(named(flag)))).toEqual([]);
@@ -106,7 +106,7 @@ describe('completions', () => {
     expect(commands.filter((command) => !script.includes(command))).toEqual([]);
   });
 
-  it('are not there for another shell', async () => {
+  it('reject another shell', async () => {
     const { code, stderr } = await runMain(['completion', 'csh']);
     expect(code).toBe(2);
     expect(stderr).toContain('Allowed choices are bash, zsh, fish');
@@ -114,7 +114,7 @@ describe('completions', () => {
 });
 
 describe('the manual page', () => {
-  it('names every command, every flag and every state of TCP', async () => {
+  it('contains every command, every flag and every TCP state', async () => {
     const { stdout } = await runMain(['man']);
     const text = stdout.replaceAll('\\-', '-');
     const all = [...help.values()].flatMap((one) => [...one.flags]);

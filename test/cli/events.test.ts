@@ -27,7 +27,7 @@ afterEach(async () => {
   for (const close of footerLines.splice(0).reverse()) await close();
 });
 
-/** A server on a free port of the loopback interface, and what it accepted. */
+/** A server on a free loopback port, and its accepted sockets. */
 async function listen(): Promise<{ server: Server; port: number; accepted: Socket[] }> {
   const accepted: Socket[] = [];
   const server = createServer((socket) => {
@@ -48,7 +48,7 @@ async function dial(port: number): Promise<{ socket: Socket; from: number | unde
   return { socket, from: socket.localPort };
 }
 
-/** The real program, watching; its lines so far, and a wait for one. */
+/** The running program: its lines so far, and a way to wait for one. */
 class Watch {
   readonly process: ChildProcess;
   readonly lines: ConnectionEvent[] = [];
@@ -68,7 +68,7 @@ class Watch {
     );
   }
 
-  /** Resolves once the first scan has ended. */
+  /** Resolves after the first scan. */
   static async start(args: readonly string[]): Promise<Watch> {
     const watch = new Watch(args);
     footerLines.push(() => watch.process.kill('SIGKILL'));
@@ -76,7 +76,7 @@ class Watch {
     return watch;
   }
 
-  /** The first line that is so; waits until it comes. */
+  /** The first matching line; waits until it arrives. */
   async line(holds: (event: ConnectionEvent) => boolean): Promise<ConnectionEvent> {
     for (;;) {
       const found = this.lines.find(holds);
@@ -93,7 +93,7 @@ class Watch {
 }
 
 describe('on this machine', () => {
-  it('tells of a connection from its opening to its end, once each', async () => {
+  it('reports each change of a connection once, from opened to closed', async () => {
     const { port, accepted } = await listen();
     const watch = await Watch.start(['-i', '0.05', OWN, 'transport=tcp', `port=${port}`]);
     const client = await dial(port);
@@ -132,7 +132,7 @@ describe('on this machine', () => {
     expect(watch.stderr).toMatch(COVERAGE);
   });
 
-  it('ends quietly when its reader goes away', async () => {
+  it('exits quietly when its output is closed', async () => {
     const { port } = await listen();
     const watch = await Watch.start(['-i', '0.01', '--snapshot', OWN, `port=${port}`]);
     await watch.line((row) => row.local_port === port);
@@ -143,13 +143,13 @@ describe('on this machine', () => {
     expect(watch.stderr).toMatch(COVERAGE);
   });
 
-  it('ends quietly at Ctrl-C', async () => {
+  it('exits quietly on Ctrl-C', async () => {
     const watch = await Watch.start(['-i', '3600']);
     expect(await watch.end('SIGINT')).toBe(0);
     expect(watch.stderr).toMatch(COVERAGE);
   });
 
-  it('goes on scanning while its reader is slow, and says how many lines that cost', async () => {
+  it('keeps scanning for a slow reader and reports the number of dropped lines', async () => {
     const reader = { text: '', writableLength: 0, write: (text: string) => (reader.text += text) };
     const read = (): { event?: string; count?: number; local_port?: number }[] =>
       reader.text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as object]));
@@ -193,7 +193,7 @@ describe('on this machine', () => {
 describe('on a recorded tree', () => {
   const args = [`--path.procfs=${TREE}`, '--asn.provider=none'];
 
-  it('the snapshot holds the rows that list shows, each with the time, and nothing follows', async () => {
+  it('the snapshot has the rows of list with their time, and no events follow', async () => {
     const listing = await runMain(['list', '-o', 'json', 'process=nginx', ...args]);
     const { code, stdout, stderr } = await runMain([
       'events',
@@ -218,7 +218,7 @@ describe('on a recorded tree', () => {
     expect(stderr).toBe(listing.stderr);
   });
 
-  it('a scan comes an interval after the one before began, at once where that has passed', async () => {
+  it('a scan starts one interval after the start of the previous one, or at once if that has passed', async () => {
     let time = 0;
     const signal = AbortSignal.timeout(20_000);
     await events(parseConfig({ 'path.procfs': TREE, 'asn.provider': 'none' }, {}), {
@@ -274,7 +274,7 @@ describe('on a recorded tree', () => {
     );
   });
 
-  it('without a snapshot there is nothing to tell', async () => {
+  it('prints nothing without a snapshot', async () => {
     expect(await runMain(['events', '-c', '1', '-i', '0.01', ...args])).toEqual({
       code: 0,
       stdout: '',
@@ -283,7 +283,7 @@ describe('on a recorded tree', () => {
   });
 });
 
-describe('wrong usage ends with one line and exit code 2', () => {
+describe('invalid usage prints one line and exits with 2', () => {
   const seconds = 'must be a number of seconds from 0.01 to 3600 such as 1 or 0.5';
   it.each<[args: string[], line: string]>([
     [['-i', '0'], `Cannot use --interval "0": ${seconds}`],
@@ -299,7 +299,7 @@ describe('wrong usage ends with one line and exit code 2', () => {
     expect(await runMain(['events', ...args])).toEqual({ code: 2, stdout: '', stderr: `${line}\n` });
   });
 
-  it('in list too', async () => {
+  it('also in list', async () => {
     expect(await runMain(['list', 'state=open'])).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/^Cannot use filter "state=open": state must be established, .*\n$/) as string,

@@ -36,10 +36,10 @@ const BROKEN = `${TEXT.split('\n').slice(0, 4).join('\n')}\ntcp LISTEN \u001b[31
 const ERROR = {
   line: 5,
   error: 'too-few-columns',
-  reason: 'a row of ss has a local and a peer address',
+  reason: 'local or peer address is missing',
   text: 'tcp LISTEN \u001b[31m',
 };
-const COMPLAINT = 'Cannot read line 5 "tcp LISTEN \ufffd[31m": a row of ss has a local and a peer address\n';
+const MESSAGE = 'Cannot parse line 5 "tcp LISTEN \ufffd[31m": local or peer address is missing\n';
 
 describe('parse', () => {
   it('prints the rows of a file, with the network of each remote', () => {
@@ -50,20 +50,20 @@ describe('parse', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '28 rows from ss\n' });
   });
 
-  it('prints the same as JSON lines, and of standard input', () => {
+  it('prints the same rows as JSON lines, also from standard input', () => {
     const rows = JSON.parse(parse([SS, '-o', 'json']).stdout) as Row[];
     const lines = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
     expect(parse(['-', '-o', 'jsonl'], TEXT).stdout).toBe(lines);
     expect(parse(['-o', 'jsonl'], TEXT).stdout).toBe(lines);
   });
 
-  it('takes filters, with and without a file', () => {
+  it('accepts filters, with and without a file', () => {
     const expected = { code: 0, stderr: '9 of 28 rows from ss\n' };
     expect(parse([SS, 'state=listen', 'transport=tcp', '-o', 'jsonl'])).toMatchObject(expected);
     expect(parse(['state=listen', 'transport=tcp', '-o', 'jsonl'], TEXT)).toMatchObject(expected);
   });
 
-  it('prints a table with a last line on all of it', () => {
+  it('prints a table with a summary line', () => {
     const { stdout, stderr } = parse(['-'], readFileSync(NETSTAT, 'utf8'));
     const lines = stdout.split('\n');
     expect(lines[0]).toMatch(
@@ -71,12 +71,12 @@ describe('parse', () => {
     );
     expect(lines).toContainEqual(expect.stringMatching(/^tcp +listen +0 +0 +\?:6001 +\* +listen +python3\/1 +-$/));
     expect(lines.at(-2)).toBe(
-      '28 rows from the netstat of Linux, 1 row with an address that may have been cut (netstat -W shows it whole)',
+      '28 rows from netstat of Linux, 1 row with a possibly truncated address (use netstat -W)',
     );
     expect(stderr).toBe('');
   });
 
-  it('prints CSV with the names of JSON and nothing that a terminal obeys', () => {
+  it('prints CSV with the JSON names and without control characters', () => {
     const text = 'tcp LISTEN 0 5 [::]:1 [::]:* users:(("a\u001b\n"b",pid=7,fd=1),("c",pid=9,fd=1))\n';
     const [header, line] = parse(['-o', 'csv'], text).stdout.split('\n');
     const keys = Object.keys(parseText(text).rows[0] ?? {});
@@ -84,59 +84,49 @@ describe('parse', () => {
     expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(20)}`);
   });
 
-  it.each(['table', 'json', 'jsonl', 'csv'])(
-    'prints as %s nothing that a terminal obeys, of names and of errors',
-    (output) => {
-      const name = '\u009b31m\u202e\u007f\u001b]0;title\u0007\u2028';
-      const row = `tcp LISTEN 0 5 [::]:1 [::]:* users:(("${name}",pid=7,fd=1))`;
-      const { code, stdout, stderr } = parse(['-o', output], `${row}\ntcp LISTEN 0 ${name} [::]:1 [::]:*\n`);
-      expect(code).toBe(0);
-      expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
-      expect(stdout).toContain('31m');
-      if (output === 'json')
-        expect(JSON.parse(stdout)).toMatchObject([
-          { process: name },
-          { line: 2, text: expect.stringContaining(name) as string },
-        ]);
-    },
-  );
-
-  it.each<[output: string, stdout: string | RegExp, complaint: string]>([
-    ['jsonl', `${JSON.stringify(ERROR)}\n`, ''],
-    ['json', `${JSON.stringify(ERROR)}\n]\n`, ''],
-    ['csv', '', COMPLAINT],
-  ])('says with -o %s what it could not read', (output, end, complaint) => {
-    const { code, stdout, stderr } = parse(['-o', output], BROKEN);
-    expect(stdout.endsWith(String(end))).toBe(true);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: `${complaint}3 rows from ss, 1 line could not be read\n` });
+  it.each(['table', 'json', 'jsonl', 'csv'])('prints no control characters of names and errors as %s', (output) => {
+    const name = '\u009b31m\u202e\u007f\u001b]0;title\u0007\u2028';
+    const row = `tcp LISTEN 0 5 [::]:1 [::]:* users:(("${name}",pid=7,fd=1))`;
+    const { code, stdout, stderr } = parse(['-o', output], `${row}\ntcp LISTEN 0 ${name} [::]:1 [::]:*\n`);
+    expect(code).toBe(0);
+    expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
+    expect(stdout).toContain('31m');
+    if (output === 'json')
+      expect(JSON.parse(stdout)).toMatchObject([
+        { process: name },
+        { line: 2, text: expect.stringContaining(name) as string },
+      ]);
   });
 
-  it('shows errors whatever the filter', () => {
+  it.each<[output: string, stdout: string | RegExp, message: string]>([
+    ['jsonl', `${JSON.stringify(ERROR)}\n`, ''],
+    ['json', `${JSON.stringify(ERROR)}\n]\n`, ''],
+    ['csv', '', MESSAGE],
+  ])('reports lines that cannot be parsed with -o %s', (output, end, message) => {
+    const { code, stdout, stderr } = parse(['-o', output], BROKEN);
+    expect(stdout.endsWith(String(end))).toBe(true);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: `${message}3 rows from ss, 1 line could not be parsed\n` });
+  });
+
+  it('shows errors regardless of filters', () => {
     expect(parse(['-o', 'jsonl', 'pid=99999'], BROKEN).stdout).toBe(`${JSON.stringify(ERROR)}\n`);
   });
 
   it.each<[situation: string, args: string[], input: string, code: number, stdout: string, stderr: string]>([
-    ['nothing', ['-o', 'json'], '', 0, '[\n]\n', '0 rows from an empty text\n'],
-    ['nothing, as CSV', ['-o', 'csv', 'pid=1'], '', 0, 'HEADER', '0 rows from an empty text\n'],
-    ['a header alone', ['-o', 'jsonl'], TEXT.split('\n')[0] ?? '', 0, '', '0 rows from ss\n'],
+    ['empty input', ['-o', 'json'], '', 0, '[\n]\n', '0 rows from empty input\n'],
+    ['empty input, as CSV', ['-o', 'csv', 'pid=1'], '', 0, 'HEADER', '0 rows from empty input\n'],
+    ['only a header', ['-o', 'jsonl'], TEXT.split('\n')[0] ?? '', 0, '', '0 rows from ss\n'],
     [
-      'another text',
+      'other text',
       ['-o', 'csv'],
       'hello 1',
       1,
       'HEADER',
-      'Cannot read line 1 "hello 1": this is no row of ss or of a netstat that is known\n0 rows from neither ss nor netstat, 1 line could not be read\n',
+      'Cannot parse line 1 "hello 1": not a row of ss or a supported netstat\n0 rows from neither ss nor netstat, 1 line could not be parsed\n',
     ],
-    [
-      'an absent file',
-      ['/nowhere'],
-      '',
-      1,
-      '',
-      'Cannot read "/nowhere": ENOENT: no such file or directory, open \'/nowhere\'\n',
-    ],
-    ['a folder', ['/tmp'], '', 1, '', 'Cannot read "/tmp": EISDIR: illegal operation on a directory, read\n'],
-    ['two files', ['a', 'b'], '', 2, '', 'Cannot parse "b": one file at a time, "a" came before\n'],
+    ['a missing file', ['/nowhere'], '', 1, '', 'Cannot read "/nowhere": no such file or directory\n'],
+    ['a folder', ['/tmp'], '', 1, '', 'Cannot read "/tmp": illegal operation on a directory\n'],
+    ['two files', ['a', 'b'], '', 2, '', 'Cannot parse "b": only one file is allowed, after "a"\n'],
     [
       'an unknown filter value',
       ['state=open'],
@@ -153,12 +143,12 @@ describe('parse', () => {
       '',
       "Cannot read the command line: option '-o, --output <format>' argument 'yaml' is invalid. Allowed choices are table, json, jsonl, csv.\n",
     ],
-  ])('has an answer to %s', (_situation, args, input, code, stdout, stderr) => {
+  ])('handles %s', (_situation, args, input, code, stdout, stderr) => {
     const header = `${Object.keys(parseText(TEXT).rows[0] ?? {}).join(',')}\n`;
     expect(parse(args, input)).toEqual({ code, stdout: stdout.replace('HEADER', header), stderr });
   });
 
-  it('reads a line of megabytes and goes on', () => {
+  it('reports a line of several megabytes and continues', () => {
     const text = `${TEXT.split('\n').slice(0, 2).join('\n')}\n${'x'.repeat(4 << 20)}\n${TEXT.split('\n')[2] ?? ''}\n`;
     const { stdout, stderr } = parse(['-o', 'jsonl'], text);
     expect(stdout.split('\n').map((line) => line.slice(0, 40))).toEqual([
@@ -167,10 +157,10 @@ describe('parse', () => {
       expect.stringContaining('"udp"'),
       '',
     ]);
-    expect(stderr).toBe('2 rows from ss, 1 line could not be read\n');
+    expect(stderr).toBe('2 rows from ss, 1 line could not be parsed\n');
   });
 
-  it.each(['parse', 'whois'])('%s refuses a directory in the place of standard input', (command) => {
+  it.each(['parse', 'whois'])('%s rejects a directory as standard input', (command) => {
     const directory = openSync(folder, 'r');
     const { status, stderr } = spawnSync(process.execPath, [MAIN, command], {
       env: ENVIRONMENT,
@@ -181,7 +171,7 @@ describe('parse', () => {
     expect({ status, stderr }).toEqual({ status: 1, stderr: 'Cannot read standard input: it is a directory\n' });
   });
 
-  it('prints while it reads, and ends quietly when its reader goes away', async () => {
+  it('prints while reading, and exits quietly when its output is closed', async () => {
     const child = spawn(process.execPath, [MAIN, 'parse', '-o', 'jsonl'], { env: ENVIRONMENT, timeout: 30_000 });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
@@ -196,7 +186,7 @@ describe('parse', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   });
 
-  it('knows the ASNs that were learned before, of whole addresses alone', async () => {
+  it('shows stored ASNs and configured networks, without querying a provider', async () => {
     const store = SqliteStore.open({ folder, now: () => Date.now(), report: () => undefined });
     const origin = {
       asns: [13_335],

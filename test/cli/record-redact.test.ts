@@ -39,14 +39,14 @@ const anyAddress = fc.oneof(
   fc.constantFrom('10.1.2.3', '192.168.7.9', '172.20.0.1', '100.64.9.9', '169.254.1.1', '64:ff9b::808:808').map(read),
 );
 
-describe('invented addresses', () => {
-  it('are of the same kind, the same for the same, and others for others', () => {
+describe('redacted addresses', () => {
+  it('keep their kind and map one to one', () => {
     fc.assert(
       fc.property(fc.array(anyAddress, { maxLength: 20 }), (addresses) => {
         const redactor = new Redactor();
-        const invented = addresses.map((address) => redactor.address(address));
+        const redacted = addresses.map((address) => redactor.address(address));
         for (const [i, address] of addresses.entries()) {
-          const other = invented[i] ?? [0, 0, 0, 0];
+          const other = redacted[i] ?? [0, 0, 0, 0];
           expect([formatAddress(other), classify(other).network]).toEqual([
             formatAddress(other),
             classify(address).network,
@@ -61,11 +61,11 @@ describe('invented addresses', () => {
   });
 
   it.each<[situation: string, a: string, b: string, bits: number]>([
-    ['a /24 that is public', '8.8.8.8', '8.8.8.77', 120],
-    ['a /24 that is private', '192.168.7.1', '192.168.7.2', 120],
+    ['a public /24', '8.8.8.8', '8.8.8.77', 120],
+    ['a private /24', '192.168.7.1', '192.168.7.2', 120],
     ['a /48', '2606:4700:1:2::3', '2606:4700:1:9::4', 48],
     ['a /64', '2606:4700:1:2::3', '2606:4700:1:2::4', 64],
-  ])('share %s where the real ones do', (_situation, a, b, bits) => {
+  ])('share %s if the originals do', (_situation, a, b, bits) => {
     const redactor = new Redactor();
     const [one, other] = [redactor.address(read(a)), redactor.address(read(b))];
     expect(sameAddress(maskAddress(one, bits), maskAddress(other, bits))).toBe(true);
@@ -74,7 +74,7 @@ describe('invented addresses', () => {
     expect(sameAddress(maskAddress(one, bits), maskAddress(elsewhere, bits))).toBe(false);
   });
 
-  it('do not tell the real ones', () => {
+  it('reveal nothing of the originals', () => {
     const texts = [
       '8.8.8.8',
       '10.20.30.40',
@@ -95,11 +95,11 @@ describe('invented addresses', () => {
   });
 
   it.each(['127.0.0.1', '::1', '0.0.0.0', '::', '224.0.0.1', '169.254.169.254', '192.0.2.1', '2001:db8::1'])(
-    'leave %s, which says nothing of anybody',
+    'keep %s, which identifies no one',
     (text) => expect(formatAddress(new Redactor().address(read(text)))).toBe(text),
   );
 
-  it('are the own addresses where the real ones were', () => {
+  it('remain local addresses if the originals were', () => {
     const text = readFileSync(`${FIXTURES}proc/containers/25905/net/fib_trie`, 'latin1');
     const ifInet6 = readFileSync(`${FIXTURES}proc/containers/25905/net/if_inet6`, 'latin1');
     const redactor = new Redactor();
@@ -117,31 +117,31 @@ describe('invented addresses', () => {
   });
 });
 
-describe('invented cgroups', () => {
+describe('redacted cgroups', () => {
   const { cases } = JSON.parse(readFileSync(`${FIXTURES}cgroup/cases.json`, 'utf8')) as {
     cases: { name: string; lines: string[] }[];
   };
 
   it.each(cases.map(({ name, lines }) => [name, lines.join('\n')]))(
-    'of %s say the same, without its names',
+    'of %s have the same meaning without the names',
     (_name, text) => {
       const real = parseCgroup(text);
       const redactor = new Redactor();
-      const invented = parseCgroup(redactor.cgroup(text));
+      const redacted = parseCgroup(redactor.cgroup(text));
       const shape = ({ kind, runtime, qos, containerId, outerContainerId, podUid }: typeof real): unknown => [
         kind,
         runtime,
         qos,
         ...[containerId, outerContainerId, podUid].map((id) => id !== null),
       ];
-      expect(shape(invented)).toEqual(shape(real));
-      expect(workloadOf(invented) === '').toBe(workloadOf(real) === '');
+      expect(shape(redacted)).toEqual(shape(real));
+      expect(workloadOf(redacted) === '').toBe(workloadOf(real) === '');
       const names = [real.containerId, real.outerContainerId, real.podUid].filter((name) => name !== null);
       expect(names.filter((name) => redactor.cgroup(text).includes(name))).toEqual([]);
     },
   );
 
-  it('keep apart what is apart', () => {
+  it('stay distinct', () => {
     const redactor = new Redactor();
     const workload = (path: string): string => workloadOf(parseCgroup(redactor.cgroup(`0::${path}\n`)));
     expect(workload('/system.slice/a.service')).toBe('unit1.service');
@@ -182,7 +182,7 @@ describe('record --redact', () => {
     ]);
   };
 
-  it.each(SCENARIOS)('shows of %s the same but names and addresses', async (scenario) => {
+  it.each(SCENARIOS)('keeps everything of %s except names and addresses', async (scenario) => {
     const procfs = `${FIXTURES}proc/${scenario}`;
     const [directory, again, plain] = ['redacted', 'again', 'plain'].map((name) => join(scratch, scenario, name));
     if (!directory || !again || !plain) return;

@@ -23,13 +23,13 @@ const SCENARIOS = readdirSync(`${FIXTURES}proc`, { withFileTypes: true })
   .map(({ name }) => name);
 
 const scratch = mkdtempSync(join(tmpdir(), 'peerscope-record-'));
-// Another user writes here too.
+// A process of another user also writes here.
 chmodSync(scratch, 0o777);
 afterAll(() => rmSync(scratch, { recursive: true }));
 let directories = 0;
 const newDirectory = (): string => join(scratch, String(directories++));
 
-/** A tree as one value: the bytes of each file, and "-> TARGET" for each link, which is not followed. */
+/** A tree as one object: the bytes of each file, and "-> TARGET" for each link. Links are not followed. */
 function tree(directory: string, below = ''): Record<string, string> {
   const contents: Record<string, string> = {};
   for (const entry of readdirSync(join(directory, below), { withFileTypes: true })) {
@@ -48,13 +48,13 @@ const named =
     nameProcess({ exe, comm: 'comm', cmdline, self: false }, []);
 
 describe('record', () => {
-  it.each(SCENARIOS)('gives the same tree when it records the recorded tree %s', (scenario) => {
+  it.each(SCENARIOS)('copies the recorded tree %s unchanged', (scenario) => {
     const directory = newDirectory();
     record({ procfs: `${FIXTURES}proc/${scenario}`, directory });
     expect(tree(directory)).toEqual(tree(`${FIXTURES}proc/${scenario}`));
   });
 
-  it.each(SCENARIOS)('writes no link in %s that leads out of the tree, but exe', (scenario) => {
+  it.each(SCENARIOS)('writes no link in %s that leaves the tree, except exe', (scenario) => {
     const links = Object.entries(tree(`${FIXTURES}proc/${scenario}`)).filter(([, text]) => text.startsWith('-> '));
     const outside = links.filter(
       ([path, target]) =>
@@ -63,7 +63,7 @@ describe('record', () => {
     expect(outside).toEqual([]);
   });
 
-  it('writes the tables of a namespace once, and counts what it wrote', () => {
+  it('writes the tables of a namespace once and counts them', () => {
     const directory = newDirectory();
     const recording = record({ procfs: `${FIXTURES}proc/containers`, directory });
     expect(recording).toEqual({ processes: 5, namespaces: 3, vanished: 0, denied: 0 });
@@ -71,7 +71,7 @@ describe('record', () => {
     expect(carriers).toHaveLength(3);
   });
 
-  it('writes the processes asked for and counts those that are gone', () => {
+  it('writes the selected processes and counts the missing ones', () => {
     const directory = newDirectory();
     const procfs = `${FIXTURES}proc/plain-host`;
     const [pid = 0] = readdirSync(procfs).map(Number);
@@ -84,7 +84,7 @@ describe('record', () => {
     expect(readdirSync(directory)).toEqual([String(pid)]);
   });
 
-  it('tells neither the arguments nor the files of a running process', async ({ skip }) => {
+  it('records neither arguments nor file names of a running process', async ({ skip }) => {
     skip(process.platform !== 'linux', 'needs Linux');
     const directory = newDirectory();
     const script = 'process.stdout.write("up"); process.stdin.resume()';
@@ -116,7 +116,7 @@ describe('record', () => {
     }
   });
 
-  it('counts a process whose descriptors it may not read, and writes the rest of it', ({ skip }) => {
+  it('counts a process with unreadable descriptors and writes the rest of it', ({ skip }) => {
     skip(process.platform !== 'linux', 'needs Linux');
     const root = process.geteuid?.() === 0;
     skip(!root && existsSync('/proc/1/exe'), 'needs a process of another user');
@@ -138,7 +138,7 @@ describe('record', () => {
     expect(readdirSync(join(directory, '1')).sort()).toEqual(parts);
   });
 
-  it('refuses a directory that is not empty', () => {
+  it('rejects a directory that is not empty', () => {
     const directory = scratch;
     writeFileSync(join(directory, 'note'), '');
     expect(() => record({ procfs: `${FIXTURES}proc/empty`, directory })).toThrow(
@@ -146,10 +146,10 @@ describe('record', () => {
     );
   });
 
-  it('refuses a directory that it cannot make', () => {
-    const directory = join(scratch, 'note', 'below');
+  it('rejects a directory that it cannot create', () => {
+    const directory = join(scratch, 'note', 'child');
     expect(() => record({ procfs: `${FIXTURES}proc/empty`, directory })).toThrow(
-      `Cannot record into "${directory}": ENOTDIR`,
+      `Cannot record into "${directory}": not a directory`,
     );
   });
 });
@@ -158,7 +158,7 @@ describe('redactArguments', () => {
   it.each([
     { name: 'a program', exe: '/usr/bin/psql', args: ['psql', '-h', 'db', 'secret'], kept: ['psql', '…', '…', '…'] },
     {
-      name: 'a program that wrote a title over its arguments',
+      name: 'a program that replaced its arguments with a title',
       exe: '/usr/lib/postgresql/15/bin/postgres',
       args: ['postgres: alice orders 192.0.2.7(51514) idle'],
       kept: ['postgres: …'],
@@ -195,11 +195,11 @@ describe('redactArguments', () => {
     },
     { name: 'an applet', exe: '/bin/busybox', args: ['httpd', '-h', '/srv'], kept: ['httpd', '…', '…'] },
     { name: 'no arguments', exe: '/usr/bin/psql', args: [], kept: [] },
-  ])('of $name keeps what names the process', ({ exe, args, kept }) => {
+  ])('keeps the arguments that name $name', ({ exe, args, kept }) => {
     expect(redactArguments(args, named(exe))).toEqual(kept);
   });
 
-  it('keeps the name of any process, and nothing of a program that its arguments do not name', () => {
+  it('keeps the name of every process, and no arguments of a program that they do not name', () => {
     const exe = fc.constantFrom('/bin/python3', '/bin/java', '/bin/sh', '/bin/node', '/bin/busybox', '/bin/psql');
     const arg = fc.oneof(fc.constantFrom('-c', '-m', '-jar', '-cp', '--', 'a.py', '/srv/b.jar'), fc.string());
     fc.assert(
@@ -212,28 +212,31 @@ describe('redactArguments', () => {
   });
 });
 
-describe('addresses of memory', () => {
-  it('become 0 in stat, whatever the comm holds', () => {
+describe('memory addresses', () => {
+  it('are zeroed in stat, for any comm', () => {
     const fields = Array.from({ length: 50 }, (_, i) => String(i + 3)).join(' ');
     expect(clearStatAddresses(`7 (a) b) ${fields}\n`)).toBe(
       '7 (a) b) 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 0 0 0 0 0 31 32 33 34 0 36 37 38 39 40 41 42 43 44 0 0 0 0 0 0 0 52\n',
     );
   });
 
-  it.each(['tcp', 'tcp6', 'udp', 'udp6', 'udplite', 'udplite6', 'raw', 'raw6'])('become zeros in %s alone', (table) => {
-    const before = readFileSync(`${FIXTURES}proc-net/${table}`, 'latin1');
-    const columns = (text: string): string[][] =>
-      text
-        .trimEnd()
-        .split('\n')
-        .map((line) => line.trim().split(/ +/));
-    const expected = columns(before).map((row, i) => (i === 0 ? row : row.with(11, '0000000000000000')));
-    const after = clearPointers(before);
-    expect(columns(after)).toEqual(expected);
-    expect(after).toHaveLength(before.length);
-  });
+  it.each(['tcp', 'tcp6', 'udp', 'udp6', 'udplite', 'udplite6', 'raw', 'raw6'])(
+    'are the only change in %s',
+    (table) => {
+      const before = readFileSync(`${FIXTURES}proc-net/${table}`, 'latin1');
+      const columns = (text: string): string[][] =>
+        text
+          .trimEnd()
+          .split('\n')
+          .map((line) => line.trim().split(/ +/));
+      const expected = columns(before).map((row, i) => (i === 0 ? row : row.with(11, '0000000000000000')));
+      const after = clearPointers(before);
+      expect(columns(after)).toEqual(expected);
+      expect(after).toHaveLength(before.length);
+    },
+  );
 
-  it.each(['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat'])('are not in %s, which stays as it is', (table) => {
+  it.each(['sockstat', 'sockstat6', 'snmp', 'snmp6', 'netstat'])('are not in %s, which stays unchanged', (table) => {
     const text = readFileSync(`${FIXTURES}proc-net/${table}`, 'latin1');
     expect(clearPointers(text)).toBe(text);
   });

@@ -18,7 +18,7 @@ const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const TREES = fileURLToPath(new URL('../fixtures/proc', import.meta.url));
 const tree = (scenario: string): string => `--path.procfs=${join(TREES, scenario)}`;
 const PLAIN = [tree('plain-host'), '--asn.provider=none'];
-const folder = mkdtempSync(join(tmpdir(), 'peerscope-look-'));
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-view-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const rowsOf = async (...args: string[]): Promise<Row[]> => {
@@ -39,25 +39,25 @@ describe('list', () => {
       ['-tl4', 'process=nginx'],
       (row) => row.transport === 'tcp' && row.direction === 'listen' && row.family === 4 && row.process === 'nginx',
     ],
-  ])('%j lists those and no others', async (args, is) => {
+  ])('%j lists only matching connections', async (args, is) => {
     const all = await rowsOf();
     const chosen = await rowsOf(...args);
     expect(chosen).toEqual(all.filter(is));
     expect(chosen.length).toBeGreaterThan(0);
   });
 
-  it('shows owners though the exporter is told to publish none', async () => {
+  it('shows owners even if the exporter does not publish them', async () => {
     const { stdout } = await runMain(['list', '-o', 'json', ...PLAIN], '', { PEERSCOPE_COLLECTOR_PROCESSES: 'false' });
     expect(JSON.parse(stdout)).toEqual(await rowsOf());
   });
 
-  it('names no services with -n', async () => {
+  it('shows no service names with -n', async () => {
     const { stdout } = await runMain(['list', '-n', ...PLAIN]);
     expect(stdout.split('\n')[0]).not.toContain('SERVICE');
     expect((await rowsOf('-n')).filter(({ service }) => service !== null)).toEqual([]);
   });
 
-  it('gives every output the fields that are named, in the order that is', async () => {
+  it('prints the selected fields in the selected order in every format', async () => {
     const args = [
       'list',
       '--fields',
@@ -89,8 +89,8 @@ describe('list', () => {
   });
 });
 
-describe('what is given to programs', () => {
-  it('by top is the ranking with what each has', async () => {
+describe('machine-readable output', () => {
+  it('of top is the ranking with states and processes', async () => {
     const { stdout, stderr } = await runMain(['top', '-n', '1', '-o', 'json', ...PLAIN]);
     expect(JSON.parse(stdout)).toEqual([
       expect.objectContaining({
@@ -100,10 +100,10 @@ describe('what is given to programs', () => {
         processes: [expect.objectContaining({ pid: 25757, process_state: 'S', threads: 1, umask: '0022' })],
       }),
     ]);
-    expect(stderr).toBe('22 sockets, all with their process\n');
+    expect(stderr).toBe('22 sockets, all attributed to a process\n');
   });
 
-  it('by endpoints are the lines of people, a loopback pair once', async () => {
+  it('of endpoints has the entries of the table, with a loopback pair once', async () => {
     const { stdout } = await runMain(['endpoints', '-n', '-o', 'jsonl', 'direction=loopback', ...PLAIN]);
     expect(
       stdout
@@ -124,21 +124,21 @@ describe('what is given to programs', () => {
     ]);
   });
 
-  it('where a filter leaves one end of a pair, that end counts', async () => {
+  it('of endpoints counts the remaining end of a pair when a filter drops the other', async () => {
     const { stdout } = await runMain(['endpoints', '-n', 'process=orders.py', 'direction=loopback', ...PLAIN]);
     expect(stdout).toContain('Looping: 2 connections, 0 duplicates\n  tcp  127.0.0.1  ->  127.0.0.1:5432  2');
   });
 
-  it('by watch has the time of each look', async () => {
+  it('of watch has the time of each scan', async () => {
     const watch = (...args: string[]): Promise<{ stdout: string }> =>
       runMain(['watch', '-c', '2', '-i', '0.05', ...args, ...PLAIN]);
     const lines = (await watch('list', '-o', 'jsonl', 'process=curl')).stdout.trimEnd().split('\n');
-    const looks = lines.map((line) => JSON.parse(line) as Row & { at: string });
-    expect(looks.map(({ process, at }) => [process, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(at)])).toEqual([
+    const scans = lines.map((line) => JSON.parse(line) as Row & { at: string });
+    expect(scans.map(({ process, at }) => [process, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(at)])).toEqual([
       ['curl', true],
       ['curl', true],
     ]);
-    expect(new Set(looks.map(({ at }) => at)).size).toBe(2);
+    expect(new Set(scans.map(({ at }) => at)).size).toBe(2);
     const csv = (await watch('list', '-o', 'csv', '--fields', 'process', 'process=curl')).stdout;
     expect(csv).toMatch(/^at,process\n(?:[\d:.TZ-]+,curl\n){2}$/);
     expect(
@@ -147,8 +147,8 @@ describe('what is given to programs', () => {
   });
 });
 
-describe('a liveScan', () => {
-  it('asks the provider where it may, waits for the answer, and keeps it', async () => {
+describe('a live scan', () => {
+  it('queries the provider only if allowed, waits for the answer and stores it', async () => {
     const server = await startCymruServer([
       '13335 | 1.1.1.0 | 1.1.1.0/24 | US | arin | 2010-07-14 | CLOUDFLARENET, US',
     ]);
@@ -157,7 +157,7 @@ describe('a liveScan', () => {
       'asn.server': `${server.host}:${server.port}`,
       'storage.path': folder,
     };
-    const look = async (queriesProvider: boolean): Promise<(number | null)[]> => {
+    const scanOnce = async (queriesProvider: boolean): Promise<(number | null)[]> => {
       const liveScan = await LiveScan.open(parseConfig(flags, {}, false), {
         ...{
           names: 'none',
@@ -173,91 +173,106 @@ describe('a liveScan', () => {
       return rows.filter((row) => row.remote_address === '1.1.1.1').map(({ asn }) => asn);
     };
     try {
-      expect(await look(false)).toEqual([null, null, null]);
-      expect(await look(true)).toEqual([13335, 13335, 13335]);
+      expect(await scanOnce(false)).toEqual([null, null, null]);
+      expect(await scanOnce(true)).toEqual([13335, 13335, 13335]);
     } finally {
       await server.close();
     }
-    expect(await look(false)).toEqual([13335, 13335, 13335]);
+    expect(await scanOnce(false)).toEqual([13335, 13335, 13335]);
   });
 });
 
-describe('a bad input has a clear outcome', () => {
+describe('invalid input has a clear outcome', () => {
   const file = join(folder, 'file');
   writeFileSync(file, '');
   const KEYS = 'one of transport, family, local_address,';
   it.each<[what: string, args: string[], code: number, line: string]>([
     [
-      'a field',
+      'an unknown field',
       ['list', '--fields', 'pid,nonsense'],
       2,
       `Cannot use --fields "pid,nonsense": "nonsense" must be ${KEYS}`,
     ],
     [
-      'a field to sort by',
+      'an unknown sort field',
       ['list', '--sort', 'nonsense'],
       2,
-      `Cannot use --sort "nonsense": "nonsense" must be, perhaps with :desc, ${KEYS}`,
+      `Cannot use --sort "nonsense": "nonsense" must be ${KEYS}`,
     ],
-    ['a filter', ['top', 'nonsense=1'], 2, 'Cannot use filter "nonsense=1": must be KEY=VALUE or KEY!=VALUE'],
+    ['an unknown filter', ['top', 'nonsense=1'], 2, 'Cannot use filter "nonsense=1": must be KEY=VALUE or KEY!=VALUE'],
     [
-      'a value of a filter',
+      'an unknown filter value',
       ['endpoints', 'state=open'],
       2,
       'Cannot use filter "state=open": state must be established',
     ],
-    ['a word that is no filter', ['watch', 'tops'], 2, 'Cannot use filter "tops": must be KEY=VALUE'],
+    ['a word that is not a filter', ['watch', 'tops'], 2, 'Cannot use filter "tops": must be KEY=VALUE'],
     [
-      'a format',
+      'an unknown format',
       ['list', '-o', 'xml'],
       2,
       "option '-o, --output <format>' argument 'xml' is invalid. Allowed choices are table, wide, json, jsonl, csv.",
     ],
     [
-      'a format that makes no log',
+      'a format that watch does not have',
       ['watch', 'list', '-o', 'json'],
       2,
       "argument 'json' is invalid. Allowed choices are table, wide, jsonl, csv.",
     ],
     [
-      'what to count by',
+      'an unknown grouping',
       ['top', '--by', 'pid'],
       2,
       "argument 'pid' is invalid. Allowed choices are process, asn, workload, endpoint.",
     ],
-    ['how many', ['top', '-n', '0'], 2, 'Cannot use --number "0": must be a whole number of at least 1'],
+    ['zero entries', ['top', '-n', '0'], 2, 'Cannot use --number "0": must be a whole number of at least 1'],
     [
-      'a colour',
+      'an unknown color setting',
       ['list', '--color', 'blue'],
       2,
       "argument 'blue' is invalid. Allowed choices are auto, always, never.",
     ],
-    ['half a process', ['top', '-n', '1.5'], 2, 'Cannot use --number "1.5": must be a whole number of at least 1'],
     [
-      'no time at all',
+      'a fractional number of entries',
+      ['top', '-n', '1.5'],
+      2,
+      'Cannot use --number "1.5": must be a whole number of at least 1',
+    ],
+    [
+      'an interval of zero',
       ['watch', 'top', '-i', '0'],
       2,
       'Cannot use --interval "0": must be a number of seconds from 0.01',
     ],
-    ['a time without number', ['watch', '-i', '1s'], 2, 'Cannot use --interval "1s": must be a number of seconds'],
-    ['no looks', ['watch', 'endpoints', '-c', '0'], 2, 'Cannot use --count "0": must be a whole number of at least 1'],
+    ['an interval with a unit', ['watch', '-i', '1s'], 2, 'Cannot use --interval "1s": must be a number of seconds'],
+    [
+      'zero scans',
+      ['watch', 'endpoints', '-c', '0'],
+      2,
+      'Cannot use --count "0": must be a whole number of at least 1',
+    ],
     ['an empty list of fields', ['list', '--fields', ''], 2, `Cannot use --fields "": "" must be ${KEYS}`],
-    ['a source', ['list', '--source', 'lsof'], 2, 'Cannot use --source "lsof": must be procfs, ss or netstat'],
-    ['a command', ['lisst'], 2, "unknown command 'lisst' (Did you mean list?)"],
+    ['an unknown source', ['list', '--source', 'lsof'], 2, 'Cannot use --source "lsof": must be procfs, ss or netstat'],
+    ['an unknown command', ['lisst'], 2, "unknown command 'lisst' (Did you mean list?)"],
     [
       'a negative interval',
       ['watch', 'list', '-i', '-1'],
       2,
       'Cannot use --interval "-1": must be a number of seconds',
     ],
-    ['a count', ['watch', 'list', '-c', 'x'], 2, 'Cannot use --count "x": must be a whole number of at least 1'],
-    ['names and no names', ['list', '-nr'], 2, 'Cannot use --resolve with --numeric: one asks for names'],
-    ['a file for /proc', ['list', `--path.procfs=${file}`], 1, `Cannot read procfs "${file}"`],
     [
-      'a text that is not there',
+      'a count that is not a number',
+      ['watch', 'list', '-c', 'x'],
+      2,
+      'Cannot use --count "x": must be a whole number of at least 1',
+    ],
+    ['--resolve with --numeric', ['list', '-nr'], 2, 'Cannot use --resolve with --numeric: they exclude each other'],
+    ['a file instead of /proc', ['list', `--path.procfs=${file}`], 1, `Cannot read procfs "${file}"`],
+    [
+      'a missing file',
       ['parse', join(folder, 'absent')],
       1,
-      `Cannot read "${join(folder, 'absent')}": ENOENT`,
+      `Cannot read "${join(folder, 'absent')}": no such file or directory`,
     ],
   ])('%s', async (_what, args, code, line) => {
     const outcome = await runMain([...args, '--asn.provider=none']);
@@ -267,31 +282,31 @@ describe('a bad input has a clear outcome', () => {
   });
 
   it.each(['list', 'top', 'endpoints', 'watch list', 'watch top', 'watch endpoints', 'events', 'parse'])(
-    'a filter and an option that %s does not have',
+    'an invalid filter and an unknown option of %s',
     async (command) => {
       const run = (...args: string[]): ReturnType<typeof runMain> =>
         runMain([...command.split(' '), ...args, ...PLAIN]);
-      const refused = (stderr: string): object => ({ code: 2, stdout: '', stderr });
+      const rejection = (stderr: string): object => ({ code: 2, stdout: '', stderr });
       expect(await run('port=0x50')).toEqual(
-        refused('Cannot use filter "port=0x50": port must be a port from 0 to 65535\n'),
+        rejection('Cannot use filter "port=0x50": port must be a port from 0 to 65535\n'),
       );
-      expect(await run('--nope')).toEqual(refused("Cannot read the command line: unknown option '--nope'\n"));
+      expect(await run('--nope')).toEqual(rejection("Cannot read the command line: unknown option '--nope'\n"));
     },
   );
 
   it
     .skipIf(!existsSync('/dev/full'))
     .each(['list', 'list -o json', 'top', 'endpoints -n', 'watch list', 'events --snapshot'])(
-    'a full disk, of %s',
+    'a full disk under %s',
     (command) => {
       const line = `'${process.execPath}' '${MAIN}' ${command} ${PLAIN.join(' ')} >/dev/full`;
       const { status, stderr } = spawnSync('sh', ['-c', line], { encoding: 'utf8', timeout: 30_000 });
       expect(status).toBe(1);
-      expect(stderr).toMatch(/^Cannot write to standard output: ENOSPC/m);
+      expect(stderr).toMatch(/^Cannot write to standard output: no space left on device$/m);
     },
   );
 
-  it.each(['list', 'top', 'endpoints'])('no connections, of %s', async (command) => {
+  it.each(['list', 'top', 'endpoints'])('no connections in %s', async (command) => {
     const { code, stdout } = await runMain([command, tree('empty'), '--asn.provider=none']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^0 sockets$/m);
@@ -299,7 +314,7 @@ describe('a bad input has a clear outcome', () => {
   });
 
   it.each(['list', 'top', 'endpoints -n', 'watch list', 'watch -o jsonl list'])(
-    'a reader of %s that goes away',
+    'a closed output pipe of %s',
     (command) => {
       const line = `'${process.execPath}' '${MAIN}' ${command} ${PLAIN.join(' ')} | head -n 1; echo "\${PIPESTATUS[0]}"`;
       const run = spawnSync('bash', ['-c', line], { encoding: 'utf8', timeout: 30_000 });
@@ -308,7 +323,7 @@ describe('a bad input has a clear outcome', () => {
     },
   );
 
-  it('an interruption of watch on a pipe', async () => {
+  it('SIGINT to watch on a pipe', async () => {
     const child = spawn(process.execPath, [MAIN, 'watch', 'list', '-o', 'jsonl', ...PLAIN], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -20,7 +20,7 @@ const json = (
   JSON.parse(run({ ...options, json: true })) as ReturnType<typeof json>;
 
 describe('stats', () => {
-  it('shows what netstat -s would, or without zeros', () => {
+  it('prints the format of netstat -s, optionally without zeros', () => {
     const all = run({ pid: '25907' });
     expect(all).toMatch(/^Ip:\n {4}Forwarding: \d\n {4}\d+ total packets received\n/);
     expect(all).toContain('\nTcpExt:\n    0 SYN cookies sent\n');
@@ -30,7 +30,7 @@ describe('stats', () => {
     expect(some).not.toContain('UdpLite:');
   });
 
-  it('prints nothing that a terminal obeys, whatever a recording calls its counters', () => {
+  it('prints no control characters from counter names of a recording', () => {
     const root = mkdtempSync(join(tmpdir(), 'peerscope-stats-'));
     try {
       mkdirSync(join(root, '1/net'), { recursive: true });
@@ -45,14 +45,14 @@ describe('stats', () => {
     }
   });
 
-  it('prints one object under the names of the kernel', () => {
+  it('prints one JSON object with the names of the kernel', () => {
     const { pid, statistics } = json({ pid: '25907', nonzero: true });
     expect(pid).toBe(25_907);
     expect(Object.values(statistics).flatMap((section) => Object.values(section))).not.toContain(0);
     expect(json({ pid: '25907' }).statistics['TcpExt']).toMatchObject({ SyncookiesSent: 0, ListenOverflows: 0 });
   });
 
-  it('takes a namespace by its inode, a process or a pod in it', () => {
+  it('selects a namespace by its inode, a process or a pod', () => {
     const { netns } = json({ pid: '25909' });
     expect(json({ netns: String(netns) }).netns).toBe(netns);
     expect(json({ netns: `net:[${netns}]` }).netns).toBe(netns);
@@ -62,7 +62,7 @@ describe('stats', () => {
     expect(byPod.netns).not.toBe(json({}).netns);
   });
 
-  it('takes that of the lowest pid of a recording without pid 1', () => {
+  it('defaults to the lowest pid of a recording without pid 1', () => {
     expect(json({}).pid).toBe(25_905);
   });
 
@@ -71,16 +71,16 @@ describe('stats', () => {
       { netns: 'x' },
       'Cannot use --netns "x": must be the inode number of a network namespace such as 4026531840 or net:[4026531840]',
     ],
-    [{ pid: '0' }, 'Cannot use --pid "0": must be a process id'],
-    [{ pod: 'web-1' }, 'Cannot use --pod "web-1": must be the UID of a pod; cgroups do not tell its name'],
-    [{ pid: '1', netns: '2' }, 'Cannot use --netns with --pid: one namespace at a time'],
-    [{ pid: '1' }, 'Cannot read statistics of process "1": there is no such process'],
-    [{ netns: '1' }, 'Cannot read statistics of network namespace "1": no process is in it, or none shows it'],
+    [{ pid: '0' }, 'Cannot use --pid "0": must be a process ID'],
+    [{ pod: 'web-1' }, 'Cannot use --pod "web-1": must be the UID of a pod, not its name'],
+    [{ pid: '1', netns: '2' }, 'Cannot use --netns with --pid: they exclude each other'],
+    [{ pid: '1' }, 'Cannot read statistics of process "1": no such process'],
+    [{ netns: '1' }, 'Cannot read statistics of network namespace "1": no readable process is in it'],
     [
       { pod: '3f1e6b1c-8d1b-4c0e-9c5f-000000000000' },
-      'Cannot read statistics of pod "3f1e6b1c-8d1b-4c0e-9c5f-000000000000": no process has its UID in its cgroup',
+      'Cannot read statistics of pod "3f1e6b1c-8d1b-4c0e-9c5f-000000000000": no process has this UID in its cgroup path',
     ],
-  ])('refuses %j', (options, message) => {
+  ])('rejects %j', (options, message) => {
     expect(() => run(options)).toThrow(message.startsWith('Cannot use') ? new UsageError(message) : new Error(message));
   });
 });

@@ -3,7 +3,7 @@ import type { ScannedConnection, ScanResult } from '../../src/cli/live-scan.ts';
 import { topView } from '../../src/cli/top.ts';
 import { parse } from '../../src/index.ts';
 
-it('has no end to how many may be shown', { timeout: 60_000 }, () => {
+it('shows any number of entries', { timeout: 60_000 }, () => {
   const [row] = parse('tcp ESTAB 0 0 192.0.2.1:1 192.0.2.2:2').rows;
   if (!row) throw new Error('no row');
   const connections = Array.from({ length: 130_000 }, (_, number): ScannedConnection => {

@@ -88,7 +88,7 @@ describe('whois', () => {
     });
   });
 
-  it('sends the masked networks of public addresses once each, in one batch, and nothing else', async () => {
+  it('sends only the masked network of each public address, once, in one batch', async () => {
     await run([
       ...EVERY_KIND,
       '1.1.1.77',
@@ -103,7 +103,7 @@ describe('whois', () => {
     ]);
   });
 
-  it('prints JSON: unknown is null, not announced is 0 and []', async () => {
+  it('prints JSON with null for unknown, and 0 and [] for not announced', async () => {
     const { stdout } = await run(['1.1.1.1', '198.28.137.80', '10.0.0.1', '::ffff:1.1.1.1'], { output: 'json' });
     const cloudflare = {
       address: '1.1.1.1',
@@ -141,7 +141,7 @@ describe('whois', () => {
     ]);
   });
 
-  it('prints one JSON object a line', async () => {
+  it('prints one JSON object per line', async () => {
     const { stdout } = await run(['1.1.1.1', '10.0.0.1'], { output: 'jsonl' });
     const rows = stdout
       .trimEnd()
@@ -153,7 +153,7 @@ describe('whois', () => {
     ]);
   });
 
-  it('prints CSV under the names of JSON, with quotes where they are needed', async () => {
+  it('prints CSV with the JSON names, quoted where needed', async () => {
     const { stdout } = await run(['1.1.1.1', '9.9.9.9', '10.0.0.1'], { output: 'csv' });
     expect(stdout).toBe(
       'address,network,asn,asns,as_name,as_country,bgp_prefix,registry,registry_country\n' +
@@ -170,24 +170,24 @@ describe('whois', () => {
     errors: string[];
   }>([
     {
-      name: 'is wrong usage among arguments',
+      name: 'exits with 2 for an argument',
       addresses: () => ['10.0.0.1', 'example.com', '\u001b[31m', '8.8.8.8%eth0', ''],
       code: 2,
       errors: ['example.com', '\ufffd[31m', '8.8.8.8%eth0', ''],
     },
     {
-      name: 'is a failure in a stream, however long its line is',
+      name: 'exits with 1 for a line of any length in a stream',
       addresses: () => bytes(...Array.from({ length: 3 }, () => 'x'.repeat(1 << 20)), '\n10.0.0.1\n'),
       code: 1,
       errors: ['x'.repeat(128)],
     },
     {
-      name: 'is a failure in a stream, whose empty lines do not count',
+      name: 'exits with 1 for a line in a stream and ignores empty lines',
       addresses: () => bytes('exam', 'ple.com\r\r 10.0', '.0.1 \r\n', '   '),
       code: 1,
       errors: ['example.com'],
     },
-  ])('answers the others where a text is no address; that $name', async ({ addresses, code, errors }) => {
+  ])('answers the valid addresses if one is invalid, and $name', async ({ addresses, code, errors }) => {
     const result = await run(addresses(), { output: 'jsonl' });
     expect({ code: result.code, stderr: result.stderr }).toEqual({
       code,
@@ -196,7 +196,7 @@ describe('whois', () => {
     expect(result.stdout).toMatch(/^\{"address":"10\.0\.0\.1",[^\n]*\n$/);
   });
 
-  it('answers the second time from the store, without the provider', async () => {
+  it('answers a repeated query from the store, without the provider', async () => {
     await run(['74.125.225.229']);
     await server.close();
     const again = await run(['74.125.225.1'], { output: 'jsonl' });
@@ -206,14 +206,14 @@ describe('whois', () => {
     server = await startCymruServer();
   });
 
-  it('waits until 10 s after the session before, when it has to ask again', async () => {
+  it('waits until 10 s after the previous session before it queries again', async () => {
     const begin = now;
     await run(['74.125.225.229']);
     await run(['62.239.237.1']);
     expect({ requests: server.requests.length, waitedMs: now - begin }).toEqual({ requests: 2, waitedMs: 10_000 });
   });
 
-  it('prints what it knows and fails when the provider cannot be asked', async () => {
+  it('prints known results and fails if the provider is unreachable', async () => {
     await server.close();
     const result = await run(['74.125.225.229', '10.0.0.1'], { output: 'jsonl' });
     expect({ code: result.code, stderr: result.stderr }).toEqual({
@@ -224,7 +224,7 @@ describe('whois', () => {
     server = await startCymruServer();
   });
 
-  it('shows an old answer when no newer one can be had, and fails', async () => {
+  it('shows a stale answer and fails if no newer one is available', async () => {
     await run(['74.125.225.229']);
     now += 3 * 86_400_000;
     server.behaviour = misbehaviours.sendsNoBanner;
@@ -236,12 +236,12 @@ describe('whois', () => {
     );
   });
 
-  it('opens no connection for local addresses, nor any file', async () => {
+  it('opens no connection and no file for local addresses', async () => {
     expect((await run(['10.0.0.1', '::1', '203.0.113.9'])).code).toBe(0);
     expect({ requests: server.requests, files: readdirSync(folder) }).toEqual({ requests: [], files: [] });
   });
 
-  it('opens no connection without a provider, and says what the store does not hold', async () => {
+  it('opens no connection without a provider, and reports what is missing from the store', async () => {
     await run(['74.125.225.229']);
     const result = await run(['74.125.225.229', '1.1.1.1'], { output: 'jsonl', provider: 'none' });
     expect(result.stdout.split('\n').map((line) => /"asn":(\w+)/.exec(line)?.[1])).toEqual([
@@ -256,13 +256,13 @@ describe('whois', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('answers from a database of this host, without connection, store or prefix, and says what it does not hold', async () => {
+  it('answers from a local database, without connection, store or prefix, and reports missing addresses', async () => {
     const database = join(folder, 'asn.mmdb');
     const record = { autonomous_system_number: 13335, autonomous_system_organization: 'Cloudflare, Inc.' };
     writeFileSync(database, writeMmdb([['1.1.1.1/32', record]]));
     expect(await run(['1.1.1.1', '8.8.8.8', '10.0.0.1'], { provider: 'mmdb', database, output: 'csv' })).toEqual({
       code: 1,
-      stderr: `Cannot resolve 1 of 2 addresses: "${database}" says nothing of them\n`,
+      stderr: `Cannot resolve 1 of 2 addresses: not in "${database}"\n`,
       stdout: `address,network,asn,asns,as_name,as_country,bgp_prefix,registry,registry_country
 1.1.1.1,public,13335,13335,"Cloudflare, Inc.",,,,
 8.8.8.8,public,,,,,,,
@@ -273,14 +273,14 @@ describe('whois', () => {
     expect(readdirSync(folder)).toEqual(['asn.mmdb']);
   });
 
-  it('does not begin with a database that cannot be read', async () => {
+  it('fails at once if the database cannot be read', async () => {
     const database = join(folder, 'missing');
     await expect(run(['10.0.0.1'], { provider: 'tsv', database })).rejects.toThrow(
       new Error(`Cannot read database "${database}": ENOENT`),
     );
   });
 
-  it("answers for the operator's networks by their names, and never asks for them nor for what must not be sent", async () => {
+  it('names configured networks, and never sends them or addresses in never_send', async () => {
     const rules = {
       networks: [{ name: 'office', cidrs: [cidr('74.125.0.0/16')], asn: 64_512 }],
       asnNeverSend: [cidr('1.1.1.128/25'), cidr('62.0.0.0/8')],

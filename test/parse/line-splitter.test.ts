@@ -25,20 +25,20 @@ describe('lines of bytes', () => {
     ['UTF-8', Buffer.from(TEXT), LINES],
     ['UTF-8 with a byte order mark', Buffer.from(`\ufeff${TEXT}`), LINES],
     ['UTF-16LE with a byte order mark', Buffer.from(`\ufeff${TEXT}`, 'utf16le'), LINES],
-    ['UTF-16LE without', Buffer.from(TEXT, 'utf16le'), LINES],
+    ['UTF-16LE without a byte order mark', Buffer.from(TEXT, 'utf16le'), LINES],
     ['UTF-16BE with a byte order mark', swapped(Buffer.from(`\ufeff${TEXT}`, 'utf16le')), LINES],
-    ['UTF-16BE without', swapped(Buffer.from(TEXT, 'utf16le')), LINES],
+    ['UTF-16BE without a byte order mark', swapped(Buffer.from(TEXT, 'utf16le')), LINES],
     ['a code page', Buffer.from(TEXT, 'latin1'), ['\r', 'Aktive Verbindungen\r', 'ABH\ufffdREN 1']],
-    ['nothing', Buffer.alloc(0), []],
+    ['empty input', Buffer.alloc(0), []],
     ['one byte', Buffer.from('a'), ['a']],
     ['a line feed', Buffer.from('\n'), ['']],
     ['a last line feed', Buffer.from('a\n'), ['a']],
-  ])('of %s, however they come', async (_encoding, bytes, lines) => {
+  ])('of %s are the same for any chunk size', async (_encoding, bytes, lines) => {
     expect(await read(bytes)).toEqual(lines);
     expect(await read(bytes, 1)).toEqual(lines);
   });
 
-  it('are those of split(), whatever the chunks', async () => {
+  it('equal split() for any chunk size', async () => {
     await fc.assert(
       fc.asyncProperty(fc.string({ unit: 'grapheme' }), fc.integer({ min: 1, max: 20 }), async (text, size) => {
         const whole = `Netid ${text}`;
@@ -49,7 +49,7 @@ describe('lines of bytes', () => {
     );
   });
 
-  it('keep the beginning of one that is too long, and the next', async () => {
+  it('keep the beginning of a line that is too long, and the next line', async () => {
     const text = `${'x'.repeat(MAX_LINE_LENGTH)}\n${'y'.repeat(3 * MAX_LINE_LENGTH)}\nz`;
     expect(await read(Buffer.from(text), 65_536)).toEqual(['x'.repeat(MAX_LINE_LENGTH), 'too long: 1000', 'z']);
   });

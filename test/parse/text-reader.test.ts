@@ -8,7 +8,7 @@ import { parseText, type Parsed } from '../../src/parse/text-reader.ts';
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
 const recorded = (name: string): string => readFileSync(join(FIXTURES, name), 'utf8');
 
-/** A row in the words of a person: transport, family, both ends, state, queues, and who holds it. */
+/** A row in short: transport, family, both endpoints, state, queues and owner. */
 function brief(row: Row): string {
   const end = (address: string | null, port: number | null): string =>
     address === null && port === null ? '*' : `${address ?? '?'} ${port ?? '*'}`;
@@ -29,7 +29,7 @@ const sum = (counts: Parsed['counts']): number =>
   Object.values<number>({ ...counts }).reduce((total, count) => total + count, 0);
 const linesIn = (text: string): number => text.split('\n').length - (text.endsWith('\n') ? 1 : 0);
 
-describe('the recordings of Linux', () => {
+describe('recordings of Linux', () => {
   const rows = parseText(recorded('text/ss-tunap.out')).rows;
 
   it.each<[file: string, rows: number, others: Partial<Parsed['counts']>]>([
@@ -43,7 +43,7 @@ describe('the recordings of Linux', () => {
     ['text-other/macos-10.14-netstat-An.out', 138, { header: 6, other: 545 }],
     ['text-other/macos-10.14-netstat.out', 158, { header: 7, other: 572 }],
     ['text-other/windows-10-netstat-anob.out', 318, { header: 2, blank: 2, continuation: 398 }],
-  ])('of %s every line has its fate', (file, count, others) => {
+  ])('every line of %s is counted', (file, count, others) => {
     const { rows, malformed, counts } = parseText(recorded(file));
     const none = { row: 0, continuation: 0, header: 0, other: 0, blank: 0, notice: 0, error: 0 };
     expect(counts).toEqual({ ...none, row: count, ...others });
@@ -52,11 +52,11 @@ describe('the recordings of Linux', () => {
     expect(malformed).toEqual([]);
   });
 
-  it('are the same sockets with and without header, on one line each', () => {
+  it('have the same sockets with and without header, on one line each', () => {
     expect(parseText(recorded('text/ss-tunapH-oneline.out')).rows).toEqual(rows);
   });
 
-  it('are the same sockets with -e, which adds uid and inode', () => {
+  it('have the same sockets with -e, which adds uid and inode', () => {
     const detailed = parseText(recorded('text/ss-tunaemoi.out')).rows;
     expect(detailed.map((row) => ({ ...row, uid: null, inode: null }))).toEqual(rows);
     expect(detailed.filter(({ pid }) => pid !== null).map(({ uid, inode }) => [uid, (inode ?? 0) > 0])).toEqual(
@@ -65,7 +65,7 @@ describe('the recordings of Linux', () => {
     expect(detailed.find(({ state }) => state === 'time_wait')).toMatchObject({ uid: null, inode: null });
   });
 
-  it('are the same sockets to netstat, but for the backlog of listeners and for who holds them', () => {
+  it('have the same sockets in netstat, except for the backlog of listeners and the holders', () => {
     const comparable = (row: Row): string =>
       brief({ ...row, process: null, pids: [], send_queue: row.state === 'listen' ? 0 : row.send_queue });
     const sorted = (file: string): string[] => parseText(recorded(file)).rows.map(comparable).sort();
@@ -73,14 +73,14 @@ describe('the recordings of Linux', () => {
     expect(sorted('text/netstat-tunapo.out')).toEqual(sorted('text/netstat-tunap.out'));
   });
 
-  it('hold awkward names', () => {
+  it('have unusual process names', () => {
     const names = new Set(rows.map(({ process }) => process));
     expect(names).toEqual(
       new Set(['shared-1', 'rp-worker-b', 'rp-worker-a', 'my proc', null, 'quote"name', 'self-dial', 'svc(1', 'pro:c']),
     );
   });
 
-  it('leave an address out that netstat may have cut, and keep its port', () => {
+  it('omit an address that netstat may have truncated, and keep its port', () => {
     const { rows, warnings } = parseText(recorded('text/netstat-tunap.out'));
     const cut = rows.filter((row) => row.local_address === null);
     expect(cut.map(brief)).toEqual(['tcp 6 | ? 6001 | * | listen | 0 0 | python3 1']);
@@ -89,7 +89,7 @@ describe('the recordings of Linux', () => {
   });
 });
 
-describe('the recordings of other systems', () => {
+describe('recordings of other systems', () => {
   it('FreeBSD', () => {
     expect(rowsOf(recorded('text-other/freebsd-12-netstat-an.out'))).toEqual([
       'tcp 4 | 192.168.71.163 22 | 192.168.71.1 56321 | established | 0 0 | -',
@@ -101,7 +101,7 @@ describe('the recordings of other systems', () => {
     ]);
   });
 
-  it('macOS with -A: a port that was cut is none', () => {
+  it('macOS with -A: a truncated port is null', () => {
     const rows = rowsOf(recorded('text-other/macos-10.14-netstat-An.out'));
     expect(rows.slice(0, 5)).toEqual([
       'tcp 4 | 192.168.1.221 * | 140.82.113.26 443 | established | 0 0 | -',
@@ -112,7 +112,7 @@ describe('the recordings of other systems', () => {
     ]);
   });
 
-  it('macOS without -n: names stay names, and numbers are not looked up', () => {
+  it('macOS without -n: names are kept and not resolved to numbers', () => {
     const { rows, warnings } = parseText(recorded('text-other/macos-10.14-netstat.out'));
     expect(rows[0]).toMatchObject({ local_address: null, local_port: 62_979, remote_address: '40.77.18.167' });
     expect(rows[0]).toMatchObject({ remote_port: null, service: 'https', remote_name: null });
@@ -120,7 +120,7 @@ describe('the recordings of other systems', () => {
     expect(warnings.filter(({ warning }) => warning === 'resolved-names')).toHaveLength(68);
   });
 
-  it('Windows with -b: the name comes on a later line', () => {
+  it('Windows with -b: the name is on a later line', () => {
     const rows = rowsOf(recorded('text-other/windows-10-netstat-anob.out'));
     expect(rows.slice(0, 3)).toEqual([
       'tcp 4 | 0.0.0.0 135 | * | listen | - - | svchost.exe 1712',
@@ -133,7 +133,7 @@ describe('the recordings of other systems', () => {
   });
 });
 
-describe('one line of ss', () => {
+describe('a line of ss', () => {
   it.each<[situation: string, line: string, row: string]>([
     ['no state', 'tcp 0 0 127.0.0.1:1 127.0.0.1:2', 'tcp 4 | 127.0.0.1 1 | 127.0.0.1 2 | - | 0 0 | -'],
     ['no netid', 'ESTAB 0 0 127.0.0.1:1 127.0.0.1:2', '? 4 | 127.0.0.1 1 | 127.0.0.1 2 | established | 0 0 | -'],
@@ -143,7 +143,7 @@ describe('one line of ss', () => {
       'udp ESTAB 127.0.0.1:1 127.0.0.1:2',
       'udp 4 | 127.0.0.1 1 | 127.0.0.1 2 | established | - - | -',
     ],
-    ['netid and state glued', 'tcpLISTEN 0 5 [::]:22 [::]:*', 'tcp 6 | :: 22 | * | listen | 0 5 | -'],
+    ['netid and state without a space', 'tcpLISTEN 0 5 [::]:22 [::]:*', 'tcp 6 | :: 22 | * | listen | 0 5 | -'],
     ['a bound TCP socket', 'tcp UNCONN 0 0 [::1]:22 [::]:*', 'tcp 6 | ::1 22 | * | closed | 0 0 | -'],
     ['UNCONN of an unknown transport', 'UNCONN 0 0 [::1]:22 [::]:*', '? 6 | ::1 22 | * | - | 0 0 | -'],
     ['an unknown state', 'tcp FLYING 0 0 [::1]:22 [::1]:1', 'tcp 6 | ::1 22 | ::1 1 | unknown | 0 0 | -'],
@@ -151,11 +151,11 @@ describe('one line of ss', () => {
     ['a device', 'udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:*', 'udp 4 | 127.0.0.53 53 | * | unconnected | 0 0 | -'],
     ['no brackets (before 4.13)', 'tcp LISTEN 0 5 fe80::1%eth0:53 :::*', 'tcp 6 | fe80::1 53 | * | listen | 0 5 | -'],
     [
-      'v4-mapped',
+      'IPv4-mapped',
       'tcp ESTAB 0 0 [::ffff:192.0.2.1]:80 [::ffff:192.0.2.2]:9',
       'tcp 6 | 192.0.2.1 80 | 192.0.2.2 9 | established | 0 0 | -',
     ],
-    ['raw: its port is a protocol', 'raw UNCONN 0 0 [::]:58 [::]:*', 'raw 6 | :: * | * | unconnected | 0 0 | -'],
+    ['raw, with a protocol as port', 'raw UNCONN 0 0 [::]:58 [::]:*', 'raw 6 | :: * | * | unconnected | 0 0 | -'],
     [
       'several holders',
       'tcp ESTAB 0 0 [::1]:1 [::1]:2 users:(("b",pid=9,fd=1),("a",pid=1,fd=3),("b",pid=9,fd=4))',
@@ -172,7 +172,7 @@ describe('one line of ss', () => {
       'tcp 6 | ::1 1 | ::1 2 | established | 0 0 | a 5',
     ],
     [
-      'a name like the end of a name',
+      'a name that looks like the end of a name',
       'tcp ESTAB 0 0 [::1]:1 [::1]:2 users:(("x",pid=1,fd=2",pid=7,fd=3))',
       'tcp 6 | ::1 1 | ::1 2 | established | 0 0 | x",pid=1,fd=2 7',
     ],
@@ -182,7 +182,7 @@ describe('one line of ss', () => {
       'tcp 6 | ::1 1 | ::1 2 | established | 0 0 | a 5',
     ],
     [
-      'a cgroup like a holder',
+      'a cgroup that looks like a holder',
       'tcp ESTAB 0 0 [::1]:1 [::1]:2 ino:9 sk:1 cgroup:/x users:(("evil",pid=1,fd=3))',
       'tcp 6 | ::1 1 | ::1 2 | established | 0 0 | -',
     ],
@@ -193,7 +193,7 @@ describe('one line of ss', () => {
     expect(dialect).toBe(/^(tcp|udp) \d/.test(line) ? 'net-tools' : 'ss');
   });
 
-  it('takes a line end in a name as part of it', () => {
+  it('accepts a line feed in a name', () => {
     const text =
       'tcp LISTEN 0 5 [::]:22 [::]:* users:(("a\ntcp 0 0",pid=7,fd=3),("c\n\td",pid=8,fd=1))\ntcp ESTAB 0 0 [::1]:1 [::1]:2\n';
     const { rows, counts, malformed } = parseText(text);
@@ -205,7 +205,7 @@ describe('one line of ss', () => {
     expect(counts).toMatchObject({ row: 2, continuation: 2 });
   });
 
-  it('keeps rows whose end was cut, each for itself, and says so', () => {
+  it('keeps rows with a truncated end and reports them', () => {
     const line = 'tcp ESTAB 0 0 [::1]:1 [::1]:2 users:(("name",pid=1,f';
     const { rows, malformed, counts } = parseText(
       `${line}\n${line}\ntcp ESTAB 0 0 [::1]:1 [::1]:2 users:(("b",pid=7,fd=3))`,
@@ -215,7 +215,7 @@ describe('one line of ss', () => {
       [1, 2].map((number) => ({
         line: number,
         error: 'bad-users',
-        reason: 'the list of processes has no end',
+        reason: 'unterminated list of processes',
         text: line,
       })),
     );
@@ -226,8 +226,8 @@ describe('one line of ss', () => {
     ['dual-stack beside brackets', 'tcp LISTEN 0 5 [::1]:22 [::]:*', '::', 6],
     ['dual-stack beside 0.0.0.0', 'tcp LISTEN 0 5 127.0.0.1:22 0.0.0.0:*', '::', 6],
     ['IPv4 beside IPv6 without brackets', 'tcp LISTEN 0 5 :::22 :::*', '0.0.0.0', 4],
-    ['of no known family else', 'tcp ESTAB 0 0 127.0.0.1:22 127.0.0.2:9', null, null],
-  ])('reads "*" as %s, wherever that stands', (_situation, evidence, address, family) => {
+    ['an unknown family otherwise', 'tcp ESTAB 0 0 127.0.0.1:22 127.0.0.2:9', null, null],
+  ])('reads "*" as %s', (_situation, evidence, address, family) => {
     const star = 'udp UNCONN 0 0 *:68 *:*';
     for (const text of [`${star}\n${evidence}`, `${evidence}\n${star}`]) {
       const { rows, warnings } = parseText(text);
@@ -237,24 +237,24 @@ describe('one line of ss', () => {
   });
 });
 
-describe('one line of the netstat of Linux', () => {
+describe('a line of netstat on Linux', () => {
   const HEADER = 'Proto Recv-Q Send-Q Local Address           Foreign Address         State       ';
   const WITH_USER = `${HEADER}User       Inode      PID/Program name    `;
   it.each<[situation: string, text: string, row: string]>([
     [
-      'busybox: IPv6 on a row that says tcp',
+      'busybox, with IPv6 in a row of tcp',
       `${HEADER}\ntcp 0 0 ::ffff:192.0.2.1:80 ::ffff:192.0.2.2:9 ESTABLISHED`,
       'tcp 6 | 192.0.2.1 80 | 192.0.2.2 9 | established | 0 0 | -',
     ],
     ['no header', 'tcp6 0 0 :::80 :::* LISTEN 7/a b/c: d', 'tcp 6 | :: 80 | * | listen | 0 0 | a b/c: d 7'],
     ['no PID column', `${HEADER}\nudp 0 0 0.0.0.0:68 0.0.0.0:*`, 'udp 4 | 0.0.0.0 68 | * | unconnected | 0 0 | -'],
     [
-      'a name like a state',
+      'a name that looks like a state',
       'udp 0 0 0.0.0.0:68 0.0.0.0:* 9/ESTABLISHED',
       'udp 4 | 0.0.0.0 68 | * | unconnected | 0 0 | ESTABLISHED 9',
     ],
     [
-      'a name like a timer',
+      'a name that looks like a timer',
       `${HEADER}PID/Program name    \ntcp 0 0 0.0.0.0:68 0.0.0.0:* LISTEN 1/off (0.00/0/0)`,
       'tcp 4 | 0.0.0.0 68 | * | listen | 0 0 | off (0.00/0/0) 1',
     ],
@@ -269,12 +269,12 @@ describe('one line of the netstat of Linux', () => {
       'tcp 4 | 0.0.0.0 68 | 1.2.3.4 5 | unknown | 0 0 | -',
     ],
     [
-      'a raw state, a number',
+      'a numeric raw state',
       'raw 0 0 0.0.0.0:1 0.0.0.0:* 7 3/ping',
       'raw 4 | 0.0.0.0 * | * | unconnected | 0 0 | ping 3',
     ],
     [
-      'an IPv6 address that was cut',
+      'a truncated IPv6 address',
       'tcp6 0 0 2001:db8:1111:222:60443 :::* LISTEN',
       'tcp 6 | 2001:db8:1111:222 60443 | * | listen | 0 0 | -',
     ],
@@ -290,7 +290,7 @@ describe('one line of the netstat of Linux', () => {
     expect(parseText(text).malformed).toEqual([]);
   });
 
-  it('reads user and inode', () => {
+  it('parses user and inode', () => {
     expect(first(`${WITH_USER}\ntcp 0 0 0.0.0.0:1 0.0.0.0:* LISTEN 1000 77 9/a`)).toMatchObject({
       uid: 1000,
       inode: 77,
@@ -302,7 +302,7 @@ describe('one line of the netstat of Linux', () => {
     });
   });
 
-  it('says why there is no process where the text does', () => {
+  it('has the reason for a missing process if the text has a notice', () => {
     const notice = '(No info could be read for "-p": geteuid()=1000 but you should be root.)';
     const rows = parseText(
       `${notice}\n${HEADER}\ntcp 0 0 0.0.0.0:1 0.0.0.0:* LISTEN -\ntcp 0 0 1.2.3.4:1 1.2.3.4:2 TIME_WAIT -`,
@@ -310,7 +310,7 @@ describe('one line of the netstat of Linux', () => {
     expect(rows.map((row) => row.unattributed_reason)).toEqual(['permission', null]);
   });
 
-  it('takes a cut address for whole once a longer one shows that none was cut', () => {
+  it('accepts a possibly truncated address once a longer one shows that none is', () => {
     const doubtful = 'tcp6 0 0 2001:db8:11:2222::7:443 :::* LISTEN';
     const long = 'tcp6 0 0 2001:db8:1111:2222:3333:4444:5555:6666:443 :::* LISTEN';
     expect(parseText(`${doubtful}\n${doubtful}`).rows.map((row) => row.local_address)).toEqual([null, null]);
@@ -320,13 +320,13 @@ describe('one line of the netstat of Linux', () => {
     ]);
   });
 
-  it('warns of a name that fills its column', () => {
+  it('warns about a name that fills its column', () => {
     const { warnings } = parseText('tcp 0 0 0.0.0.0:1 0.0.0.0:* LISTEN 12345/a-very-long-n');
     expect(warnings).toEqual([{ line: 1, warning: 'name-truncated' }]);
   });
 });
 
-describe('the columns of macOS', () => {
+describe('columns of macOS', () => {
   const title = 'Active Internet connections (including servers)\n';
   const macOS14 = `${title}Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)      rhiwat  shiwat    pid   epid state  options           gencnt    flags   flags1 usecnt rtncnt fltrs\n`;
   const macOS15 = macOS14.replace('(state)', '(state)      rxbytes      txbytes');
@@ -367,7 +367,7 @@ describe('the columns of macOS', () => {
     expect(parseText(text).malformed).toEqual([]);
   });
 
-  it('takes no number for a pid where a column is missing', () => {
+  it('does not take a number for a pid if a column is missing', () => {
     const { rows, malformed } = parseText(
       `${macOS14}tcp4 0 0 192.0.2.7.1 198.51.100.9.443 ESTABLISHED 131072 2903 0 00102`,
     );
@@ -388,7 +388,7 @@ describe('the columns of macOS', () => {
       'tcp 4 | 192.0.2.7 22 | 192.0.2.8 99 | - | - - | -',
     ],
     [
-      'addresses of which 16 characters are left',
+      'addresses truncated to 16 characters',
       `${title}Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)\ntcp6 0 0 2001:db8:1111:22.60443 2001:db8::1.443 ESTABLISHED`,
       'tcp 6 | ? 60443 | 2001:db8::1 443 | established | 0 0 | -',
     ],
@@ -437,7 +437,7 @@ describe('Windows', () => {
       'tcp 4 | 192.0.2.1 135 | 192.0.2.2 9 | established | - - | - 7',
     ],
     [
-      'TIME_WAIT of nobody',
+      'TIME_WAIT without a process',
       '  TCP    192.0.2.1:135   192.0.2.2:9   TIME_WAIT     0',
       'tcp 4 | 192.0.2.1 135 | 192.0.2.2 9 | time_wait | - - | -',
     ],
@@ -454,40 +454,35 @@ describe('Windows', () => {
   });
 });
 
-describe('what cannot be read', () => {
+describe('lines that cannot be parsed', () => {
   const ss = 'Netid State Recv-Q Send-Q Local Address:Port Peer Address:Port Process\n';
   const linux =
     'Active Internet connections (servers and established)\nProto Recv-Q Send-Q Local Address Foreign Address State\n';
   const bsd =
     'Active Internet connections\nProto Recv-Q Send-Q  Local Address          Foreign Address        (state)\n';
   it.each<[text: string, line: number, error: string, reason: string]>([
-    ['what is 1 this', 1, 'unknown-dialect', 'this is no row of ss or of a netstat that is known'],
-    ['TCP: IPv4', 1, 'unsupported-section', 'netstat of this system is not read'],
-    [`${ss}tcp LISTEN 0 5`, 2, 'too-few-columns', 'a row of ss has a local and a peer address'],
-    [`${ss}tcp LISTEN x 5 1.2.3.4:1 1.2.3.4:2`, 2, 'bad-queue', '"x" and "5" are no queues'],
-    [`${ss}tcp LISTEN 0 5 1.2.3.400:1 1.2.3.4:2`, 2, 'bad-address', '"1.2.3.400" is no address'],
-    [`${ss}tcp LISTEN 0 5 1.2.3.4:65536 1.2.3.4:2`, 2, 'bad-port', '"65536" is no port'],
-    [
-      `${ss}tcp LISTEN 0 5 1.2.3.4:1 1.2.3.4:2 users:(("a",pid=x,fd=1))`,
-      2,
-      'bad-users',
-      'the list of processes is none that ss prints',
-    ],
-    [`${ss}\t cubic rto:1`, 2, 'unattached-continuation', 'there is no row before this line'],
-    [`${ss}!`, 2, 'too-few-columns', 'this is no row of ss'],
-    [`${linux}tcp 0 0 1.2.3.4:1`, 3, 'too-few-columns', 'a row of netstat has two queues and two addresses'],
-    [`${linux}udpl6 0 0 ::1:1`, 3, 'too-few-columns', 'a row of netstat has two queues and two addresses'],
-    [`${linux}tcp 0 -1 1.2.3.4:1 1.2.3.4:2 LISTEN`, 3, 'bad-queue', '"0" and "-1" are no queues'],
-    [`${linux}tcp 0 0 1.2.3.4:1 1.2.3.4:2 LISTEN nobody`, 3, 'bad-pid', '"nobody" is neither "-" nor a pid and a name'],
-    [`${bsd}tcp4 0 0 1.2.3.4.1`, 3, 'too-few-columns', 'a row of netstat has a local and a foreign address'],
-    [`${bsd}tcp4 0 0 1.2.3.4.99999 1.2.3.4.1 LISTEN`, 3, 'bad-port', '"99999" is no port'],
+    ['what is 1 this', 1, 'unknown-dialect', 'not a row of ss or a supported netstat'],
+    ['TCP: IPv4', 1, 'unsupported-section', 'netstat of this system is not supported'],
+    [`${ss}tcp LISTEN 0 5`, 2, 'too-few-columns', 'local or peer address is missing'],
+    [`${ss}tcp LISTEN x 5 1.2.3.4:1 1.2.3.4:2`, 2, 'bad-queue', '"x" and "5" are not queue lengths'],
+    [`${ss}tcp LISTEN 0 5 1.2.3.400:1 1.2.3.4:2`, 2, 'bad-address', '"1.2.3.400" is not an address'],
+    [`${ss}tcp LISTEN 0 5 1.2.3.4:65536 1.2.3.4:2`, 2, 'bad-port', '"65536" is not a port'],
+    [`${ss}tcp LISTEN 0 5 1.2.3.4:1 1.2.3.4:2 users:(("a",pid=x,fd=1))`, 2, 'bad-users', 'invalid list of processes'],
+    [`${ss}\t cubic rto:1`, 2, 'unattached-continuation', 'no row before this line'],
+    [`${ss}!`, 2, 'too-few-columns', 'not a row of ss'],
+    [`${linux}tcp 0 0 1.2.3.4:1`, 3, 'too-few-columns', 'queues or addresses are missing'],
+    [`${linux}udpl6 0 0 ::1:1`, 3, 'too-few-columns', 'queues or addresses are missing'],
+    [`${linux}tcp 0 -1 1.2.3.4:1 1.2.3.4:2 LISTEN`, 3, 'bad-queue', '"0" and "-1" are not queue lengths'],
+    [`${linux}tcp 0 0 1.2.3.4:1 1.2.3.4:2 LISTEN nobody`, 3, 'bad-pid', '"nobody" is neither "-" nor pid/name'],
+    [`${bsd}tcp4 0 0 1.2.3.4.1`, 3, 'too-few-columns', 'local or foreign address is missing'],
+    [`${bsd}tcp4 0 0 1.2.3.4.99999 1.2.3.4.1 LISTEN`, 3, 'bad-port', '"99999" is not a port'],
   ])('%j', (text, line, error, reason) => {
     const { malformed, counts } = parseText(text);
     expect(malformed).toEqual([{ line, error, reason, text: text.split('\n').at(-1) }]);
     expect(sum(counts)).toBe(linesIn(text));
   });
 
-  it('shows 200 characters of a line, and fails a line that is too long', () => {
+  it('show 200 characters of a line, and reject a line that is too long', () => {
     const [error] = parseText(`${ss}${'x'.repeat(5000)}`).malformed;
     expect(error?.text).toBe('x'.repeat(200));
     expect(parseText(`${ss}${'x'.repeat(2 << 20)}`).malformed.map(({ error }) => error)).toEqual(['too-long']);
@@ -496,13 +491,13 @@ describe('what cannot be read', () => {
   it.each([
     ['an address of colons', `${linux}tcp6 0 0 ${':'.repeat(200_000)} 1.2.3.4:1 LISTEN`],
     ['an address of colons without a header', `tcp6 0 0 ${':'.repeat(200_000)}. 1.2.3.4:1 LISTEN`],
-    ['a name of line ends', `${ss}tcp LISTEN 0 5 1.2.3.4:1 1.2.3.4:2 users:(("a${'\na'.repeat(200_000)}`],
-  ])('is read in a time that grows with its length: %s', (_, text) => {
-    // Else it takes longer than a test may.
+    ['a name of line feeds', `${ss}tcp LISTEN 0 5 1.2.3.4:1 1.2.3.4:2 users:(("a${'\na'.repeat(200_000)}`],
+  ])('are parsed in linear time: %s', (_, text) => {
+    // Otherwise the test times out.
     expect(sum(parseText(text).counts)).toBe(linesIn(text));
   });
 
-  it('costs no other line', () => {
+  it('do not affect other lines', () => {
     const lines = recorded('text/ss-tunap.out').split('\n');
     const rows = rowsOf(lines.join('\n'));
     expect(rowsOf(lines.toSpliced(5, 0, 'tcp garbage', '', '\u0000\u001b[31m').join('\n'))).toEqual(rows);
@@ -522,7 +517,7 @@ describe('properties', () => {
     ),
   );
 
-  it('whatever the text, nothing is thrown and every line is accounted for', () => {
+  it('never throws, and counts every line of any text', () => {
     const cut = fc.tuple(ANY, fc.nat(120)).map(([line, length]) => line.slice(0, length));
     fc.assert(
       fc.property(fc.array(fc.oneof(ANY, cut), { maxLength: 30 }), (parts) => {
@@ -567,7 +562,7 @@ describe('properties', () => {
     inode: fc.option(fc.integer({ min: 1, max: 0xffffffff })),
   });
 
-  it('what ss writes of any sockets with any names comes back', () => {
+  it('reads back the output of ss for any sockets and names', () => {
     fc.assert(
       fc.property(fc.array(socket, { minLength: 1, maxLength: 8 }), (sockets) => {
         const host = ({ text, family }: { text: string; family: 4 | 6 }): string => (family === 6 ? `[${text}]` : text);

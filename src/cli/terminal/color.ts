@@ -1,22 +1,22 @@
 import type { State } from '../../model.ts';
 
-/** How many colours a terminal shows. */
+/** Color depth of a terminal. */
 export type ColorDepth = 'none' | '16' | '256' | 'true';
 
-/** What a colour says; never the only sign of it. */
+/** The meaning of a color. Color is never the only indication of a meaning. */
 export type Tone = 'title' | 'faint' | 'listening' | 'open' | 'waiting' | 'opening' | 'new' | 'bar';
 
-/** Gives a text the colour of a tone, where there is one. */
+/** Colors a text; null leaves it unchanged. */
 export type Paint = (text: string, tone: Tone | null) => string;
 
-/** What decides on colours. The variables are those of the environment: NO_COLOR (no-color.org), COLORTERM and TERM. */
+/** Settings that determine the color depth. `env` holds NO_COLOR (no-color.org), COLORTERM and TERM. */
 export interface ColorSettings {
   readonly choice: 'auto' | 'always' | 'never';
   readonly isTerminal: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-/** How many colours to use: with `auto` those of a terminal that does not refuse them, with `always` at least 16. */
+/** The color depth: with `auto`, that of the terminal unless NO_COLOR is set; with `always`, at least 16 colors. */
 export function colorDepthOf({ choice, isTerminal, env }: ColorSettings): ColorDepth {
   const { NO_COLOR: refused = '', COLORTERM: color = '', TERM: terminal = '' } = env;
   if (choice === 'never') return 'none';
@@ -25,7 +25,7 @@ export function colorDepthOf({ choice, isTerminal, env }: ColorSettings): ColorD
   return terminal.includes('256color') ? '256' : '16';
 }
 
-/** Select Graphic Rendition parameters of each tone (ECMA-48 8.3.117), for 16, 256 and all colours. */
+/** Select Graphic Rendition parameters of each tone (ECMA-48 8.3.117), for 16 colors, 256 colors and true color. */
 const TONES: Readonly<Record<Tone, readonly [few: string, many: string, all: string]>> = {
   title: ['1', '1', '1'],
   faint: ['2', '38;5;245', '38;2;138;143;152'],
@@ -37,14 +37,14 @@ const TONES: Readonly<Record<Tone, readonly [few: string, many: string, all: str
   bar: ['36', '38;5;74', '38;2;82;162;219'],
 };
 
-/** Paints with so many colours; every text that it paints ends uncoloured, so that lines can be cut apart. */
+/** Returns a painter for a color depth. Painted text ends with a reset. */
 export function paintWith(depth: ColorDepth): Paint {
   if (depth === 'none') return (text) => text;
   const index = depth === '16' ? 0 : depth === '256' ? 1 : 2;
   return (text, tone) => (tone === null || text === '' ? text : `\x1b[${TONES[tone][index]}m${text}\x1b[0m`);
 }
 
-/** LISTEN green, open blue, what ends yellow, what begins red. */
+/** Listening is green, established blue, closing yellow, opening red. */
 export function toneOf(state: State | null): Tone | null {
   switch (state) {
     case 'listen':

@@ -5,7 +5,7 @@ export function plural(count: number, one: string, several = `${one}s`): string 
   return `${count} ${count === 1 ? one : several}`;
 }
 
-/** An object as one line of JSON (RFC 8259) in which nothing stands that a terminal obeys. */
+/** An object as one line of JSON (RFC 8259), with control characters escaped. */
 export function jsonLine(value: object): string {
   const text = JSON.stringify(value);
   return PRINTABLE.test(text) ? text : escapeControls(text);

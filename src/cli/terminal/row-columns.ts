@@ -5,7 +5,7 @@ import { toneOf, type Tone } from './color.ts';
 import type { Column } from './table.ts';
 import { UsageError } from '../../common/errors.ts';
 
-/** The keys of a row, in the order of its JSON: the header of CSV. */
+/** The keys of a row in JSON order; also the CSV header. */
 const KEYS = [
   'transport',
   'family',
@@ -49,15 +49,15 @@ const KEYS = [
 
 export type RowKey = (typeof KEYS)[number];
 
-/** What completes "must be ..." for the name of a field. */
+/** The allowed field names, for "must be ...". */
 export const KEYS_ALLOWED = `one of ${KEYS.join(', ')}`;
 
-/** Reads the name of a field; undefined for anything else. */
+/** Parses a field name; undefined if it is unknown. */
 export function parseKey(text: string): RowKey | undefined {
   return KEYS.find((key) => key === text);
 }
 
-/** Reads "local_address,state" into the fields that are wanted, in their order. Throws UsageError for one that is none. */
+/** Parses a list of fields such as "local_address,state". Throws UsageError for an unknown field. */
 export function parseFields(text: string): readonly RowKey[] {
   return text.split(',').map((name) => {
     const key = parseKey(name.trim());
@@ -93,7 +93,7 @@ export const ROW_COLUMNS: readonly Column<Row>[] = [
   { title: 'PEER', cell: peerOf, minWidth: 10, dropOrder: 2 },
 ];
 
-/** What a wide table shows besides. */
+/** Additional columns of a wide table. */
 const MORE_COLUMNS: readonly Column<Row>[] = [
   { title: 'PREFIX', cell: (row) => row.bgp_prefix ?? '-' },
   { title: 'REGISTRY', cell: (row) => row.registry ?? '-' },
@@ -111,7 +111,7 @@ const MORE_COLUMNS: readonly Column<Row>[] = [
   { title: 'CONTAINER', cell: (row) => row.container ?? row.container_id?.slice(0, 12) ?? '-' },
 ];
 
-/** The columns of a listing: those of `fields` where they are named; without names of services where addresses are to stay numbers. */
+/** The columns of `list`: `fields` if set, otherwise the default columns, without SERVICE if `isNumeric`. */
 export function columnsOf({
   isWide,
   isNumeric,
@@ -128,7 +128,7 @@ export function columnsOf({
   return columns.filter(({ title }) => !isNumeric || title !== 'SERVICE');
 }
 
-/** The columns of the connections of one owner, by which all of them have the same process, or not. */
+/** The columns of connections in a group. `isOneProcess` shows the pid only. */
 export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[] {
   const pid: Column<Row> = { title: 'PID', cell: (row) => String(row.pid ?? '-'), right: true };
   return [
@@ -152,7 +152,7 @@ function fieldColumn(key: RowKey): Column<Row> {
   };
 }
 
-/** The fields of a row that are wanted. */
+/** The selected fields of a row; null selects all. */
 export function pick(row: Row, fields: readonly RowKey[] | null): Partial<Row> {
   return fields ? Object.fromEntries(fields.map((key) => [key, row[key]])) : row;
 }
@@ -167,7 +167,7 @@ export function csvLine(row: Row, fields: readonly RowKey[] | null = null): stri
 
 type Value = string | number | readonly (string | number)[] | null;
 
-/** A line of CSV (RFC 4180 with line feeds); several values stand in one field, a blank between them, and control characters read U+FFFD. */
+/** A CSV line (RFC 4180 with line feeds). Lists are joined with spaces; control characters become U+FFFD. */
 export function csvRecord(values: readonly Value[]): string {
   const field = (value: Value): string => {
     const clean = withoutControls(textOf(value));
@@ -180,14 +180,14 @@ function textOf(value: Value): string {
   return Array.isArray(value) ? value.join(' ') : String(value ?? '');
 }
 
-/** The owner as "process/pid", as far as both are known. */
+/** The owner as "process/pid", or the part that is known. */
 export function ownerOf({ process: name, pid }: Pick<Row, 'process' | 'pid'>): string {
   const process = name === null ? null : cleanLabel(name);
   if (process === null) return pid === null ? '-' : String(pid);
   return pid === null ? process : `${process}/${pid}`;
 }
 
-/** The name is cut before the pid, which says which process it is. */
+/** Truncates the name and keeps the pid. */
 function cutOwner(owner: string, cells: number): string {
   const [pid = ''] = /\/\d+$/.exec(owner) ?? [];
   const room = cells - pid.length;
@@ -202,13 +202,13 @@ function remoteEnd(row: Row): string {
   return hasRemote(row) ? endpoint(row.remote_address ?? row.remote_name, row.remote_port) : '*';
 }
 
-/** One that was cut in the text of another tool has no address, and maybe a port. */
+/** Whether a row has a remote. A row parsed from text may have a port without an address. */
 export function hasRemote(row: Row): boolean {
   return row.remote_address !== null || row.remote_port !== null || row.remote_name !== null;
 }
 
-export function endpoint(known: string | null, port: number | null): string {
-  const address = known ?? '?';
+export function endpoint(addressText: string | null, port: number | null): string {
+  const address = addressText ?? '?';
   if (port === null) return address;
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
@@ -220,14 +220,14 @@ function peerOf(row: Row): string {
   return operator === '' ? name : `${name} ${operator}`;
 }
 
-/** Who operates the network of the remote, else what kind of network it is; "" where there is no remote. */
+/** The AS of the remote, or else its kind of network; "" without a remote. */
 export function operatorOf({ network, asn, as_name: name }: Pick<Row, 'network' | 'asn' | 'as_name'>): string {
   if (network === null) return '';
   if (asn === null) return network;
   return asn === 0 ? 'not announced' : `AS${asn}${name === null ? '' : ` ${name}`}`;
 }
 
-/** Bytes in the largest binary unit that leaves at least 1 of it. */
+/** Formats bytes in the largest binary unit with a value of at least 1. */
 export function bytesOf(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));

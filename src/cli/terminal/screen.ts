@@ -1,33 +1,33 @@
 import { writeSync } from 'node:fs';
 import type { ReadStream, WriteStream } from 'node:tty';
 
-/** Alternate screen, no cursor, no wrapping of lines (xterm private modes 1049, 25 and 7), and back; what was drawn goes first, for a terminal that was resized may keep some of it. */
+/** Enter and leave the alternate screen, with cursor and line wrapping off (xterm private modes 1049, 25 and 7). Clear it first: a resized terminal may keep parts. */
 const ENTER = '\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J';
 const LEAVE = '\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l';
-/** So long after it stopped a process that was not stopped after all, because nobody could continue it, goes on. */
+/** Resume after this time if SIGTSTP did not stop the process, as in an orphaned process group. */
 const STOP_MS = 100;
-/** The terminal shows what stands between at once (mode 2026), where it knows that. */
+/** Synchronized update (mode 2026), if the terminal supports it. */
 const BEGIN = '\x1b[?2026h\x1b[H';
 const END = '\x1b[?2026l';
-/** Erases to the end of the line. It erases the cell under the cursor too, so it comes before the text: after a full line the cursor stays on the last cell. */
+/** Erase to the end of the line. Written before the text: after a full line the cursor stays on the last cell, which would be erased. */
 const ERASE = '\x1b[K';
 const PLAIN = '\x1b[0m';
 
-/** The terminal that a screen is drawn on; a standard input that is none gives no keys. */
+/** The terminal to draw on. `stdin` is null if it is not a terminal; then there are no keys. */
 export interface Terminal {
   readonly stdin: ReadStream | null;
   readonly stdout: WriteStream & { readonly fd: number };
 }
 
-/** What a person did: a key as its bytes, or another size of the terminal. */
+/** Callbacks for input bytes and for a change of the terminal size. */
 export interface ScreenListeners {
   readonly key: (key: string) => void;
   readonly resized: () => void;
 }
 
 /**
- * The alternate screen of a terminal. However the process ends or is stopped, but for SIGKILL and SIGSTOP, the terminal is as it was:
- * on close, on exit, before an error that nobody caught is printed, and on SIGTSTP until SIGCONT.
+ * The alternate screen of a terminal. The terminal is restored on close, on exit, before an uncaught error is printed, and from
+ * SIGTSTP to SIGCONT; only SIGKILL and SIGSTOP leave it changed.
  */
 export class Screen {
   readonly #terminal: Terminal;
@@ -58,19 +58,19 @@ export class Screen {
     return this.#terminal.stdout.rows || 24;
   }
 
-  /** Fills the screen with these lines, each no wider than the screen; lines that do not fit are not shown. */
+  /** Draws the lines. They must not be wider than the screen; lines below its height are not drawn. */
   draw(lines: readonly string[]): void {
     if (!this.#isOpen) return;
     const rows = Array.from({ length: this.height }, (_, row) => ERASE + (lines[row] ?? '') + PLAIN);
     this.#terminal.stdout.write(BEGIN + rows.join('\r\n') + END);
   }
 
-  /** Stops the whole job, as the terminal would have it at this key. */
+  /** Stops the process group, as Ctrl-Z does outside raw mode. */
   stop(): void {
     process.kill(0, 'SIGTSTP');
   }
 
-  /** Gives the terminal back as it was, for good. */
+  /** Restores the terminal permanently. */
   close(): void {
     clearTimeout(this.#continueTimer);
     process.off('SIGTSTP', this.#onStop);
@@ -82,11 +82,11 @@ export class Screen {
     this.#restore();
     process.off('SIGTSTP', this.#onStop);
     process.kill(process.pid, 'SIGTSTP');
-    // It keeps the process alive, too, when that goes on.
+    // The timer also keeps the process alive when it continues.
     this.#continueTimer = setTimeout(this.#onContinue, STOP_MS);
   }
 
-  /** The shell may have set the terminal otherwise meanwhile, even where it stopped us without a word (SIGSTOP). */
+  /** Sets the terminal up again: the shell may have changed it, even after SIGSTOP. */
   #resume(): void {
     clearTimeout(this.#continueTimer);
     process.off('SIGTSTP', this.#onStop).on('SIGTSTP', this.#onStop);
@@ -101,10 +101,10 @@ export class Screen {
     stdin?.off('data', this.#onKeys).setRawMode(false).pause();
     stdout.off('resize', this.#onResize);
     try {
-      // At the exit nothing later is written any more.
+      // Write synchronously: asynchronous writes are lost on exit.
       writeSync(stdout.fd, LEAVE);
     } catch {
-      // The terminal is gone, and all that was on it.
+      // The terminal is gone.
     }
   }
 

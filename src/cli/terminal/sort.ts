@@ -7,8 +7,8 @@ import { UsageError } from '../../common/errors.ts';
 export type RowOrder = (a: Row, b: Row) => number;
 
 /**
- * Reads "process,remote_port:desc" into an order by these fields, the first before the second. Addresses and numbers go by value, what
- * is unknown comes last either way. Throws UsageError for what is no field.
+ * Parses a sort order such as "process,remote_port:desc". Addresses and numbers sort by value; null always comes last. Throws
+ * UsageError for an unknown field.
  */
 export function parseOrder(text: string): RowOrder {
   const orders = text.split(',').map((part) => {
@@ -16,7 +16,7 @@ export function parseOrder(text: string): RowOrder {
     const key = parseKey(name);
     if (key === undefined)
       throw new UsageError(
-        `Cannot use --sort ${JSON.stringify(text)}: ${JSON.stringify(part)} must be, perhaps with :desc, ${KEYS_ALLOWED}`,
+        `Cannot use --sort ${JSON.stringify(text)}: ${JSON.stringify(part)} must be ${KEYS_ALLOWED}, optionally followed by :desc`,
       );
     return by(key, direction === 'desc' ? -1 : 1);
   });

@@ -2,28 +2,28 @@ import { isPlain, withoutControls } from '../../common/sanitize.ts';
 import { cellsOf, fit } from './width.ts';
 import type { Paint, Tone } from './color.ts';
 
-/** One column of a table of rows: what a cell shows, on which side it stands, and what becomes of it where space is short. */
+/** A column of a table: its cells, alignment, and behavior if the table is too wide. */
 export interface Column<Row> {
   readonly title: string;
   readonly cell: (row: Row) => string;
   readonly right?: true;
   readonly tone?: (row: Row) => Tone | null;
-  /** It may be cut to so many cells; without, never. */
+  /** Minimum width when truncated; never truncated if not set. */
   readonly minWidth?: number;
-  /** Cuts a text to so many cells; by default its end goes. */
+  /** Truncates a text to a width; the default truncates the end. */
   readonly cut?: (text: string, cells: number) => string;
-  /** It may be left out, those of higher numbers first; without, never. */
+  /** The column may be dropped, highest number first; never dropped if not set. */
   readonly dropOrder?: number;
 }
 
-/** Where a table is shown. */
+/** Width and colors of the output. */
 export interface Display {
-  /** Cells of a line; Infinity where nothing limits it. */
+  /** Width in cells; Infinity for no limit. */
   readonly width: number;
   readonly paint: Paint;
 }
 
-/** A table in lines, the widest of so many cells; `omitted` names the columns that found no place. */
+/** A laid-out table and its width in cells. `omitted` lists the titles of dropped columns. */
 export interface TextTable {
   readonly title: string;
   readonly lines: readonly string[];
@@ -34,15 +34,15 @@ export interface TextTable {
 const GAP = '  ';
 const SPACES: string[] = [];
 
-/** Lays out rows below their titles, each column as wide as its widest cell, two padding apart, no padding at the line's end. */
+/** Renders a table: columns are as wide as their widest cell and two spaces apart; lines have no trailing spaces. */
 export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   const { title, lines } = layTable(columns, rows, { width: Infinity, paint: (text) => text });
   return [title, ...lines].map((line) => `${line}\n`).join('');
 }
 
 /**
- * Lays out rows for a display: where they are too wide for it, cells that may be cut are cut, then columns that may be left out go,
- * and what is too wide even so stays so. A column without any value goes first.
+ * Lays out a table for a display. If it is too wide, empty columns are dropped first, then cells are truncated, then columns are
+ * dropped. A table may remain wider than the display.
  */
 export function layTable<Row>(
   columns: readonly Column<Row>[],
@@ -78,7 +78,7 @@ export function layTable<Row>(
   return { title: titles.join(GAP).trimEnd(), lines, width: spanOf(widths), omitted: dropped };
 }
 
-/** A column's cells as they are shown, and how wide they are. */
+/** The texts of a column and their widths. */
 interface Measured<Row> {
   readonly column: Column<Row>;
   readonly texts: readonly string[];
@@ -90,7 +90,7 @@ interface Measured<Row> {
 function measure<Row>(column: Column<Row>, rows: readonly Row[]): Measured<Row> {
   const cells = new Uint32Array(rows.length);
   let widest = column.title.length;
-  // Without rows no column has a value, and none says less than another.
+  // Without rows, no column counts as empty.
   let isEmpty = rows.length > 0;
   const texts = rows.map((row, at) => {
     const given = column.cell(row);
@@ -105,7 +105,7 @@ function measure<Row>(column: Column<Row>, rows: readonly Row[]): Measured<Row> 
   return { column, texts, cells, widest, isEmpty };
 }
 
-/** The width of each column on a display, 0 where it is left out. */
+/** The width of each column on a display; 0 for a dropped column. */
 function fitColumns<Row>(
   columns: readonly Column<Row>[],
   natural: readonly number[],
@@ -140,7 +140,7 @@ function fitColumns<Row>(
   }
 }
 
-/** So many padding; those of usual cells are made once. */
+/** A string of spaces; short ones are cached. */
 function spacesOf(cells: number): string {
   return cells < 256 ? (SPACES[cells] ??= ' '.repeat(cells)) : ' '.repeat(cells);
 }

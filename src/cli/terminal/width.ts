@@ -4,14 +4,14 @@ let segmenter: Intl.Segmenter | undefined;
 /** East Asian wide and fullwidth characters, and emoji (UAX 11). */
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
-// eslint-disable-next-line no-control-regex -- it is what a terminal is told
+// eslint-disable-next-line no-control-regex -- color sequences of a terminal
 const SGR = /(\x1b\[[\d;]*m)/;
 const WIDTHLESS = /^[\p{Mn}\p{Me}\p{Cf}]/u;
 const MARKS = /[\p{Mn}\p{Me}]/gu;
-/** Halfwidth sound marks belong to the letter before, and take a cell. */
+/** Halfwidth sound marks join the previous letter but take a cell of their own. */
 const SOUND_MARKS = /[\uff9e\uff9f]/g;
 
-/** How many cells of a terminal a text takes; it holds no control characters. */
+/** The width of a text in terminal cells. The text must not contain control characters. */
 export function cellsOf(text: string): number {
   if (isPlain(text)) return text.length;
   let cells = 0;
@@ -19,7 +19,7 @@ export function cellsOf(text: string): number {
   return cells;
 }
 
-/** The text in at most so many cells, with "…" at its end where it was cut. */
+/** Truncates a text to at most `most` cells, with "…" at its end. */
 export function fit(text: string, most: number): string {
   if (cellsOf(text) <= most) return text;
   if (most < 1) return '';
@@ -33,7 +33,7 @@ export function fit(text: string, most: number): string {
   return `${fitting}…`;
 }
 
-/** The text in lines of at most so many cells, broken at blanks; a word that is longer stays whole. */
+/** Wraps a text at spaces into lines of at most `most` cells. Longer words are not broken. */
 export function wrap(text: string, most: number): string[] {
   const lines: string[] = [];
   let line = '';
@@ -47,13 +47,13 @@ export function wrap(text: string, most: number): string[] {
   return [...lines, line];
 }
 
-/** The text and blanks after it, or before it, up to so many cells. */
+/** Pads a text with spaces to `cells` cells, on the right or the left. */
 export function pad(text: string, cells: number, right = false): string {
   const blanks = ' '.repeat(Math.max(0, cells - cellsOf(text)));
   return right ? blanks + text : text + blanks;
 }
 
-/** Made when a text needs it: that takes 15 ms, a tenth of a small listing. */
+/** Creates the segmenter on first use, because that takes 15 ms. */
 function graphemesOf(text: string): Intl.Segments {
   segmenter ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
   return segmenter.segment(text);
@@ -65,7 +65,7 @@ function cellsOfGrapheme(grapheme: string): number {
   return (WIDE.test(grapheme.replaceAll(MARKS, '')) ? 2 : 1) + marks;
 }
 
-/** A line with colours (SGR sequences alone) in at most so many cells; those after stay, so that no colour goes on. */
+/** Truncates a line with SGR sequences to at most `most` cells. All sequences are kept, so colors are always reset. */
 export function cutPainted(line: string, most: number): string {
   let left = most;
   return line

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { colorDepthOf, paintWith, toneOf, type ColorSettings } from '../../../src/cli/terminal/color.ts';
 
-describe('how many colours', () => {
+describe('color depth', () => {
   it.each<
     [
       situation: string,
@@ -13,16 +13,16 @@ describe('how many colours', () => {
   >([
     ['a pipe', 'auto', false, { TERM: 'xterm-256color' }, 'none'],
     ['a terminal', 'auto', true, { TERM: 'xterm' }, '16'],
-    ['a terminal of 256', 'auto', true, { TERM: 'screen-256color' }, '256'],
-    ['a terminal of all', 'auto', true, { TERM: 'xterm-256color', COLORTERM: 'truecolor' }, 'true'],
-    ['a terminal of all, in the other word', 'auto', true, { TERM: 'xterm', COLORTERM: '24bit' }, 'true'],
-    ['a terminal of direct colours', 'auto', true, { TERM: 'xterm-direct' }, 'true'],
-    ['a terminal that can nothing', 'auto', true, { TERM: 'dumb' }, 'none'],
-    ['a terminal of no name', 'auto', true, {}, 'none'],
+    ['256 colors', 'auto', true, { TERM: 'screen-256color' }, '256'],
+    ['true color', 'auto', true, { TERM: 'xterm-256color', COLORTERM: 'truecolor' }, 'true'],
+    ['true color as 24bit', 'auto', true, { TERM: 'xterm', COLORTERM: '24bit' }, 'true'],
+    ['direct color', 'auto', true, { TERM: 'xterm-direct' }, 'true'],
+    ['a dumb terminal', 'auto', true, { TERM: 'dumb' }, 'none'],
+    ['no TERM', 'auto', true, {}, 'none'],
     ['NO_COLOR', 'auto', true, { TERM: 'xterm', NO_COLOR: '1' }, 'none'],
     ['an empty NO_COLOR', 'auto', true, { TERM: 'xterm', NO_COLOR: '' }, '16'],
-    ['always, before NO_COLOR', 'always', false, { NO_COLOR: '1' }, '16'],
-    ['always, for a terminal behind a pager', 'always', false, { TERM: 'xterm-256color' }, '256'],
+    ['always overrides NO_COLOR', 'always', false, { NO_COLOR: '1' }, '16'],
+    ['always, with a pager', 'always', false, { TERM: 'xterm-256color' }, '256'],
     ['never', 'never', true, { TERM: 'xterm', COLORTERM: 'truecolor' }, 'none'],
   ])('%s', (_situation, choice, isTerminal, env, depth) =>
     expect(colorDepthOf({ choice, isTerminal, env })).toBe(depth),

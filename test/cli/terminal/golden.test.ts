@@ -19,31 +19,32 @@ const list = (isWide: boolean): View => listView({ filters: [], isWide });
 const top = (filters: string[], by: (typeof TOP_KEYS)[number] = 'process'): View =>
   topView({ filters, by, number: '3', isChartFirst: false });
 
-const SHEETS: readonly (readonly [name: string, view: View, width: number, depth: 'none' | '16' | '256' | 'true'])[] = [
-  ['list', list(false), Infinity, 'none'],
-  ['list-80', list(false), 80, 'none'],
-  ['list-80-color', list(false), 80, '256'],
-  ['list-wide', list(true), Infinity, 'none'],
-  ['top-80', top([]), 80, 'none'],
-  ['top-80-color', top(['state=established']), 80, '16'],
-  ['top-asn-120', top([], 'asn'), 120, 'none'],
-  ['top-workload', top([], 'workload'), Infinity, 'none'],
-  ['top-endpoint', top([], 'endpoint'), Infinity, 'none'],
-  ['endpoints', endpointsView([]), Infinity, 'none'],
-  ['endpoints-80', endpointsView([]), 80, 'none'],
-  ['endpoints-120-color', endpointsView([]), 120, 'true'],
-];
+const DISPLAYS: readonly (readonly [name: string, view: View, width: number, depth: 'none' | '16' | '256' | 'true'])[] =
+  [
+    ['list', list(false), Infinity, 'none'],
+    ['list-80', list(false), 80, 'none'],
+    ['list-80-color', list(false), 80, '256'],
+    ['list-wide', list(true), Infinity, 'none'],
+    ['top-80', top([]), 80, 'none'],
+    ['top-80-color', top(['state=established']), 80, '16'],
+    ['top-asn-120', top([], 'asn'), 120, 'none'],
+    ['top-workload', top([], 'workload'), Infinity, 'none'],
+    ['top-endpoint', top([], 'endpoint'), Infinity, 'none'],
+    ['endpoints', endpointsView([]), Infinity, 'none'],
+    ['endpoints-80', endpointsView([]), 80, 'none'],
+    ['endpoints-120-color', endpointsView([]), 120, 'true'],
+  ];
 
 describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
   const result = scanTree(scenario, databases);
-  it.each(SHEETS)('as %s', async (name, view, width, depth) => {
+  it.each(DISPLAYS)('as %s', async (name, view, width, depth) => {
     const lines = view.draw(await result, { width, paint: paintWith(depth) });
     const text = lines.map((line) => `${line.text}\n`).join('');
     await expect(text).toMatchFileSnapshot(`../../golden/terminal/${scenario}/${name}.txt`);
   });
 
-  it('has no line that is wider than the terminal, but for a row whose addresses are', async () => {
-    for (const [, view, width, depth] of SHEETS) {
+  it('has no line wider than the terminal, except rows with wide addresses', async () => {
+    for (const [, view, width, depth] of DISPLAYS) {
       if (depth !== 'none' || width === Infinity) continue;
       const lines = view.draw(await result, { width, paint: paintWith(depth) });
       const tooWide = lines.filter(({ text }) => cellsOf(text) > width && !text.includes(':'));
@@ -51,8 +52,8 @@ describe.each(SCENARIOS)('the recorded tree %s on a terminal', (scenario) => {
     }
   });
 
-  it('keeps the keys of its lines apart', async () => {
-    for (const [name, view] of SHEETS) {
+  it('has unique line keys', async () => {
+    for (const [name, view] of DISPLAYS) {
       const keys = view.draw(await result, { width: 80, paint: paintWith('none') }).flatMap(({ key }) => key?.() ?? []);
       if (scenario !== 'hostile') expect(new Set(keys).size, name).toBe(keys.length);
     }

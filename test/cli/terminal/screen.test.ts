@@ -3,7 +3,7 @@ import { WriteStream } from 'node:tty';
 import { expect, it } from 'vitest';
 import { Screen } from '../../../src/cli/terminal/screen.ts';
 
-it('closes quietly where the terminal is gone', () => {
+it('closes quietly if the terminal is gone', () => {
   const fd = openSync('/dev/null', 'r');
   const written: string[] = [];
   const write = (text: string): boolean => written.push(text) > 0;

@@ -9,7 +9,7 @@ const sorted = (text: string, key: keyof Row, values: readonly unknown[]): unkno
     .sort(parseOrder(text))
     .map((one) => one[key]);
 
-describe('the order', () => {
+describe('the sort order', () => {
   it.each<[text: string, key: keyof Row, values: unknown[], expected: unknown[]]>([
     ['remote_port', 'remote_port', [443, 22, null, 9], [9, 22, 443, null]],
     ['remote_port:desc', 'remote_port', [443, 22, null, 9], [443, 22, 9, null]],
@@ -23,7 +23,7 @@ describe('the order', () => {
     ['pids', 'pids', [[10], [], [9, 11], [9]], [[], [9], [9, 11], [10]]],
   ])('%s', (text, key, values, expected) => expect(sorted(text, key, values)).toEqual(expected));
 
-  it('by two fields goes by the first before the second', () => {
+  it('by two fields compares the first before the second', () => {
     const rows = [row({ process: 'b', pid: 1 }), row({ process: 'a', pid: 1 }), row({ process: 'a', pid: 2 })];
     expect(rows.sort(parseOrder('process, pid:desc')).map(({ process, pid }) => `${process} ${pid}`)).toEqual([
       'a 2',
@@ -32,9 +32,9 @@ describe('the order', () => {
     ]);
   });
 
-  it.each(['', 'nonsense', 'pid:up', 'pid,,state', 'pid:desc:asc'])('takes no %j', (text) =>
+  it.each(['', 'nonsense', 'pid:up', 'pid,,state', 'pid:desc:asc'])('rejects %j', (text) =>
     expect(() => parseOrder(text)).toThrow(
-      /^Cannot use --sort ".*": ".*" must be, perhaps with :desc, one of transport, /,
+      /^Cannot use --sort ".*": ".*" must be one of transport, .*, optionally followed by :desc$/,
     ),
   );
 });

@@ -22,7 +22,7 @@ const ROWS = [
 const plain = (text: string): string => text;
 
 describe('a table', () => {
-  it('is as wide as it needs', () =>
+  it('is as wide as its content without a limit', () =>
     expect(renderTable(COLUMNS, ROWS)).toBe(
       ['NAME    MOONS  NOTE           EMPTY', 'Mars        2  red and rusty', 'Saturn    274', ''].join('\n'),
     ));
@@ -32,12 +32,12 @@ describe('a table', () => {
     [24, ['NAME    MOONS  NOTE', 'Mars        2  red and …', 'Saturn    274'], []],
     [20, ['NAME    NOTE', 'Mars    red and rus…', 'Saturn'], ['MOONS']],
     [5, ['NAME    NOTE', 'Mars    red a…', 'Saturn'], ['MOONS']],
-  ])('on %i cells gives up what is empty, then cuts, then leaves out', (width, lines, omitted) => {
+  ])('in %i cells drops empty columns, then truncates, then drops columns', (width, lines, omitted) => {
     const table = layTable(COLUMNS, ROWS, { width, paint: plain });
     expect({ lines: [table.title, ...table.lines], omitted: table.omitted }).toEqual({ lines, omitted });
   });
 
-  it('paints without another layout, and no blanks', () => {
+  it('keeps its layout when painted, and does not paint padding', () => {
     const painted = layTable(
       [
         { ...COLUMNS[0], title: 'NAME', cell: (row: Planet) => row.name, tone: () => 'open' as const },
@@ -49,10 +49,10 @@ describe('a table', () => {
     expect([painted.title, ...painted.lines]).toEqual(['<NAME>    <N>', '<Mars>    x', '<Saturn>  x']);
   });
 
-  it('shows nothing that a terminal obeys', () =>
+  it('replaces control characters', () =>
     expect(renderTable([{ title: 'N', cell: () => 'a\x1b[2Jb\nc\u202e' }], [0])).toBe('N\na\ufffd[2Jb\ufffdc\ufffd\n'));
 
-  it('whatever it holds, is no wider than the sheet but for what may not be cut', () =>
+  it('is never wider than the display, except for columns that cannot be truncated', () =>
     fc.assert(
       fc.property(
         fc.array(

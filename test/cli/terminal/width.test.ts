@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { cellsOf, cutPainted, fit, pad, wrap } from '../../../src/cli/terminal/width.ts';
 
-describe('cells', () => {
+describe('the width of a text', () => {
   it.each([
     ['', 0],
     ['nginx', 5],
@@ -19,7 +19,7 @@ describe('cells', () => {
     ['a\u302a', 1],
     ['\uff8a\uff9f', 2],
     ['\uff9f', 1],
-  ])('%j takes %i', (text, cells) => expect(cellsOf(text)).toBe(cells));
+  ])('%j is %i', (text, cells) => expect(cellsOf(text)).toBe(cells));
 
   it.each([
     ['nginx', 5, 'nginx'],
@@ -29,9 +29,9 @@ describe('cells', () => {
     ['nginx', 1, '…'],
     ['nginx', 0, ''],
     ['', 0, ''],
-  ])('%j in %i is %j', (text, cells, fitting) => expect(fit(text, cells)).toBe(fitting));
+  ])('truncates %j to %i cells as %j', (text, cells, fitting) => expect(fit(text, cells)).toBe(fitting));
 
-  it('are never more than there is room for, and pad fills them', () =>
+  it('never exceeds the limit, and pad fills it', () =>
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), fc.nat(30), (text, room) => {
         const fitting = fit(text.replace(/\p{Cc}/gu, ''), room);
@@ -46,11 +46,11 @@ describe('cells', () => {
     ['one two three', 3, ['one', 'two', 'three']],
     ['', 3, ['']],
     ['one two', Infinity, ['one two']],
-  ])('%j in %d breaks into %j', (text, room, lines) => expect(wrap(text, room)).toEqual(lines));
+  ])('wraps %j at %d into %j', (text, room, lines) => expect(wrap(text, room)).toEqual(lines));
 
   it.each([
     ['\x1b[1mnginx\x1b[0m', 10, '\x1b[1mnginx\x1b[0m'],
     ['\x1b[1mnginx\x1b[0m ok', 4, '\x1b[1mngi…\x1b[0m'],
     ['a \x1b[1mnginx\x1b[0m', 2, 'a \x1b[1m\x1b[0m'],
-  ])('%j cut to %i ends its colours', (line, room, cut) => expect(cutPainted(line, room)).toBe(cut));
+  ])('resets the colors of %j truncated to %i', (line, room, cut) => expect(cutPainted(line, room)).toBe(cut));
 });
