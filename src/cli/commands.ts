@@ -175,7 +175,7 @@ async function runViewCommand(
   });
 }
 
-/** Reads standard input to its end or until the signal. Rejects a directory, which Node would read as empty input. */
+/** Reads standard input to its end or until the signal. Rejects a directory, which Node.js would read as empty input. */
 async function* standardInput(signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   if (fstatSync(0).isDirectory()) throw new Error('Cannot read standard input: it is a directory');
   const { addAbortSignal } = await import('node:stream');

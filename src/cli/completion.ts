@@ -130,7 +130,7 @@ function zshValue({ name, description }: CommandShape): string {
   return `"${name}[${plain(description)}]"`;
 }
 
-/** "(-o --output)"{-o,--output}"[How to print]:format:(table json)": each name excludes the other. */
+/** "(-o --output)"{-o,--output}"[Output format]:format:(table json)": each name excludes the other. */
 function zshOption(option: OptionShape): string {
   const { names, value, description } = option;
   const values = valuesOf(option);

@@ -35,7 +35,7 @@ export interface LiveScanOptions {
   /** Path of the services database; defaults to that of the host. */
   readonly services?: string | undefined;
   readonly clock: Timer;
-  /** 0 to below 1. */
+  /** Returns a number in [0, 1). */
   readonly random: () => number;
   /** Receives each error as one line. */
   readonly report: (line: string) => void;

@@ -30,7 +30,7 @@ export interface RunViewOptions extends Streams {
   readonly stdin: Terminal['stdin'];
   readonly signal: AbortSignal;
   readonly clock: Timer;
-  /** 0 to below 1. */
+  /** Returns a number in [0, 1). */
   readonly random: () => number;
 }
 

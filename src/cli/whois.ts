@@ -22,7 +22,7 @@ export interface WhoisOptions extends ProviderChoice, StorageChoice {
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
   readonly clock: Timer;
-  /** 0 to below 1. */
+  /** Returns a number in [0, 1). */
   readonly random: () => number;
   readonly limits?: Limits;
   /** Cancels the query; known results are printed. */
@@ -60,7 +60,7 @@ export async function whois(
   const provider = await openProvider(options, { clock, report, limits });
   const rows: { readonly address: Address; readonly remote: Remote }[] = [];
   const cache = openCache(options.provider) ?? new AsnCache();
-  const mayAsk = (remote: Remote): boolean =>
+  const mayQuery = (remote: Remote): boolean =>
     mayBeAsked(remote, rules.asnNeverSend, rules.networks, cache.questionOf(remote.address));
   let code = 0;
   for await (const line of isList ? addresses : textsOf(addresses, signal)) {
@@ -74,7 +74,7 @@ export async function whois(
     if (address) {
       const remote = networkOf(address, () => false, rules.networks);
       rows.push({ address, remote });
-      if (mayAsk(remote)) cache.lookup(remote.address, clock.now());
+      if (mayQuery(remote)) cache.lookup(remote.address, clock.now());
     } else if (text !== '' || isList) {
       stderr.write(`Cannot read address "${cleanLabel(text)}": must be an IPv4 or IPv6 address\n`);
       code = isList ? 2 : 1;
@@ -87,7 +87,7 @@ export async function whois(
   }
   const now = clock.now();
   const described = rows.map(({ address, remote }) => {
-    const origin = mayAsk(remote) ? cache.lookup(remote.address, now) : null;
+    const origin = mayQuery(remote) ? cache.lookup(remote.address, now) : null;
     return describe(address, remote, origin);
   });
   stdout.write(render(described, output));
