@@ -45,7 +45,7 @@ async function main(args: readonly string[]): Promise<number> {
       .copyInheritedSettings(parent);
     if (spec.subcommands) {
       command.usage(`[${spec.subcommands.map(nameOf).join('|')}] [options]`);
-      for (const [place, one] of spec.subcommands.entries()) await add(command, one, place === 0);
+      for (const [index, one] of spec.subcommands.entries()) await add(command, one, index === 0);
       return;
     }
     const { outputs } = spec;
@@ -106,8 +106,8 @@ function nameOf({ usage }: CommandSpec): string {
 function subcommandFirst(args: readonly string[], specs: readonly CommandSpec[]): readonly string[] {
   const [first = '', ...rest] = args;
   const subcommands = specs.find((spec) => nameOf(spec) === first)?.subcommands?.map(nameOf) ?? [];
-  const place = rest.findIndex((arg) => subcommands.includes(arg));
-  return place < 0 ? args : [first, ...rest.splice(place, 1), ...rest];
+  const index = rest.findIndex((arg) => subcommands.includes(arg));
+  return index < 0 ? args : [first, ...rest.splice(index, 1), ...rest];
 }
 
 function addFlag(command: Command, flag: Flag, twin: string): void {

@@ -36,9 +36,9 @@ interface Side {
  * the number of duplicates. Most connections first.
  */
 export function endpointsView(filters: readonly string[]): View {
-  const wants = parseFilters(filters);
+  const matches = parseFilters(filters);
   const summarize = (result: ScanResult): { endpoints: readonly EndpointSummary[]; duplicates: number } =>
-    groupByEnds(result.connections().filter(({ row }) => wants(row)));
+    groupByEnds(result.connections().filter(({ row }) => matches(row)));
   return {
     name: 'endpoints',
     draw: (result, display) => {
@@ -49,8 +49,8 @@ export function endpointsView(filters: readonly string[]): View {
         const total = endpoints
           .filter((one) => one.kind === kind)
           .reduce((sum, one) => sum + one.connections.length, 0);
-        const beside = kind === 'loopback' ? `, ${plural(duplicates, 'duplicate')}` : '';
-        const title = `${heading}: ${plural(total, 'connection')}${beside}`;
+        const suffix = kind === 'loopback' ? `, ${plural(duplicates, 'duplicate')}` : '';
+        const title = `${heading}: ${plural(total, 'connection')}${suffix}`;
         return [{ text: display.paint(title, 'title'), key: null }, ...lines, { text: '', key: null }];
       });
       return [...sections, ...footerLines(result, [], display)];
@@ -89,10 +89,10 @@ function drawLines(endpoints: readonly EndpointSummary[], display: Display): (re
     const details = [...REMOTE_COLUMNS, OWNER]
       .map(({ cell }) => cleanLabel(cell(endpoint)))
       .filter((text) => text !== '');
-    const below = display.paint(fit(`      ${details.join('  ')}`, display.width), 'faint');
+    const secondLine = display.paint(fit(`      ${details.join('  ')}`, display.width), 'faint');
     return [
       { text: `  ${lines[i] ?? ''}`, key: () => keyOf(endpoint) },
-      { text: below, key: null },
+      { text: secondLine, key: null },
     ];
   });
 }
@@ -121,8 +121,8 @@ function owners(connections: readonly ScannedConnection[]): string {
   const pods = [...new Set(connections.map(({ row }) => row.pod).filter((pod) => pod !== null))];
   const each = [...new Set(connections.map(({ row }) => ownerOf(row)))].filter((owner) => owner !== '-');
   const names = [...new Set(connections.map(({ row }) => row.process).filter((name) => name !== null))];
-  const shown = each.length === 1 ? each : names.sort();
-  return [pods.join(' '), shown.join(' ') || '-'].filter((part) => part !== '').join(': ');
+  const processes = each.length === 1 ? each : names.sort();
+  return [pods.join(' '), processes.join(' ') || '-'].filter((part) => part !== '').join(': ');
 }
 
 /** Groups connections by endpoints. Skips listening sockets and rows without a remote or a direction. */
@@ -152,7 +152,7 @@ function kindOf({ direction }: Row): Kind | null {
   return direction === 'listen' ? null : direction;
 }
 
-/** Both sides as shown. Inbound: local service and remote address. Otherwise: local address and remote service. */
+/** Both sides as processes. Inbound: local service and remote address. Otherwise: local address and remote service. */
 function sidesOf({ row, serves }: ScannedConnection): [local: Side, remote: Side] {
   const local = { address: row.local_address, port: row.local_port };
   const remote = { address: row.remote_address ?? row.remote_name, port: row.remote_port };

@@ -38,7 +38,7 @@ export interface EventOptions {
  */
 export async function events(config: Config, options: EventOptions): Promise<number> {
   const { stderr, signal, clock } = options;
-  const wants = parseFilters(options.filters);
+  const matches = parseFilters(options.filters);
   const intervalMs = parseInterval(options.interval);
   const count = parseCount(options.count);
   const cache = openCache(config.asn.provider);
@@ -48,25 +48,25 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const changes = new Changes(scrape, names);
   const writer = new EventWriter(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
-  const known = cache && (await openKnown(config, { clock, report }));
+  const stored = cache && (await openKnown(config, { clock, report }));
   try {
     for (let scans = 0; !signal.aborted; scans++) {
       const started = clock.monotonic();
       const { at, unreadableNamespaces } = scrape.look();
-      if (known) scrape.learn(cache.accept(await known.recall(cache.takeQuestions())));
+      if (stored) scrape.learn(cache.accept(await stored.recall(cache.takeQuestions())));
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
         stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
         const time = new Date(at).toISOString();
-        if (options.snapshot) writer.print(rows.filter(wants).map((row) => ({ at: time, ...row })));
+        if (options.snapshot) writer.print(rows.filter(matches).map((row) => ({ at: time, ...row })));
       }
-      writer.print(changes.take(at).filter(wants));
+      writer.print(changes.take(at).filter(matches));
       if (scans === count) break;
       await waitUntil(started + intervalMs, clock, signal);
     }
     writer.end();
   } finally {
-    await known?.close();
+    await stored?.close();
   }
   return 0;
 }

@@ -24,19 +24,19 @@ export interface ListChoice {
 
 /** One line per matching connection. The coverage line counts all sockets, because a filter by process hides those without one. */
 export function listView(choice: ListChoice): View {
-  const wants = wantedBy(choice);
+  const matches = matcherOf(choice);
   const order = choice.sort === undefined ? null : parseOrder(choice.sort);
   const fields = choice.fields === undefined ? null : parseFields(choice.fields);
   const { isWide, numeric: isNumeric = false } = choice;
   const columns = columnsOf({ isWide, isNumeric, fields });
-  const chosen = ({ rows }: ScanResult): readonly Row[] => {
-    const wanted = rows.filter(wants);
-    return order ? wanted.sort(order) : wanted;
+  const select = ({ rows }: ScanResult): readonly Row[] => {
+    const matching = rows.filter(matches);
+    return order ? matching.sort(order) : matching;
   };
   return {
     name: 'connections',
     draw: (result, display) => {
-      const rows = chosen(result);
+      const rows = select(result);
       const { title, lines, omitted } = layTable(columns, rows, display);
       return [
         { text: title, key: null },
@@ -44,19 +44,20 @@ export function listView(choice: ListChoice): View {
         ...footerLines(result, omitted, display),
       ];
     },
-    objects: (result) => chosen(result).map((row) => pick(row, fields)),
-    csv: { header: csvHeader(fields), lines: (result) => chosen(result).map((row) => csvLine(row, fields)) },
+    objects: (result) => select(result).map((row) => pick(row, fields)),
+    csv: { header: csvHeader(fields), lines: (result) => select(result).map((row) => csvLine(row, fields)) },
   };
 }
 
 /** Combines the filters with the switches of ss. Throws UsageError if one is invalid. */
-function wantedBy({ filters, tcp, udp, listening, ipv4, ipv6, numeric, resolve }: ListChoice): Filter {
+function matcherOf({ filters, tcp, udp, listening, ipv4, ipv6, numeric, resolve }: ListChoice): Filter {
   if (numeric && resolve) throw new UsageError('Cannot use --resolve with --numeric: they exclude each other');
-  const meets = parseFilters(filters);
+  const matchesFilters = parseFilters(filters);
   const isOfTransport: Filter = ({ transport }) =>
     (tcp && transport === 'tcp') || (udp && transport === 'udp') || !(tcp || udp);
   const isOfFamily: Filter = ({ family }) => (ipv4 && family === 4) || (ipv6 && family === 6) || !(ipv4 || ipv6);
-  return (row) => meets(row) && isOfTransport(row) && isOfFamily(row) && (!listening || row.direction === 'listen');
+  return (row) =>
+    matchesFilters(row) && isOfTransport(row) && isOfFamily(row) && (!listening || row.direction === 'listen');
 }
 
 function keyOf(row: Row | undefined): string {

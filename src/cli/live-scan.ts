@@ -73,8 +73,8 @@ export class LiveScan {
   readonly #source: Procfs | Commands;
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
-  readonly #known: KnownAnswers | null;
-  readonly #correspondence: Correspondence | null;
+  readonly #stored: KnownAnswers | null;
+  readonly #queryContext: Correspondence | null;
   readonly #names: Names;
   readonly #resolver: ReverseDns | null;
   readonly #end = new AbortController();
@@ -90,8 +90,8 @@ export class LiveScan {
     parts: {
       source: Procfs | Commands;
       cache: AsnCache | null;
-      known: KnownAnswers | null;
-      correspondence: Omit<Correspondence, 'deliver'> | null;
+      stored: KnownAnswers | null;
+      queryContext: Omit<Correspondence, 'deliver'> | null;
       resolver: ReverseDns | null;
     },
   ) {
@@ -99,11 +99,11 @@ export class LiveScan {
     this.#options = options;
     this.#source = parts.source;
     this.#cache = parts.cache;
-    this.#known = parts.known;
+    this.#stored = parts.stored;
     this.#resolver = parts.resolver;
     this.#scrape = new Scrape(this.#source, { ...config, collectors: FOR_ROWS }, options.clock, parts.cache);
-    const deliver = (answers: readonly Answer[]): void => this.#learn(answers);
-    this.#correspondence = parts.correspondence && { ...parts.correspondence, deliver };
+    const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
+    this.#queryContext = parts.queryContext && { ...parts.queryContext, deliver: onAnswers };
     this.#names = {
       service: options.names === 'none' ? (): null => null : readServices(options.services),
       remote: (address) => parts.resolver?.nameOf(address) ?? null,
@@ -120,26 +120,26 @@ export class LiveScan {
     const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
     if (provider === null || provider instanceof Database) {
-      const known = cache && (await openKnown(config, { clock, report }));
-      return new LiveScan(config, options, { source, cache, resolver, known, correspondence: null });
+      const stored = cache && (await openKnown(config, { clock, report }));
+      return new LiveScan(config, options, { source, cache, resolver, stored, queryContext: null });
     }
     const store = await openStore(config, { clock, report });
-    const known: KnownAnswers = {
+    const stored: KnownAnswers = {
       recall: (buckets) => recall(store, buckets, clock.now()),
       close: async () => store?.close(),
     };
-    const correspondence = { provider, store, report, clock, random };
-    return new LiveScan(config, options, { source, cache, resolver, known, correspondence });
+    const queryContext = { provider, store, report, clock, random };
+    return new LiveScan(config, options, { source, cache, resolver, stored, queryContext });
   }
 
   /** Scans once. */
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
     const { at, unreadableNamespaces } = scrape.look();
-    const questions = this.#cache?.takeQuestions() ?? [];
-    const answers = (await this.#known?.recall(questions)) ?? [];
-    this.#learn(answers);
-    if (this.#correspondence) this.#enqueue(questions, answers);
+    const queries = this.#cache?.takeQuestions() ?? [];
+    const answers = (await this.#stored?.recall(queries)) ?? [];
+    this.#addAnswers(answers);
+    if (this.#queryContext) this.#enqueue(queries, answers);
     const lookups = Promise.all([this.#queryProvider(), this.#resolveNames()]);
     if (this.#options.waitsForAnswers) await lookups;
     const indexes = inOrder(scrape, scrape.connections.indexes());
@@ -148,7 +148,7 @@ export class LiveScan {
       at,
       rows,
       connections: () =>
-        indexes.map((i, place) => this.#connection(i, rows[place])).filter((connection) => connection !== null),
+        indexes.map((i, position) => this.#connection(i, rows[position])).filter((connection) => connection !== null),
       coverage: coverage(rows, unreadableNamespaces, this.#source),
     };
   }
@@ -158,7 +158,7 @@ export class LiveScan {
     this.#end.abort();
     this.#resolver?.close();
     await Promise.all([this.#querying, this.#resolving]);
-    await this.#known?.close();
+    await this.#stored?.close();
   }
 
   #connection(i: number, row: Row | undefined): ScannedConnection | null {
@@ -174,26 +174,26 @@ export class LiveScan {
     };
   }
 
-  #learn(answers: readonly Answer[]): void {
+  #addAnswers(answers: readonly Answer[]): void {
     if (this.#cache && answers.length > 0) this.#scrape.learn(this.#cache.accept(answers));
   }
 
-  #enqueue(questions: readonly Cidr[], answers: readonly Answer[]): void {
+  #enqueue(queries: readonly Cidr[], answers: readonly Answer[]): void {
     const now = this.#options.clock.now();
     const fresh = new Set(answers.filter(({ origin }) => isFresh(origin, now)).map(({ bucket }) => formatCidr(bucket)));
-    this.#queue.push(...questions.filter((bucket) => !fresh.has(formatCidr(bucket))));
+    this.#queue.push(...queries.filter((bucket) => !fresh.has(formatCidr(bucket))));
   }
 
   /** Queries the provider for all queued networks, unless a query is running or the last one was too recent. */
   async #queryProvider(): Promise<void> {
     const { clock, waitsForAnswers, report } = this.#options;
-    const correspondence = this.#correspondence;
-    if (!correspondence || this.#querying || this.#queue.length === 0 || clock.monotonic() < this.#nextQueryAt) return;
+    const queryContext = this.#queryContext;
+    if (!queryContext || this.#querying || this.#queue.length === 0 || clock.monotonic() < this.#nextQueryAt) return;
     const buckets = this.#queue.splice(0, BATCH);
     const timeLimit = new AbortController();
     const cancel = waitsForAnswers ? clock.after(WAIT_LIMIT_MS, () => timeLimit.abort()) : (): void => undefined;
     const signal = AbortSignal.any([this.#end.signal, timeLimit.signal]);
-    this.#querying = askOnce(buckets, correspondence, signal).then((failure) => {
+    this.#querying = askOnce(buckets, queryContext, signal).then((failure) => {
       cancel();
       this.#querying = null;
       this.#failures = failure === null ? 0 : this.#failures + 1;

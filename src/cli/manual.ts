@@ -9,7 +9,7 @@ export function manualOf(program: CommandShape, version: string): string {
   const sections = commands.flatMap(({ path, command }) => [
     `.SS ${escape([path.join(' '), command.arguments].filter((part) => part !== '').join(' '))}`,
     escape(`${command.description}.`),
-    ...shown(command.options.filter((option) => !common.has(keyOf(option)))).flatMap(optionLines),
+    ...mergeNegations(command.options.filter((option) => !common.has(keyOf(option)))).flatMap(optionLines),
     ...notesOf(command),
   ]);
   return [
@@ -25,7 +25,7 @@ export function manualOf(program: CommandShape, version: string): string {
     '.SH COMMANDS',
     ...sections,
     '.SH COMMON OPTIONS',
-    ...shown([...common.values()]).flatMap(optionLines),
+    ...mergeNegations([...common.values()]).flatMap(optionLines),
     '.SH EXIT STATUS',
     '0 on success, 1 on failure, 2 on invalid usage.',
     '',
@@ -42,7 +42,7 @@ function commonOptions(program: CommandShape): Map<string, OptionShape> {
 }
 
 /** Merges a switch with its negation: --[no-]name. */
-function shown(options: readonly OptionShape[]): OptionShape[] {
+function mergeNegations(options: readonly OptionShape[]): OptionShape[] {
   const isOff = ({ names: [name = ''] }: OptionShape): boolean => name.startsWith('--no-');
   const off = new Set(options.filter(isOff).map(({ names: [name] }) => name));
   const named = (name: string): string => (off.has(name.replace('--', '--no-')) ? name.replace('--', '--[no-]') : name);

@@ -37,21 +37,21 @@ export interface ParseOptions {
  */
 export async function parse(config: Config, options: ParseOptions): Promise<number> {
   const { stderr, clock } = options;
-  const { file, wants } = readArguments(options.args);
+  const { file, matches } = readArguments(options.args);
   const cache = openCache(config.asn.provider);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
-  const known = cache && (await openKnown(config, { clock, report }));
+  const stored = cache && (await openKnown(config, { clock, report }));
   const printer = new Printer(options);
   let entries: ParsedEntry[] = [];
   let rows = 0;
   const reader = new TextReader((entry) => entries.push(entry));
   const print = async (): Promise<void> => {
     const found = entries.flatMap((entry) => ('row' in entry ? [entry.row] : []));
-    await describePeers(found, { rules: config.rules, cache, known, now: clock.now() });
-    const wanted = entries.filter((entry) => 'error' in entry || wants(entry.row));
-    rows += wanted.filter((entry) => 'row' in entry).length;
+    await describePeers(found, { rules: config.rules, cache, known: stored, now: clock.now() });
+    const matching = entries.filter((entry) => 'error' in entry || matches(entry.row));
+    rows += matching.filter((entry) => 'row' in entry).length;
     entries = [];
-    await printer.print(wanted);
+    await printer.print(matching);
   };
   try {
     for await (const lines of linesOf(file === null ? options.stdin : readFile(file))) {
@@ -62,19 +62,19 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
     await print();
     await printer.end(summarize(reader, rows));
   } finally {
-    await known?.close();
+    await stored?.close();
   }
   return isUnrecognized(reader.counts) ? 1 : 0;
 }
 
-function readArguments(args: readonly string[]): { file: string | null; wants: (row: Row) => boolean } {
+function readArguments(args: readonly string[]): { file: string | null; matches: (row: Row) => boolean } {
   const isFilter = (arg: string): boolean => /^[a-z-]+!?=/.test(arg);
   const [file = '-', another] = args.filter((arg) => !isFilter(arg));
   if (another !== undefined)
     throw new UsageError(
       `Cannot parse "${cleanLabel(another)}": only one file is allowed, after "${cleanLabel(file)}"`,
     );
-  return { file: file === '-' ? null : file, wants: parseFilters(args.filter(isFilter)) };
+  return { file: file === '-' ? null : file, matches: parseFilters(args.filter(isFilter)) };
 }
 
 async function* readFile(file: string): AsyncGenerator<Uint8Array> {
@@ -86,11 +86,11 @@ async function* readFile(file: string): AsyncGenerator<Uint8Array> {
 }
 
 /** One line that summarizes the input: rows, source, and what could not be parsed. */
-function summarize(reader: TextReader, wanted: number): string {
+function summarize(reader: TextReader, matching: number): string {
   const { counts, dialect, warnings } = reader;
   const source =
     dialect === null ? (counts.error > 0 ? 'neither ss nor netstat' : 'empty input') : SOURCE_NAMES[dialect];
-  const parts = [`${wanted === counts.row ? '' : `${wanted} of `}${plural(counts.row, 'row')} from ${source}`];
+  const parts = [`${matching === counts.row ? '' : `${matching} of `}${plural(counts.row, 'row')} from ${source}`];
   if (counts.error > 0) parts.push(`${plural(counts.error, 'line')} could not be parsed`);
   if (counts.other > 0) parts.push(`${plural(counts.other, 'line')} of other socket types`);
   for (const [warning, count] of warnings) parts.push(`${plural(count, 'row')} ${WARNING_TEXTS[warning]}`);

@@ -56,27 +56,27 @@ const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 /** The groups with the most connections to a remote, their connections, and a bar chart of all groups. */
 export function topView(choice: TopChoice): View {
-  const wants = parseFilters(choice.filters);
-  const most = parseNumber(choice.number);
+  const matches = parseFilters(choice.filters);
+  const limit = parseNumber(choice.number);
   const { by } = choice;
   const groupsOf = (result: ScanResult): TopGroup[] =>
     rank(
-      result.connections().filter(({ row }) => wants(row)),
+      result.connections().filter(({ row }) => matches(row)),
       by,
     );
   return {
     name: WORDS[by][1],
     draw: (result, display) => {
       const groups = groupsOf(result);
-      const chart = drawChart(groups, { by, most }, display);
-      const shown = groups.filter(({ name }) => name !== null).slice(0, most);
+      const chart = drawChart(groups, { by, limit }, display);
+      const shown = groups.filter(({ name }) => name !== null).slice(0, limit);
       const { lines, omitted } = drawSections(shown, by, display);
       const end = footerLines(result, omitted, display);
       return choice.isChartFirst ? [...chart, BLANK, ...lines, ...end] : [...lines, ...chart, ...end];
     },
     objects: (result) => {
       const groups = groupsOf(result);
-      const named = groups.filter(({ name }) => name !== null).slice(0, most);
+      const named = groups.filter(({ name }) => name !== null).slice(0, limit);
       return [...named, ...groups.filter(({ name }) => name === null)].map((group) => objectOf(group, by));
     },
   };
@@ -203,15 +203,15 @@ function lineKey(by: TopKey, name: string, row: Row | undefined): string {
 /** One bar per shown group, one for all others, and one for connections without the key. They add up to all connections. */
 function drawChart(
   groups: readonly TopGroup[],
-  { by, most }: { by: TopKey; most: number },
+  { by, limit }: { by: TopKey; limit: number },
   display: Display,
 ): ViewLine[] {
   const { paint } = display;
   const named = groups.filter(({ name }) => name !== null);
-  const rest = named.slice(most);
+  const rest = named.slice(limit);
   const total = groups.reduce((count, group) => count + group.connections, 0);
   const bars = named
-    .slice(0, most)
+    .slice(0, limit)
     .map((group) => ({ label: cleanLabel(group.name ?? ''), count: group.connections, isOne: true }));
   const others = rest.reduce((count, group) => count + group.connections, 0);
   if (others > 0) bars.push({ label: plural(rest.length, 'other'), count: others, isOne: false });

@@ -121,25 +121,25 @@ async function resolve(
   const { clock, random, signal } = options;
   const buckets = cache.takeQuestions();
   if (buckets.length === 0) return null;
-  const deliver = (answers: readonly Answer[]): void => void cache.accept(answers);
+  const onAnswers = (answers: readonly Answer[]): void => void cache.accept(answers);
   const unresolved = (answered: number, what: string, reason: string): string | null => {
     const open = buckets.length - answered;
     return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} ${what}: ${reason}`;
   };
   if (provider instanceof Database) {
     const answers = await provider.ask(buckets);
-    deliver(answers);
+    onAnswers(answers);
     return unresolved(answers.length, 'addresses', `not in "${provider.file}"`);
   }
   const store = await openStore(options, { clock, report });
   try {
     if (provider === null) {
       const answers = await recall(store, buckets, clock.now());
-      deliver(answers);
+      onAnswers(answers);
       return unresolved(answers.length, 'networks', '--asn.provider is "none"');
     }
-    const correspondence = { provider, store, deliver, report, clock, random };
-    return await askOnce(buckets, correspondence, signal ?? new AbortController().signal);
+    const queryContext = { provider, store, deliver: onAnswers, report, clock, random };
+    return await askOnce(buckets, queryContext, signal ?? new AbortController().signal);
   } finally {
     await store?.close();
   }

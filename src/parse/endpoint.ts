@@ -20,20 +20,20 @@ export interface TextEndpoint {
 /** Parses "192.0.2.1:443", "[2001:db8::1]:443", "[fe80::1]%eth0:53", "[fe80::1%5]:139", ":::22", "127.0.0.1%lo:53", "*:*" or "localhost:ssh". */
 export function readColonEndpoint(text: string): TextEndpoint | Problem {
   const at = text.lastIndexOf(':');
-  if (at < 0) return { error: 'bad-address', reason: `"${shown(text)}" has no port` };
+  if (at < 0) return { error: 'bad-address', reason: `"${excerpt(text)}" has no port` };
   return endpointOf(text.slice(0, at), text.slice(at + 1));
 }
 
 /** Parses "192.0.2.1.443", "2001:db8::1.443", "fe80::1%lo0.123", "*.*" or "localhost.ssh". */
 export function readDotEndpoint(text: string): TextEndpoint | Problem {
   const at = text.lastIndexOf('.');
-  if (at < 0) return { error: 'bad-address', reason: `"${shown(text)}" has no port` };
+  if (at < 0) return { error: 'bad-address', reason: `"${excerpt(text)}" has no port` };
   return endpointOf(text.slice(0, at), text.slice(at + 1));
 }
 
 function endpointOf(host: string, portText: string): TextEndpoint | Problem {
   const port = portOf(portText);
-  if (port === undefined) return { error: 'bad-port', reason: `"${shown(portText)}" is not a port` };
+  if (port === undefined) return { error: 'bad-port', reason: `"${excerpt(portText)}" is not a port` };
   const bracket = host.startsWith('[') ? host.indexOf(']') : -1;
   const isBracketed = bracket > 0;
   const bare = (isBracketed ? host.slice(1, bracket) : host).replace(/%.*$/s, '');
@@ -50,7 +50,7 @@ function endpointOf(host: string, portText: string): TextEndpoint | Problem {
   const form = bare.includes(':') ? 'ipv6' : 'ipv4';
   if (address) return { ...end, address: formatAddress(address), form };
   if (/^[\d.]*$/.test(bare) || !/^[\p{L}\p{N}_.-]+$/u.test(bare))
-    return { error: 'bad-address', reason: `"${shown(host)}" is not an address` };
+    return { error: 'bad-address', reason: `"${excerpt(host)}" is not an address` };
   return { ...end, form: 'name', name: bare };
 }
 
@@ -70,7 +70,7 @@ export function isUnspecified({ address, port, form, service }: TextEndpoint): b
   return (form === '*' || address === '0.0.0.0' || address === '::') && (port ?? 0) === 0 && service === null;
 }
 
-function shown(text: string): string {
+function excerpt(text: string): string {
   return text.slice(0, 60);
 }
 

@@ -19,7 +19,7 @@ export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): R
   const state = line.state === undefined ? 'unknown' : line.state;
   const isOpen = state === 'listen' || (transport !== 'tcp' && state === 'unconnected' && !hasRemote);
   const isLoopback = remote !== null && (remote === '::1' || remote.startsWith('127.'));
-  const owner = chosen(line);
+  const owner = ownerOf(line);
   const service = line.remote.service ?? line.local.service;
   return {
     transport,
@@ -64,7 +64,7 @@ export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): R
 }
 
 /** The holder that owns the row: the lowest pid, and pid 1 only if it is the only one. */
-function chosen({ holders }: LineRow): LineRow['holders'][number] | undefined {
+function ownerOf({ holders }: LineRow): LineRow['holders'][number] | undefined {
   const rank = ({ pid }: LineRow['holders'][number]): number => (pid === 1 ? Infinity : (pid ?? Infinity));
   return [...holders].sort((a, b) => rank(a) - rank(b))[0];
 }

@@ -19,27 +19,27 @@ export function cellsOf(text: string): number {
   return cells;
 }
 
-/** Truncates a text to at most `most` cells, with "…" at its end. */
-export function fit(text: string, most: number): string {
-  if (cellsOf(text) <= most) return text;
-  if (most < 1) return '';
+/** Truncates a text to at most `width` cells, with "…" at its end. */
+export function fit(text: string, width: number): string {
+  if (cellsOf(text) <= width) return text;
+  if (width < 1) return '';
   let fitting = '';
   let cells = 1;
   for (const { segment } of graphemesOf(text)) {
     cells += cellsOfGrapheme(segment);
-    if (cells > most) break;
+    if (cells > width) break;
     fitting += segment;
   }
   return `${fitting}…`;
 }
 
-/** Wraps a text at spaces into lines of at most `most` cells. Longer words are not broken. */
-export function wrap(text: string, most: number): string[] {
+/** Wraps a text at spaces into lines of at most `width` cells. Longer words are not broken. */
+export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {
     const longer = line === '' ? word : `${line} ${word}`;
-    if (line !== '' && cellsOf(longer) > most) {
+    if (line !== '' && cellsOf(longer) > width) {
       lines.push(line);
       line = word;
     } else line = longer;
@@ -65,9 +65,9 @@ function cellsOfGrapheme(grapheme: string): number {
   return (WIDE.test(grapheme.replaceAll(MARKS, '')) ? 2 : 1) + marks;
 }
 
-/** Truncates a line with SGR sequences to at most `most` cells. All sequences are kept, so colors are always reset. */
-export function cutPainted(line: string, most: number): string {
-  let left = most;
+/** Truncates a line with SGR sequences to at most `width` cells. All sequences are kept, so colors are always reset. */
+export function cutPainted(line: string, width: number): string {
+  let left = width;
   return line
     .split(SGR)
     .map((part, i) => {
