@@ -85,18 +85,8 @@ describe.each(DOCUMENTS)('%s names only', (document) => {
 });
 
 describe('the README', () => {
-  test('lists every family with its labels, and every command', () => {
-    const rows = captures(README, /^\| (`peerscope_.*)\|.*\|$/gm).map((row) => row.split('|'));
-    const listed = rows.flatMap(([names = '', labels = '']) =>
-      captures(names, /`(\w+)`/g).map((name) => [name, captures(labels, /(\w+)/g)] as const),
-    );
-    const expected = CATALOGUE.map(({ name, labels }) => {
-      const told = labels.join().replace('process,namespace,workload', 'owner');
-      return [name, told === '' ? [] : told.split(',')] as const;
-    });
-    expect(new Map(listed)).toEqual(new Map(expected));
-    expect(listed).toHaveLength(expected.length);
-    expect(new Set(captures(README, /^\| `peerscope ([a-z-]+)/gm))).toEqual(new Set(help.keys()));
+  test('lists every command', () => {
+    expect(captures(README, /^\| `peerscope ([a-z-]+)/gm).sort()).toEqual([...help.keys()].sort());
   });
 
   test('compares only states that there are with those of node_exporter', () => {
