@@ -49,7 +49,7 @@ describe.each(ALERTS)('$alert', ({ alert, file, expr, labels, annotations }) => 
     expect(annotations?.description).toMatch(/\.$/);
   });
 
-  it('leads to a runbook that says what it means, why it comes, what to run and how to silence it', () => {
+  it('links to a runbook with its meaning, impact, causes, three commands and a silence', () => {
     const path = `docs/runbooks/${alert}.md`;
     expect(annotations?.runbook_url).toBe(`https://github.com/peerscope/peerscope/blob/main/${path}`);
     expect(existsSync(join(ROOT, path))).toBe(true);
@@ -60,17 +60,11 @@ describe.each(ALERTS)('$alert', ({ alert, file, expr, labels, annotations }) => 
         return [section.slice(0, end), section.slice(end)] as const;
       }),
     );
-    expect([...sections.keys()].slice(1)).toEqual([
-      alert,
-      'What it means',
-      'Likely causes',
-      'The first three commands',
-      'How to silence it',
-    ]);
-    expect(sections.get(alert)).toContain(`Severity ${labels?.severity ?? ''}, in [${file}]`);
-    expect(sections.get('Likely causes')?.match(/^- /gm)?.length).toBeGreaterThanOrEqual(2);
-    expect(sections.get('The first three commands')?.match(/^\$ /gm)).toHaveLength(3);
-    expect(sections.get('How to silence it')).toContain(`alertname=${alert}`);
+    expect([...sections.keys()].slice(1)).toEqual([alert, 'Meaning', 'Impact', 'Diagnosis', 'Mitigation']);
+    expect(sections.get(alert)).toContain(`Severity: ${labels?.severity ?? ''}. Defined in [${file}]`);
+    expect(sections.get('Diagnosis')?.match(/^- /gm)?.length).toBeGreaterThanOrEqual(2);
+    expect(sections.get('Diagnosis')?.match(/^\$ /gm)).toHaveLength(3);
+    expect(sections.get('Mitigation')).toContain(`alertname=${alert}`);
   });
 
   it('has a test in which it fires, and one in which it stays silent', () => {
