@@ -24,14 +24,12 @@ const HASH = '$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e';
 const scrapeOf = (root: string, rules = EMPTY_RULES): Scrape =>
   new Scrape(new Procfs(root), { seriesLimit: 1000, rules, collectors: COLLECTORS }, CLOCK, null);
 
-/** What somebody tries, of each line of the threat model. */
-const TRIED = (
-  /^## Threat model\n(.*?)^What does/ms.exec(
-    readFileSync(new URL('../../docs/security.md', import.meta.url), 'utf8'),
-  )?.[1] ?? ''
-)
-  .split('\n')
-  .flatMap((line) => line.split('|')[2]?.trim() ?? []);
+/** The attacks of the threat model. */
+const TRIED = readFileSync(new URL('../../docs/security.md', import.meta.url), 'utf8')
+  .replace(/^### Out of scope.*/ms, '')
+  .matchAll(/^- \*\*(.*?)\.\*\*/gms)
+  .map(([, tries = '']) => tries.replaceAll(/\s+/g, ' '))
+  .toArray();
 
 /** The tests of one line of the threat model, called as that line says. */
 function threat(tries: string, tests: () => void): void {
@@ -43,7 +41,7 @@ function threat(tries: string, tests: () => void): void {
   });
 }
 
-threat('keys such as `__proto__`, values of other types, hostile names', () => {
+threat('Keys such as `__proto__`, values of other types, hostile names', () => {
   const before = Object.getOwnPropertyNames(Object.prototype).sort();
   afterEach(() => {
     expect(Object.getOwnPropertyNames(Object.prototype).sort()).toEqual(before);
@@ -110,7 +108,7 @@ threat('keys such as `__proto__`, values of other types, hostile names', () => {
   });
 });
 
-threat('arguments that keep a pattern of `--config.file` busy for ever', () => {
+threat('Arguments that make a pattern of `--config.file` run forever', () => {
   it('cost the names that it would give, and no row; each of these would take longer than the world lasts', () => {
     using tree = new Tree('plain-host');
     for (const pid of new Procfs(tree.root).pids()) tree.write(pid, 'cmdline', `${'a'.repeat(30_000)}!`);
@@ -139,7 +137,7 @@ threat('arguments that keep a pattern of `--config.file` busy for ever', () => {
   });
 });
 
-threat('names and arguments that forge, merge or hide a series', () => {
+threat('Names and arguments that forge, merge or hide a series', () => {
   it.each(['a"} 1\nforged{x="', 'a\\', 'a",pod="b', '\r\n# EOF', 'a\0b', '\u2028forged 1', '{}', '"'])(
     '%j',
     async (comm) => {
@@ -164,7 +162,7 @@ threat('names and arguments that forge, merge or hide a series', () => {
   );
 });
 
-threat('links out of the tree, pipes and devices, texts without end, damaged files', () => {
+threat('Links out of the tree, pipes and devices, endless texts, damaged files', () => {
   const SECRET = 'secret-of-the-reader';
   const outside = new Tree('plain-host');
   afterAll(() => outside[Symbol.dispose]());
