@@ -1,4 +1,4 @@
-/** `npm run bench:cluster`: what a cluster asks of an ASN provider in a day, with and without a shared store. README.md says how to read it. */
+/** `npm run bench:cluster`: counts the ASN queries of a cluster per day, with and without a shared store. See README.md. */
 import { parseArgs } from 'node:util';
 import { setImmediate } from 'node:timers/promises';
 import { ipv4 } from '../src/common/address.ts';
@@ -15,25 +15,25 @@ const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const START = Date.parse('2026-01-01T00:00:00Z');
-/** How long the provider takes for a session. */
+/** Duration of a provider session. */
 const SESSION_MS = 2_000;
-/** How often a node's peers are looked up again; the exporter does it every minute, and so asks up to an hour in a day earlier. */
+/** Interval between lookups of a node's peers. The exporter looks them up every minute, so it queries up to an hour per day earlier. */
 const RENEW_MS = HOUR_MS;
-/** Over so long the nodes of a new cluster start. */
+/** Period in which the nodes of a new cluster start. */
 const ROLL_OUT_MS = 10 * MINUTE_MS;
 
 interface Plan {
   readonly nodes: number;
-  /** Peers of a node, at any time. */
+  /** Peers of a node at any time. */
   readonly remotes: number;
-  /** Networks that the peers are drawn from, the n-th with a chance of 1/n. */
+  /** Networks that peers are drawn from; the n-th has a weight of 1/n. */
   readonly networks: number;
-  /** Peers of a node that give way to newly drawn ones, each minute. */
+  /** Peers of a node that are replaced per minute. */
   readonly changes: number;
   readonly days: number;
 }
 
-/** What was asked of the provider in a day, the keys read of the store, and the most of them within one second. */
+/** Provider queries of a day, keys read from the store, and the maximum of keys per second. */
 interface Day {
   questions: number;
   sessions: number;
@@ -41,7 +41,7 @@ interface Day {
   busiestSecond: number;
 }
 
-/** Time that goes from event to event. */
+/** A simulated clock that advances from event to event. */
 class Simulation implements Timer {
   #elapsed = 0;
   #order = 0;
@@ -62,7 +62,7 @@ class Simulation implements Timer {
     };
   }
 
-  /** Lets so much time pass; everything that follows from an event happens before the next one. */
+  /** Advances the clock. All consequences of an event run before the next event. */
   async pass(ms: number): Promise<void> {
     const end = this.#elapsed + ms;
     for (let event = this.#heap[0]; event && event.at <= end; event = this.#heap[0]) {
@@ -104,7 +104,7 @@ class Simulation implements Timer {
   }
 }
 
-/** Numbers from 0 to below 1, the same ones for the same seed (mulberry32). */
+/** Random numbers in [0, 1) from a seed (mulberry32). */
 function randomOf(seed: number): () => number {
   let state = seed;
   return () => {
@@ -115,7 +115,7 @@ function randomOf(seed: number): () => number {
   };
 }
 
-/** Draws ranks from 0, the n-th rank with a chance of 1/n. */
+/** Draws ranks from 0; the n-th rank has a weight of 1/n. */
 function zipfOf(count: number, random: () => number): () => number {
   const sums = new Float64Array(count);
   let sum = 0;
@@ -132,10 +132,10 @@ function zipfOf(count: number, random: () => number): () => number {
   };
 }
 
-/** An address in the n-th /24 of the public space between 20.0.0.0 and 99.255.255.255. */
+/** An address in the n-th /24 between 20.0.0.0 and 99.255.255.255. */
 const addressOf = (rank: number): Address => ipv4(0x14000000 + rank * 256 + 9);
 
-/** One exporter: its peers, its cache and its questions. */
+/** A simulated exporter with its peers, cache and query scheduler. */
 class Node {
   readonly #cache = new AsnCache();
   readonly #questions: Questions;
@@ -166,7 +166,7 @@ class Node {
     });
   }
 
-  /** Some peers give way to others; all are looked up. */
+  /** Replaces some peers and looks up all of them. */
   scan(changes: number, random: () => number): void {
     const now = this.#clock.now();
     for (let i = 0; i < changes; i++) {
@@ -186,7 +186,7 @@ class Node {
   }
 }
 
-/** Team Cymru, as far as it is counted: every network is announced by itself. */
+/** A simulated Team Cymru that counts queries. Each network is its own prefix. */
 function providerOf(clock: Timer, asked: (count: number) => void): Provider {
   return {
     name: 'cymru',
@@ -214,7 +214,7 @@ function providerOf(clock: Timer, asked: (count: number) => void): Provider {
   };
 }
 
-/** A store that counts the keys read of it. */
+/** A store that counts the keys that are read. */
 function counting(store: Store, read: (keys: number) => void): Store {
   return {
     ...store,
@@ -284,7 +284,7 @@ function parsePlan(): Plan & { readonly alone: number } {
   return Object.fromEntries(numbers) as unknown as Plan & { alone: number };
 }
 
-/** One line of Markdown for each day; what a part of the nodes did is scaled up to all. */
+/** One Markdown row per day, scaled up from the simulated nodes to all nodes. */
 function renderDays(who: string, days: readonly Day[], scale: number): string {
   const number = (value: number): string => Math.round(value * scale).toLocaleString('en');
   return days

@@ -5,14 +5,14 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const PROJECT = new URL('../', import.meta.url);
-/** Below the project, so that its packages are found, and where no check of the project looks. */
+/** Inside the project so that imports resolve, in a folder that no check reads. */
 const BUILT = new URL('node_modules/.cache/peerscope-bench/', PROJECT);
 const URL_OF_METRICS = 'http://127.0.0.1:10043/metrics';
 const URL_OF_HEALTH = 'http://127.0.0.1:10043/-/healthy';
 const START_MS = 30_000;
 const ALONE = ['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/dev/null/none', '--log.level=error'];
 
-/** Builds the exporter as it is published: from its sources Node would keep a TypeScript compiler in memory besides. */
+/** Builds the published exporter. From TypeScript sources, Node.js would also keep a compiler in memory. */
 export function buildExporter(): void {
   rmSync(BUILT, { recursive: true, force: true });
   mkdirSync(BUILT, { recursive: true });
@@ -23,12 +23,12 @@ export function buildExporter(): void {
   if (status !== 0) throw new Error('Cannot build the exporter: the compiler failed');
 }
 
-/** Where the program is once it was built. */
+/** Path of the built program. */
 export function mainOfExporter(): string {
   return fileURLToPath(new URL('dist/main.js', BUILT));
 }
 
-/** The whole exporter as a process of its own, scraped as Prometheus does. By default it has nobody to ask for an ASN. */
+/** The exporter as a child process, scraped like Prometheus does. By default it has no ASN provider. */
 export class ExporterProcess {
   readonly pid: number;
   readonly #child: ChildProcess;
@@ -38,7 +38,7 @@ export class ExporterProcess {
     this.pid = child.pid ?? 0;
   }
 
-  /** Starts it and waits until it answers; its first scan is still under way then. */
+  /** Starts the exporter and waits until it responds. Its first scan still runs then. */
   static async start(
     flags: readonly string[] = ALONE,
     environment: Readonly<Record<string, string>> = {},
@@ -61,7 +61,7 @@ export class ExporterProcess {
     return exporter;
   }
 
-  /** The page of metrics. */
+  /** The text of /metrics. */
   async scrape(): Promise<string> {
     return (await fetch(URL_OF_METRICS)).text();
   }

@@ -1,4 +1,4 @@
-/** One measure of one load: a value per round, and what is to be reached where something is. */
+/** One measure of one load: a value per round, and a bound if there is one. */
 export interface Figure {
   readonly rows: number;
   readonly measure: string;
@@ -14,12 +14,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
 }
 
-/** The smallest value that so large a share of all values (0-1) does not exceed. */
+/** The quantile of the values; `share` is between 0 and 1. */
 export function quantile(values: readonly number[], share: number): number {
   return values.toSorted((a, b) => a - b)[Math.max(0, Math.ceil(values.length * share) - 1)] ?? NaN;
 }
 
-/** Figures as a Markdown table: median and range, and whether the median is within its bound. */
+/** A Markdown table with the median and range of each figure, and whether the median is within its bound. */
 export function renderFigures(figures: readonly Figure[]): string {
   const lines = figures.map(({ rows, measure, unit, values, atMost }) => {
     const text = (value: number): string =>

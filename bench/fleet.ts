@@ -1,4 +1,4 @@
-/** A simulated fleet: on every host ten services of its own and ten workloads of 200 that Kubernetes spread over all. */
+/** A simulated fleet. Each host has ten services of its own and ten of 200 Kubernetes workloads. */
 const SERVICES = 10;
 const PODS = 10;
 const WORKLOADS = 200;
@@ -34,7 +34,7 @@ const labels = (pairs: Readonly<Record<string, string | number>>): string =>
     .map(([name, value]) => `${name}="${value}"`)
     .join()}}`;
 
-/** The page of one host: 500 series. What is on it has been so for two days. */
+/** The page of one host: 500 series that have not changed for two days. */
 export function simulatedPage(host: number, nowSeconds: number): string {
   const old = Math.floor(nowSeconds) - 2 * 86_400;
   const page: string[] = [];
@@ -76,7 +76,7 @@ export function simulatedPage(host: number, nowSeconds: number): string {
   return `${page.slice(0, 500).join('\n')}\n`;
 }
 
-/** What the rules say is present in such a fleet: the names of the recorded series with their labels. */
+/** The series that the recording rules produce for this fleet, with labels. */
 export function presentSeries(hosts: number): ReadonlyMap<string, readonly string[]> {
   const job = 'peerscope';
   const series = new Map<string, string[]>();

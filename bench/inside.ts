@@ -2,12 +2,12 @@ import { spawnSync } from 'node:child_process';
 
 const INSIDE = 'BENCH_INSIDE';
 
-/** Says whether this process runs in the namespaces that `runInside` makes. */
+/** Reports whether this process runs in the namespaces that `runInside` creates. */
 export function isInside(): boolean {
   return process.env[INSIDE] !== undefined;
 }
 
-/** Runs this program again in namespaces of its own, so that all who are compared see the same sockets and processes and nothing else. */
+/** Runs this program again in new namespaces, so that all contenders see the same sockets and processes and nothing else. */
 export function runInside(): number {
   const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
   const namespaces = [...user, '--net', '--pid', '--mount-proc', '--fork', '--kill-child'];

@@ -6,7 +6,7 @@ import type { Add, Plan } from './parts.ts';
 const PROCESSES = 50;
 const SIZES = [1_000, 50_000];
 
-/** How long `list` takes beside `ss -tunap`, in turns, from start to end; and Node alone, which does nothing. */
+/** Measures `list`, `ss -tunap` and an idle Node.js from start to exit, in turns. */
 export async function list({ rounds }: Plan, add: Add): Promise<void> {
   const contenders = {
     ss: ['ss', '-tunap'],

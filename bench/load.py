@@ -1,15 +1,15 @@
 #!/usr/bin/python3
-"""Holds sockets, and changes them as standard input says; ends with it. Every line is answered by a line of JSON.
+"""Holds sockets and changes them by commands on standard input, until its end. Answers each command with a line of JSON.
 
 usage: load.py ROWS PROCESSES IDLE_PROCESSES
 
-ROWS established rows (nine tenths tcp, the rest tcp6, both ends of every connection) and ROWS / 50 UDP sockets (a third udp6)
-are spread over PROCESSES; each idle process has 20 descriptors that are no sockets.
+PROCESSES processes hold ROWS established rows (nine tenths tcp, the rest tcp6, both ends of every connection) and ROWS / 50 UDP
+sockets (a third udp6). Each idle process has 20 descriptors that are not sockets.
 
-churn PERCENT PROCESSES   replaces so many of the connections, in so many of the processes, without leaving TIME_WAIT
+churn PERCENT PROCESSES   replaces a share of the connections, in a number of processes, without leaving TIME_WAIT
 time-wait ROWS            tops up the rows in TIME_WAIT, which last for a minute
-remotes COUNT NETWORKS    gives each of COUNT UDP sockets a new public peer, drawn at random from so many /24 (0: all there are)
-namespaces COUNT KIND     adds network namespaces of one process each, `empty` or with one `listener`; answers the pids
+remotes COUNT NETWORKS    connects COUNT UDP sockets to new public peers, drawn at random from NETWORKS /24s (0: all)
+namespaces COUNT KIND     adds network namespaces with one process each, `empty` or with one `listener`; answers the PIDs
 """
 
 import ctypes
@@ -32,7 +32,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Worker:
-    """What one process holds. Every process has addresses of its own, so that ports suffice."""
+    """The sockets of one process. Every process has its own addresses, so ports do not run out."""
 
     def __init__(self, number):
         self.number = number
@@ -91,7 +91,7 @@ class Worker:
 
 
 def fork(run, *arguments):
-    """A child that answers lines of numbers with a byte; its commands and its answers as file descriptors."""
+    """Forks a child that answers lines of numbers with a byte. Returns file descriptors for commands and answers."""
     commands, command = os.pipe()
     answer, answers = os.pipe()
     pid = os.fork()
@@ -133,12 +133,12 @@ def live_elsewhere(kind):
 
 
 def shares(total, parts):
-    """A number in so many nearly equal parts, the larger ones first."""
+    """Splits a number into nearly equal parts, the larger ones first."""
     return [total // parts + (1 if i < total % parts else 0) for i in range(parts)]
 
 
 def tell(workers, name, *columns):
-    """Gives every worker a line of numbers, and waits until all have carried it out."""
+    """Sends a line of numbers to every worker and waits until all are done."""
     rows = list(zip(workers, *columns))
     for (_, command, _), *numbers in rows:
         os.write(command, " ".join([name, *map(str, numbers)]).encode())

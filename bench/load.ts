@@ -2,10 +2,10 @@ import { fileURLToPath } from 'node:url';
 import { ResidentProcess } from './resident-process.ts';
 
 const IDLE_PROCESSES = 300;
-/** One row in TIME_WAIT for so many others. */
+/** Number of other rows for each row in TIME_WAIT. */
 const TIME_WAIT_SHARE = 50;
 
-/** Sockets that other processes hold, and change as they are told (load.py). */
+/** Sockets that load.py holds and changes on command. */
 export class Load {
   readonly rows: number;
   readonly pid: number;
@@ -31,7 +31,7 @@ export class Load {
     if (percent > 0) await this.#process.ask(`churn ${percent} ${processes}`);
   }
 
-  /** Gives so many UDP sockets a public peer each, from so many /24; from all that there are where that is 0. */
+  /** Connects UDP sockets to public peers in a number of /24 networks; 0 means all /24 networks. */
   async remotes(count: number, networks = 0): Promise<void> {
     await this.#process.ask(`remotes ${count} ${networks}`);
   }

@@ -4,16 +4,16 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** How late a timer of 10 ms came on the main thread, in milliseconds. */
+/** Delays of a 10 ms timer on the main thread, in milliseconds. */
 export interface Delays {
   readonly p50: number;
   readonly p99: number;
   readonly most: number;
-  /** The most CPU time that the main thread used from one timer to the next: what it made others wait, whoever took the cores from it. */
+  /** The maximum CPU time of the main thread between two timers: the delay that the thread itself causes. */
   readonly busiest: number;
 }
 
-/** Loaded into a process: it writes its delays to a file at its end; SIGUSR2 has it begin anew. */
+/** Preloaded into a process: writes the delays to a file at exit. SIGUSR2 resets them. */
 const WATCH = `--import=data:text/javascript,${encodeURIComponent(`
   import { writeFileSync } from 'node:fs';
   import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -39,7 +39,7 @@ const WATCH = `--import=data:text/javascript,${encodeURIComponent(`
     });
   }`)}`;
 
-/** Watches the event loop of a process started with `environment`, and beside it that of one that does nothing: what the machine costs. */
+/** Measures the event loop delay of a process started with `environment`, and of an idle process as a reference. */
 export class LoopWatch {
   readonly environment: Readonly<Record<string, string>>;
   readonly #folder = mkdtempSync(join(tmpdir(), 'peerscope-bench-loop-'));
@@ -53,13 +53,13 @@ export class LoopWatch {
     });
   }
 
-  /** Forgets the delays seen so far of the process watched, and of the idle one. */
+  /** Resets the delays of both processes. */
   reset(pid: number): void {
     process.kill(pid, 'SIGUSR2');
     this.#idle.kill('SIGUSR2');
   }
 
-  /** The delays of the process watched, which has ended, and of the idle one. */
+  /** The delays of the measured process, which must have exited, and of the idle process. */
   async end(): Promise<{ own: Delays; idle: Delays }> {
     const ended = once(this.#idle, 'exit');
     this.#idle.stdin?.end();
@@ -68,7 +68,7 @@ export class LoopWatch {
       (name) => JSON.parse(readFileSync(join(this.#folder, name), 'utf8')) as Delays,
     );
     rmSync(this.#folder, { recursive: true });
-    if (!own || !idle) throw new Error('Cannot tell the delay of the event loop');
+    if (!own || !idle) throw new Error('Cannot measure the event loop delay: a process wrote no result');
     return { own, idle };
   }
 }

@@ -1,4 +1,4 @@
-/** `npm run bench`: what a scrape costs beside psutil, ss and a bare read of the same tables. README.md says how to read it. */
+/** `npm run bench`: the cost of a scrape compared with psutil, ss and a bare read of the same tables. See README.md. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
@@ -48,7 +48,7 @@ function partsOf(text: string): (keyof typeof PARTS)[] {
   });
 }
 
-/** Why the comparison cannot run here; null when it can. */
+/** The reason why the comparison cannot run here, or null. */
 function obstacle(): string | null {
   const runs = (command: string, ...args: string[]): boolean =>
     spawnSync(command, args, { stdio: 'ignore' }).status === 0;

@@ -10,14 +10,14 @@ import { LoopWatch } from './loop.ts';
 import type { Add, Plan } from './parts.ts';
 
 const SERIES = 20_000;
-/** Each holds sockets under a name of its own: as many series as are wanted, or a few more. */
+/** Each process holds sockets under its own name, for at least the requested number of series. */
 const PROCESSES = 1_500;
 const ROWS = 6_000;
 const SCRAPES = 20;
 const FAMILIES = 20;
 const LABELS = ['process', 'namespace', 'workload', 'pod', 'container', 'transport', 'direction', 'state'];
 
-/** What a page of 20,000 series costs: to render it, and how long the main thread is busy meanwhile. */
+/** Measures the CPU time of a page of 20,000 series, and how long it blocks the main thread. */
 export async function page({ rounds }: Plan, add: Add): Promise<void> {
   add(...(await rendering(rounds)), ...(await blocking()));
 }

@@ -12,7 +12,7 @@ import {
   type Scanned,
 } from './resident-process.ts';
 
-/** What is run: loads by their rows, rounds of each comparison, processes that hold a load, scrapes of the long runs. */
+/** Options of a run: rows of each load, rounds of each comparison, processes of a load, scrapes of the long parts. */
 export interface Plan {
   readonly rows: readonly number[];
   readonly rounds: number;
@@ -20,17 +20,17 @@ export interface Plan {
   readonly scrapes: number;
 }
 
-/** Takes figures as they come. */
+/** Receives figures as they are measured. */
 export type Add = (...figures: readonly Figure[]) => void;
 
 const WARM_UP = 10;
 const FIRST_SCANS = 5;
-/** From so many rows up ss takes most of a run's time, by its hash of 256 chains, and gets no more than so many rounds. */
+/** From this number of rows up, ss would take most of the run time (256 hash chains), so it runs fewer rounds. */
 const SS_SLOW_ROWS = 50_000;
 const SS_SLOW_ROUNDS = 3;
 const TABLES = ['tcp', 'tcp6', 'udp', 'udp6'];
 
-/** Steady, full and first scans and the whole exporter, in turns with psutil, ss and a bare read. */
+/** Compares steady, full and first scans and the exporter with psutil, ss and a bare read, in turns. */
 export async function steady(plan: Plan, add: Add): Promise<void> {
   for (const rows of plan.rows) await steadyAt(rows, plan, add);
 }
@@ -73,7 +73,7 @@ async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
       if (churn === churns[0] && round <= FIRST_SCANS)
         contenders.push(async () => cost.add('first', await firstScan()));
       for (let i = 0; i < contenders.length; i++) await contenders[(i + round) % contenders.length]?.();
-      // Only now, so that what V8 does behind the answer is counted as well.
+      // Read at the end of the round, to include V8's background work after the response.
       cost.add('exporter', { cpuMs: cpuMsOf(exporter.pid) - begun });
     }
     const steadyBound = rows >= 10_000 ? 0.25 : 0.3;
@@ -128,7 +128,7 @@ const FULL_TO_SS: ReadonlyMap<number, number> = new Map([
   [50_000, 0.6],
 ]);
 
-/** What each contender cost in each round; the first round is dropped. */
+/** The cost of each contender in each round, without the first round. */
 class Costs {
   readonly #costs = new Map<string, number[]>();
 
@@ -142,7 +142,7 @@ class Costs {
     return (this.#costs.get(name) ?? []).slice(1);
   }
 
-  /** Round by round, as far as both were run. */
+  /** The ratio of each round in which both ran. */
   ratio(name: string, other: string): readonly number[] {
     const others = this.of(other);
     return this.of(name)
@@ -158,7 +158,7 @@ async function firstScan(): Promise<Scanned> {
   return scanned;
 }
 
-/** A comparison is void unless all see the same rows and find an owner for as many of them; TIME_WAIT lapses meanwhile and none but peerscope knows its owner. */
+/** Throws unless all contenders see the same rows and find the same number of owners. TIME_WAIT rows are exempt: they expire, and only peerscope knows their owners. */
 async function compareCounts(scan: ResidentProcess, peers: ResidentProcess): Promise<void> {
   const seen = {
     peerscope: await scan.ask<Counted>('scan'),
@@ -167,13 +167,13 @@ async function compareCounts(scan: ResidentProcess, peers: ResidentProcess): Pro
   };
   const held = Object.entries(seen).map(([name, { rows, timeWait }]) => `${name} ${rows - timeWait}`);
   if (new Set(held.map((text) => text.split(' ')[1])).size > 1)
-    throw new Error(`Cannot compare: not the same rows: ${held.join(', ')}`);
+    throw new Error(`Cannot compare: different rows: ${held.join(', ')}`);
   const { peerscope, psutil, ss } = seen;
   if (peerscope.unowned > peerscope.timeWait || psutil.unowned > psutil.timeWait || ss.unowned > ss.timeWait)
     throw new Error(`Cannot compare: rows without an owner: ${JSON.stringify(seen)}`);
 }
 
-/** How long /-/healthy takes while the first scan and ten more run, and while none does. */
+/** Measures /-/healthy during the first and ten more scans, and while no scan runs. */
 export async function health(plan: Plan, add: Add): Promise<void> {
   const rows = Math.max(...plan.rows);
   const load = await Load.start(rows, plan.processes);
@@ -208,23 +208,23 @@ export async function health(plan: Plan, add: Add): Promise<void> {
   await load.end();
 }
 
-/** Asks for /-/healthy every 10 ms while something goes on, whether the last answer came or not; milliseconds of each. */
-async function probe(exporter: ExporterProcess, meanwhile: () => Promise<unknown>): Promise<number[]> {
+/** Requests /-/healthy every 10 ms during `work`, without waiting for responses. Returns the response times in milliseconds. */
+async function probe(exporter: ExporterProcess, work: () => Promise<unknown>): Promise<number[]> {
   const times: number[] = [];
-  const asked: Promise<void>[] = [];
-  const ask = async (): Promise<void> => {
-    const begun = performance.now();
+  const requests: Promise<void>[] = [];
+  const request = async (): Promise<void> => {
+    const start = performance.now();
     await exporter.health();
-    times.push(performance.now() - begun);
+    times.push(performance.now() - start);
   };
-  const timer = setInterval(() => asked.push(ask()), 10);
-  await meanwhile();
+  const timer = setInterval(() => requests.push(request()), 10);
+  await work();
   clearInterval(timer);
-  await Promise.all(asked);
+  await Promise.all(requests);
   return times;
 }
 
-/** What namespaces add to a scan: 100 empty ones, then 200 of one listener each. */
+/** Measures the cost of 100 empty namespaces, then of 200 with one listener each. */
 export async function namespaces(plan: Plan, add: Add): Promise<void> {
   const rows = Math.min(50_000, Math.max(...plan.rows));
   const load = await Load.start(rows, plan.processes);
@@ -251,7 +251,7 @@ export async function namespaces(plan: Plan, add: Add): Promise<void> {
     return costs;
   };
   const large = median(await reads(filesOf(load.pid, TABLES)));
-  // Each stands for nine scans and is read at the tenth; a listener's namespace has rows in one table.
+  // An unchanged namespace is reused for nine scans and read in the tenth. A namespace with a listener has rows in one table.
   const tenth = median(
     await reads(
       listening
@@ -284,7 +284,7 @@ export async function namespaces(plan: Plan, add: Add): Promise<void> {
   for (const child of [scan, bare, load]) await child.end();
 }
 
-/** Memory over many scrapes while connections come and go. */
+/** Measures memory over many scrapes with changing connections. */
 export async function soak(plan: Plan, add: Add): Promise<void> {
   const rows = Math.min(...plan.rows);
   const load = await Load.start(rows, plan.processes);
@@ -305,9 +305,9 @@ export async function soak(plan: Plan, add: Add): Promise<void> {
   await load.end();
 }
 
-/** Distinct series of the endpoint family while 50 new public peers come with every scrape. */
+/** Counts distinct series of the endpoint family with 50 new public peers in each scrape. */
 export async function remotes(plan: Plan, add: Add): Promise<void> {
-  // No packet is sent: a route is all that connect() asks for.
+  // connect() on UDP sends no packet; it only needs a route.
   for (const command of ['addr add 192.0.2.1/32 dev lo', 'route add default dev lo src 192.0.2.1'])
     if (spawnSync('ip', command.split(' ')).status !== 0) throw new Error(`Cannot run "ip ${command}"`);
   const rows = Math.min(...plan.rows);

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Runs what peerscope is compared with: `psutil` in this process, which stays, or `ss` as a child, as standard input says.
+"""Runs the contenders of peerscope: `psutil` in this resident process, or `ss` as a child, by commands on standard input.
 
-Every line is answered by a line of JSON: the CPU time (user and system, in milliseconds), the rows and those without a process.
-`count` runs ss once more to count its rows: written to a pipe they would cost it more.
+It answers each command with a line of JSON: the CPU time (user and system, in milliseconds), the rows, and those without a process.
+`count` runs ss again to count its rows, because writing them to a pipe would add to its cost.
 """
 
 import json

@@ -3,25 +3,25 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
-/** What a run cost: user and system time in milliseconds. */
+/** The cost of a run: user and system time in milliseconds. */
 export interface Measured {
   readonly cpuMs: number;
 }
 
-/** What it found besides: rows, those in TIME_WAIT, and those without a process. */
+/** The rows that it found, those in TIME_WAIT, and those without a process. */
 export interface Counted extends Measured {
   readonly rows: number;
   readonly timeWait: number;
   readonly unowned: number;
 }
 
-/** What a scan of peerscope tells. */
+/** The result of a peerscope scan. */
 export interface Scanned extends Counted {
   /** Distinct series of the endpoint family over all scans of the process. */
   readonly endpointSeries: number;
 }
 
-/** A child process that answers each line with a line of JSON, in order. */
+/** A child process that answers each input line with a line of JSON, in order. */
 export class ResidentProcess {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
@@ -34,10 +34,10 @@ export class ResidentProcess {
     this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
-  /** The next line that it says by itself, or in answer. Throws when it ended. */
+  /** The next output line. Throws if the process has exited. */
   async next<T>(): Promise<T> {
     const line = await this.#lines.next();
-    if (line.done) throw new Error(`Cannot go on with "${this.#command}": it ended`);
+    if (line.done) throw new Error(`Cannot continue with "${this.#command}": it has exited`);
     return JSON.parse(line.value) as T;
   }
 
@@ -53,7 +53,7 @@ export class ResidentProcess {
   }
 }
 
-/** CPU time of a living process so far: all its threads, user and system, in milliseconds, to the nanosecond (Documentation/scheduler/sched-stats.rst). */
+/** CPU time (user and system, all threads) of a running process in milliseconds, with nanosecond resolution (Documentation/scheduler/sched-stats.rst). */
 export function cpuMsOf(pid: number): number {
   let nanoseconds = 0;
   for (const tid of readdirSync(`/proc/${pid}/task`))
@@ -61,7 +61,7 @@ export function cpuMsOf(pid: number): number {
   return nanoseconds / 1e6;
 }
 
-/** Resident memory of a process now and at its highest, in MiB. */
+/** Current and maximum resident memory of a process in MiB. */
 export function memoryMiBOf(pid: number): { rss: number; peak: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');
   const kibibytes = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]);

@@ -1,9 +1,9 @@
 /**
- * Runs scans or bare reads in a process that stays, as standard input says. Every line is answered by a line of JSON, with the
- * CPU time of the whole process (user and system, all threads, in milliseconds).
+ * A resident process that runs scans or bare reads. It answers each line of standard input with a line of JSON that has the CPU
+ * time of the process (user and system, all threads, in milliseconds).
  *
- * `scan` goes on with the connections and owners of the scan before, `full` knows none; both are `Scrape.run`: tables, owners,
- * join and aggregation, without text and HTTP. `bare FILE...` reads files below /proc from beginning to end and parses nothing.
+ * `scan` continues with the connections and owners of the previous scan; `full` starts without them. Both are `Scrape.run`: tables,
+ * owners, join and aggregation, without text and HTTP. `bare FILE...` reads files below /proc without parsing them.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -42,7 +42,7 @@ function measured<T>(work: () => T): { outcome: T; cpuMs: number } {
 
 function scan(): Scanned {
   const { outcome, cpuMs } = measured(() => (scrape ??= begin()).run(ENOUGH_MS));
-  return { cpuMs, ...told(outcome) };
+  return { cpuMs, ...summaryOf(outcome) };
 }
 
 function full(): Scanned {
@@ -50,7 +50,7 @@ function full(): Scanned {
   return scan();
 }
 
-/** Gives every bucket that the last scans asked for an ASN of its own: the most names that the endpoint family can meet. */
+/** Gives each /24 of the recent scans its own ASN: the maximum number of names in the endpoint family. */
 function answer(): void {
   const now = SYSTEM_CLOCK.now();
   const answers = cache.takeQuestions().map((bucket) => ({
@@ -71,7 +71,7 @@ function answer(): void {
   scrape?.learn(cache.accept(answers));
 }
 
-function told({ families }: Snapshot): Omit<Scanned, 'cpuMs'> {
+function summaryOf({ families }: Snapshot): Omit<Scanned, 'cpuMs'> {
   const sumOf = (name: string, keep: (labels: ReadonlyMap<string, string>) => boolean = () => true): number =>
     families
       .filter((family) => family.name === name)

@@ -1,4 +1,4 @@
-/** `npm run bench:rules`: what evaluating deploy/prometheus costs a Prometheus with 100 exporters of 500 series each. */
+/** `npm run bench:rules`: evaluation time of deploy/prometheus in a Prometheus with 100 exporters of 500 series each. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { presentSeries, simulatedPage } from './fleet.ts';
 const HOSTS = 100;
 const EVALUATION_SECONDS = 15;
 const ROUNDS = 5;
-/** To be reached, with all rules together. */
+/** The bound for all rules together. */
 const BOUND_SECONDS = 2;
 const RULES = new URL('../deploy/prometheus/', import.meta.url);
 const UNPACKED = fileURLToPath(new URL('../.cache/prometheus/usr/bin/', import.meta.url));
@@ -34,7 +34,7 @@ interface Group {
 
 const programOf = (name: string): string => (existsSync(UNPACKED + name) ? UNPACKED + name : name);
 
-/** Seven days of the hourly series, and an hour of what they are made of, as Prometheus would have recorded them. */
+/** Seven days of the hourly series and an hour of their source series, as Prometheus would have recorded them. */
 function* history(now: number): Generator<string> {
   for (const [name, series] of presentSeries(HOSTS)) {
     const [hourly, known] = ['hourly', 'known'].map((kind) => name.replace(/[a-z]+$/, kind));
@@ -50,7 +50,7 @@ function* history(now: number): Generator<string> {
 function ruleFiles(folder: string): string[] {
   return FILES.map((name) => {
     const rules = parse(readFileSync(new URL(name, RULES), 'utf8')) as RuleFile;
-    // Its hour would not come while this runs.
+    // The hourly group would not be evaluated during the run.
     for (const group of rules.groups) delete group.interval;
     const path = join(folder, name);
     writeFileSync(path, stringify(rules));
@@ -70,7 +70,7 @@ async function scalar(url: string, query: string): Promise<number> {
   return Number(answer.data.result[0]?.value[1] ?? 0);
 }
 
-/** Seconds of CPU that a process has used (proc_pid_stat(5), in ticks of 10 ms). */
+/** CPU seconds that a process has used (proc_pid_stat(5), in ticks of 10 ms). */
 function cpuSeconds(pid: number | undefined): number {
   const fields =
     readFileSync(`/proc/${pid ?? 'self'}/stat`, 'latin1')
@@ -101,7 +101,7 @@ async function run(folder: string): Promise<void> {
       encoding: 'utf8',
     },
   );
-  if (made.status !== 0) throw new Error(`Cannot make blocks of "${recorded}": ${made.stderr}`);
+  if (made.status !== 0) throw new Error(`Cannot create blocks from "${recorded}": ${made.stderr}`);
   rmSync(recorded);
 
   writeFileSync(
@@ -136,7 +136,7 @@ async function run(folder: string): Promise<void> {
     for (let second = 0; !isEnough(); second++) {
       if (second > 600) throw new Error('Cannot measure: the rules were not evaluated often enough within ten minutes');
       await setTimeout(1000);
-      // The first rounds have no scrapes of all hosts yet.
+      // The first evaluations do not have scrapes of all hosts yet.
       if (second < 4 * EVALUATION_SECONDS) continue;
       begun ??= { cpu: cpuSeconds(prometheus.pid), at: performance.now() };
       const groups = await groupsOf(url);

@@ -1,4 +1,4 @@
-/** `npm run soak`: one scrape a second while sockets come and go, for two hours, and what grew meanwhile. README.md says more. */
+/** `npm run soak`: one scrape per second for two hours with changing sockets; reports what grew. See README.md. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
@@ -15,20 +15,20 @@ import { memoryMiBOf } from './resident-process.ts';
 
 const USAGE = 'usage: npm run soak -- [--minutes 120] [--rows 2000]\n';
 const PROCESSES = 20;
-/** Of the connections, in percent, and public peers that come and go before each scrape; the latter are in so many /24. */
+/** Share of connections (percent) and number of public peers replaced before each scrape, and the number of /24s of these peers. */
 const CHURN = 1;
 const REMOTES = 20;
 const NETWORKS = 2_000;
-/** Caches fill and the heap finds its size meanwhile. */
+/** The warm-up, in which caches fill and the heap reaches its size. */
 const WARM_UP_SHARE = 0.4;
-/** What may be at most: the delay of the event loop, and growth from the first to the last quarter after the warm-up. */
+/** Bounds: the event loop delay, and growth from the first to the last quarter after the warm-up. */
 const P99_MOST_MS = 25;
 const RSS_GROWTH_MIB = 8;
 const DESCRIPTORS_GROWTH = 4;
 const SERIES_GROWTH = 20;
-/** The store is bounded by 32 MiB; its log and index come on top. */
+/** The store is limited to 32 MiB, plus its log and index. */
 const STORE_MOST_MIB = 40;
-/** What is seen once a second. */
+/** One sample per second. */
 interface Sample {
   readonly seconds: number;
   readonly rssMiB: number;
@@ -55,7 +55,7 @@ function parsePlan(): { seconds: number; rows: number } {
   return { seconds: Math.round(minutes * 60), rows };
 }
 
-/** Growth per unit of x: the slope of the line that fits the points best. */
+/** The slope of the least-squares line through the points. */
 function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const mean = (of: (point: readonly [number, number]) => number): number =>
     points.reduce((sum, point) => sum + of(point), 0) / points.length;
@@ -82,7 +82,7 @@ async function look(exporter: ExporterProcess, store: string, seconds: number): 
 async function run(): Promise<boolean> {
   const { seconds, rows } = parsePlan();
   buildExporter();
-  // No packet is sent: a route is all that connect() asks for.
+  // connect() on UDP sends no packet; it only needs a route.
   for (const command of ['addr add 192.0.2.1/32 dev lo', 'route add default dev lo src 192.0.2.1'])
     if (spawnSync('ip', command.split(' ')).status !== 0) throw new Error(`Cannot run "ip ${command}"`);
   const whois = await startCymruServer(['1000 | 11.0.0.0 | 11.0.0.0/8 | US | arin | 1992-12-01 | SOAK, US']);
@@ -125,7 +125,7 @@ function inWords({ p50, p99, most }: Delays): string {
   return `median ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms, most ${most.toFixed(1)} ms`;
 }
 
-/** What grew, or was late, beyond its bound; empty where all is well. */
+/** The bounds that were missed. */
 function missedBounds(samples: readonly Sample[], p99: number): string[] {
   const quarter = Math.ceil(samples.length / 4);
   const growth = (of: (sample: Sample) => number): number =>
@@ -151,7 +151,7 @@ function steady(samples: readonly Sample[]): Sample[] {
   return samples.slice(Math.floor(samples.length * WARM_UP_SHARE));
 }
 
-/** What grew after the warm-up, as a Markdown table. */
+/** The results after the warm-up as a Markdown table. */
 function summary(samples: readonly Sample[]): string {
   const kept = steady(samples);
   const lines = COLUMNS.map(([name, of, digits]) => {
