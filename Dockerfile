@@ -1,8 +1,8 @@
-# The image, in three variants by --target: what the exporter may do is in the file capabilities of its node.
-#   none     no capability: every socket, user and pod, but no processes of others
-#   search   CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: all processes, for half the work; reads every file of the host if it is broken into
-#   ptrace   CAP_SYS_PTRACE: all processes; the default
-# The container must be given no less than the variant asks for, or the kernel refuses to start it. docs/security.md says what each is worth.
+# The image has three variants (--target), which differ in the file capabilities of the node binary.
+#   none     no capabilities: sees every socket, user and pod, but no processes of other users
+#   search   CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: sees all processes at half the cost; an attacker could read every file of the host
+#   ptrace   CAP_SYS_PTRACE: sees all processes (default)
+# The container must have the capabilities of the variant, or the kernel refuses to start it. See docs/security.md.
 
 # BUILD needs Node.js 24 with npm, and setcap or apt-get to install it; BASE needs /nodejs/bin/node and nothing else.
 ARG BUILD=docker.io/library/node:24-trixie-slim
@@ -24,7 +24,7 @@ RUN npm run build && npm prune --omit=dev --ignore-scripts \
   && mkdir app && mv LICENSE package.json dist node_modules app \
   && mkdir state && mkdir --mode=0700 state/peerscope
 
-# setcap comes last in each: copying and chown drop what it writes.
+# setcap comes last, because copying and chown drop file capabilities.
 FROM tools AS ptrace-node
 COPY --from=base /nodejs/bin/node /capable/node
 RUN setcap cap_sys_ptrace+ep /capable/node
@@ -37,10 +37,10 @@ FROM base AS none
 COPY --from=build /build/app /app
 COPY --from=build --chown=10043:10043 /build/state /var/lib
 ENV PEERSCOPE_PATH_PROCFS=/host/proc PEERSCOPE_STORAGE_PATH=/var/lib/peerscope
-# A number that nothing else on a host goes by: who shares a uid with a process of the host can write to its memory.
+# A UID that no other process on the host has. A process can write to the memory of other processes with the same UID.
 USER 10043:10043
 EXPOSE 10043
-# No shell and no init before node: they would lose the capabilities. With these node ignores NODE_OPTIONS.
+# No shell or init before node, because they would drop the capabilities. With capabilities, node ignores NODE_OPTIONS.
 ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "/app/dist/main.js"]
 CMD []
 ARG VERSION=0.1.0

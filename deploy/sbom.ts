@@ -1,4 +1,4 @@
-/** `npm run sbom`: writes sbom.cdx.json (CycloneDX), all that is installed with the program, as the lock pins it. */
+/** `npm run sbom`: writes sbom.cdx.json (CycloneDX) with all packages that are installed with peerscope, as pinned by the lockfile. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -15,7 +15,7 @@ const ROOT = new URL('..', import.meta.url);
 const COMMAND = 'npm sbom --sbom-format=cyclonedx --sbom-type=application --package-lock-only';
 const bom = JSON.parse(execFileSync(COMMAND, { cwd: ROOT, encoding: 'utf8', shell: true, stdio: 'pipe' })) as Bom;
 
-// npm's own --omit=dev leaves out what a tool wants as a peer too, such as yaml.
+// npm's --omit=dev also omits runtime packages that a tool has as a peer dependency, such as yaml.
 bom.components = bom.components.filter(
   ({ properties }) => !properties.some(({ name }) => name === 'cdx:npm:package:development'),
 );
