@@ -2,12 +2,13 @@ import { dashboard, UIDS } from './dashboard.ts';
 import { bars, drillDown, lines, map, stat, table, TARGETS } from './panels.ts';
 
 const ONE = `${TARGETS}, asn="$asn"`;
-const NONE = 'Nobody talks to this network operator.';
+const NONE = 'No connections to this network operator.';
 
 export default dashboard({
   uid: UIDS.asn,
   title: 'Network operators (ASN)',
-  description: 'One network operator: who talks to it, since when and in which direction; and all operators beside it.',
+  description:
+    'One network operator: who connects to it, since when, and in which direction. Also all network operators.',
   variables: [{ name: 'asn', of: `peerscope_asn_connections{${TARGETS}, asn!=""}`, single: true }],
   sections: [
     {
@@ -17,7 +18,7 @@ export default dashboard({
           {
             title: 'Name',
             description:
-              'Its name and the country where it is registered, which need not be where its machines are. The table is empty if the recording rules are not loaded.',
+              'The name of the operator and the country where it is registered. Its machines can be elsewhere. The table is empty if the recording rules are not loaded.',
             width: 8,
             height: 4,
           },
@@ -27,7 +28,7 @@ export default dashboard({
         stat(
           {
             title: 'Connections',
-            description: 'Rows whose remote address it announces.',
+            description: 'Connections to addresses that the operator announces.',
             unit: 'short',
             noData: NONE,
             width: 4,
@@ -35,19 +36,31 @@ export default dashboard({
           [`sum(peerscope_asn_connections{${ONE}})`, 'rows'],
         ),
         stat(
-          { title: 'Workloads', description: 'How many workloads talk to it.', unit: 'short', noData: NONE, width: 4 },
+          {
+            title: 'Workloads',
+            description: 'Number of workloads with connections to the operator.',
+            unit: 'short',
+            noData: NONE,
+            width: 4,
+          },
           [`count(count by (namespace, workload, process) (peerscope_asn_connections{${ONE}}))`, 'workloads'],
         ),
-        stat({ title: 'Hosts', description: 'How many hosts talk to it.', unit: 'short', noData: NONE, width: 4 }, [
-          `count(count by (instance) (peerscope_asn_connections{${ONE}}))`,
-          'hosts',
-        ]),
+        stat(
+          {
+            title: 'Hosts',
+            description: 'Number of hosts with connections to the operator.',
+            unit: 'short',
+            noData: NONE,
+            width: 4,
+          },
+          [`count(count by (instance) (peerscope_asn_connections{${ONE}}))`, 'hosts'],
+        ),
         stat(
           {
             title: 'Known since',
-            description: 'When the first of those who talk to it now met it.',
+            description: 'The earliest first-seen time of the workloads that are connected now.',
             unit: 'dateTimeFromNow',
-            noData: 'No first time is known.',
+            noData: 'No first-seen time is known.',
             width: 4,
           },
           [`1000 * min(peerscope_asn_first_seen_timestamp_seconds{${ONE}})`, 'first seen'],
@@ -55,13 +68,13 @@ export default dashboard({
       ],
     },
     {
-      heading: 'Who talks to AS$asn',
+      heading: 'Connections to AS$asn',
       panels: [
         table(
           {
-            title: 'Who, since when, in which direction',
+            title: 'Workloads by first-seen time',
             description:
-              'When each workload first met it: those that do now, and those that are new since an hour. The table is empty if nobody does. A click leads to one of them.',
+              'When each workload first met the operator. It shows workloads that are connected now, and those that first met it within the past hour. The table is empty if there are none. Click a workload for its dashboard.',
             width: 12,
             links: [drillDown('This workload', UIDS.owner, '__data.fields', ['process', 'workload', 'namespace'])],
           },
@@ -74,7 +87,7 @@ export default dashboard({
         lines(
           {
             title: 'By workload',
-            description: 'Rows by workload and direction.',
+            description: 'Connections by workload and direction.',
             unit: 'short',
             noData: NONE,
             width: 12,
@@ -87,7 +100,7 @@ export default dashboard({
         lines(
           {
             title: 'By state',
-            description: 'Rows by the state of TCP: many in syn_sent do not reach it.',
+            description: 'Connections by TCP state. Many in syn_sent means that the operator does not answer.',
             unit: 'short',
             noData: NONE,
             width: 12,
@@ -97,7 +110,7 @@ export default dashboard({
         lines(
           {
             title: 'By host',
-            description: 'Rows by the host that talks to it.',
+            description: 'Connections by host.',
             unit: 'short',
             noData: NONE,
             width: 12,
@@ -114,10 +127,10 @@ export default dashboard({
             title: 'Top 20',
             description: 'The network operators with the most connections, by direction.',
             unit: 'short',
-            noData: 'No connection to a public address.',
+            noData: 'No connections to public addresses.',
             width: 12,
             height: 12,
-            links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
+            links: [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
           },
           [
             `topk(20, sum by (asn, direction) (peerscope_asn_connections{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
@@ -126,11 +139,11 @@ export default dashboard({
         ),
         map(
           {
-            title: 'Map of networks',
+            title: 'Map of network operators',
             description:
-              'Connections by the country where the operator is registered, which need not be where its machines are. The map behind is drawn by what this Grafana is set up to ask.',
+              'Connections by the country where the operator is registered. Its machines can be elsewhere. The background map comes from the map server of this Grafana.',
             unit: 'short',
-            noData: 'No operator whose country is known.',
+            noData: 'No operator with a known country.',
             width: 12,
             height: 12,
           },
@@ -139,10 +152,10 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Different operators',
-            description: 'How many different ASNs are connected, by direction.',
+            title: 'Number of operators',
+            description: 'Number of distinct ASNs with connections, by direction.',
             unit: 'short',
-            noData: 'No connection to a public address.',
+            noData: 'No connections to public addresses.',
             width: 24,
           },
           [

@@ -14,10 +14,10 @@ import {
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import { DATASOURCE } from './panels.ts';
 
-/** The dashboards find each other by this tag. */
+/** The dashboards link to each other by this tag. */
 const TAG = 'peerscope';
 
-/** The names under which the dashboards link to each other. */
+/** The UIDs of the dashboards, for links. */
 export const UIDS = {
   overview: 'peerscope-overview',
   owner: 'peerscope-owner',
@@ -25,14 +25,14 @@ export const UIDS = {
   health: 'peerscope-health',
 } as const;
 
-/** A variable that is filled from the values of a label. */
+/** A variable with the values of a label. */
 export interface Variable {
   readonly name: string;
-  /** The series whose labels are looked at, with variables before this one. */
+  /** The series selector, which can use earlier variables. */
   readonly of: string;
-  /** What "All" stands for: where the label may be empty, `.*`. */
+  /** The value of "All": `.*` if the label can be empty. */
   readonly all?: string;
-  /** Exactly one value is chosen. */
+  /** The user selects exactly one value. */
   readonly single?: true;
 }
 
@@ -42,17 +42,17 @@ const TARGET_VARIABLES: readonly Variable[] = [
   { name: 'instance', of: 'peerscope_build_info{cluster=~"$cluster", job=~"$job"}' },
 ];
 
-/** Rows of panels under a heading. */
+/** Panels under a heading. */
 export interface Section {
   readonly heading: string;
   readonly panels: readonly Builder<Panel>[];
 }
 
-/** Classic JSON is what every Grafana from 10 on imports; the SDK deprecates it in favour of a newer schema. */
+/** Grafana 10 and newer import classic JSON. The SDK deprecates it in favor of a newer schema. */
 /* eslint-disable @typescript-eslint/no-deprecated */
 export type Classic = Dashboard;
 
-/** Puts a dashboard together; what all of them have is said here. */
+/** Builds a dashboard, with the settings that all dashboards share. */
 export function dashboard(about: {
   readonly uid: string;
   readonly title: string;

@@ -8,7 +8,7 @@ const RULES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'];
 
 export const DASHBOARDS = [overview, owner, asn, health];
 
-/** What Grafana imports: the path of each file below this folder, and its text. */
+/** The files that Grafana imports: path below this folder, and text. */
 export function generated(): ReadonlyMap<string, string> {
   const dashboards = DASHBOARDS.map(
     (dashboard) => [`dashboards/${dashboard.uid ?? ''}.json`, `${JSON.stringify(dashboard, visible, 2)}\n`] as const,
@@ -17,7 +17,7 @@ export function generated(): ReadonlyMap<string, string> {
   return new Map([...dashboards, ['provisioning/alerting/peerscope.yaml', provisioning(rules)] as const]);
 }
 
-/** The SDK hides every link in a menu of Grafana 13 unless it is told where else; beside the variables is where no place is given. */
+/** The SDK puts every link into a menu of Grafana 13 unless a placement is set. Without a placement, Grafana shows links next to the variables. */
 function visible(key: string, value: unknown): unknown {
   return key === 'placement' && value === 'inControlsMenu' ? undefined : value;
 }

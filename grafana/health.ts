@@ -2,13 +2,13 @@ import { dashboard, UIDS } from './dashboard.ts';
 import { lines, stat, table, TARGETS } from './panels.ts';
 
 const NO_EXPORTER = 'No exporter is scraped.';
-const NO_PROVIDER = 'No provider is asked (--asn.provider=none).';
-const NO_OWN = 'The exporters leave out their own process (--web.disable-exporter-metrics).';
+const NO_PROVIDER = 'ASN lookups are off (--asn.provider=none).';
+const NO_OWN = 'Metrics of the exporter process are off (--web.disable-exporter-metrics).';
 
 export default dashboard({
   uid: UIDS.health,
   title: 'Exporter health',
-  description: 'What peerscope costs, what it could not see and why, and what it has folded.',
+  description: 'Resource usage of peerscope, what it could not read and why, and folded series.',
   sections: [
     {
       heading: 'Now',
@@ -16,7 +16,7 @@ export default dashboard({
         table(
           {
             title: 'Versions',
-            description: 'The version of each exporter and of its Node.js.',
+            description: 'The versions of each exporter and of its Node.js.',
             width: 6,
             height: 6,
           },
@@ -25,11 +25,10 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Oldest page',
-            description:
-              'How old the scan behind a page is, at most over the hosts. Above three minutes scans do not end.',
+            title: 'Oldest scan',
+            description: 'Age of the oldest scan that a host serves. Above three minutes, scans do not complete.',
             unit: 's',
-            noData: 'No scan has ended.',
+            noData: 'No scan has completed.',
             redFrom: 180,
             width: 3,
             height: 6,
@@ -39,7 +38,7 @@ export default dashboard({
         stat(
           {
             title: 'Failing collectors',
-            description: 'Parts of the last scans that did not see all that they should.',
+            description: 'Collectors that failed or were incomplete in the last scan.',
             unit: 'short',
             noData: NO_EXPORTER,
             redFrom: 1,
@@ -50,8 +49,8 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Stores that are down',
-            description: 'Exporters whose store of answers and first times fails.',
+            title: 'Stores down',
+            description: 'Exporters whose store of ASN answers and first-seen times fails.',
             unit: 'short',
             noData: 'No exporter has a store.',
             redFrom: 1,
@@ -62,8 +61,8 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Open breakers',
-            description: 'Exporters that leave the ASN provider alone because it failed.',
+            title: 'ASN lookups suspended',
+            description: 'Exporters that have suspended queries to the ASN provider because they failed.',
             unit: 'short',
             noData: NO_PROVIDER,
             redFrom: 1,
@@ -74,9 +73,9 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Refused configurations',
+            title: 'Rejected configurations',
             description:
-              'Exporters whose file of rules, or of TLS and passwords, was changed to one that they cannot use.',
+              'Exporters with an invalid --config.file or --web.config.file. The previous configuration stays in effect.',
             unit: 'short',
             noData: 'No exporter has a configuration file.',
             redFrom: 1,
@@ -88,8 +87,8 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Watches that are down',
-            description: 'Watches of the Kubernetes API that do not work: new pods go by their UIDs meanwhile.',
+            title: 'Kubernetes watches down',
+            description: 'Failed watches of the Kubernetes API. New pods appear under their UIDs.',
             unit: 'short',
             noData: 'No exporter watches a cluster.',
             redFrom: 1,
@@ -105,8 +104,8 @@ export default dashboard({
       panels: [
         lines(
           {
-            title: 'Time of a scan',
-            description: 'Time that each collector took in the last scan, on the slowest host.',
+            title: 'Scan duration',
+            description: 'Duration of each collector in the last scan, on the slowest host.',
             unit: 's',
             noData: NO_EXPORTER,
             width: 12,
@@ -116,7 +115,7 @@ export default dashboard({
         lines(
           {
             title: 'CPU',
-            description: 'CPU time that the exporters use, of one core.',
+            description: 'CPU usage of the exporters, as a share of one core.',
             unit: 'percentunit',
             noData: NO_OWN,
             width: 12,
@@ -135,8 +134,8 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Delay of the event loop',
-            description: 'How long an answer may wait because the exporter is busy.',
+            title: 'Event loop delay',
+            description: 'How long a request can wait because the exporter is busy.',
             unit: 's',
             noData: NO_OWN,
             width: 12,
@@ -147,7 +146,7 @@ export default dashboard({
           {
             title: 'Series by family',
             description:
-              'How much of the budget of each family is folded away, of its limit, on the worst host. Above zero, panels by owner and ASN do not show all.',
+              'Folded series of each family as a share of its limit, on the worst host. Above zero, panels by owner and ASN are incomplete.',
             unit: 'percentunit',
             noData: NO_EXPORTER,
             width: 12,
@@ -157,9 +156,9 @@ export default dashboard({
         lines(
           {
             title: 'OTLP',
-            description: 'Exports by OTLP that the receiver took, and those that failed.',
+            description: 'OTLP exports that succeeded and failed.',
             unit: 'cps',
-            noData: 'No exporter sends by OTLP.',
+            noData: 'No exporter uses OTLP.',
             width: 12,
           },
           [`sum(rate(peerscope_otlp_exports_total{${TARGETS}}[$__rate_interval]))`, 'taken'],
@@ -168,7 +167,7 @@ export default dashboard({
       ],
     },
     {
-      heading: 'What could not be seen',
+      heading: 'What could not be read',
       panels: [
         lines(
           {
@@ -185,7 +184,7 @@ export default dashboard({
           {
             title: 'Network namespaces',
             description:
-              'What the last scan did with them. Unchanged and empty ones cost nothing. Unreadable ones are missing from all totals. no_process: no process runs there.',
+              'Network namespaces by scan status. Unchanged and empty ones cost nothing. Unreadable ones are missing from all totals. no_process: no process runs in it.',
             unit: 'short',
             noData: NO_EXPORTER,
             width: 12,
@@ -194,9 +193,9 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Guesses and duplicates',
+            title: 'Guessed directions and duplicates',
             description:
-              'Rows whose direction is a guess by port, and rows that the endpoints leave out because the other end was counted.',
+              'Rows whose direction is guessed from the port, and rows that the endpoint family omits because the other end was counted.',
             unit: 'short',
             noData: NO_EXPORTER,
             width: 12,
@@ -206,15 +205,13 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Malformed rows and worker failures',
-            description:
-              'Unreadable lines of socket tables and of whois replies, and failures of the thread that scans and renders.',
+            title: 'Malformed rows',
+            description: 'Lines of socket tables and whois replies that could not be parsed.',
             unit: 'cps',
-            noData: 'Two scrapes are needed.',
+            noData: 'Needs two scrapes.',
             width: 12,
           },
           [`sum by (source) (rate(peerscope_malformed_rows_total{${TARGETS}}[$__rate_interval]))`, '{{source}}'],
-          [`sum(rate(peerscope_worker_failures_total{${TARGETS}}[$__rate_interval]))`, 'worker failures'],
         ),
       ],
     },
@@ -223,8 +220,8 @@ export default dashboard({
       panels: [
         lines(
           {
-            title: 'Hits of the cache',
-            description: 'Lookups that the in-process cache answered, of all.',
+            title: 'Cache hit ratio',
+            description: 'Share of lookups that the in-process cache answered.',
             unit: 'percentunit',
             noData: NO_PROVIDER,
             width: 12,
@@ -236,8 +233,8 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Entries and questions that wait',
-            description: 'Networks in the in-process cache, and networks that wait for an answer.',
+            title: 'Cache entries and pending networks',
+            description: 'Networks in the in-process cache, and networks that wait for a lookup.',
             unit: 'short',
             noData: NO_PROVIDER,
             width: 12,
@@ -247,8 +244,8 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Sessions with the provider',
-            description: 'Sessions held and failed, and masked network addresses that left the hosts.',
+            title: 'ASN provider sessions',
+            description: 'All sessions, failed sessions, and masked network addresses that were sent.',
             unit: 'cps',
             noData: NO_PROVIDER,
             width: 12,
@@ -269,7 +266,7 @@ export default dashboard({
         lines(
           {
             title: 'Stores',
-            description: 'How many exporters can use their store of answers.',
+            description: 'Number of exporters whose store works.',
             unit: 'short',
             noData: 'No exporter has a store.',
             width: 12,

@@ -1,4 +1,4 @@
-/** `npm run dashboards`: writes what Grafana imports. */
+/** `npm run dashboards`: writes the files that Grafana imports. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { generated } from './generated.ts';
 

@@ -1,14 +1,14 @@
 import { dashboard, UIDS } from './dashboard.ts';
 import { bars, drillDown, lines, stat, table, TARGETS } from './panels.ts';
 
-const NO_CONNECTIONS = 'No connections: is peerscope scraped?';
-const NO_RULES = 'No data: are the recording rules loaded?';
-const TO_ASN = [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])];
+const NO_CONNECTIONS = 'No data. Check that Prometheus scrapes peerscope.';
+const NO_RULES = 'No data. Check that the recording rules are loaded.';
+const TO_ASN = [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])];
 const TO_OWNER = [
   drillDown('${__field.labels.process}', UIDS.owner, '__field.labels', ['process', 'workload', 'namespace']),
 ];
 
-/** What an alert is about, in the order of reading: no alert has all of them. */
+/** The labels of alerts, in reading order. No alert has all of them. */
 const ALERT_LABELS = [
   'alertname',
   'severity',
@@ -38,8 +38,7 @@ const ALERT_LABELS = [
 export default dashboard({
   uid: UIDS.overview,
   title: 'Overview',
-  description:
-    'Who the hosts of a fleet talk to: totals, top processes and network operators, what is new, and what alerts.',
+  description: 'Connections of the fleet: totals, top processes and network operators, new peers, and alerts.',
   sections: [
     {
       heading: 'Now',
@@ -47,7 +46,7 @@ export default dashboard({
         stat(
           {
             title: 'Hosts',
-            description: 'Exporters that were scraped.',
+            description: 'Number of exporters that Prometheus scrapes.',
             unit: 'short',
             noData: 'No exporter is scraped.',
             width: 4,
@@ -57,7 +56,7 @@ export default dashboard({
         stat(
           {
             title: 'Socket rows',
-            description: 'All rows of all socket tables, listeners and TIME_WAIT too.',
+            description: 'All rows of all socket tables, including listeners and TIME_WAIT.',
             unit: 'short',
             noData: NO_CONNECTIONS,
             width: 4,
@@ -78,9 +77,9 @@ export default dashboard({
         stat(
           {
             title: 'Network operators',
-            description: 'How many different ASNs are at the other end of a connection.',
+            description: 'Number of distinct ASNs with connections.',
             unit: 'short',
-            noData: 'None is known.',
+            noData: 'No ASN is known.',
             width: 4,
           },
           [`count(count by (asn) (peerscope_asn_connections{${TARGETS}, asn!~"|0|other"}))`, 'ASNs'],
@@ -89,9 +88,9 @@ export default dashboard({
           {
             title: 'Coverage',
             description:
-              'New TCP connections that scans saw, by those that the kernel counted, on average over the hosts: what is missing was too short for the scrape interval.',
+              'Share of the new TCP connections counted by the kernel that scans saw, averaged over the hosts. The rest was shorter than the scrape interval.',
             unit: 'percentunit',
-            noData: 'No TCP connection was opened.',
+            noData: 'No TCP connections were opened.',
             width: 4,
           },
           [`avg(peerscope_connection_coverage_ratio{${TARGETS}})`, 'seen'],
@@ -103,9 +102,9 @@ export default dashboard({
       panels: [
         table(
           {
-            title: 'Alerts that fire',
+            title: 'Firing alerts',
             description:
-              'Alerts of deploy/prometheus that fire now, and what they are about. The table is empty if none fires, or if the alerts are not loaded. docs/runbooks says what to do.',
+              'Firing alerts of deploy/prometheus with their labels. The table is empty if no alert fires or if the alerts are not loaded. docs/runbooks describes each alert.',
             width: 24,
           },
           { labels: ALERT_LABELS },
@@ -114,9 +113,9 @@ export default dashboard({
         lines(
           {
             title: 'Alerts over time',
-            description: 'How many alerts of each name fire.',
+            description: 'Number of firing alerts by name.',
             unit: 'short',
-            noData: 'No alert has fired.',
+            noData: 'No alerts have fired.',
             width: 24,
             height: 6,
           },
@@ -133,7 +132,7 @@ export default dashboard({
         bars(
           {
             title: 'Top 10 processes',
-            description: 'The processes with the most socket rows. A click leads to one of them.',
+            description: 'The processes with the most socket rows. Click a process for its dashboard.',
             unit: 'short',
             noData: NO_CONNECTIONS,
             width: 12,
@@ -149,7 +148,7 @@ export default dashboard({
           {
             title: 'Top 10 network operators',
             description:
-              'The ASNs with the most connections; "other" is what peerscope folded. A click leads to those who talk to one of them.',
+              'The ASNs with the most connections. "other" contains folded series. Click an ASN for its dashboard.',
             unit: 'short',
             noData: NO_RULES,
             width: 12,
@@ -165,10 +164,10 @@ export default dashboard({
           {
             title: 'New peers in the last day',
             description:
-              'Network operators that a workload met for the first time within 24 hours, and that are present or were learned within the hour. On the first day all are new. The table is empty if no workload met a new one. A click leads to those who talk to it.',
+              'Network operators that a workload first met within the past 24 hours and that are connected now, or that it first met within the past hour. On the first day, all are new. The table is empty if there are none. Click an ASN for its dashboard.',
             width: 24,
             height: 10,
-            links: [drillDown('Who talks to it', UIDS.asn, '__data.fields', ['asn'])],
+            links: [drillDown('Connections to this operator', UIDS.asn, '__data.fields', ['asn'])],
           },
           {
             value: { name: 'First seen', unit: 'dateTimeFromNow' },
@@ -184,7 +183,7 @@ export default dashboard({
         lines(
           {
             title: 'Rows by direction',
-            description: 'Socket rows, by who opened the connection.',
+            description: 'Socket rows by direction.',
             unit: 'short',
             noData: NO_RULES,
             width: 12,
@@ -194,7 +193,7 @@ export default dashboard({
         lines(
           {
             title: 'Rows by state',
-            description: 'Socket rows, by the state of TCP; UDP without a peer is unconnected.',
+            description: 'Socket rows by TCP state. UDP sockets without a peer are unconnected.',
             unit: 'short',
             noData: NO_RULES,
             width: 12,
@@ -205,9 +204,9 @@ export default dashboard({
           {
             title: 'Opened and closed',
             description:
-              'Connections that scans saw come and go. Those that live shorter than the scrape interval are missed: see coverage.',
+              'Connections that scans saw open and close. Scans miss connections that are shorter than the scrape interval: see Coverage.',
             unit: 'cps',
-            noData: 'Two scrapes are needed.',
+            noData: 'Needs two scrapes.',
             width: 12,
           },
           [
@@ -222,7 +221,7 @@ export default dashboard({
         lines(
           {
             title: 'By network',
-            description: 'Rows with a remote address, by the kind of network that it is in.',
+            description: 'Connections by the network of the remote address.',
             unit: 'short',
             noData: NO_RULES,
             width: 12,
@@ -231,10 +230,10 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Opened according to the kernel',
-            description: 'TCP connections that the kernel counted, of all network namespaces: none is missed.',
+            title: 'Opened (kernel counters)',
+            description: 'TCP connections in all network namespaces, as counted by the kernel.',
             unit: 'cps',
-            noData: 'Two scrapes are needed.',
+            noData: 'Needs two scrapes.',
             width: 12,
           },
           [`sum(rate(peerscope_tcp_active_opens_total{${TARGETS}}[$__rate_interval]))`, 'opened from here'],
@@ -243,11 +242,11 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Trouble according to the kernel',
+            title: 'Errors (kernel counters)',
             description:
-              'Segments sent again, connections dropped because an accept queue was full, datagrams dropped because a receive buffer was full.',
+              'Retransmitted segments, connections dropped because an accept queue was full, and datagrams dropped because a receive buffer was full.',
             unit: 'cps',
-            noData: 'Two scrapes are needed.',
+            noData: 'Needs two scrapes.',
             width: 12,
           },
           [
@@ -260,9 +259,10 @@ export default dashboard({
         lines(
           {
             title: 'Coverage',
-            description: 'The lowest of all hosts: where it is low, connections are shorter than the scrape interval.',
+            description:
+              'The lowest coverage of all hosts. A low value means that connections are shorter than the scrape interval.',
             unit: 'percentunit',
-            noData: 'No TCP connection was opened.',
+            noData: 'No TCP connections were opened.',
             width: 24,
             height: 6,
           },

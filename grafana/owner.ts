@@ -1,13 +1,13 @@
 import { dashboard, UIDS } from './dashboard.ts';
 import { bars, drillDown, lines, OWNERS, stat, table, TARGETS } from './panels.ts';
 
-const NONE = 'The processes that were chosen hold no sockets.';
-const NO_PROCESSES = 'Nothing is known of these processes.';
+const NONE = 'The selected processes hold no sockets.';
+const NO_PROCESSES = 'No data on these processes.';
 
 export default dashboard({
   uid: UIDS.owner,
   title: 'Process or workload',
-  description: 'One process or workload: whom it talks to, in which states, and how it is doing.',
+  description: 'One process or workload: its peers, connection states, queues and resource usage.',
   variables: [
     { name: 'namespace', of: `peerscope_connections{${TARGETS}}`, all: '.*' },
     { name: 'workload', of: `peerscope_connections{${TARGETS}, namespace=~"$namespace"}`, all: '.*' },
@@ -24,7 +24,7 @@ export default dashboard({
         stat(
           {
             title: 'Socket rows',
-            description: 'All rows that it owns, listeners and TIME_WAIT too.',
+            description: 'All socket rows of the process, including listeners and TIME_WAIT.',
             unit: 'short',
             noData: NONE,
             width: 4,
@@ -74,9 +74,9 @@ export default dashboard({
         stat(
           {
             title: 'Network operators',
-            description: 'How many different ASNs it is connected with.',
+            description: 'Number of distinct ASNs with connections.',
             unit: 'short',
-            noData: 'None is known.',
+            noData: 'No ASN is known.',
             width: 4,
           },
           [`count(count by (asn) (peerscope_asn_connections{${OWNERS}, asn!~"|0|other"}))`, 'ASNs'],
@@ -84,17 +84,17 @@ export default dashboard({
       ],
     },
     {
-      heading: 'With whom',
+      heading: 'Peers',
       panels: [
         bars(
           {
-            title: 'Its network operators',
-            description: 'Connections by ASN and direction. A click leads to all who talk to that operator.',
+            title: 'Connections by network operator',
+            description: 'Connections by ASN and direction. Click an ASN for its dashboard.',
             unit: 'short',
-            noData: 'No connection to a public address.',
+            noData: 'No connections to public addresses.',
             width: 12,
             height: 10,
-            links: [drillDown('Who talks to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
+            links: [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
           },
           [
             `topk(15, sum by (asn, direction) (peerscope_asn_connections{${OWNERS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
@@ -103,10 +103,11 @@ export default dashboard({
         ),
         bars(
           {
-            title: 'Its endpoints',
-            description: 'Connections by service: of an inbound one the own address, of an outbound one the remote.',
+            title: 'Connections by endpoint',
+            description:
+              'Connections by service: the local service for inbound, the remote service for outbound connections.',
             unit: 'short',
-            noData: 'No connection with a remote.',
+            noData: 'No connections with a remote address.',
             width: 12,
             height: 10,
           },
@@ -117,9 +118,9 @@ export default dashboard({
         ),
         table(
           {
-            title: 'Since when',
+            title: 'First seen',
             description:
-              'When it first met each network operator that is present, or that is new since an hour. The table is empty if the collector first-seen is off.',
+              'When the process first met each network operator. It shows operators that are connected now, and those that it first met within the past hour. The table is empty if the first-seen collector is off.',
             width: 24,
             height: 10,
           },
@@ -133,7 +134,7 @@ export default dashboard({
           {
             title: 'Watched since',
             description:
-              'Since when its network operators have been remembered. Alerts about new ones need a day of it. The table is empty if the collector first-seen is off.',
+              'Since when peerscope has remembered the network operators of the process. Alerts on new operators need one day of history. The table is empty if the first-seen collector is off.',
             width: 12,
             height: 6,
           },
@@ -146,7 +147,7 @@ export default dashboard({
         table(
           {
             title: 'Pods and containers',
-            description: 'Socket rows by pod and container; a plain host has neither.',
+            description: 'Socket rows by pod and container. Processes of a plain host have neither.',
             width: 12,
             height: 6,
           },
@@ -164,7 +165,7 @@ export default dashboard({
         lines(
           {
             title: 'By state',
-            description: 'Socket rows by the state of TCP.',
+            description: 'Socket rows by TCP state.',
             unit: 'short',
             noData: NONE,
             width: 12,
@@ -184,9 +185,9 @@ export default dashboard({
         lines(
           {
             title: 'Network operators',
-            description: 'How many different ASNs it calls and is called by.',
+            description: 'Number of distinct ASNs, outbound and inbound.',
             unit: 'short',
-            noData: 'None is known.',
+            noData: 'No ASN is known.',
             width: 12,
           },
           [
@@ -197,7 +198,8 @@ export default dashboard({
         lines(
           {
             title: 'Bytes in queues',
-            description: 'What waits in its sockets: receive is not read by it, send is not acknowledged by the peer.',
+            description:
+              'Bytes in socket queues. The process has not read the receive queue. The peer has not acknowledged the send queue.',
             unit: 'bytes',
             noData: NONE,
             width: 12,
@@ -206,10 +208,10 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Connections that wait to be accepted',
-            description: 'The accept queues of its listening TCP sockets.',
+            title: 'Accept queues',
+            description: 'Connections that wait to be accepted, by listening TCP socket.',
             unit: 'short',
-            noData: 'It does not listen.',
+            noData: 'No listening sockets.',
             width: 12,
           },
           [
@@ -258,7 +260,7 @@ export default dashboard({
         table(
           {
             title: 'State and umask',
-            description: 'Processes by state (R runs, S sleeps, D waits for a disk, Z is dead) and by umask.',
+            description: 'Processes by state (R running, S sleeping, D waiting for a disk, Z zombie) and by umask.',
             width: 12,
           },
           {

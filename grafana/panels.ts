@@ -32,39 +32,39 @@ import { PanelBuilder as TimeSeries } from '@grafana/grafana-foundation-sdk/time
 
 export const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
 
-/** The matchers of every panel: the targets that the variables choose. */
+/** The label matchers of every panel: the targets that the variables select. */
 export const TARGETS = 'cluster=~"$cluster", job=~"$job", instance=~"$instance"';
 
-/** The matchers of panels about owners. */
+/** The label matchers of panels about owners. */
 export const OWNERS = `${TARGETS}, namespace=~"$namespace", workload=~"$workload", process=~"$process"`;
 
-/** What every panel has. `width` is in 24ths of the page, `height` in Grafana's units. */
+/** The settings of every panel. `width` is in 24ths of the page, `height` in Grafana's grid units. */
 export interface Frame {
   readonly title: string;
   readonly description: string;
   readonly width: number;
   readonly height?: number;
-  /** Where a click on a value leads. */
+  /** Links of a value. */
   readonly links?: readonly { readonly title: string; readonly url: string }[];
 }
 
-/** A panel in which everything is a number. */
+/** A panel of numbers. */
 export interface Numbers extends Frame {
   readonly unit: string;
   readonly noData: string;
-  /** The lowest number that is a failure. It is red, and numbers below it are green. Without it no number is good or bad. */
+  /** The lowest number that is a failure. It is red, and lower numbers are green. Without it, all numbers are neutral. */
   readonly redFrom?: number;
 }
 
-/** The columns of a table, in the order of reading. */
+/** The columns of a table, in reading order. */
 export interface Columns {
-  /** The column of the values. It comes first, and the highest value, or the latest time, is on top. */
+  /** The value column. It comes first and is sorted in descending order. */
   readonly value?: { readonly name: string; readonly unit: string };
-  /** The columns of labels. Without values, the first of them sorts the table. */
+  /** The label columns. Without a value column, the first one sorts the table. */
   readonly labels: readonly (keyof typeof LABEL_NAMES)[];
 }
 
-/** What the labels are called at the head of a column. */
+/** Column titles of labels. */
 const LABEL_NAMES = {
   alertname: 'Alert',
   as_country: 'Country',
@@ -102,27 +102,27 @@ export type Query = readonly [expr: string, legend: string];
 
 const VARIABLES = ['datasource', 'cluster', 'job', 'instance'].map((name) => `\${${name}:queryparam}`).join('&');
 
-/** A link to another dashboard with the variables of this one, and with labels of the series or fields of the row that is clicked. */
+/** A link to another dashboard that passes the variables, and labels of the clicked series or fields of the clicked row. */
 export function drillDown(
   title: string,
   uid: string,
   clicked: '__field.labels' | '__data.fields',
   names: readonly string[],
 ): { title: string; url: string } {
-  // By default Grafana leaves "&", "#" and "+" of a value as they are.
+  // By default, Grafana does not escape "&", "#" and "+" in values.
   const own = names.map((name) => `var-${name}=\${${clicked}.${name}:percentencode}`);
   return { title, url: `/d/${uid}?${[VARIABLES, ...own].join('&')}&\${__url_time_range}` };
 }
 
-/** The pixels of the columns whose texts are long: the others share what is left. */
+/** Width in pixels of columns with long texts. The other columns share the rest. */
 const WIDTHS: Partial<Record<keyof typeof LABEL_NAMES, number>> = { alertname: 300, as_name: 260, pod: 200 };
 
-/** Numbers of this moment. */
+/** Current numbers. */
 export function stat(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
   return numbers(new Stat(), { height: 4, ...frame }, queries.map(instant)).reduceOptions(last());
 }
 
-/** Bars of this moment, one for each series. */
+/** Current values as bars, one for each series. */
 export function bars(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
   return numbers(new BarGauge(), frame, queries.map(instant))
     .reduceOptions(last())
@@ -151,10 +151,10 @@ export function lines(frame: Numbers, ...queries: readonly Query[]): Builder<Pan
 }
 
 /**
- * A row for each series of this moment. The query groups by the labels that are columns.
+ * A table of the current series. The query groups by the labels that are columns.
  *
- * The defaults of a table apply to its text too: a unit turns a name into "NaN" and an ASN into a date, and a text for no data fills
- * the empty cells. So only the column of values has a unit, and the description says when the table is empty.
+ * Grafana applies the defaults of a table to text too: a unit turns a name into "NaN" and an ASN into a date, and the text for missing
+ * data fills empty cells. So only the value column has a unit, and the description says when the table is empty.
  */
 export function table(frame: Frame, { value, labels }: Columns, expr: string): Builder<Panel> {
   const names = new Map(labels.map((label) => [label, LABEL_NAMES[label]] as const));
@@ -180,7 +180,7 @@ export function table(frame: Frame, { value, labels }: Columns, expr: string): B
   return panel;
 }
 
-/** Circles on a map, by the two letters of the country in this label. */
+/** Circles on a map, by the two-letter country code in this label. */
 export function map(frame: Numbers, country: string, expr: string): Builder<Panel> {
   return numbers(new Geomap(), frame, [query(expr, 0).instant().format(PromQueryFormat.Table)]).layers([
     new MapLayerOptionsBuilder()
@@ -211,7 +211,7 @@ interface Framed<This> extends Builder<Panel> {
 }
 
 function numbers<T extends Framed<T>>(panel: T, frame: Numbers, targets: Builder<Dataquery>[]): T {
-  // Without thresholds Grafana shows 80 and everything above it in red.
+  // Without thresholds, Grafana shows values of 80 and above in red.
   const steps: Threshold[] =
     frame.redFrom === undefined
       ? [{ value: null, color: 'blue' }]

@@ -118,9 +118,9 @@ describe.each(PANELS.filter(({ type }) => type !== 'table'))('$dashboard, $title
   });
 
   it('has thresholds of its own, red for failures alone', () => {
-    const bad = /^(Failing|Stores that|Open breakers|Refused|Watches that)/.test(title);
+    const bad = /^Failing|down$|suspended$|^Rejected/.test(title);
     expect(thresholds?.steps).toEqual(
-      bad || title === 'Oldest page'
+      bad || title === 'Oldest scan'
         ? [
             { value: null, color: 'green' },
             { value: bad ? 1 : 180, color: 'red' },
@@ -168,7 +168,7 @@ describe.each(tables)('$dashboard, $title', (panel) => {
 test('the table of alerts shows all that an alert is about', () => {
   const texts = RULES.flatMap(({ annotations = {} }) => Object.values(annotations)).join();
   const named = [...texts.matchAll(/\$labels\.(\w+)/g)].map(([, label]) => label);
-  const shown = tables.find(({ title }) => title === 'Alerts that fire')?.renameByName;
+  const shown = tables.find(({ title }) => title === 'Firing alerts')?.renameByName;
   expect(Object.keys(shown ?? {})).toEqual(expect.arrayContaining([...new Set(named)]));
 });
 
