@@ -301,7 +301,7 @@ const few = Math.min(alone, nodes);
 const shared = await simulate(plan, true);
 const apart = await simulate({ ...plan, nodes: few }, false);
 process.stdout.write(
-  `${nodes} nodes, each with ${remotes} of ${networks} networks, ${changes} of which change a minute\n` +
+  `${nodes} nodes, each with ${remotes} of ${networks} networks, ${changes} of them change per minute\n` +
     '| | day | networks asked | sessions | keys read | most keys read in a second |\n|---|---|---|---|---|---|\n' +
     renderDays('one store', shared, 1) +
     renderDays(`each for itself (${few} simulated)`, apart, nodes / few),

@@ -50,7 +50,7 @@ export default dashboard({
         stat(
           {
             title: 'Stores down',
-            description: 'Exporters whose store of ASN answers and first-seen times fails.',
+            description: 'Exporters with a failing store of ASN answers and first-seen times.',
             unit: 'short',
             noData: 'No exporter has a store.',
             redFrom: 1,
@@ -195,7 +195,7 @@ export default dashboard({
           {
             title: 'Guessed directions and duplicates',
             description:
-              'Rows whose direction is guessed from the port, and rows that the endpoint family omits because the other end was counted.',
+              'Rows with a direction that is guessed from the port, and rows that the endpoint family omits because the other end was counted.',
             unit: 'short',
             noData: NO_EXPORTER,
             width: 12,
@@ -266,7 +266,7 @@ export default dashboard({
         lines(
           {
             title: 'Stores',
-            description: 'Number of exporters whose store works.',
+            description: 'Number of exporters with a working store.',
             unit: 'short',
             noData: 'No exporter has a store.',
             width: 12,
