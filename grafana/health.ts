@@ -205,13 +205,15 @@ export default dashboard({
         ),
         lines(
           {
-            title: 'Malformed rows',
-            description: 'Lines of socket tables and whois replies that could not be parsed.',
+            title: 'Malformed rows and worker failures',
+            description:
+              'Lines of socket tables and whois replies that could not be parsed, and failures of the thread that scans and renders.',
             unit: 'cps',
             noData: 'Needs two scrapes.',
             width: 12,
           },
           [`sum by (source) (rate(peerscope_malformed_rows_total{${TARGETS}}[$__rate_interval]))`, '{{source}}'],
+          [`sum(rate(peerscope_worker_failures_total{${TARGETS}}[$__rate_interval]))`, 'worker failures'],
         ),
       ],
     },
