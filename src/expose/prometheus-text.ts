@@ -1,39 +1,48 @@
-import { collectDefaultMetrics, Registry, type Metric, type RegistryContentType } from 'prom-client';
+import {
+  collectDefaultMetrics,
+  Counter,
+  Gauge,
+  Registry,
+  type MetricObjectWithValues,
+  type MetricValue,
+  type RegistryContentType,
+} from 'prom-client';
 import { collectorOf, type Collector } from '../metrics/catalogue.ts';
 import type { Family } from '../model.ts';
 
 /** The two exposition formats: Prometheus text 0.0.4 and OpenMetrics 1.0.0. */
 export type Format = 'text' | 'openmetrics';
 
-/** The Content-Type of each format, to the letter: Prometheus 3 fails a scrape whose type it cannot read. */
+/** The exact Content-Type of each format: Prometheus 3 fails a scrape with a type that it cannot parse. */
 export const CONTENT_TYPES = {
   text: 'text/plain; version=0.0.4; charset=utf-8',
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
 } as const satisfies Record<Format, RegistryContentType>;
 
 /**
- * Writes families in their order, one line per series, labels with "" included. The text is empty or ends with one newline,
- * and never holds OpenMetrics' end mark, so that parts can be joined into a page that `endOf` closes.
+ * Writes families in the given order: one line per series, empty labels included. The text is empty or ends with one newline.
+ * It never contains the OpenMetrics end marker, so parts can be joined into a page; `endOf` returns the marker.
  * Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ and https://prometheus.io/docs/specs/om/open_metrics_spec/
  */
 export async function renderFamilies(families: readonly Family[], format: Format): Promise<string> {
+  const page = new PageRegistry(format);
   const parts: string[] = [];
   for (const family of families) {
     const labelSets = family.samples.map(({ labels }) => labelSet(family.labels, labels));
-    parts.push(await renderFamily(family, format, labelSets));
+    parts.push(await page.writeFamily(family, labelSets));
   }
   return parts.join('');
 }
 
-/** What was rendered of a page: the text of the families of one collector in a row; `null` goes with all of them. */
+/** Text of consecutive families of one collector; `null` for families that do not depend on a collector. */
 export interface Part {
   readonly collector: Collector | null;
   readonly text: string;
 }
 
 /**
- * Writes pages as `renderFamilies` does, in parts by their collectors. A family that fails is left out, and told with the reason.
- * What was written of a series' labels is kept for the next page: to escape and join them is three quarters of what a page costs.
+ * Writes pages like `renderFamilies`, split by collector. A family that fails is left out and reported with the reason.
+ * The label text of each series is kept for the next page: escaping and joining labels is three quarters of the cost of a page.
  */
 export class PartWriter {
   readonly #labelSets = new Map<string, ReadonlyMap<string, LabelSet>>();
@@ -42,12 +51,13 @@ export class PartWriter {
     families: readonly Family[],
     format: Format,
   ): Promise<{ parts: Part[]; failures: { collector: Collector; reason: string }[] }> {
+    const page = new PageRegistry(format);
     const parts: { collector: Collector | null; text: string }[] = [];
     const failures: { collector: Collector; reason: string }[] = [];
     for (const family of families) {
       const collector = collectorOf(family.name);
       try {
-        const text = await renderFamily(family, format, this.#labelSetsOf(family));
+        const text = await page.writeFamily(family, this.#labelSetsOf(family));
         const last = parts.at(-1);
         if (last?.collector === collector) last.text += text;
         else parts.push({ collector, text });
@@ -61,21 +71,50 @@ export class PartWriter {
     return { parts, failures };
   }
 
-  /** The label sets of the last page where a series is the same, and no others. */
+  /** The label sets of this page: those of the previous page for series that it had, new ones for the others. */
   #labelSetsOf({ name, labels, samples }: Family): LabelSet[] {
-    const before = this.#labelSets.get(name);
-    const now = new Map<string, LabelSet>();
+    const previous = this.#labelSets.get(name);
+    const current = new Map<string, LabelSet>();
     const sets = samples.map(({ labels: values }) => {
       const key = values.join('\n');
-      const known = before?.get(key);
-      // Values with line ends may look alike once joined.
-      const set = known && labels.every((label, i) => known[label] === values[i]) ? known : labelSet(labels, values);
-      now.set(key, set);
+      const kept = previous?.get(key);
+      // Values that contain newlines can produce the same key.
+      const set = kept && labels.every((label, i) => kept[label] === values[i]) ? kept : labelSet(labels, values);
+      current.set(key, set);
       return set;
     });
-    this.#labelSets.set(name, now);
+    this.#labelSets.set(name, current);
     return sets;
   }
+}
+
+/** Returns the line that ends a page. Scrapers reject an OpenMetrics page without it as truncated. */
+export function endOf(format: Format): string {
+  return format === 'openmetrics' ? '# EOF\n' : '';
+}
+
+/** With prom-client's default of 10 ms, the timer that measures event loop lag uses 0.6 % of a core in an idle exporter. */
+const LAG_RESOLUTION_MS = 200;
+
+let processRegistry: Registry | undefined;
+
+/** Writes prom-client's process_* and nodejs_* families, collected since the first call. Ends like `renderFamilies`. */
+export async function ownMetrics(format: Format): Promise<string> {
+  processRegistry ??= collectProcessMetrics();
+  const page = new PageRegistry(format);
+  const parts: string[] = [];
+  // Each metric is read once per page: reading the event loop lag resets it.
+  for (const metric of await processRegistry.getMetricsAsJSON()) parts.push(await page.write(metric));
+  return parts.join('');
+}
+
+/** Registers prom-client's metrics of this process, except gauges named `_total`, a suffix of counters; gauges by type have the same values. */
+function collectProcessMetrics(): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_RESOLUTION_MS });
+  for (const { name } of registry.getMetricsAsArray())
+    if (name.endsWith('_total') && registry.getSingleMetric(name) instanceof Gauge) registry.removeSingleMetric(name);
+  return registry;
 }
 
 /** The labels of one series. prom-client keeps their text for as long as the object lives. */
@@ -89,58 +128,62 @@ function labelSet(labels: readonly string[], values: readonly string[]): LabelSe
   return set;
 }
 
-async function renderFamily(family: Family, format: Format, labelSets: readonly LabelSet[]): Promise<string> {
-  const { name, help, type, samples } = family;
-  const values = samples.map(({ value }, i) => ({ labels: NO_LABELS, sharedLabels: labelSets[i], value }));
-  return renderMetric({ name, help, type, values }, format);
-}
+type MetricValues = MetricObjectWithValues<MetricValue<string>>;
 
-/** What closes a page: a scraper takes an OpenMetrics page without it for a torn one. */
-export function endOf(format: Format): string {
-  return format === 'openmetrics' ? '# EOF\n' : '';
-}
+/** A metric with constant values. Metrics that are set would be keyed by joined label values, under which two series can collide. */
+class ConstantMetric extends Gauge {
+  readonly #values: MetricValues;
 
-/** At prom-client's own 10 ms the timer behind the event loop's lag takes 0.6 % of a core of an idle exporter. */
-const LAG_RESOLUTION_MS = 200;
-
-let own: Registry | undefined;
-
-/** Writes prom-client's process_* and nodejs_* families of this process, watched from the first call on; ends like `renderFamilies`. */
-export async function ownMetrics(format: Format): Promise<string> {
-  if (!own) {
-    own = new Registry();
-    collectDefaultMetrics({ register: own, eventLoopMonitoringPrecision: LAG_RESOLUTION_MS });
+  constructor(values: MetricValues) {
+    super({ name: values.name, help: values.help, registers: [] });
+    this.#values = values;
   }
-  const metrics = (await own.getMetricsAsJSON()).filter(({ name, type }) => !isMisnamed(name, String(type)));
-  const parts = await Promise.all(metrics.map((metric) => renderMetric(metric, format)));
-  return parts.join('');
+
+  override get(): Promise<MetricValues> {
+    return Promise.resolve(this.#values);
+  }
 }
 
-/** prom-client calls three gauges a total, which only a counter may be called; their parts are there under right names. */
-function isMisnamed(name: string, type: string): boolean {
-  return type === 'gauge' && name.endsWith('_total');
+/** The metrics of one page in one format, written one by one. */
+class PageRegistry {
+  readonly #format: Format;
+  readonly #registry = new Registry<RegistryContentType>();
+
+  constructor(format: Format) {
+    this.#format = format;
+    this.#registry.setContentType(CONTENT_TYPES[format]);
+  }
+
+  /** Writes a family; `labelSets` in the order of its samples. */
+  async writeFamily({ name, help, type, samples }: Family, labelSets: readonly LabelSet[]): Promise<string> {
+    const metric = await new (type === 'counter' ? Counter : Gauge)({ name, help, registers: [] }).get();
+    // prom-client writes `sharedLabels`, which its histograms use, from text that it keeps.
+    const values = samples.map(({ value }, i) => ({ labels: NO_LABELS, sharedLabels: labelSets[i], value }));
+    return this.write({ ...metric, values });
+  }
+
+  async write(metric: MetricValues): Promise<string> {
+    // In OpenMetrics, prom-client appends the suffix to each series of a counter.
+    const isCounter = this.#format === 'openmetrics' && String(metric.type) === 'counter';
+    const name = isCounter ? metric.name.replace(/_total$/, '') : metric.name;
+    this.#registry.registerMetric(new ConstantMetric({ ...metric, name }));
+    const text = `${await this.#registry.getSingleMetricAsString(name)}\n`;
+    return this.#format === 'openmetrics' ? withOpenMetricsMetadata(text, { ...metric, name }) : text;
+  }
 }
 
 /**
- * One family through prom-client, as a constant metric in a registry of its own: series are not keyed by joined label values,
- * overlapping scrapes share nothing, and a counter is not renamed for good by the first OpenMetrics page.
- * The shape that a registry asks of a metric is not documented: its contract is in test/expose/prometheus-text.test.ts.
+ * Replaces the HELP and TYPE lines of one metric with OpenMetrics metadata: prom-client neither escapes quotes in HELP nor writes
+ * UNIT. The unit is the suffix of the name.
  */
-async function renderMetric(
-  metric: { name: string; help: string; type: unknown; values: readonly unknown[] },
-  format: Format,
-): Promise<string> {
-  const registry = new Registry<RegistryContentType>();
-  registry.setContentType(CONTENT_TYPES[format]);
-  // For OpenMetrics prom-client appends the suffix to every series of a counter itself.
-  const isOpenMetrics = format === 'openmetrics';
-  const name = isOpenMetrics && metric.type === 'counter' ? metric.name.replace(/_total$/, '') : metric.name;
-  registry.registerMetric({ name, get: () => ({ ...metric, name }) } as unknown as Metric);
-  const text = await registry.getSingleMetricAsString(name);
-  if (!isOpenMetrics) return `${text}\n`;
-  // OpenMetrics escapes quotes in HELP, the first line, too, and knows units; prom-client does neither.
-  const [, help = '', type = ''] = /^([^\n]*)\n([^\n]*)/.exec(text) ?? [];
-  const [, unit] = /_(seconds|bytes|ratio)$/.exec(name) ?? [];
-  const metadata = [help.replaceAll('"', '\\"'), type, ...(unit === undefined ? [] : [`# UNIT ${name} ${unit}`])];
-  return `${metadata.join('\n')}${text.slice(help.length + 1 + type.length)}\n`;
+export function withOpenMetricsMetadata(
+  text: string,
+  { name, help, type }: { readonly name: string; readonly help: string; readonly type: unknown },
+): string {
+  const escaped = help.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"');
+  const unit = ['seconds', 'bytes', 'ratio'].find((suffix) => name.endsWith(`_${suffix}`));
+  const lines = [`# HELP ${name} ${escaped}`, `# TYPE ${name} ${String(type)}`];
+  if (unit !== undefined) lines.push(`# UNIT ${name} ${unit}`);
+  const series = text.slice(text.indexOf('\n', text.indexOf('\n') + 1) + 1);
+  return `${lines.join('\n')}\n${series}`;
 }

@@ -6,6 +6,7 @@ import {
   ownMetrics,
   PartWriter,
   renderFamilies,
+  withOpenMetricsMetadata,
   type Format,
 } from '../../src/expose/prometheus-text.ts';
 import type { Family } from '../../src/model.ts';
@@ -28,11 +29,11 @@ const OPENED: Family = {
   samples: [{ labels: ['tcp'], value: 3 }],
 };
 
-describe('a page', () => {
+describe('renderFamilies', () => {
   const table: { name: string; families: Family[]; text: string; openmetrics: string }[] = [
-    { name: 'of no families is empty', families: [], text: '', openmetrics: '' },
+    { name: 'returns empty text for no families', families: [], text: '', openmetrics: '' },
     {
-      name: 'has every label of every series, with "" too, and quotes in HELP are escaped only for OpenMetrics',
+      name: 'writes every label, empty ones included, and escapes quotes in HELP only in OpenMetrics',
       families: [CONNECTIONS],
       text: [
         '# HELP peerscope_connections Socket rows of all "readable" namespaces,\\nby \\\\ and state.',
@@ -50,7 +51,7 @@ describe('a page', () => {
       ].join('\n'),
     },
     {
-      name: 'names a counter with its suffix, but not in the metadata of OpenMetrics, and has no blank line between families',
+      name: 'omits the _total suffix only in OpenMetrics metadata, and writes no blank line between families',
       families: [
         OPENED,
         { ...OPENED, name: 'peerscope_asn_queries_total', labels: [], samples: [{ labels: [], value: 7 }] },
@@ -75,18 +76,18 @@ describe('a page', () => {
       ].join('\n'),
     },
     {
-      name: 'still names a family that has no series now',
+      name: 'writes the metadata of a family without series',
       families: [{ ...OPENED, samples: [] }],
       text: '# HELP peerscope_connections_opened_total Connections opened.\n# TYPE peerscope_connections_opened_total counter\n',
       openmetrics:
         '# HELP peerscope_connections_opened Connections opened.\n# TYPE peerscope_connections_opened counter\n',
     },
     {
-      name: 'keeps two series apart whose label values look alike once joined',
+      name: 'keeps two series apart whose joined label values are equal',
       families: [
         {
           name: 'x',
-          help: '',
+          help: 'X.',
           type: 'gauge',
           labels: ['a', 'b'],
           samples: [
@@ -95,8 +96,8 @@ describe('a page', () => {
           ],
         },
       ],
-      text: '# HELP x \n# TYPE x gauge\nx{a="1,b:2",b="3"} 1\nx{a="1",b="2,b:3"} 2\n',
-      openmetrics: '# HELP x \n# TYPE x gauge\nx{a="1,b:2",b="3"} 1\nx{a="1",b="2,b:3"} 2\n',
+      text: '# HELP x X.\n# TYPE x gauge\nx{a="1,b:2",b="3"} 1\nx{a="1",b="2,b:3"} 2\n',
+      openmetrics: '# HELP x X.\n# TYPE x gauge\nx{a="1,b:2",b="3"} 1\nx{a="1",b="2,b:3"} 2\n',
     },
   ];
   it.each(table)('$name', async ({ families, text, openmetrics }) => {
@@ -104,10 +105,10 @@ describe('a page', () => {
     expect(await renderFamilies(families, 'openmetrics')).toBe(openmetrics);
   });
 
-  it('names the unit of a family in OpenMetrics, where its name ends with one', async () => {
+  it('writes the unit in OpenMetrics when the name ends with one', async () => {
     const units = async (name: string, format: Format): Promise<string[]> => {
       const families: Family[] = [
-        { name, help: '', type: name.endsWith('_total') ? 'counter' : 'gauge', labels: [], samples: [] },
+        { name, help: 'X.', type: name.endsWith('_total') ? 'counter' : 'gauge', labels: [], samples: [] },
       ];
       return (await renderFamilies(families, format)).split('\n').filter((line) => line.startsWith('# UNIT'));
     };
@@ -125,18 +126,18 @@ describe('a page', () => {
     expect(await units('peerscope_socket_queue_bytes', 'text')).toEqual([]);
   });
 
-  it('is closed by an end mark in OpenMetrics alone', () => {
+  it('has an end marker only in OpenMetrics', () => {
     expect([endOf('text'), endOf('openmetrics')]).toEqual(['', '# EOF\n']);
   });
 
-  it('is announced by a type that Prometheus takes to the letter', () => {
+  it('has the exact Content-Type that Prometheus expects', () => {
     expect(CONTENT_TYPES).toEqual({
       text: 'text/plain; version=0.0.4; charset=utf-8',
       openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
     });
   });
 
-  it('reads back as the families it was made of, whatever their label values, help and numbers', async () => {
+  it('writes text that parses back to the same families, for any label values, help and numbers', async () => {
     const name = fc.stringMatching(/^[a-z][a-z_]{0,8}$/);
     const hostile = fc.oneof(
       fc.string({ unit: 'binary' }),
@@ -145,7 +146,7 @@ describe('a page', () => {
     const family: fc.Arbitrary<Family> = fc
       .record({
         name,
-        help: hostile,
+        help: hostile.filter((text) => text !== ''),
         type: fc.constantFrom('gauge', 'counter'),
         labels: fc.uniqueArray(name, { maxLength: 3 }),
       })
@@ -162,7 +163,7 @@ describe('a page', () => {
       );
     await fc.assert(
       fc.asyncProperty(
-        fc.array(family, { maxLength: 3 }),
+        fc.uniqueArray(family, { maxLength: 3, selector: ({ name }) => name.replace(/_total$/, '') }),
         fc.constantFrom('text', 'openmetrics'),
         async (families, format) => {
           const page = (await renderFamilies(families, format)) + endOf(format);
@@ -183,17 +184,20 @@ describe('a page', () => {
   });
 });
 
-describe('a writer of pages', () => {
-  it('writes each page as if it were the first, whatever series came, went and look alike', async () => {
+describe('PartWriter', () => {
+  it('writes the same text as renderFamilies on every page, whichever series appear, disappear or share a joined key', async () => {
     const value = fc.constantFrom('', 'a', 'b', 'a\nb', '\n', '"');
     const samples = fc.uniqueArray(fc.record({ labels: fc.tuple(value, value), value: fc.nat(9) }), {
       maxLength: 8,
       selector: ({ labels }) => JSON.stringify(labels),
     });
     const page = fc
-      .array(fc.record({ name: fc.constantFrom('x', 'y'), samples }), { maxLength: 2 })
+      .uniqueArray(fc.record({ name: fc.constantFrom('x', 'y'), samples }), {
+        maxLength: 2,
+        selector: ({ name }) => name,
+      })
       .map((families) =>
-        families.map((family): Family => ({ ...family, help: '', type: 'gauge', labels: ['one', 'two'] })),
+        families.map((family): Family => ({ ...family, help: 'X.', type: 'gauge', labels: ['one', 'two'] })),
       );
     await fc.assert(
       fc.asyncProperty(
@@ -211,8 +215,44 @@ describe('a writer of pages', () => {
   });
 });
 
-describe("the exporter's own process", () => {
-  it('is told in both formats, and one does not spoil the other', async () => {
+it('PartWriter leaves out a family that fails and reports the reason', async () => {
+  const families: Family[] = [CONNECTIONS, { ...OPENED, help: '' }, { ...CONNECTIONS, samples: [] }];
+  const { parts, failures } = await new PartWriter().write(families, 'text');
+  expect(parts.map(({ text }) => text)).toEqual([await renderFamilies([CONNECTIONS], 'text')]);
+  expect(failures).toEqual([
+    {
+      collector: 'sockets',
+      reason: 'Cannot render "peerscope_connections_opened_total": Error: Missing mandatory help parameter',
+    },
+    {
+      collector: 'sockets',
+      reason:
+        'Cannot render "peerscope_connections": Error: A metric with the name peerscope_connections has already been registered.',
+    },
+  ]);
+});
+
+describe('withOpenMetricsMetadata', () => {
+  it.each<{ name: string; metric: Parameters<typeof withOpenMetricsMetadata>[1]; text: string; expected: string }>([
+    {
+      name: 'escapes quotes, backslashes and newlines in HELP',
+      metric: { name: 'x', help: 'A "b"\\\nc.', type: 'gauge' },
+      text: '# HELP x A "b"\\\\\\nc.\n# TYPE x gauge\nx{a="# TYPE x"} 1\n',
+      expected: '# HELP x A \\"b\\"\\\\\\nc.\n# TYPE x gauge\nx{a="# TYPE x"} 1\n',
+    },
+    {
+      name: 'adds the unit of the name',
+      metric: { name: 'x_seconds', help: 'X.', type: 'counter' },
+      text: '# HELP x_seconds X.\n# TYPE x_seconds counter\n',
+      expected: '# HELP x_seconds X.\n# TYPE x_seconds counter\n# UNIT x_seconds seconds\n',
+    },
+  ])('$name', ({ metric, text, expected }) => {
+    expect(withOpenMetricsMetadata(text, metric)).toBe(expected);
+  });
+});
+
+describe('ownMetrics', () => {
+  it('writes the metrics of the process in both formats, also at the same time', async () => {
     const formats: Format[] = ['text', 'openmetrics', 'text', 'openmetrics'];
     const pages = await Promise.all(
       formats.map(async (format) => readPage((await ownMetrics(format)) + endOf(format), format)),
@@ -245,7 +285,7 @@ const HELP: Readonly<Record<Format, RegExp>> = {
   openmetrics: /# HELP (\w+) ((?:[^"\\\n]|\\["\\n])*)\n/y,
 };
 
-/** Reads a page to the letter of its format, or throws; a family is named like its series. */
+/** Parses a page strictly by its format, or throws. Each family has the name of its series. */
 function readPage(page: string, format: Format): ReadFamily[] {
   let at = 0;
   const take = (pattern: RegExp): string[] => {
