@@ -1,12 +1,5 @@
-import {
-  ASN_INFO,
-  ATTRIBUTES,
-  BUDGET_FAMILIES,
-  FAMILIES,
-  INTEGER_LABELS,
-  STATUS_FAMILIES,
-  type FamilySpec,
-} from '../metrics/catalogue.ts';
+import { ASN_INFO, FAMILIES, type FamilySpec } from '../metrics/catalogue.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../metrics/status-families.ts';
 import type { Family } from '../model.ts';
 
 /** A family as OpenTelemetry's data model has it: a gauge, or a counter as a monotonic cumulative sum. */
@@ -36,6 +29,23 @@ export const FOLDED = 'peerscope.folded';
 const OTHER = 'other';
 /** How long the start of a counter that is gone is kept, in case it comes back. */
 const KEPT_MS = 86_400_000;
+
+/** The attributes that stand for labels in OTLP; any other label is `peerscope.` and its name. */
+export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
+  ['process', 'process.executable.name'],
+  ['namespace', 'k8s.namespace.name'],
+  ['pod', 'k8s.pod.name'],
+  ['container', 'k8s.container.name'],
+  ['transport', 'network.transport'],
+  ['state', 'network.connection.state'],
+  ['asn', 'network.peer.as.number'],
+  ['as_name', 'network.peer.as.organization.name'],
+  ['local_address', 'network.local.address'],
+  ['local_port', 'network.local.port'],
+]);
+
+/** The labels whose values are integers as attributes. */
+const INTEGER_LABELS: ReadonlySet<string> = new Set(['asn', 'local_port']);
 
 type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'fold' | 'folded' | 'sinceBoot'>;
 const SPECS: ReadonlyMap<string, Spec> = new Map(

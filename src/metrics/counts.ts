@@ -1,6 +1,6 @@
 import { formatAddress } from '../common/address.ts';
 import type { Contribution } from './aggregate.ts';
-import type { Listener } from './catalogue.ts';
+import type { Listener } from './scan-data.ts';
 import type { ConnectionTable } from '../collect/connection-table.ts';
 import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Direction } from '../model.ts';

@@ -1,18 +1,9 @@
 import { aggregate, cut, type FoldMemory } from './aggregate.ts';
-import {
-  ASN_INFO,
-  asnInfo,
-  BUDGET_FAMILIES,
-  FAMILIES,
-  STATUS_FAMILIES,
-  type Budget,
-  type Census,
-  type Collector,
-  type FamilySpec,
-  type Status,
-} from './catalogue.ts';
+import { ASN_INFO, asnInfo, FAMILIES, type Collector, type FamilySpec } from './catalogue.ts';
 import type { Family, Sample } from '../model.ts';
+import type { ScanData } from './scan-data.ts';
 import { Turnover } from './daily-series-cap.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES, type Budget, type Status } from './status-families.ts';
 
 /** Every family of the catalogue within its budget, with the memory that keeps the edge of the fold from flapping. */
 export class Families {
@@ -35,14 +26,14 @@ export class Families {
       if (turnover !== undefined) this.#turnovers.set(name, new Turnover(labels, turnover, limit));
   }
 
-  /** The families of one census at a time in milliseconds, in the order of the catalogue. */
-  of(census: Census, at: number): Family[] {
+  /** The families of one scan at a time in milliseconds, in the order of the catalogue. */
+  of(data: ScanData, at: number): Family[] {
     const families: Family[] = [];
     const budgets: Budget[] = [];
     for (const spec of FAMILIES) {
       if (spec.collector && !this.#isOn(spec.collector)) continue;
       try {
-        const { samples, folded } = spec.cut ? this.#cut(spec, census, spec.cut) : this.#fold(spec, census, at);
+        const { samples, folded } = spec.cut ? this.#cut(spec, data, spec.cut) : this.#fold(spec, data, at);
         families.push(family(spec, samples));
         const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
         if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
@@ -52,29 +43,29 @@ export class Families {
     }
     const place = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);
     if (place >= 0) {
-      const { samples, cut: folded } = this.#info(families, census.asnNames);
+      const { samples, cut: folded } = this.#info(families, data.asnNames);
       families.splice(place + 1, 0, family(ASN_INFO, samples));
       budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded });
     }
     return [...families, ...whole(BUDGET_FAMILIES, budgets)];
   }
 
-  #fold(spec: FamilySpec<Census>, census: Census, at: number): { samples: readonly Sample[]; folded: number } {
-    const bounded = aggregate(spec.contributions(census), spec, this.#limit, this.#memories.get(spec.name));
+  #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): { samples: readonly Sample[]; folded: number } {
+    const bounded = aggregate(spec.contributions(data), spec, this.#limit, this.#memories.get(spec.name));
     this.#memories.set(spec.name, bounded.memory);
     const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {
       samples: bounded.samples,
       folded: 0,
     };
-    return { samples, folded: spec.folded?.(census) ?? bounded.folded + late };
+    return { samples, folded: spec.folded?.(data) ?? bounded.folded + late };
   }
 
   #cut(
-    spec: FamilySpec<Census>,
-    census: Census,
-    order: NonNullable<FamilySpec<Census>['cut']>,
+    spec: FamilySpec<ScanData>,
+    data: ScanData,
+    order: NonNullable<FamilySpec<ScanData>['cut']>,
   ): { samples: readonly Sample[]; folded: number } {
-    const all = [...spec.contributions(census)].map(({ labels, value }) => ({
+    const all = [...spec.contributions(data)].map(({ labels, value }) => ({
       labels: spec.labels.map((label) => labels[label] ?? ''),
       value,
     }));
@@ -82,7 +73,7 @@ export class Families {
     return { samples: kept.samples, folded: kept.cut };
   }
 
-  #info(families: readonly Family[], names: Census['asnNames']): ReturnType<typeof cut> {
+  #info(families: readonly Family[], names: ScanData['asnNames']): ReturnType<typeof cut> {
     const shown = ASN_INFO.shownBy.flatMap((name) => {
       const { labels = [], samples = [] } = families.find((family) => family.name === name) ?? {};
       const column = labels.indexOf('asn');

@@ -1,7 +1,8 @@
 import { reasonOf } from '../common/errors.ts';
 import type { Config } from '../config/config.ts';
 import { endOf, ownMetrics, renderFamilies, type Format } from '../expose/prometheus-text.ts';
-import { COLLECTORS, type Status } from '../metrics/catalogue.ts';
+import { COLLECTORS } from '../metrics/catalogue.ts';
+import type { Status } from '../metrics/status-families.ts';
 import { statusFamilies } from '../metrics/families.ts';
 import type { Access } from '../web/access.ts';
 import { markStale, renderWaiting } from '../web/page/page.ts';

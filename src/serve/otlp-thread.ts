@@ -10,7 +10,7 @@ import type { Log, Repeating } from '../common/log.ts';
 import type { OtlpConfig } from '../config/config.ts';
 import type { Origins } from '../expose/otlp-points.ts';
 import type { ExportFailure, OtlpMessage, OtlpSettings } from '../expose/otlp.ts';
-import type { Status } from '../metrics/catalogue.ts';
+import type { Status } from '../metrics/status-families.ts';
 import { shownUrl } from './start-line.ts';
 
 /** The facts about this run and its host that go into the resource and the start times. */

@@ -8,7 +8,7 @@ import { reasonOf, UsageError } from '../common/errors.ts';
 import { Repeating, type Log } from '../common/log.ts';
 import type { Config } from '../config/config.ts';
 import type { RulesFile } from '../config/rules.ts';
-import type { Status } from '../metrics/catalogue.ts';
+import type { Status } from '../metrics/status-families.ts';
 import type { Access } from '../web/access.ts';
 import { createApp, Servers } from '../web/server.ts';
 import { Closers, ClosersTogether, type Closable } from './closers.ts';

@@ -10,7 +10,7 @@ import { startAsking } from '../enrich/asn/resolver.ts';
 import type { Kubernetes } from '../enrich/kubernetes/api-client.ts';
 import { Cluster, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
 import { prepareWatch } from '../enrich/kubernetes/start.ts';
-import type { Status } from '../metrics/catalogue.ts';
+import type { Status } from '../metrics/status-families.ts';
 import type { Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { Sighting, Store } from '../store/contract.ts';

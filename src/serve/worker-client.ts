@@ -4,7 +4,8 @@ import { reasonOf } from '../common/errors.ts';
 import type { Answer } from '../enrich/asn/cache.ts';
 import type { Collected } from '../expose/otlp.ts';
 import type { Format } from '../expose/prometheus-text.ts';
-import { COLLECTORS, type Collector, type CollectorRun, type Status } from '../metrics/catalogue.ts';
+import { COLLECTORS, type Collector, type CollectorRun } from '../metrics/catalogue.ts';
+import type { Status } from '../metrics/status-families.ts';
 import type { RowFormat } from '../rows/streams.ts';
 import type { Surroundings } from '../web/page/page.ts';
 import {

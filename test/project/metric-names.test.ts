@@ -1,7 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ASN_INFO, ATTRIBUTES, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-families.ts';
+import { ATTRIBUTES } from '../../src/expose/otlp-points.ts';
 
 interface Named {
   readonly name: string;

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-families.ts';
 import { TCP_STATES } from '../../src/common/tcp-states.ts';
 import type { Family } from '../../src/model.ts';
 import { EXAMPLES } from '../support/example-queries.ts';

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
-import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-families.ts';
 import { parsePromql } from './promql.ts';
 
 export const RULE_FILES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'] as const;

@@ -1,4 +1,6 @@
-import { ASN_INFO, ATTRIBUTES, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../src/metrics/catalogue.ts';
+import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-families.ts';
+import { ATTRIBUTES } from '../../src/expose/otlp-points.ts';
 import type { Attributes, Metric } from '../../src/expose/otlp-points.ts';
 
 /** Every family of the catalogue. */

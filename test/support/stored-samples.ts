@@ -1,4 +1,4 @@
-import { ATTRIBUTES } from '../../src/metrics/catalogue.ts';
+import { ATTRIBUTES } from '../../src/expose/otlp-points.ts';
 import { CATALOGUE } from './otlp-labels.ts';
 import { parsePage } from './page.ts';
 import type { Series } from './victoria-metrics.ts';

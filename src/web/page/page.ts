@@ -1,4 +1,5 @@
-import { ASN_INFO, BUDGET_FAMILIES, FAMILIES, STATUS_FAMILIES } from '../../metrics/catalogue.ts';
+import { ASN_INFO, FAMILIES } from '../../metrics/catalogue.ts';
+import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../metrics/status-families.ts';
 import type { Family } from '../../model.ts';
 import { CONNECTIONS_PATH } from '../api.ts';
 import { markup, type Markup, type Piece } from './html.ts';

@@ -1,0 +1,231 @@
+import type { Contribution } from './aggregate.ts';
+import { perValue, type CollectorRun, type FamilySpec } from './catalogue.ts';
+import type { AsnStatus } from '../model.ts';
+
+/** What a page tells about the exporter itself at the moment it is asked. */
+export interface Status {
+  readonly version: string;
+  readonly snapshotAtSeconds: number;
+  readonly collectors: readonly CollectorRun[];
+  /** Failures of the worker thread since the start. */
+  readonly workerFailures: number;
+  readonly asn: AsnStatus | null;
+  /** Null where nothing is kept beyond the process. */
+  readonly store: { readonly name: string; readonly up: boolean; readonly failures: number } | null;
+  /** By the socket table that held them. */
+  readonly malformedRows: ReadonlyMap<string, number>;
+  /** Whether the file of --config.file held what is in use when it was read last; null without one. */
+  readonly configIsCurrent: boolean | null;
+  /** Whether the file of --web.config.file holds what is in use; null without one. */
+  readonly webConfigIsCurrent: boolean | null;
+  /** The resources of Kubernetes that are watched; none where it is off. */
+  readonly kubernetes: readonly { readonly resource: string; readonly up: boolean }[];
+  /** Null where nothing is sent by OTLP. */
+  readonly otlp: { readonly exports: number; readonly failures: number } | null;
+}
+
+/** How one family kept to its budget in the last scan. */
+export interface Budget {
+  readonly family: string;
+  readonly limit: number;
+  readonly folded: number;
+}
+
+/** The families that say how the exporter itself is doing; they never fold. */
+export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
+  perCollector(
+    'peerscope_scrape_collector_duration_seconds',
+    's',
+    'Time that a collector took in the last scan.',
+    (run) => run.seconds,
+  ),
+  perCollector(
+    'peerscope_scrape_collector_success',
+    '',
+    'Whether a collector saw all that it should in the last scan, within the time that the scraper gave.',
+    (run) => Number(run.success),
+  ),
+  status(
+    'peerscope_snapshot_timestamp_seconds',
+    'gauge',
+    's',
+    'When the scan behind this page was taken, in seconds since 1970.',
+    [],
+    ({ snapshotAtSeconds: value }) => (value > 0 ? [{ labels: {}, value }] : []),
+  ),
+  status(
+    'peerscope_worker_failures_total',
+    'counter',
+    '{failure}',
+    'Failures of the worker thread that scans and renders: requests and notifications that failed, and unexpected exits.',
+    [],
+    ({ workerFailures: value }) => [{ labels: {}, value }],
+  ),
+  status(
+    'peerscope_malformed_rows_total',
+    'counter',
+    '{row}',
+    'Lines of a socket table, or of a reply of the ASN provider, that could not be read or answered what was not asked.',
+    ['source'],
+    ({ malformedRows, asn }) =>
+      perValue('source', asn ? [...malformedRows, [asn.provider, asn.malformedRows]] : malformedRows),
+  ),
+  perProvider(
+    'peerscope_asn_pending',
+    'gauge',
+    '{network}',
+    'Networks that wait for an answer of the ASN provider.',
+    [],
+    (asn) => asn.pending,
+  ),
+  perProvider(
+    'peerscope_asn_queries_total',
+    'counter',
+    '{query}',
+    'Sessions held with the ASN provider.',
+    ['provider'],
+    (asn) => asn.queries,
+  ),
+  perProvider(
+    'peerscope_asn_query_failures_total',
+    'counter',
+    '{query}',
+    'Sessions with the ASN provider that failed.',
+    ['provider'],
+    (asn) => asn.queryFailures,
+  ),
+  perProvider(
+    'peerscope_asn_addresses_sent_total',
+    'counter',
+    '{address}',
+    'Network addresses (of a /24 or /48) sent to the ASN provider.',
+    ['provider'],
+    (asn) => asn.addressesSent,
+  ),
+  perProvider(
+    'peerscope_asn_breaker_open',
+    'gauge',
+    '',
+    'Whether the ASN provider is left alone for a while because it failed.',
+    [],
+    (asn) => Number(asn.breakerOpen),
+  ),
+  status(
+    'peerscope_store_up',
+    'gauge',
+    '',
+    'Whether the store of ASN answers and first times can be used.',
+    ['store'],
+    ({ store }) => (store ? [{ labels: { store: store.name }, value: Number(store.up) }] : []),
+  ),
+  status(
+    'peerscope_store_failures_total',
+    'counter',
+    '{failure}',
+    'Times that the store was used and failed: commands and connections of a server, uses of a file that made it rest for a minute.',
+    ['store'],
+    ({ store }) => (store ? [{ labels: { store: store.name }, value: store.failures }] : []),
+  ),
+  status(
+    'peerscope_config_current',
+    'gauge',
+    '',
+    'Whether the configuration in use is what the file held when it was read last; 0 where that could not be used.',
+    [],
+    ({ configIsCurrent: value }) => (value === null ? [] : [{ labels: {}, value: Number(value) }]),
+  ),
+  status(
+    'peerscope_web_config_current',
+    'gauge',
+    '',
+    'Whether the web configuration in use is the one on disk; 0 where that was changed to one that cannot be used.',
+    [],
+    ({ webConfigIsCurrent: value }) => (value === null ? [] : [{ labels: {}, value: Number(value) }]),
+  ),
+  status(
+    'peerscope_kubernetes_watch_up',
+    'gauge',
+    '',
+    'Whether a resource of the Kubernetes API is being watched.',
+    ['resource'],
+    ({ kubernetes }) => kubernetes.map(({ resource, up }) => ({ labels: { resource }, value: Number(up) })),
+  ),
+  perExport('peerscope_otlp_exports_total', 'Exports by OTLP that the receiver took.', 'exports'),
+  perExport(
+    'peerscope_otlp_export_failures_total',
+    'Exports by OTLP that failed, or of which the receiver took a part alone.',
+    'failures',
+  ),
+  status(
+    'peerscope_build_info',
+    'gauge',
+    '',
+    'The version of peerscope and of Node.js.',
+    ['version', 'node_version'],
+    (status) => [{ labels: { version: status.version, node_version: process.versions.node }, value: 1 }],
+  ),
+];
+
+/** The families that say how the budget of the others was kept. */
+export const BUDGET_FAMILIES: readonly FamilySpec<readonly Budget[]>[] = [
+  perFamily('peerscope_series_limit', 'The most series that a family may have.', (budget) => budget.limit),
+  perFamily(
+    'peerscope_series_folded',
+    'Series of a family that are not shown under their own labels but in "other"; of an info family, not shown at all.',
+    (budget) => budget.folded,
+  ),
+];
+
+function status(
+  name: string,
+  type: 'gauge' | 'counter',
+  unit: string,
+  help: string,
+  labels: readonly string[],
+  contributions: (status: Status) => Contribution[],
+): FamilySpec<Status> {
+  return { name, help, type, unit, collector: null, labels, fold: [], contributions };
+}
+
+function perCollector(
+  name: string,
+  unit: string,
+  help: string,
+  value: (run: CollectorRun) => number,
+): FamilySpec<Status> {
+  return status(name, 'gauge', unit, help, ['collector'], ({ collectors }) =>
+    collectors.map((run) => ({ labels: { collector: run.collector }, value: value(run) })),
+  );
+}
+
+function perProvider(
+  name: string,
+  type: 'gauge' | 'counter',
+  unit: string,
+  help: string,
+  labels: readonly string[],
+  value: (asn: AsnStatus) => number,
+): FamilySpec<Status> {
+  return status(name, type, unit, help, labels, ({ asn }) =>
+    asn ? [{ labels: { provider: asn.provider }, value: value(asn) }] : [],
+  );
+}
+
+function perExport(name: string, help: string, field: 'exports' | 'failures'): FamilySpec<Status> {
+  return status(name, 'counter', '{export}', help, [], ({ otlp }) =>
+    otlp ? [{ labels: {}, value: otlp[field] }] : [],
+  );
+}
+
+function perFamily(name: string, help: string, value: (budget: Budget) => number): FamilySpec<readonly Budget[]> {
+  return {
+    name,
+    help,
+    type: 'gauge',
+    unit: '{series}',
+    collector: null,
+    labels: ['family'],
+    fold: [],
+    contributions: (budgets) => budgets.map((budget) => ({ labels: { family: budget.family }, value: value(budget) })),
+  };
+}
