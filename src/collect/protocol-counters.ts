@@ -1,3 +1,4 @@
+import { OTHER } from '../common/other.ts';
 import type { OwnerLabels } from '../model.ts';
 import { parseSnmp, parseSnmp6, type SnmpCounters } from './snmp.ts';
 
@@ -99,7 +100,6 @@ export interface Total {
   readonly counts: Record<ProtocolCounter, number>;
 }
 
-const OTHER = 'other';
 const NO_POD = JSON.stringify(['', '']);
 
 function keyOf({ namespace, pod }: OwnerLabels): string {

@@ -1,5 +1,6 @@
 import { ASN_INFO, FAMILIES, type FamilySpec } from '../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../metrics/status-families.ts';
+import { OTHER } from '../common/other.ts';
 import type { Family } from '../model.ts';
 
 /** A family as OpenTelemetry's data model has it: a gauge, or a counter as a monotonic cumulative sum. */
@@ -26,7 +27,6 @@ export type Attributes = Readonly<Record<string, string | number>>;
  */
 export const FOLDED = 'peerscope.folded';
 
-const OTHER = 'other';
 /** How long the start of a counter that is gone is kept, in case it comes back. */
 const KEPT_MS = 86_400_000;
 

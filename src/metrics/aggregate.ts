@@ -1,3 +1,4 @@
+import { OTHER } from '../common/other.ts';
 import type { Sample } from '../model.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -25,8 +26,6 @@ export interface FoldMemory {
   readonly steps: number;
   readonly whole: readonly Labels[];
 }
-
-const OTHER = 'other';
 
 /** A newcomer takes the place of a series that was whole only if it is more than this many times as large. */
 const MARGIN = 1.25;

@@ -1,8 +1,8 @@
 import { sortByKey } from './aggregate.ts';
+import { OTHER } from '../common/other.ts';
 import type { Sample } from '../model.ts';
 
 const DAY_MS = 86_400_000;
-const OTHER = 'other';
 
 /**
  * Keeps the distinct series of a family few over a day, not only within one scrape: a series that nobody asks for again stays in a

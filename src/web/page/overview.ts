@@ -1,3 +1,4 @@
+import { OTHER } from '../../common/other.ts';
 import { COLLECTORS } from '../../metrics/catalogue.ts';
 import type { Family } from '../../model.ts';
 import { REASON_MEANINGS } from './glossary.ts';
@@ -75,7 +76,6 @@ export interface Overview {
 
 const TOP = 10;
 const MOST_LISTENERS = 15;
-const OTHER = 'other';
 
 interface Series {
   readonly labels: Readonly<Record<string, string>>;

@@ -1,3 +1,4 @@
+import { OTHER } from '../../common/other.ts';
 import { ASN_INFO, FAMILIES } from '../../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../metrics/status-families.ts';
 import type { Family } from '../../model.ts';
@@ -118,7 +119,7 @@ function totals(overview: Overview): Markup {
     ['Listening', listen],
   ] as const;
   const { processes, namespaces, operators } = overview;
-  const atLeast = operators?.lines.some(({ asn }) => asn === 'other') ? 'at least ' : '';
+  const atLeast = operators?.lines.some(({ asn }) => asn === OTHER) ? 'at least ' : '';
   return markup`<h2 class="spoken">Totals</h2>
 <dl class="totals">${tiles.map(([name, value]) => markup`<div><dt>${name}</dt><dd>${number(value)}</dd></div>`)}</dl>
 <p class="sum">In <b>${plural(namespaces, 'network namespace')}</b>${
@@ -187,7 +188,7 @@ ${
 }
 
 function operatorName(asn: string, name: string): Piece {
-  if (asn === 'other') return markup`<i>all others</i>`;
+  if (asn === OTHER) return markup`<i>all others</i>`;
   return name === '' ? markup`<i>name not known</i>` : markup`<bdi>${name}</bdi>`;
 }
 
@@ -297,12 +298,12 @@ function named({ process, namespace, workload }: Owner): Markup {
 
 /** A value of the names that others chose; "other" is never one of them. */
 function foldedOr(name: string): Markup {
-  return name === 'other' ? markup`<i>all others</i>` : markup`<bdi>${name}</bdi>`;
+  return name === OTHER ? markup`<i>all others</i>` : markup`<bdi>${name}</bdi>`;
 }
 
 function authority(address: string, port: string): string {
   const host = address.includes(':') ? `[${address}]` : address;
-  return `${host === 'other' ? '*' : host}:${port === 'other' ? '*' : port}`;
+  return `${host === OTHER ? '*' : host}:${port === OTHER ? '*' : port}`;
 }
 
 function classOf(state: string): string {
