@@ -81,7 +81,6 @@ export const ROOMS = {
 
 /** Single files that may import more than their room. */
 export const EXCEPTIONS = {
-  'web/page/page.ts': ['web/api.ts'],
   'collect/command-host.ts': ['parse'],
   'collect/ss-netstat.ts': ['parse'],
 };

@@ -5,6 +5,7 @@ import { COLLECTORS } from '../metrics/catalogue.ts';
 import type { Status } from '../metrics/status-families.ts';
 import { statusFamilies } from '../metrics/families.ts';
 import type { Access } from '../web/access.ts';
+import { CONNECTIONS_PATH } from '../web/api.ts';
 import { markStale, renderWaiting } from '../web/page/page.ts';
 import type { HttpHandlers } from '../web/server.ts';
 import type { EventSubscribers } from './event-subscribers.ts';
@@ -55,7 +56,7 @@ export function createHandlers(
         }
       : null,
     page: async (refreshes) => {
-      const surroundings = { telemetryPath, hasApi: enableApi, refreshes };
+      const surroundings = { telemetryPath, connectionsPath: enableApi ? CONNECTIONS_PATH : null, refreshes };
       const page = await worker.statusPage(surroundings, status, scrapeBudgetMs);
       if (!page) return renderWaiting();
       return page.fresh ? page.html : markStale(page.html);

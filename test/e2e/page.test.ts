@@ -98,14 +98,14 @@ describe('the status page in a browser', () => {
     if (!chromium || !exporter) return skip(obstacle ?? '');
     const { page, complaints } = await chromium.open(`${exporter.url}/`, DESKTOP);
     expect(await headings(page)).toEqual([
-      ...['peerscope', 'Totals', 'Processes with the most sockets', 'Network operators at the other end'],
+      ...['peerscope', 'Totals', 'Top processes by sockets', 'Remote network operators'],
       ...['Other networks', 'Listeners 6', 'Endpoints', 'Inbound 5 connections', 'Outbound 6 connections'],
-      ...['Looping 2 connections; 2 rows of other ends left out', 'What could not be seen'],
-      ...['What the scan cost', 'Documentation'].map((start) => expect.stringContaining(start) as string),
+      ...['Loopback 2 connections, 2 duplicates omitted', 'Blind spots'],
+      ...['Scan cost', 'Documentation'].map((start) => expect.stringContaining(start) as string),
     ]);
     const sockets = sumOf(await exporter.metrics(), 'peerscope_connections');
     expect(await page.title()).toBe(`peerscope: ${sockets} sockets`);
-    const table = page.getByRole('region', { name: 'Processes with the most sockets' }).getByRole('table');
+    const table = page.getByRole('region', { name: 'Top processes by sockets' }).getByRole('table');
     expect(await table.getByRole('row').nth(1).innerText()).toMatch(
       /^orders\.py\s+orders\.service\s+7\s+established 5\s+listen 1\s+syn_sent 1$/,
     );
@@ -113,7 +113,7 @@ describe('the status page in a browser', () => {
     expect(labels).toEqual([32, 18, 18, 14, 14, 5].map((share) => `${share} % of all sockets`));
     expect(widths.map((width) => Math.round((width / (widths[0] ?? 1)) * 7))).toEqual([7, 4, 4, 3, 3, 1]);
     expect(await page.getByRole('rowheader', { name: 'CLOUDFLARENET - Cloudflare, Inc.' }).count()).toBe(1);
-    const states = page.getByText('What the states mean');
+    const states = page.getByText('Socket states');
     await states.click();
     expect(await page.getByText(TCP_STATES.close_wait).isVisible()).toBe(true);
     expect(complaints).toEqual([]);
@@ -147,8 +147,8 @@ describe('the status page in a browser', () => {
     const first = await scanned();
     await page.waitForEvent('framenavigated', { timeout: 30_000 });
     await expect.poll(scanned).not.toBe(first);
-    await page.getByRole('link', { name: 'hold it still' }).click();
-    await page.getByText('This page stands still').waitFor();
+    await page.getByRole('link', { name: 'Pause' }).click();
+    await page.getByText('Refresh is paused').waitFor();
     expect(await page.locator('meta[http-equiv]').count()).toBe(0);
     await page.context().close();
   });
@@ -205,7 +205,7 @@ describe('names that others chose, in a browser', () => {
     const exporter = await Exporter.start(['--config.file', rules, ...quiet]);
     try {
       const { page, complaints } = await chromium.open(`${exporter.url}/`, PHONE);
-      const processes = page.getByRole('region', { name: 'Processes with the most sockets' });
+      const processes = page.getByRole('region', { name: 'Top processes by sockets' });
       for (const name of names) {
         const row = processes.getByRole('row').filter({ has: page.getByText(name.slice(0, 15), { exact: true }) });
         expect(await row.count(), name).toBe(1);

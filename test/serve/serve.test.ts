@@ -26,7 +26,7 @@ describe('a running exporter', () => {
   test.each([
     { path: '/-/healthy', status: 200, type: 'text/plain', body: /healthy/ },
     { path: '/-/ready', status: 200, type: 'text/plain', body: /ready/ },
-    { path: '/', status: 200, type: 'text/html', body: /<a href="\/metrics">/ },
+    { path: '/', status: 200, type: 'text/html', body: /<a href="\.\/metrics">/ },
     { path: '/api/v1/connections', status: 404, type: 'text/plain', body: /^The API is off: --web\.enable-api turns/ },
     { path: '/metrics', status: 200, type: 'text/plain; version=0.0.4; charset=utf-8', body: /^# HELP / },
     { path: '/nothing', status: 404, type: 'text/plain', body: /^Not found\.$/m },
@@ -198,7 +198,7 @@ describe('an exporter with the API', () => {
   });
 
   test('is linked from the status page, and has no other paths', async () => {
-    expect(await (await exporter.get('/')).text()).toContain('<a href="/api/v1/connections">');
+    expect(await (await exporter.get('/')).text()).toContain('<a href="./api/v1/connections">');
     expect((await exporter.get('/api/v1/nothing')).status).toBe(404);
   });
 

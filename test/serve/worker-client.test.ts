@@ -43,7 +43,7 @@ const STATUS = {
   store: null,
   otlp: null,
 };
-const REFRESHING = { telemetryPath: '/metrics', hasApi: false, refreshes: true };
+const REFRESHING = { telemetryPath: '/metrics', connectionsPath: null, refreshes: true };
 const STATIC = { ...REFRESHING, refreshes: false };
 
 /** One end of a channel, and the first message that arrives at the other. */

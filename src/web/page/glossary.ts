@@ -3,29 +3,29 @@ import { TCP_STATES } from '../../common/tcp-states.ts';
 
 const { established, listen, time_wait, ...others } = TCP_STATES;
 
-/** What each state of a socket means, the usual ones first. */
+/** The meaning of each socket state, the most common states first. */
 export const STATE_MEANINGS: Readonly<Record<State, string>> = {
   established,
   listen,
   time_wait,
   ...others,
-  unconnected: 'Not TCP: a UDP or raw socket that has no peer, and takes what anybody sends.',
-  unknown: 'A state that no kernel header names.',
+  unconnected: 'A UDP or raw socket without a peer; it receives from any address.',
+  unknown: 'A state code that is not in the kernel headers.',
 };
 
-/** Which side of a conversation a socket is. */
+/** The meaning of each direction. */
 export const DIRECTION_MEANINGS: Readonly<Record<Direction, string>> = {
-  inbound: 'Others called a service of this host.',
-  outbound: 'This host called a service elsewhere.',
-  loopback: 'Both ends are here.',
-  listen: 'A service that waits: listening TCP, and UDP without a peer.',
+  inbound: 'A remote connected to a service on this host.',
+  outbound: 'This host connected to a remote service.',
+  loopback: 'Both ends are on this host.',
+  listen: 'A listening TCP socket, or a UDP socket without a peer.',
 };
 
-/** Why a socket has no process, and what would help. */
+/** Why a socket has no known process, and how to fix it. */
 export const REASON_MEANINGS: Readonly<Record<UnattributedReason, string>> = {
-  permission: 'perhaps of a process that may not be read: run as root, or with CAP_SYS_PTRACE',
-  no_descriptor: 'held by no process but by the kernel itself',
-  short_lived: 'an ended connection that no scan saw open: no fault',
-  vanished: 'the process ended while it was looked for',
-  other_pid_namespace: 'held by a process that this PID namespace does not show',
+  permission: 'a process that peerscope may not read: run as root or with CAP_SYS_PTRACE',
+  no_descriptor: 'held by the kernel, not by a process',
+  short_lived: 'a connection that ended before a scan saw it open; this is normal',
+  vanished: 'the process ended during the scan',
+  other_pid_namespace: 'held by a process outside this PID namespace',
 };

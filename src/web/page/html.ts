@@ -1,4 +1,4 @@
-/** HTML that is safe to send as it is; `markup` alone makes it. */
+/** Safe HTML; only `markup` creates it. */
 export class Markup {
   readonly #text: string;
 
@@ -6,7 +6,7 @@ export class Markup {
     this.#text = text;
   }
 
-  /** Puts values into the holes of a template: texts and numbers are escaped, markup stays, nothing stands for null. */
+  /** Inserts values into a template: text is escaped, markup is kept, null is empty. */
   static of(strings: TemplateStringsArray, ...values: readonly Piece[]): Markup {
     return new Markup(strings.map((text, i) => text + written(values[i] ?? null)).join(''));
   }
@@ -16,10 +16,10 @@ export class Markup {
   }
 }
 
-/** What a hole of a template takes. */
+/** A value that a template accepts. */
 export type Piece = string | number | Markup | null | readonly Piece[];
 
-/** HTML with every hole escaped: fit for content and for quoted attributes, not for tags, scripts or styles. */
+/** HTML with every value escaped for content and quoted attributes, not for tag names, scripts or styles. */
 export const markup = (strings: TemplateStringsArray, ...values: readonly Piece[]): Markup =>
   Markup.of(strings, ...values);
 
@@ -38,7 +38,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
-/** Text made safe for HTML content and quoted attributes. */
+/** Escapes text for HTML content and quoted attributes. */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
 }

@@ -3,29 +3,29 @@ import { COLLECTORS } from '../../metrics/catalogue.ts';
 import type { Family } from '../../model.ts';
 import { REASON_MEANINGS } from './glossary.ts';
 
-/** Whose a line of the page is; "" where a name does not apply, all "" where no process is known. */
+/** The owner of a line; "" for a name that does not apply, all "" without a known process. */
 export interface Owner {
   readonly process: string;
   readonly namespace: string;
   readonly workload: string;
 }
 
-/** A number and its parts by state, the largest first. */
+/** A total and its counts by state, largest first. */
 export interface Count {
   readonly total: number;
   readonly states: readonly (readonly [state: string, count: number])[];
 }
 
-/** The first lines of a ranking, what the budget of series folded into "other" last, and how much is not shown. */
+/** The top lines of a ranking, with the series folded into "other" last, and the number of lines not shown. */
 export interface Ranking<Line> {
   readonly lines: readonly Line[];
   readonly more: number;
 }
 
-/** The service end of connections. */
+/** Connections of one owner by service endpoint. */
 export type Endpoint = Count & { readonly owner: Owner; readonly name: string; readonly transport: string };
 
-/** A network operator; `name` and `country` are "" where they are not known. */
+/** A network operator (ASN); `name` and `country` are "" if unknown. */
 export interface Operator {
   readonly asn: string;
   readonly name: string;
@@ -35,7 +35,7 @@ export interface Operator {
   readonly total: number;
 }
 
-/** A TCP socket that takes connections, and how many wait to be taken. */
+/** A listening TCP socket and the length of its accept queue. */
 export interface Listener {
   readonly owner: Owner;
   readonly address: string;
@@ -43,16 +43,16 @@ export interface Listener {
   readonly waiting: number;
 }
 
-/** Something that the numbers leave out or do not know, and why; `amount` in words. */
+/** Something that the numbers leave out, and the reason. */
 export interface BlindSpot {
   readonly amount: string;
   readonly what: string;
   readonly why: string;
 }
 
-/** What the status page tells, taken from the families of one snapshot. Null is what a collector that is off would have told. */
+/** The content of the status page, computed from the families of one scan. Null if the collector is off. */
 export interface Overview {
-  /** Milliseconds since 1970; 0 where nothing was scanned yet. */
+  /** Milliseconds since 1970; 0 before the first scan. */
   readonly at: number;
   readonly version: string;
   readonly sockets: number;
@@ -61,9 +61,9 @@ export interface Overview {
   readonly processes: number | null;
   readonly namespaces: number;
   readonly top: Ranking<Count & { readonly owner: Owner }>;
-  /** `known` counts those that have a number: not what is not announced, nor what was folded. */
+  /** `known` counts the operators with an ASN, without unannounced and folded ones. */
   readonly operators: (Ranking<Operator> & { readonly known: number }) | null;
-  /** Rows whose remote belongs to no operator that is known, by kind of network. */
+  /** Connections without a known operator, by network. */
   readonly networks: readonly (readonly [network: string, count: number])[];
   readonly endpoints: Readonly<
     Record<'inbound' | 'outbound' | 'loopback', { readonly total: number; readonly ranking: Ranking<Endpoint> }>
@@ -83,7 +83,7 @@ interface Series {
 }
 type Read = (family: string) => Series[] | null;
 
-/** Sums up families as the page shows them: those of a scan and of the catalogue's status. */
+/** Computes the overview from the families of a scan and the status families. */
 export function overviewOf(families: readonly Family[]): Overview {
   const read = reader(families);
   const connections = read('peerscope_connections') ?? [];
@@ -209,52 +209,52 @@ function blindSpotsOf(read: Read): BlindSpot[] {
   const unreadable = (read('peerscope_network_namespaces') ?? []).find((s) => s.labels['status'] === 'unreadable');
   add(
     unreadable?.value ?? 0,
-    'network namespace that was not read',
-    'network namespaces that were not read',
-    'forbidden, or not in time: their rows are those of the scan before, if any',
+    'unreadable network namespace',
+    'unreadable network namespaces',
+    'permission denied or out of time; rows of the previous scan are kept',
   );
   add(
     sumOf(read, 'peerscope_malformed_rows_total') ?? 0,
-    'line of a socket table that was no row',
-    'lines of socket tables that were no rows',
-    'since the start',
+    'malformed line in a socket table',
+    'malformed lines in socket tables',
+    'since peerscope started',
   );
   add(
     valueOf(read, 'peerscope_direction_guessed') ?? 0,
-    'direction that is a guess',
-    'directions that are guesses',
-    'by port number: a low one here, a high one there',
+    'guessed direction',
+    'guessed directions',
+    'by port number, without a listening socket or an observed start',
   );
   const coverage = valueOf(read, 'peerscope_connection_coverage_ratio');
   if (coverage !== null && coverage < 1)
     spots.push({
       amount: `${Math.max(1, Math.round((1 - coverage) * 100))} %`,
       what: 'of the new TCP connections of the last five minutes were missed',
-      why: 'they came and went between two scans: --sample.interval adds scans',
+      why: 'they opened and closed between two scans; --sample.interval adds scans',
     });
   add(
     sumOf(read, 'peerscope_series_folded') ?? 0,
-    'series that stands in "other"',
-    'series that stand in "other"',
-    'the sums hold them; --series.limit allows more',
+    'series folded into "other"',
+    'series folded into "other"',
+    'sums include them; raise --series.limit to show more',
   );
   add(
     valueOf(read, 'peerscope_asn_pending') ?? 0,
-    'network that waits for its operator',
-    'networks that wait for their operators',
-    'asked in batches, in the background',
+    'network with a pending ASN lookup',
+    'networks with pending ASN lookups',
+    'queries run in batches in the background',
   );
   if (valueOf(read, 'peerscope_asn_breaker_open') === 1)
     spots.push({
       amount: 'No',
-      what: 'new operators for now',
-      why: 'their provider failed, and is left alone for a while',
+      what: 'new operators',
+      why: 'queries are paused after failures of the ASN provider',
     });
   if ((read('peerscope_store_up') ?? []).some(({ value }) => value === 0))
     spots.push({
       amount: 'No',
-      what: 'memory beyond this process',
-      why: 'the store of --storage.path or --storage.url fails',
+      what: 'persistent storage',
+      why: 'the store of --storage.path or --storage.url is failing',
     });
   return [...spots, ...collectorSpots(read)];
 }
@@ -265,14 +265,14 @@ function collectorSpots(read: Read): BlindSpot[] {
   const on = new Set(runs.map(({ labels }) => labels['collector']));
   return [
     ...failed.map((name) => ({
-      amount: 'Not all',
-      what: `of ${name}`,
-      why: 'this part did not see all that it should, or not in time',
+      amount: 'Incomplete:',
+      what: name,
+      why: 'this collector failed or ran out of time',
     })),
     ...COLLECTORS.filter((name) => runs.length > 0 && !on.has(name)).map((name) => ({
-      amount: 'Nothing',
-      what: `of ${name}`,
-      why: `switched off: --no-collector.${name}`,
+      amount: 'Off:',
+      what: name,
+      why: `disabled by --no-collector.${name}`,
     })),
   ];
 }

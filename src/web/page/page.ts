@@ -2,27 +2,26 @@ import { OTHER } from '../../common/other.ts';
 import { ASN_INFO, FAMILIES } from '../../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../metrics/status-families.ts';
 import type { Family } from '../../model.ts';
-import { CONNECTIONS_PATH } from '../api.ts';
 import { markup, type Markup, type Piece } from './html.ts';
 import { overviewOf, type Count, type Endpoint, type Overview, type Owner, type Ranking } from './overview.ts';
 import { STYLE } from './style.ts';
 import { DIRECTION_MEANINGS, STATE_MEANINGS } from './glossary.ts';
 
-/** How often the page loads itself again. */
 const REFRESH_SECONDS = 15;
+const WAITING_REFRESH_SECONDS = 2;
 
-/** What the page is told besides families. */
+/** Options of the page. Paths begin with "/" and are linked relative to the page, so they work behind a path prefix. */
 export interface Surroundings {
   readonly telemetryPath: string;
-  /** Whether the API is served. */
-  readonly hasApi: boolean;
-  /** Whether the page loads itself again. */
+  /** Null if the API is off. */
+  readonly connectionsPath: string | null;
+  /** Whether the page refreshes itself. */
   readonly refreshes: boolean;
 }
 
 /**
- * The status page of one snapshot, for people: one document without scripts, in which every text is escaped.
- * `nameOf` gives the names of remotes by reverse DNS, where they are known.
+ * Renders the status page of one scan: one HTML document without scripts, in which every text is escaped.
+ * `nameOf` returns the reverse DNS name of a remote address, or null.
  */
 export function renderPage(
   families: readonly Family[],
@@ -37,8 +36,8 @@ export function renderPage(
     markup`${pageHeader(surroundings, overview.version)}
 <p class="when">${when(overview)} ${
       refreshes
-        ? markup`This page loads itself again every ${REFRESH_SECONDS} seconds: <a href="?refresh=off">hold it still</a>.`
-        : markup`This page stands still: <a href="/">load it again every ${REFRESH_SECONDS} seconds</a>.`
+        ? markup`Refreshes every ${REFRESH_SECONDS} s · <a href="?refresh=off">Pause</a>`
+        : markup`Refresh is paused · <a href="./">Resume</a>`
     }</p>
 <main>
 ${totals(overview)}
@@ -57,19 +56,19 @@ ${(documented ??= documentation())}
   );
 }
 
-/** What is there to see before the first scan has ended. */
+/** Renders the page that is served before the first scan completes. */
 export function renderWaiting(): string {
   return wholePage(
     'peerscope: scanning',
-    2,
-    markup`<header>${MARK}<h1>peerscope</h1></header><main><p class="when">The first scan has not ended yet.</p></main>`,
+    WAITING_REFRESH_SECONDS,
+    markup`<header>${MARK}<h1>peerscope</h1></header><main><p class="when">The first scan is still running.</p></main>`,
   );
 }
 
-/** A page that was drawn before, saying that it is old. */
+/** Adds a notice to an earlier page that its numbers are old. */
 export function markStale(page: string): string {
   const notice =
-    '<p class="notice" role="status">No newer scan ended in time: these are the numbers of the one before.</p>';
+    '<p class="notice" role="status">The latest scan did not complete in time. This page shows the previous scan.</p>';
   return page.replace('<main>', `<main>\n${notice}`);
 }
 
@@ -90,23 +89,23 @@ const ICON =
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 34 34" fill="none" stroke="#0f9488" stroke-width="3"><circle cx="17" cy="17" r="3.5" fill="#0f9488"/><path d="M8 17a9 9 0 0 1 9-9M26 17a9 9 0 0 1-9 9M2 17A15 15 0 0 1 17 2M32 17a15 15 0 0 1-15 15"/></svg>';
 const MARK = markup`<svg viewBox="0 0 34 34" fill="none" stroke="currentColor" stroke-width="2.6" stroke-linecap="round" aria-hidden="true"><circle cx="17" cy="17" r="3.2" fill="currentColor"/><path d="M8 17a9 9 0 0 1 9-9M26 17a9 9 0 0 1-9 9M2 17A15 15 0 0 1 17 2M32 17a15 15 0 0 1-15 15"/></svg>`;
 
-function pageHeader({ telemetryPath, hasApi }: Surroundings, version: string): Markup {
+function pageHeader({ telemetryPath, connectionsPath }: Surroundings, version: string): Markup {
   const links: readonly (readonly [text: string, href: string])[] = [
-    ['Metrics', telemetryPath],
-    ...(hasApi ? [['Connections as JSON', CONNECTIONS_PATH] as const] : []),
-    ['Health', '/-/healthy'],
-    ['Readiness', '/-/ready'],
+    ['Metrics', `.${telemetryPath}`],
+    ...(connectionsPath === null ? [] : [['Connections (JSON)', `.${connectionsPath}`] as const]),
+    ['Health', './-/healthy'],
+    ['Readiness', './-/ready'],
     ['Documentation', '#documentation'],
   ];
-  return markup`<header>${MARK}<h1>peerscope</h1><p>Caller ID for every connection of this host · ${version}</p>
+  return markup`<header>${MARK}<h1>peerscope</h1><p>Caller ID for every connection on this host · ${version}</p>
 <nav aria-label="Pages"><ul>${links.map(([text, href]) => markup`<li><a href="${href}">${text}</a></li>`)}</ul></nav></header>`;
 }
 
 function when({ at, costs }: Overview): Markup {
-  if (at === 0) return markup`Nothing was scanned yet.`;
+  if (at === 0) return markup`No scan has completed yet.`;
   const iso = new Date(at).toISOString();
   const seconds = costs.reduce((total, run) => total + run.seconds, 0);
-  return markup`Scanned at <time datetime="${iso}">${iso.slice(11, 19)} UTC</time>, which took ${duration(seconds)}.`;
+  return markup`Scanned at <time datetime="${iso}">${iso.slice(11, 19)} UTC</time> in ${duration(seconds)}.`;
 }
 
 function totals(overview: Overview): Markup {
@@ -115,16 +114,16 @@ function totals(overview: Overview): Markup {
     ['Sockets', overview.sockets],
     ['Inbound', inbound],
     ['Outbound', outbound],
-    ['Looping', loopback],
+    ['Loopback', loopback],
     ['Listening', listen],
   ] as const;
   const { processes, namespaces, operators } = overview;
   const atLeast = operators?.lines.some(({ asn }) => asn === OTHER) ? 'at least ' : '';
   return markup`<h2 class="spoken">Totals</h2>
 <dl class="totals">${tiles.map(([name, value]) => markup`<div><dt>${name}</dt><dd>${number(value)}</dd></div>`)}</dl>
-<p class="sum">In <b>${plural(namespaces, 'network namespace')}</b>${
-    processes === null ? null : markup`, of <b>${plural(processes, 'process', 'processes')}</b>`
-  }${operators && markup`, with ${atLeast}<b>${plural(operators.known, 'network operator')}</b> at the other end`}.</p>`;
+<p class="sum"><b>${plural(namespaces, 'network namespace')}</b>${
+    processes === null ? null : markup`, <b>${plural(processes, 'process', 'processes')}</b>`
+  }${operators && markup`, ${atLeast}<b>${plural(operators.known, 'remote network operator')}</b>`}</p>`;
 }
 
 function topProcesses({ top, sockets }: Overview): Markup {
@@ -133,16 +132,16 @@ function topProcesses({ top, sockets }: Overview): Markup {
     (line) => markup`<tr><th scope="row">${named(line.owner)}</th><td class="number">${number(line.total)}</td>
 <td>${bar(line, most, sockets)}${stateList(line)}</td></tr>`,
   );
-  return markup`<section aria-labelledby="processes"><h2 id="processes">Processes with the most sockets</h2>
+  return markup`<section aria-labelledby="processes"><h2 id="processes">Top processes by sockets</h2>
 ${
   rows.length === 0
-    ? markup`<p>There is no socket at all.</p>`
+    ? markup`<p>No sockets.</p>`
     : markup`<table class="top"><thead><tr><th scope="col">Process</th><th scope="col" class="number">Sockets</th><th scope="col">By state</th></tr></thead>
 <tbody>${rows}</tbody></table>`
 }${moreLine(top, 'process', 'processes')}</section>`;
 }
 
-/** A bar as long as its share of the longest one, in one colour for each state. */
+/** A stacked bar, scaled to the longest one, with one color per state. */
 function bar({ total, states }: Count, most: number, all: number): Markup {
   const scale = 1000 / most;
   let from = 0;
@@ -172,15 +171,15 @@ function operators({ operators, networks }: Overview): Markup {
   );
   const rest = networks.map(
     ([network, count]) =>
-      markup`<li>${network === 'public' ? 'public, operator not known (yet)' : network} <b>${number(count)}</b></li>`,
+      markup`<li>${network === 'public' ? 'public, operator unknown' : network} <b>${number(count)}</b></li>`,
   );
-  return markup`<section aria-labelledby="operators"><h2 id="operators">Network operators at the other end</h2>
+  return markup`<section aria-labelledby="operators"><h2 id="operators">Remote network operators</h2>
 ${
   rows === undefined
-    ? markup`<p>Not counted: --no-collector.asn.</p>`
+    ? markup`<p>Disabled by --no-collector.asn.</p>`
     : rows.length === 0
-      ? markup`<p>No operator is known of any remote.</p>`
-      : markup`<table><thead><tr><th scope="col">Operator</th><th scope="col" class="number">In</th><th scope="col" class="number">Out</th><th scope="col" class="number">All</th></tr></thead>
+      ? markup`<p>No remote has a known operator.</p>`
+      : markup`<table><thead><tr><th scope="col">Operator</th><th scope="col" class="number">In</th><th scope="col" class="number">Out</th><th scope="col" class="number">Total</th></tr></thead>
 <tbody>${rows}</tbody></table>`
 }${operators && moreLine(operators, 'operator')}${
     rest.length === 0 ? null : markup`<h3>Other networks</h3><ul class="states">${rest}</ul>`
@@ -189,7 +188,7 @@ ${
 
 function operatorName(asn: string, name: string): Piece {
   if (asn === OTHER) return markup`<i>all others</i>`;
-  return name === '' ? markup`<i>name not known</i>` : markup`<bdi>${name}</bdi>`;
+  return name === '' ? markup`<i>unknown name</i>` : markup`<bdi>${name}</bdi>`;
 }
 
 function listeners({ listeners }: Overview): Markup {
@@ -201,7 +200,7 @@ function listeners({ listeners }: Overview): Markup {
 <td class="number${line.waiting > 0 ? ' warn' : ''}">${number(line.waiting)}</td></tr>`,
   );
   return markup`<section aria-labelledby="listeners"><h2 id="listeners">Listeners <small>${number(listeners.total)}</small></h2>
-<p>${waiting === 0 ? 'No connection waits to be accepted.' : `${plural(waiting, 'connection')} waiting to be accepted.`}</p>
+<p>${waiting === 0 ? 'No connections are waiting to be accepted.' : `${plural(waiting, 'connection')} waiting to be accepted.`}</p>
 ${
   rows.length === 0
     ? null
@@ -212,13 +211,13 @@ ${
 
 function endpoints({ endpoints, loopbackDuplicates }: Overview, nameOf: (address: string) => string | null): Markup {
   if (!endpoints)
-    return markup`<section aria-labelledby="endpoints"><h2 id="endpoints">Endpoints</h2><p>Not counted: --no-collector.endpoints.</p></section>`;
+    return markup`<section aria-labelledby="endpoints"><h2 id="endpoints">Endpoints</h2><p>Disabled by --no-collector.endpoints.</p></section>`;
   const headings = [
     ['inbound', 'Inbound', ''],
     ['outbound', 'Outbound', ''],
-    ['loopback', 'Looping', `; ${plural(loopbackDuplicates, 'row')} of other ends left out`],
+    ['loopback', 'Loopback', `, ${plural(loopbackDuplicates, 'duplicate')} omitted`],
   ] as const;
-  return markup`<section aria-labelledby="endpoints"><h2 id="endpoints">Endpoints</h2><p>The service end of every connection.</p>
+  return markup`<section aria-labelledby="endpoints"><h2 id="endpoints">Endpoints</h2><p>Connections by the service that they belong to.</p>
 <div class="three">${headings.map(([direction, title, note]) => {
     const { total, ranking } = endpoints[direction];
     return markup`<div><h3 id="${direction}">${title} <small>${plural(total, 'connection')}${total === 0 ? '' : note}</small></h3>
@@ -242,7 +241,7 @@ function endpointTable(
 <tbody>${rows}</tbody></table>${moreLine(ranking, 'endpoint')}`;
 }
 
-/** The name of the remote that an endpoint is called after, if it is: "192.0.2.1:443", "[2001:db8::1]:443" or, of a raw socket, without port. */
+/** The reverse DNS name of an endpoint named by address: "192.0.2.1:443", "[2001:db8::1]:443" or, for a raw socket, without a port. */
 function remoteName(endpoint: string, nameOf: (address: string) => string | null): Markup | null {
   const [, ipv6, ipv4, bare = endpoint] = /^(?:\[(.+)\]|([\d.]+)):\d+$|^(.*)$/s.exec(endpoint) ?? [];
   const name = nameOf(ipv6 ?? ipv4 ?? bare);
@@ -253,10 +252,10 @@ function blindSpots({ blindSpots }: Overview): Markup {
   const rows = blindSpots.map(
     ({ amount, what, why }) => markup`<tr><th scope="row">${amount} ${what}</th><td>${why}</td></tr>`,
   );
-  return markup`<section aria-labelledby="unseen"><h2 id="unseen">What could not be seen</h2>
+  return markup`<section aria-labelledby="blind-spots"><h2 id="blind-spots">Blind spots</h2>
 ${
   rows.length === 0
-    ? markup`<p>Everything was seen: every socket has its process, and every namespace was read.</p>`
+    ? markup`<p>None. Every socket has a known process, and every network namespace was read.</p>`
     : markup`<table><thead><tr><th scope="col">What</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table>`
 }</section>`;
 }
@@ -265,13 +264,13 @@ function costs({ costs }: Overview): Markup {
   const total = costs.reduce((sum, run) => sum + run.seconds, 0);
   const rows = costs.map(
     ({ collector, seconds, success }) =>
-      markup`<tr><th scope="row">${collector}</th><td class="${success ? '' : 'warn'}">${success ? 'complete' : 'not all'}</td><td class="number">${duration(seconds)}</td></tr>`,
+      markup`<tr><th scope="row">${collector}</th><td class="${success ? '' : 'warn'}">${success ? 'complete' : 'incomplete'}</td><td class="number">${duration(seconds)}</td></tr>`,
   );
-  return markup`<section aria-labelledby="cost"><h2 id="cost">What the scan cost <small>${duration(total)}</small></h2>
-<table><thead><tr><th scope="col">Part</th><th scope="col">Saw</th><th scope="col" class="number">Time</th></tr></thead><tbody>${rows}</tbody></table></section>`;
+  return markup`<section aria-labelledby="cost"><h2 id="cost">Scan cost <small>${duration(total)}</small></h2>
+<table><thead><tr><th scope="col">Collector</th><th scope="col">Result</th><th scope="col" class="number">Time</th></tr></thead><tbody>${rows}</tbody></table></section>`;
 }
 
-/** The same on every page. */
+/** The documentation section, equal on every page. */
 let documented: Markup | undefined;
 
 function documentation(): Markup {
@@ -283,20 +282,20 @@ function documentation(): Markup {
       markup`<dt class="address">${name}${labels.length === 0 ? null : markup`<span class="sub">${labels.join(', ')}</span>`}</dt><dd>${help}</dd>`,
   );
   return markup`<section aria-labelledby="documentation"><h2 id="documentation">Documentation</h2>
-<details><summary>What the states mean</summary>${words(STATE_MEANINGS)}</details>
-<details><summary>What inbound, outbound, looping and listening mean</summary>${words(DIRECTION_MEANINGS)}</details>
-<details><summary>What every metric is, with its labels</summary><dl class="words metrics">${metrics}</dl></details>
-<p>Every flag: <span class="address">peerscope serve --help</span></p></section>`;
+<details><summary>Socket states</summary>${words(STATE_MEANINGS)}</details>
+<details><summary>Directions</summary>${words(DIRECTION_MEANINGS)}</details>
+<details><summary>Metrics and labels</summary><dl class="words metrics">${metrics}</dl></details>
+<p>All flags: <span class="address">peerscope serve --help</span></p></section>`;
 }
 
-/** Whose it is: the process, and below it where that runs. */
+/** An owner: the process, with its namespace and workload below. */
 function named({ process, namespace, workload }: Owner): Markup {
   const place = [namespace, workload].filter((name) => name !== '').join('/');
-  const name = process === '' ? markup`<i>no process known</i>` : foldedOr(process);
+  const name = process === '' ? markup`<i>unknown process</i>` : foldedOr(process);
   return markup`${name}${place === '' ? null : markup`<span class="sub"><bdi>${place}</bdi></span>`}`;
 }
 
-/** A value of the names that others chose; "other" is never one of them. */
+/** A label value; "other" always means folded series, since values that spell it are prefixed with "_". */
 function foldedOr(name: string): Markup {
   return name === OTHER ? markup`<i>all others</i>` : markup`<bdi>${name}</bdi>`;
 }

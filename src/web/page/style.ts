@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-/** The style sheet of the status page; no other style is allowed there. */
+/** The style sheet of the status page. The page policy allows no other style. */
 export const STYLE = `
 :root {
   color-scheme: light dark;
@@ -97,7 +97,7 @@ summary { cursor: pointer; font-weight: 560; }
 }
 `;
 
-/** What a Content-Security-Policy must allow for the page: this one style sheet by its hash, and the icon that is part of the page. */
+/** The Content-Security-Policy of the page: the style sheet by its hash, and the inline icon. */
 export const PAGE_POLICY =
   `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; img-src data:; ` +
   "frame-ancestors 'none'; base-uri 'none'; form-action 'none'";

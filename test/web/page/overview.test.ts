@@ -20,7 +20,7 @@ function family(
 
 const OWNER = 'process namespace workload';
 
-test('no family at all is a page of nothing, not of mistakes', () => {
+test('without families, the overview is empty', () => {
   expect(overviewOf([])).toEqual({
     at: 0,
     version: '',
@@ -41,7 +41,7 @@ test('no family at all is a page of nothing, not of mistakes', () => {
 });
 
 describe('processes', () => {
-  test('are added up over pod, transport and direction, and ranked by all of their sockets', () => {
+  test('are summed over pods, transports and directions, and ranked by sockets', () => {
     const { top, sockets, directions, states } = overviewOf([
       family(
         'connections',
@@ -82,7 +82,7 @@ describe('processes', () => {
     ]);
   });
 
-  test('beyond the tenth are a number, and what the budget folded is last, however much it is', () => {
+  test('after the tenth are counted, and folded series come last', () => {
     const many = Array.from({ length: 13 }, (_, i) => [`p${i} - - tcp listen listen`, i + 1] as const);
     const { top } = overviewOf([
       family('connections', `${OWNER} transport direction state`, ...many, ['other - - tcp listen listen', 999]),
@@ -95,7 +95,7 @@ describe('processes', () => {
   });
 });
 
-test('operators have the names of the info family and their two directions; networks without one are told apart', () => {
+test('operators have names and counts by direction; connections without one are counted by network', () => {
   const { operators, networks } = overviewOf([
     family(
       'asn_connections',
@@ -123,7 +123,7 @@ test('operators have the names of the info family and their two directions; netw
   ]);
 });
 
-test('what is not announced is no operator, wherever it stands in the ranking', () => {
+test('ASN 0 is not counted as an operator', () => {
   const ranked = Array.from({ length: 11 }, (_, i) => [`a - - outbound public ${64500 + i} established`, 2] as const);
   const { operators } = overviewOf([
     family('asn_connections', `${OWNER} direction network asn state`, ...ranked, [
@@ -134,7 +134,7 @@ test('what is not announced is no operator, wherever it stands in the ranking', 
   expect([operators?.known, operators?.more]).toEqual([11, 2]);
 });
 
-test('endpoints stand under their direction, one line for each owner and transport', () => {
+test('endpoints are grouped by direction, one line per owner and transport', () => {
   const { endpoints, loopbackDuplicates } = overviewOf([
     family(
       'endpoint_connections',
@@ -155,7 +155,7 @@ test('endpoints stand under their direction, one line for each owner and transpo
   expect([endpoints?.loopback.total, loopbackDuplicates]).toEqual([2, 2]);
 });
 
-test('listeners whose backlog is longest come first, then the lowest port', () => {
+test('listeners are sorted by backlog, then by port', () => {
   const { listeners } = overviewOf([
     family(
       'listener_accept_queue',
@@ -174,23 +174,23 @@ test('listeners whose backlog is longest come first, then the lowest port', () =
   ]);
 });
 
-describe('what could not be seen', () => {
+describe('blindSpots', () => {
   const table: { name: string; families: Family[]; spots: (string | RegExp)[] }[] = [
     {
-      name: 'says each reason why sockets have no process, but for those that hold for none',
+      name: 'lists each reason for sockets without a process, except reasons with a count of 0',
       families: [family('sockets_unattributed', 'reason', ['permission', 1200], ['no_descriptor', 1], ['vanished', 0])],
       spots: [
-        /^1,200 sockets without a process: perhaps of a process that may not/,
-        /^1 socket without a process: held by no/,
+        /^1,200 sockets without a process: a process that peerscope may not read/,
+        /^1 socket without a process: held by the kernel/,
       ],
     },
     {
-      name: 'counts namespaces that were not read, and no others',
+      name: 'counts unreadable namespaces only',
       families: [family('network_namespaces', 'status', ['read', 5], ['unreadable', 2])],
-      spots: [/^2 network namespaces that were not read/],
+      spots: [/^2 unreadable network namespaces/],
     },
     {
-      name: 'never rounds a missed connection away',
+      name: 'never rounds missed connections to 0 %',
       families: [family('connection_coverage_ratio', '', ['', 0.999])],
       spots: [/^1 % of the new TCP connections .* missed: .*--sample\.interval/],
     },
@@ -199,27 +199,31 @@ describe('what could not be seen', () => {
       families: [family('connection_coverage_ratio', '', ['', 0.71])],
       spots: [/^29 % /],
     },
-    { name: 'is silent where all were seen', families: [family('connection_coverage_ratio', '', ['', 1])], spots: [] },
     {
-      name: 'adds up what was folded, what was malformed, and what was guessed',
+      name: 'is empty when no connection was missed',
+      families: [family('connection_coverage_ratio', '', ['', 1])],
+      spots: [],
+    },
+    {
+      name: 'sums folded series, malformed lines and guessed directions',
       families: [
         family('series_folded', 'family', ['peerscope_connections', 2], ['peerscope_asn_connections', 1]),
         family('malformed_rows_total', 'source', ['tcp', 1]),
         family('direction_guessed', '', ['', 2]),
       ],
-      spots: [/^1 line of/, /^2 directions/, /^3 series that stand in "other"/],
+      spots: [/^1 malformed line in a/, /^2 guessed directions/, /^3 series folded into "other"/],
     },
     {
-      name: 'tells of a provider that rests, of a store that fails, and of questions that are open',
+      name: 'reports paused ASN queries, a failing store and pending lookups',
       families: [
         family('asn_pending', '', ['', 3]),
         family('asn_breaker_open', '', ['', 1]),
         family('store_up', 'store', ['sqlite', 0]),
       ],
-      spots: [/^3 networks that wait/, /^No new operators/, /^No memory/],
+      spots: [/^3 networks with pending/, /^No new operators/, /^No persistent storage/],
     },
     {
-      name: 'names the parts that failed, and those that are off',
+      name: 'lists collectors that failed and collectors that are off',
       families: [
         family(
           'scrape_collector_success',
@@ -231,12 +235,12 @@ describe('what could not be seen', () => {
           ['endpoints', 1],
         ),
       ],
-      spots: [/^Not all of sockets/, /^Nothing of first-seen: .*--no-collector\.first-seen/],
+      spots: [/^Incomplete: sockets/, /^Off: first-seen: .*--no-collector\.first-seen/],
     },
   ];
   test.each(table)('$name', ({ families, spots }) => {
-    const told = overviewOf(families).blindSpots.map(({ amount, what, why }) => `${amount} ${what}: ${why}`);
-    expect(told).toHaveLength(spots.length);
-    for (const [i, spot] of spots.entries()) expect(told[i]).toMatch(spot);
+    const lines = overviewOf(families).blindSpots.map(({ amount, what, why }) => `${amount} ${what}: ${why}`);
+    expect(lines).toHaveLength(spots.length);
+    for (const [i, spot] of spots.entries()) expect(lines[i]).toMatch(spot);
   });
 });
