@@ -45,7 +45,7 @@ const FOLD_OWNER: readonly FoldStep[] = [{ labels: ['workload'] }, { labels: ['n
 export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   {
     name: 'peerscope_connections',
-    help: 'Socket rows of all network namespaces, by owner, transport, direction and state.',
+    help: 'Number of sockets in all network namespaces.',
     type: 'gauge',
     unit: '{connection}',
     collector: null,
@@ -55,7 +55,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_asn_connections',
-    help: 'Socket rows with a remote address, by owner and by the network and ASN of the remote.',
+    help: 'Number of sockets with a remote address, by network and ASN of the remote.',
     type: 'gauge',
     unit: '{connection}',
     collector: 'asn',
@@ -71,7 +71,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_endpoint_connections',
-    help: 'Connections by the service they belong to; of a loopback pair the service end alone.',
+    help: 'Number of connections by service endpoint. A loopback pair is counted once, at its service end.',
     type: 'gauge',
     unit: '{connection}',
     collector: 'endpoints',
@@ -83,7 +83,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_loopback_duplicates',
-    help: 'Rows left out of peerscope_endpoint_connections because the other end of the loopback pair was counted.',
+    help: 'Number of sockets not counted in peerscope_endpoint_connections because the other end of their loopback pair is counted.',
     type: 'gauge',
     unit: '{connection}',
     collector: 'endpoints',
@@ -98,7 +98,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_listener_accept_queue',
-    help: 'Connections that a listening TCP socket has yet to accept.',
+    help: 'Number of connections waiting in the accept queue of a listening TCP socket.',
     type: 'gauge',
     unit: '{connection}',
     collector: null,
@@ -112,7 +112,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_socket_queue_bytes',
-    help: 'Bytes in socket queues as the kernel counts them, listening TCP sockets left out.',
+    help: 'Bytes in socket queues as counted by the kernel, without listening TCP sockets.',
     type: 'gauge',
     unit: 'By',
     collector: null,
@@ -128,7 +128,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_processes',
-    help: 'Processes that hold sockets.',
+    help: 'Number of processes that hold sockets.',
     type: 'gauge',
     unit: '{process}',
     collector: 'processes',
@@ -143,24 +143,24 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   perProcess(
     'peerscope_process_threads',
     '{thread}',
-    'Threads of the processes that hold sockets.',
+    'Number of threads of processes that hold sockets.',
     (process) => process.threads,
   ),
   perProcess(
     'peerscope_process_resident_memory_bytes',
     'By',
-    'Resident memory of the processes that hold sockets; shared pages count in each.',
+    'Resident memory of processes that hold sockets. Shared pages are counted once per process.',
     (process) => process.residentMemoryBytes ?? 0,
   ),
   perProcess(
     'peerscope_process_open_fds',
     '{file_descriptor}',
-    'Open file descriptors of the processes that hold sockets.',
+    'Number of open file descriptors of processes that hold sockets.',
     (process) => process.openFds,
   ),
   {
     name: 'peerscope_connections_opened_total',
-    help: 'Connections that scans saw for the first time; what the first scan finds was not opened.',
+    help: 'Total number of connections that scans found newly open. Connections found by the first scan are not counted.',
     type: 'counter',
     unit: '{connection}',
     collector: null,
@@ -170,7 +170,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_connections_closed_total',
-    help: 'Connections whose row was gone at a later scan.',
+    help: 'Total number of connections that were gone at a later scan.',
     type: 'counter',
     unit: '{connection}',
     collector: null,
@@ -180,7 +180,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_connection_coverage_ratio',
-    help: 'New TCP connections that scans saw in the last five minutes, by those that the kernel counted: how much a poll misses.',
+    help: 'Fraction of the new TCP connections counted by the kernel in the last five minutes that scans saw.',
     type: 'gauge',
     unit: '1',
     collector: 'protocols',
@@ -191,42 +191,42 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   perNamespace(
     'peerscope_tcp_active_opens_total',
     '{connection}',
-    'TCP connections opened from here (ActiveOpens).',
+    'Total number of TCP connections opened (ActiveOpens)',
     'activeOpens',
   ),
   perNamespace(
     'peerscope_tcp_passive_opens_total',
     '{connection}',
-    'TCP connections accepted here (PassiveOpens).',
+    'Total number of TCP connections accepted (PassiveOpens)',
     'passiveOpens',
   ),
   perNamespace(
     'peerscope_tcp_attempt_fails_total',
     '{connection}',
-    'TCP connections that failed to open (AttemptFails).',
+    'Total number of failed TCP connection attempts (AttemptFails)',
     'attemptFails',
   ),
   perNamespace(
     'peerscope_tcp_retransmitted_segments_total',
     '{segment}',
-    'TCP segments sent again (RetransSegs).',
+    'Total number of TCP segments retransmitted (RetransSegs)',
     'retransmittedSegments',
   ),
   perNamespace(
     'peerscope_tcp_listen_overflows_total',
     '{connection}',
-    'TCP connections dropped because an accept queue was full (ListenOverflows).',
+    'Total number of TCP connections dropped because an accept queue was full (ListenOverflows)',
     'listenOverflows',
   ),
   perNamespace(
     'peerscope_udp_receive_buffer_errors_total',
     '{datagram}',
-    'UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6).',
+    'Total number of UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6)',
     'udpReceiveBufferErrors',
   ),
   {
     name: 'peerscope_asn_first_seen_timestamp_seconds',
-    help: 'When an owner first met a network operator, in seconds since 1970; shown while it is present, and for an hour after it was new, unless the exporter restarts in that hour.',
+    help: 'Unix time at which an owner was first seen connected to an ASN. Exported while a connection exists, and for one hour after the first one unless peerscope restarts.',
     type: 'gauge',
     unit: 's',
     collector: 'first-seen',
@@ -241,7 +241,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_baseline_start_timestamp_seconds',
-    help: 'Since when the network operators of an owner have been remembered, in seconds since 1970.',
+    help: 'Unix time since which the first-seen ASNs of an owner have been recorded.',
     type: 'gauge',
     unit: 's',
     collector: 'first-seen',
@@ -256,7 +256,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_sockets_unattributed',
-    help: 'Socket rows without a process, by the reason why none is known; short_lived: ended before a scan saw them open.',
+    help: 'Number of sockets without a known process, by reason.',
     type: 'gauge',
     unit: '{connection}',
     collector: 'processes',
@@ -266,7 +266,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_direction_guessed',
-    help: 'Socket rows whose direction is a guess by port number.',
+    help: 'Number of sockets whose direction is guessed from port numbers.',
     type: 'gauge',
     unit: '{connection}',
     collector: null,
@@ -276,7 +276,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_network_namespaces',
-    help: 'Network namespaces by what the last scan did with them; no_process: kept by a mount alone, without a process that shows its sockets.',
+    help: 'Number of network namespaces by status in the last scan. no_process: kept by a mount, without a process through which to read its sockets.',
     type: 'gauge',
     unit: '{namespace}',
     collector: null,
@@ -284,19 +284,25 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     fold: [],
     contributions: ({ namespaces }) => perValue('status', Object.entries(namespaces)),
   },
-  perCache('peerscope_asn_cache_entries', 'gauge', '{entry}', 'Answers held in the in-process ASN cache.', 'entries'),
+  perCache(
+    'peerscope_asn_cache_entries',
+    'gauge',
+    '{entry}',
+    'Number of entries in the in-process ASN cache.',
+    'entries',
+  ),
   perCache(
     'peerscope_asn_cache_lookups_total',
     'counter',
     '{lookup}',
-    'Lookups in the in-process ASN cache.',
+    'Total number of lookups in the in-process ASN cache.',
     'lookups',
   ),
   perCache(
     'peerscope_asn_cache_hits_total',
     'counter',
     '{lookup}',
-    'Lookups that the in-process ASN cache answered.',
+    'Total number of lookups answered by the in-process ASN cache.',
     'hits',
   ),
 ];
@@ -304,7 +310,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
 /** The series of peerscope_asn_info: one for every ASN shown, so that a join on `asn` drops nothing. */
 export const ASN_INFO = {
   name: 'peerscope_asn_info',
-  help: 'The name and country of registration of each ASN shown; "0" is not announced, "other" is folded, "" is not public or not resolved yet.',
+  help: 'Name and registration country of each exported ASN, always 1. ASN "0": not announced; "other": folded; "": not public or not yet resolved.',
   type: 'gauge',
   unit: '',
   labels: ['asn', 'as_name', 'as_country'],
@@ -351,7 +357,7 @@ function perProcess(
 function perNamespace(name: string, unit: string, help: string, counter: ProtocolCounter): FamilySpec<ScanData> {
   return {
     name,
-    help: `${help.slice(0, -1)}, of the network namespaces of a pod; without one, of all that belong to none.`,
+    help: `${help}, by pod. Network namespaces outside pods are summed under empty labels.`,
     type: 'counter',
     unit,
     sinceBoot: true,

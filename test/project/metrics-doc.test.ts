@@ -58,7 +58,7 @@ function describeSeries(): string {
   ].join('\n');
 }
 
-test(`a node with ${TYPICAL.pods} pods folds nothing and has at most 3,000 series`, () => {
+test(`a node with ${TYPICAL.pods} pods folds no series and has at most 3,000`, () => {
   const families = scanNode(TYPICAL);
   const folded = families.find(({ name }) => name === 'peerscope_series_folded');
   expect(folded?.samples.filter(({ value }) => value > 0)).toEqual([]);
@@ -67,35 +67,35 @@ test(`a node with ${TYPICAL.pods} pods folds nothing and has at most 3,000 serie
   expect(rows.reduce((sum, { value }) => sum + value, 0)).toBe(110 * (2 * 10 + 1));
 });
 
-test('docs/metrics.md says what the catalogue says', async () => {
+test('docs/metrics.md matches the catalogue', async () => {
   const text = [
     '# Metrics',
     '',
     '<!-- Written by test/project/metrics-doc.test.ts: npx vitest run -u test/project/metrics-doc.test.ts -->',
     '',
-    'Every family of `/metrics`. Owner labels are `process`, `namespace` and `workload`; a label that does not apply is empty.',
+    'All metric families of `/metrics`. Owner labels are `process`, `namespace` and `workload`. A label that does not apply is empty.',
     '',
-    '## How many series',
+    '## Number of series',
     '',
-    'No family has more than `--series.limit` series: what does not fit is folded into `other`, label by label in the order given below,',
-    'so that sums stay exact; `peerscope_series_folded` counts it. The typical node is simulated: every workload has two pods on it.',
+    'A family has at most `--series.limit` series. Series beyond the limit are folded into `other`, label by label in the order listed',
+    'below, so sums stay exact. `peerscope_series_folded` counts them. The table is from a simulated node with two pods per workload.',
     '',
     describeSeries(),
-    '## What scans find',
+    '## Sockets, connections and processes',
     '',
     ...FAMILIES.map(describeFamily),
     describeFamily({ ...ASN_INFO, collector: 'asn' }),
-    '## About the budget',
+    '## Series limit',
     '',
     ...BUDGET_FAMILIES.map(describeFamily),
-    '## About peerscope itself',
+    '## Exporter health',
     '',
     ...STATUS_FAMILIES.map(describeFamily),
-    'Besides, the `process_*` and `nodejs_*` families of prom-client.',
+    'The `process_*` and `nodejs_*` families of prom-client are exported too, unless `--web.disable-exporter-metrics` is set.',
     '',
-    '## States of TCP',
+    '## TCP states',
     '',
-    'What the label `state` says of a TCP connection; UDP and raw sockets are `established` with a peer, else `unconnected`.',
+    'Values of the label `state` for TCP. UDP and raw sockets are `established` with a peer, `unconnected` otherwise.',
     '',
     ...Object.entries(TCP_STATES).map(([state, meaning]) => `- \`${state}\`: ${meaning}`),
     '',
