@@ -17,7 +17,7 @@ import { FirstSeenMemory } from './first-seen/memory.ts';
 import { Peers, type Peer, type PeerPolicy } from './enrich/peers.ts';
 import { Families } from './metrics/families.ts';
 import { Groups } from './metrics/connection-groups.ts';
-import { Meetings } from './first-seen/recorder.ts';
+import { FirstSeenRecorder } from './first-seen/recorder.ts';
 import type { Address, Family, OwnerLabels, Rules } from './model.ts';
 import { OwnerNames } from './enrich/owner-labels.ts';
 import type { Kept, Sighting } from './store/contract.ts';
@@ -86,7 +86,7 @@ export class Scrape {
   readonly #protocols: Protocols;
   readonly #coverage = new Coverage();
   readonly #firstSeen: FirstSeenMemory | null;
-  readonly #meetings: Meetings | null;
+  readonly #recorder: FirstSeenRecorder | null;
   /** False until it is known which addresses are the cluster's. */
   #mayAsk: boolean;
   /** Collectors whose families are left out of this scan. */
@@ -127,7 +127,7 @@ export class Scrape {
     const scope = options.baselineScope ?? 'node';
     this.#firstSeen = this.#isOn('first-seen') ? new FirstSeenMemory(scope, startedAt) : null;
     const scene = { connections, names: this.#names, peers: this.#peers, peerOf: (i: number) => this.peerOf(i) };
-    this.#meetings = this.#firstSeen && new Meetings(this.#firstSeen, scene);
+    this.#recorder = this.#firstSeen && new FirstSeenRecorder(this.#firstSeen, scene);
     this.#families = new Families(
       options.seriesLimit,
       (collector) => this.#isOn(collector) && !this.#broken.has(collector),
@@ -149,7 +149,7 @@ export class Scrape {
   run(withinMs: number): Snapshot {
     const { at, unshown, runs, stage } = this.#see(withinMs);
     const groups = stage('endpoints', () => this.#groups.count(this.connections, (i) => this.peerOf(i)));
-    this.#attempt('first-seen', () => this.#meetings?.confirm(groups));
+    this.#attempt('first-seen', () => this.#recorder?.markPresent(groups));
     if (this.#groups.failure !== null) this.#fail('endpoints', this.#groups.failure);
     if (this.host.protocolsFailure !== null) this.#fail('protocols', this.host.protocolsFailure);
     const { namingFailure } = this.host;
@@ -191,7 +191,7 @@ export class Scrape {
     const now = this.#clock.now();
     this.#regroup(this.#peers.learn(buckets, now));
     const asnOf = (address: Address): string | null => this.#peers.asnOf(address, now);
-    for (const bucket of buckets) this.#firstSeen?.answered(bucket, asnOf);
+    for (const bucket of buckets) this.#firstSeen?.resolve(bucket, asnOf);
   }
 
   /** Goes by these rules from the next scan on: what is there is named, grouped and classified anew. */
@@ -210,12 +210,12 @@ export class Scrape {
 
   /** First times that a store is to be asked for; its answers come back through `confirm`. */
   takeSightings(): Sighting[] {
-    return this.#firstSeen?.takeReports() ?? [];
+    return this.#firstSeen?.takeSightings() ?? [];
   }
 
   /** Gives out all first times again: the store may lack them. */
   reportFirstSeen(): void {
-    this.#firstSeen?.reportAll();
+    this.#firstSeen?.queueAll();
   }
 
   /** Takes in what a store kept of sightings. */
@@ -253,7 +253,7 @@ export class Scrape {
       runs.push({ collector: 'protocols', seconds: this.host.protocolsMs / 1000, success: true });
     stage('processes', () => this.#attempt('processes', () => this.host.attribute(isLate)));
     stage('asn', () => this.#attempt('asn', () => this.#enrich(at)));
-    stage('first-seen', () => this.#attempt('first-seen', () => this.#meetings?.remember(at, renamed)));
+    stage('first-seen', () => this.#attempt('first-seen', () => this.#recorder?.record(at, renamed)));
     return { at, unshown, runs, stage };
   }
 

@@ -1,234 +1,237 @@
 import type { Address, Direction, OwnerLabels } from '../model.ts';
-import { ClosedMeetings } from './pending.ts';
+import { PendingConnections } from './pending.ts';
 import { SKEW_MS, type Sighting, type Kept } from '../store/contract.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-/** What is remembered at most: owners, network operators of an owner in one direction, and of all owners in one direction. */
-const MOST_OWNERS = 5_000;
-const MOST_ASNS = 1_000;
-const MOST_MEETINGS = 20_000;
+const MAX_OWNERS = 5_000;
+/** Per owner and direction. */
+const MAX_ASNS = 1_000;
+/** Per direction, of all owners. */
+const MAX_ENTRIES = 20_000;
 
-/** A connection that closed before the answer about its remote came. */
-interface Unanswered {
+/** A connection that closed before the ASN of its remote was known. */
+interface Unresolved {
   readonly labels: OwnerLabels;
   readonly address: Address;
   readonly openedAt: number;
 }
 
-/** An owner met a network operator, in one direction. */
-export interface FirstSeen {
+/** When an owner was first seen connected to an ASN in one direction; milliseconds since 1970. */
+export interface FirstSeenAsn {
   readonly owner: OwnerLabels;
   readonly direction: Direction;
   readonly asn: string;
   readonly at: number;
 }
 
-/** An owner has been learned about since this time. */
+/** Since when the ASNs of an owner have been recorded; milliseconds since 1970. */
 export interface Baseline {
   readonly owner: OwnerLabels;
   readonly at: number;
 }
 
-/** One first time. Nothing is told of it before the store was asked whether it knew better. */
-interface Time {
+/** One first-seen time. It is exported only after the store was asked for an earlier one. */
+interface FirstTime {
   readonly shelf: Sighting['shelf'];
   readonly key: string;
   at: number;
-  /** Whether the store has said so, or failed each time that it was asked. */
-  answer: 'awaited' | 'failed' | 'given';
-  /** When it turned out to be new; null where the store knew it. */
-  learnedAt: number | null;
-  reportedAt: number;
-  seenIn: number;
+  /** `failed` if the store has failed on every request so far. */
+  storeAnswer: 'pending' | 'failed' | 'received';
+  /** When it was found to be new; null if the store had an earlier time. */
+  newSince: number | null;
+  queuedAt: number;
+  lastScan: number;
 }
 
-type Met = Map<string, Time>;
+type AsnTimes = Map<string, FirstTime>;
 
 interface Owner {
   readonly labels: OwnerLabels;
-  readonly baseline: Time;
-  readonly directions: Map<Direction, Met>;
+  readonly baseline: FirstTime;
+  readonly directions: Map<Direction, AsnTimes>;
 }
 
 /**
- * When each owner first met each network operator (ASN), and since when it has been watched.
+ * Remembers when each owner was first seen connected to each ASN, and since when each owner has been recorded (its baseline).
  *
- * An owner is a process, namespace and workload; one without any name is nobody, and nothing is remembered of it. A meeting has the
- * time at which its connection opened, also where the answer about its ASN comes after the connection closed: until then it waits.
- * A store is asked for every new time and keeps the earliest of all who ever told it, so that a restart makes nothing new; until
- * it answers nothing is told. Where it fails, a meeting is told only if the owner's baseline has no answer either: beside one that the
- * store confirmed it would pass for new. Where the clock was set back, a time that lies ahead comes down to an hour before now: when it
- * was is not known any more, but it is not new.
+ * An owner is a process, namespace and workload; connections without a process and workload are ignored. The first-seen time is the
+ * time at which the connection opened, even if its ASN is resolved only after it closed.
  *
- * Bounded: 1,000 operators for an owner and direction, 20,000 for a direction (then the owners with the most have less), 5,000 owners;
- * least recently seen out first, at the end of a scan. No direction makes room for another.
+ * The store is asked for every new time and keeps the earliest one, so nothing becomes new by a restart. Nothing is exported until the
+ * store answers. If the store fails, a time is exported only if it failed for the owner's baseline too: next to a baseline that the
+ * store confirmed, the time would wrongly look new. If the clock was set back, a time in the future is replaced by one hour ago:
+ * the original is lost, but the entry is not new.
+ *
+ * Limits: 1,000 ASNs per owner and direction, 20,000 per direction (the owners with the most ASNs lose some), 5,000 owners. At the end
+ * of a scan the least recently seen are dropped. A direction never evicts entries of another.
  */
 export class FirstSeenMemory {
-  /** Who shares the memory. */
+  /** Whether the times are of this node or shared by the cluster. */
   readonly scope: 'node' | 'cluster';
   readonly #startedAt: () => number;
   readonly #owners = new Map<string, Owner>();
   readonly #ownerOf = new WeakMap<OwnerLabels, Owner>();
-  readonly #times = new Map<string, Time>();
-  /** How many meetings are remembered. */
+  readonly #times = new Map<string, FirstTime>();
+  /** Entries per direction. */
   readonly #sizes = new Map<Direction, number>();
-  readonly #overfull = new Set<Met>();
-  /** By the bucket that was asked for. */
-  readonly #unanswered = new Map<Direction, ClosedMeetings<string, Unanswered>>();
-  #reports: Sighting[] = [];
+  readonly #oversized = new Set<AsnTimes>();
+  /** By bucket of the ASN cache. */
+  readonly #unresolved = new Map<Direction, PendingConnections<string, Unresolved>>();
+  #sightings: Sighting[] = [];
   #scan = 0;
   #now = 0;
 
-  /** `startedAt` tells when the process started, by the clock as it is now. */
+  /** `startedAt` returns the start time of the process by the current clock. */
   constructor(scope: 'node' | 'cluster', startedAt: () => number = () => -Infinity) {
     this.scope = scope;
     this.#startedAt = startedAt;
   }
 
-  /** Begins a scan at a time in milliseconds. */
+  /** Begins a scan; `now` in milliseconds since 1970. */
   begin(now: number): void {
     this.#scan++;
     this.#now = now;
   }
 
-  /** A connection of this owner to this operator has been open since `at`. */
-  meet(labels: OwnerLabels, direction: Direction, asn: string, at: number): void {
+  /** Records a connection of an owner to an ASN that has been open since `at`. */
+  record(labels: OwnerLabels, direction: Direction, asn: string, at: number): void {
     const owner = this.#owner(labels);
     if (!owner) return;
-    const met = metBy(owner, direction);
-    const known = met.get(asn);
+    const asns = asnsOf(owner, direction);
+    const known = asns.get(asn);
     if (known) {
-      if (this.#isAhead(known)) this.#report(known, this.#now - HOUR_MS);
-      else if (at < known.at && this.#believed(at) < known.at) this.#report(known, this.#believed(at));
+      if (this.#isInFuture(known)) this.#queue(known, this.#now - HOUR_MS);
+      else if (at < known.at && this.#notBeforeStart(at) < known.at) this.#queue(known, this.#notBeforeStart(at));
       return;
     }
     const size = this.#sizes.get(direction) ?? 0;
-    // What a scan may bring beyond the bounds; more of it is taken in when those connections close.
-    if (met.size >= 2 * MOST_ASNS || size >= 2 * MOST_MEETINGS) return;
-    met.set(asn, this.#newTime(direction, `first:1:${JSON.stringify([...namesOf(labels), direction, asn])}`, at));
+    // A scan may exceed the limits up to twice; connections beyond that are recorded when they close.
+    if (asns.size >= 2 * MAX_ASNS || size >= 2 * MAX_ENTRIES) return;
+    asns.set(asn, this.#newTime(direction, `first:1:${JSON.stringify([...namesOf(labels), direction, asn])}`, at));
     this.#sizes.set(direction, size + 1);
-    if (met.size > MOST_ASNS) this.#overfull.add(met);
+    if (asns.size > MAX_ASNS) this.#oversized.add(asns);
   }
 
-  /** A connection closed before the answer about its bucket came. */
-  wait(bucket: string, labels: OwnerLabels, direction: Direction, address: Address, openedAt: number): void {
-    if (isNobody(labels)) return;
-    const unanswered = this.#unanswered.get(direction) ?? new ClosedMeetings<string, Unanswered>();
-    this.#unanswered.set(direction, unanswered);
-    unanswered.add(bucket, keyOf(labels), { labels, address, openedAt });
+  /** Keeps a closed connection until the ASN of its bucket is resolved. */
+  defer(bucket: string, labels: OwnerLabels, direction: Direction, address: Address, openedAt: number): void {
+    if (isUnnamed(labels)) return;
+    const unresolved = this.#unresolved.get(direction) ?? new PendingConnections<string, Unresolved>();
+    this.#unresolved.set(direction, unresolved);
+    unresolved.add(bucket, keyOf(labels), { labels, address, openedAt });
   }
 
-  /** The answer about a bucket came: `asnOf` tells the ASN of an address in it, null where it is not known still. */
-  answered(bucket: string, asnOf: (address: Address) => string | null): void {
-    for (const [direction, unanswered] of this.#unanswered)
-      unanswered.offer(bucket, ({ labels, address, openedAt }) => {
+  /** Records the closed connections of a bucket; `asnOf` returns the ASN of an address, or null if it is still unknown. */
+  resolve(bucket: string, asnOf: (address: Address) => string | null): void {
+    for (const [direction, unresolved] of this.#unresolved)
+      unresolved.resolve(bucket, ({ labels, address, openedAt }) => {
         const asn = asnOf(address);
-        if (asn !== null) this.meet(labels, direction, asn, openedAt);
+        if (asn !== null) this.record(labels, direction, asn, openedAt);
         return asn !== null;
       });
   }
 
-  /** The owner has a socket now; with an ASN, one that leads there in this direction. */
-  present(labels: OwnerLabels, direction: Direction, asn: string): void {
+  /** Marks an owner, and its ASN in this direction unless that is "", as present in this scan. */
+  markPresent(labels: OwnerLabels, direction: Direction, asn: string): void {
     const owner = this.#owner(labels);
     if (!owner) return;
-    this.#see(owner.baseline);
-    const meeting = asn === '' ? undefined : owner.directions.get(direction)?.get(asn);
-    if (meeting) this.#see(meeting);
+    this.#markSeen(owner.baseline);
+    const time = asn === '' ? undefined : owner.directions.get(direction)?.get(asn);
+    if (time) this.#markSeen(time);
   }
 
-  /** Ends a scan: forgets what is beyond the bounds. */
+  /** Ends a scan: drops entries beyond the limits. */
   end(): void {
-    if (this.#owners.size > MOST_OWNERS) {
-      const newestFirst = [...this.#owners].sort(([, a], [, b]) => b.baseline.seenIn - a.baseline.seenIn);
-      for (const [key, owner] of newestFirst.slice(MOST_OWNERS)) this.#forgetOwner(key, owner);
+    if (this.#owners.size > MAX_OWNERS) {
+      const newestFirst = [...this.#owners].sort(([, a], [, b]) => b.baseline.lastScan - a.baseline.lastScan);
+      for (const [key, owner] of newestFirst.slice(MAX_OWNERS)) this.#dropOwner(key, owner);
     }
-    for (const [direction, size] of this.#sizes) if (size > MOST_MEETINGS) this.#level(direction);
-    for (const met of this.#overfull) this.#forgetOldest(met, MOST_ASNS);
-    this.#overfull.clear();
+    for (const [direction, size] of this.#sizes) if (size > MAX_ENTRIES) this.#shrink(direction);
+    for (const asns of this.#oversized) this.#dropOldest(asns, MAX_ASNS);
+    this.#oversized.clear();
   }
 
-  /** What the store is to be asked since the last call. */
-  takeReports(): Sighting[] {
-    return this.#reports.splice(0);
+  /** Returns the sightings to send to the store since the last call. */
+  takeSightings(): Sighting[] {
+    return this.#sightings.splice(0);
   }
 
-  /** Asks for everything again: the store lost what it had. */
-  reportAll(): void {
-    for (const time of this.#times.values()) this.#report(time, time.at);
+  /** Queues all times for the store again, for a store that lost its data. */
+  queueAll(): void {
+    for (const time of this.#times.values()) this.#queue(time, time.at);
   }
 
-  /** The store's answers, which came at a time in milliseconds. What others knew before is not new. */
+  /** Applies the answers of the store; `now` in milliseconds since 1970. A time that the store had before is not new. */
   confirm(answers: readonly Kept[], now: number): void {
     for (const { key, before } of answers) {
       const time = this.#times.get(key);
       if (!time) continue;
       if (before === 'unknown') {
-        if (time.answer === 'awaited') {
-          time.answer = 'failed';
-          time.learnedAt = now;
+        if (time.storeAnswer === 'pending') {
+          time.storeAnswer = 'failed';
+          time.newSince = now;
         }
         continue;
       }
-      if (before === null) time.learnedAt = time.answer === 'given' ? time.learnedAt : now;
+      if (before === null) time.newSince = time.storeAnswer === 'received' ? time.newSince : now;
       else if (before < time.at) {
         time.at = before;
-        time.learnedAt = null;
-      } else if (before > now + SKEW_MS) this.#report(time, Math.min(time.at, now - HOUR_MS));
-      time.answer = 'given';
+        time.newSince = null;
+      } else if (before > now + SKEW_MS) this.#queue(time, Math.min(time.at, now - HOUR_MS));
+      time.storeAnswer = 'received';
     }
   }
 
-  /** What is told of this scan: meetings that are present, or that were learned within the last hour. */
-  get meetings(): FirstSeen[] {
-    const told: FirstSeen[] = [];
+  /** The first-seen ASNs to export for this scan: those that are present, or were new within the last hour. */
+  get asns(): FirstSeenAsn[] {
+    const exported: FirstSeenAsn[] = [];
     for (const { labels, baseline, directions } of this.#owners.values())
-      for (const [direction, met] of directions)
-        for (const [asn, meeting] of met)
-          if (this.#isTold(meeting, baseline)) told.push({ owner: labels, direction, asn, at: this.#past(meeting.at) });
-    return told;
+      for (const [direction, asns] of directions)
+        for (const [asn, time] of asns)
+          if (this.#isExported(time, baseline))
+            exported.push({ owner: labels, direction, asn, at: this.#notInFuture(time.at) });
+    return exported;
   }
 
-  /** Since when each owner that is present, or told about, has been watched. */
+  /** The baselines of owners that are present or have an exported ASN. */
   get baselines(): Baseline[] {
     return [...this.#owners.values()]
       .filter(({ baseline, directions }) => {
-        const isPresent = baseline.seenIn === this.#scan;
-        const isToldOf = (): boolean =>
-          directions.values().some((met) => met.values().some((meeting) => this.#isTold(meeting, baseline)));
-        return baseline.answer !== 'awaited' && (isPresent || isToldOf());
+        const isPresent = baseline.lastScan === this.#scan;
+        const hasExportedAsn = (): boolean =>
+          directions.values().some((asns) => asns.values().some((time) => this.#isExported(time, baseline)));
+        return baseline.storeAnswer !== 'pending' && (isPresent || hasExportedAsn());
       })
-      .map(({ labels, baseline }) => ({ owner: labels, at: this.#past(baseline.at) }));
+      .map(({ labels, baseline }) => ({ owner: labels, at: this.#notInFuture(baseline.at) }));
   }
 
-  #isTold({ answer, seenIn, learnedAt }: Time, baseline: Time): boolean {
-    const isNew = learnedAt !== null && Math.abs(this.#now - learnedAt) < HOUR_MS;
-    const isSaid = answer === 'given' || (answer === 'failed' && baseline.answer === 'failed');
-    return isSaid && (seenIn === this.#scan || isNew);
+  #isExported({ storeAnswer, lastScan, newSince }: FirstTime, baseline: FirstTime): boolean {
+    const isNew = newSince !== null && Math.abs(this.#now - newSince) < HOUR_MS;
+    const isSettled = storeAnswer === 'received' || (storeAnswer === 'failed' && baseline.storeAnswer === 'failed');
+    return isSettled && (lastScan === this.#scan || isNew);
   }
 
-  /** What this process saw was not before it started: the clock has been set right since. */
-  #believed(at: number): number {
+  /** A time before the start of the process was taken before the clock was corrected. */
+  #notBeforeStart(at: number): number {
     return Math.max(at, this.#startedAt() - SKEW_MS);
   }
 
-  #isAhead({ at }: Time): boolean {
+  #isInFuture({ at }: FirstTime): boolean {
     return at > this.#now + SKEW_MS;
   }
 
-  #past(at: number): number {
+  #notInFuture(at: number): number {
     return Math.min(at, this.#now);
   }
 
   #owner(labels: OwnerLabels): Owner | null {
     const shared = this.#ownerOf.get(labels);
     if (shared && this.#times.get(shared.baseline.key) === shared.baseline) return shared;
-    if (isNobody(labels)) return null;
+    if (isUnnamed(labels)) return null;
     const key = keyOf(labels);
     let owner = this.#owners.get(key);
     if (!owner) {
-      if (this.#owners.size >= 2 * MOST_OWNERS) return null;
+      if (this.#owners.size >= 2 * MAX_OWNERS) return null;
       owner = { labels, baseline: this.#newTime('baseline', `base:1:${key}`, this.#now), directions: new Map() };
       this.#owners.set(key, owner);
     }
@@ -236,58 +239,66 @@ export class FirstSeenMemory {
     return owner;
   }
 
-  #newTime(shelf: Sighting['shelf'], key: string, at: number): Time {
-    const time: Time = { shelf, key, at, answer: 'awaited', learnedAt: null, reportedAt: 0, seenIn: this.#scan };
+  #newTime(shelf: Sighting['shelf'], key: string, at: number): FirstTime {
+    const time: FirstTime = {
+      shelf,
+      key,
+      at,
+      storeAnswer: 'pending',
+      newSince: null,
+      queuedAt: 0,
+      lastScan: this.#scan,
+    };
     this.#times.set(key, time);
-    this.#report(time, this.#past(at));
+    this.#queue(time, this.#notInFuture(at));
     return time;
   }
 
-  #report(time: Time, at: number): void {
-    time.at = time.answer === 'given' ? at : this.#believed(at);
-    time.reportedAt = this.#now;
-    this.#reports.push({ shelf: time.shelf, key: time.key, at: time.at });
+  #queue(time: FirstTime, at: number): void {
+    time.at = time.storeAnswer === 'received' ? at : this.#notBeforeStart(at);
+    time.queuedAt = this.#now;
+    this.#sightings.push({ shelf: time.shelf, key: time.key, at: time.at });
   }
 
-  /** Once a day the store hears again that a time is in use. */
-  #see(time: Time): void {
-    if (time.seenIn === this.#scan) return;
-    time.seenIn = this.#scan;
-    if (this.#isAhead(time)) this.#report(time, this.#now - HOUR_MS);
-    else if (Math.abs(this.#now - time.reportedAt) >= DAY_MS) this.#report(time, time.at);
+  /** Once a day a time in use is sent to the store again, which keeps it from expiring. */
+  #markSeen(time: FirstTime): void {
+    if (time.lastScan === this.#scan) return;
+    time.lastScan = this.#scan;
+    if (this.#isInFuture(time)) this.#queue(time, this.#now - HOUR_MS);
+    else if (Math.abs(this.#now - time.queuedAt) >= DAY_MS) this.#queue(time, time.at);
   }
 
-  /** Brings a direction below its bound: owners that met few operators keep them all, and those that met many give. */
-  #level(direction: Direction): void {
+  /** Shrinks a direction to its limit: the owners with the most ASNs lose some, the others keep all. */
+  #shrink(direction: Direction): void {
     const all = [...this.#owners.values()].flatMap(({ directions }) => directions.get(direction) ?? []);
-    let most = MOST_ASNS;
-    while (all.reduce((sum, { size }) => sum + Math.min(size, most), 0) > MOST_MEETINGS) most >>= 1;
-    for (const met of all) this.#forgetOldest(met, most);
+    let most = MAX_ASNS;
+    while (all.reduce((sum, { size }) => sum + Math.min(size, most), 0) > MAX_ENTRIES) most >>= 1;
+    for (const asns of all) this.#dropOldest(asns, most);
   }
 
-  #forgetOldest(met: Met, most: number): void {
-    if (met.size <= most) return;
-    const newestFirst = [...met].sort(([, a], [, b]) => b.seenIn - a.seenIn);
-    for (const [asn, meeting] of newestFirst.slice(most)) this.#forget(met, asn, meeting);
+  #dropOldest(asns: AsnTimes, most: number): void {
+    if (asns.size <= most) return;
+    const newestFirst = [...asns].sort(([, a], [, b]) => b.lastScan - a.lastScan);
+    for (const [asn, time] of newestFirst.slice(most)) this.#drop(asns, asn, time);
   }
 
-  #forget(met: Met, asn: string, { shelf, key }: Time): void {
-    met.delete(asn);
+  #drop(asns: AsnTimes, asn: string, { shelf, key }: FirstTime): void {
+    asns.delete(asn);
     this.#times.delete(key);
     if (shelf !== 'baseline') this.#sizes.set(shelf, (this.#sizes.get(shelf) ?? 0) - 1);
   }
 
-  #forgetOwner(key: string, { baseline, directions }: Owner): void {
+  #dropOwner(key: string, { baseline, directions }: Owner): void {
     this.#owners.delete(key);
     this.#times.delete(baseline.key);
-    for (const met of directions.values()) for (const [asn, meeting] of met) this.#forget(met, asn, meeting);
+    for (const asns of directions.values()) for (const [asn, time] of asns) this.#drop(asns, asn, time);
   }
 }
 
-function metBy({ directions }: Owner, direction: Direction): Met {
-  const met: Met = directions.get(direction) ?? new Map<string, Time>();
-  directions.set(direction, met);
-  return met;
+function asnsOf({ directions }: Owner, direction: Direction): AsnTimes {
+  const asns: AsnTimes = directions.get(direction) ?? new Map<string, FirstTime>();
+  directions.set(direction, asns);
+  return asns;
 }
 
 function namesOf({ process, namespace, workload }: OwnerLabels): readonly string[] {
@@ -298,7 +309,7 @@ function keyOf(labels: OwnerLabels): string {
   return JSON.stringify(namesOf(labels));
 }
 
-/** A row without a process whose namespace tells the workload has an owner all the same. */
-function isNobody({ process, workload }: OwnerLabels): boolean {
+/** A socket without a process still has an owner if its namespace determines the workload. */
+function isUnnamed({ process, workload }: OwnerLabels): boolean {
   return process === '' && workload === '';
 }

@@ -1,45 +1,45 @@
-/** Of a connection that is gone: when it opened, in milliseconds since 1970. */
-interface Meeting {
+/** A closed connection; `openedAt` in milliseconds since 1970. */
+interface ClosedConnection {
   readonly openedAt: number;
 }
 
-const MOST = 10_000;
+const MAX_CONNECTIONS = 10_000;
 
 /**
- * Meetings of connections that closed before all was known of them, by what they wait for: of those of one name the earliest. At most
- * 10,000; beyond, all those go that wait for what has been waited for longest.
+ * Closed connections that wait for something to be resolved, by its key. Connections with the same key and name are one entry, the
+ * earliest. At most 10,000: beyond that, the key that was added first is dropped with all its connections.
  */
-export class ClosedMeetings<Cause, M extends Meeting> {
-  readonly #causes = new Map<Cause, Map<string, M>>();
+export class PendingConnections<Key, Connection extends ClosedConnection> {
+  readonly #byKey = new Map<Key, Map<string, Connection>>();
   #size = 0;
 
-  add(cause: Cause, name: string, meeting: M): void {
-    const known = this.#causes.get(cause)?.get(name);
-    if (known && known.openedAt <= meeting.openedAt) return;
-    if (!known && this.#size++ >= MOST) this.#giveUpOldest();
-    const waiting = this.#causes.get(cause) ?? new Map<string, M>();
-    this.#causes.set(cause, waiting.set(name, meeting));
+  add(key: Key, name: string, connection: Connection): void {
+    const known = this.#byKey.get(key)?.get(name);
+    if (known && known.openedAt <= connection.openedAt) return;
+    if (!known && this.#size++ >= MAX_CONNECTIONS) this.#dropOldest();
+    const pending = this.#byKey.get(key) ?? new Map<string, Connection>();
+    this.#byKey.set(key, pending.set(name, connection));
   }
 
-  /** Hands out those that wait for this, for good. */
-  take(cause: Cause): M[] {
-    const waiting = this.#causes.get(cause);
-    if (!waiting) return [];
-    this.#causes.delete(cause);
-    this.#size -= waiting.size;
-    return [...waiting.values()];
+  /** Removes and returns the connections of a key. */
+  take(key: Key): Connection[] {
+    const pending = this.#byKey.get(key);
+    if (!pending) return [];
+    this.#byKey.delete(key);
+    this.#size -= pending.size;
+    return [...pending.values()];
   }
 
-  /** Hands out those that wait for this, for good where `takes`, which adds none, says so. */
-  offer(cause: Cause, takes: (meeting: M) => boolean): void {
-    const waiting = this.#causes.get(cause);
-    if (!waiting) return;
-    for (const [name, meeting] of waiting) if (takes(meeting) && waiting.delete(name)) this.#size--;
-    if (waiting.size === 0) this.#causes.delete(cause);
+  /** Removes those connections of a key for which `isResolved` returns true. It must not add any. */
+  resolve(key: Key, isResolved: (connection: Connection) => boolean): void {
+    const pending = this.#byKey.get(key);
+    if (!pending) return;
+    for (const [name, connection] of pending) if (isResolved(connection) && pending.delete(name)) this.#size--;
+    if (pending.size === 0) this.#byKey.delete(key);
   }
 
-  #giveUpOldest(): void {
-    const [oldest] = this.#causes.keys();
+  #dropOldest(): void {
+    const [oldest] = this.#byKey.keys();
     if (oldest !== undefined) this.take(oldest);
   }
 }

@@ -1,22 +1,22 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
 import { SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
-import { ClosedMeetings } from './pending.ts';
+import { PendingConnections } from './pending.ts';
 import type { FirstSeenMemory } from './memory.ts';
 import type { Peer, Peers } from '../enrich/peers.ts';
 import type { Address, Direction, OwnerLabels, State } from '../model.ts';
 import type { OwnerNames } from '../enrich/owner-labels.ts';
 
-/** What a scan knows of connections and their ends. */
-export interface Scene {
+/** The state of a scan that the recorder reads. */
+export interface ScanState {
   readonly connections: ConnectionTable;
   readonly names: OwnerNames;
   readonly peers: Peers;
-  /** The peer of a connection, one that the last scan closed included; null where it has no remote end. */
+  /** The peer of a connection, including those that the last scan closed; null without a remote end. */
   readonly peerOf: (index: number) => Peer | null;
 }
 
-/** A connection that closed before its owner had a whole name; its operator is known by its ASN or, while that is "", by the bucket asked for. */
-interface UnnamedMeeting {
+/** A connection that closed before its owner was fully named; while its ASN is "", `bucket` is the pending ASN lookup. */
+interface UnnamedConnection {
   readonly direction: Direction;
   readonly asn: string;
   readonly bucket: string | null;
@@ -24,8 +24,8 @@ interface UnnamedMeeting {
   readonly openedAt: number;
 }
 
-/** Open connections of an owner with one network operator. */
-interface OperatorGroup {
+/** A group of open connections of one owner to one ASN. */
+interface AsnGroup {
   readonly owner: OwnerLabels;
   readonly direction: Direction;
   readonly state: State;
@@ -33,91 +33,91 @@ interface OperatorGroup {
 }
 
 /**
- * Tells first-seen memory which owner met which network operator: of each connection that is new, changed or gone, and of one that
- * closed early when its owner has its whole name and the answer about its remote came.
+ * Records in first-seen memory which owner is connected to which ASN: for each connection that opened, changed or closed. A connection
+ * that closed early is recorded once its owner is fully named and its ASN is resolved.
  */
-export class Meetings {
+export class FirstSeenRecorder {
   readonly #memory: FirstSeenMemory;
-  readonly #scene: Scene;
-  readonly #unnamed = new ClosedMeetings<OwnerLabels, UnnamedMeeting>();
+  readonly #scan: ScanState;
+  readonly #unnamed = new PendingConnections<OwnerLabels, UnnamedConnection>();
   #firstAt: number | null = null;
-  /** When connections were seen first that are not of the first scan and may have been open before: few, if any. */
+  /** When connections of later scans with an unknown opening time were first seen; few, if any. */
   readonly #foundAt = new Map<number, number>();
 
-  constructor(memory: FirstSeenMemory, scene: Scene) {
+  constructor(memory: FirstSeenMemory, scan: ScanState) {
     this.#memory = memory;
-    this.#scene = scene;
+    this.#scan = scan;
   }
 
-  /** Takes in a scan of this time (milliseconds since 1970), and which owners have other names since the one before. */
-  remember(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
+  /** Records the connections of a scan; `at` in milliseconds since 1970, `renamed` the owners whose names changed since the last scan. */
+  record(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
     this.#memory.begin(at);
-    const { connections } = this.#scene;
+    const { connections } = this.#scan;
     for (const [before, labels] of renamed)
-      for (const meeting of this.#unnamed.take(before)) this.#meetLate(labels, meeting, at);
+      for (const connection of this.#unnamed.take(before)) this.#recordClosed(labels, connection, at);
     const firstAt = (this.#firstAt ??= at);
     for (const i of connections.closed) {
-      this.#meet(i, firstAt);
+      this.#recordOne(i, firstAt);
       this.#foundAt.delete(i);
     }
     if (firstAt !== at) for (const i of connections.opened) if (connections.openedAt[i] === 0) this.#foundAt.set(i, at);
     for (let i = 0; i < connections.length; i++)
-      if (connections.changed[i] !== 0 && connections.has(i)) this.#meet(i, firstAt);
+      if (connections.changed[i] !== 0 && connections.has(i)) this.#recordOne(i, firstAt);
   }
 
-  /** Operators of connections that are there now are present to first times. */
-  confirm(groups: readonly OperatorGroup[]): void {
+  /** Marks the owners and ASNs of open connections as present, and ends the scan. */
+  markPresent(groups: readonly AsnGroup[]): void {
     for (const { owner, direction, state, labels } of groups)
-      if (!this.#scene.names.isHalfKnown(owner))
-        this.#memory.present(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
+      if (!this.#scan.names.isHalfKnown(owner))
+        this.#memory.markPresent(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
     this.#memory.end();
   }
 
-  #meet(i: number, firstAt: number): void {
-    const { connections, names, peers } = this.#scene;
-    const peer = this.#scene.peerOf(i);
+  #recordOne(i: number, firstAt: number): void {
+    const { connections, names, peers } = this.#scan;
+    const peer = this.#scan.peerOf(i);
     const labels = connections.labels[i];
     const direction = connections.direction[i];
     if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
     const isOpen = connections.has(i);
-    // The process may be found at the next scan: until then nobody without a name meets anybody.
-    const isSought = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
-    if (isSought && isOpen) return;
+    // Wait one scan: the process may still be found.
+    const mayBeFound = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
+    if (mayBeFound && isOpen) return;
     const openedAt = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
     const { asn, address } = peer;
     if (names.isHalfKnown(labels)) {
       const bucket = peers.awaits(peer);
       if (!isOpen && (asn !== '' || bucket !== null))
         this.#awaitName(labels, { direction, asn, bucket, address, openedAt });
-    } else if (asn !== '') this.#memory.meet(labels, direction, asn, openedAt);
-    else if (!isOpen) this.#awaitAnswer(labels, direction, peers.awaits(peer), address, openedAt);
+    } else if (asn !== '') this.#memory.record(labels, direction, asn, openedAt);
+    else if (!isOpen) this.#awaitAsn(labels, direction, peers.awaits(peer), address, openedAt);
   }
 
-  /** The owner of a connection that is closed has names by now, or other ones. */
-  #meetLate(labels: OwnerLabels, meeting: UnnamedMeeting, at: number): void {
-    const { names, peers } = this.#scene;
+  /** Records a closed connection whose owner has new names. */
+  #recordClosed(labels: OwnerLabels, connection: UnnamedConnection, at: number): void {
+    const { names, peers } = this.#scan;
     if (names.isHalfKnown(labels)) {
-      this.#awaitName(labels, meeting);
+      this.#awaitName(labels, connection);
       return;
     }
-    const { direction, address, bucket, openedAt } = meeting;
-    const asn = meeting.asn === '' ? (peers.asnOf(address, at) ?? '') : meeting.asn;
-    if (asn !== '') this.#memory.meet(labels, direction, asn, openedAt);
-    else this.#awaitAnswer(labels, direction, bucket, address, openedAt);
+    const { direction, address, bucket, openedAt } = connection;
+    const asn = connection.asn === '' ? (peers.asnOf(address, at) ?? '') : connection.asn;
+    if (asn !== '') this.#memory.record(labels, direction, asn, openedAt);
+    else this.#awaitAsn(labels, direction, bucket, address, openedAt);
   }
 
-  #awaitName(labels: OwnerLabels, meeting: UnnamedMeeting): void {
-    const { direction, asn, bucket } = meeting;
-    this.#unnamed.add(labels, `${direction} ${asn === '' ? bucket : asn}`, meeting);
+  #awaitName(labels: OwnerLabels, connection: UnnamedConnection): void {
+    const { direction, asn, bucket } = connection;
+    this.#unnamed.add(labels, `${direction} ${asn === '' ? bucket : asn}`, connection);
   }
 
-  #awaitAnswer(
+  #awaitAsn(
     labels: OwnerLabels,
     direction: Direction,
     bucket: string | null,
     address: Address,
     openedAt: number,
   ): void {
-    if (bucket !== null) this.#memory.wait(bucket, labels, direction, address, openedAt);
+    if (bucket !== null) this.#memory.defer(bucket, labels, direction, address, openedAt);
   }
 }

@@ -234,7 +234,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     fold: [],
     cut: (a, b) => b.value - a.value,
     contributions: ({ firstSeen }) =>
-      (firstSeen?.meetings ?? []).map(({ owner, direction, asn, at }) => ({
+      (firstSeen?.asns ?? []).map(({ owner, direction, asn, at }) => ({
         labels: { ...owner, direction, asn },
         value: at / 1000,
       })),

@@ -1,7 +1,7 @@
 import type { Contribution } from './aggregate.ts';
 import type { Group } from './connection-groups.ts';
 import type { Total } from '../collect/protocol-counters.ts';
-import type { Baseline, FirstSeen } from '../first-seen/memory.ts';
+import type { Baseline, FirstSeenAsn } from '../first-seen/memory.ts';
 import type { OwnerLabels, Process } from '../model.ts';
 
 /** Data of one scan, from which its families are computed. */
@@ -24,7 +24,7 @@ export interface ScanData {
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
   /** Null where it is off. */
   readonly firstSeen: {
-    readonly meetings: readonly FirstSeen[];
+    readonly asns: readonly FirstSeenAsn[];
     readonly baselines: readonly Baseline[];
     readonly scope: string;
   } | null;

@@ -13,11 +13,11 @@ import { Tree } from '../support/proc-tree.ts';
 
 const HOUR = 3_600_000;
 const START = Date.parse('2026-09-15T08:00:00Z');
-/** The process through which the tables of the host's namespace are read. */
+/** The process through which the socket tables of the host are read. */
 const FIRST = 25739;
 const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
 
-/** An exporter's worker on a recorded tree, with a store and a clock that the test sets. */
+/** A scrape of a recorded tree, with a store and a clock that the test sets. */
 class Worker {
   readonly #cache = new AsnCache();
   readonly #scrape: Scrape;
@@ -33,14 +33,14 @@ class Worker {
     this.#scrape = new Scrape(new Procfs(tree.root), options, time, this.#cache);
   }
 
-  /** Scans, and hands what was seen to the store before the page of the next scan. */
+  /** Scans and sends the sightings to the store. */
   async scanAt(now: number, withinMs = Infinity): Promise<void> {
     this.#clock.now = now;
     this.#families = this.#scrape.run(withinMs).families;
     await this.#settle();
   }
 
-  /** The answer that 1.1.1.0/24 is AS13335. */
+  /** Resolves 1.1.1.0/24 to AS13335. */
   async answerAt(now: number): Promise<void> {
     this.#clock.now = now;
     const bucket = parseCidr('1.1.1.0/24') ?? expect.fail('no CIDR');
@@ -54,13 +54,13 @@ class Worker {
     await this.#settle();
   }
 
-  /** The store may lack what it was told. */
-  async tellAgain(): Promise<void> {
+  /** Sends all sightings to the store again. */
+  async sendAll(): Promise<void> {
     this.#scrape.reportFirstSeen();
     await this.#settle();
   }
 
-  /** The series of a family that hold all of these label values, each as its label values and its value. */
+  /** The series of a family with all of these label values, as label values and value. */
   shown(family: string, ...values: readonly string[]): (readonly [labels: string, value: number])[] {
     const { samples } = this.#families.find(({ name }) => name === family) ?? expect.fail(`no family ${family}`);
     return samples
@@ -73,9 +73,9 @@ class Worker {
   }
 
   async #settle(): Promise<void> {
-    const told = this.#scrape.takeSightings();
-    const kept = await this.#store?.keepEarliest(told);
-    this.#scrape.confirm(kept ?? told.map(({ key }) => ({ key, before: null })));
+    const sightings = this.#scrape.takeSightings();
+    const kept = await this.#store?.keepEarliest(sightings);
+    this.#scrape.confirm(kept ?? sightings.map(({ key }) => ({ key, before: null })));
   }
 }
 
@@ -87,7 +87,7 @@ const openStore = (): SqliteStore =>
   SqliteStore.open({ folder, now: () => clock.now, report: (line) => expect.fail(line) });
 const closeAll = (): void => {
   for (const table of ['tcp', 'tcp6']) tree.edit(FIRST, `net/${table}`, /\n[^]*/, '\n');
-  // As the kernel counts them: a namespace whose counters stand is not read again.
+  // A namespace with unchanged counters is not read again.
   tree.edit(FIRST, 'net/snmp', 'Udp: 0 0', 'Udp: 1 0');
 };
 
@@ -101,10 +101,10 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-describe('a call whose answer comes when it is over', () => {
+describe('a connection whose ASN is resolved after it closed', () => {
   const seconds = START / 1000;
 
-  test('is told with its own time for an hour after the answer, with the name of the operator, and then no more', async () => {
+  test('is exported with its opening time and AS name for one hour after the answer', async () => {
     const worker = new Worker(tree, openStore(), clock);
     await worker.scanAt(START);
     closeAll();
@@ -125,7 +125,7 @@ describe('a call whose answer comes when it is over', () => {
     expect(worker.shown('peerscope_baseline_start_timestamp_seconds', 'orders.py')).toEqual([]);
   });
 
-  test('has the same first time after a restart, and is told only while it is there', async () => {
+  test('has the same first-seen time after a restart, and is exported only while a connection exists', async () => {
     const store = openStore();
     const before = new Worker(tree, store, clock);
     await before.scanAt(START);
@@ -140,7 +140,7 @@ describe('a call whose answer comes when it is over', () => {
     await after.scanAt(START + 30_000);
     await after.answerAt(START + 31_000);
     await after.scanAt(START + 32_000);
-    expect(after.orders, 'nothing is told before the store was asked').toEqual([]);
+    expect(after.orders, 'nothing is exported before the store answers').toEqual([]);
     await after.scanAt(START + 33_000);
     expect(after.orders).toEqual([['orders.py  orders.service outbound 13335', seconds]]);
     closeAll();
@@ -148,7 +148,7 @@ describe('a call whose answer comes when it is over', () => {
     expect(after.orders).toEqual([]);
   });
 
-  test('is new again after a restart without a store, and its baseline says since when that is so', async () => {
+  test('is new again after a restart without a store, with a new baseline', async () => {
     await new Worker(tree, null, clock).scanAt(START);
     const worker = new Worker(tree, null, clock);
     await worker.answerAt(START + HOUR);
@@ -161,11 +161,11 @@ describe('a call whose answer comes when it is over', () => {
   });
 });
 
-test('what is told while the store is away is in it when it is back', async () => {
+test('times found while the store fails are written when it recovers', async () => {
   rmSync(folder, { recursive: true });
   writeFileSync(folder, '');
   const worker: { current?: Worker } = {};
-  const lacks = (): void => void worker.current?.tellAgain();
+  const lacks = (): void => void worker.current?.sendAll();
   let retry: (() => void) | undefined;
   const after = (_: number, run: () => void): (() => void) => {
     retry = run;
@@ -188,7 +188,7 @@ test('what is told while the store is away is in it when it is back', async () =
   expect(restarted.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
 });
 
-test('what the first scan had no time for was first seen when it was read', async () => {
+test('connections that the first scan did not reach are first seen when they are read', async () => {
   const worker = new Worker(tree, null, clock);
   await worker.answerAt(START);
   await worker.scanAt(START, 0);
@@ -212,7 +212,7 @@ describe('a socket of a pod', () => {
     tree.open(SERVER, 4, null);
   });
 
-  test('whose process is found at the second scan is not one of the pod without a process', async () => {
+  test('with a process found by the second scan is not recorded for the pod without a process', async () => {
     const worker = new Worker(tree, openStore(), clock);
     await worker.answerAt(START);
     await worker.scanAt(START);
@@ -222,7 +222,7 @@ describe('a socket of a pod', () => {
     expect(firstTimesOf(worker)).toEqual([['orders.py', START / 1000]]);
   });
 
-  test('that no process holds at two scans is one of the pod, since the first of them', async () => {
+  test('without a process in two scans is recorded for the pod since the first scan', async () => {
     const worker = new Worker(tree, openStore(), clock);
     await worker.answerAt(START);
     await worker.scanAt(START);
@@ -231,7 +231,7 @@ describe('a socket of a pod', () => {
     expect(firstTimesOf(worker)).toEqual([['', START / 1000]]);
   });
 
-  test('that was closed before its process was found is one of the pod', async () => {
+  test('that closed before its process was found is recorded for the pod', async () => {
     const worker = new Worker(tree, openStore(), clock);
     await worker.answerAt(START);
     await worker.scanAt(START);
@@ -248,7 +248,7 @@ describe('a socket of a pod', () => {
   });
 });
 
-test('where the budget is too small for all, the operators of connections are named before those that are gone', async () => {
+test('when the series limit is too small, asn_info keeps the ASNs of open connections', async () => {
   const worker = new Worker(tree, null, clock, 1);
   await worker.scanAt(START);
   closeAll();
