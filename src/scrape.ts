@@ -1,5 +1,5 @@
 import type { Collector, CollectorRun } from './metrics/catalogue.ts';
-import { listenersOf, Tally } from './metrics/counts.ts';
+import { listenersOf, ConnectionCounters } from './metrics/counts.ts';
 import type { Clock } from './common/clock.ts';
 import { parseCgroup } from './collect/cgroup.ts';
 import type { Commands } from './collect/ss-netstat.ts';
@@ -16,7 +16,7 @@ import { Cluster, type ClusterChange, type Resource } from './enrich/kubernetes/
 import { FirstSeenMemory } from './first-seen/memory.ts';
 import { Peers, type Peer, type PeerPolicy } from './enrich/peers.ts';
 import { Families } from './metrics/families.ts';
-import { Groups } from './metrics/connection-groups.ts';
+import { ConnectionGroups } from './metrics/connection-groups.ts';
 import { FirstSeenRecorder } from './first-seen/recorder.ts';
 import type { Address, Family, OwnerLabels, Rules } from './model.ts';
 import { OwnerNames } from './enrich/owner-labels.ts';
@@ -81,7 +81,7 @@ export class Scrape {
   readonly #names: OwnerNames;
   readonly #peers: Peers;
   readonly #peerOf: (Peer | null)[] = [];
-  readonly #groups: Groups;
+  readonly #groups: ConnectionGroups;
   readonly #families: Families;
   readonly #protocols: Protocols;
   readonly #coverage = new Coverage();
@@ -93,8 +93,8 @@ export class Scrape {
   readonly #broken = new Set<Collector>();
   /** Why collectors, or single families of theirs, failed in this scan. */
   #failures: { readonly collector: Collector; readonly reason: string }[] = [];
-  readonly #opened = new Tally();
-  readonly #closed = new Tally();
+  readonly #opened = new ConnectionCounters();
+  readonly #closed = new ConnectionCounters();
 
   /** Without a cache no ASN is asked for or shown. */
   constructor(source: Procfs | Commands, options: ScrapeOptions, clock: Clock, cache: AsnCache | null) {
@@ -118,7 +118,7 @@ export class Scrape {
           })
         : new ToldHost(source, connections, (name) => this.#names.of(name, NO_CGROUP));
     this.#peers = new Peers(this.#policyOf(options.rules), cache);
-    this.#groups = new Groups(
+    this.#groups = new ConnectionGroups(
       options.rules.endpointGroups,
       ({ address, port, transport }) => this.#cluster?.nameOf(address, port, transport) ?? null,
     );

@@ -3,7 +3,7 @@ import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../metrics/status-families.ts'
 import { OTHER } from '../common/other.ts';
 import type { Family } from '../model.ts';
 
-/** A family as OpenTelemetry's data model has it: a gauge, or a counter as a monotonic cumulative sum. */
+/** A family in OpenTelemetry's data model: a gauge, or a counter as a monotonic cumulative sum. */
 export interface Metric {
   readonly name: string;
   readonly description: string;
@@ -12,7 +12,7 @@ export interface Metric {
   readonly points: readonly Point[];
 }
 
-/** One series at the time of an export. `startMs` is when its counter stood at 0, milliseconds since 1970; of a gauge it means nothing. */
+/** One series at the time of an export. `startMs` is when its counter was 0, milliseconds since 1970; unused for gauges. */
 export interface Point {
   readonly attributes: Attributes;
   readonly startMs: number;
@@ -21,16 +21,13 @@ export interface Point {
 
 export type Attributes = Readonly<Record<string, string | number>>;
 
-/**
- * The attribute that lists the attributes which the budget of series folded into `other`, with commas between: of an array
- * stores make labels that nobody can read.
- */
+/** The attribute that lists the folded attributes, separated by commas: stores turn arrays into labels that are hard to read. */
 export const FOLDED = 'peerscope.folded';
 
-/** How long the start of a counter that is gone is kept, in case it comes back. */
+/** How long the start of a missing counter is kept, in case it returns. */
 const KEPT_MS = 86_400_000;
 
-/** The attributes that stand for labels in OTLP; any other label is `peerscope.` and its name. */
+/** The OTLP attributes of labels; any other label becomes `peerscope.` and its name. */
 export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
   ['process', 'process.executable.name'],
   ['namespace', 'k8s.namespace.name'],
@@ -44,7 +41,7 @@ export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
   ['local_port', 'network.local.port'],
 ]);
 
-/** The labels whose values are integers as attributes. */
+/** The labels that become integer attributes. */
 const INTEGER_LABELS: ReadonlySet<string> = new Set(['asn', 'local_port']);
 
 type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'fold' | 'folded' | 'sinceBoot'>;
@@ -52,12 +49,12 @@ const SPECS: ReadonlyMap<string, Spec> = new Map(
   [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map((spec) => [spec.name, spec]),
 );
 
-/** Whether values of this unit count things or measure sizes: a series of them that is gone stands at 0. */
+/** Whether values of this unit are counts or sizes, which are 0 if the series is missing. */
 export function isAmount(unit: string): boolean {
   return unit === 'By' || unit.startsWith('{');
 }
 
-/** The name in OTLP: the prefix dotted, without what the type and the unit say already. */
+/** The OTLP name: with a dot after the prefix, and without the suffixes of type and unit. */
 function metricName(name: string, unit: string): string {
   const suffix = { By: '_bytes', s: '_seconds', '1': '_ratio' }[unit] ?? '';
   return name
@@ -66,41 +63,41 @@ function metricName(name: string, unit: string): string {
     .replace('_', '.');
 }
 
-/** When counters began, milliseconds since 1970: those of the exporter, and those of the kernel. */
+/** When the counters of the exporter and of the kernel started, milliseconds since 1970. */
 export interface Origins {
   readonly exporter: number;
   readonly boot: number;
 }
 
 /**
- * Turns families into points, export by export. An amount that the receiver was told of and that is gone is told as 0 until an
- * export was taken, then no more; other gauges and counters are just gone. A counter that fell, or came back after an export
- * without it, began at the export before. Values that are no finite numbers are left out.
+ * Converts families to points, export by export. A count or size that was exported and is now missing is exported as 0 until an
+ * export succeeds; other missing series are left out. A counter that decreased, or returned after an export without it, restarted
+ * at the previous export. Values that are not finite are left out.
  */
 export class Points {
   readonly #origins: Origins;
-  /** The amounts of the last export that was taken, and of the last one, by family and series. */
-  #told = new Map<string, Map<string, Attributes>>();
-  #telling = new Map<string, Map<string, Attributes>>();
+  /** The counts and sizes of the last successful export, and of the last one, by family and series. */
+  #exported = new Map<string, Map<string, Attributes>>();
+  #exporting = new Map<string, Map<string, Attributes>>();
   readonly #counters = new Map<string, { startMs: number; value: number; at: number }>();
-  #before: number | null = null;
+  #previousAt: number | null = null;
 
   constructor(origins: Origins) {
     this.#origins = origins;
   }
 
-  /** The points of an export at this time, milliseconds since 1970. A family without points is left out. */
+  /** Returns the points of an export; `at` in milliseconds since 1970. Families without points are left out. */
   of(families: readonly Family[], at: number): Metric[] {
-    this.#telling = new Map();
+    this.#exporting = new Map();
     const metrics = families.map((family) => this.#metric(family, at)).filter(({ points }) => points.length > 0);
     for (const [key, counter] of this.#counters) if (at - counter.at > KEPT_MS) this.#counters.delete(key);
-    this.#before = at;
+    this.#previousAt = at;
     return metrics;
   }
 
-  /** Takes in that the receiver took the points that `of` gave last. */
-  taken(): void {
-    this.#told = this.#telling;
+  /** Confirms that the last export succeeded. */
+  confirm(): void {
+    this.#exported = this.#exporting;
   }
 
   #metric({ name, help, type, samples }: Family, at: number): Metric {
@@ -119,8 +116,8 @@ export class Points {
       points.push({ attributes, startMs, value });
     }
     if (type === 'gauge' && isAmount(spec.unit)) {
-      this.#telling.set(name, present);
-      for (const [key, attributes] of this.#told.get(name) ?? [])
+      this.#exporting.set(name, present);
+      for (const [key, attributes] of this.#exported.get(name) ?? [])
         if (!present.has(key)) points.push({ attributes, startMs: at, value: 0 });
     }
     return { name: metricName(name, spec.unit), description: help, unit: spec.unit, type, points };
@@ -128,16 +125,16 @@ export class Points {
 
   #startOf({ sinceBoot }: Spec, key: string, value: number, at: number): number {
     const known = this.#counters.get(key);
-    const beganAnew = known && (known.at !== this.#before || value < known.value);
+    const restarted = known && (known.at !== this.#previousAt || value < known.value);
     const origin = sinceBoot ? this.#origins.boot : this.#origins.exporter;
-    const startMs = beganAnew ? (this.#before ?? origin) : (known?.startMs ?? origin);
+    const startMs = restarted ? (this.#previousAt ?? origin) : (known?.startMs ?? origin);
     this.#counters.set(key, { startMs, value, at });
-    // A clock that was set back must not make a point end before it starts.
+    // If the clock was set back, a point must not end before it starts.
     return Math.min(startMs, at);
   }
 }
 
-/** Turns label values into attributes: "" is left out, a folded one is listed, and some are integers. */
+/** Converts label values to attributes: empty ones are left out, folded ones are listed in FOLDED. */
 function attributesOf({ labels, fold, folded }: Spec): (values: readonly string[]) => Attributes {
   const mayFold = new Set(fold.flatMap((step) => step.labels));
   const columns = labels.map((label) => ({
@@ -146,7 +143,7 @@ function attributesOf({ labels, fold, folded }: Spec): (values: readonly string[
     isInteger: INTEGER_LABELS.has(label),
   }));
   return (values) => {
-    // What is folded where it is counted is folded as a whole.
+    // Counters that fold where they are counted fold all labels.
     const isWhollyFolded = folded !== undefined && values.every((value) => value === OTHER);
     const attributes: Record<string, string | number> = {};
     const other: string[] = [];

@@ -65,7 +65,7 @@ async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
   const points = new Points(settings.origins);
   const post = (message: OtlpMessage, transfer: MessagePort[] = []): void => port.postMessage(message, transfer);
   const delivery = await Delivery.open(settings, (failure) => {
-    if (!failure) points.taken();
+    if (!failure) points.confirm();
     post(failure ? { kind: 'failed', failure } : { kind: 'exported' });
   });
   const producer: MetricProducer = {

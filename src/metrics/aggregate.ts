@@ -3,44 +3,44 @@ import type { Sample } from '../model.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
-/** What one connection adds to one series of a family; a label that is left out is "". */
+/** A value to add to one series of a family; a missing label is "". */
 export interface Contribution {
   readonly labels: Labels;
   readonly value: number;
 }
 
-/** Labels that fold together; with `when`, only those of their values for which it is true. */
+/** Labels that fold in one step; with `when`, only the values for which it returns true. */
 export interface FoldStep {
   readonly labels: readonly string[];
   readonly when?: (value: string) => boolean;
 }
 
-/** A family's labels in the order of its samples, and the steps in which they may fold. */
+/** The labels of a family in sample order, and the steps in which they fold. */
 export interface FoldSpec {
   readonly labels: readonly string[];
   readonly fold: readonly FoldStep[];
 }
 
-/** What one scrape leaves for the next: how many steps were folded, and the labels of the series that stayed whole. */
+/** State kept between scrapes: the number of folded steps, and the labels of the series that were not folded. */
 export interface FoldMemory {
   readonly steps: number;
   readonly whole: readonly Labels[];
 }
 
-/** A newcomer takes the place of a series that was whole only if it is more than this many times as large. */
+/** A new series replaces a kept one only if it is larger by more than this factor. */
 const MARGIN = 1.25;
 
 /**
- * Sums contributions into at most `limit` (1 or more) samples that add up to the contributions' sum, exactly for integers.
+ * Sums contributions into at most `limit` samples (1 or more) with the same total, exact for integers.
  *
- * With F(j) the number of distinct series once the first j steps read `other`: while F(0) <= limit all series stay whole.
- * Else the smallest j >= 1 with F(j) <= limit / 2 (or all steps) is taken, the limit - F(j) largest series stay whole, ties
- * by key, and the rest fold by j. Should all steps leave more than `limit` series, every label folds: the budget comes first.
- * With the memory of the last scrape, series that stayed whole hold their place against newcomers up to 25 % larger, and j
- * falls only when F(j - 1) <= limit / 4, one step at a time.
+ * F(j) is the number of distinct series after the first j steps are folded to `other`. If F(0) <= limit, nothing is folded.
+ * Otherwise the smallest j >= 1 with F(j) <= limit / 2 (or all steps) is used: the limit - F(j) largest series are kept, ties
+ * broken by key, and the rest fold by j. If all steps leave more than `limit` series, every label folds.
+ * With the memory of the last scrape, kept series are replaced only by new ones more than 25 % larger, and j decreases only
+ * if F(j - 1) <= limit / 4, by one step per scrape.
  *
- * A real value that spells `other` (or `_other` ...) in a label that may fold gets one more `_`. Samples are sorted by key, the
- * JSON of their label values, whatever the order of the contributions. `folded` is the number of series in `other` samples.
+ * A real value `other` (or `_other` ...) of a label that may fold is prefixed with one more `_`. Samples are sorted by key, the
+ * JSON of their label values. `folded` is the number of series in `other` samples.
  */
 export function aggregate(
   contributions: Iterable<Contribution>,
@@ -82,7 +82,7 @@ export function aggregate(
   for (const { member, members, value } of groups.values()) {
     const labels = spellFolded(member.labels);
     samples.push({ labels, value });
-    // A series that these steps do not concern is a group of its own.
+    // A series that these steps do not change is a group of one.
     if (JSON.stringify(labels) !== keyOf(member)) folded += members;
   }
   return {
@@ -93,8 +93,8 @@ export function aggregate(
 }
 
 /**
- * Keeps the first `limit` samples by `order`, ties by key, and says how many were cut.
- * For families whose values cannot be added up, such as info and timestamps.
+ * Keeps the first `limit` samples by `order`, ties broken by key, and counts the ones cut.
+ * For families whose values cannot be summed, such as info and timestamps.
  */
 export function cut(
   samples: readonly Sample[],
@@ -105,7 +105,7 @@ export function cut(
   return { samples: sortByKey(kept), cut: samples.length - kept.length };
 }
 
-/** Samples in the order of a page: by the JSON of their label values. */
+/** Sorts samples by key, the JSON of their label values. */
 export function sortByKey(samples: readonly Sample[]): Sample[] {
   return samples
     .map((sample) => ({ key: JSON.stringify(sample.labels), sample }))
@@ -117,7 +117,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** How many steps to fold; one more than `all` folds every label. */
+/** The number of steps to fold; `all` + 1 folds every label. */
 function stepsToFold(distinct: (j: number) => number, all: number, limit: number, before: number): number {
   let needed = 0;
   if (distinct(0) > limit) {
@@ -129,7 +129,7 @@ function stepsToFold(distinct: (j: number) => number, all: number, limit: number
   return distinct(before - 1) <= limit / 4 ? before - 1 : before;
 }
 
-/** The first `count` in order, without sorting all: what comes after the last of `count` already found is passed over. */
+/** The first `count` items in order. Items after the last of `count` found so far are skipped, so not all are sorted. */
 function first<T>(all: readonly T[], count: number, order: (a: T, b: T) => number): readonly T[] {
   if (all.length <= count) return all;
   let found: T[] = [];
@@ -144,15 +144,15 @@ function first<T>(all: readonly T[], count: number, order: (a: T, b: T) => numbe
 }
 
 /**
- * Distinct series as a tree with one label per level. What folds first is farthest from the root, so that to fold is to walk
- * towards the root, and F(j) is the number of branches at one level.
+ * Distinct series as a tree with one label per level. The labels that fold first are farthest from the root: folding is walking
+ * towards the root, and F(j) is the number of branches of one level.
  */
 interface Branch {
   readonly parent: Branch | undefined;
-  /** The branch is lost once more than this many steps are folded. */
+  /** The branch folds into its parent once more than this many steps are folded. */
   readonly step: number;
   readonly value: string;
-  /** Most branches have one child: only the others are worth a Map. */
+  /** Most branches have one child, so only further children get a Map. */
   child: Branch | undefined;
   others: Map<string, Branch> | undefined;
   series: Series | undefined;
@@ -173,7 +173,7 @@ interface Level {
   branches: number;
 }
 
-/** From the root: per step, last to first, the labels that it folds, as they read while only the steps before it are folded. */
+/** Levels from the root: the labels of each step, last step first, with the folding of the steps before it. */
 function levelsOf(steps: readonly FoldStep[]): Level[] {
   return steps
     .flatMap(({ labels }, step) =>
@@ -228,7 +228,7 @@ function ancestor(branch: Branch, j: number): Branch {
   return branch.parent && branch.step < j ? ancestor(branch.parent, j) : branch;
 }
 
-/** Writes label values in the order of a sample, the first j steps folded. */
+/** Returns a function that writes label values in sample order with the first j steps folded. */
 function speller(
   labels: readonly string[],
   steps: readonly FoldStep[],

@@ -4,36 +4,36 @@ import { isNetworkClass } from '../common/network-class.ts';
 import type { Process, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 
-/** The parts of a scan that can be switched off and that publish their cost. */
+/** The collectors of a scan; each exports its duration, and all but `sockets` can be disabled. */
 export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints'] as const;
 export type Collector = (typeof COLLECTORS)[number];
 
-/** What one collector cost in the last scan, and whether it saw all that it should. */
+/** The duration of one collector in the last scan, and whether it read everything. */
 export interface CollectorRun {
   readonly collector: Collector;
   readonly seconds: number;
   readonly success: boolean;
 }
 
-/** One metric family as data: how what was found contributes to it, and how it may fold to keep its budget. */
+/** One metric family as data: its metadata, its values, and how it folds to stay within the series limit. */
 export interface FamilySpec<Source> {
   readonly name: string;
   readonly help: string;
   readonly type: 'gauge' | 'counter';
-  /** What OpenTelemetry is told that the values are (UCUM): `{thing}`, `By`, `s`, `1` for a ratio, "" for a fact or a state. */
+  /** The OpenTelemetry unit (UCUM): `{thing}`, `By`, `s`, `1` for a ratio, "" for info and state families. */
   readonly unit: string;
-  /** Of a counter of the kernel: it did not begin at 0 with the exporter, but counts since the boot. */
+  /** For counters of the kernel, which start at boot and not with peerscope. */
   readonly sinceBoot?: true;
-  /** The family is absent when this collector is off. */
+  /** The family is absent if this collector is off. */
   readonly collector: Collector | null;
   readonly labels: readonly string[];
-  /** The steps in which labels may fold into `other`, first to last. */
+  /** The steps in which labels fold into `other`, in order. */
   readonly fold: readonly FoldStep[];
-  /** Of a counter that is folded where it is counted (its sums must not fall): how many of its series are in `other`. */
+  /** For counters that fold where they are counted, since their sums must not decrease: the number of series in `other`. */
   readonly folded?: (source: Source) => number;
-  /** The label whose values may come and go without end: newcomers read `other` once too many were shown within a day. */
-  readonly turnover?: string;
-  /** Of a family whose values cannot be added up: its samples in the order in which they are kept. It is cut instead of folded. */
+  /** A label with unbounded values: new ones fold into `other` once too many were exported within a day. */
+  readonly dailyCap?: string;
+  /** For families whose values cannot be summed: the order in which samples are kept. The rest is cut, not folded. */
   readonly cut?: (a: Sample, b: Sample) => number;
   readonly contributions: (source: Source) => Iterable<Contribution>;
 }
@@ -41,7 +41,7 @@ export interface FamilySpec<Source> {
 const OWNER = ['process', 'namespace', 'workload'] as const;
 const FOLD_OWNER: readonly FoldStep[] = [{ labels: ['workload'] }, { labels: ['namespace'] }, { labels: ['process'] }];
 
-/** The families of what a scan finds, in the order of the page. */
+/** The families of a scan, in the order of the page. */
 export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   {
     name: 'peerscope_connections',
@@ -77,7 +77,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     collector: 'endpoints',
     labels: [...OWNER, 'endpoint_group', 'direction', 'transport', 'state'],
     fold: [{ labels: ['endpoint_group'] }, ...FOLD_OWNER],
-    turnover: 'endpoint_group',
+    dailyCap: 'endpoint_group',
     contributions: ({ groups }) =>
       groups.filter(({ isEndpoint }) => isEndpoint).map(({ labels, connections }) => ({ labels, value: connections })),
   },
@@ -307,7 +307,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   ),
 ];
 
-/** The series of peerscope_asn_info: one for every ASN shown, so that a join on `asn` drops nothing. */
+/** peerscope_asn_info has one series for every exported ASN, so a join on `asn` drops nothing. */
 export const ASN_INFO = {
   name: 'peerscope_asn_info',
   help: 'Name and registration country of each exported ASN, always 1. ASN "0": not announced; "other": folded; "": not public or not yet resolved.',
@@ -315,11 +315,11 @@ export const ASN_INFO = {
   unit: '',
   labels: ['asn', 'as_name', 'as_country'],
   fold: [{ labels: ['asn'] }],
-  /** The families whose values of `asn` it explains; where it is cut, those of the first stay. */
+  /** The families whose ASNs it covers. If it is cut, the ASNs of the first family are kept. */
   shownBy: ['peerscope_asn_connections', 'peerscope_asn_first_seen_timestamp_seconds'],
 } as const;
 
-/** The samples of peerscope_asn_info for these values of the label `asn`, in their order. */
+/** The samples of peerscope_asn_info for these values of the label `asn`, in the same order. */
 export function asnInfo(shown: Iterable<string>, names: ScanData['asnNames']): Sample[] {
   return [...new Set(shown)].map((asn) => {
     const known = names.get(asn);
@@ -328,7 +328,7 @@ export function asnInfo(shown: Iterable<string>, names: ScanData['asnNames']): S
   });
 }
 
-/** The collector that a family of a scan comes from; null for one that goes with all of them. */
+/** The collector of a family; null for families that do not depend on a collector. */
 export function collectorOf(family: string): Collector | null {
   if (family === ASN_INFO.name) return 'asn';
   const spec = FAMILIES.find(({ name }) => name === family);

@@ -5,15 +5,15 @@ import { endpointGroup, type Endpoint } from '../enrich/endpoint-group.ts';
 import type { Peer } from '../enrich/peers.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
 
-/** Connections that no family tells apart: how many there are, and the bytes in their queues. */
-export interface Group {
-  /** Every label that a family of connections may have. */
+/** The connections that have equal labels in every family: their number and the bytes in their queues. */
+export interface ConnectionGroup {
+  /** All labels of the connection families. */
   readonly labels: Readonly<Record<string, string>>;
   readonly owner: OwnerLabels;
   readonly direction: Direction;
   readonly state: State;
   readonly hasRemote: boolean;
-  /** False for the end of a loopback pair whose other end is counted as the endpoint's connection. */
+  /** False for the end of a loopback pair that is not counted, because its service end is. */
   readonly isEndpoint: boolean;
   connections: number;
   receiveQueueBytes: number;
@@ -21,14 +21,14 @@ export interface Group {
 }
 
 /**
- * Groups the connections of the table by everything that a family may show of them. A connection is grouped anew only when something
- * about it changed; counting one that did not is three additions to columns.
+ * Groups the connections of the table by all labels of the connection families. A connection is regrouped only if it changed;
+ * counting an unchanged one costs three additions.
  */
-export class Groups {
+export class ConnectionGroups {
   #rules: readonly EndpointGroupRule[];
   readonly #clusterName: ClusterName;
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
-  readonly #groups: (Group | undefined)[] = [];
+  readonly #groups: (ConnectionGroup | undefined)[] = [];
   readonly #free: number[] = [];
   #groupOf = new Int32Array(0);
   #sums = new Float64Array(0);
@@ -39,18 +39,18 @@ export class Groups {
     this.#clusterName = clusterName;
   }
 
-  /** Names endpoints by these rules: of connections that are marked as changed, from the next count on. */
+  /** Uses these rules for connections that are marked as changed, from the next count on. */
   adopt(rules: readonly EndpointGroupRule[]): void {
     this.#rules = rules;
   }
 
-  /** Why endpoints could not be named in the last count; connections that it may be about are grouped anew by the next. */
+  /** Why an endpoint rule failed in the last count, or null. The next count regroups the affected connections. */
   get failure(): string | null {
     return this.#failure;
   }
 
-  /** Counts all connections; `peerOf` gives the peer of an index that has a remote end. */
-  count(connections: ConnectionTable, peerOf: (index: number) => Peer | null): Group[] {
+  /** Counts all connections; `peerOf` returns the peer of a connection, or null without a remote end. */
+  count(connections: ConnectionTable, peerOf: (index: number) => Peer | null): ConnectionGroup[] {
     const { length, scanOf, changed, receiveQueue, sendQueue } = connections;
     if (this.#groupOf.length < length) this.#groupOf = grown(this.#groupOf, new Int32Array(scanOf.length));
     const groupOf = this.#groupOf;
@@ -78,8 +78,8 @@ export class Groups {
     return this.#sums;
   }
 
-  #present(sums: Float64Array): Group[] {
-    const present: Group[] = [];
+  #present(sums: Float64Array): ConnectionGroup[] {
+    const present: ConnectionGroup[] = [];
     for (const [owner, numbers] of this.#numbers) {
       for (const [key, number] of numbers) {
         const group = this.#groups[number];
@@ -130,7 +130,7 @@ export class Groups {
     return number;
   }
 
-  /** A rule that fails costs the names of endpoints, not the connections. */
+  /** If a rule fails, the endpoint is "" and the connection is still counted. */
   #nameEndpoint(connections: ConnectionTable, i: number, peer: Peer | null): string {
     try {
       return endpointOf(connections, i, peer, this.#rules, this.#clusterName);
@@ -141,10 +141,10 @@ export class Groups {
   }
 }
 
-/** What a cluster calls an endpoint; null where it does not know it. */
+/** The Kubernetes service of an endpoint, or null. */
 type ClusterName = (endpoint: Endpoint) => string | null;
 
-/** What the endpoint of a connection is called; `peer` is its remote. */
+/** The name of the endpoint of a connection; `peer` is its remote. */
 export function endpointOf(
   connections: ConnectionTable,
   i: number,

@@ -6,7 +6,7 @@ import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Direction } from '../model.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
 
-/** The listening TCP sockets of the table. */
+/** Returns the listening TCP sockets of the table. */
 export function listenersOf(connections: ConnectionTable): Listener[] {
   const listeners: Listener[] = [];
   for (let i = 0; i < connections.length; i++) {
@@ -21,20 +21,18 @@ export function listenersOf(connections: ConnectionTable): Listener[] {
 
 const DIRECTIONS: readonly Direction[] = ['listen', 'inbound', 'outbound', 'loopback'];
 
-/** Connections counted by transport and direction since the start; every pair is there from the start, at 0. */
-export class Tally {
+/** Counters of connections by transport and direction; every combination starts at 0. */
+export class ConnectionCounters {
   readonly #counts = new Map(
     TRANSPORTS.flatMap((transport) =>
       DIRECTIONS.map((direction) => [`${transport} ${direction}`, { labels: { transport, direction }, value: 0 }]),
     ),
   );
 
-  /** The counts so far. */
   get contributions(): Contribution[] {
     return [...this.#counts.values()];
   }
 
-  /** Counts one more connection. */
   add(connections: ConnectionTable, index: number): void {
     const transport = transportOf(connections.table[index] ?? 0);
     const direction = connections.direction[index] ?? 'outbound';

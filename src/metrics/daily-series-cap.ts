@@ -5,44 +5,44 @@ import type { Sample } from '../model.ts';
 const DAY_MS = 86_400_000;
 
 /**
- * Keeps the distinct series of a family few over a day, not only within one scrape: a series that nobody asks for again stays in a
- * database for its whole retention.
+ * Limits the distinct series of a family over a day, not only within one scrape: a database keeps each series for its whole
+ * retention time.
  *
- * A series that was shown within the last 24 hours is shown again. Newcomers are, largest first, while fewer than 1.5 × limit are
- * remembered; the others are added to the series whose `label` reads `other`, for which half a limit is left.
+ * A series that was exported within the last 24 hours is exported again. New series are exported, largest first, while fewer than
+ * 1.5 × limit are remembered; the rest is added to the series whose `label` is `other`.
  */
-export class Turnover {
+export class DailySeriesCap {
   readonly #column: number;
-  readonly #most: number;
-  readonly #shownAt = new Map<string, number>();
+  readonly #capacity: number;
+  readonly #exportedAt = new Map<string, number>();
 
-  /** `labels` are the family's, `label` is the one of them that may read `other`. */
+  /** `labels` of the family; `label` is the one that folds. */
   constructor(labels: readonly string[], label: string, limit: number) {
     this.#column = labels.indexOf(label);
-    this.#most = Math.floor(limit * 1.5);
+    this.#capacity = Math.floor(limit * 1.5);
   }
 
-  /** The samples of a scrape at a time in milliseconds, with the same sum; `folded` is how many newcomers were not shown. */
+  /** Returns the samples of a scrape with the same total; `at` in milliseconds, `folded` is the number of new series folded. */
   admit(samples: readonly Sample[], at: number): { samples: readonly Sample[]; folded: number } {
-    for (const [key, shownAt] of this.#shownAt) if (at - shownAt > DAY_MS) this.#shownAt.delete(key);
-    const shown = new Map<string, Sample>();
-    const newcomers: Sample[] = [];
+    for (const [key, exportedAt] of this.#exportedAt) if (at - exportedAt > DAY_MS) this.#exportedAt.delete(key);
+    const exported = new Map<string, Sample>();
+    const added: Sample[] = [];
     for (const sample of samples) {
       const key = keyOf(sample.labels);
-      if (!this.#shownAt.has(key) && sample.labels[this.#column] !== OTHER) newcomers.push(sample);
-      else shown.set(key, sample);
+      if (!this.#exportedAt.has(key) && sample.labels[this.#column] !== OTHER) added.push(sample);
+      else exported.set(key, sample);
     }
-    newcomers.sort((a, b) => b.value - a.value);
-    const places = Math.max(0, this.#most - this.#shownAt.size);
-    for (const sample of newcomers.slice(0, places)) shown.set(keyOf(sample.labels), sample);
-    const folded = newcomers.slice(places);
+    added.sort((a, b) => b.value - a.value);
+    const places = Math.max(0, this.#capacity - this.#exportedAt.size);
+    for (const sample of added.slice(0, places)) exported.set(keyOf(sample.labels), sample);
+    const folded = added.slice(places);
     for (const { labels, value } of folded) {
       const other = labels.with(this.#column, OTHER);
       const key = keyOf(other);
-      shown.set(key, { labels: other, value: value + (shown.get(key)?.value ?? 0) });
+      exported.set(key, { labels: other, value: value + (exported.get(key)?.value ?? 0) });
     }
-    for (const key of shown.keys()) this.#shownAt.set(key, at);
-    return { samples: newcomers.length === 0 ? samples : sortByKey([...shown.values()]), folded: folded.length };
+    for (const key of exported.keys()) this.#exportedAt.set(key, at);
+    return { samples: added.length === 0 ? samples : sortByKey([...exported.values()]), folded: folded.length };
   }
 }
 

@@ -2,18 +2,18 @@ import { aggregate, cut, type FoldMemory } from './aggregate.ts';
 import { ASN_INFO, asnInfo, FAMILIES, type Collector, type FamilySpec } from './catalogue.ts';
 import type { Family, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
-import { Turnover } from './daily-series-cap.ts';
+import { DailySeriesCap } from './daily-series-cap.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES, type Budget, type Status } from './status-families.ts';
 
-/** Every family of the catalogue within its budget, with the memory that keeps the edge of the fold from flapping. */
+/** Computes the families of the catalogue within the series limit. Remembers which series were folded, so that folding is stable. */
 export class Families {
   readonly #limit: number;
   readonly #isOn: (collector: Collector) => boolean;
   readonly #failed: (collector: Collector, reason: string) => void;
   readonly #memories = new Map<string, FoldMemory>();
-  readonly #turnovers = new Map<string, Turnover>();
+  readonly #dailyCaps = new Map<string, DailySeriesCap>();
 
-  /** `failed` hears of a family that could not be made: it is left out, and costs the others nothing. */
+  /** `failed` is called for a family that could not be computed; it is left out, the others are not affected. */
   constructor(
     limit: number,
     isOn: (collector: Collector) => boolean,
@@ -22,11 +22,11 @@ export class Families {
     this.#limit = limit;
     this.#isOn = isOn;
     this.#failed = failed;
-    for (const { name, labels, turnover } of FAMILIES)
-      if (turnover !== undefined) this.#turnovers.set(name, new Turnover(labels, turnover, limit));
+    for (const { name, labels, dailyCap } of FAMILIES)
+      if (dailyCap !== undefined) this.#dailyCaps.set(name, new DailySeriesCap(labels, dailyCap, limit));
   }
 
-  /** The families of one scan at a time in milliseconds, in the order of the catalogue. */
+  /** Returns the families of one scan in the order of the catalogue; `at` in milliseconds. */
   of(data: ScanData, at: number): Family[] {
     const families: Family[] = [];
     const budgets: Budget[] = [];
@@ -41,10 +41,10 @@ export class Families {
         this.#failed(spec.collector ?? 'sockets', `Cannot count "${spec.name}": ${String(error)}`);
       }
     }
-    const place = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);
-    if (place >= 0) {
+    const index = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);
+    if (index >= 0) {
       const { samples, cut: folded } = this.#info(families, data.asnNames);
-      families.splice(place + 1, 0, family(ASN_INFO, samples));
+      families.splice(index + 1, 0, family(ASN_INFO, samples));
       budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded });
     }
     return [...families, ...whole(BUDGET_FAMILIES, budgets)];
@@ -53,7 +53,7 @@ export class Families {
   #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): { samples: readonly Sample[]; folded: number } {
     const bounded = aggregate(spec.contributions(data), spec, this.#limit, this.#memories.get(spec.name));
     this.#memories.set(spec.name, bounded.memory);
-    const { samples, folded: late } = this.#turnovers.get(spec.name)?.admit(bounded.samples, at) ?? {
+    const { samples, folded: late } = this.#dailyCaps.get(spec.name)?.admit(bounded.samples, at) ?? {
       samples: bounded.samples,
       folded: 0,
     };
@@ -85,7 +85,7 @@ export class Families {
   }
 }
 
-/** The families about the exporter itself. */
+/** Computes the families about the exporter itself. */
 export function statusFamilies(status: Status): Family[] {
   return whole(STATUS_FAMILIES, status);
 }

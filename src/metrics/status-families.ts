@@ -2,7 +2,7 @@ import type { Contribution } from './aggregate.ts';
 import { perValue, type CollectorRun, type FamilySpec } from './catalogue.ts';
 import type { AsnStatus } from '../model.ts';
 
-/** What a page tells about the exporter itself at the moment it is asked. */
+/** The state of the exporter itself at the time of a scrape. */
 export interface Status {
   readonly version: string;
   readonly snapshotAtSeconds: number;
@@ -10,28 +10,28 @@ export interface Status {
   /** Failures of the worker thread since the start. */
   readonly workerFailures: number;
   readonly asn: AsnStatus | null;
-  /** Null where nothing is kept beyond the process. */
+  /** Null without a store. */
   readonly store: { readonly name: string; readonly up: boolean; readonly failures: number } | null;
-  /** By the socket table that held them. */
+  /** By socket table. */
   readonly malformedRows: ReadonlyMap<string, number>;
-  /** Whether the file of --config.file held what is in use when it was read last; null without one. */
+  /** Whether the configuration in use matches the file of --config.file; null without one. */
   readonly configIsCurrent: boolean | null;
-  /** Whether the file of --web.config.file holds what is in use; null without one. */
+  /** Whether the configuration in use matches the file of --web.config.file; null without one. */
   readonly webConfigIsCurrent: boolean | null;
-  /** The resources of Kubernetes that are watched; none where it is off. */
+  /** The watched Kubernetes resources; empty if Kubernetes is off. */
   readonly kubernetes: readonly { readonly resource: string; readonly up: boolean }[];
-  /** Null where nothing is sent by OTLP. */
+  /** Null if OTLP export is off. */
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
 
-/** How one family kept to its budget in the last scan. */
+/** The series limit of one family, and how many of its series were folded in the last scan. */
 export interface Budget {
   readonly family: string;
   readonly limit: number;
   readonly folded: number;
 }
 
-/** The families that say how the exporter itself is doing; they never fold. */
+/** The families about the exporter itself. They never fold. */
 export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   perCollector(
     'peerscope_scrape_collector_duration_seconds',
@@ -166,7 +166,7 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   ),
 ];
 
-/** The families that say how the budget of the others was kept. */
+/** The families about the series limit. */
 export const BUDGET_FAMILIES: readonly FamilySpec<readonly Budget[]>[] = [
   perFamily('peerscope_series_limit', 'Maximum number of series of a metric family.', (budget) => budget.limit),
   perFamily(

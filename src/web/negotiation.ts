@@ -2,8 +2,8 @@ import { escapeControls } from '../common/sanitize.ts';
 import type { Format } from '../expose/prometheus-text.ts';
 
 /**
- * The exposition format that an Accept header prefers: OpenMetrics 1.0.0 or 0.0.1 where its weight is above that of the text
- * format, which everything else gets (RFC 9110 section 12.5.1; Prometheus never wants a 406).
+ * Selects the exposition format for an Accept header: OpenMetrics 1.0.0 or 0.0.1 if it has a higher weight than the text format,
+ * otherwise the text format, also for types that are not supported (RFC 9110 section 12.5.1).
  */
 export function negotiateFormat(accept: string | undefined): Format {
   let text = 0;
@@ -26,7 +26,7 @@ export function negotiateFormat(accept: string | undefined): Format {
   return openMetrics > text ? 'openmetrics' : 'text';
 }
 
-/** Says whether an Accept-Encoding header lets gzip be sent: what it says of gzip itself goes before what it says of any (RFC 9110 section 12.5.3). */
+/** Whether an Accept-Encoding header allows gzip; a weight of `gzip` takes precedence over `*` (RFC 9110 section 12.5.3). */
 export function acceptsGzip(acceptEncoding: string | undefined): boolean {
   const weights = new Map<string, number>();
   for (const part of (acceptEncoding ?? '').split(',')) {
@@ -38,30 +38,30 @@ export function acceptsGzip(acceptEncoding: string | undefined): boolean {
 
 const LONGEST_MS = 3_600_000;
 
-/** How long a scrape may take: the scraper's timeout less half a second, at least a tenth of a second; without one the budget; milliseconds. */
+/** The time limit of a scrape in milliseconds: half a second less than the scraper's timeout, at least 100 ms; without a timeout, the budget. */
 export function timeLimitMs(scrapeTimeoutSeconds: string | undefined, budgetMs: number): number {
   const seconds = Number(scrapeTimeoutSeconds ?? Number.NaN);
   if (!(seconds > 0)) return budgetMs;
   return Math.min(LONGEST_MS, Math.max(100, seconds * 1000 - 500));
 }
 
-/** Which collectors a request wants, or why that cannot be said. */
+/** The collectors that a request selects, or the reason why the request is invalid. */
 export type Choice = { readonly collectors: ReadonlySet<string> } | { readonly refusal: string };
 
 /**
- * What the query of a scrape chooses among the collectors that are on, as node_exporter does: `collect[]=` those alone, `exclude[]=`
- * all but those, nothing all of them.
+ * Selects collectors by the query of a scrape, like node_exporter: `collect[]=` selects only these, `exclude[]=` all except these.
+ * Without either, all collectors that are on are selected.
  */
 export function chooseCollectors(url: string, on: readonly string[]): Choice {
   const query = new URLSearchParams(url.replace(/^[^?]*/, ''));
   const wanted = query.getAll('collect[]');
   const unwanted = query.getAll('exclude[]');
   if (wanted.length > 0 && unwanted.length > 0)
-    return { refusal: 'Cannot choose collectors: collect[] and exclude[] must not come together' };
+    return { refusal: 'Cannot select collectors: collect[] and exclude[] cannot be combined' };
   const unknown = [...wanted, ...unwanted].find((name) => !on.includes(name));
   if (unknown !== undefined)
     return {
-      refusal: `Cannot choose collector ${escapeControls(JSON.stringify(unknown))}: must be one of ${on.join(', ')}, which are on`,
+      refusal: `Cannot select collector ${escapeControls(JSON.stringify(unknown))}: must be one of the enabled collectors ${on.join(', ')}`,
     };
   const isChosen = (name: string): boolean => (wanted.length > 0 ? wanted.includes(name) : !unwanted.includes(name));
   return { collectors: new Set(on.filter(isChosen)) };

@@ -133,7 +133,7 @@ describe('a series that vanished', () => {
     const points = newPoints();
     const exports = [[here(name)], [family(name, [])], [family(name, [])]].map((families, i) => {
       const metrics = points.of(families, T1 + i);
-      points.taken();
+      points.confirm();
       return values(metrics);
     });
     expect(exports).toEqual(expected);
@@ -142,11 +142,11 @@ describe('a series that vanished', () => {
   it('is 0 until an export was taken', () => {
     const points = newPoints();
     points.of([here('peerscope_connections')], T1);
-    points.taken();
+    points.confirm();
     const gone = [family('peerscope_connections', [])];
     expect(values(points.of(gone, T2))).toEqual([0]);
     expect(values(points.of(gone, T3))).toEqual([0]);
-    points.taken();
+    points.confirm();
     expect(values(points.of(gone, T3 + 1))).toEqual([]);
   });
 
@@ -159,7 +159,7 @@ describe('a series that vanished', () => {
   it('and came back is one series with its value', () => {
     const points = newPoints();
     points.of([here('peerscope_connections')], T1);
-    points.taken();
+    points.confirm();
     points.of([family('peerscope_connections', [])], T2);
     expect(values(points.of([here('peerscope_connections', 7)], T3))).toEqual([7]);
   });

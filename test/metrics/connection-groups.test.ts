@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FAMILIES } from '../../src/metrics/catalogue.ts';
-import { listenersOf, Tally } from '../../src/metrics/counts.ts';
+import { listenersOf, ConnectionCounters } from '../../src/metrics/counts.ts';
 import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { CLOSE, ESTABLISHED, LISTEN, SYN_SENT, TIME_WAIT } from '../../src/collect/net-tcp-udp-raw.ts';
 import { AsnCache } from '../../src/enrich/asn/cache.ts';
 import { Peers, type Peer } from '../../src/enrich/peers.ts';
 import { Families } from '../../src/metrics/families.ts';
-import { Groups } from '../../src/metrics/connection-groups.ts';
+import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
 import type { Family, OwnerLabels } from '../../src/model.ts';
 import { scan, type KernelRow } from '../support/kernel-rows.ts';
 
@@ -47,7 +47,7 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
     fc.property(fc.array(anyScan, { minLength: 1, maxLength: 4 }), (scans) => {
       const connections = new ConnectionTable();
       const peers = new Peers({ networks: [], neverSend: [], isHostOwn: () => false }, new AsnCache());
-      const groups = new Groups([]);
+      const groups = new ConnectionGroups([]);
       const families = new Families(
         50,
         () => true,
@@ -68,7 +68,7 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
             directionsGuessed: connections.guessed,
             groups: groups.count(connections, (i) => peerOf[i] ?? null),
             processes: [],
-            opened: new Tally().contributions,
+            opened: new ConnectionCounters().contributions,
             closed: [],
             protocols: { totals: [], folded: 0 },
             coverageRatio: null,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Sample } from '../../src/model.ts';
-import { Turnover } from '../../src/metrics/daily-series-cap.ts';
+import { DailySeriesCap } from '../../src/metrics/daily-series-cap.ts';
 
 const HOUR_MS = 3_600_000;
 const LABELS = ['process', 'endpoint_group'];
@@ -16,35 +16,35 @@ const endpoints = (from: number, count: number, value = 1): Sample[] =>
 
 describe('the series of a day', () => {
   test('stay what they are while they are few', () => {
-    const turnover = new Turnover(LABELS, 'endpoint_group', LIMIT);
+    const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
     const samples = endpoints(0, 40);
-    expect(turnover.admit(samples, 0)).toEqual({ samples, folded: 0 });
+    expect(cap.admit(samples, 0)).toEqual({ samples, folded: 0 });
   });
 
   test('are shown again when they come back, though there is no room for newcomers', () => {
-    const turnover = new Turnover(LABELS, 'endpoint_group', LIMIT);
-    turnover.admit(endpoints(0, 50), 0);
-    turnover.admit(endpoints(50, 25), HOUR_MS);
-    expect(turnover.admit([...endpoints(0, 2), ...endpoints(75, 3, 2)], 2 * HOUR_MS)).toEqual({
+    const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
+    cap.admit(endpoints(0, 50), 0);
+    cap.admit(endpoints(50, 25), HOUR_MS);
+    expect(cap.admit([...endpoints(0, 2), ...endpoints(75, 3, 2)], 2 * HOUR_MS)).toEqual({
       samples: [...endpoints(0, 2), sampleOf('curl', 'other', 6)],
       folded: 3,
     });
   });
 
   test('are forgotten a day after they were shown last, not after they were shown first', () => {
-    const turnover = new Turnover(LABELS, 'endpoint_group', LIMIT);
-    turnover.admit(endpoints(0, 50), 0);
-    turnover.admit(endpoints(50, 25), 0);
-    turnover.admit(endpoints(0, 50), 23 * HOUR_MS);
-    expect(turnover.admit(endpoints(75, 26), 25 * HOUR_MS).folded).toBe(1);
+    const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
+    cap.admit(endpoints(0, 50), 0);
+    cap.admit(endpoints(50, 25), 0);
+    cap.admit(endpoints(0, 50), 23 * HOUR_MS);
+    expect(cap.admit(endpoints(75, 26), 25 * HOUR_MS).folded).toBe(1);
   });
 
   test('are the largest of the newcomers, and the rest is added to what is folded already', () => {
-    const turnover = new Turnover(LABELS, 'endpoint_group', LIMIT);
-    turnover.admit([...endpoints(0, 50)], 0);
-    turnover.admit([...endpoints(50, 24)], 0);
+    const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
+    cap.admit([...endpoints(0, 50)], 0);
+    cap.admit([...endpoints(50, 24)], 0);
     const late = [sampleOf('a', 'AS1:443', 1), sampleOf('a', 'AS2:443', 9), sampleOf('a', 'other', 4)];
-    expect(turnover.admit(late, 0)).toEqual({
+    expect(cap.admit(late, 0)).toEqual({
       samples: [sampleOf('a', 'AS2:443', 9), sampleOf('a', 'other', 5)],
       folded: 1,
     });
@@ -57,11 +57,11 @@ describe('the series of a day', () => {
     );
     fc.assert(
       fc.property(fc.array(anyScrape, { maxLength: 20 }), (scrapes) => {
-        const turnover = new Turnover(LABELS, 'endpoint_group', LIMIT);
+        const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
         const distinct = new Set<string>();
         for (const scrape of scrapes) {
           const samples = scrape.map(({ process, endpoint, value }) => sampleOf(process, `AS${endpoint}:443`, value));
-          const admitted = turnover.admit(samples, 0).samples;
+          const admitted = cap.admit(samples, 0).samples;
           expect(sum(admitted)).toBe(sum(samples));
           expect(admitted.length).toBeLessThanOrEqual(samples.length);
           for (const { labels } of admitted) distinct.add(labels.join(' '));

@@ -1,10 +1,10 @@
-import { listenersOf, Tally } from '../../src/metrics/counts.ts';
+import { listenersOf, ConnectionCounters } from '../../src/metrics/counts.ts';
 import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { ESTABLISHED, LISTEN, TIME_WAIT } from '../../src/collect/net-tcp-udp-raw.ts';
 import { readProtocolCounts } from '../../src/collect/protocol-counters.ts';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { Families } from '../../src/metrics/families.ts';
-import { Groups } from '../../src/metrics/connection-groups.ts';
+import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
 import type { Family, OwnerLabels, Process } from '../../src/model.ts';
 import type { Peer } from '../../src/enrich/peers.ts';
 import { scan, type KernelRow } from './kernel-rows.ts';
@@ -65,7 +65,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
     rows.map(({ row }) => row),
   );
   for (const [i, { labels }] of rows.entries()) connections.labels[i] = labels;
-  const groups = new Groups([]).count(connections, (i) => peerOf(connections.remoteAddress(i)));
+  const groups = new ConnectionGroups([]).count(connections, (i) => peerOf(connections.remoteAddress(i)));
   const totals = Array.from({ length: pods + 1 }, (_, pod) => ({
     labels: pod === pods ? { namespace: '', pod: '' } : { namespace: `team-${(pod >> 1) % 8}`, pod: `pod-${pod}` },
     counts: readProtocolCounts('', '', ''),
@@ -81,8 +81,8 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
       groups,
       listeners: listenersOf(connections),
       processes,
-      opened: new Tally().contributions,
-      closed: new Tally().contributions,
+      opened: new ConnectionCounters().contributions,
+      closed: new ConnectionCounters().contributions,
       protocols: { totals, folded: 0 },
       coverageRatio: 1,
       unattributed: new Map([['no_descriptor', 0]]),

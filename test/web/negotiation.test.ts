@@ -73,16 +73,16 @@ describe('chooseCollectors', () => {
     expect(chooseCollectors(url, ON)).toEqual({ collectors: new Set(expected) });
   });
 
-  const ALLOWED = 'must be one of sockets, processes, asn, which are on';
+  const ALLOWED = 'must be one of the enabled collectors sockets, processes, asn';
   test.each([
-    ['an unknown one', '/metrics?collect[]=cpu', `Cannot choose collector "cpu": ${ALLOWED}`],
-    ['one that is off', '/metrics?exclude[]=endpoints', `Cannot choose collector "endpoints": ${ALLOWED}`],
-    ['an empty one', '/metrics?collect[]=', `Cannot choose collector "": ${ALLOWED}`],
-    ['a name of objects', '/metrics?collect[]=__proto__', `Cannot choose collector "__proto__": ${ALLOWED}`],
+    ['an unknown one', '/metrics?collect[]=cpu', `Cannot select collector "cpu": ${ALLOWED}`],
+    ['one that is off', '/metrics?exclude[]=endpoints', `Cannot select collector "endpoints": ${ALLOWED}`],
+    ['an empty one', '/metrics?collect[]=', `Cannot select collector "": ${ALLOWED}`],
+    ['a name of objects', '/metrics?collect[]=__proto__', `Cannot select collector "__proto__": ${ALLOWED}`],
     [
       'both',
       '/metrics?collect[]=asn&exclude[]=sockets',
-      'Cannot choose collectors: collect[] and exclude[] must not come together',
+      'Cannot select collectors: collect[] and exclude[] cannot be combined',
     ],
   ])('refuses %s', (_, url, refusal) => {
     expect(chooseCollectors(url, ON)).toEqual({ refusal });

@@ -153,7 +153,10 @@ describe('a scrape', () => {
     expect((await served.ask('/metrics?exclude[]=asn')).status).toBe(200);
     expect(asked).toEqual([['sockets', 'asn'], ['sockets']]);
     const { status, body } = await served.ask('/metrics?collect[]=<b>');
-    expect([status, body]).toEqual([400, 'Cannot choose collector "<b>": must be one of sockets, asn, which are on\n']);
+    expect([status, body]).toEqual([
+      400,
+      'Cannot select collector "<b>": must be one of the enabled collectors sockets, asn\n',
+    ]);
     expect(asked).toHaveLength(2);
   });
 
