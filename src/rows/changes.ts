@@ -3,8 +3,8 @@ import type { ConnectionEvent, Process, State } from '../model.ts';
 import { inOrder, rowOf, type Names } from './row.ts';
 import type { Scrape } from '../scrape.ts';
 
-/** A connection as the scan before saw it. */
-interface Sighting {
+/** A connection at the previous scan. */
+interface Previous {
   readonly state: number;
   readonly process: string | null;
   readonly owner: Process | null;
@@ -12,13 +12,13 @@ interface Sighting {
 }
 
 /**
- * What changes from one scan to the next, connection by connection as the connection table tells them apart: accept(), close(),
- * TIME_WAIT and the end of a process close nothing, and a port that is used again is another connection.
+ * The changes between two scans, by connection as the connection table identifies them: accept(), close(), TIME_WAIT and the end of
+ * a process do not close a connection, and a reused port is a new connection.
  */
 export class Changes {
   readonly #scrape: Scrape;
   readonly #names: Names | undefined;
-  readonly #sightings: (Sighting | undefined)[] = [];
+  readonly #previous: (Previous | undefined)[] = [];
 
   constructor(scrape: Scrape, names?: Names) {
     this.#scrape = scrape;
@@ -26,17 +26,17 @@ export class Changes {
   }
 
   /**
-   * The events of the scan that ended last, to be called once after each; `at` is milliseconds since 1970. What closed comes first,
-   * then what opened, then what changed, each in the order of rows. The first scan opens nothing.
-   * A closed connection names the process and the namespace that it had, even where they have ended.
+   * Returns the events of the last scan; must be called once after each scan. `at` in milliseconds since 1970. Closed connections come
+   * first, then opened ones, then changes, each in row order. The first scan opens no connections.
+   * A closed connection has the process and namespace that it had, even if they have ended.
    */
   take(at: number): ConnectionEvent[] {
     const { connections } = this.#scrape;
     const time = new Date(at).toISOString();
     const events: ConnectionEvent[] = [];
     for (const i of inOrder(this.#scrape, connections.closed)) {
-      const last = this.#sightings[i];
-      this.#sightings[i] = undefined;
+      const last = this.#previous[i];
+      this.#previous[i] = undefined;
       const known = last && { netns: last.netns, pid: last.owner?.pid ?? null };
       const openedAt = connections.openedAt[i] ?? 0;
       const seconds = openedAt > 0 ? Math.max(0, at - openedAt) / 1000 : null;
@@ -52,10 +52,10 @@ export class Changes {
       if ((connections.openedAt[i] ?? 0) > 0)
         events.push({ event: 'opened', at: time, ...rowOf(this.#scrape, i, this.#names) });
     }
-    const before = this.#look();
+    const before = this.#update();
     for (const i of inOrder(this.#scrape, before.keys())) {
       const was = before.get(i);
-      const is = this.#sightings[i];
+      const is = this.#previous[i];
       if (!was || !is) continue;
       const row = rowOf(this.#scrape, i, this.#names);
       const table = connections.table[i] ?? 0;
@@ -66,25 +66,25 @@ export class Changes {
     return events;
   }
 
-  /** Takes in every connection as it is now; gives the former sightings of those that are not what they were. */
-  #look(): Map<number, Sighting> {
+  /** Remembers all connections; returns the previous state of those that changed. */
+  #update(): Map<number, Previous> {
     const { connections, host } = this.#scrape;
-    const before = new Map<number, Sighting>();
+    const before = new Map<number, Previous>();
     for (const i of connections.indexes()) {
-      const was = this.#sightings[i];
+      const was = this.#previous[i];
       const state = connections.state[i] ?? 0;
       const owner = connections.process[i] ?? null;
       const process = connections.labels[i]?.process || null;
       if (was && was.state === state && was.owner === owner && was.process === process) continue;
       if (was) before.set(i, was);
       const netns = was ? was.netns : (host.namespace(connections.netns[i] ?? 0)?.inode ?? null);
-      this.#sightings[i] = { state, process, owner, netns };
+      this.#previous[i] = { state, process, owner, netns };
     }
     return before;
   }
 }
 
-/** Another name is another owner (exec() included), and so is another process of the same name. */
-function isHandedOver(was: Sighting, is: Sighting): boolean {
+/** Whether the owner changed: another name, also after exec(), or another process of the same name. */
+function isHandedOver(was: Previous, is: Previous): boolean {
   return was.process !== is.process || was.owner?.pid !== is.owner?.pid || was.owner?.startTime !== is.owner?.startTime;
 }

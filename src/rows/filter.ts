@@ -3,21 +3,21 @@ import { escapeControls } from '../common/sanitize.ts';
 import type { Cidr, Direction, Row, State, Transport } from '../model.ts';
 import { UsageError } from '../common/errors.ts';
 
-/** Says whether a row is wanted. */
+/** Whether a row matches. */
 export type Filter = (row: Row) => boolean;
 
-/** What a key compares. */
+/** The comparison of a filter key. */
 interface Criterion {
   /** Completes "must be ...". */
   readonly allowed: string;
   readonly begin: () => Alternatives;
 }
 
-/** Values of which a row is to meet one. */
+/** Values of which a row must match one. */
 interface Alternatives {
-  /** False for a value that is not allowed. */
+  /** Returns false for an invalid value. */
   readonly add: (text: string) => boolean;
-  /** To be called after the last `add`. */
+  /** Called after the last `add`. */
   readonly filter: () => Filter;
 }
 
@@ -58,33 +58,36 @@ const CRITERIA: ReadonlyMap<string, Criterion> = new Map([
 ]);
 
 /**
- * Reads filters such as "state=established,time_wait" or "process!=nginx" into one that wants the rows which meet them all.
- * Values between commas and those of a repeated key are alternatives; with "!=" none of them may be met, which what is unknown
- * never is. `pid` means every holder, `port`, `address` and `cidr` either end, `asn` every origin.
- * Throws UsageError for an unknown key or a value that it cannot have.
+ * Parses filters such as "state=established,time_wait" or "process!=nginx" into one filter that matches rows which match all of them.
+ * Values separated by commas and values of a repeated key are alternatives. With "!=" no value may match; an unknown value never
+ * matches. `pid` compares every holder, `port`, `address` and `cidr` both ends, `asn` every origin.
+ * Throws UsageError for an unknown key or an invalid value.
  */
 export function parseFilters(texts: readonly string[]): Filter {
-  const demands = new Map<string, { readonly wanted: boolean; readonly alternatives: Alternatives }>();
+  const conditions = new Map<string, { readonly isEqual: boolean; readonly alternatives: Alternatives }>();
   for (const text of texts) {
     const [, key = '', operator = '', values = ''] = /^([a-z-]+)(!?=)(.*)$/s.exec(text) ?? [];
     const criterion = CRITERIA.get(key);
     const refuse = (reason: string): UsageError =>
       new UsageError(`Cannot use filter ${escapeControls(JSON.stringify(text))}: ${reason}`);
-    if (!criterion) throw refuse(`must be KEY=VALUE or KEY!=VALUE, the key one of ${[...CRITERIA.keys()].join(', ')}`);
-    const demand = demands.get(key + operator) ?? { wanted: operator === '=', alternatives: criterion.begin() };
-    demands.set(key + operator, demand);
+    if (!criterion) throw refuse(`must be KEY=VALUE or KEY!=VALUE, with KEY one of ${[...CRITERIA.keys()].join(', ')}`);
+    const condition = conditions.get(key + operator) ?? { isEqual: operator === '=', alternatives: criterion.begin() };
+    conditions.set(key + operator, condition);
     for (const value of values.split(','))
-      if (!demand.alternatives.add(value)) throw refuse(`${key} must be ${criterion.allowed}`);
+      if (!condition.alternatives.add(value)) throw refuse(`${key} must be ${criterion.allowed}`);
   }
-  const all = [...demands.values()].map(({ wanted, alternatives }) => ({ wanted, meets: alternatives.filter() }));
-  return (row) => all.every(({ wanted, meets }) => meets(row) === wanted);
+  const all = [...conditions.values()].map(({ isEqual, alternatives }) => ({
+    isEqual,
+    matches: alternatives.filter(),
+  }));
+  return (row) => all.every(({ isEqual, matches }) => matches(row) === isEqual);
 }
 
-/** `meets` looks at a row once however many values there are: strangers may send thousands. */
+/** `matches` checks a row once for all values: a request can have thousands. */
 function criterion<T>(
   allowed: string,
   read: (text: string) => T | undefined,
-  meets: (values: readonly T[]) => Filter,
+  matches: (values: readonly T[]) => Filter,
 ): Criterion {
   return {
     allowed,
@@ -95,7 +98,7 @@ function criterion<T>(
         if (value !== undefined) values.push(value);
         return value !== undefined;
       };
-      return { add, filter: () => meets(values) };
+      return { add, filter: () => matches(values) };
     },
   };
 }
@@ -106,8 +109,8 @@ function equal<T>(
   valuesOf: (row: Row) => readonly (T | null)[],
 ): Criterion {
   return criterion(allowed, read, (values) => {
-    const wanted = new Set<T | null>(values);
-    return (row) => valuesOf(row).some((value) => wanted.has(value));
+    const accepted = new Set<T | null>(values);
+    return (row) => valuesOf(row).some((value) => accepted.has(value));
   });
 }
 

@@ -5,51 +5,51 @@ import type { Peer } from '../enrich/peers.ts';
 import type { Address } from '../model.ts';
 import type { Scrape } from '../scrape.ts';
 
-/** What reverse DNS says of an address; null where that has no name. */
+/** The reverse DNS name of an address; null without one. */
 export interface RemoteName {
   readonly address: Address;
   readonly name: string | null;
 }
 
-/** How many addresses one scan asks for, and how many names are kept. */
-const MOST_ASKED = 500;
-const MOST_KEPT = 10_000;
-/** Who resolves keeps answers for longer or shorter, and says the same again while they hold. */
-const AGAIN_MS = 600_000;
+/** The most addresses looked up per scan. */
+const MAX_LOOKUPS = 500;
+const MAX_NAMES = 10_000;
+/** After this time an address is looked up again. The resolver has a cache of its own. */
+const REPEAT_MS = 600_000;
 
-/** The names of remotes, which somebody else finds out: questions go out after a scan, and answers are there for the next. */
+/** The reverse DNS names of remotes. They are looked up elsewhere: addresses go out after a scan, names are there at the next. */
 export class RemoteNames {
   readonly #names = new Map<string, string>();
   readonly #askedAt = new WeakMap<Peer, number>();
 
   /**
-   * The remotes of the last scan that are to be asked for, at a time in milliseconds: those in networks in which addresses have names,
-   * never one that is only SYN_RECV: strangers must not make us ask.
+   * Returns the remotes of the last scan to look up; `now` in milliseconds. Only remotes in networks where addresses have names, and
+   * no connections in SYN_RECV: a remote with a forged address must not cause lookups.
    */
   wanted(scrape: Scrape, now: number): Address[] {
     const { connections } = scrape;
     const addresses: Address[] = [];
-    for (let i = 0; i < connections.length && addresses.length < MOST_ASKED; i++) {
+    for (let i = 0; i < connections.length && addresses.length < MAX_LOOKUPS; i++) {
       const peer = connections.has(i) ? scrape.peerOf(i) : null;
       if (!peer || connections.state[i] === SYN_RECV || !hasNames(peer.network)) continue;
-      if (Math.abs(now - (this.#askedAt.get(peer) ?? -Infinity)) < AGAIN_MS) continue;
+      if (Math.abs(now - (this.#askedAt.get(peer) ?? -Infinity)) < REPEAT_MS) continue;
       this.#askedAt.set(peer, now);
       addresses.push(connections.remoteAddress(i));
     }
     return addresses;
   }
 
-  /** Takes in answers. */
+  /** Stores names. */
   learn(answers: readonly RemoteName[]): void {
     for (const { address, name } of answers) {
       const text = formatAddress(address);
       this.#names.delete(text);
       if (name !== null) this.#names.set(text, name);
-      if (this.#names.size > MOST_KEPT) this.#names.delete(this.#names.keys().next().value ?? '');
+      if (this.#names.size > MAX_NAMES) this.#names.delete(this.#names.keys().next().value ?? '');
     }
   }
 
-  /** The name of an address in its canonical form, as far as it is known. */
+  /** Returns the name of an address in canonical form, or null if unknown. */
   of(address: string): string | null {
     return this.#names.get(address) ?? null;
   }

@@ -4,7 +4,7 @@ import type { Address, Row } from '../model.ts';
 import type { Scrape } from '../scrape.ts';
 import type { ServiceNames } from '../common/etc-services.ts';
 
-/** Names for display that a scan does not know. */
+/** Names for display that a scan does not collect. */
 export interface Names {
   readonly service: ServiceNames;
   readonly remote: (address: Address) => string | null;
@@ -12,12 +12,12 @@ export interface Names {
 
 const NO_NAMES: Names = { service: () => null, remote: () => null };
 
-/** The connections of the last scan as JSON rows, in order. */
+/** Returns the connections of the last scan as JSON rows, in order. */
 export function rowsOf(scrape: Scrape, names = NO_NAMES): Row[] {
   return inOrder(scrape, scrape.connections.indexes()).map((index) => rowOf(scrape, index, names));
 }
 
-/** Orders connections by namespace, table, ends and inode: the same scan gives the same bytes. */
+/** Sorts connections by namespace, table, ends and inode, so that equal scans give equal output. */
 export function inOrder(scrape: Scrape, indexes: Iterable<number>): number[] {
   const { connections } = scrape;
   const compareNamespaces = (a: number, b: number): number =>
@@ -33,7 +33,7 @@ export function inOrder(scrape: Scrape, indexes: Iterable<number>): number[] {
   return [...indexes].sort(compare);
 }
 
-/** One connection as a JSON row; one that the last scan closed has a row too, until the next begins. */
+/** Returns one connection as a JSON row. A connection that the last scan closed has a row until the next scan starts. */
 export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
   const { connections, host } = scrape;
   const table = connections.table[i] ?? 0;
@@ -89,17 +89,17 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     service: servicePort === null ? null : names.service(transport, servicePort),
     opened_at: openedAt > 0 ? new Date(openedAt).toISOString() : null,
   };
-  const told = host.told(i);
-  return told ? { ...row, ...onlyTold(told, row) } : row;
+  const source = host.told(i);
+  return source ? { ...row, ...commandFields(source, row) } : row;
 }
 
-/** What the text of a command says otherwise than the connection table, which has 0 and its own numbers for what is not known. */
-function onlyTold(told: Row, { pid, remote_name, service }: Row): Partial<Row> {
-  const { family, local_address, local_port, remote_address, remote_port, receive_queue, send_queue } = told;
+/** The fields from the output of a command: the connection table has 0 or its own numbers for fields that the command does not print. */
+function commandFields(source: Row, { pid, remote_name, service }: Row): Partial<Row> {
+  const { family, local_address, local_port, remote_address, remote_port, receive_queue, send_queue } = source;
   const ends = { local_address, local_port, remote_address, remote_port };
-  const { uid, inode, state } = told;
-  const names = { remote_name: told.remote_name ?? remote_name, service: told.service ?? service };
-  const process = { pid: pid === 0 ? null : pid, pids: told.pids, process_state: null, threads: null };
+  const { uid, inode, state } = source;
+  const names = { remote_name: source.remote_name ?? remote_name, service: source.service ?? service };
+  const process = { pid: pid === 0 ? null : pid, pids: source.pids, process_state: null, threads: null };
   return { family, ...ends, state, receive_queue, send_queue, uid, inode, ...names, ...process };
 }
 

@@ -4,28 +4,28 @@ import type { ConnectionEvent } from '../model.ts';
 import { inOrder, rowOf, type Names } from './row.ts';
 import type { Scrape } from '../scrape.ts';
 
-/** How rows are written: one JSON array, or one JSON text a line. */
+/** The format of rows: one JSON array, or one JSON object per line. */
 export type RowFormat = 'json' | 'jsonl';
 
-/** What is given at a time at the least, unless it is the last; characters. */
+/** The minimum length of a chunk, except the last, in characters. */
 const CHUNK = 64 << 10;
-/** How many rows are looked at for one chunk, so that filters which want few do not hold up scans. */
-const LOOKED_AT = 1_000;
-/** What may wait for a listener that is slow; characters. */
-const MOST_WAITING = 4 << 20;
+/** The number of rows read for one chunk, so that a filter with few matches does not delay scans. */
+const ROWS_PER_CHUNK = 1_000;
+/** The most text buffered for a slow subscriber, in characters. */
+const MAX_BUFFERED = 4 << 20;
 
-/** Somebody who takes text piece by piece, at a pace of their own. */
+/** Text in chunks, read at the pace of the consumer. */
 export interface Reader {
-  /** Gives the next piece once, perhaps later; null when there is no more. */
-  next(give: (text: string | null) => void): void;
+  /** Calls `callback` once with the next chunk, possibly later; null at the end. */
+  next(callback: (text: string | null) => void): void;
 }
 
-/** Who reads rows or listens to events, beside the scans of the same thread. */
+/** The readers of rows and events, which run between the scans of the same thread. */
 export class Readers {
   readonly #scrape: Scrape;
   readonly #names: Names;
   readonly #rows = new Map<Reader, RowReader>();
-  readonly #listeners = new Map<Reader, Listener>();
+  readonly #subscribers = new Map<Reader, EventReader>();
   #changes: Changes | null = null;
 
   constructor(scrape: Scrape, names: Names) {
@@ -33,44 +33,44 @@ export class Readers {
     this.#names = names;
   }
 
-  /** Somebody who reads the rows of the last scan. Throws UsageError for filters that are none. */
+  /** Opens a reader of the rows of the last scan. Throws UsageError for an invalid filter. */
   read(filters: readonly string[], format: RowFormat): Reader {
     const reader = new RowReader(this.#scrape, this.#names, parseFilters(filters), format);
     this.#rows.set(reader, reader);
     return reader;
   }
 
-  /** Somebody who hears what scans see from now on. Throws UsageError for filters that are none. */
-  listen(filters: readonly string[], at: number): Reader {
-    const listener = new Listener(parseFilters(filters));
-    this.#listeners.set(listener, listener);
+  /** Opens a reader of the events of scans from now on. Throws UsageError for an invalid filter. */
+  subscribe(filters: readonly string[], at: number): Reader {
+    const subscriber = new EventReader(parseFilters(filters));
+    this.#subscribers.set(subscriber, subscriber);
     if (!this.#changes) {
       this.#changes = new Changes(this.#scrape, this.#names);
-      // Those of the scan before are old news, and the next ones are told by what there is now.
+      // Discards the events of the last scan; later events are relative to it.
       this.#changes.take(at);
     }
-    return listener;
+    return subscriber;
   }
 
-  /** Gives up somebody who has enough. */
-  leave(reader: Reader): void {
+  /** Closes a reader. */
+  close(reader: Reader): void {
     this.#rows.delete(reader);
-    this.#listeners.delete(reader);
-    if (this.#listeners.size === 0) this.#changes = null;
+    this.#subscribers.delete(reader);
+    if (this.#subscribers.size === 0) this.#changes = null;
   }
 
-  /** To be called once after each scan, with its time in milliseconds since 1970. */
+  /** Must be called once after each scan; `at` in milliseconds since 1970. */
   scanned(at: number): void {
     for (const reader of this.#rows.values()) reader.scanned();
     if (!this.#changes) return;
     const events = this.#changes.take(at);
-    for (const listener of this.#listeners.values()) listener.tell(events, at);
+    for (const subscriber of this.#subscribers.values()) subscriber.add(events, at);
   }
 }
 
 /**
- * The rows of the connections of one scan, in order. Where further scans end before the last row is taken, the rows that are left
- * are as those saw them, without what closed and without what opened.
+ * The rows of one scan, in order. If more scans complete before the last row is read, the remaining rows are up to date, without
+ * connections that closed or opened meanwhile.
  */
 class RowReader implements Reader {
   readonly #scrape: Scrape;
@@ -92,13 +92,13 @@ class RowReader implements Reader {
     this.#separator = format === 'json' ? '[\n' : '';
   }
 
-  next(give: (text: string | null) => void): void {
+  next(callback: (text: string | null) => void): void {
     if (this.#ended) {
-      give(null);
+      callback(null);
       return;
     }
     const { connections } = this.#scrape;
-    const end = Math.min(this.#indexes.length, this.#at + LOOKED_AT);
+    const end = Math.min(this.#indexes.length, this.#at + ROWS_PER_CHUNK);
     let text = '';
     for (; this.#at < end && text.length < CHUNK; this.#at++) {
       const i = this.#indexes[this.#at] ?? 0;
@@ -112,10 +112,10 @@ class RowReader implements Reader {
       this.#ended = true;
       text += this.#closing();
     }
-    give(text);
+    callback(text);
   }
 
-  /** Takes in that a scan has ended: what it opened may stand where something stood that was to be read. */
+  /** Called after a scan: connections that it opened can reuse the index of one that was still to be read. */
   scanned(): void {
     for (const i of this.#scrape.connections.opened) this.#reused.add(i);
   }
@@ -127,29 +127,29 @@ class RowReader implements Reader {
 }
 
 /** The events of scans as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). */
-class Listener implements Reader {
+class EventReader implements Reader {
   readonly #wants: Filter;
-  #waiting = '';
+  #buffered = '';
   #dropped = 0;
   #droppedAt = 0;
-  #give: ((text: string) => void) | null = null;
+  #callback: ((text: string) => void) | null = null;
 
   constructor(wants: Filter) {
     this.#wants = wants;
   }
 
-  next(give: (text: string | null) => void): void {
-    this.#give = give;
+  next(callback: (text: string | null) => void): void {
+    this.#callback = callback;
     this.#flush();
   }
 
-  /** Adds events, or counts them while too much waits: from the first one that does not fit to what is taken next. */
-  tell(events: readonly ConnectionEvent[], at: number): void {
+  /** Buffers events. From the first one that does not fit until the next read, events are dropped and counted. */
+  add(events: readonly ConnectionEvent[], at: number): void {
     for (const event of events) {
       if (!this.#wants(event)) continue;
-      const text = this.#dropped > 0 ? '' : written(event.event, event);
-      if (text === '' || this.#waiting.length + text.length > MOST_WAITING) this.#drop(at);
-      else this.#waiting += text;
+      const text = this.#dropped > 0 ? '' : format(event.event, event);
+      if (text === '' || this.#buffered.length + text.length > MAX_BUFFERED) this.#drop(at);
+      else this.#buffered += text;
     }
     this.#flush();
   }
@@ -160,19 +160,19 @@ class Listener implements Reader {
   }
 
   #flush(): void {
-    if (!this.#give || this.#waiting === '') return;
-    const give = this.#give;
-    const text = this.#waiting;
-    this.#give = null;
-    this.#waiting = '';
-    give(text);
+    if (!this.#callback || this.#buffered === '') return;
+    const callback = this.#callback;
+    const text = this.#buffered;
+    this.#callback = null;
+    this.#buffered = '';
+    callback(text);
     if (this.#dropped === 0) return;
     const at = new Date(this.#droppedAt).toISOString();
-    this.#waiting = written('dropped', { event: 'dropped', count: this.#dropped, at });
+    this.#buffered = format('dropped', { event: 'dropped', count: this.#dropped, at });
     this.#dropped = 0;
   }
 }
 
-function written(name: string, value: object): string {
+function format(name: string, value: object): string {
   return `event: ${name}\ndata: ${JSON.stringify(value)}\n\n`;
 }

@@ -102,12 +102,12 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     read: ({ filters, format, port: target }) => {
       const reader = readers.read(filters, format);
-      stream(target, reader, () => readers.leave(reader), failed);
+      stream(target, reader, () => readers.close(reader), failed);
       return null;
     },
     subscribe: ({ filters, port: target }) => {
-      const reader = readers.listen(filters, scannedAt);
-      stream(target, reader, () => readers.leave(reader), failed);
+      const reader = readers.subscribe(filters, scannedAt);
+      stream(target, reader, () => readers.close(reader), failed);
       return null;
     },
     restore: (_payload, { afterReply }) => {

@@ -36,24 +36,24 @@ describe('a family', () => {
     ['peerscope_scrape_collector_duration_seconds', 'peerscope.scrape_collector_duration', 's', 'gauge'],
     ['peerscope_connection_coverage_ratio', 'peerscope.connection_coverage', '1', 'gauge'],
     ['peerscope_asn_info', 'peerscope.asn_info', '', 'gauge'],
-  ])('%s is called %s', (name, expected, unit, type) => {
+  ])('%s is named %s', (name, expected, unit, type) => {
     const { labels } = family(name, []);
     const [metric] = newPoints().of([family(name, [[labels.map(() => 'x'), 1]])], T1);
     expect(metric).toMatchObject({ name: expected, unit, type });
   });
 
-  it('of the catalogue gets its name on /metrics back where a receiver translates to Prometheus, and shares it with none', () => {
+  it('of the catalogue translates back to its Prometheus name, which is unique', () => {
     const families = CATALOGUE.map(({ name, labels }) => family(name, [[labels.map(() => 'x'), 1]]));
     const metrics = newPoints().of(families, T1);
     expect(metrics.map(prometheusName)).toEqual(CATALOGUE.map(({ name }) => name));
     expect(new Set(metrics.map(({ name }) => name)).size).toBe(CATALOGUE.length);
   });
 
-  it('without a series is left out', () => {
+  it('without series is left out', () => {
     expect(newPoints().of([family('peerscope_store_up', [])], T1)).toEqual([]);
   });
 
-  it('leaves out what is no finite number', () => {
+  it('leaves out values that are not finite', () => {
     const samples: Samples = [NaN, Infinity, -Infinity, 0].map((value, i) => [[String(i)], value]);
     expect(values(newPoints().of([family('peerscope_scrape_collector_duration_seconds', samples)], T1))).toEqual([0]);
   });
@@ -110,25 +110,30 @@ describe('a label', () => {
       ['other', 'web-1'],
       { 'k8s.namespace.name': 'other', 'k8s.pod.name': 'web-1' },
     ],
-    ['that never folds may read other', 'peerscope_sockets_unattributed', ['other'], { 'peerscope.reason': 'other' }],
+    [
+      'that never folds can have the value other',
+      'peerscope_sockets_unattributed',
+      ['other'],
+      { 'peerscope.reason': 'other' },
+    ],
   ])('%s', (_situation, name, labels, expected) => {
     expect(attributes(newPoints().of([family(name, [[labels, 1]])], T1))).toEqual([expected]);
   });
 });
 
-describe('a series that vanished', () => {
+describe('a missing series', () => {
   const here = (name: string, value = 3): Family => {
     const { labels } = family(name, []);
     return family(name, [[labels.map(() => 'x'), value]]);
   };
 
   it.each([
-    ['a count is 0 once, then gone', 'peerscope_connections', [[3], [0], []]],
-    ['a size is 0 once, then gone', 'peerscope_socket_queue_bytes', [[3], [0], []]],
-    ['a fact is gone', 'peerscope_asn_info', [[3], [], []]],
-    ['a time is gone', 'peerscope_scrape_collector_duration_seconds', [[3], [], []]],
-    ['a ratio is gone', 'peerscope_connection_coverage_ratio', [[3], [], []]],
-    ['a counter is gone', 'peerscope_connections_opened_total', [[3], [], []]],
+    ['of a count is 0 once, then left out', 'peerscope_connections', [[3], [0], []]],
+    ['of a size is 0 once, then left out', 'peerscope_socket_queue_bytes', [[3], [0], []]],
+    ['of an info metric is left out', 'peerscope_asn_info', [[3], [], []]],
+    ['of a duration is left out', 'peerscope_scrape_collector_duration_seconds', [[3], [], []]],
+    ['of a ratio is left out', 'peerscope_connection_coverage_ratio', [[3], [], []]],
+    ['of a counter is left out', 'peerscope_connections_opened_total', [[3], [], []]],
   ])('%s', (_situation, name, expected) => {
     const points = newPoints();
     const exports = [[here(name)], [family(name, [])], [family(name, [])]].map((families, i) => {
@@ -139,7 +144,7 @@ describe('a series that vanished', () => {
     expect(exports).toEqual(expected);
   });
 
-  it('is 0 until an export was taken', () => {
+  it('is 0 until an export succeeds', () => {
     const points = newPoints();
     points.of([here('peerscope_connections')], T1);
     points.confirm();
@@ -150,13 +155,13 @@ describe('a series that vanished', () => {
     expect(values(points.of(gone, T3 + 1))).toEqual([]);
   });
 
-  it('has no 0 where the receiver never had a value', () => {
+  it('is not 0 if the receiver never had a value', () => {
     const points = newPoints();
     points.of([here('peerscope_connections')], T1);
     expect(values(points.of([family('peerscope_connections', [])], T2))).toEqual([]);
   });
 
-  it('and came back is one series with its value', () => {
+  it('that returns is one series with its value', () => {
     const points = newPoints();
     points.of([here('peerscope_connections')], T1);
     points.confirm();
@@ -169,36 +174,36 @@ describe('a counter', () => {
   const opens = (...samples: Samples): Family[] => [family('peerscope_tcp_active_opens_total', samples)];
   const rows = (...samples: Samples): Family[] => [family('peerscope_malformed_rows_total', samples)];
 
-  it('of the exporter began with it, even when its first series comes late', () => {
+  it('of the exporter starts with the exporter, even if its first series appears later', () => {
     const points = newPoints();
     expect(starts(points.of(rows([['tcp'], 1]), T1))).toEqual([EXPORTER]);
     expect(starts(points.of(rows([['tcp'], 2], [['udp'], 1]), T2))).toEqual([EXPORTER, EXPORTER]);
   });
 
-  it('of the kernel began with the boot', () => {
+  it('of the kernel starts at boot', () => {
     expect(starts(newPoints().of(opens([['', ''], 70]), T1))).toEqual([BOOT]);
   });
 
-  it('that fell began anew after the export before', () => {
+  it('that decreased restarts at the previous export', () => {
     const points = newPoints();
     points.of(opens([['shop', 'web-1'], 70]), T1);
     expect(starts(points.of(opens([['shop', 'web-1'], 6]), T2))).toEqual([T1]);
     expect(starts(points.of(opens([['shop', 'web-1'], 9]), T3))).toEqual([T1]);
   });
 
-  it('that was gone began anew after the last export without it, whatever its value', () => {
+  it('that returns restarts at the last export without it', () => {
     const points = newPoints();
     points.of(opens([['shop', 'web-1'], 70]), T1);
     points.of(opens(), T2);
     expect(starts(points.of(opens([['shop', 'web-1'], 90]), T3))).toEqual([T2]);
   });
 
-  it('never ends before it starts when the clock is set back', () => {
+  it('never ends before its start when the clock is set back', () => {
     expect(starts(newPoints().of(rows([['tcp'], 1]), EXPORTER - 1))).toEqual([EXPORTER - 1]);
   });
 });
 
-it('a snapshot has the same samples in the Prometheus text and in the points, whatever the labels', async () => {
+it('Prometheus text and OTLP points have the same samples, for any labels', async () => {
   const text = fc.oneof(
     fc.constantFrom('', 'other', '_other', '0', '64500', '007', '1,b:2'),
     fc.string({ unit: 'binary' }).map(cleanLabel),
@@ -206,7 +211,7 @@ it('a snapshot has the same samples in the Prometheus text and in the points, wh
   const arbitrary = fc.constantFrom(...CATALOGUE).chain(({ name, labels, fold, ...spec }) => {
     const mayFold = new Set(fold.flatMap((step) => step.labels));
     const isFoldedElsewhere = 'folded' in spec;
-    // Only integers stand where integers must, and "other" in no label that would have escaped it.
+    // Integer labels have integer values, and "other" is only in labels that fold.
     const value = (label: string): fc.Arbitrary<string> =>
       label === 'asn' || label === 'local_port'
         ? fc.constantFrom('', '0', '80', '64500', ...(mayFold.has(label) ? ['other'] : []))

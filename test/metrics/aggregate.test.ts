@@ -10,7 +10,7 @@ import {
 } from '../../src/metrics/aggregate.ts';
 import type { Sample } from '../../src/model.ts';
 
-/** asn folds first, then process; state never does. */
+/** asn folds first, then process; state never folds. */
 const SPEC: FoldSpec = { labels: ['process', 'asn', 'state'], fold: [{ labels: ['asn'] }, { labels: ['process'] }] };
 
 type Line = readonly [process: string, asn: string, state: string, value: number];
@@ -23,11 +23,11 @@ function lines(samples: readonly Sample[]): unknown[] {
   return samples.map(({ labels, value }) => [...labels, value]);
 }
 
-describe('one scrape', () => {
+describe('aggregate, for one scrape', () => {
   const table: { name: string; limit: number; given: Line[]; samples: Line[]; folded: number }[] = [
-    { name: 'nothing comes from nothing', limit: 50, given: [], samples: [], folded: 0 },
+    { name: 'no contributions, no samples', limit: 50, given: [], samples: [], folded: 0 },
     {
-      name: 'contributions with equal labels are one series, and samples are sorted by key',
+      name: 'sums contributions with equal labels, and sorts samples by key',
       limit: 50,
       given: [
         ['sshd', '', 'listen', 1],
@@ -41,7 +41,7 @@ describe('one scrape', () => {
       folded: 0,
     },
     {
-      name: 'as many series as the limit all stay whole',
+      name: 'keeps all series up to the limit',
       limit: 2,
       given: [
         ['nginx', '64500', 'established', 1],
@@ -54,7 +54,7 @@ describe('one scrape', () => {
       folded: 0,
     },
     {
-      name: 'one series more, and the smallest read other in the label that folds first',
+      name: 'folds the smallest series in the first label beyond the limit',
       limit: 4,
       given: [
         ['nginx', '64500', 'established', 10],
@@ -72,7 +72,7 @@ describe('one scrape', () => {
       folded: 2,
     },
     {
-      name: 'of series of one size those with the lower key stay whole',
+      name: 'keeps the lower keys among equal series',
       limit: 4,
       given: [
         ['nginx', '64504', 'established', 1],
@@ -90,7 +90,7 @@ describe('one scrape', () => {
       folded: 2,
     },
     {
-      name: 'the second label folds too while the first alone leaves more than half of the limit',
+      name: 'folds the second label too if the first leaves more than half of the limit',
       limit: 4,
       given: [
         ['curl', '64500', 'established', 1],
@@ -109,7 +109,7 @@ describe('one scrape', () => {
       folded: 3,
     },
     {
-      name: 'a label that never folds keeps its values apart',
+      name: 'keeps the values of a label that never folds',
       limit: 4,
       given: [
         ['nginx', '64500', 'established', 9],
@@ -127,7 +127,7 @@ describe('one scrape', () => {
       folded: 3,
     },
     {
-      name: 'when nothing that may fold is enough, every label folds and the budget holds',
+      name: 'folds every label if the fold steps do not suffice',
       limit: 2,
       given: [
         ['nginx', '64500', 'established', 5],
@@ -141,7 +141,7 @@ describe('one scrape', () => {
       folded: 2,
     },
     {
-      name: 'a real value that spells other gets one more underscore where it could be mistaken',
+      name: 'prefixes a real value "other" with an underscore in labels that may fold',
       limit: 50,
       given: [
         ['other', '', 'other', 1],
@@ -160,7 +160,7 @@ describe('one scrape', () => {
       folded: 0,
     },
     {
-      name: 'a process called other does not become part of the fold',
+      name: 'keeps a process named "other" apart from folded series',
       limit: 3,
       given: [
         ['other', '64500', 'established', 9],
@@ -176,7 +176,7 @@ describe('one scrape', () => {
       folded: 2,
     },
     {
-      name: 'keys cannot be forged with quotes, commas and brackets',
+      name: 'keeps series apart whose values contain quotes, commas and brackets',
       limit: 50,
       given: [
         ['a","b', 'c', 'listen', 1],
@@ -195,12 +195,12 @@ describe('one scrape', () => {
     expect(result.folded).toBe(folded);
   });
 
-  it('a label that is left out is empty', () => {
+  it('a missing label is empty', () => {
     const { samples } = aggregate([{ labels: { process: 'nginx' }, value: 1 }], SPEC, 50, undefined);
     expect(samples).toEqual([{ labels: ['nginx', '', ''], value: 1 }]);
   });
 
-  it('a family without labels is one sum', () => {
+  it('a family without labels is one sample', () => {
     const { samples } = aggregate(
       [3, 4].map((value) => ({ labels: {}, value })),
       { labels: [], fold: [] },
@@ -225,7 +225,7 @@ describe('one scrape', () => {
     ]);
   });
 
-  it('a step with a condition folds only the values that meet it, and a series it does not concern is not counted as folded', () => {
+  it('a step with a condition folds only matching values, and does not count other series as folded', () => {
     const spec: FoldSpec = {
       labels: ['network'],
       fold: [{ labels: ['network'], when: (network) => network !== 'public' && network !== 'private' }],
@@ -244,7 +244,7 @@ describe('one scrape', () => {
     expect(folded).toBe(2);
   });
 
-  it('a condition sees the value as it was given, not as it is written', () => {
+  it('a condition receives the original value, not the prefixed one', () => {
     const spec: FoldSpec = {
       labels: ['network'],
       fold: [{ labels: ['network'], when: (network) => network === 'other' }],
@@ -258,7 +258,7 @@ describe('one scrape', () => {
   });
 });
 
-describe('from one scrape to the next', () => {
+describe('aggregate, from scrape to scrape', () => {
   function scrapes(limit: number, series: readonly (readonly Line[])[]): unknown[][] {
     let memory: FoldMemory | undefined;
     return series.map((given) => {
@@ -278,9 +278,9 @@ describe('from one scrape to the next', () => {
   }
 
   it.each([
-    { name: 'a newcomer that is a quarter larger does not take a place', newcomer: 50, kept: '64502' },
-    { name: 'a newcomer that is more than a quarter larger does', newcomer: 51, kept: '64501' },
-  ])('$name', ({ newcomer, kept }) => {
+    { name: 'a new series that is 25 % larger does not replace a kept one', added: 50, kept: '64502' },
+    { name: 'a new series that is more than 25 % larger replaces a kept one', added: 51, kept: '64501' },
+  ])('$name', ({ added, kept }) => {
     const [, second] = scrapes(3, [
       [
         ['nginx', '64500', 'established', 60],
@@ -291,18 +291,18 @@ describe('from one scrape to the next', () => {
       [
         ['nginx', '64500', 'established', 60],
         ['nginx', '64502', 'established', 40],
-        ['nginx', '64501', 'established', newcomer],
+        ['nginx', '64501', 'established', added],
         ['nginx', '64503', 'established', 1],
       ],
     ]);
     expect(second).toEqual([
       ['nginx', '64500', 'established', 60],
-      ['nginx', kept, 'established', kept === '64502' ? 40 : newcomer],
-      ['nginx', 'other', 'established', kept === '64502' ? newcomer + 1 : 41],
+      ['nginx', kept, 'established', kept === '64502' ? 40 : added],
+      ['nginx', 'other', 'established', kept === '64502' ? added + 1 : 41],
     ]);
   });
 
-  it('series that were whole while all fitted hold their place once not all fit', () => {
+  it('series that were kept below the limit keep their place once the limit is exceeded', () => {
     const few: Line[] = [
       ['nginx', '64502', 'established', 1],
       ['nginx', '64503', 'established', 1],
@@ -316,7 +316,7 @@ describe('from one scrape to the next', () => {
     ]);
   });
 
-  it('labels fold as soon as they must and unfold step by step, once a quarter of the limit would do', () => {
+  it('labels fold immediately, and unfold step by step at a quarter of the limit', () => {
     let memory: FoldMemory | undefined;
     const steps = [
       grid(5, 2), // Ten series, five without the ASN: more than half of the limit.
@@ -357,7 +357,7 @@ function total(values: readonly { readonly value: number }[]): number {
   return values.reduce((sum, { value }) => sum + value, 0);
 }
 
-describe('whatever comes', () => {
+describe('aggregate, for any input', () => {
   function scrapeAll(scrapes: readonly Contribution[][], spec: FoldSpec, limit: number) {
     let memory: FoldMemory | undefined;
     return scrapes.map((given) => {
@@ -367,7 +367,7 @@ describe('whatever comes', () => {
     });
   }
 
-  it('no family has more samples than the limit or a label set twice, and the sum is the true total', () => {
+  it('returns at most `limit` samples with distinct labels and the exact total', () => {
     fc.assert(
       fc.property(fc.array(scrape, { minLength: 1, maxLength: 4 }), spec, limit, (scrapes, spec, limit) => {
         for (const { given, samples } of scrapeAll(scrapes, spec, limit)) {
@@ -380,7 +380,7 @@ describe('whatever comes', () => {
     );
   });
 
-  it('the sums by the labels that never fold are true while those alone fit the limit', () => {
+  it('keeps exact totals by the labels that never fold while these fit the limit', () => {
     const many = fc.nat(9).map(String);
     const contributions = fc.array(
       fc.record({
@@ -413,7 +413,7 @@ describe('whatever comes', () => {
     );
   });
 
-  it('the order of the contributions changes nothing, at this scrape or the next', () => {
+  it('does not depend on the order of contributions', () => {
     const shuffled = scrape.chain((given) =>
       fc.tuple(fc.constant(given), fc.shuffledSubarray(given, { minLength: given.length, maxLength: given.length })),
     );
@@ -427,7 +427,7 @@ describe('whatever comes', () => {
     );
   });
 
-  it('a first scrape is what the rule says, word by word', () => {
+  it('matches a direct implementation of the rule at the first scrape', () => {
     fc.assert(
       fc.property(scrape, spec, limit, (given, spec, limit) => {
         const { samples, folded } = aggregate(given, spec, limit, undefined);
@@ -437,7 +437,7 @@ describe('whatever comes', () => {
     );
   });
 
-  it('which series are whole does not change while none changes by more than ten percent', () => {
+  it('keeps the same series while none changes by more than 10 %', () => {
     const sizes = fc.array(fc.nat(50), { minLength: 1, maxLength: 40 });
     const changes = fc.array(fc.array(fc.integer({ min: -10, max: 10 }), { minLength: 40, maxLength: 40 }), {
       maxLength: 5,
@@ -460,7 +460,7 @@ describe('whatever comes', () => {
   });
 });
 
-/** The fold as the design tells it, with nothing done for speed. */
+/** The fold rule without optimizations. */
 function byTheRule(
   given: readonly Contribution[],
   spec: FoldSpec,
@@ -509,7 +509,7 @@ function byTheRule(
   return { samples, folded };
 }
 
-it('100,000 random remotes keep to the smallest limit, and stay true by direction', { timeout: 60_000 }, () => {
+it('100,000 random remotes stay within the smallest limit, with exact totals by direction', { timeout: 60_000 }, () => {
   const directions = ['inbound', 'outbound', 'loopback'];
   const states = ['established', 'syn_received', 'fin_wait_1', 'time_wait', 'close_wait', 'last_ack'];
   const random = xorshift(1);
@@ -542,7 +542,7 @@ it('100,000 random remotes keep to the smallest limit, and stay true by directio
     );
 });
 
-/** Whole numbers below a bound, the same ones at every run. */
+/** Pseudorandom integers below a bound, equal in every run. */
 function xorshift(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -553,7 +553,7 @@ function xorshift(seed: number): (below: number) => number {
   };
 }
 
-describe('a family that cannot be added up is cut', () => {
+describe('cut', () => {
   const newest = (a: Sample, b: Sample): number => b.value - a.value;
   const samples: Sample[] = [
     { labels: ['nginx', '64503'], value: 1700000000 },
@@ -563,10 +563,10 @@ describe('a family that cannot be added up is cut', () => {
   ];
 
   it.each([
-    { name: 'to what comes first', limit: 1, kept: ['64502'], cut: 3 },
-    { name: 'among equals by key', limit: 2, kept: ['64501', '64502'], cut: 2 },
+    { name: 'keeps the first samples in order', limit: 1, kept: ['64502'], cut: 3 },
+    { name: 'breaks ties by key', limit: 2, kept: ['64501', '64502'], cut: 2 },
     {
-      name: 'not at all when it fits, and sorted by key',
+      name: 'keeps all samples within the limit, sorted by key',
       limit: 4,
       kept: ['64500', '64501', '64502', '64503'],
       cut: 0,

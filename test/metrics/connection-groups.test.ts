@@ -42,7 +42,7 @@ function sum(families: readonly Family[], name: string): number {
   return families.find((family) => family.name === name)?.samples.reduce((total, { value }) => total + value, 0) ?? -1;
 }
 
-test('whatever comes and goes, every family adds up to the rows, keeps its budget and has no series twice', () => {
+test('every family sums to the number of rows within its limit, without duplicate series', () => {
   fc.assert(
     fc.property(fc.array(anyScan, { minLength: 1, maxLength: 4 }), (scans) => {
       const connections = new ConnectionTable();
@@ -97,7 +97,7 @@ test('whatever comes and goes, every family adds up to the rows, keeps its budge
   );
 });
 
-test('no family has a label twice, and every label that folds is one of its own', () => {
+test('families have distinct labels, and fold only their own labels', () => {
   for (const { name, labels, fold } of FAMILIES) {
     expect(new Set(labels).size, name).toBe(labels.length);
     for (const step of fold) for (const label of step.labels) expect(labels, name).toContain(label);

@@ -10,18 +10,18 @@ const LIMIT = 50;
 const sampleOf = (process: string, endpoint: string, value: number): Sample => ({ labels: [process, endpoint], value });
 const sum = (samples: readonly Sample[]): number => samples.reduce((total, { value }) => total + value, 0);
 
-/** So many endpoints of one process that no other call has. */
+/** Distinct endpoints of one process. */
 const endpoints = (from: number, count: number, value = 1): Sample[] =>
   Array.from({ length: count }, (_, i) => sampleOf('curl', `AS${1000 + from + i}:443`, value));
 
-describe('the series of a day', () => {
-  test('stay what they are while they are few', () => {
+describe('DailySeriesCap', () => {
+  test('returns the samples unchanged below the limit', () => {
     const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
     const samples = endpoints(0, 40);
     expect(cap.admit(samples, 0)).toEqual({ samples, folded: 0 });
   });
 
-  test('are shown again when they come back, though there is no room for newcomers', () => {
+  test('exports returning series even if there is no room for new ones', () => {
     const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
     cap.admit(endpoints(0, 50), 0);
     cap.admit(endpoints(50, 25), HOUR_MS);
@@ -31,7 +31,7 @@ describe('the series of a day', () => {
     });
   });
 
-  test('are forgotten a day after they were shown last, not after they were shown first', () => {
+  test('forgets series one day after they were last exported', () => {
     const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
     cap.admit(endpoints(0, 50), 0);
     cap.admit(endpoints(50, 25), 0);
@@ -39,7 +39,7 @@ describe('the series of a day', () => {
     expect(cap.admit(endpoints(75, 26), 25 * HOUR_MS).folded).toBe(1);
   });
 
-  test('are the largest of the newcomers, and the rest is added to what is folded already', () => {
+  test('exports the largest new series and adds the rest to the folded series', () => {
     const cap = new DailySeriesCap(LABELS, 'endpoint_group', LIMIT);
     cap.admit([...endpoints(0, 50)], 0);
     cap.admit([...endpoints(50, 24)], 0);
@@ -50,7 +50,7 @@ describe('the series of a day', () => {
     });
   });
 
-  test('are at most twice the limit, whatever comes, and every scrape keeps its sum', () => {
+  test('exports at most twice the limit, and every scrape keeps its total', () => {
     const anyScrape = fc.uniqueArray(
       fc.record({ process: fc.constantFrom('a', 'b', 'c'), endpoint: fc.nat(400), value: fc.nat(1_000_000) }),
       { selector: ({ process, endpoint }) => `${process} ${endpoint}`, maxLength: LIMIT },

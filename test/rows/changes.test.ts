@@ -29,12 +29,12 @@ const SYN_RECV = 3;
 const TIME_WAIT = 6;
 const LISTEN = 10;
 
-/** Processes of the tree plain-host: nginx listens on 443 and forked two workers, of which the first serves. */
+/** Processes of the tree plain-host: nginx listens on 443 and has two workers; the first one serves. */
 const NGINX = 25742;
 const WORKER = 25744;
 const IDLE_WORKER = 25745;
 const CURL = 25765;
-/** The one connection of curl, as plain-host has it. */
+/** The connection of curl in plain-host. */
 const DOWNLOAD: KernelRow = {
   table: 'tcp',
   state: ESTABLISHED,
@@ -64,7 +64,7 @@ function start(tree: string): void {
   expect(scan()).toEqual([]);
 }
 
-/** Scans a second and a half later. */
+/** Scans 1.5 seconds later. */
 function scan(): ConnectionEvent[] {
   const { at } = scrape.run(Infinity);
   expect(at).toBe(now);
@@ -73,7 +73,7 @@ function scan(): ConnectionEvent[] {
   return events;
 }
 
-/** Puts rows in the place of those of their local ends in every process's table, and counts in snmp as the kernel does. */
+/** Replaces the rows with these local ends in the tables of every process, and updates snmp like the kernel. */
 function replace(locals: readonly string[], rows: readonly KernelRow[] = []): void {
   const ends = locals.map((local) =>
     printRow({ table: 'tcp', state: 1, local })
@@ -107,7 +107,7 @@ function take(pid: number, inode: number): void {
     if (readlinkSync(join(descriptors, fd)) === `socket:[${inode}]`) rmSync(join(descriptors, fd));
 }
 
-/** An event in words. */
+/** An event as text. */
 function tell({
   event,
   previous,
@@ -126,12 +126,12 @@ function tell({
 describe('on the tree of a plain host', () => {
   beforeEach(() => start('plain-host'));
 
-  it('nothing happens where nothing changes', () => {
+  it('there are no events without changes', () => {
     expect(scan()).toEqual([]);
     expect(scan()).toEqual([]);
   });
 
-  it('an opened connection is its row and the time, a closed one its last row and how long it lasted', () => {
+  it('an opened event has the row and the time, a closed event the last row and the duration', () => {
     const row: KernelRow = {
       table: 'tcp',
       state: ESTABLISHED,
@@ -152,7 +152,7 @@ describe('on the tree of a plain host', () => {
     expect(scan()).toEqual([]);
   });
 
-  it('close() and TIME_WAIT are one connection that keeps its owner, whose process may end; nobody knows when it opened', () => {
+  it('a connection keeps its owner through close() and TIME_WAIT, even if the process ends', () => {
     replace([DOWNLOAD.local], [{ ...DOWNLOAD, state: TIME_WAIT, inode: 0, uid: 0 }]);
     rmSync(join(folder, String(CURL)), { recursive: true });
     expect(scan().map(tell)).toEqual(['56012>443 state from established: time_wait curl/null']);
@@ -161,13 +161,13 @@ describe('on the tree of a plain host', () => {
     expect(scan().map(tell)).toEqual([`56012>443 closed after null: time_wait curl/${CURL}`]);
   });
 
-  it('a process that ends with its connection is still named', () => {
+  it('a closed event names a process that ended with its connection', () => {
     replace([DOWNLOAD.local]);
     rmSync(join(folder, String(CURL)), { recursive: true });
     expect(scan().map(tell)).toEqual([`56012>443 closed after null: established curl/${CURL}`]);
   });
 
-  it('accept() opens nothing: it hands the connection over from the listener to the worker', () => {
+  it('accept() opens no connection, but changes the owner from the listener to the worker', () => {
     const knock: KernelRow = {
       table: 'tcp',
       state: SYN_RECV,
@@ -192,7 +192,7 @@ describe('on the tree of a plain host', () => {
     ]);
   });
 
-  it('a descriptor that is passed on is another owner, of the same name or not', () => {
+  it('a descriptor passed to another process changes the owner, also under the same name', () => {
     take(WORKER, 85952);
     give(IDLE_WORKER, 92, 85952);
     take(CURL, 85939);
@@ -205,7 +205,7 @@ describe('on the tree of a plain host', () => {
     expect(scan()).toEqual([]);
   });
 
-  it('a program that replaces itself by exec() is another owner', () => {
+  it('exec() changes the owner', () => {
     const exe = join(folder, String(CURL), 'exe');
     renameSync(exe, `${exe}-before`);
     symlinkSync('/usr/bin/wget', exe);
@@ -214,7 +214,7 @@ describe('on the tree of a plain host', () => {
     expect(scan().map(tell)).toEqual([`56012>443 owner from curl: established wget/${CURL}`]);
   });
 
-  it('a port that is used again closes one connection and opens another', () => {
+  it('a reused port closes one connection and opens another', () => {
     replace([DOWNLOAD.local], [{ ...DOWNLOAD, inode: 90_002 }]);
     take(CURL, 85939);
     give(CURL, 94, 90_002);
@@ -223,7 +223,7 @@ describe('on the tree of a plain host', () => {
     expect([closed?.event, closed?.inode, opened?.event, opened?.inode]).toEqual(['closed', 85939, 'opened', 90_002]);
   });
 
-  it('what opens later has nothing of a connection that closed before', () => {
+  it('a new connection inherits nothing from a closed one', () => {
     replace([DOWNLOAD.local]);
     expect(scan()).toHaveLength(1);
     replace([], [{ table: 'tcp', state: LISTEN, local: '192.0.2.5:8443', inode: 90_003 }]);
@@ -233,7 +233,7 @@ describe('on the tree of a plain host', () => {
     expect(events[0]).toMatchObject({ remote_address: null, network: null, asn: null });
   });
 
-  it('several events come in the order of rows', () => {
+  it('events are in row order', () => {
     const ports = [50_003, 50_001, 50_002];
     replace(
       ['192.0.2.5:54416', '192.0.2.5:54402'],
@@ -255,7 +255,7 @@ describe('on the tree of a plain host', () => {
     ]);
   });
 
-  it('a clock that is put back makes no negative duration', () => {
+  it('durations are not negative when the clock is set back', () => {
     const row: KernelRow = {
       table: 'tcp',
       state: ESTABLISHED,
@@ -271,7 +271,7 @@ describe('on the tree of a plain host', () => {
   });
 });
 
-it('a namespace that goes away closes its connections, which still name it', () => {
+it('connections of a removed namespace are closed with its inode', () => {
   start('containers');
   const before = rowsOf(scrape);
   const [gone = 0] = before.map((row) => row.netns ?? 0).toSorted((a, b) => b - a);

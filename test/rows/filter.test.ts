@@ -46,7 +46,7 @@ const NGINX: Row = {
   opened_at: null,
 };
 
-/** A UDP listener of which nothing more is known. */
+/** A UDP socket without a peer, with all other fields unknown. */
 const UNKNOWN: Row = {
   ...NGINX,
   transport: 'udp',
@@ -70,60 +70,60 @@ const UNKNOWN: Row = {
 
 describe('a filter', () => {
   it.each<[filters: string, meaning: string, nginx: boolean, unknown: boolean]>([
-    ['', 'nothing asked, all wanted', true, true],
+    ['', 'no filter matches all', true, true],
     ['transport=tcp', 'one value', true, false],
-    ['transport=udplite,udp', 'values between commas are alternatives', false, true],
-    ['transport=tcp transport=udp', 'so are those of a repeated key', true, true],
-    ['transport=tcp port=53', 'different keys must all hold', false, false],
+    ['transport=udplite,udp', 'values separated by commas are alternatives', false, true],
+    ['transport=tcp transport=udp', 'values of a repeated key are alternatives', true, true],
+    ['transport=tcp port=53', 'all keys must match', false, false],
     ['state=established', 'a state', true, false],
     ['direction=listen', 'a direction', false, true],
-    ['pid=812', 'the process that a connection is counted for', true, false],
-    ['pid=813', 'any other that holds it', true, false],
+    ['pid=812', 'the owner process', true, false],
+    ['pid=813', 'another process that holds the socket', true, false],
     ['process=nginx', 'a process', true, false],
-    ['process=ngin', 'names match whole', false, false],
-    ['process=Nginx', 'and in their case', false, false],
-    ['process!=nginx', 'what is unknown is not nginx', false, true],
-    ['process!=nginx,curl', 'none of several', false, true],
-    ['process!=nginx process!=curl', 'the same, repeated', false, true],
-    ['process=nginx process!=nginx', 'a demand and its opposite', false, false],
-    ['process!=curl process!=a=b', 'a value may hold the sign', true, true],
+    ['process=ngin', 'names match as a whole', false, false],
+    ['process=Nginx', 'names are case-sensitive', false, false],
+    ['process!=nginx', 'an unknown process is not nginx', false, true],
+    ['process!=nginx,curl', 'none of several values', false, true],
+    ['process!=nginx process!=curl', 'none of several values, repeated key', false, true],
+    ['process=nginx process!=nginx', 'a filter and its opposite match nothing', false, false],
+    ['process!=curl process!=a=b', 'a value can contain =', true, true],
     ['port=443', 'the local port', true, false],
     ['port=51514', 'the remote port', true, false],
-    ['local-port=443', 'the local port alone', true, false],
-    ['local-port=51514', 'not the remote one', false, false],
-    ['remote-port=51514', 'the remote port alone', true, false],
-    ['remote-port!=443', 'not the local one', true, true],
+    ['local-port=443', 'only the local port', true, false],
+    ['local-port=51514', 'not the remote port', false, false],
+    ['remote-port=51514', 'only the remote port', true, false],
+    ['remote-port!=443', 'not the local port', true, true],
     ['address=192.0.2.5', 'the local address', true, false],
     ['address=198.51.100.7', 'the remote address', true, false],
     ['address=::ffff:198.51.100.7', 'a mapped address is the IPv4 address', true, false],
-    ['address=2001:DB8:0::5', 'an address in any spelling', false, true],
-    ['cidr=198.51.100.0/24', 'a block that holds one end', true, false],
+    ['address=2001:DB8:0::5', 'an address in any notation', false, true],
+    ['cidr=198.51.100.0/24', 'a block that contains one end', true, false],
     ['cidr=2001:db8::/32,10.0.0.0/8', 'one of several blocks', false, true],
-    ['cidr!=192.0.2.0/24', 'a block that holds neither end', false, true],
-    ['asn=64500', 'the AS number that is published', true, false],
+    ['cidr!=192.0.2.0/24', 'a block that contains neither end', false, true],
+    ['asn=64500', 'the exported AS number', true, false],
     ['asn=AS64501', 'another origin of the prefix', true, false],
-    ['asn=0', 'not announced, which is not unknown', false, false],
+    ['asn=0', '0 is not announced, not unknown', false, false],
     ['network=public', 'a network', true, false],
-    ['network=office', "a name that only the operator's configuration can know", false, false],
+    ['network=office', 'a network name of the configuration', false, false],
     ['namespace=shop pod=web-0', 'a pod', true, false],
-    ['pod!=web-0', 'anything else, no pod included', false, true],
+    ['pod!=web-0', 'another pod or no pod', false, true],
     ['netns=4026531840', 'a network namespace', true, true],
   ])('"%s": %s', (filters, _meaning, nginx, unknown) => {
-    const wants = parseFilters(filters.split(' ').filter((text) => text !== ''));
-    expect([wants(NGINX), wants(UNKNOWN)]).toEqual([nginx, unknown]);
+    const matches = parseFilters(filters.split(' ').filter((text) => text !== ''));
+    expect([matches(NGINX), matches(UNKNOWN)]).toEqual([nginx, unknown]);
   });
 
-  it('takes every state that a row can have', () => {
+  it('accepts every state of a row', () => {
     const states = TABLES.flatMap((_, table) => Array.from({ length: 13 }, (_, code) => stateOf(table, code)));
     for (const state of new Set(states)) expect(parseFilters([`state=${state}`])({ ...NGINX, state })).toBe(true);
   });
 
-  it.each(['cidr', 'address', 'pid', 'port', 'process'])('of thousands of values of %s looks at a row once', (key) => {
+  it.each(['cidr', 'address', 'pid', 'port', 'process'])('with thousands of values of %s reads a row once', (key) => {
     const values = Array.from({ length: 2_000 }, (_, i) => {
       if (key === 'cidr') return `${(i + 1).toString(16)}::/16`;
       return key === 'address' ? `::${(i + 1).toString(16)}` : String(10_000 + i);
     });
-    const wants = parseFilters([`${key}=${values.join(',')}`]);
+    const matches = parseFilters([`${key}=${values.join(',')}`]);
     let reads = 0;
     const counted = new Proxy(NGINX, {
       get: (row, name) => {
@@ -131,18 +131,18 @@ describe('a filter', () => {
         return row[name as keyof Row];
       },
     });
-    expect(wants(counted)).toBe(false);
+    expect(matches(counted)).toBe(false);
     expect(reads).toBeLessThanOrEqual(2);
   });
 
-  it('tells "not announced" from another AS', () => {
+  it('matches an AS that is not announced by asn=0', () => {
     expect(parseFilters(['asn=0'])({ ...NGINX, asn: 0, asns: [] })).toBe(true);
   });
 });
 
-describe('what is no filter is refused in one line', () => {
+describe('an invalid filter is rejected with one line', () => {
   const KEYS =
-    'must be KEY=VALUE or KEY!=VALUE, the key one of transport, state, direction, pid, process, port, local-port, ' +
+    'must be KEY=VALUE or KEY!=VALUE, with KEY one of transport, state, direction, pid, process, port, local-port, ' +
     'remote-port, address, cidr, asn, network, pod, namespace, netns';
   it.each<[text: string, reason: string]>([
     ['nginx', KEYS],
@@ -174,7 +174,7 @@ describe('what is no filter is refused in one line', () => {
     );
   });
 
-  it('a key that a terminal obeys, without its controls', () => {
+  it('with terminal control characters escaped', () => {
     expect(() => parseFilters(['\u009b2J\u202e=1'])).toThrow('Cannot use filter "\\u009b2J\\u202e=1": must be');
   });
 });
@@ -189,26 +189,26 @@ describe('for any filters and rows', () => {
     cidr: ['192.0.2.0/24', '::/0', '0.0.0.0/0'],
     asn: ['0', '64501'],
   };
-  const demand = fc
+  const condition = fc
     .constantFrom(...Object.entries(values))
     .chain(([key, all]) => fc.tuple(fc.constant(key), fc.subarray(all, { minLength: 1 })));
   const row = fc.constantFrom(NGINX, UNKNOWN);
 
-  it('"!=" wants just what "=" does not', () => {
+  it('"!=" is the opposite of "="', () => {
     fc.assert(
-      fc.property(demand, row, ([key, alternatives], row) => {
+      fc.property(condition, row, ([key, alternatives], row) => {
         const list = alternatives.join(',');
         return parseFilters([`${key}=${list}`])(row) !== parseFilters([`${key}!=${list}`])(row);
       }),
     );
   });
 
-  it('neither their order nor commas instead of repetition matter', () => {
-    const demands = fc.uniqueArray(demand, { selector: ([key]) => key });
+  it('the order of filters does not matter, and commas equal repeated keys', () => {
+    const conditions = fc.uniqueArray(condition, { selector: ([key]) => key });
     fc.assert(
-      fc.property(demands, row, (demands, row) => {
-        const short = demands.map(([key, alternatives]) => `${key}=${alternatives.join(',')}`);
-        const long = demands.flatMap(([key, alternatives]) => alternatives.map((value) => `${key}=${value}`));
+      fc.property(conditions, row, (conditions, row) => {
+        const short = conditions.map(([key, alternatives]) => `${key}=${alternatives.join(',')}`);
+        const long = conditions.flatMap(([key, alternatives]) => alternatives.map((value) => `${key}=${value}`));
         return parseFilters(short)(row) === parseFilters(long.toReversed())(row);
       }),
     );

@@ -37,24 +37,24 @@ function scan(remotes: readonly string[], state = ESTABLISHED): void {
 const wanted = (names: RemoteNames, minutes = 0): string[] =>
   names.wanted(scrape, minutes * MINUTE_MS).map(formatAddress);
 
-it('wants remotes where addresses have names: public, private, shared and of a network with a name, and each once', () => {
+it('looks up each remote once, in public, private, shared and configured networks', () => {
   scan(['8.8.8.8', '10.0.0.1', '100.64.0.1', '198.51.100.1', '8.8.8.8', '203.0.113.1', '127.0.0.1', '169.254.0.1']);
   expect(wanted(new RemoteNames())).toEqual(['8.8.8.8', '10.0.0.1', '100.64.0.1', '198.51.100.1']);
 });
 
-it('wants nothing of a stranger who only knocks', () => {
+it('does not look up remotes in SYN_RECV', () => {
   scan(['8.8.8.8', '10.0.0.1'], SYN_RECV);
   expect(wanted(new RemoteNames())).toEqual([]);
 });
 
-it('wants five hundred at a time, the others after the next scan, and all again after ten minutes', () => {
+it('looks up 500 remotes per scan, and all again after ten minutes', () => {
   scan(Array.from({ length: 600 }, (_, i) => `10.0.${i >> 8}.${i & 255}`));
   const names = new RemoteNames();
   const counts = [0, 1, 2, 9, 10, 11].map((minutes) => wanted(names, minutes).length);
   expect(counts).toEqual([500, 100, 0, 0, 500, 100]);
 });
 
-it('knows what it learned last, and ten thousand names at the most', () => {
+it('keeps the latest 10,000 names', () => {
   const names = new RemoteNames();
   const address = (i: number): readonly [number, number, number, number] => [0, 0, 0xffff, 0x0a000000 + i];
   names.learn(Array.from({ length: 10_001 }, (_, i) => ({ address: address(i), name: `host-${i}` })));

@@ -9,7 +9,7 @@ import { printRow } from '../support/kernel-rows.ts';
 import { Tree } from '../support/proc-tree.ts';
 
 const NAMES = { service: () => null, remote: () => null };
-/** The process of plain-host whose folder holds the tables of all. */
+/** The process of plain-host whose directory holds the socket tables of the host. */
 const KEEPER = 25739;
 const HEADER = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
 const START = Date.parse('2026-01-01T00:00:00Z');
@@ -28,7 +28,7 @@ beforeEach(() => {
 });
 afterEach(() => tree[Symbol.dispose]());
 
-/** Scans a table that holds connections from these ports alone. */
+/** Scans a table with connections from these ports only. */
 function scan(ports: Iterable<number>): void {
   const rows = [...ports].map((port) =>
     printRow({ table: 'tcp', state: 1, local: `10.0.0.1:${port}`, remote: '10.0.0.2:443', inode: 1_000_000 + port }),
@@ -43,58 +43,58 @@ function ports(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-/** The next piece, of a reader who has one. */
+/** The next chunk of a reader that has one. */
 function next(reader: Reader): string | null {
-  let piece: string | null | undefined;
-  reader.next((text) => (piece = text));
-  if (piece === undefined) throw new Error('there is no piece yet');
-  return piece;
+  let chunk: string | null | undefined;
+  reader.next((text) => (chunk = text));
+  if (chunk === undefined) throw new Error('there is no chunk yet');
+  return chunk;
 }
 
-/** All pieces to the last. */
-function pieces(reader: Reader): string[] {
+/** All chunks. */
+function chunks(reader: Reader): string[] {
   const all: string[] = [];
-  for (let piece = next(reader); piece !== null; piece = next(reader)) all.push(piece);
+  for (let chunk = next(reader); chunk !== null; chunk = next(reader)) all.push(chunk);
   return all;
 }
 
-describe('who reads rows', { timeout: 30_000 }, () => {
-  it('gets in pieces what list prints', () => {
+describe('a reader of rows', { timeout: 30_000 }, () => {
+  it('returns the rows of list in chunks', () => {
     scan(ports(10_000, 12_000));
     const rows = rowsOf(scrape);
-    const json = pieces(readers.read([], 'json'));
+    const json = chunks(readers.read([], 'json'));
     expect(json.join('')).toBe(`[${rows.map((row) => `\n${JSON.stringify(row)}`).join(',')}\n]\n`);
     expect(json.length).toBeGreaterThan(10);
-    for (const piece of json) expect(piece.length).toBeLessThan((64 << 10) + 2_000);
-    const lines = pieces(readers.read([], 'jsonl')).join('');
+    for (const chunk of json) expect(chunk.length).toBeLessThan((64 << 10) + 2_000);
+    const lines = chunks(readers.read([], 'jsonl')).join('');
     expect(lines).toBe(rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
   });
 
-  it('gets the rows that the filters want', () => {
+  it('returns the rows that match the filters', () => {
     scan(ports(10_000, 12_000));
-    const read = (...filters: string[]): Row[] => JSON.parse(pieces(readers.read(filters, 'json')).join('')) as Row[];
+    const read = (...filters: string[]): Row[] => JSON.parse(chunks(readers.read(filters, 'json')).join('')) as Row[];
     expect(read('port=11999,10001').map((row) => row.local_port)).toEqual([10_001, 11_999]);
     expect(read('remote-port=443', 'cidr=10.0.0.0/8', 'local-port!=10005')).toHaveLength(1_999);
     expect(() => readers.read(['port=x'], 'json')).toThrow('Cannot use filter "port=x": port must be a port');
   });
 
-  it('holds up the thread for a thousand rows at most, though none be wanted', () => {
+  it('reads at most 1,000 rows per chunk, even if none match', () => {
     scan(ports(10_000, 12_500));
     expect(rowsOf(scrape).length).toBeLessThan(3_000);
-    expect(pieces(readers.read(['port=1'], 'json'))).toEqual(['', '', '[\n]\n']);
-    expect(pieces(readers.read(['port=1'], 'jsonl'))).toEqual(['', '', '']);
+    expect(chunks(readers.read(['port=1'], 'json'))).toEqual(['', '', '[\n]\n']);
+    expect(chunks(readers.read(['port=1'], 'jsonl'))).toEqual(['', '', '']);
   });
 
-  it('of whom scans overtake never sees a row twice, nor one of a connection that came or went meanwhile', () => {
+  it('skips connections that opened or closed since, and returns no row twice', () => {
     scan(ports(10_000, 12_000));
     const reader = readers.read(['remote-port=443', 'address=10.0.0.1'], 'jsonl');
     const first = next(reader) ?? '';
     const seen = first.trimEnd().split('\n').length;
-    // What closed leaves its place only at the scan after.
+    // A closed connection frees its index at the next scan.
     scan(ports(10_000, 11_500));
     scan([...ports(10_000, 11_500), ...ports(20_000, 20_500)]);
     scan([...ports(10_000, 11_400), ...ports(20_000, 20_500)]);
-    const text = first + pieces(reader).join('');
+    const text = first + chunks(reader).join('');
     const read = text
       .trimEnd()
       .split('\n')
@@ -105,61 +105,62 @@ describe('who reads rows', { timeout: 30_000 }, () => {
   });
 });
 
-describe('who listens', { timeout: 30_000 }, () => {
+describe('a reader of events', { timeout: 30_000 }, () => {
   const events = (text: string | null): ConnectionEvent[] =>
     [...(text ?? '').matchAll(/^event: (\w+)\ndata: (.*)\n\n/gm)].map(([, name, data = '']) => {
       const event = JSON.parse(data) as ConnectionEvent;
       expect(event.event).toBe(name);
       return event;
     });
-  const tell = (text: string | null): string[] => events(text).map(({ event, local_port }) => `${event} ${local_port}`);
+  const eventsOf = (text: string | null): string[] =>
+    events(text).map(({ event, local_port }) => `${event} ${local_port}`);
 
-  it('hears what happens from then on, and nothing of what was before', () => {
+  it('returns the events since it was opened', () => {
     scan(ports(10_000, 10_002));
     scan(ports(10_000, 10_004));
-    const listener = readers.listen([], now);
-    const later = readers.listen(['local-port=10005'], now);
+    const reader = readers.subscribe([], now);
+    const later = readers.subscribe(['local-port=10005'], now);
     scan(ports(10_001, 10_006));
-    expect(tell(next(listener))).toEqual(['closed 10000', 'opened 10004', 'opened 10005']);
-    expect(tell(next(later))).toEqual(['opened 10005']);
+    expect(eventsOf(next(reader))).toEqual(['closed 10000', 'opened 10004', 'opened 10005']);
+    expect(eventsOf(next(later))).toEqual(['opened 10005']);
   });
 
-  it('waits for as long as nothing happens', () => {
+  it('waits until there is an event', () => {
     scan(ports(10_000, 10_001));
-    const listener = readers.listen([], now);
-    const heard: (string | null)[] = [];
-    listener.next((text) => heard.push(text));
+    const reader = readers.subscribe([], now);
+    const received: (string | null)[] = [];
+    reader.next((text) => received.push(text));
     scan(ports(10_000, 10_001));
-    expect(heard).toEqual([]);
+    expect(received).toEqual([]);
     scan(ports(10_000, 10_002));
-    expect(heard.map(tell)).toEqual([['opened 10001']]);
+    expect(received.map(eventsOf)).toEqual([['opened 10001']]);
   });
 
-  it('and takes nothing keeps four MiB at most, and hears how many events that cost, in their place', () => {
+  it('buffers at most 4 MiB, and then reports the number of dropped events', () => {
     scan(ports(9_000, 9_001));
-    const listener = readers.listen(['port=443'], now);
+    const reader = readers.subscribe(['port=443'], now);
     scan(ports(9_000, 9_001).concat(ports(10_000, 18_000)));
     scan(ports(10_000, 18_001));
-    const text = next(listener) ?? '';
+    const text = next(reader) ?? '';
     expect(text.length).toBeLessThanOrEqual(4 << 20);
     expect(text.length).toBeGreaterThan((4 << 20) - 2_000);
-    // One more closed, at the second scan.
-    const heard = events(text).map(({ local_port }) => local_port);
-    expect(heard).toEqual(ports(10_000, 10_000 + heard.length));
+    // The second scan also closed one.
+    const received = events(text).map(({ local_port }) => local_port);
+    expect(received).toEqual(ports(10_000, 10_000 + received.length));
     scan(ports(10_000, 18_002));
-    const [dropped, ...after] = events(next(listener));
-    expect(dropped).toEqual({ event: 'dropped', count: 8_002 - heard.length, at: '2026-01-01T00:00:02.000Z' });
+    const [dropped, ...after] = events(next(reader));
+    expect(dropped).toEqual({ event: 'dropped', count: 8_002 - received.length, at: '2026-01-01T00:00:02.000Z' });
     expect(after.map(({ local_port }) => local_port)).toEqual([18_001]);
   });
 
-  it('and leaves costs nothing more: who comes later hears nothing of the time between', () => {
+  it('gets nothing after it is closed, and a later one gets no earlier events', () => {
     scan(ports(10_000, 10_001));
-    const listener = readers.listen([], now);
-    readers.leave(listener);
+    const reader = readers.subscribe([], now);
+    readers.close(reader);
     scan(ports(10_000, 10_005));
-    const later = readers.listen([], now);
+    const later = readers.subscribe([], now);
     scan(ports(10_000, 10_006));
-    expect(() => next(listener)).toThrow('there is no piece yet');
-    expect(tell(next(later))).toEqual(['opened 10005']);
+    expect(() => next(reader)).toThrow('there is no chunk yet');
+    expect(eventsOf(next(later))).toEqual(['opened 10005']);
   });
 });

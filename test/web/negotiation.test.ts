@@ -18,9 +18,9 @@ describe('negotiateFormat', () => {
     ],
     ['text preferred', 'application/openmetrics-text;version=1.0.0;q=0.2,text/plain;version=0.0.4;q=0.9', 'text'],
     ['OpenMetrics refused by weight 0', 'application/openmetrics-text;q=0,*/*;q=0.1', 'text'],
-    ['an OpenMetrics version that does not exist yet', 'application/openmetrics-text;version=9.0.0', 'text'],
+    ['an unknown OpenMetrics version', 'application/openmetrics-text;version=9.0.0', 'text'],
     ['a version in quotes', 'application/openmetrics-text; version="1.0.0"', 'openmetrics'],
-    ['nonsense', ';;q=,,=', 'text'],
+    ['a malformed header', ';;q=,,=', 'text'],
   ])('%s', (_, accept, expected) => {
     expect(negotiateFormat(accept)).toBe(expected);
   });
@@ -47,12 +47,12 @@ describe('acceptsGzip', () => {
 
 describe('timeLimitMs', () => {
   test.each([
-    ['without a header, the budget', undefined, 5_000],
-    ['half a second less than the scraper waits', '10', 9_500],
+    ['no header: the budget', undefined, 5_000],
+    ['half a second less than the timeout', '10', 9_500],
     ['a decimal', '1.5', 1_000],
-    ['a scraper that hardly waits', '0.2', 100],
-    ['longer than any timer', '1e300', 3_600_000],
-    ['nonsense', 'soon', 5_000],
+    ['a very short timeout', '0.2', 100],
+    ['longer than the longest timer', '1e300', 3_600_000],
+    ['not a number', 'soon', 5_000],
     ['a negative time', '-3', 5_000],
   ])('%s', (_, header, expected) => {
     expect(timeLimitMs(header, 5_000)).toBe(expected);
@@ -62,23 +62,23 @@ describe('timeLimitMs', () => {
 describe('chooseCollectors', () => {
   const ON = ['sockets', 'processes', 'asn'];
   test.each([
-    ['no query, all', '/metrics', ON],
-    ['another query, all', '/metrics?collect=asn&name=collect[]', ON],
-    ['collect[], that alone', '/metrics?collect[]=asn', ['asn']],
+    ['no query: all', '/metrics', ON],
+    ['another query: all', '/metrics?collect=asn&name=collect[]', ON],
+    ['collect[]: only this one', '/metrics?collect[]=asn', ['asn']],
     ['several, in any order and twice', '/metrics?collect[]=asn&collect[]=sockets&collect[]=asn', ['sockets', 'asn']],
     ['percent-encoded', '/metrics?collect%5B%5D=a%73n', ['asn']],
-    ['exclude[], all the others', '/metrics?exclude[]=asn', ['sockets', 'processes']],
-    ['all excluded, none', '/metrics?exclude[]=asn&exclude[]=sockets&exclude[]=processes', []],
+    ['exclude[]: all others', '/metrics?exclude[]=asn', ['sockets', 'processes']],
+    ['all excluded: none', '/metrics?exclude[]=asn&exclude[]=sockets&exclude[]=processes', []],
   ])('%s', (_, url, expected) => {
     expect(chooseCollectors(url, ON)).toEqual({ collectors: new Set(expected) });
   });
 
   const ALLOWED = 'must be one of the enabled collectors sockets, processes, asn';
   test.each([
-    ['an unknown one', '/metrics?collect[]=cpu', `Cannot select collector "cpu": ${ALLOWED}`],
-    ['one that is off', '/metrics?exclude[]=endpoints', `Cannot select collector "endpoints": ${ALLOWED}`],
-    ['an empty one', '/metrics?collect[]=', `Cannot select collector "": ${ALLOWED}`],
-    ['a name of objects', '/metrics?collect[]=__proto__', `Cannot select collector "__proto__": ${ALLOWED}`],
+    ['an unknown collector', '/metrics?collect[]=cpu', `Cannot select collector "cpu": ${ALLOWED}`],
+    ['a disabled collector', '/metrics?exclude[]=endpoints', `Cannot select collector "endpoints": ${ALLOWED}`],
+    ['an empty name', '/metrics?collect[]=', `Cannot select collector "": ${ALLOWED}`],
+    ['a property name of objects', '/metrics?collect[]=__proto__', `Cannot select collector "__proto__": ${ALLOWED}`],
     [
       'both',
       '/metrics?collect[]=asn&exclude[]=sockets',
