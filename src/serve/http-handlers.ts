@@ -56,8 +56,8 @@ export function createHandlers(
         }
       : null,
     page: async (refreshes) => {
-      const surroundings = { telemetryPath, connectionsPath: enableApi ? CONNECTIONS_PATH : null, refreshes };
-      const page = await worker.statusPage(surroundings, status, scrapeBudgetMs);
+      const options = { telemetryPath, connectionsPath: enableApi ? CONNECTIONS_PATH : null, refreshes };
+      const page = await worker.statusPage(options, status, scrapeBudgetMs);
       if (!page) return renderWaiting();
       return page.fresh ? page.html : markStale(page.html);
     },

@@ -10,7 +10,7 @@ import type { Address, Cidr, Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { RowFormat } from '../rows/streams.ts';
 import type { Kept, Sighting } from '../store/contract.ts';
-import type { Surroundings } from '../web/page/page.ts';
+import type { PageOptions } from '../web/page/page.ts';
 
 /** The requests of the main thread to the worker thread: what each kind carries, and what the worker replies. */
 export interface Requests {
@@ -19,7 +19,7 @@ export interface Requests {
   /** Renders the families of the last scan as text. */
   readonly render: [payload: { readonly format: Format }, reply: RenderReply];
   /** Renders the status page of the last scan. */
-  readonly draw: [payload: { readonly status: Status; readonly surroundings: Surroundings }, reply: string];
+  readonly draw: [payload: { readonly status: Status; readonly options: PageOptions }, reply: string];
   /** Sends the families of the last scan to `port`, as `Collected`, and closes it. */
   readonly share: [payload: { readonly status: Status; readonly port: MessagePort }, reply: null];
   /** Opens a stream of the rows of the last scan on `port`; port-stream.ts is the other end. */

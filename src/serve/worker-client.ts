@@ -7,7 +7,7 @@ import type { Format } from '../expose/prometheus-text.ts';
 import { COLLECTORS, type Collector, type CollectorRun } from '../metrics/catalogue.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { RowFormat } from '../rows/streams.ts';
-import type { Surroundings } from '../web/page/page.ts';
+import type { PageOptions } from '../web/page/page.ts';
 import {
   dispatch,
   Requester,
@@ -128,19 +128,19 @@ export class WorkerClient {
 
   /**
    * Scans and returns the status page, with the families of `status`; the last status page, or null, when `withinMs` have passed or
-   * the scan failed. Callers that share a scan share its page; their `surroundings` may differ in `refreshes` only.
+   * the scan failed. Callers that share a scan share its page; their `options` may differ in `refreshes` only.
    */
   async statusPage(
-    surroundings: Surroundings,
+    options: PageOptions,
     status: (scan: ScanFacts) => Status,
     withinMs: number,
   ): Promise<StatusPage | null> {
-    const { refreshes } = surroundings;
+    const { refreshes } = options;
     const fresh = await this.#orNull(async () => {
       const scan = await this.#scanOnce(withinMs);
       let html = scan.statusPages.get(refreshes);
       if (!html) {
-        html = this.#requester.request('draw', { status: status(scan), surroundings });
+        html = this.#requester.request('draw', { status: status(scan), options });
         scan.statusPages.set(refreshes, html);
       }
       this.#statusPages.set(refreshes, await html);

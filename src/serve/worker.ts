@@ -89,8 +89,8 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       transfer(parts.map(({ body }) => body.buffer));
       return { parts, failures: rendered.failures };
     },
-    draw: ({ status, surroundings }) =>
-      renderPage([...families, ...statusFamilies(status)], surroundings, (address) => remoteNames.of(address)),
+    draw: ({ status, options }) =>
+      renderPage([...families, ...statusFamilies(status)], options, (address) => remoteNames.of(address)),
     share: ({ status, port: target }) => {
       try {
         const collected: Collected = { families: [...families, ...statusFamilies(status)] };

@@ -94,8 +94,8 @@ describe('a worker', () => {
     let rendered = 0;
     // A scan in progress would be shared.
     await worker.scan(5_000);
-    const render = (surroundings: typeof STATIC, withinMs: number): ReturnType<WorkerClient['statusPage']> =>
-      worker.statusPage(surroundings, () => (rendered++, STATUS), withinMs);
+    const render = (options: typeof STATIC, withinMs: number): ReturnType<WorkerClient['statusPage']> =>
+      worker.statusPage(options, () => (rendered++, STATUS), withinMs);
     const [one, another, last] = await Promise.all([
       render(STATIC, 5_000),
       render(STATIC, 5_000),

@@ -11,7 +11,7 @@ const REFRESH_SECONDS = 15;
 const WAITING_REFRESH_SECONDS = 2;
 
 /** Options of the page. Paths begin with "/" and are linked relative to the page, so they work behind a path prefix. */
-export interface Surroundings {
+export interface PageOptions {
   readonly telemetryPath: string;
   /** Null if the API is off. */
   readonly connectionsPath: string | null;
@@ -25,15 +25,15 @@ export interface Surroundings {
  */
 export function renderPage(
   families: readonly Family[],
-  surroundings: Surroundings,
+  options: PageOptions,
   nameOf: (address: string) => string | null = () => null,
 ): string {
   const overview = overviewOf(families);
-  const { refreshes } = surroundings;
+  const { refreshes } = options;
   return wholePage(
     `peerscope: ${number(overview.sockets)} sockets`,
     refreshes ? REFRESH_SECONDS : null,
-    markup`${pageHeader(surroundings, overview.version)}
+    markup`${pageHeader(options, overview.version)}
 <p class="when">${when(overview)} ${
       refreshes
         ? markup`Refreshes every ${REFRESH_SECONDS} s · <a href="?refresh=off">Pause</a>`
@@ -89,7 +89,7 @@ const ICON =
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 34 34" fill="none" stroke="#0f9488" stroke-width="3"><circle cx="17" cy="17" r="3.5" fill="#0f9488"/><path d="M8 17a9 9 0 0 1 9-9M26 17a9 9 0 0 1-9 9M2 17A15 15 0 0 1 17 2M32 17a15 15 0 0 1-15 15"/></svg>';
 const MARK = markup`<svg viewBox="0 0 34 34" fill="none" stroke="currentColor" stroke-width="2.6" stroke-linecap="round" aria-hidden="true"><circle cx="17" cy="17" r="3.2" fill="currentColor"/><path d="M8 17a9 9 0 0 1 9-9M26 17a9 9 0 0 1-9 9M2 17A15 15 0 0 1 17 2M32 17a15 15 0 0 1-15 15"/></svg>`;
 
-function pageHeader({ telemetryPath, connectionsPath }: Surroundings, version: string): Markup {
+function pageHeader({ telemetryPath, connectionsPath }: PageOptions, version: string): Markup {
   const links: readonly (readonly [text: string, href: string])[] = [
     ['Metrics', `.${telemetryPath}`],
     ...(connectionsPath === null ? [] : [['Connections (JSON)', `.${connectionsPath}`] as const]),

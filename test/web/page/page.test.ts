@@ -7,7 +7,7 @@ import { Procfs } from '../../../src/collect/procfs.ts';
 import { EMPTY_RULES } from '../../../src/config/config.ts';
 import { AsnCache } from '../../../src/enrich/asn/cache.ts';
 import { PAGE_POLICY } from '../../../src/web/page/style.ts';
-import { markStale, renderPage, renderWaiting, type Surroundings } from '../../../src/web/page/page.ts';
+import { markStale, renderPage, renderWaiting, type PageOptions } from '../../../src/web/page/page.ts';
 import { STATE_MEANINGS } from '../../../src/web/page/glossary.ts';
 import { statusFamilies } from '../../../src/metrics/families.ts';
 import type { Family } from '../../../src/model.ts';
@@ -129,7 +129,7 @@ describe('the page', () => {
     expect(renderPage(families, { ...OPTIONS, refreshes: false })).not.toContain('http-equiv');
   });
 
-  test.each<{ name: string; options: Partial<Surroundings>; base: string; links: string[] }>([
+  test.each<{ name: string; options: Partial<PageOptions>; base: string; links: string[] }>([
     {
       name: 'the configured path of the metrics',
       options: { telemetryPath: '/a/b:c' },
