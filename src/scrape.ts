@@ -138,7 +138,7 @@ export class Scrape {
   /** Scans the host once, and counts nothing: for who wants the rows alone, on a scrape that never counts. Throws where sockets cannot be collected. */
   look(): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
     const { hidden } = this.#see(Infinity).unshown;
-    this.connections.changed.fill(0);
+    for (const i of this.connections.indexes()) this.connections.settle(i);
     return { at: this.host.oldestReadAt, unreadableNamespaces: this.host.status.unreadable + hidden };
   }
 
@@ -200,7 +200,7 @@ export class Scrape {
     this.#groups.adopt(rules.endpointGroups);
     this.#peers.adopt(this.#policyOf(rules));
     this.#peerOf.fill(null);
-    for (const i of this.connections.indexes()) this.connections.changed[i] = 1;
+    for (const i of this.connections.indexes()) this.connections.touch(i);
   }
 
   /** Takes in news of the cluster. */
@@ -267,10 +267,10 @@ export class Scrape {
     if (renamed.size > 0 || otherPods) this.host.relabel(renamed);
     const begins = !this.#mayAsk && this.#cluster?.isSettled === true;
     this.#mayAsk ||= begins;
-    const { changed, local, remote } = this.connections;
+    const { local, remote } = this.connections;
     if (begins || moved.size > 0)
       for (const i of this.connections.indexes())
-        if (begins || moved.has(local[i * 4 + 3] ?? 0) || moved.has(remote[i * 4 + 3] ?? 0)) changed[i] = 1;
+        if (begins || moved.has(local[i * 4 + 3] ?? 0) || moved.has(remote[i * 4 + 3] ?? 0)) this.connections.touch(i);
     return renamed;
   }
 
@@ -300,7 +300,7 @@ export class Scrape {
       const peer = (this.#peerOf[i] ??= this.#hold(i));
       if (connections.state[i] === SYN_RECV) continue;
       if (this.#mayAsk && this.#peers.ask(peer, at)) resolved.add(peer);
-      if ((connections.table[i] ?? 0) < UDP && connections.hasBegun(i)) begun++;
+      if ((connections.table[i] ?? 0) < UDP && connections.takeBegun(i)) begun++;
     }
     this.#coverage.add(at, begun, this.#protocols.opened);
     this.#regroup(resolved);
@@ -330,7 +330,7 @@ export class Scrape {
     if (peers.size === 0) return;
     for (const i of this.connections.indexes()) {
       const peer = this.peerOf(i);
-      if (peer && peers.has(peer)) this.connections.changed[i] = 1;
+      if (peer && peers.has(peer)) this.connections.touch(i);
     }
   }
 

@@ -1,5 +1,5 @@
 import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '../model.ts';
-import type { ConnectionTable } from './connection-table.ts';
+import type { ConnectionOwner, ConnectionTable } from './connection-table.ts';
 import type { Owners } from './socket-owners.ts';
 import { chooseOwner, type Processes } from './processes.ts';
 import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './net-tcp-udp-raw.ts';
@@ -57,7 +57,7 @@ export class Attribution {
     }
     for (const inode of owners.moved) {
       const i = connections.indexOf(inode);
-      if (i >= 0) connections.changed[i] = 1;
+      if (i >= 0) connections.touch(i);
     }
     if (processes.renamed.size > 0) this.#rename(processes.renamed);
     const unheld = [...this.#unowned].filter((i) => connections.changed[i] === 0 && !this.#attributeToHolder(i));
@@ -73,11 +73,17 @@ export class Attribution {
       const before = connections.labels[i];
       const labels = before && changed.get(before);
       if (!labels) continue;
-      connections.labels[i] = labels;
-      connections.changed[i] = 1;
-      if (labels.process === '') continue;
-      this.#unowned.delete(i);
-      connections.reason[i] = null;
+      const isNamed = labels.process !== '';
+      if (isNamed) this.#unowned.delete(i);
+      connections.setOwner(i, {
+        process: connections.process[i] ?? null,
+        holders: connections.holders[i] ?? NOBODY,
+        evidence: connections.ownerEvidence[i] ?? null,
+        labels,
+        reason: isNamed ? null : (connections.reason[i] ?? null),
+      });
+      // The names can be the same and final now.
+      connections.touch(i);
     }
   }
 
@@ -87,7 +93,7 @@ export class Attribution {
     for (let i = 0; i < connections.length; i++) {
       const process = connections.process[i];
       if (!process || !renamed.has(process) || connections.ownerEvidence[i] !== 'fd') continue;
-      connections.changed[i] = 1;
+      connections.touch(i);
     }
   }
 
@@ -113,20 +119,13 @@ export class Attribution {
     return known ?? holders;
   }
 
-  #assign(i: number, { process, holders, evidence, labels, reason }: Attributed): void {
+  #assign(i: number, owner: ConnectionOwner): void {
     const { connections } = this.#host;
     this.#hold(connections.holders[i] ?? NOBODY, -1);
-    this.#hold(holders, 1);
-    if (labels.process === '') this.#unowned.add(i);
+    this.#hold(owner.holders, 1);
+    if (owner.labels.process === '') this.#unowned.add(i);
     else this.#unowned.delete(i);
-    connections.process[i] = process;
-    connections.holders[i] = holders;
-    connections.ownerEvidence[i] = evidence;
-    const isSettled = connections.reason[i] === 'vanished' && reason !== 'vanished';
-    connections.reason[i] = reason;
-    if (connections.labels[i] === labels && !isSettled) return;
-    connections.labels[i] = labels;
-    connections.changed[i] = 1;
+    connections.setOwner(i, owner);
   }
 
   #hold(holders: readonly Process[], by: 1 | -1): void {
@@ -136,14 +135,6 @@ export class Attribution {
       else this.#held.delete(holder);
     }
   }
-}
-
-interface Attributed {
-  readonly process: Process | null;
-  readonly holders: readonly Process[];
-  readonly evidence: OwnerEvidence | null;
-  readonly labels: OwnerLabels;
-  readonly reason: UnattributedReason | null;
 }
 
 function holdersOf({ owners, processes }: Host, inode: number): readonly Process[] {
@@ -159,13 +150,13 @@ function ownedBy(
   labels: OwnerLabels,
   evidence: OwnerEvidence,
   holders: readonly Process[] = NOBODY,
-): Attributed {
+): ConnectionOwner {
   const waits = labels.process === '' && process !== null && process.name !== '';
   return { process, holders, evidence, labels, reason: waits ? 'vanished' : null };
 }
 
 /** The owner of a row that no process holds. */
-function inherited(host: Host, i: number): Attributed {
+function inherited(host: Host, i: number): ConnectionOwner {
   const { connections, tables } = host;
   const before = connections.labels[i];
   const evidence = connections.ownerEvidence[i];

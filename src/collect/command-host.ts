@@ -4,7 +4,8 @@ import { cleanLabel } from '../common/sanitize.ts';
 import type { Address, OwnerLabels, Process, Row, State, UnattributedReason } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
 import type { Commands } from './ss-netstat.ts';
-import type { ConnectionTable, IsOwn } from './connection-table.ts';
+import type { ConnectionTable } from './connection-table.ts';
+import type { IsOwn } from './direction.ts';
 import type { Host } from './host.ts';
 import type { Unshown } from './namespaces.ts';
 import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './net-tcp-udp-raw.ts';
@@ -151,21 +152,17 @@ export class ToldHost implements Host {
   }
 
   #assign(i: number, row: Row, before: ReadonlyMap<string, Process>): void {
-    const { process, holders, ownerEvidence, reason, labels, changed, state } = this.#connections;
-    const owners = this.#processesOf(row, before);
-    const chosen = owners.find(({ pid }) => pid === row.pid) ?? owners[0] ?? null;
+    const { process, state } = this.#connections;
+    const holders = this.#processesOf(row, before);
+    const chosen = holders.find(({ pid }) => pid === row.pid) ?? holders[0] ?? null;
     const former = process[i] ?? null;
     const listener = chosen || former || state[i] !== SYN_RECV ? -1 : this.#connections.listenerOf(i);
     const owner = chosen ?? former ?? process[listener] ?? null;
-    const shown = owner?.labels ?? this.#labelsOf('');
-    const why = shown.process === '' ? this.#reasonOf(i, owner) : null;
-    holders[i] = owners;
-    process[i] = owner;
-    ownerEvidence[i] = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
-    reason[i] = why;
-    if (why) this.unattributed.set(why, (this.unattributed.get(why) ?? 0) + 1);
-    if (labels[i] !== shown) changed[i] = 1;
-    labels[i] = shown;
+    const labels = owner?.labels ?? this.#labelsOf('');
+    const evidence = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
+    const reason = labels.process === '' ? this.#reasonOf(i, owner) : null;
+    if (reason) this.unattributed.set(reason, (this.unattributed.get(reason) ?? 0) + 1);
+    this.#connections.setOwner(i, { process: owner, holders, evidence, labels, reason });
   }
 
   /** A command is silent about what it may not see, and about what nobody holds; a process without a name ended meanwhile. */

@@ -1,7 +1,8 @@
 import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, UnattributedReason } from '../model.ts';
 import { Attribution } from './attribution.ts';
 import { cgroupParser } from './cgroup.ts';
-import type { ConnectionTable, IsOwn } from './connection-table.ts';
+import type { ConnectionTable } from './connection-table.ts';
+import type { IsOwn } from './direction.ts';
 import type { HashCost } from './hash-walks.ts';
 import { Namespaces, type Namespace, type Unshown } from './namespaces.ts';
 import { Owners } from './socket-owners.ts';

@@ -1,5 +1,6 @@
 import type { Address, OwnerLabels } from '../model.ts';
-import type { ConnectionTable, IsOwn } from './connection-table.ts';
+import type { ConnectionTable } from './connection-table.ts';
+import type { IsOwn } from './direction.ts';
 import { HashWalks, type HashCost } from './hash-walks.ts';
 import { FibTrie, ownAddresses } from './fib-trie.ts';
 import type { Namespace } from './namespaces.ts';

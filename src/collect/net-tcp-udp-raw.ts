@@ -7,8 +7,9 @@ export type Table = (typeof TABLES)[number];
 /** The transports, each with its IPv4 and its IPv6 table. */
 export const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw'];
 
-/** The number of the first table that is not TCP's. */
+/** The number of the first table that is not TCP, and of the first raw table. */
 export const UDP = 2;
+export const RAW = 6;
 
 /** The kernel's TCP states (include/net/tcp_states.h); the other tables know 01 and 07 alone. */
 export const ESTABLISHED = 0x01;

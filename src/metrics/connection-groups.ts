@@ -58,7 +58,7 @@ export class ConnectionGroups {
     for (let i = 0; i < length; i++) {
       if (changed[i] === 0 || scanOf[i] === 0) continue;
       groupOf[i] = this.#groupFor(connections, i, peerOf(i));
-      changed[i] = this.failure === null ? 0 : 1;
+      if (this.failure === null) connections.settle(i);
     }
     const sums = this.#cleared();
     for (let i = 0; i < length; i++) {

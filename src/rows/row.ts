@@ -107,7 +107,7 @@ function netnsInode(scrape: Scrape, i: number): number | null {
   return scrape.host.namespace(scrape.connections.netns[i] ?? 0)?.inode ?? null;
 }
 
-function compareWords(words: Uint32Array, a: number, b: number): number {
+function compareWords(words: ArrayLike<number>, a: number, b: number): number {
   for (let word = 0; word < 4; word++) {
     const difference = (words[a * 4 + word] ?? 0) - (words[b * 4 + word] ?? 0);
     if (difference !== 0) return difference;

@@ -238,7 +238,7 @@ test('a row whose holder there was no time to look for has vanished until there 
     collector.scan(1000, undefined, late);
     expect(attributionOf(collector, 5000, 443)).toEqual(nobody('vanished'));
   }
-  connections.changed.fill(0);
+  for (const i of connections.indexes()) connections.settle(i);
   collector.scan();
   expect(attributionOf(collector, 5000, 443)).toEqual(nobody('permission'));
   expect(connections.changed[connections.indexOf(9)]).toBe(1);

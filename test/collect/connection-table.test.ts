@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ConnectionTable } from '../../src/collect/connection-table.ts';
+import { ConnectionTable, type ConnectionOwner } from '../../src/collect/connection-table.ts';
+import type { OwnerLabels } from '../../src/model.ts';
 import {
   CLOSE,
   CLOSE_WAIT,
@@ -359,5 +360,41 @@ describe('the life of a connection', () => {
       scan(table, rows);
     }
     expect(table.length).toBeLessThanOrEqual(2_000);
+  });
+});
+
+describe('a change of owner', () => {
+  const labels: OwnerLabels = { process: 'nginx', namespace: '', workload: '', pod: '', container: '' };
+  const owner: ConnectionOwner = { process: null, holders: [], evidence: null, labels, reason: null };
+
+  test.each<{ name: string; before: ConnectionOwner; after: ConnectionOwner; changed: number }>([
+    { name: 'nothing', before: owner, after: owner, changed: 0 },
+    { name: 'the evidence', before: owner, after: { ...owner, evidence: 'fd' }, changed: 0 },
+    { name: 'the labels', before: owner, after: { ...owner, labels: { ...labels } }, changed: 1 },
+    { name: 'the end of the search', before: { ...owner, reason: 'vanished' }, after: owner, changed: 1 },
+    { name: 'its begin', before: owner, after: { ...owner, reason: 'vanished' }, changed: 0 },
+  ])('$name marks the connection as changed: $changed', ({ before, after, changed }) => {
+    const table = new ConnectionTable();
+    scan(table, [{ table: 'tcp', state: LISTEN, local: '0.0.0.0:80', inode: 1 }]);
+    expect(table.changed[0]).toBe(1);
+    table.setOwner(0, before);
+    table.settle(0);
+    table.setOwner(0, after);
+    expect(table.changed[0]).toBe(changed);
+    table.touch(0);
+    expect(table.changed[0]).toBe(1);
+  });
+
+  test('is the only way to write a column', () => {
+    const table = new ConnectionTable();
+    const write = (): void => {
+      // @ts-expect-error columns are read-only
+      table.labels[0] = labels;
+      // @ts-expect-error columns are read-only
+      table.changed[0] = 1;
+      // @ts-expect-error columns are read-only
+      table.opened[0] = 0;
+    };
+    expect(write).toBeTypeOf('function');
   });
 });

@@ -6,10 +6,11 @@ import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { CLOSE, ESTABLISHED, LISTEN, SYN_SENT, TIME_WAIT } from '../../src/collect/net-tcp-udp-raw.ts';
 import { AsnCache } from '../../src/enrich/asn/cache.ts';
 import { Peers, type Peer } from '../../src/enrich/peers.ts';
+import { NO_OWNER } from '../../src/enrich/owner-labels.ts';
 import { Families } from '../../src/metrics/families.ts';
 import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
 import type { Family, OwnerLabels } from '../../src/model.ts';
-import { scan, type KernelRow } from '../support/kernel-rows.ts';
+import { scan, setLabels, type KernelRow } from '../support/kernel-rows.ts';
 
 const OWNERS: readonly OwnerLabels[] = ['nginx', 'other', 'a",b="c', ''].map((process) => ({
   process,
@@ -57,7 +58,7 @@ test('every family sums to the number of rows within its limit, without duplicat
       for (const rows of scans) {
         scan(connections, rows);
         for (const i of connections.opened) {
-          connections.labels[i] = OWNERS[(connections.localPort[i] ?? 0) % OWNERS.length] ?? null;
+          setLabels(connections, i, OWNERS[(connections.localPort[i] ?? 0) % OWNERS.length] ?? NO_OWNER);
           const remote = connections.direction[i] === 'listen' ? null : connections.remoteAddress(i);
           peerOf[i] = remote && peers.hold(0, remote, () => false);
         }

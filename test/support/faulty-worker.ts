@@ -32,7 +32,7 @@ if (parentPort) {
         transfer([body.buffer]);
         return { parts: [{ collector: null, body }], failures: [] };
       },
-      draw: ({ options }) => `${surroundings.refreshes} ${scans}`,
+      draw: ({ options }) => `${options.refreshes} ${scans}`,
       share: () => fail('share'),
       read: () => fail('read'),
       subscribe: () => fail('subscribe'),

@@ -1,6 +1,7 @@
 import { parseAddress } from '../../src/common/address.ts';
 import type { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { parseSocketRows, SocketRows, stateOf, TABLES, type Table } from '../../src/collect/net-tcp-udp-raw.ts';
+import type { OwnerLabels } from '../../src/model.ts';
 import { formatAddress } from '../../src/common/address.ts';
 
 /** A socket row in words; ends as "192.0.2.1:443" or "[::1]:443", no remote for a listener. */
@@ -54,6 +55,11 @@ export function scan(
     () => (address) => own.includes(formatAddress(address)),
     (inode) => open.includes(inode),
   );
+}
+
+/** Gives a connection an owner with these labels and no process. */
+export function setLabels(table: ConnectionTable, index: number, labels: OwnerLabels): void {
+  table.setOwner(index, { process: null, holders: [], evidence: null, labels, reason: null });
 }
 
 /** The connections of a table in words, sorted: "tcp established 10.0.0.1:5000 > 10.0.0.2:443 outbound". */

@@ -7,7 +7,7 @@ import { Families } from '../../src/metrics/families.ts';
 import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
 import type { Family, OwnerLabels, Process } from '../../src/model.ts';
 import type { Peer } from '../../src/enrich/peers.ts';
-import { scan, type KernelRow } from './kernel-rows.ts';
+import { scan, setLabels, type KernelRow } from './kernel-rows.ts';
 
 /** A node by its numbers; every workload has two pods on it. */
 export interface NodeShape {
@@ -64,7 +64,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
     connections,
     rows.map(({ row }) => row),
   );
-  for (const [i, { labels }] of rows.entries()) connections.labels[i] = labels;
+  for (const [i, { labels }] of rows.entries()) setLabels(connections, i, labels);
   const groups = new ConnectionGroups([]).count(connections, (i) => peerOf(connections.remoteAddress(i)));
   const totals = Array.from({ length: pods + 1 }, (_, pod) => ({
     labels: pod === pods ? { namespace: '', pod: '' } : { namespace: `team-${(pod >> 1) % 8}`, pod: `pod-${pod}` },

@@ -1,0 +1,143 @@
+import type {
+  Address,
+  Direction,
+  DirectionEvidence,
+  OwnerEvidence,
+  OwnerLabels,
+  Process,
+  UnattributedReason,
+} from '../model.ts';
+import { grown } from './net-tcp-udp-raw.ts';
+
+const V4_MAPPED = 0xffff;
+
+/** A type whose fields, columns included, can only be read. */
+export type ReadOnly<T> = {
+  readonly [Key in keyof T]: T[Key] extends Uint8Array | Uint16Array | Uint32Array | Int32Array | Float64Array
+    ? ArrayLike<number>
+    : T[Key] extends (infer Item)[]
+      ? readonly Item[]
+      : T[Key] extends Set<infer Item>
+        ? ReadonlySet<Item>
+        : T[Key];
+};
+
+/**
+ * What is known of each connection, as columns. An index keeps its connection from open to close; addresses take four words an index.
+ * Only the connection table and its parts (direction, index of the ends) write here: `touch` must follow every change that a metric
+ * or a name depends on.
+ */
+export class ConnectionColumns {
+  /** One above the highest index in use; free indexes below it have `scanOf` 0. */
+  length = 0;
+  /** Number of connections. */
+  size = 0;
+  /** Connections whose direction is a guess by port number. */
+  guessed = 0;
+
+  /** The number of the last scan that found the connection; 0 marks a free index. */
+  scanOf = new Uint32Array(0);
+  /** The number of the first scan that found the connection. */
+  openedIn = new Uint32Array(0);
+  /** Start of that scan, milliseconds since 1970; 0 if the connection may be older. */
+  openedAt = new Float64Array(0);
+  netns = new Int32Array(0);
+  table = new Uint8Array(0);
+  local = new Uint32Array(0);
+  remote = new Uint32Array(0);
+  localPort = new Uint16Array(0);
+  remotePort = new Uint16Array(0);
+  state = new Uint8Array(0);
+  sendQueue = new Uint32Array(0);
+  receiveQueue = new Uint32Array(0);
+  uid = new Uint32Array(0);
+  inode = new Float64Array(0);
+  /** Index of the other end in the same namespace; -1 without one. */
+  pair = new Int32Array(0);
+  /** 1 if the local end is the service; decided with the direction. */
+  serves = new Uint8Array(0);
+  /** 1 if anything that its metrics depend on may have changed since `settle`. */
+  changed = new Uint8Array(0);
+  readonly direction: Direction[] = [];
+  readonly evidence: (DirectionEvidence | null)[] = [];
+  /** The process the connection is counted for; `holders` are all processes with a descriptor of it. */
+  readonly process: (Process | null)[] = [];
+  readonly holders: (readonly Process[])[] = [];
+  readonly ownerEvidence: (OwnerEvidence | null)[] = [];
+  readonly reason: (UnattributedReason | null)[] = [];
+  readonly labels: (OwnerLabels | null)[] = [];
+
+  /** Marks a connection as changed: owner, peer and metrics are computed again. */
+  touch(index: number): void {
+    this.changed[index] = 1;
+  }
+
+  /** Says whether an index holds a connection. */
+  has(index: number): boolean {
+    return (this.scanOf[index] ?? 0) !== 0;
+  }
+
+  /** The indexes of all connections. */
+  *indexes(): Generator<number> {
+    for (let i = 0; i < this.length; i++) if (this.scanOf[i] !== 0) yield i;
+  }
+
+  localAddress(index: number): Address {
+    return addressAt(this.local, index * 4);
+  }
+
+  remoteAddress(index: number): Address {
+    return addressAt(this.remote, index * 4);
+  }
+
+  /** Says whether a connection has a remote end. */
+  hasRemote(index: number): boolean {
+    return isRemote(this.remote, index * 4, this.remotePort[index] ?? 0);
+  }
+
+  /** Says whether a connection is the client end of a loopback pair, which the endpoint family leaves out. */
+  isDuplicate(index: number): boolean {
+    return (this.pair[index] ?? -1) >= 0 && this.serves[index] === 0;
+  }
+
+  protected grow(): void {
+    const capacity = Math.max(1024, this.scanOf.length * 2);
+    this.scanOf = grown(this.scanOf, new Uint32Array(capacity));
+    this.openedIn = grown(this.openedIn, new Uint32Array(capacity));
+    this.openedAt = grown(this.openedAt, new Float64Array(capacity));
+    this.netns = grown(this.netns, new Int32Array(capacity));
+    this.table = grown(this.table, new Uint8Array(capacity));
+    this.local = grown(this.local, new Uint32Array(capacity * 4));
+    this.remote = grown(this.remote, new Uint32Array(capacity * 4));
+    this.localPort = grown(this.localPort, new Uint16Array(capacity));
+    this.remotePort = grown(this.remotePort, new Uint16Array(capacity));
+    this.state = grown(this.state, new Uint8Array(capacity));
+    this.sendQueue = grown(this.sendQueue, new Uint32Array(capacity));
+    this.receiveQueue = grown(this.receiveQueue, new Uint32Array(capacity));
+    this.uid = grown(this.uid, new Uint32Array(capacity));
+    this.inode = grown(this.inode, new Float64Array(capacity));
+    this.pair = grown(this.pair, new Int32Array(capacity));
+    this.serves = grown(this.serves, new Uint8Array(capacity));
+    this.changed = grown(this.changed, new Uint8Array(capacity));
+  }
+}
+
+/** Says whether an address and port are those of a remote end, and not the wildcard. */
+export function isRemote(remote: ArrayLike<number>, at: number, port: number): boolean {
+  return port !== 0 || !isWildcard(remote, at);
+}
+
+/** Says whether the address at a place is 0.0.0.0 or ::. */
+export function isWildcard(words: ArrayLike<number>, at: number): boolean {
+  const third = words[at + 2];
+  return words[at + 3] === 0 && words[at] === 0 && words[at + 1] === 0 && (third === 0 || third === V4_MAPPED);
+}
+
+/** Says whether two places hold the same address. */
+export function sameAddress(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number): boolean {
+  return a[at + 3] === b[bt + 3] && a[at] === b[bt] && a[at + 1] === b[bt + 1] && a[at + 2] === b[bt + 2];
+}
+
+function addressAt(words: Uint32Array, at: number): Address {
+  return [words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0];
+}
