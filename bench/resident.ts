@@ -11,7 +11,8 @@ import { SYSTEM_CLOCK } from '../src/common/clock.ts';
 import { Procfs } from '../src/collect/procfs.ts';
 import { EMPTY_RULES } from '../src/config/config.ts';
 import { AsnCache } from '../src/enrich/asn/cache.ts';
-import { Scrape, type Snapshot } from '../src/scrape.ts';
+import type { Snapshot } from '../src/metrics/collector-runs.ts';
+import { Scrape } from '../src/scrape.ts';
 import type { Scanned } from './resident-process.ts';
 
 const ENOUGH_MS = 600_000;
@@ -41,7 +42,7 @@ function measured<T>(work: () => T): { outcome: T; cpuMs: number } {
 }
 
 function scan(): Scanned {
-  const { outcome, cpuMs } = measured(() => (scrape ??= begin()).run(ENOUGH_MS));
+  const { outcome, cpuMs } = measured(() => (scrape ??= begin()).scan(ENOUGH_MS));
   return { cpuMs, ...summaryOf(outcome) };
 }
 

@@ -14,7 +14,7 @@ export const ROOMS = {
   store: ['common', 'model.ts'],
   'enrich/asn': ['common', 'model.ts', 'store'],
   'enrich/kubernetes': ['common', 'model.ts'],
-  enrich: ['common', 'enrich/asn', 'enrich/kubernetes', 'model.ts'],
+  enrich: ['collect', 'common', 'enrich/asn', 'enrich/kubernetes', 'model.ts'],
   'first-seen': ['collect', 'common', 'enrich', 'model.ts', 'store/contract.ts'],
   metrics: ['collect', 'common', 'enrich', 'first-seen/memory.ts', 'model.ts'],
   'scrape.ts': [

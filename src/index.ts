@@ -110,7 +110,7 @@ class Scanner {
 
   /** Scans once and returns the time in milliseconds since 1970. */
   async scan(): Promise<number> {
-    const { at } = this.scrape.look();
+    const { at } = this.scrape.scanRows();
     if (this.#cache) {
       const answers = await recall(this.#store, this.#cache.takeQuestions(), SYSTEM_CLOCK.now());
       this.scrape.learn(this.#cache.accept(answers));

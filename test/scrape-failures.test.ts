@@ -8,7 +8,8 @@ import { EMPTY_RULES } from '../src/config/config.ts';
 import { AsnCache } from '../src/enrich/asn/cache.ts';
 import { PartWriter, renderFamilies } from '../src/expose/prometheus-text.ts';
 import type { EndpointGroupRule, Family, ProcessRule } from '../src/model.ts';
-import { Scrape, type ScrapeOptions, type Snapshot } from '../src/scrape.ts';
+import type { Snapshot } from '../src/metrics/collector-runs.ts';
+import { Scrape, type ScrapeOptions } from '../src/scrape.ts';
 import { Collector as Collecting, Tree } from './support/proc-tree.ts';
 
 const PLAIN_HOST = new Procfs(fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url)));
@@ -41,7 +42,7 @@ interface Fault {
 
 function scan({ rules = {}, cache = new AsnCache() }: Partial<Fault>): Snapshot {
   const options = { seriesLimit: 1000, rules: { ...EMPTY_RULES, ...rules }, collectors: COLLECTORS };
-  return new Scrape(PLAIN_HOST, options, CLOCK, cache).run(Infinity);
+  return new Scrape(PLAIN_HOST, options, CLOCK, cache).scan(Infinity);
 }
 
 const namesOf = (families: readonly Family[]): string[] => families.map(({ name }) => name);
@@ -133,13 +134,13 @@ it('own addresses that cannot be read keep every peer from being asked for, unti
     const cache = new AsnCache();
     const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors: COLLECTORS };
     const scrape = new Scrape(new Procfs(tree.root), options, CLOCK, cache);
-    scrape.run(Infinity);
+    scrape.scan(Infinity);
     expect(cache.takeQuestions()).toEqual([]);
     writeFileSync(path, local);
-    scrape.run(Infinity);
+    scrape.scan(Infinity);
     const asked = cache.takeQuestions();
     const whole = new AsnCache();
-    new Scrape(PLAIN_HOST, options, CLOCK, whole).run(Infinity);
+    new Scrape(PLAIN_HOST, options, CLOCK, whole).scan(Infinity);
     expect(asked).toEqual(whole.takeQuestions());
     expect(asked).not.toEqual([]);
   } finally {

@@ -52,7 +52,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   try {
     for (let scans = 0; !signal.aborted; scans++) {
       const started = clock.monotonic();
-      const { at, unreadableNamespaces } = scrape.look();
+      const { at, unreadableNamespaces } = scrape.scanRows();
       if (stored) scrape.learn(cache.accept(await stored.recall(cache.takeQuestions())));
       if (scans === 0) {
         const rows = rowsOf(scrape, names);

@@ -135,7 +135,7 @@ export class LiveScan {
   /** Scans once. */
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
-    const { at, unreadableNamespaces } = scrape.look();
+    const { at, unreadableNamespaces } = scrape.scanRows();
     const queries = this.#cache?.takeQuestions() ?? [];
     const answers = (await this.#stored?.recall(queries)) ?? [];
     this.#addAnswers(answers);
@@ -170,7 +170,7 @@ export class LiveScan {
       serves: connections.serves[i] === 1,
       countedAs: other ?? null,
       number: i,
-      endpoint: () => endpointOf(connections, i, this.#scrape.peerOf(i), this.#config.rules.endpointGroups),
+      endpoint: () => endpointOf(connections, i, this.#scrape.peers.of(i), this.#config.rules.endpointGroups),
     };
   }
 
@@ -211,7 +211,7 @@ export class LiveScan {
     const { connections } = this.#scrape;
     const remotes: Address[] = [];
     for (const i of connections.indexes())
-      if (hasNames(this.#scrape.peerOf(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
+      if (hasNames(this.#scrape.peers.of(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
     this.#resolving = resolver.ask(remotes, WAIT_LIMIT_MS).then(() => {
       this.#resolving = null;
     });

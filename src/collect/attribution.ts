@@ -1,17 +1,17 @@
 import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '../model.ts';
 import type { ConnectionOwner, ConnectionTable } from './connection-table.ts';
-import type { Owners } from './socket-owners.ts';
+import type { SocketOwners } from './socket-owners.ts';
 import { chooseOwner, type Processes } from './processes.ts';
 import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './net-tcp-udp-raw.ts';
-import type { SocketTables } from './namespace-tables.ts';
+import type { NamespaceTables } from './namespace-tables.ts';
 
 const NOBODY: readonly Process[] = [];
 
 /** What attribution needs to know of the host. */
 export interface Host {
   readonly connections: ConnectionTable;
-  readonly tables: SocketTables;
-  readonly owners: Owners;
+  readonly tables: NamespaceTables;
+  readonly owners: SocketOwners;
   readonly processes: Processes;
   /** False where /proc shows a PID namespace below the host's: a process that cannot be seen may hold a socket. */
   readonly seesAllProcesses: boolean;

@@ -1,13 +1,13 @@
 import { networkInterfaces } from 'node:os';
 import { formatAddress, parseAddress } from '../common/address.ts';
 import { cleanLabel } from '../common/sanitize.ts';
-import type { Address, OwnerLabels, Process, Row, State, UnattributedReason } from '../model.ts';
+import type { Address, Cgroup, OwnerLabels, Process, Row, State, UnattributedReason } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
 import type { Commands } from './ss-netstat.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
 import type { Host } from './host.ts';
-import type { Unshown } from './namespaces.ts';
+import type { UnreadNamespaces } from './namespaces.ts';
 import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './net-tcp-udp-raw.ts';
 import type { NamespaceCounts } from './namespace-tables.ts';
 
@@ -28,6 +28,11 @@ const NOTHING_ELSE = {
   cgroup: parseCgroup(''),
 };
 
+/** Where the labels of a process come from; equal labels must be one object. */
+interface Names {
+  of(process: string, cgroup: Cgroup): OwnerLabels;
+}
+
 /** A socket as it is known from one text to the next: in the place of an inode it has a number of ours, below 0. */
 interface Known {
   readonly number: number;
@@ -38,8 +43,9 @@ interface Known {
  * A host of which its own commands tell: one namespace, no containers, no namespaces, and of processes only pid and name.
  * The rows go through the same connection table. An address that was cut is unspecified there, so that nobody is asked for it.
  */
-export class ToldHost implements Host {
+export class CommandHost implements Host {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+  readonly unread: UnreadNamespaces = { hidden: 0, withoutProcess: 0 };
   readonly malformed = new Map<string, number>();
   oldestReadAt = 0;
   readonly protocolsMs = 0;
@@ -48,7 +54,7 @@ export class ToldHost implements Host {
   readonly unattributed = new Map<UnattributedReason, number>();
   readonly #commands: Commands;
   readonly #connections: ConnectionTable;
-  readonly #labelsOf: (name: string) => OwnerLabels;
+  readonly #names: Names;
   #known = new Map<string, Known>();
   #told = new Map<number, Row>();
   #toldBefore = new Map<number, Row>();
@@ -56,14 +62,13 @@ export class ToldHost implements Host {
   #processes = new Map<string, Process>();
   readonly #rows = new SocketRows();
   readonly #own = new Set<string>();
-  #names: ReadonlyMap<number, string> = new Map();
+  #namesByPid: ReadonlyMap<number, string> = new Map();
   #next = -1;
 
-  /** `labelsOf` gives the names that a process is published under; equal names must be one object. */
-  constructor(commands: Commands, connections: ConnectionTable, labelsOf: (name: string) => OwnerLabels) {
+  constructor(commands: Commands, connections: ConnectionTable, names: Names) {
     this.#commands = commands;
     this.#connections = connections;
-    this.#labelsOf = labelsOf;
+    this.#names = names;
   }
 
   /** Rules name processes by more than is told. */
@@ -76,12 +81,12 @@ export class ToldHost implements Host {
     return;
   }
 
-  collect(at: number): Unshown {
+  collect(at: number): void {
     const told = this.#commands.read();
     this.malformed.set(told.command, (this.malformed.get(told.command) ?? 0) + told.malformed.length);
     this.oldestReadAt = at;
     Object.assign(this.status, { read: 1, unchanged: 0, empty: 0, unreadable: 0 });
-    this.#names = told.names;
+    this.#namesByPid = told.names;
     this.#own.clear();
     for (const address of ownAddresses(told.rows)) this.#own.add(address);
     this.#connections.begin(at);
@@ -90,7 +95,6 @@ export class ToldHost implements Host {
       () => this.isOwn(),
       () => false,
     );
-    return { hidden: 0, withoutProcess: 0 };
   }
 
   /** Gives each row the number that its socket had, or a new one; ends that ended and begin again are another socket. */
@@ -146,7 +150,7 @@ export class ToldHost implements Host {
     const before = this.#processes;
     this.#processes = new Map();
     for (const i of this.#connections.indexes()) {
-      const row = this.told(i);
+      const row = this.commandRow(i);
       if (row) this.#assign(i, row, before);
     }
   }
@@ -158,7 +162,7 @@ export class ToldHost implements Host {
     const former = process[i] ?? null;
     const listener = chosen || former || state[i] !== SYN_RECV ? -1 : this.#connections.listenerOf(i);
     const owner = chosen ?? former ?? process[listener] ?? null;
-    const labels = owner?.labels ?? this.#labelsOf('');
+    const labels = owner?.labels ?? this.#names.of('', NOTHING_ELSE.cgroup);
     const evidence = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
     const reason = labels.process === '' ? this.#reasonOf(i, owner) : null;
     if (reason) this.unattributed.set(reason, (this.unattributed.get(reason) ?? 0) + 1);
@@ -175,7 +179,7 @@ export class ToldHost implements Host {
 
   #processesOf({ pids, pid, process }: Row, before: ReadonlyMap<string, Process>): readonly Process[] {
     if (pids.length === 0) return process === null ? [] : [this.#processOf(0, process, before)];
-    const nameOf = (other: number): string => (other === pid ? process : null) ?? this.#names.get(other) ?? '';
+    const nameOf = (other: number): string => (other === pid ? process : null) ?? this.#namesByPid.get(other) ?? '';
     return pids.map((other) => this.#processOf(other, nameOf(other), before));
   }
 
@@ -183,7 +187,7 @@ export class ToldHost implements Host {
     const name = cleanLabel(told);
     const key = `${pid} ${name}`;
     const process = this.#processes.get(key) ??
-      before.get(key) ?? { ...NOTHING_ELSE, pid, name, labels: this.#labelsOf(name) };
+      before.get(key) ?? { ...NOTHING_ELSE, pid, name, labels: this.#names.of(name, NOTHING_ELSE.cgroup) };
     this.#processes.set(key, process);
     return process;
   }
@@ -220,7 +224,7 @@ export class ToldHost implements Host {
     return true;
   }
 
-  told(index: number): Row | null {
+  commandRow(index: number): Row | null {
     const number = this.#connections.inode[index] ?? 0;
     return this.#told.get(number) ?? this.#toldBefore.get(number) ?? null;
   }

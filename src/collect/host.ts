@@ -1,21 +1,21 @@
-import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, UnattributedReason } from '../model.ts';
+import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, Rules, UnattributedReason } from '../model.ts';
 import { Attribution } from './attribution.ts';
 import { cgroupParser } from './cgroup.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
 import type { HashCost } from './hash-walks.ts';
-import { Namespaces, type Namespace, type Unshown } from './namespaces.ts';
-import { Owners } from './socket-owners.ts';
+import { Namespaces, type Namespace, type UnreadNamespaces } from './namespaces.ts';
+import { SocketOwners } from './socket-owners.ts';
 import { Processes } from './processes.ts';
 import { failed, Procfs } from './procfs.ts';
-import type { Protocols } from './protocol-counters.ts';
-import { SocketTables, type NamespaceCounts } from './namespace-tables.ts';
+import type { ProtocolCounters } from './protocol-counters.ts';
+import { NamespaceTables, type NamespaceCounts } from './namespace-tables.ts';
 import type { Command, Commands } from './ss-netstat.ts';
 
 /** Where the rows of a scan come from: the host's procfs, or what its own commands tell. */
 export interface Host {
-  /** Reads every row into the connection table. Gives how many namespaces showed none because no process shows them. */
-  collect(at: number, isLate: () => boolean): Unshown;
+  /** Reads every row into the connection table. `at` is milliseconds since 1970. */
+  collect(at: number, isLate: () => boolean): void;
   /** Gives the connections their owners. */
   attribute(isLate: () => boolean): void;
   /** Names processes by these rules from the next scan on. */
@@ -23,6 +23,7 @@ export interface Host {
   /** These names, and perhaps those of pods, are others from now on. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void;
   readonly status: Readonly<NamespaceCounts>;
+  readonly unread: UnreadNamespaces;
   /** Lines that were no row, by where they stood. */
   readonly malformed: ReadonlyMap<string, number>;
   /** Milliseconds since 1970. */
@@ -46,20 +47,19 @@ export interface Host {
   knowsOwn(number: number): boolean;
   isHostOwn(address: Address): boolean;
   isAlive(process: Process): boolean;
-  /** What a text told of a connection, where that is all that is known; null where the kernel told it. */
-  told(index: number): Row | null;
+  /** The row of a connection in the output of a command; null if the kernel printed it. */
+  commandRow(index: number): Row | null;
 }
 
 /** What reading a host's procfs needs to know. */
 export interface ProcfsHostOptions {
-  readonly rules: readonly ProcessRule[];
-  /** False leaves every socket without a process. */
-  readonly findsOwners: boolean;
-  /** Null leaves the protocol counters unread. */
-  readonly protocols: Protocols | null;
-  /** The uid of the pod that this runs in, where that is known. */
-  readonly podUid: string | null;
-  /** Milliseconds that only go forward. */
+  readonly rules: Pick<Rules, 'processes'>;
+  /** Without `processes` no socket has a process. */
+  readonly collectors: { readonly processes: boolean; readonly protocols: boolean };
+  readonly protocols: ProtocolCounters;
+  /** The uid of the pod that this process runs in, if known. */
+  readonly podUid?: string | null;
+  /** Milliseconds of a clock that never goes back. */
   readonly monotonic: () => number;
   readonly names: {
     of(process: string, cgroup: Cgroup): OwnerLabels;
@@ -69,35 +69,36 @@ export interface ProcfsHostOptions {
 
 /** A host whose procfs is read: namespaces, tables, owners and processes. */
 export class ProcfsHost implements Host {
+  unread: UnreadNamespaces = { hidden: 0, withoutProcess: 0 };
   readonly #procfs: Procfs;
   readonly #findsOwners: boolean;
   readonly #namespaces = new Namespaces();
   readonly #processes: Processes;
-  readonly #owners: Owners;
-  readonly #tables: SocketTables;
+  readonly #owners: SocketOwners;
+  readonly #tables: NamespaceTables;
   readonly #attribution: Attribution;
 
   constructor(procfs: Procfs, connections: ConnectionTable, options: ProcfsHostOptions) {
-    const { names, protocols, monotonic } = options;
+    const { names, collectors, monotonic } = options;
     this.#procfs = procfs;
-    this.#findsOwners = options.findsOwners;
+    this.#findsOwners = collectors.processes;
     const ofPid1 = procfs.read(1, 'cgroup');
     const processes = (this.#processes = new Processes(
       procfs,
-      options.rules,
+      options.rules.processes,
       (name, cgroup) => names.of(name, cgroup),
-      cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid),
+      cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid ?? null),
       monotonic,
     ));
-    const owners = (this.#owners = new Owners(procfs, {
+    const owners = (this.#owners = new SocketOwners(procfs, {
       arrived: connections.arrived,
       left: connections.left,
       isLive: (inode) => connections.indexOf(inode) >= 0,
       neighbours: (inode) => this.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
     }));
-    this.#tables = new SocketTables(procfs, connections, {
+    this.#tables = new NamespaceTables(procfs, connections, {
       owners,
-      protocols,
+      protocols: collectors.protocols ? options.protocols : null,
       monotonic,
       labelsOf: (pids) => names.ofNamespace(pids.values().map((pid) => processes.cgroupOf(pid))),
     });
@@ -105,16 +106,16 @@ export class ProcfsHost implements Host {
     this.#attribution = new Attribution({ connections, tables: this.#tables, owners, processes, seesAllProcesses });
   }
 
-  collect(at: number, isLate: () => boolean): Unshown {
+  collect(at: number, isLate: () => boolean): void {
     const pids = this.#procfs.pids();
-    const { namespaces, ...unshown } = this.#namespaces.find(this.#procfs, pids);
+    const { namespaces, ...unread } = this.#namespaces.find(this.#procfs, pids);
+    this.unread = unread;
     this.#processes.begin(pids);
     if (this.#findsOwners) this.#owners.survey(pids);
     for (const holder of this.#attribution.holding)
       if (this.#processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder)
         this.#owners.reset(holder.pid);
     this.#tables.read(namespaces, at, isLate);
-    return unshown;
   }
 
   attribute(isLate: () => boolean): void {
@@ -196,7 +197,7 @@ export class ProcfsHost implements Host {
     return this.#processes.isAlive(process);
   }
 
-  told(): null {
+  commandRow(): null {
     return null;
   }
 }

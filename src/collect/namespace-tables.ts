@@ -4,9 +4,9 @@ import type { IsOwn } from './direction.ts';
 import { HashWalks, type HashCost } from './hash-walks.ts';
 import { FibTrie, ownAddresses } from './fib-trie.ts';
 import type { Namespace } from './namespaces.ts';
-import type { Owners } from './socket-owners.ts';
+import type { SocketOwners } from './socket-owners.ts';
 import { failed, type Procfs } from './procfs.ts';
-import { readProtocolCounts, type Protocols } from './protocol-counters.ts';
+import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.ts';
 import { mayHoldRows, parseSockstat, type Counters } from './sockstat.ts';
 import { SocketRows, TABLES, UDP } from './net-tcp-udp-raw.ts';
 
@@ -55,9 +55,9 @@ interface Seat {
 
 /** What reading needs besides /proc: who looks after owners and counters, and the names of a namespace with these processes. */
 export interface TablesContext {
-  readonly owners: Owners;
+  readonly owners: SocketOwners;
   /** Null leaves the protocol counters unread. */
-  readonly protocols: Protocols | null;
+  readonly protocols: ProtocolCounters | null;
   readonly labelsOf: (pids: readonly number[]) => OwnerLabels;
   /** Milliseconds that only go forward. */
   readonly monotonic: () => number;
@@ -71,7 +71,7 @@ export interface TablesContext {
  * many descriptors, every socket still at its descriptor. What that does not show, a queue that was read and a UDP socket that
  * connected, shows at the latest ten scans later.
  */
-export class SocketTables {
+export class NamespaceTables {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
   /** Lines of each table that were no row, since the start. */
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));

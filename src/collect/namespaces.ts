@@ -9,7 +9,7 @@ export interface Namespace {
 }
 
 /** Network namespaces whose rows are not shown by any process, as far as they are known. */
-export interface Unshown {
+export interface UnreadNamespaces {
   /** At least so many whose processes do not let them be told apart. */
   readonly hidden: number;
   /** At least so many without a process, which live on as mounts (`ip netns add`). */
@@ -42,7 +42,7 @@ export class Namespaces {
   #scan = 0;
 
   /** `pids` ascending; the namespaces come back in order of their lowest pid. */
-  find(procfs: Procfs, pids: readonly number[]): { namespaces: Namespace[] } & Unshown {
+  find(procfs: Procfs, pids: readonly number[]): { namespaces: Namespace[] } & UnreadNamespaces {
     const found = new Map<number, number[]>();
     const forbidden: number[] = [];
     const moved = new Set<number>();

@@ -1,19 +1,31 @@
+import type { ConnectionTable } from './connection-table.ts';
+import { UDP } from './net-tcp-udp-raw.ts';
+
 const WINDOW_MS = 5 * 60_000;
 
 /**
- * How much a poll sees of what comes and goes: the TCP connections that scans saw open in the last five minutes against those that
- * the kernel counted (ActiveOpens and PassiveOpens of RFC 4022).
+ * How many of the new TCP connections a poll finds: those that scans saw open in the last five minutes, by those that the kernel
+ * counted (ActiveOpens and PassiveOpens of RFC 4022).
  */
-export class Coverage {
+export class PollCoverage {
   readonly #scans: { readonly at: number; readonly seen: number; readonly opened: number }[] = [];
 
-  /** Adds what came about between the last two scans; `at` in milliseconds since 1970. */
+  /** Adds a scan: `opened` connections were counted by the kernel since the scan before. `at` is milliseconds since 1970. */
+  count(connections: ConnectionTable, opened: number, at: number): void {
+    let seen = 0;
+    for (let i = 0; i < connections.length; i++) {
+      if (connections.changed[i] === 0 || (connections.table[i] ?? 0) >= UDP || !connections.has(i)) continue;
+      if (connections.direction[i] !== 'listen' && connections.takeBegun(i)) seen++;
+    }
+    this.add(at, seen, opened);
+  }
+
   add(at: number, seen: number, opened: number): void {
     this.#scans.push({ at, seen, opened });
     this.#forget(at);
   }
 
-  /** Seen by opened, at most 1; null when the kernel counted none. */
+  /** Seen by opened, at most 1; null if the kernel counted none. */
   ratio(at: number): number | null {
     this.#forget(at);
     let seen = 0;

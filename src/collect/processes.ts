@@ -2,7 +2,7 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
-import { Patterns } from './regexp-budget.ts';
+import { RegexpBudget } from './regexp-budget.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat, parseStatus } from './pid-stat.ts';
@@ -15,7 +15,7 @@ const ROTATION = 20;
 const LONGEST_CMDLINE = 64 << 10;
 
 /** A process as the last scan that asked for it saw it; one object as long as it lives. */
-class SeenProcess implements Process {
+class KnownProcess implements Process {
   readonly pid: number;
   readonly startTime: number;
   ppid = 0;
@@ -54,8 +54,8 @@ export class Processes {
   #rules: readonly ProcessRule[];
   readonly #label: (name: string, cgroup: Cgroup) => OwnerLabels;
   readonly #parse: (text: string) => Cgroup;
-  readonly #patterns: Patterns;
-  readonly #seen = new Map<number, SeenProcess>();
+  readonly #patterns: RegexpBudget;
+  readonly #seen = new Map<number, KnownProcess>();
   readonly #ppids = new Map<number, number>();
   #scan = 0;
 
@@ -71,7 +71,7 @@ export class Processes {
     monotonic: () => number = () => SYSTEM_CLOCK.monotonic(),
   ) {
     this.#parse = parse;
-    this.#patterns = new Patterns(monotonic);
+    this.#patterns = new RegexpBudget(monotonic);
     this.#procfs = procfs;
     this.#rules = rules;
     this.#label = label;
@@ -103,14 +103,14 @@ export class Processes {
   }
 
   /** The process with this pid, as of this scan; null when it is gone or does not let its stat be read. */
-  get(pid: number, openFds: number): SeenProcess | null {
+  get(pid: number, openFds: number): KnownProcess | null {
     const known = this.#seen.get(pid);
     if (known?.scan === this.#scan) return known;
     const bytes = this.#procfs.glance(pid, 'stat');
     const stat = failed(bytes) ? undefined : parseStat(bytes);
     if (!stat) return null;
     const same = known?.startTime === stat.startTime ? known : undefined;
-    const process = same ?? new SeenProcess(pid, stat.startTime, this.#label('', NO_CGROUP));
+    const process = same ?? new KnownProcess(pid, stat.startTime, this.#label('', NO_CGROUP));
     process.scan = this.#scan;
     process.ppid = stat.ppid;
     process.state = stat.state;
@@ -162,7 +162,7 @@ export class Processes {
     return ppid;
   }
 
-  #readStatus(process: SeenProcess): void {
+  #readStatus(process: KnownProcess): void {
     const status = this.#procfs.glance(process.pid, 'status');
     if (failed(status)) return;
     const { uid, umask, residentMemoryBytes } = parseStatus(status);
@@ -171,7 +171,7 @@ export class Processes {
     process.residentMemoryBytes = residentMemoryBytes;
   }
 
-  #name(process: SeenProcess, comm: string): void {
+  #name(process: KnownProcess, comm: string): void {
     const { pid } = process;
     const exe = this.#procfs.executable(pid);
     const cmdline = this.#procfs.read(pid, 'cmdline', LONGEST_CMDLINE);

@@ -42,7 +42,7 @@ export function readProtocolCounts(snmp: string, netstat: string, snmp6: string)
  * since they were last read, so that it never falls while namespaces come and go; a pod's counters end with its last namespace.
  * There are at most `limit` of them: what finds no place is added to those of `other`, and stays there as long as its pod lives.
  */
-export class Protocols {
+export class ProtocolCounters {
   /** TCP connections that all namespaces opened, actively and passively, between their last two readings. */
   opened = 0;
   readonly #limit: number;

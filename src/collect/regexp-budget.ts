@@ -14,7 +14,7 @@ export type Match = (pattern: RegExp, text: string) => RegExpExecArray | null;
  * Tries the operator's patterns on texts that any process of the host may choose. What takes longer than 100 ms is given up and does
  * not match; once slow matches have cost a scan half a second, none that may be slow is begun until the next.
  */
-export class Patterns {
+export class RegexpBudget {
   /** How often a match was given up, or not begun, in this scan. */
   givenUp = 0;
   /** The first pattern that this happened to. */

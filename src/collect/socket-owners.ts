@@ -53,7 +53,7 @@ export interface LiveSockets {
  *    that changed hands unnoticed is put right within 20 scans, and a new socket's owner is never missed.
  * What nobody holds (kernel sockets, descriptors in flight) is searched for once, when it is new; then the rotation would meet it.
  */
-export class Owners {
+export class SocketOwners {
   /** Processes whose descriptors the kernel does not let be read. */
   denied = 0;
   /** False when the time ran out before all that changed was read and every owner was searched. */

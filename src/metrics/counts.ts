@@ -1,12 +1,16 @@
 import { formatAddress } from '../common/address.ts';
 import type { Contribution } from './aggregate.ts';
-import type { Listener } from './scan-data.ts';
+import type { Listener, ScanData } from './scan-data.ts';
 import type { ConnectionTable } from '../collect/connection-table.ts';
+import type { Host } from '../collect/host.ts';
+import { PollCoverage } from '../collect/poll-coverage.ts';
+import type { ProtocolCounters } from '../collect/protocol-counters.ts';
 import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Direction } from '../model.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
+import type { ConnectionPeers } from '../enrich/connection-peers.ts';
 
-/** Returns the listening TCP sockets of the table. */
+/** The listening TCP sockets of the table. */
 export function listenersOf(connections: ConnectionTable): Listener[] {
   const listeners: Listener[] = [];
   for (let i = 0; i < connections.length; i++) {
@@ -21,7 +25,7 @@ export function listenersOf(connections: ConnectionTable): Listener[] {
 
 const DIRECTIONS: readonly Direction[] = ['listen', 'inbound', 'outbound', 'loopback'];
 
-/** Counters of connections by transport and direction; every combination starts at 0. */
+/** Connections counted by transport and direction since the start; every pair is there from the start, at 0. */
 export class ConnectionCounters {
   readonly #counts = new Map(
     TRANSPORTS.flatMap((transport) =>
@@ -29,14 +33,56 @@ export class ConnectionCounters {
     ),
   );
 
+  /** The counts so far. */
   get contributions(): Contribution[] {
     return [...this.#counts.values()];
   }
 
+  /** Counts one more connection. */
   add(connections: ConnectionTable, index: number): void {
     const transport = transportOf(connections.table[index] ?? 0);
     const direction = connections.direction[index] ?? 'outbound';
     const count = this.#counts.get(`${transport} ${direction}`);
     if (count) count.value++;
+  }
+}
+
+/** What a census is taken from, besides the counters that it keeps itself. */
+interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'firstSeen'> {
+  readonly connections: ConnectionTable;
+  readonly host: Host;
+  readonly peers: ConnectionPeers;
+  readonly protocols: ProtocolCounters;
+}
+
+/** Counts everything that metrics show of a scan. */
+export class ScanCounts {
+  readonly #opened = new ConnectionCounters();
+  readonly #closed = new ConnectionCounters();
+  readonly #coverage = new PollCoverage();
+
+  /** Adds the connections that a scan saw open and close. `at` is milliseconds since 1970. */
+  add(connections: ConnectionTable, protocols: ProtocolCounters, at: number): void {
+    for (const i of connections.closed) this.#closed.add(connections, i);
+    for (const i of connections.opened) if (connections.openedAt[i] !== 0) this.#opened.add(connections, i);
+    this.#coverage.count(connections, protocols.opened, at);
+  }
+
+  /** The census of the last scan. */
+  scanData({ connections, host, peers, ...counted }: Counted, at: number): ScanData {
+    const { read, unchanged, empty, unreadable } = host.status;
+    const { hidden, withoutProcess } = host.unread;
+    return {
+      ...counted,
+      listeners: listenersOf(connections),
+      processes: [...host.holding],
+      unattributed: host.unattributed,
+      directionsGuessed: connections.guessed,
+      opened: this.#opened.contributions,
+      closed: this.#closed.contributions,
+      coverageRatio: this.#coverage.ratio(at),
+      namespaces: { read, unchanged, empty, unreadable: unreadable + hidden, no_process: withoutProcess },
+      asnNames: peers.peers.names,
+    };
   }
 }

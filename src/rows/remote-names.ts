@@ -30,7 +30,7 @@ export class RemoteNames {
     const { connections } = scrape;
     const addresses: Address[] = [];
     for (let i = 0; i < connections.length && addresses.length < MAX_LOOKUPS; i++) {
-      const peer = connections.has(i) ? scrape.peerOf(i) : null;
+      const peer = connections.has(i) ? scrape.peers.of(i) : null;
       if (!peer || connections.state[i] === SYN_RECV || !hasNames(peer.network)) continue;
       if (Math.abs(now - (this.#askedAt.get(peer) ?? -Infinity)) < REPEAT_MS) continue;
       this.#askedAt.set(peer, now);

@@ -44,7 +44,7 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
   const chosen = connections.process[i] ?? null;
   const process = chosen && host.isAlive(chosen) ? chosen : null;
   const labels = connections.labels[i];
-  const peer = scrape.peerOf(i);
+  const peer = scrape.peers.of(i);
   const origin = peer?.origin ?? null;
   const openedAt = connections.openedAt[i] ?? 0;
   const serves = connections.direction[i] === 'listen' || connections.serves[i] === 1;
@@ -89,7 +89,7 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     service: servicePort === null ? null : names.service(transport, servicePort),
     opened_at: openedAt > 0 ? new Date(openedAt).toISOString() : null,
   };
-  const source = host.told(i);
+  const source = host.commandRow(i);
   return source ? { ...row, ...commandFields(source, row) } : row;
 }
 

@@ -64,7 +64,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     if (addresses.length > 0) notifyMain(port, 'remotes', addresses);
   };
   const sendSightings = (): void => {
-    const sightings = scrape.takeSightings();
+    const sightings = scrape.firstSeen?.takeSightings() ?? [];
     if (sightings.length > 0) notifyMain(port, 'sightings', sightings);
   };
 
@@ -72,7 +72,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
 
   const requests: RequestHandlers = {
     scan: ({ withinMs }, { afterReply }) => {
-      const scan = scrape.run(withinMs);
+      const scan = scrape.scan(withinMs);
       families = scan.families;
       scannedAt = scan.at;
       afterReply(() => readers.scanned(scan.at));
@@ -112,7 +112,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     restore: (_payload, { afterReply }) => {
       afterReply(() => {
-        scrape.reportFirstSeen();
+        scrape.firstSeen?.queueAll();
         sendSightings();
       });
       return cache?.answers() ?? [];
@@ -125,11 +125,11 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     names: (names) => remoteNames.learn(names),
     confirm: (kept) => {
-      scrape.confirm(kept);
+      scrape.firstSeen?.confirm(kept, SYSTEM_CLOCK.now());
       sendSightings();
     },
     rules: (rules) => scrape.adopt(rules),
-    cluster: (news) => scrape.know(news),
+    cluster: (change) => scrape.updateCluster(change),
   };
   handleMessages(port, requests, notifications);
 }

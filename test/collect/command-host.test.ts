@@ -8,7 +8,8 @@ import { AsnCache } from '../../src/enrich/asn/cache.ts';
 import { Changes } from '../../src/rows/changes.ts';
 import type { ConnectionEvent, Row } from '../../src/model.ts';
 import { rowsOf } from '../../src/rows/row.ts';
-import { Scrape, type Snapshot } from '../../src/scrape.ts';
+import type { Snapshot } from '../../src/metrics/collector-runs.ts';
+import { Scrape } from '../../src/scrape.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-told-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -39,7 +40,7 @@ function scan(...lines: readonly string[]): Snapshot {
   const text = [HEADER, ...lines].join('\n');
   writeFileSync(join(folder, 'ss'), `#!/bin/sh\n/bin/cat <<'END'\n${text}\nEND\n`, { mode: 0o755 });
   now += 1000;
-  return scrape.run(Infinity);
+  return scrape.scan(Infinity);
 }
 
 const brief = (row: Row): string =>
@@ -114,7 +115,7 @@ describe('a host of which ss tells', () => {
       { mode: 0o755 },
     );
     rmSync(join(folder, 'ss'), { force: true });
-    scrape.run(Infinity);
+    scrape.scan(Infinity);
     const remotes = rowsOf(scrape).map((row) => [row.remote_address, row.remote_port, row.asn]);
     expect(remotes).toContainEqual([null, 5555, null]);
     expect(remotes).toContainEqual([null, 60_443, null]);
@@ -124,7 +125,7 @@ describe('a host of which ss tells', () => {
   it('fails the scan, in one line, when neither command tells anything', () => {
     rmSync(join(folder, 'netstat'), { force: true });
     rmSync(join(folder, 'ss'), { force: true });
-    expect(() => scrape.run(Infinity)).toThrow(
+    expect(() => scrape.scan(Infinity)).toThrow(
       'Cannot read connections from "ss" or "netstat": ss was not found, netstat was not found',
     );
   });

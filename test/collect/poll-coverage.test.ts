@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Coverage } from '../../src/collect/poll-coverage.ts';
+import { PollCoverage } from '../../src/collect/poll-coverage.ts';
 
 const MINUTE = 60_000;
 
@@ -55,13 +55,13 @@ describe('the coverage', () => {
       },
     ],
   )('$name', ({ scans, at, expected }) => {
-    const coverage = new Coverage();
+    const coverage = new PollCoverage();
     for (const scan of scans) coverage.add(...scan);
     expect(coverage.ratio(at)).toBe(expected);
   });
 
   test('holds the scans of five minutes whatever the clock does', () => {
-    const coverage = new Coverage();
+    const coverage = new PollCoverage();
     for (let hour = 48; hour > 0; hour--) coverage.add(hour * 60 * MINUTE, 1, 1);
     coverage.add(30 * MINUTE, 0, 1);
     expect(coverage.ratio(30 * MINUTE)).toBe(0);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Protocols, readProtocolCounts, type ProtocolCounts } from '../../src/collect/protocol-counters.ts';
+import { ProtocolCounters, readProtocolCounts, type ProtocolCounts } from '../../src/collect/protocol-counters.ts';
 import type { OwnerLabels } from '../../src/model.ts';
 
 const NONE: ProtocolCounts = {
@@ -27,7 +27,7 @@ interface Scan {
   readonly unchanged?: readonly number[];
 }
 
-function scan(protocols: Protocols, { read, unchanged = [] }: Scan): void {
+function scan(protocols: ProtocolCounters, { read, unchanged = [] }: Scan): void {
   const present = new Set([...Object.keys(read).map(Number), ...unchanged]);
   protocols.begin((netns) => present.has(netns));
   for (const [netns, { pod, opens }] of Object.entries(read))
@@ -35,7 +35,7 @@ function scan(protocols: Protocols, { read, unchanged = [] }: Scan): void {
 }
 
 /** The active opens by pod. */
-function opens(protocols: Protocols): Record<string, number> {
+function opens(protocols: ProtocolCounters): Record<string, number> {
   return Object.fromEntries(protocols.totals.map(({ labels, counts }) => [labels.pod, counts.activeOpens]));
 }
 
@@ -130,13 +130,13 @@ describe('the sums', () => {
       opened: 0,
     },
   ])('$name', ({ scans, expected, opened }) => {
-    const protocols = new Protocols(50);
+    const protocols = new ProtocolCounters(50);
     for (const one of scans) scan(protocols, one);
     expect({ sums: opens(protocols), opened: protocols.opened }).toEqual({ sums: expected, opened });
   });
 
   test('are never more than the limit: what finds no place is counted under other, and said to be', () => {
-    const protocols = new Protocols(50);
+    const protocols = new ProtocolCounters(50);
     const read = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [i, { pod: `pod${i}`, opens: 1 }]));
     scan(protocols, { read: { ...read, 60: { pod: '', opens: 1 } } });
     const sums = opens(protocols);
@@ -152,7 +152,7 @@ describe('the sums', () => {
   test('never fall while a pod lives, keep all that was counted, and stay within the limit', () => {
     fc.assert(
       fc.property(history, (scans) => {
-        const protocols = new Protocols(50);
+        const protocols = new ProtocolCounters(50);
         const counts = new Map<number, { pod: string; opens: number }>();
         let before: Record<string, number> = {};
         let opened = 0;
@@ -187,7 +187,7 @@ describe('the sums', () => {
   test('of other only grow, though their pods come and go', () => {
     fc.assert(
       fc.property(history, (scans) => {
-        const protocols = new Protocols(50);
+        const protocols = new ProtocolCounters(50);
         let before = 0;
         for (const changes of scans) {
           const many = Object.fromEntries(

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Patterns, powerOf } from '../../src/collect/regexp-budget.ts';
+import { RegexpBudget, powerOf } from '../../src/collect/regexp-budget.ts';
 
 /** A pattern, and a text on which it would take longer than the world lasts. */
 const ENDLESS: readonly (readonly [pattern: RegExp, text: string])[] = [
@@ -14,7 +14,7 @@ const ENDLESS: readonly (readonly [pattern: RegExp, text: string])[] = [
 
 describe('a match', () => {
   it.each(ENDLESS)('of %s is given up where it would not end', (pattern, text) => {
-    const patterns = new Patterns(() => performance.now());
+    const patterns = new RegexpBudget(() => performance.now());
     expect(patterns.match(pattern, text)).toBe(null);
     expect(patterns.givenUp).toBe(1);
     // The next is as if nothing had been.
@@ -23,7 +23,7 @@ describe('a match', () => {
   });
 
   it('that may take long is not begun once half a second of a scan is lost', () => {
-    const patterns = new Patterns(() => performance.now());
+    const patterns = new RegexpBudget(() => performance.now());
     const [[pattern, text] = [/a/, '']] = ENDLESS;
     for (let i = 0; i < 1_000; i++) patterns.match(pattern, text);
     expect(patterns.givenUp).toBe(1_000);
@@ -35,7 +35,7 @@ describe('a match', () => {
   });
 
   it('is what the pattern itself finds, watched or not', () => {
-    const patterns = new Patterns(() => performance.now());
+    const patterns = new RegexpBudget(() => performance.now());
     const pattern = fc.constantFrom(
       /^(a+)+$/u,
       /(?<x>a|b)+c/u,

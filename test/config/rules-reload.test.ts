@@ -26,7 +26,7 @@ const begin = (rules: Rules): { scrape: Scrape; cache: AsnCache } => {
 };
 /** What the rules can change. */
 const shownBy = (scrape: Scrape): Family[] =>
-  scrape.run(Infinity).families.filter(({ name }) => !/_total$|_asn_cache|_network_namespaces/.test(name));
+  scrape.scan(Infinity).families.filter(({ name }) => !/_total$|_asn_cache|_network_namespaces/.test(name));
 
 it.each<{ name: string; from: Rules; to: Rules }>([
   { name: 'rules where there were none', from: EMPTY_RULES, to: RULES },
@@ -45,10 +45,10 @@ it.each<{ name: string; from: Rules; to: Rules }>([
 it('asks for nothing that the new rules keep back', () => {
   const { scrape, cache } = begin(EMPTY_RULES);
   scrape.adopt(RULES);
-  scrape.run(Infinity);
+  scrape.scan(Infinity);
   const asked = cache.takeQuestions();
   const { scrape: fresh, cache: expected } = begin(RULES);
-  fresh.run(Infinity);
+  fresh.scan(Infinity);
   expect(asked).toEqual(expected.takeQuestions());
   expect(asked).not.toEqual([]);
 });

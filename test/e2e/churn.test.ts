@@ -134,9 +134,9 @@ describe('while sockets come and go', () => {
       // What comes and goes goes on while the tables are read.
       const [busy] = places;
       const churn = busy?.hands.act(...come(busy.port, 1000 + round, COME_AND_GO), ...go(1000 + round, COME_AND_GO));
-      long.run(Infinity);
+      long.scan(Infinity);
       const fresh = newScrape();
-      fresh.run(Infinity);
+      fresh.scan(Infinity);
       await churn;
       for (const [i, place] of places.entries()) {
         const after = ss(place);

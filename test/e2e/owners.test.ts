@@ -299,7 +299,7 @@ function newScrape(): Scrape {
 }
 
 function rowsIn(scrape: Scrape, netns: number): Row[] {
-  scrape.run(Infinity);
+  scrape.scan(Infinity);
   return rowsOf(scrape).filter((row) => row.netns === netns);
 }
 
@@ -325,7 +325,7 @@ describe('the owners after a change', () => {
     }
     holder = await network.make();
     long = newScrape();
-    long.run(Infinity);
+    long.scan(Infinity);
   });
 
   afterAll(async () => {
@@ -357,7 +357,7 @@ describe('the owners after a change', () => {
     await processes.act(main('fork', { name: 'b' }));
     const [port = 0] = (await processes.act(main('listen', { names: ['l'] }))) as number[];
     await processes.act(main('unix', { names: names('u', 3000) }), ...CONNECTED(port), ...given);
-    for (let scan = 0; scan < 12; scan++) long.run(Infinity);
+    for (let scan = 0; scan < 12; scan++) long.scan(Infinity);
     const before = picture(rowsIn(long, netnsOf(holder)));
 
     await processes.act(...change({ port, a }));
@@ -399,7 +399,7 @@ describe('the owners after a change', () => {
       by('a', 'leave'),
     );
     const scrape = newScrape();
-    scrape.run(Infinity);
+    scrape.scan(Infinity);
     const theirs = [...holders()].filter(([, pids]) => pids.join() === String(a)).map(([inode]) => inode);
     const rows = rowsOf(scrape).filter(({ inode }) => inode !== null && theirs.includes(inode));
     expect(rows.map(({ transport, pids }) => ({ transport, pids }))).toEqual(

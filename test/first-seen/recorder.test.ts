@@ -36,7 +36,7 @@ class Worker {
   /** Scans and sends the sightings to the store. */
   async scanAt(now: number, withinMs = Infinity): Promise<void> {
     this.#clock.now = now;
-    this.#families = this.#scrape.run(withinMs).families;
+    this.#families = this.#scrape.scan(withinMs).families;
     await this.#settle();
   }
 
@@ -56,7 +56,7 @@ class Worker {
 
   /** Sends all sightings to the store again. */
   async sendAll(): Promise<void> {
-    this.#scrape.reportFirstSeen();
+    this.#scrape.firstSeen?.queueAll();
     await this.#settle();
   }
 
@@ -73,9 +73,9 @@ class Worker {
   }
 
   async #settle(): Promise<void> {
-    const sightings = this.#scrape.takeSightings();
+    const sightings = this.#scrape.firstSeen?.takeSightings() ?? [];
     const kept = await this.#store?.keepEarliest(sightings);
-    this.#scrape.confirm(kept ?? sightings.map(({ key }) => ({ key, before: null })));
+    this.#scrape.firstSeen?.confirm(kept ?? sightings.map(({ key }) => ({ key, before: null })), this.#clock.now);
   }
 }
 

@@ -113,10 +113,10 @@ threat('Arguments that make a pattern of `--config.file` run forever', () => {
     using tree = new Tree('plain-host');
     for (const pid of new Procfs(tree.root).pids()) tree.write(pid, 'cmdline', `${'a'.repeat(30_000)}!`);
     const rules = parseRules('processes: [{ name: "app-{{ .name }}", cmdline: "^(?<name>(?:a+)+)$" }]', 'x');
-    const usual = scrapeOf(tree.root).run(Infinity);
+    const usual = scrapeOf(tree.root).scan(Infinity);
     const scrape = scrapeOf(tree.root, rules);
     for (let scans = 0; scans < 3; scans++) {
-      const { families, failures, collectors } = scrape.run(Infinity);
+      const { families, failures, collectors } = scrape.scan(Infinity);
       expect(failures).toEqual(['Cannot match pattern "^(?<name>(?:a+)+)$" with all processes: it takes too long']);
       expect(collectors.filter(({ success }) => !success).map(({ collector }) => collector)).toEqual(['processes']);
       const rows = (found: typeof families): unknown =>
@@ -129,7 +129,7 @@ threat('Arguments that make a pattern of `--config.file` run forever', () => {
     using tree = new Tree('plain-host');
     for (const pid of new Procfs(tree.root).pids()) tree.write(pid, 'cmdline', 'aaa');
     const rules = parseRules('processes: [{ name: "app-{{ .name }}", cmdline: "^(?<name>(?:a+)+)$" }]', 'x');
-    const { families, failures } = scrapeOf(tree.root, rules).run(Infinity);
+    const { families, failures } = scrapeOf(tree.root, rules).scan(Infinity);
     expect(failures).toEqual([]);
     const processes = families.find(({ name }) => name === 'peerscope_processes');
     const at = processes?.labels.indexOf('process') ?? -1;
@@ -145,7 +145,7 @@ threat('Names and arguments that forge, merge or hide a series', () => {
       const rules = parseRules('processes: [{ name: "{{ .comm }}" }]', 'x');
       for (const pid of new Procfs(tree.root).pids())
         tree.edit(pid, 'stat', /\(.*\)/s, () => `(${Buffer.from(comm).toString('latin1')})`);
-      const { families } = scrapeOf(tree.root, rules).run(Infinity);
+      const { families } = scrapeOf(tree.root, rules).scan(Infinity);
       for (const format of ['text', 'openmetrics'] as const) {
         const page = await renderFamilies(families, format);
         const LINE =
@@ -171,7 +171,7 @@ threat('Links out of the tree, pipes and devices, endless texts, damaged files',
   /** What is seen of the tree, and what a recording of it holds. */
   function everything(root: string): string {
     const scrape = scrapeOf(root);
-    const { families } = scrape.run(Infinity);
+    const { families } = scrape.scan(Infinity);
     const copy = `${root}-copy`;
     try {
       record({ procfs: root, directory: copy });

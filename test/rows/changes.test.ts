@@ -66,7 +66,7 @@ function start(tree: string): void {
 
 /** Scans 1.5 seconds later. */
 function scan(): ConnectionEvent[] {
-  const { at } = scrape.run(Infinity);
+  const { at } = scrape.scan(Infinity);
   expect(at).toBe(now);
   const events = changes.take(at);
   now += 1_500;

@@ -31,7 +31,7 @@ function scan(remotes: readonly string[], state = ESTABLISHED): void {
     printRow({ table: 'tcp', state, local: `192.0.2.5:${50_000 + i}`, remote: `${remote}:443`, inode: 90_000 + i }),
   );
   tree.write(25739, 'net/tcp', `  sl\n${rows.join('')}`);
-  scrape.run(Infinity);
+  scrape.scan(Infinity);
 }
 
 const wanted = (names: RemoteNames, minutes = 0): string[] =>

@@ -34,7 +34,7 @@ function scan(ports: Iterable<number>): void {
     printRow({ table: 'tcp', state: 1, local: `10.0.0.1:${port}`, remote: '10.0.0.2:443', inode: 1_000_000 + port }),
   );
   tree.write(KEEPER, 'net/tcp', HEADER + rows.join(''));
-  const { at } = scrape.run(Infinity);
+  const { at } = scrape.scan(Infinity);
   readers.scanned(at);
   now += 1_000;
 }

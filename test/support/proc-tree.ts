@@ -15,11 +15,11 @@ import { fileURLToPath } from 'node:url';
 import { Attribution } from '../../src/collect/attribution.ts';
 import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { Namespaces } from '../../src/collect/namespaces.ts';
-import { Owners } from '../../src/collect/socket-owners.ts';
+import { SocketOwners } from '../../src/collect/socket-owners.ts';
 import { Processes } from '../../src/collect/processes.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
-import { Protocols } from '../../src/collect/protocol-counters.ts';
-import { SocketTables } from '../../src/collect/namespace-tables.ts';
+import { ProtocolCounters } from '../../src/collect/protocol-counters.ts';
+import { NamespaceTables } from '../../src/collect/namespace-tables.ts';
 import { OwnerNames } from '../../src/enrich/owner-labels.ts';
 
 /** A copy of a recorded /proc tree that a test may change. */
@@ -106,10 +106,10 @@ export class Tree {
 /** What collects from a tree, put together as a scrape does it. */
 export class Collector {
   readonly connections = new ConnectionTable();
-  readonly owners: Owners;
+  readonly owners: SocketOwners;
   readonly processes: Processes;
-  readonly protocols = new Protocols(50);
-  readonly tables: SocketTables;
+  readonly protocols = new ProtocolCounters(50);
+  readonly tables: NamespaceTables;
   readonly #procfs: Procfs;
   readonly #namespaces = new Namespaces();
   readonly #attribution: Attribution;
@@ -119,13 +119,13 @@ export class Collector {
     const names = new OwnerNames();
     this.#procfs = new Procfs(root);
     this.processes = new Processes(this.#procfs, [], (name, cgroup) => names.of(name, cgroup));
-    this.owners = new Owners(this.#procfs, {
+    this.owners = new SocketOwners(this.#procfs, {
       arrived: connections.arrived,
       left: connections.left,
       isLive: (inode) => connections.indexOf(inode) >= 0,
       neighbours: (inode) => this.tables.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
     });
-    this.tables = new SocketTables(this.#procfs, connections, {
+    this.tables = new NamespaceTables(this.#procfs, connections, {
       owners: this.owners,
       protocols: this.protocols,
       labelsOf: (pids) => names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),

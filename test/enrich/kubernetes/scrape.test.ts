@@ -87,13 +87,13 @@ class Worker {
   }
 
   know(...news: ClusterChange[]): this {
-    for (const one of news) this.scrape.know(one);
+    for (const one of news) this.scrape.updateCluster(one);
     return this;
   }
 
   scanAt(seconds: number): this {
     this.#time.seconds = seconds;
-    this.families = this.scrape.run(Infinity).families;
+    this.families = this.scrape.scan(Infinity).families;
     this.settle();
     return this;
   }
@@ -139,9 +139,12 @@ class Worker {
 
   /** The store knows nothing of before. */
   settle(): void {
-    const told = this.scrape.takeSightings();
+    const told = this.scrape.firstSeen?.takeSightings() ?? [];
     this.sightings.push(...told);
-    this.scrape.confirm(told.map(({ key }) => ({ key, before: null })));
+    this.scrape.firstSeen?.confirm(
+      told.map(({ key }) => ({ key, before: null })),
+      START + this.#time.seconds * 1000,
+    );
   }
 }
 

@@ -23,7 +23,7 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
   const clock = { now: () => NOW, monotonic: () => 0 };
   const cache = new AsnCache();
   const scrape = new Scrape(procfs, { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, clock, cache);
-  scrape.run(Infinity);
+  scrape.scan(Infinity);
   const bucket = parseCidr('9.9.9.0/24');
   if (!bucket) throw new Error('no bucket');
   const origin = {
@@ -36,7 +36,7 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
   };
   const times = { allocated: null, askedAt: NOW, freshUntil: NOW + 1, source: 'cymru' };
   scrape.learn(cache.accept([{ bucket, origin: { ...origin, ...times } }]));
-  const { at, families, collectors: runs } = scrape.run(Infinity);
+  const { at, families, collectors: runs } = scrape.scan(Infinity);
   const status = {
     version: '1.2.3',
     snapshotAtSeconds: at / 1000,
