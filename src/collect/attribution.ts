@@ -5,54 +5,54 @@ import { chooseOwner, type Processes } from './processes.ts';
 import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './net-tcp-udp-raw.ts';
 import type { NamespaceTables } from './namespace-tables.ts';
 
-const NOBODY: readonly Process[] = [];
+const NO_PROCESSES: readonly Process[] = [];
 
-/** What attribution needs to know of the host. */
-export interface Host {
+/** What attribution reads. */
+export interface AttributionSources {
   readonly connections: ConnectionTable;
   readonly tables: NamespaceTables;
   readonly owners: SocketOwners;
   readonly processes: Processes;
-  /** False where /proc shows a PID namespace below the host's: a process that cannot be seen may hold a socket. */
+  /** False if /proc belongs to a PID namespace below that of the sources: an invisible process may hold a socket. */
   readonly seesAllProcesses: boolean;
 }
 
 /**
- * Gives every connection its owner, by the first of: a process that holds a descriptor of it, the owner it had before, the owner
- * of the listener at its local end, the pod of its namespace. A row without a process gets the reason.
- * A row is looked at again only when it, its holders or their names changed, or when nobody was found for it.
+ * Gives every connection its owner: a process with a descriptor of it, otherwise its former owner, otherwise the owner of the listener
+ * on its local end, otherwise the pod of its namespace. A connection without a process gets a reason.
+ * A connection is checked again only after it, its holders or their labels changed, or while it has no process.
  */
 export class Attribution {
-  readonly #host: Host;
-  readonly #held = new Map<Process, number>();
+  readonly #sources: AttributionSources;
+  readonly #socketCounts = new Map<Process, number>();
   readonly #unowned = new Set<number>();
-  /** A list for each process that holds a socket alone, shared by all of its connections. */
-  readonly #alone = new WeakMap<Process, readonly Process[]>();
+  /** By process: the list of holders with that process only, shared by all of its connections. */
+  readonly #soleHolder = new WeakMap<Process, readonly Process[]>();
 
-  constructor(host: Host) {
-    this.#host = host;
+  constructor(sources: AttributionSources) {
+    this.#sources = sources;
   }
 
-  /** Every process that holds a socket of the table. */
+  /** Every process that holds a socket. */
   get holding(): ReadonlySet<Process> {
-    return new Set(this.#held.keys());
+    return new Set(this.#socketCounts.keys());
   }
 
-  /** Rows without a process, by the reason. */
+  /** Connections without a process, by reason. */
   get unattributed(): ReadonlyMap<UnattributedReason, number> {
     const counts = new Map<UnattributedReason, number>();
     for (const i of this.#unowned) {
-      const reason = this.#host.connections.reason[i];
+      const reason = this.#sources.connections.reason[i];
       if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1);
     }
     return counts;
   }
 
-  /** Brings the owners up to the scan that the table, the owners and the processes have just seen. */
+  /** Updates the owners after the sources finished a scan. */
   update(): void {
-    const { connections, owners, processes } = this.#host;
+    const { connections, owners, processes } = this.#sources;
     for (const i of connections.closed) {
-      this.#hold(connections.holders[i] ?? NOBODY, -1);
+      this.#hold(connections.holders[i] ?? NO_PROCESSES, -1);
       this.#unowned.delete(i);
     }
     for (const inode of owners.moved) {
@@ -63,12 +63,12 @@ export class Attribution {
     const unheld = [...this.#unowned].filter((i) => connections.changed[i] === 0 && !this.#attributeToHolder(i));
     for (let i = 0; i < connections.length; i++)
       if (connections.changed[i] !== 0 && connections.has(i) && !this.#attributeToHolder(i)) unheld.push(i);
-    for (const i of unheld) this.#assign(i, inherited(this.#host, i));
+    for (const i of unheld) this.#assign(i, inherited(this.#sources, i));
   }
 
-  /** Some names are others from now on. */
+  /** Replaces labels by others. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
-    const { connections } = this.#host;
+    const { connections } = this.#sources;
     for (const i of connections.indexes()) {
       const before = connections.labels[i];
       const labels = before && changed.get(before);
@@ -77,19 +77,19 @@ export class Attribution {
       if (isNamed) this.#unowned.delete(i);
       connections.setOwner(i, {
         process: connections.process[i] ?? null,
-        holders: connections.holders[i] ?? NOBODY,
+        holders: connections.holders[i] ?? NO_PROCESSES,
         evidence: connections.ownerEvidence[i] ?? null,
         labels,
         reason: isNamed ? null : (connections.reason[i] ?? null),
       });
-      // The names can be the same and final now.
+      // The same labels may be final now.
       connections.touch(i);
     }
   }
 
-  /** A process that took another name by exec() passes it on to its connections. */
+  /** Touches the connections of processes that changed their name by exec(). */
   #rename(renamed: ReadonlySet<Process>): void {
-    const { connections } = this.#host;
+    const { connections } = this.#sources;
     for (let i = 0; i < connections.length; i++) {
       const process = connections.process[i];
       if (!process || !renamed.has(process) || connections.ownerEvidence[i] !== 'fd') continue;
@@ -98,8 +98,8 @@ export class Attribution {
   }
 
   #attributeToHolder(i: number): boolean {
-    const { connections, processes, tables } = this.#host;
-    const holders = this.#shared(holdersOf(this.#host, connections.inode[i] ?? 0));
+    const { connections, processes, tables } = this.#sources;
+    const holders = this.#shared(holdersOf(this.#sources, connections.inode[i] ?? 0));
     const netns = connections.netns[i] ?? 0;
     const process = chooseOwner(
       holders,
@@ -114,14 +114,14 @@ export class Attribution {
   #shared(holders: readonly Process[]): readonly Process[] {
     const [only] = holders;
     if (!only || holders.length > 1) return holders;
-    const known = this.#alone.get(only);
-    if (!known) this.#alone.set(only, holders);
+    const known = this.#soleHolder.get(only);
+    if (!known) this.#soleHolder.set(only, holders);
     return known ?? holders;
   }
 
   #assign(i: number, owner: ConnectionOwner): void {
-    const { connections } = this.#host;
-    this.#hold(connections.holders[i] ?? NOBODY, -1);
+    const { connections } = this.#sources;
+    this.#hold(connections.holders[i] ?? NO_PROCESSES, -1);
     this.#hold(owner.holders, 1);
     if (owner.labels.process === '') this.#unowned.add(i);
     else this.#unowned.delete(i);
@@ -130,34 +130,34 @@ export class Attribution {
 
   #hold(holders: readonly Process[], by: 1 | -1): void {
     for (const holder of holders) {
-      const held = (this.#held.get(holder) ?? 0) + by;
-      if (held > 0) this.#held.set(holder, held);
-      else this.#held.delete(holder);
+      const held = (this.#socketCounts.get(holder) ?? 0) + by;
+      if (held > 0) this.#socketCounts.set(holder, held);
+      else this.#socketCounts.delete(holder);
     }
   }
 }
 
-function holdersOf({ owners, processes }: Host, inode: number): readonly Process[] {
-  if (inode === 0) return NOBODY;
+function holdersOf({ owners, processes }: AttributionSources, inode: number): readonly Process[] {
+  if (inode === 0) return NO_PROCESSES;
   const pids = owners.holdersOf(inode);
-  if (pids.length === 0) return NOBODY;
+  if (pids.length === 0) return NO_PROCESSES;
   return pids.map((pid) => processes.get(pid, owners.openFdsOf(pid))).filter((process) => process !== null);
 }
 
-/** A process that has a name, but is published without one, waits for that of its container. */
+/** A process that has a name but no label waits for the name of its container. */
 function ownedBy(
   process: Process | null,
   labels: OwnerLabels,
   evidence: OwnerEvidence,
-  holders: readonly Process[] = NOBODY,
+  holders: readonly Process[] = NO_PROCESSES,
 ): ConnectionOwner {
   const waits = labels.process === '' && process !== null && process.name !== '';
   return { process, holders, evidence, labels, reason: waits ? 'vanished' : null };
 }
 
-/** The owner of a row that no process holds. */
-function inherited(host: Host, i: number): ConnectionOwner {
-  const { connections, tables } = host;
+/** The owner of a connection without a holder. */
+function inherited(sources: AttributionSources, i: number): ConnectionOwner {
+  const { connections, tables } = sources;
   const before = connections.labels[i];
   const evidence = connections.ownerEvidence[i];
   if (before && (evidence === 'fd' || evidence === 'history'))
@@ -169,16 +169,25 @@ function inherited(host: Host, i: number): ConnectionOwner {
   if (before && evidence === 'listener') return ownedBy(connections.process[i] ?? null, before, 'history');
   const labels = tables.podOf(connections.netns[i] ?? 0);
   const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
-  return { process: null, holders: NOBODY, evidence: evidenceOfPod, labels, reason: reasonOf(host, i) };
+  return {
+    process: null,
+    holders: NO_PROCESSES,
+    evidence: evidenceOfPod,
+    labels,
+    reason: unattributedReason(sources, i),
+  };
 }
 
 /**
- * An ended connection (TIME_WAIT, or an orphan after close()) has no descriptor. If no scan saw it open, or a single scan that did
- * not find its owner, it was too short; else it keeps the reason that it had while it was open.
- * A socket that no process holds at two scans, though all processes can be read, is held by the kernel. What was not looked for yet
- * has vanished as well, for one more scan.
+ * Why a connection has no process. A connection that ended (TIME_WAIT, or an orphan after close()) has no descriptor: it keeps the reason
+ * that it had while it was open, or was too short-lived if no scan searched for its owner then.
+ * A socket without a holder at two scans, while all processes can be read, belongs to the kernel. At the first scan, and if there was no
+ * time to search, the process is reported as vanished.
  */
-function reasonOf({ connections, owners, seesAllProcesses }: Host, i: number): UnattributedReason {
+function unattributedReason(
+  { connections, owners, seesAllProcesses }: AttributionSources,
+  i: number,
+): UnattributedReason {
   const before = connections.reason[i];
   const inode = connections.inode[i] ?? 0;
   if (inode === 0) {

@@ -10,21 +10,21 @@ import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.t
 import { mayHoldRows, parseSockstat, type Counters } from './sockstat.ts';
 import { SocketRows, TABLES, UDP } from './net-tcp-udp-raw.ts';
 
-/** How many processes of a namespace are tried before it counts as unreadable. */
+/** The number of processes that are tried before their namespace counts as unreadable. */
 const CANDIDATES = 8;
-/** Addresses of a namespace are read again after so long: fib_trie grows with the routes. */
+/** How long the addresses of a namespace are cached: fib_trie grows with the routes. */
 const ADDRESSES_TTL_MS = 60_000;
-/** Every namespace is read again at least once in so many scans, each in its turn. */
-const STANDING_SCANS = 10;
-/** Above so many rows it is cheaper to read the tables than to look at each descriptor. */
-const STANDING_ROWS = 64;
-/** While a namespace is young its first process may still change what it is. */
+/** Every namespace is read at least once in this many scans, in rotation. */
+const REREAD_SCANS = 10;
+/** Above this many rows, reading the tables is cheaper than checking each descriptor. */
+const CHECKED_ROWS = 64;
+/** For this many scans the processes of a new namespace may still move between cgroups. */
 const YOUNG_SCANS = 5;
 
 const UDP6 = TABLES.indexOf('udp6');
 const UDPLITE6 = TABLES.indexOf('udplite6');
 
-/** How many namespaces had tables read, stood as they were, had none to read, and could not be read (in time). */
+/** Namespaces whose tables were read, skipped as unchanged, skipped as empty, and unreadable (or not read in time). */
 export interface NamespaceCounts {
   read: number;
   unchanged: number;
@@ -32,61 +32,71 @@ export interface NamespaceCounts {
   unreadable: number;
 }
 
-interface Seat {
+/** What is kept of a namespace from scan to scan. */
+class NamespaceState {
+  readonly number: number;
+  /** The first scan that found it. */
+  readonly firstScan: number;
   namespace: Namespace;
   members: ReadonlySet<number>;
-  isOwn: IsOwn | null;
-  addressesAt: number;
-  pod: OwnerLabels | null;
-  age: number;
-  /** Counters of the last reading; null unless all of its rows were read then. */
-  standing: { readonly counters: string; readonly snmp: Buffer; readonly snmp6: Buffer | null } | null;
-  steady: boolean;
-  /** The scan that had time for it last. */
-  reachedAt: number;
-  /** As they could be read last. */
-  netstat: string;
-  snmp6: string;
-  /** The scan that saw it first. */
-  readonly bornIn: number;
-  /** When its rows were true last; milliseconds since 1970. */
-  readAt: number;
+  isOwn: IsOwn | null = null;
+  addressesAt = 0;
+  pod: OwnerLabels | null = null;
+  age = 0;
+  /** Counters at the last read; null unless all rows were read then. */
+  lastRead: { readonly counters: string; readonly snmp: Buffer; readonly snmp6: Buffer | null } | null = null;
+  hasSameProcesses = false;
+  /** The last scan that had time for it. */
+  reachedAt = 0;
+  /** Contents at the last successful read. */
+  netstat = '';
+  snmp6 = '';
+  /** When its rows were last current; milliseconds since 1970. */
+  readAt = 0;
+
+  constructor(number: number, namespace: Namespace, firstScan: number) {
+    this.number = number;
+    this.namespace = namespace;
+    this.members = new Set(namespace.pids);
+    this.firstScan = firstScan;
+  }
 }
 
-/** What reading needs besides /proc: who looks after owners and counters, and the names of a namespace with these processes. */
+/** What the tables need besides /proc. */
 export interface TablesContext {
   readonly owners: SocketOwners;
   /** Null leaves the protocol counters unread. */
   readonly protocols: ProtocolCounters | null;
+  /** The labels of the namespace that these processes are in. */
   readonly labelsOf: (pids: readonly number[]) => OwnerLabels;
-  /** Milliseconds that only go forward. */
+  /** Milliseconds of a clock that never goes back. */
   readonly monotonic: () => number;
 }
 
 /**
- * Reads the socket tables of every namespace into the connection table, and knows the namespaces by the numbers used there.
+ * Reads the socket tables of every namespace into the connection table, and numbers the namespaces for it.
  *
- * A table costs a walk over the host's whole hash, whatever the namespace holds. So one without sockets is not read (sockstat
- * tells), and a small namespace where nothing can have changed stands as it was: the same counters, the same processes with as
- * many descriptors, every socket still at its descriptor. What that does not show, a queue that was read and a UDP socket that
- * connected, shows at the latest ten scans later.
+ * Reading a table costs a walk over the hash of the whole host, however few rows the namespace has. So a table without sockets
+ * (by sockstat) is not read, and a small namespace is skipped as unchanged if it has the same counters, the same processes with the same
+ * number of descriptors, and every socket still at its descriptor. Changes that this misses (a queue that was drained, a UDP socket that
+ * connected) show ten scans later at most.
  */
 export class NamespaceTables {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
-  /** Lines of each table that were no row, since the start. */
+  /** Malformed lines since the start, by table. */
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));
-  /** When the rows of the namespace that waits longest were read; milliseconds since 1970. */
+  /** When the oldest rows were read; milliseconds since 1970. */
   oldestReadAt = 0;
-  /** What the protocol counters took of the last scan; milliseconds. */
+  /** Milliseconds that the protocol counters took in the last scan. */
   protocolsMs = 0;
-  /** Why protocol counters could not be added up in the last scan. */
+  /** Why protocol counters could not be added up in the last scan; null if they could. */
   protocolsFailure: string | null = null;
   readonly #procfs: Procfs;
   readonly #connections: ConnectionTable;
   readonly #context: TablesContext;
   readonly #rows = new SocketRows();
   readonly #walks = new HashWalks();
-  readonly #seats = new Map<number, Seat>();
+  readonly #states = new Map<number, NamespaceState>();
   readonly #numbers = new Map<number, number>();
   readonly #retired: number[] = [];
   readonly #free: number[] = [];
@@ -101,8 +111,8 @@ export class NamespaceTables {
   }
 
   /**
-   * One scan of these namespaces. What could not be read keeps the rows it had, and is counted; so does what is left when
-   * `isLate` says that the time is up, and the next scan begins there.
+   * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted;
+   * the next scan begins with those that were late. `now` is milliseconds since 1970.
    */
   read(namespaces: readonly Namespace[], now: number, isLate: () => boolean): void {
     this.#now = now;
@@ -110,28 +120,28 @@ export class NamespaceTables {
     this.protocolsFailure = null;
     this.#walks.begin();
     this.#scan++;
-    this.#seat(namespaces);
+    this.#updateStates(namespaces);
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
     this.#connections.begin(now);
-    this.#context.protocols?.begin((netns) => this.#seats.has(netns));
+    this.#context.protocols?.begin((netns) => this.#states.has(netns));
     const fewRows = this.#fewRows();
     const kept = new Set<number>();
-    const queue = [...this.#seats].sort(([, a], [, b]) => a.reachedAt - b.reachedAt);
-    for (const [number, seat] of queue) {
+    const queue = [...this.#states].sort(([, a], [, b]) => a.reachedAt - b.reachedAt);
+    for (const [number, state] of queue) {
       let outcome: keyof NamespaceCounts = 'unreadable';
       if (isLate()) {
         keepAll(kept, number);
-        // Before it is its turn again, processes may come and go and connections be accepted.
-        seat.standing = null;
+        // Processes may come and go, and connections be accepted, before its next turn.
+        state.lastRead = null;
       } else {
-        seat.reachedAt = this.#scan;
-        outcome = this.#readNamespace(number, seat, fewRows(number), kept);
+        state.reachedAt = this.#scan;
+        outcome = this.#readNamespace(state, fewRows(number), kept);
       }
-      if (outcome !== 'unreadable') seat.readAt = now;
+      if (outcome !== 'unreadable') state.readAt = now;
       this.status[outcome]++;
     }
     this.oldestReadAt = queue.reduce(
-      (oldest, [, seat]) => (seat.readAt > 0 ? Math.min(oldest, seat.readAt) : oldest),
+      (oldest, [, state]) => (state.readAt > 0 ? Math.min(oldest, state.readAt) : oldest),
       now,
     );
     if (kept.size > 0) this.#connections.keep((netns, table) => kept.has(netns * TABLES.length + table));
@@ -141,19 +151,19 @@ export class NamespaceTables {
     );
   }
 
-  /** What walks over the host's TCP hash took of this scan, the first time that it is worth a word. */
+  /** What walks over the TCP hash cost in this scan, the first time that the cost is high; otherwise null. */
   takeHashCost(): HashCost | null {
     return this.#walks.takeCost();
   }
 
-  /** The namespace behind a number of the connection table's `netns` column; null once it is gone. */
+  /** The namespace of a number in the connection table's `netns` column; null after it is gone. */
   namespace(number: number): Namespace | null {
-    return this.#seats.get(number)?.namespace ?? null;
+    return this.#states.get(number)?.namespace ?? null;
   }
 
-  /** Says whether a process is in a namespace, by the namespace's number. */
+  /** Says whether a process is in a namespace. */
   isMember(number: number, pid: number): boolean {
-    return this.#seats.get(number)?.members.has(pid) ?? false;
+    return this.#states.get(number)?.members.has(pid) ?? false;
   }
 
   /** The test for the addresses of a namespace, from its fib_trie and if_inet6. */
@@ -161,20 +171,20 @@ export class NamespaceTables {
     return this.#ownOf(number) ?? (() => false);
   }
 
-  /** Says whether the addresses of a namespace, and of the host where pid 1 is seen, could be read: else nothing may be asked. */
+  /** Says whether the addresses of a namespace, and of the host if pid 1 is visible, could be read. If not, no ASN may be looked up. */
   knowsOwn(number: number): boolean {
     const host = this.#hostNumber();
     return this.#ownOf(number) !== null && (host === null || this.#ownOf(host) !== null);
   }
 
   #ownOf(number: number): IsOwn | null {
-    const seat = this.#seats.get(number);
-    if (!seat) return null;
-    if (!seat.isOwn || Math.abs(this.#now - seat.addressesAt) >= ADDRESSES_TTL_MS) {
-      seat.isOwn = this.#readOwn(seat.namespace);
-      seat.addressesAt = this.#now;
+    const state = this.#states.get(number);
+    if (!state) return null;
+    if (!state.isOwn || Math.abs(this.#now - state.addressesAt) >= ADDRESSES_TTL_MS) {
+      state.isOwn = this.#readOwn(state.namespace);
+      state.addressesAt = this.#now;
     }
-    return seat.isOwn;
+    return state.isOwn;
   }
 
   #readOwn(namespace: Namespace): IsOwn | null {
@@ -182,7 +192,7 @@ export class NamespaceTables {
       const fibTrie = new FibTrie();
       const failure = this.#procfs.readLines(pid, 'net/fib_trie', (line) => fibTrie.take(line));
       const ifInet6 = this.#procfs.read(pid, 'net/if_inet6');
-      // Without IPv6 there is no such file; without the process there is neither.
+      // Without IPv6 there is no if_inet6. Without the process there is no fib_trie either.
       if (failure || (failed(ifInet6) && ifInet6 !== 'vanished')) continue;
       const own = ownAddresses(fibTrie.local, failed(ifInet6) ? null : ifInet6.toString('latin1'));
       return (address) => own.has(address);
@@ -190,65 +200,65 @@ export class NamespaceTables {
     return null;
   }
 
-  /** The test for the addresses of the host: the namespace that pid 1 is in. */
+  /** Says whether an address belongs to the host: the namespace of pid 1. */
   isHostOwn(address: Address): boolean {
     const host = this.#hostNumber();
     return host !== null && this.isOwn(host)(address);
   }
 
   #hostNumber(): number | null {
-    for (const [number, seat] of this.#seats) if (seat.members.has(1)) return number;
+    for (const [number, state] of this.#states) if (state.members.has(1)) return number;
     return null;
   }
 
-  /** The names of the pod that a namespace belongs to; empty names where it belongs to none, or to several. */
+  /** The labels of the pod that a namespace belongs to; empty if it belongs to none, or to several. */
   podOf(number: number): OwnerLabels {
-    const seat = this.#seats.get(number);
-    if (!seat) return this.#context.labelsOf([]);
-    seat.pod ??= this.#context.labelsOf(seat.namespace.pids);
-    return seat.pod;
+    const state = this.#states.get(number);
+    if (!state) return this.#context.labelsOf([]);
+    state.pod ??= this.#context.labelsOf(state.namespace.pids);
+    return state.pod;
   }
 
-  /** The names of pods may be others from now on. */
+  /** The labels of pods may have changed. */
   forgetPods(): void {
-    for (const seat of this.#seats.values()) seat.pod = null;
+    for (const state of this.#states.values()) state.pod = null;
   }
 
-  #seat(namespaces: readonly Namespace[]): void {
+  #updateStates(namespaces: readonly Namespace[]): void {
     const present = new Set<number>();
-    // The rows of a namespace that is gone are closed at the end of that scan: from the next one its number is free.
+    // The rows of a namespace that is gone are closed at the end of that scan. Its number is free in the next scan.
     this.#free.push(...this.#retired.splice(0));
     for (const namespace of namespaces) {
       const number = this.#numberOf(namespace);
       present.add(number);
-      const seat = this.#seats.get(number);
-      if (!seat) this.#seats.set(number, newSeat(namespace, this.#scan));
+      const state = this.#states.get(number);
+      if (!state) this.#states.set(number, new NamespaceState(number, namespace, this.#scan));
       else {
-        seat.steady = sameNumbers(seat.namespace.pids, namespace.pids);
-        seat.namespace = namespace;
-        if (!seat.steady) seat.members = new Set(namespace.pids);
-        if (!seat.steady || seat.age++ < YOUNG_SCANS) seat.pod = null;
+        state.hasSameProcesses = sameNumbers(state.namespace.pids, namespace.pids);
+        state.namespace = namespace;
+        if (!state.hasSameProcesses) state.members = new Set(namespace.pids);
+        if (!state.hasSameProcesses || state.age++ < YOUNG_SCANS) state.pod = null;
       }
     }
-    for (const [number, { namespace }] of this.#seats) {
+    for (const [number, { namespace }] of this.#states) {
       if (present.has(number)) continue;
-      this.#seats.delete(number);
+      this.#states.delete(number);
       if (this.#numbers.get(namespace.inode) === number) this.#numbers.delete(namespace.inode);
       this.#retired.push(number);
     }
   }
 
-  /** An inode number that came back with none of its former processes is another namespace. */
+  /** A namespace that has the inode of an earlier one and none of its processes is another namespace. */
   #numberOf({ inode, pids }: Namespace): number {
     const known = this.#numbers.get(inode);
-    const members = known === undefined ? undefined : this.#seats.get(known)?.members;
+    const members = known === undefined ? undefined : this.#states.get(known)?.members;
     if (known !== undefined && pids.some((pid) => members?.has(pid))) return known;
     const number = this.#free.pop() ?? this.#next++;
     this.#numbers.set(inode, number);
     return number;
   }
 
-  /** The rows of a namespace by its number; null where they are many. */
+  /** The rows of a namespace by its number; null for more than `CHECKED_ROWS`. */
   #fewRows(): (number: number) => readonly number[] | null {
     const { length, scanOf, netns } = this.#connections;
     const sizes = new Uint32Array(this.#next);
@@ -256,7 +266,7 @@ export class NamespaceTables {
     const rows = new Map<number, number[]>();
     for (let i = 0; i < length; i++) {
       const number = netns[i] ?? 0;
-      if (scanOf[i] === 0 || (sizes[number] ?? 0) > STANDING_ROWS) continue;
+      if (scanOf[i] === 0 || (sizes[number] ?? 0) > CHECKED_ROWS) continue;
       const own = rows.get(number);
       if (own) own.push(i);
       else rows.set(number, [i]);
@@ -264,48 +274,48 @@ export class NamespaceTables {
     return (number) => rows.get(number) ?? ((sizes[number] ?? 0) === 0 ? [] : null);
   }
 
-  #readNamespace(number: number, seat: Seat, rows: readonly number[] | null, kept: Set<number>): keyof NamespaceCounts {
-    const { namespace } = seat;
+  #readNamespace(state: NamespaceState, rows: readonly number[] | null, kept: Set<number>): keyof NamespaceCounts {
+    const { namespace, lastRead } = state;
     const counters = this.#counters(namespace);
     const snmp = this.#bytes(namespace, 'snmp');
     const hasUdp6 = rows?.some((i) => [UDP6, UDPLITE6].includes(this.#connections.table[i] ?? 0));
     const snmp6 = hasUdp6 ? this.#bytes(namespace, 'snmp6') : null;
-    const { standing } = seat;
-    const sameUdp6 = !hasUdp6 || (snmp6 && standing?.snmp6?.equals(snmp6));
-    const moved = !snmp || !sameUdp6 || !standing?.snmp.equals(snmp);
-    if (snmp && moved) this.#countProtocols(number, seat, snmp);
-    const told = JSON.stringify(counters);
-    if (rows && !moved && counters && standing?.counters === told && this.#stands(number, seat, rows)) {
-      keepAll(kept, number);
+    const sameUdp6 = !hasUdp6 || (snmp6 && lastRead?.snmp6?.equals(snmp6));
+    const hasNewCounters = !snmp || !sameUdp6 || !lastRead?.snmp.equals(snmp);
+    if (snmp && hasNewCounters) this.#countProtocols(state, snmp);
+    const countersText = JSON.stringify(counters);
+    const sameCounters = !hasNewCounters && counters && lastRead?.counters === countersText;
+    if (rows && sameCounters && this.#isUnchanged(state, rows)) {
+      keepAll(kept, state.number);
       return rows.length === 0 ? 'empty' : 'unchanged';
     }
     const tables = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
-    const complete = this.#readTables(number, seat, tables, kept);
-    seat.standing = complete && snmp ? { counters: told, snmp, snmp6 } : null;
+    const complete = this.#readTables(state, tables, kept);
+    state.lastRead = complete && snmp ? { counters: countersText, snmp, snmp6 } : null;
     if (tables.length === 0) return 'empty';
     return complete ? 'read' : 'unreadable';
   }
 
-  #countProtocols(number: number, seat: Seat, snmp: Buffer): void {
+  #countProtocols(state: NamespaceState, snmp: Buffer): void {
     if (!this.#context.protocols) return;
     const begun = this.#context.monotonic();
-    // A file that cannot be read for once must not count as 0, and what it counts not be added again after.
-    seat.netstat = this.#text(seat.namespace, 'netstat') ?? seat.netstat;
-    seat.snmp6 = this.#text(seat.namespace, 'snmp6') ?? seat.snmp6;
+    // A file that cannot be read once must not count as 0: its whole count would be added again by the next scan.
+    state.netstat = this.#text(state.namespace, 'netstat') ?? state.netstat;
+    state.snmp6 = this.#text(state.namespace, 'snmp6') ?? state.snmp6;
     try {
-      const counts = readProtocolCounts(snmp.toString('latin1'), seat.netstat, seat.snmp6);
-      this.#context.protocols.add(number, this.podOf(number), counts);
+      const counts = readProtocolCounts(snmp.toString('latin1'), state.netstat, state.snmp6);
+      this.#context.protocols.add(state.number, this.podOf(state.number), counts);
     } catch (error) {
       this.protocolsFailure = String(error);
     }
     this.protocolsMs += this.#context.monotonic() - begun;
   }
 
-  #stands(number: number, seat: Seat, rows: readonly number[]): boolean {
-    if (!seat.steady || this.#connections.incomplete.has(number)) return false;
-    if ((this.#scan + number) % STANDING_SCANS === 0) return false;
+  #isUnchanged(state: NamespaceState, rows: readonly number[]): boolean {
+    if (!state.hasSameProcesses || this.#connections.incomplete.has(state.number)) return false;
+    if ((this.#scan + state.number) % REREAD_SCANS === 0) return false;
     const { owners } = this.#context;
-    if (!seat.namespace.pids.every((pid) => owners.isSteady(pid))) return false;
+    if (!state.namespace.pids.every((pid) => owners.isSteady(pid))) return false;
     return rows.every((i) => {
       const inode = this.#connections.inode[i] ?? 0;
       if (inode === 0) return true;
@@ -320,27 +330,27 @@ export class NamespaceTables {
       const sockstat = bytes.toString('latin1');
       const sockstat6 = this.#procfs.glance(pid, 'net/sockstat6');
       if (!failed(sockstat6)) return parseSockstat(sockstat, sockstat6.toString('latin1'));
-      // The file is missing because IPv6 is off only if the process is still there.
+      // A missing file means that IPv6 is off, if the process still exists.
       const ipv6Off = sockstat6 === 'vanished' && !failed(this.#procfs.glance(pid, 'net/sockstat'));
       if (ipv6Off) return parseSockstat(sockstat, null);
     }
     return null;
   }
 
-  /** Reads these tables; the others hold no rows. What could not be read is kept. */
-  #readTables(number: number, seat: Seat, tables: readonly number[], kept: Set<number>): boolean {
+  /** Reads these tables; the others are empty. Tables that cannot be read keep their rows. */
+  #readTables(state: NamespaceState, tables: readonly number[], kept: Set<number>): boolean {
     let complete = true;
-    // A namespace that the time did not reach when it appeared shows now what may have been there before.
-    const isFirst = seat.readAt === 0 && seat.bornIn !== this.#scan;
+    // The scan that found the namespace was late: its connections may have been open before.
+    const isFirst = state.readAt === 0 && state.firstScan !== this.#scan;
     for (const table of tables) {
-      if (this.#readTable(number, seat.namespace, table, isFirst)) continue;
-      kept.add(number * TABLES.length + table);
+      if (this.#readTable(state, table, isFirst)) continue;
+      kept.add(state.number * TABLES.length + table);
       complete = false;
     }
     return complete;
   }
 
-  #readTable(number: number, namespace: Namespace, table: number, isFirst: boolean): boolean {
+  #readTable({ number, namespace }: NamespaceState, table: number, isFirst: boolean): boolean {
     let forbidden = false;
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
       const begun = this.#context.monotonic();
@@ -375,24 +385,6 @@ export class NamespaceTables {
     }
     return null;
   }
-}
-
-function newSeat(namespace: Namespace, bornIn: number): Seat {
-  return {
-    namespace,
-    members: new Set(namespace.pids),
-    isOwn: null,
-    addressesAt: 0,
-    pod: null,
-    age: 0,
-    standing: null,
-    steady: false,
-    reachedAt: 0,
-    netstat: '',
-    snmp6: '',
-    bornIn,
-    readAt: 0,
-  };
 }
 
 function keepAll(kept: Set<number>, number: number): void {
