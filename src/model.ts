@@ -1,9 +1,9 @@
-/** The nouns of peerscope. Types only: this file imports nothing and everything may import it. */
+/** The shared types of peerscope. This file imports nothing, and every file may import it. */
 
 /** An IP address as 128 bits in four unsigned 32-bit words, most significant first. IPv4 is held as ::ffff:a.b.c.d. */
 export type Address = readonly [number, number, number, number];
 
-/** A block of addresses: the first `bits` bits (0-128, an IPv4 /24 is 120) of `address`; the bits after are zero. */
+/** A block of addresses: the first `bits` bits (0-128, an IPv4 /24 is 120) of `address`; the other bits are zero. */
 export interface Cidr {
   readonly address: Address;
   readonly bits: number;
@@ -11,7 +11,7 @@ export interface Cidr {
 
 export type Transport = 'tcp' | 'udp' | 'udplite' | 'raw';
 
-/** OpenTelemetry's state names; `unconnected` for UDP, UDP-Lite and raw sockets without a peer; `unknown` for a code the kernel's headers do not name. */
+/** State names of OpenTelemetry; `unconnected` for UDP, UDP-Lite and raw sockets without a peer; `unknown` for an undefined kernel code. */
 export type State =
   | 'established'
   | 'syn_sent'
@@ -32,7 +32,7 @@ export type DirectionEvidence = 'listener' | 'history' | 'port';
 export type OwnerEvidence = 'fd' | 'history' | 'listener' | 'netns' | 'text';
 export type UnattributedReason = 'permission' | 'no_descriptor' | 'short_lived' | 'vanished' | 'other_pid_namespace';
 
-/** What kind of address a remote is; an operator's own network adds its own name. */
+/** The network class of a remote address; networks of the operator add their own names. */
 export type NetworkClass =
   | 'public'
   | 'private'
@@ -47,7 +47,7 @@ export type NetworkClass =
   | 'reserved'
   | 'unspecified';
 
-/** What a cgroup path says of a process. Null is what the path does not hold. */
+/** A parsed cgroup path; null for what the path does not contain. */
 export interface Cgroup {
   readonly kind: 'container' | 'runtime-monitor' | 'session' | 'unit' | 'host' | 'unknown';
   readonly runtime: string | null;
@@ -58,7 +58,7 @@ export interface Cgroup {
   readonly unit: string | null;
 }
 
-/** The names a connection is published under. "" where a name does not apply. */
+/** The owner labels of a connection; "" for a label that does not apply. */
 export interface OwnerLabels {
   readonly process: string;
   readonly namespace: string;
@@ -67,14 +67,14 @@ export interface OwnerLabels {
   readonly container: string;
 }
 
-/** One process that holds sockets, as read from its /proc directory. */
+/** A process that holds sockets, as read from /proc. */
 export interface Process {
   readonly pid: number;
-  /** Ticks since boot, field 22 of stat: with the pid it is the identity of a process. */
+  /** Clock ticks since boot (field 22 of stat); pid and start time identify a process. */
   readonly startTime: number;
   readonly ppid: number;
   readonly name: string;
-  /** The names it is published under; processes with equal names share one object. */
+  /** Processes with equal labels share one object. */
   readonly labels: OwnerLabels;
   /** One letter of R S D Z T t X I P. */
   readonly state: string;
@@ -87,9 +87,9 @@ export interface Process {
   readonly cgroup: Cgroup;
 }
 
-/** A provider's answer for one bucket (a /24, a /48 or a longer announced prefix). Times are milliseconds since 1970. */
+/** The answer of an ASN provider for one bucket (a /24, a /48 or a longer announced prefix). Times are milliseconds since 1970. */
 export interface Origin {
-  /** Empty when the provider says that the address is not announced. The first is the one that is published. */
+  /** Empty for an address that is not announced. The first is published. */
   readonly asns: readonly number[];
   readonly name: string | null;
   readonly asCountry: string | null;
@@ -103,8 +103,8 @@ export interface Origin {
 }
 
 /**
- * One connection as JSON, the same in list, events, the API and parse. Unknown is null, never 0 or "": transport, family, local
- * address, state, direction and queues are so only in rows that were read from the text of another tool.
+ * A connection as JSON, the same in list, events, the API and parse. An unknown value is null, never 0 or "". Transport, family, local
+ * address, state, direction and queues are null only in rows that were parsed from the output of another tool.
  */
 export interface Row {
   transport: Transport | null;
@@ -147,18 +147,18 @@ export interface Row {
   opened_at: string | null;
 }
 
-/** What happened to a connection, and the connection after it. */
+/** A change of a connection, with the connection after the change. */
 export interface ConnectionEvent extends Row {
   readonly event: 'opened' | 'state' | 'owner' | 'closed';
-  /** When the scan that saw it began, RFC 3339. */
+  /** When the scan that found it began, RFC 3339. */
   readonly at: string;
-  /** The former state or process, of `state` and `owner` alone; null where no process was known. */
+  /** The former state or process; only in `state` and `owner`, null if no process was known. */
   readonly previous?: string | null;
-  /** Of `closed` alone; null for what was there at the first scan. */
+  /** Only in `closed`; null for a connection that the first scan found. */
   readonly duration_seconds?: number | null;
 }
 
-/** What stands in the output of `parse` for what could not be read: the line from 1 on, and its text, of which 200 characters at most. */
+/** A malformed line in the output of `parse`: its number, from 1 on, and at most 200 characters of its text. */
 export interface ErrorRow {
   readonly line: number;
   readonly error: string;
@@ -166,7 +166,7 @@ export interface ErrorRow {
   readonly text: string;
 }
 
-/** A Prometheus metric family, ready to be rendered. */
+/** A Prometheus metric family. */
 export interface Family {
   readonly name: string;
   readonly help: string;
@@ -175,13 +175,13 @@ export interface Family {
   readonly samples: readonly Sample[];
 }
 
-/** One series of a family and its value; `labels` in the order of the family's label names. */
+/** A series of a family and its value; `labels` in the order of the label names of the family. */
 export interface Sample {
   readonly labels: readonly string[];
   readonly value: number;
 }
 
-/** A rule of the configuration that names processes: every pattern given must match. `name` may hold {{ .group }} for a named group of a pattern. */
+/** A configuration rule that names processes: all of its patterns must match. `name` may contain {{ .group }} for a named group of a pattern. */
 export interface ProcessRule {
   readonly name: string;
   readonly exe?: RegExp;
@@ -189,7 +189,7 @@ export interface ProcessRule {
   readonly cmdline?: RegExp;
 }
 
-/** A rule of the configuration that names endpoints: an endpoint matches when every list given holds it. */
+/** A configuration rule that names endpoints: an endpoint must match all of its conditions. */
 export interface EndpointGroupRule {
   readonly name: string;
   readonly cidrs?: readonly Cidr[];
@@ -197,14 +197,14 @@ export interface EndpointGroupRule {
   readonly transport?: Transport;
 }
 
-/** A network that the operator named: its addresses are never asked for, and carry `asn` where one is given. */
+/** A network named by the operator: its addresses are never looked up, and have the ASN `asn` if given. */
 export interface OperatorNetwork {
   readonly name: string;
   readonly cidrs: readonly Cidr[];
   readonly asn?: number;
 }
 
-/** The configuration file, read and checked. */
+/** The validated configuration file. */
 export interface Rules {
   readonly processes: readonly ProcessRule[];
   readonly endpointGroups: readonly EndpointGroupRule[];
@@ -212,21 +212,21 @@ export interface Rules {
   readonly asnNeverSend: readonly Cidr[];
 }
 
-/** What a remote address is: its network, the address that counts after unwrapping (NAT64, 6to4, Teredo), and the operator's ASN where one was given. */
+/** A classified remote address: its network, the embedded address (of NAT64, 6to4, Teredo), and the ASN given by the operator. */
 export interface Remote {
   readonly network: string;
   readonly address: Address;
   readonly asn: number | null;
 }
 
-/** What `/metrics` tells of the ASN provider and its store, counted on the thread that asks. */
+/** The state of the ASN provider for `/metrics`, counted on the thread that does the lookups. */
 export interface AsnStatus {
   readonly provider: string;
   readonly pending: number;
   readonly queries: number;
   readonly queryFailures: number;
   readonly addressesSent: number;
-  /** Lines of replies that had no meaning, contradicted themselves or answered what was not asked. */
+  /** Reply lines that were malformed, contradictory or did not match a query. */
   readonly malformedRows: number;
   readonly breakerOpen: boolean;
 }

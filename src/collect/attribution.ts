@@ -55,7 +55,7 @@ export class Attribution {
       this.#hold(connections.holders[i] ?? NO_PROCESSES, -1);
       this.#unowned.delete(i);
     }
-    for (const inode of owners.moved) {
+    for (const inode of owners.changedInodes) {
       const i = connections.indexOf(inode);
       if (i >= 0) connections.touch(i);
     }

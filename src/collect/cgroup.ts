@@ -23,12 +23,12 @@ const SESSION = /^session-.*\.scope$|\.session$/;
 type Found = { -readonly [Key in keyof Cgroup]: Cgroup[Key] };
 
 /**
- * Says what the whole of /proc/PID/cgroup tells of a process; never fails, whatever the text.
+ * Parses /proc/PID/cgroup. Never throws.
  *
- * `kind` is `container` in a container or elsewhere in a pod, `runtime-monitor` for conmon and the like, `session` for a login,
- * `unit` for a systemd unit (or a service of Talos), `host` outside all of these, and `unknown` for a lone `0::/`: that is the
- * reader's own cgroup where the reader has a private cgroup namespace, and the host's root where it has none. Paths relative to
- * the reader ("/../..") are understood. A static pod's `podUid` is the hash of its configuration.
+ * `kind` is `container` in a container or elsewhere in a pod, `runtime-monitor` for conmon and similar, `session` for a login,
+ * `unit` for a systemd unit (or a service of Talos), `host` for none of these, and `unknown` for a single line `0::/`: this is the own
+ * cgroup of a reader with a private cgroup namespace, and the root of the host otherwise. Paths relative to the reader ("/../..") are
+ * supported. The `podUid` of a static pod is the hash of its configuration.
  *
  * Lines: cgroups(7), cgroup_namespaces(7). Paths: runc and crun, kubelet, CRI-O, containerd, docker, podman, LXC, ECS.
  */
@@ -41,7 +41,7 @@ export function parseCgroup(text: string): Cgroup {
   if (!only || (lines.length === 1 && only.controllers === '' && only.path === '/'))
     return { ...NOTHING, kind: 'unknown' };
 
-  // On v1 some hierarchies stay at "/", and in hybrid mode the v2 line may name the runtime's own service.
+  // With cgroup v1 some hierarchies stay at "/". In hybrid mode the v2 line may name the service of the runtime itself.
   let best = NOTHING;
   let bestWeight = 0;
   for (const { controllers, path } of lines) {
@@ -55,8 +55,8 @@ export function parseCgroup(text: string): Cgroup {
 }
 
 /**
- * How to parse the cgroups that a reader sees. Where pid 1's lies above the root that the reader sees, the reader has a cgroup
- * namespace of its own, and a lone `0::/` is its own container: in the pod with uid `ownPodUid`, where that is known.
+ * Returns the parser for a reader. If the cgroup of pid 1 is above the root of the reader, the reader has a cgroup namespace of its own,
+ * and a single line `0::/` is its own container: in the pod with uid `ownPodUid`, if known.
  */
 export function cgroupParser(ofPid1: string, ownPodUid: string | null): (text: string) => Cgroup {
   const isNamespaced = /^\d+:[^:]*:\/\.\.(?:\/|$)/m.test(ofPid1);
@@ -130,7 +130,7 @@ function enterContainer(found: Found, id: string, runtime: string | null): void 
   found.unit = null;
 }
 
-/** Takes the deepest unit of a path. Units inside a container are its own affair, except in LXC, where they are a system's. */
+/** Keeps the deepest unit of a path. Units inside a container are ignored, except in LXC, where the container is a system. */
 function enterUnit(found: Found, segment: string, previous: string): void {
   const insideLxc = found.kind === 'container' && found.runtime === 'lxc';
   if ((found.kind === 'container' && !insideLxc) || found.kind === 'runtime-monitor') return;

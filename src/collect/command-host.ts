@@ -11,12 +11,12 @@ import type { UnreadNamespaces } from './namespaces.ts';
 import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './net-tcp-udp-raw.ts';
 import type { NamespaceCounts } from './namespace-tables.ts';
 
-/** The one namespace of which a command tells. */
-const HERE = 0;
+/** The number of the one namespace that a command covers. */
+const NETNS = 0;
 const UNSPECIFIED: Address = [0, 0, 0, 0];
 const CODES = new Map<State, number>(Array.from({ length: 12 }, (_, code) => [stateOf(0, code), code]));
-/** What a command does not tell of a process. */
-const NOTHING_ELSE = {
+/** The fields of a process that no command prints. */
+const UNKNOWN_FIELDS = {
   startTime: 0,
   ppid: 0,
   state: '',
@@ -33,15 +33,16 @@ interface Names {
   of(process: string, cgroup: Cgroup): OwnerLabels;
 }
 
-/** A socket as it is known from one text to the next: in the place of an inode it has a number of ours, below 0. */
-interface Known {
+/** A socket by its row. It has a negative number that takes the place of the inode. */
+interface NumberedSocket {
   readonly number: number;
   readonly row: Row;
 }
 
 /**
- * A host of which its own commands tell: one namespace, no containers, no namespaces, and of processes only pid and name.
- * The rows go through the same connection table. An address that was cut is unspecified there, so that nobody is asked for it.
+ * A host whose rows come from its own commands. It covers one network namespace, without containers or counters; of processes only the
+ * pid and name are known. The rows go through the same connection table. A truncated address is unspecified there, so that its ASN is
+ * never looked up.
  */
 export class CommandHost implements Host {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
@@ -55,10 +56,10 @@ export class CommandHost implements Host {
   readonly #commands: Commands;
   readonly #connections: ConnectionTable;
   readonly #names: Names;
-  #known = new Map<string, Known>();
-  #told = new Map<number, Row>();
-  #toldBefore = new Map<number, Row>();
-  #tellsOwners = false;
+  #sockets = new Map<string, NumberedSocket>();
+  #rowByNumber = new Map<number, Row>();
+  #rowByNumberBefore = new Map<number, Row>();
+  #hasOwners = false;
   #processes = new Map<string, Process>();
   readonly #rows = new SocketRows();
   readonly #own = new Set<string>();
@@ -71,63 +72,63 @@ export class CommandHost implements Host {
     this.#names = names;
   }
 
-  /** Rules name processes by more than is told. */
+  /** Rules need more of a process than its pid and name. */
   adopt(): void {
     return;
   }
 
-  /** Only containers are renamed, and of those nothing is told. */
+  /** Only the labels of containers change, and there are none here. */
   relabel(): void {
     return;
   }
 
   collect(at: number): void {
-    const told = this.#commands.read();
-    this.malformed.set(told.command, (this.malformed.get(told.command) ?? 0) + told.malformed.length);
+    const output = this.#commands.read();
+    this.malformed.set(output.command, (this.malformed.get(output.command) ?? 0) + output.malformed.length);
     this.oldestReadAt = at;
     Object.assign(this.status, { read: 1, unchanged: 0, empty: 0, unreadable: 0 });
-    this.#namesByPid = told.names;
+    this.#namesByPid = output.names;
     this.#own.clear();
-    for (const address of ownAddresses(told.rows)) this.#own.add(address);
+    for (const address of ownAddresses(output.rows)) this.#own.add(address);
     this.#connections.begin(at);
-    this.#merge(this.#recognise(told.rows));
+    this.#merge(this.#number(output.rows));
     this.#connections.end(
       () => this.isOwn(),
       () => false,
     );
   }
 
-  /** Gives each row the number that its socket had, or a new one; ends that ended and begin again are another socket. */
-  #recognise(rows: readonly Row[]): readonly Known[] {
-    const before = this.#known;
-    this.#known = new Map();
-    this.#toldBefore = this.#told;
-    this.#told = new Map();
+  /** Numbers the socket of each row as in the last output. An ended connection whose ends are open again is a new socket. */
+  #number(rows: readonly Row[]): readonly NumberedSocket[] {
+    const before = this.#sockets;
+    this.#sockets = new Map();
+    this.#rowByNumberBefore = this.#rowByNumber;
+    this.#rowByNumber = new Map();
     return rows.map((row) => {
       const ends = [row.local_address, row.local_port, row.remote_address, row.remote_port];
       const holders = row.remote_port === null ? row.pids : [];
-      const alike = JSON.stringify([row.transport, row.family, ...ends, ...holders]);
-      let key = alike;
-      for (let twin = 1; this.#known.has(key); twin++) key = `${alike} ${twin}`;
+      const base = JSON.stringify([row.transport, row.family, ...ends, ...holders]);
+      let key = base;
+      for (let twin = 1; this.#sockets.has(key); twin++) key = `${base} ${twin}`;
       const last = before.get(key);
-      const goesOn = last && !(hasEnded(last.row) && !hasEnded(row));
-      const known = { number: goesOn ? last.number : this.#next--, row };
-      this.#known.set(key, known);
-      this.#told.set(known.number, row);
-      return known;
+      const isSame = last && !(hasEnded(last.row) && !hasEnded(row));
+      const socket = { number: isSame ? last.number : this.#next--, row };
+      this.#sockets.set(key, socket);
+      this.#rowByNumber.set(socket.number, row);
+      return socket;
     });
   }
 
-  #merge(sockets: readonly Known[]): void {
+  #merge(sockets: readonly NumberedSocket[]): void {
     const byTable = Map.groupBy(sockets, ({ row }) => tableOf(row));
     for (const table of TABLES.keys()) {
       this.#rows.clear();
       for (const socket of byTable.get(table) ?? []) this.#add(socket);
-      this.#connections.merge(HERE, table, this.#rows);
+      this.#connections.merge(NETNS, table, this.#rows);
     }
   }
 
-  #add({ number, row }: Known): void {
+  #add({ number, row }: NumberedSocket): void {
     const rows = this.#rows;
     rows.reserve();
     const i = rows.count++;
@@ -146,7 +147,7 @@ export class CommandHost implements Host {
 
   attribute(): void {
     this.unattributed.clear();
-    this.#tellsOwners = [...this.#told.values()].some((row) => row.owner_evidence !== null);
+    this.#hasOwners = [...this.#rowByNumber.values()].some((row) => row.owner_evidence !== null);
     const before = this.#processes;
     this.#processes = new Map();
     for (const i of this.#connections.indexes()) {
@@ -162,15 +163,15 @@ export class CommandHost implements Host {
     const former = process[i] ?? null;
     const listener = chosen || former || state[i] !== SYN_RECV ? -1 : this.#connections.listenerOf(i);
     const owner = chosen ?? former ?? process[listener] ?? null;
-    const labels = owner?.labels ?? this.#names.of('', NOTHING_ELSE.cgroup);
+    const labels = owner?.labels ?? this.#names.of('', UNKNOWN_FIELDS.cgroup);
     const evidence = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
-    const reason = labels.process === '' ? this.#reasonOf(i, owner) : null;
+    const reason = labels.process === '' ? this.#unattributedReason(i, owner) : null;
     if (reason) this.unattributed.set(reason, (this.unattributed.get(reason) ?? 0) + 1);
     this.#connections.setOwner(i, { process: owner, holders, evidence, labels, reason });
   }
 
-  /** A command is silent about what it may not see, and about what nobody holds; a process without a name ended meanwhile. */
-  #reasonOf(i: number, owner: Process | null): UnattributedReason {
+  /** A command prints no process that it may not read, and none for sockets without a descriptor. A process without a name ended meanwhile. */
+  #unattributedReason(i: number, owner: Process | null): UnattributedReason {
     if (owner) return 'vanished';
     const state = this.#connections.state[i];
     if (state === TIME_WAIT) return 'short_lived';
@@ -183,17 +184,17 @@ export class CommandHost implements Host {
     return pids.map((other) => this.#processOf(other, nameOf(other), before));
   }
 
-  #processOf(pid: number, told: string, before: ReadonlyMap<string, Process>): Process {
-    const name = cleanLabel(told);
+  #processOf(pid: number, printedName: string, before: ReadonlyMap<string, Process>): Process {
+    const name = cleanLabel(printedName);
     const key = `${pid} ${name}`;
     const process = this.#processes.get(key) ??
-      before.get(key) ?? { ...NOTHING_ELSE, pid, name, labels: this.#names.of(name, NOTHING_ELSE.cgroup) };
+      before.get(key) ?? { ...UNKNOWN_FIELDS, pid, name, labels: this.#names.of(name, UNKNOWN_FIELDS.cgroup) };
     this.#processes.set(key, process);
     return process;
   }
 
   get seesOwners(): boolean {
-    return this.#tellsOwners;
+    return this.#hasOwners;
   }
 
   get namingFailure(): null {
@@ -226,11 +227,11 @@ export class CommandHost implements Host {
 
   commandRow(index: number): Row | null {
     const number = this.#connections.inode[index] ?? 0;
-    return this.#told.get(number) ?? this.#toldBefore.get(number) ?? null;
+    return this.#rowByNumber.get(number) ?? this.#rowByNumberBefore.get(number) ?? null;
   }
 }
 
-/** Those of the interfaces, and those that rows show. */
+/** The addresses of the interfaces, and the local addresses of the rows. */
 function ownAddresses(rows: readonly Row[]): string[] {
   const interfaces = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const own = interfaces

@@ -4,34 +4,33 @@ import type { Address, Cidr } from '../model.ts';
 const TENTATIVE = 0x40;
 const DUPLICATE = 0x08;
 
-/** The local routes of one table, and what tells whose table it is. */
+/** The local routes of a routing table, and what identifies a table of a VRF. */
 interface Table {
   readonly local: Cidr[];
-  /** Connected /31 links, by the lower address of each: such a link has no broadcast address. */
+  /** The lower addresses of connected /31 links, which have no broadcast address. */
   readonly links: Set<number>;
   hasBroadcast: boolean;
 }
 
 /**
- * The addresses and prefixes that a network namespace takes as its own, from the lines of /proc/PID/net/fib_trie.
+ * The addresses and prefixes that are local to a network namespace, from the lines of /proc/PID/net/fib_trie.
  * Format: fib_trie_seq_show() in the kernel's net/ipv4/fib_trie.c.
  *
- * As in the kernel (inet_addr_type() in net/ipv4/fib_frontend.c), an address is local if table local says so, or the table of the
- * VRF that the interface is in. A local route in the table of a policy rule is not: `local 0.0.0.0/0 dev lo` in such a table is
- * how TPROXY takes marked packets, and it makes no address the host's own. Without policy rules tables main and local are one,
- * printed twice; a file that was cut before table local has main alone.
+ * As in the kernel (inet_addr_type() in net/ipv4/fib_frontend.c), an address is local if it has a local route in table local or in the
+ * table of the VRF of its interface. A local route in the table of a policy rule does not count: `local 0.0.0.0/0 dev lo` in such a table
+ * is how TPROXY receives marked packets. Without policy rules the tables main and local are one table that is printed twice; a file that
+ * was truncated before table local has only main.
  *
- * A VRF's table and that of a policy rule look the same ("Id 100:"), but only the kernel adds broadcast routes and the links of
- * addresses next to local routes. So a table that has them is a VRF's, and its /32 routes are addresses. A VRF where every
- * address is a /32 is not recognized.
+ * The table of a VRF and that of a policy rule look the same ("Id 100:"), but only the kernel adds broadcast and link routes next to local
+ * routes. So a table with such routes belongs to a VRF, and its /32 routes are addresses. A VRF with only /32 addresses is not recognized.
  */
 export class FibTrie {
   readonly #tables = new Map<string, Table>();
   #table = this.#tableOf('Main');
   #leaf = '';
 
-  /** Takes the next line. A host with a million routes has a file of 100 MB: only the lines that matter are parsed and kept. */
-  take(line: string): void {
+  /** Parses the next line. A host with a million routes has a file of 100 MB: only relevant lines are parsed and kept. */
+  parseLine(line: string): void {
     if (line.includes('|-- ')) this.#leaf = line;
     else if (line.includes(' LOCAL')) this.#addLocal(line);
     else if (line.includes(' BROADCAST')) this.#table.hasBroadcast = true;
@@ -42,7 +41,7 @@ export class FibTrie {
     }
   }
 
-  /** The own addresses (blocks of one) and local prefixes such as 127.0.0.0/8, each once. */
+  /** The own addresses (blocks of one address) and local prefixes such as 127.0.0.0/8, each once. */
   get local(): Cidr[] {
     const { local } = this.#tableOf('Local');
     const found = new Map<string, Cidr>();
@@ -88,8 +87,8 @@ function isOfInterface({ hasBroadcast, links }: Table, { address }: Cidr): boole
 }
 
 /**
- * The usable IPv6 addresses of a network namespace, from /proc/PID/net/if_inet6: those that are neither tentative nor found to
- * be taken by another machine. Other lines are passed over. An address stands in network byte order, unlike in tcp6.
+ * The usable IPv6 addresses of a network namespace, from /proc/PID/net/if_inet6: those that are neither tentative nor duplicates of
+ * another machine. Malformed lines are skipped. Addresses are in network byte order, unlike in tcp6.
  * Format: if6_seq_show() in the kernel's net/ipv6/addrconf.c.
  */
 export function parseIfInet6(text: string): Address[] {
@@ -105,8 +104,8 @@ export function parseIfInet6(text: string): Address[] {
 }
 
 /**
- * Says quickly whether an address belongs to the network namespace with these local IPv4 routes and this if_inet6; null holds none.
- * That alone does not make a peer this host: in IPVS mode kube-proxy puts every service address on it.
+ * A fast test for the addresses of the network namespace with these local IPv4 routes and this if_inet6 (null without IPv6).
+ * An own address does not prove that a peer is this host: in IPVS mode kube-proxy puts every service address on the host.
  */
 export function ownAddresses(routes: readonly Cidr[], ifInet6: string | null): { has(address: Address): boolean } {
   const blocks = [...routes, ...parseIfInet6(ifInet6 ?? '').map((address) => ({ address, bits: 128 }))];

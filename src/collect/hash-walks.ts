@@ -1,10 +1,10 @@
-/** Above so many rows it is not the walk over the hash that a read of a table costs. */
+/** Above this many rows, the walk over the hash is not the main cost of a read. */
 const FEW_ROWS = 64;
-/** Less is not worth a word: milliseconds of a read, and of all reads of a scan. */
+/** Costs below these are not reported: milliseconds of a read, and of all reads of a scan. */
 const SLOW_READ_MS = 1;
 const SLOW_SCAN_MS = 100;
 
-/** What the walks over the host's TCP hash took of one scan. */
+/** The cost of walks over the TCP hash of the host in one scan. */
 export interface HashCost {
   readonly namespaces: number;
   /** Reads of tcp and tcp6, two for a namespace. */
@@ -14,9 +14,9 @@ export interface HashCost {
 }
 
 /**
- * What it costs that every read of a TCP table walks the whole hash, which all network namespaces share unless
- * net.ipv4.tcp_child_ehash_entries gives each its own. Reads of few rows are nothing but that walk: their median, times all reads of
- * the scan, is the cost. The mean would blame the hash for a few reads during which the thread did not run (a CPU limit).
+ * Measures the cost of walks over the TCP hash. Every read of a TCP table walks the whole hash, which all network namespaces share unless
+ * net.ipv4.tcp_child_ehash_entries gives each its own. A read of few rows costs only that walk: the median of such reads, times all
+ * reads of the scan, is the cost. A few reads during which the thread did not run (a CPU limit) do not move the median.
  */
 export class HashWalks {
   readonly #namespaces = new Set<number>();
@@ -39,7 +39,7 @@ export class HashWalks {
     if (rows <= FEW_ROWS && !this.#isReported) this.#shortReads.push(ms);
   }
 
-  /** The cost of the scan, the first time that it is worth a word; else null. */
+  /** The cost of the scan, the first time that it is high; otherwise null. */
   takeCost(): HashCost | null {
     if (this.#isReported) return null;
     const sorted = this.#shortReads.sort((a, b) => a - b);

@@ -12,36 +12,36 @@ import type { ProtocolCounters } from './protocol-counters.ts';
 import { NamespaceTables, type NamespaceCounts } from './namespace-tables.ts';
 import type { Command, Commands } from './ss-netstat.ts';
 
-/** Where the rows of a scan come from: the host's procfs, or what its own commands tell. */
+/** The source of rows: the procfs of a host, or the output of its own commands. */
 export interface Host {
   /** Reads every row into the connection table. `at` is milliseconds since 1970. */
   collect(at: number, isLate: () => boolean): void;
-  /** Gives the connections their owners. */
+  /** Sets the owners of connections. */
   attribute(isLate: () => boolean): void;
   /** Names processes by these rules from the next scan on. */
   adopt(rules: readonly ProcessRule[]): void;
-  /** These names, and perhaps those of pods, are others from now on. */
+  /** Replaces labels by others. The labels of pods may have changed too. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void;
   readonly status: Readonly<NamespaceCounts>;
   readonly unread: UnreadNamespaces;
-  /** Lines that were no row, by where they stood. */
+  /** Malformed lines since the start, by table or command. */
   readonly malformed: ReadonlyMap<string, number>;
-  /** Milliseconds since 1970. */
+  /** When the oldest rows were read; milliseconds since 1970. */
   readonly oldestReadAt: number;
-  /** What the protocol counters took of the last scan; milliseconds. */
+  /** Milliseconds that the protocol counters took in the last scan. */
   readonly protocolsMs: number;
-  /** Why protocol counters could not be added up in the last scan. */
+  /** Why protocol counters could not be added up in the last scan; null if they could. */
   readonly protocolsFailure: string | null;
-  /** Whether every process could be read. */
+  /** Whether every process that may hold a socket was read. */
   readonly seesOwners: boolean;
-  /** Why processes may go by other names than the rules give them, in the last scan. */
+  /** Why the rules did not name all processes in the last scan; null if they did. */
   readonly namingFailure: string | null;
-  /** The processes that hold sockets, as far as it is known what they are. */
+  /** The known processes that hold sockets. */
   readonly holding: Iterable<Process>;
   readonly unattributed: ReadonlyMap<UnattributedReason, number>;
-  /** What walks over the host's TCP hash took of the last scan, the first time that it is worth a word. */
+  /** What walks over the TCP hash cost in the last scan, the first time that the cost is high; otherwise null. */
   takeHashCost(): HashCost | null;
-  /** The namespace behind a number of the connection table; null where it is not known, or gone. */
+  /** The namespace of a number in the connection table; null if it is unknown or gone. */
   namespace(number: number): Namespace | null;
   isOwn(number: number): IsOwn;
   knowsOwn(number: number): boolean;
@@ -51,7 +51,7 @@ export interface Host {
   commandRow(index: number): Row | null;
 }
 
-/** What reading a host's procfs needs to know. */
+/** Options of a host whose procfs is read. */
 export interface ProcfsHostOptions {
   readonly rules: Pick<Rules, 'processes'>;
   /** Without `processes` no socket has a process. */
@@ -67,7 +67,7 @@ export interface ProcfsHostOptions {
   };
 }
 
-/** A host whose procfs is read: namespaces, tables, owners and processes. */
+/** A host whose procfs is read. */
 export class ProcfsHost implements Host {
   unread: UnreadNamespaces = { hidden: 0, withoutProcess: 0 };
   readonly #procfs: Procfs;
@@ -111,7 +111,7 @@ export class ProcfsHost implements Host {
     const { namespaces, ...unread } = this.#namespaces.find(this.#procfs, pids);
     this.unread = unread;
     this.#processes.begin(pids);
-    if (this.#findsOwners) this.#owners.survey(pids);
+    if (this.#findsOwners) this.#owners.begin(pids);
     for (const holder of this.#attribution.holding)
       if (this.#processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder)
         this.#owners.reset(holder.pid);
@@ -202,10 +202,10 @@ export class ProcfsHost implements Host {
   }
 }
 
-/** What a user may ask rows to come from; null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
+/** The chosen source of rows; null for that of the platform: procfs on Linux, its own commands elsewhere. */
 export type SourceName = 'procfs' | Command | null;
 
-/** Opens where the rows come from. Rejects with an Error of one clear line when procfs cannot be read. */
+/** Opens the source of rows. Rejects with an Error of one line if procfs cannot be read. */
 export async function openSource(name: SourceName, root: string): Promise<Procfs | Commands> {
   const chosen = name ?? (process.platform === 'linux' ? 'procfs' : 'ss');
   if (chosen === 'procfs') return new Procfs(root);

@@ -1,3 +1,4 @@
+import { reasonOf } from '../common/errors.ts';
 import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
@@ -7,7 +8,7 @@ import type { Namespace } from './namespaces.ts';
 import type { SocketOwners } from './socket-owners.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.ts';
-import { mayHoldRows, parseSockstat, type Counters } from './sockstat.ts';
+import { mayHoldRows, parseSockstat, type SocketCounts } from './sockstat.ts';
 import { SocketRows, TABLES, UDP } from './net-tcp-udp-raw.ts';
 
 /** The number of processes that are tried before their namespace counts as unreadable. */
@@ -190,7 +191,7 @@ export class NamespaceTables {
   #readOwn(namespace: Namespace): IsOwn | null {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
       const fibTrie = new FibTrie();
-      const failure = this.#procfs.readLines(pid, 'net/fib_trie', (line) => fibTrie.take(line));
+      const failure = this.#procfs.readLines(pid, 'net/fib_trie', (line) => fibTrie.parseLine(line));
       const ifInet6 = this.#procfs.read(pid, 'net/if_inet6');
       // Without IPv6 there is no if_inet6. Without the process there is no fib_trie either.
       if (failure || (failed(ifInet6) && ifInet6 !== 'vanished')) continue;
@@ -306,7 +307,7 @@ export class NamespaceTables {
       const counts = readProtocolCounts(snmp.toString('latin1'), state.netstat, state.snmp6);
       this.#context.protocols.add(state.number, this.podOf(state.number), counts);
     } catch (error) {
-      this.protocolsFailure = String(error);
+      this.protocolsFailure = reasonOf(error);
     }
     this.protocolsMs += this.#context.monotonic() - begun;
   }
@@ -323,15 +324,15 @@ export class NamespaceTables {
     });
   }
 
-  #counters(namespace: Namespace): Counters | null {
+  #counters(namespace: Namespace): SocketCounts | null {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
-      const bytes = this.#procfs.glance(pid, 'net/sockstat');
+      const bytes = this.#procfs.readSmall(pid, 'net/sockstat');
       if (failed(bytes)) continue;
       const sockstat = bytes.toString('latin1');
-      const sockstat6 = this.#procfs.glance(pid, 'net/sockstat6');
+      const sockstat6 = this.#procfs.readSmall(pid, 'net/sockstat6');
       if (!failed(sockstat6)) return parseSockstat(sockstat, sockstat6.toString('latin1'));
       // A missing file means that IPv6 is off, if the process still exists.
-      const ipv6Off = sockstat6 === 'vanished' && !failed(this.#procfs.glance(pid, 'net/sockstat'));
+      const ipv6Off = sockstat6 === 'vanished' && !failed(this.#procfs.readSmall(pid, 'net/sockstat'));
       if (ipv6Off) return parseSockstat(sockstat, null);
     }
     return null;
@@ -372,7 +373,7 @@ export class NamespaceTables {
 
   #bytes(namespace: Namespace, name: string): Buffer | null {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
-      const bytes = this.#procfs.glance(pid, `net/${name}`);
+      const bytes = this.#procfs.readSmall(pid, `net/${name}`);
       if (!failed(bytes)) return Buffer.from(bytes);
     }
     return null;

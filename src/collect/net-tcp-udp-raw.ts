@@ -11,7 +11,7 @@ export const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw']
 export const UDP = 2;
 export const RAW = 6;
 
-/** The kernel's TCP states (include/net/tcp_states.h); the other tables know 01 and 07 alone. */
+/** TCP states of the kernel (include/net/tcp_states.h). Other tables use 01 and 07 only. */
 export const ESTABLISHED = 0x01;
 export const SYN_SENT = 0x02;
 export const SYN_RECV = 0x03;
@@ -39,7 +39,7 @@ const STATES: readonly State[] = [
   'closing',
 ];
 
-/** The uid of a row that has none: TIME_WAIT rows print 0, which is not root. */
+/** The uid of a row without one: TIME_WAIT rows print 0, which does not mean root. */
 export const NO_UID = 0xffffffff;
 
 /** The transport of a table, by the table's number. */
@@ -47,15 +47,15 @@ export function transportOf(table: number): Transport {
   return TRANSPORTS[table >> 1] ?? 'raw';
 }
 
-/** The state of a row of a table, by the kernel's code. */
+/** The state of a row, by its table and the code of the kernel. */
 export function stateOf(table: number, code: number): State {
   if (table >= UDP && code === CLOSE) return 'unconnected';
   return STATES[code] ?? 'unknown';
 }
 
 /**
- * Rows of one socket table as columns, filled again for each read.
- * Addresses take four words a row, IPv4 as ::ffff:a.b.c.d; queues are the kernel's bytes, of a listener the waiting connections.
+ * Rows of a socket table as columns, reused for each read.
+ * Addresses take four words a row, IPv4 as ::ffff:a.b.c.d. Queues are bytes; the receive queue of a listener is its waiting connections.
  */
 export class SocketRows {
   count = 0;
@@ -75,13 +75,13 @@ export class SocketRows {
     this.#resize(capacity);
   }
 
-  /** Forgets the rows, keeps the room. */
+  /** Removes all rows and keeps the capacity. */
   clear(): void {
     this.count = 0;
     this.malformed = 0;
   }
 
-  /** Makes sure that one more row fits. */
+  /** Makes room for one more row. */
   reserve(): void {
     if (this.count === this.capacity) this.#resize(this.capacity * 2);
   }
@@ -116,7 +116,7 @@ const ZERO = 0x30;
 const V4_MAPPED = 0x0000ffff;
 const TIME_WAIT_TIMER = 3;
 
-/** The value of each ASCII hex digit; 255 marks every other byte, so that ORing the values shows a bad one. */
+/** The value of each ASCII hex digit; 255 for every other byte, so that ORed values show an invalid one. */
 const HEX = new Uint8Array(256).fill(255);
 for (let value = 0; value < 16; value++) {
   const digit = value.toString(16);
@@ -126,8 +126,8 @@ for (let value = 0; value < 16; value++) {
 
 /**
  * Appends the complete rows of buffer[from, to) to `rows` and returns where the last complete row ended.
- * A line that is no row is skipped and counted in `rows.malformed`; a row needs the ten columns up to the inode, so that the
- * 12 columns of TIME_WAIT and the 17 of a full socket both pass. The caller skips the header line.
+ * A malformed line is skipped and counted in `rows.malformed`. A row needs the ten columns up to the inode: TIME_WAIT has 12 columns, a
+ * full socket 17. The caller skips the header line.
  * Format: the kernel's Documentation/networking/proc_net_tcp.rst; net/ipv4/{tcp_ipv4,udp,raw}.c and net/ipv6 print it.
  * Addresses are 32-bit words in the byte order of the machine that printed them.
  */
@@ -154,9 +154,8 @@ export function parseSocketRows(
 }
 
 /**
- * Writes the row that begins here behind the others and gives the place of its line end; -1 where the line is no row. A line end is no
- * part of any column, so that nothing is read beyond it. Everything here is arithmetic on bytes in local variables: it runs for every
- * row of every scan.
+ * Appends the row that begins at `start` and returns the position of its newline; -1 for a malformed line. No column contains a newline,
+ * so that nothing is read beyond it. This runs for every row of every scan: arithmetic on bytes in local variables only.
  */
 function parseRow(buffer: Uint8Array, start: number, family: 4 | 6, littleEndian: boolean, rows: SocketRows): number {
   const n = rows.count;
@@ -165,7 +164,7 @@ function parseRow(buffer: Uint8Array, start: number, family: 4 | 6, littleEndian
   while (isDigit(buffer[at])) at++;
   if (at === slot || buffer[at] !== COLON || buffer[at + 1] !== SPACE) return -1;
   at += 2;
-  // "LOCAL:PORT REMOTE:PORT ST TX:RX TR:": every width but that of the last is fixed.
+  // "LOCAL:PORT REMOTE:PORT ST TX:RX TR:": all columns before the timer have a fixed width.
   const width = family === 4 ? 8 : 32;
   const remote = at + width + 6;
   const queues = remote + width + 9;
@@ -185,7 +184,7 @@ function parseRow(buffer: Uint8Array, start: number, family: 4 | 6, littleEndian
   const timer = hex2(buffer, queues + 18);
   if (timer < 0 || buffer[queues + 20] !== COLON) return -1;
 
-  // Left out: the timer's time, retransmits; between uid and inode the timeout.
+  // Skipped: timer, retransmits; between uid and inode the timeout.
   at = nextWord(buffer, nextWord(buffer, queues + 21));
   const uidAt = at;
   let uid = 0;
@@ -219,13 +218,13 @@ function skipSpaces(buffer: Uint8Array, at: number): number {
   return at;
 }
 
-/** Where the word after this one begins; a line end stays where it is. */
+/** The position of the next word; a newline is not skipped. */
 function nextWord(buffer: Uint8Array, at: number): number {
   while ((buffer[at] ?? 0) > SPACE) at++;
   return skipSpaces(buffer, at);
 }
 
-/** The value of two, four or eight hex digits; -1 where one of them is not. */
+/** The value of two, four or eight hex digits; -1 if one of them is invalid. */
 function hex2(buffer: Uint8Array, at: number): number {
   const a = HEX[buffer[at] ?? 0] ?? 255;
   const b = HEX[buffer[at + 1] ?? 0] ?? 255;

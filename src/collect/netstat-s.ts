@@ -1,6 +1,6 @@
 import { parseSnmp, parseSnmp6 } from './snmp.ts';
 
-/** The files of /proc/PID/net that hold statistics; null for one that the kernel does not have. */
+/** The statistics files of /proc/PID/net; null for one that the kernel does not have. */
 export interface StatisticsFiles {
   readonly snmp: string;
   readonly netstat: string;
@@ -14,18 +14,18 @@ export interface Statistic {
   readonly value: number;
 }
 
-/** The statistics of one protocol, titled as `netstat -s` titles them. */
+/** The statistics of a protocol, with the title of `netstat -s`. */
 export interface StatisticsSection {
   readonly title: string;
   readonly counters: readonly Statistic[];
 }
 
-/** What these files hold that is no statistic: settings of the kernel. */
+/** Fields of these files that are kernel settings, not statistics. */
 const SETTINGS = new Set(['DefaultTTL', 'RtoAlgorithm', 'RtoMin', 'RtoMax', 'MaxConn']);
-/** The protocols of snmp6, where a name begins with its protocol. */
+/** The protocols of snmp6, where names begin with the protocol. */
 const IPV6 = ['Ip6', 'Icmp6', 'Udp6', 'UdpLite6'] as const;
 
-/** The statistics of a network namespace: those of IPv4 and of TCP, then those of IPv6, then those of IPsec. */
+/** The statistics of a network namespace: IPv4 and TCP, then IPv6, then IPsec. */
 export function readStatistics({ snmp, netstat, snmp6, xfrm }: StatisticsFiles): StatisticsSection[] {
   const sections = [...parseSnmp(snmp), ...parseSnmp(netstat)].map(([title, counters]) => ({
     title,
@@ -41,7 +41,7 @@ function statisticsOf(counters: ReadonlyMap<string, number>): Statistic[] {
   return [...counters].filter(([name]) => !SETTINGS.has(name)).map(([name, value]) => ({ name, value }));
 }
 
-/** Writes sections as `netstat -s` of net-tools does, zeros included: a counter without words of its own reads "Name: 7". */
+/** Prints sections like `netstat -s` of net-tools, zeros included. A counter without a description is printed as "Name: 7". */
 export function renderStatistics(sections: readonly StatisticsSection[]): string {
   return sections.map(({ title, counters }) => `${title}:\n${renderCounters(title, counters)}`).join('');
 }
@@ -50,7 +50,7 @@ function renderCounters(title: string, counters: readonly Statistic[]): string {
   const lines = (group: Histogram | null, indent: string): string =>
     counters
       .filter(({ name }) => histogramOf(title, name) === group)
-      .map((counter) => `${indent}${inWords(title, counter)}\n`)
+      .map((counter) => `${indent}${describe(title, counter)}\n`)
       .join('');
   const below = (group: Histogram): string => {
     const shown = lines(group, '        ');
@@ -61,15 +61,15 @@ function renderCounters(title: string, counters: readonly Statistic[]): string {
 
 type Histogram = 'input' | 'output';
 
-/** ICMP's messages by type stand apart from its sums. */
+/** ICMP messages by type are printed apart from the sums. */
 function histogramOf(title: string, name: string): Histogram | null {
   if (title !== 'Icmp' && title !== 'Icmp6') return null;
   const [, way] = /^(?:Icmp6)?(In|Out)(?!Msgs|Errors|CsumErrors|RateLimit)/.exec(name) ?? [];
   return way === undefined ? null : way === 'In' ? 'input' : 'output';
 }
 
-function inWords(title: string, { name, value }: Statistic): string {
-  const words = WORDS.get(title)?.get(name.startsWith(title) ? name.slice(title.length) : name);
+function describe(title: string, { name, value }: Statistic): string {
+  const words = DESCRIPTIONS.get(title)?.get(name.startsWith(title) ? name.slice(title.length) : name);
   if (words === undefined) return `${name}: ${value}`;
   return words.includes('#') ? words.replace('#', String(value)) : `${value} ${words}`;
 }
@@ -101,10 +101,10 @@ const UDP = {
 };
 
 /**
- * The words of `netstat -s` by section and kernel name, as net-tools 2.10 prints them; "#" is the place of the number where it
- * does not come first.
+ * The descriptions of `netstat -s` by section and kernel name, as net-tools 2.10 prints them; "#" is the place of the number if it is not
+ * first.
  */
-const WORDS = mapOf({
+const DESCRIPTIONS = mapOf({
   Ip: { ...IP, ForwDatagrams: 'forwarded' },
   Ip6: {
     ...IP,
@@ -233,7 +233,7 @@ const WORDS = mapOf({
   },
 });
 
-/** Not an object: the kernel may name a counter as it likes. */
+/** A map, not an object: kernel names must not meet Object.prototype. */
 function mapOf(
   words: Readonly<Record<string, Readonly<Record<string, string>>>>,
 ): ReadonlyMap<string, ReadonlyMap<string, string>> {

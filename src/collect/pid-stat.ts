@@ -1,24 +1,24 @@
-/** What /proc/PID/stat says of a process. */
+/** The fields of /proc/PID/stat that are used. */
 export interface Stat {
-  /** At most 15 bytes that the process chose, invalid UTF-8 as U+FFFD: clean it before showing it. */
+  /** At most 15 bytes chosen by the process, invalid UTF-8 as U+FFFD: sanitize before display. */
   readonly comm: string;
   /** One letter of R S D Z T t X I P. */
   readonly state: string;
   readonly ppid: number;
-  /** Ticks since boot: with the pid it is the identity of a process. */
+  /** Clock ticks since boot; pid and start time identify a process. */
   readonly startTime: number;
   readonly threads: number;
-  /** Pages, as the kernel counts them in passing: some may be missing. */
+  /** Pages; an approximate count, which may be low. */
   readonly residentPages: number;
 }
 
-/** What /proc/PID/status says of a process. Null is what it does not say. */
+/** The fields of /proc/PID/status that are used; null if missing. */
 export interface Status {
   /** The effective user. */
   readonly uid: number | null;
-  /** Octal with four digits, such as "0022"; absent before Linux 4.7 and of zombies. */
+  /** Octal with four digits, such as "0022"; null before Linux 4.7 and for zombies. */
   readonly umask: string | null;
-  /** Absent of zombies and kernel threads. */
+  /** Null for zombies and kernel threads. */
   readonly residentMemoryBytes: number | null;
 }
 
@@ -26,9 +26,9 @@ const OPEN = 0x28;
 const CLOSE = 0x29;
 
 /**
- * Reads /proc/PID/stat; undefined where the bytes are not such a line.
- * Format: proc_pid_stat(5) and the kernel's Documentation/filesystems/proc.rst, table 1-4. The name stands raw between the first
- * "(" and the last ")": it may hold parentheses, blanks, newlines and bytes that are no UTF-8.
+ * Parses /proc/PID/stat; undefined if malformed.
+ * Format: proc_pid_stat(5) and the kernel's Documentation/filesystems/proc.rst, table 1-4. The name is unescaped between the
+ * first "(" and the last ")": it may contain parentheses, blanks, newlines and invalid UTF-8.
  */
 export function parseStat(bytes: Buffer): Stat | undefined {
   const open = bytes.indexOf(OPEN);
@@ -47,9 +47,9 @@ export function parseStat(bytes: Buffer): Stat | undefined {
 }
 
 /**
- * Reads /proc/PID/status; what is missing or malformed is null.
- * Format: proc_pid_status(5) and the kernel's Documentation/filesystems/proc.rst, table 1-2. In the name the kernel escapes
- * newlines, so that no name can pass for another line.
+ * Parses /proc/PID/status; a missing or malformed field is null.
+ * Format: proc_pid_status(5) and the kernel's Documentation/filesystems/proc.rst, table 1-2. The kernel escapes newlines in
+ * the name, so that a name cannot imitate another line.
  */
 export function parseStatus(bytes: Buffer): Status {
   const text = bytes.toString('latin1');

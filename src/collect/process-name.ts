@@ -2,28 +2,28 @@ import { cleanLabel } from '../common/sanitize.ts';
 import type { ProcessRule } from '../model.ts';
 import type { Match } from './regexp-budget.ts';
 
-/** What a process is named after. */
+/** What the name of a process is derived from. */
 export interface Running {
-  /** The target of /proc/PID/exe, null where it cannot be read. */
+  /** The target of /proc/PID/exe; null if it cannot be read. */
   readonly exe: string | null;
   readonly comm: string;
-  /** The arguments from argv[0] on, null where they cannot be read. */
+  /** The arguments from argv[0] on; null if they cannot be read. */
   readonly cmdline: readonly string[] | null;
   /** Whether it is this very process. */
   readonly self: boolean;
 }
 
-/** How the arguments of an interpreter are read up to what it runs: each pattern is tried on one whole argument. */
+/** How to find the script in the arguments of an interpreter: each pattern is matched with one whole argument. */
 interface Interpreter {
-  /** The program is in the arguments or on standard input: there is nothing to name it by. */
+  /** The program is in the arguments or on standard input, and has no name. */
   readonly inline?: RegExp;
-  /** What follows is what is run, in the same argument as group 1 or as the next argument. */
+  /** The script follows: as group 1 of this argument, or as the next argument. */
   readonly runs?: RegExp;
-  /** The next argument belongs to this option. */
+  /** The next argument is the value of this option. */
   readonly takesValue?: RegExp;
-  /** A word before the script. */
+  /** A subcommand before the script. */
   readonly subcommand?: RegExp;
-  /** What the script must look like, where other words may stand in its place. */
+  /** What the script must match, if other words may be in its place. */
   readonly script?: RegExp;
 }
 
@@ -109,12 +109,12 @@ const INTERPRETERS: ReadonlyMap<string, Interpreter> = new Map<string, Interpret
   ],
 ]);
 
-/** What a rule sees of the arguments, so that a process with megabytes of them cannot keep a pattern busy. */
+/** Rules match at most this length of the arguments, so that a process with megabytes of them cannot slow a pattern down. */
 const LONGEST_CMDLINE = 32_768;
 
-/** Binaries that run what argv[0] names and nothing else: they end with an error if they have no such applet. */
+/** Binaries that run the applet that argv[0] names, and exit with an error if they have no such applet. */
 const MULTI_CALL = /^(busybox|toybox|coreutils|dropbearmulti)(?:[._-].*)?$/s;
-/** Other binaries, and links to them that servers are started through. */
+/** Other binaries, and the links through which servers are started. */
 const LINKS: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
   ...['redis', 'valkey', 'keydb', 'redict'].map(
     (name) => [`${name}-check-rdb`, [`${name}-server`, `${name}-sentinel`]] as const,
@@ -123,21 +123,23 @@ const LINKS: ReadonlyMap<string, readonly string[]> = new Map<string, readonly s
   ['k3s', ['containerd', 'crictl', 'ctr', 'kubectl']],
   ['tailscale.combined', ['tailscaled']],
 ]);
-/** Length of comm without its end (TASK_COMM_LEN in include/linux/sched.h). */
+/** Length of comm without the NUL (TASK_COMM_LEN in include/linux/sched.h). */
 const LONGEST_COMM = 15;
 const VERSIONED = /^([a-z]+?)(?:-?\d[\w.-]*)?$/;
 
 /**
- * The name that a process is published under, never empty and fit to be a label value.
+ * The published name of a process; never empty, valid as a label value.
  *
- * The first rule whose every pattern matches names it (`exe` against the whole path, `cmdline` against the arguments joined by a
- * blank), unless its template comes out empty. Else peerscope itself is `peerscope`, and any other process is named after its
- * executable: the base name, without what the kernel appends to a deleted file. Interpreters and multi-call binaries are named
- * after what they run, as it is written there: `manage.py`, the module of `python -m`, `app-1.2.3.jar`, the full name of a Java
- * class, the applet of busybox; a program that was started through a link goes by the link; where that cannot be told (`sh -c`, standard input) after themselves without their version.
- * A process whose executable cannot be read is named after its comm, which is `unknown` where it is empty.
+ * 1. The first rule with all patterns matching names the process, unless its template is empty. `exe` is matched with the whole path,
+ *    `cmdline` with the arguments joined by blanks.
+ * 2. peerscope itself is `peerscope`.
+ * 3. Interpreters and multi-call binaries are named after what they run: `manage.py`, the module of `python -m`, `app-1.2.3.jar`, the full
+ *    name of a Java class, the applet of busybox. If that is unknown (`sh -c`, standard input), the name is theirs without the version.
+ * 4. A program that was started through a link is named after the link.
+ * 5. Other processes are named after their executable: the base name, without the kernel's suffix for a deleted file.
+ * 6. A process whose executable cannot be read is named after its comm, or `unknown`.
  */
-export function nameProcess(process: Running, rules: readonly ProcessRule[], match: Match = asWritten): string {
+export function nameProcess(process: Running, rules: readonly ProcessRule[], match: Match = execPattern): string {
   const exe = process.exe?.replace(/ \(deleted\)$/, '') ?? null;
   const exeBase = baseName(exe ?? '');
   for (const rule of rules) {
@@ -148,7 +150,7 @@ export function nameProcess(process: Running, rules: readonly ProcessRule[], mat
   return cleanLabel(nameByExecutable(exeBase, process) || process.comm || 'unknown');
 }
 
-const asWritten: Match = (pattern, text) => pattern.exec(text);
+const execPattern: Match = (pattern, text) => pattern.exec(text);
 
 function nameByRule(
   rule: ProcessRule,
@@ -187,18 +189,18 @@ function nameByExecutable(exeBase: string, { comm, cmdline: readCmdline }: Runni
 }
 
 /**
- * The name of the link that a program was started through (/usr/bin/redis-server -> redis-check-rdb), else its own.
+ * The name of the link that a program was started through (/usr/bin/redis-server -> redis-check-rdb), otherwise its own name.
  *
  * /proc/PID/exe is resolved, but at exec the kernel sets comm to the base name of the path, which may be a link, and the caller
- * sets argv[0], mostly to the same path. The program may rewrite either later. So comm is trusted for a known link of the binary.
- * Any other link is trusted if comm and argv[0] agree and its name begins with the same word as the executable's. No program
- * takes the name of another one that way. Interpreters are named by what they run.
+ * sets argv[0], mostly to the same path. The program may change either later. So comm is trusted for a known link of the binary.
+ * Any other link is trusted if comm and argv[0] agree and its name begins with the same word as that of the executable. This way no
+ * program can take the name of another. Interpreters are named after what they run.
  */
 function nameByLink(exeBase: string, comm: string, argv0: string): string {
   const word = firstWordOf(exeBase);
   if (word === '' || INTERPRETERS.has(familyOf(exeBase))) return exeBase;
   if (LINKS.get(exeBase)?.includes(comm)) return comm;
-  // Servers put their addresses behind it: "/usr/bin/redis-server 127.0.0.1:6379", "php-fpm: pool www".
+  // Servers append their addresses: "/usr/bin/redis-server 127.0.0.1:6379", "php-fpm: pool www".
   const link = baseName(/^[^\s:]*/.exec(argv0)?.[0] ?? '');
   return firstWordOf(link) === word && link.slice(0, LONGEST_COMM) === comm ? link : exeBase;
 }
@@ -215,14 +217,14 @@ function nameByArguments(program: string, args: readonly string[]): string {
   const family = familyOf(program);
   const interpreter = INTERPRETERS.get(family);
   if (!interpreter) return program;
-  const script = whatRuns(interpreter, args);
-  // Files that the shell or the caller opened have no name that lasts.
+  const script = findScript(interpreter, args);
+  // Files that the shell or the caller opened have no stable name.
   if (script === undefined || /^\/(?:dev|proc)\//.test(script)) return family;
   const name = baseName(script);
   return name === '' || name === '.' || name === '..' ? family : name;
 }
 
-function whatRuns(interpreter: Interpreter, args: readonly string[]): string | undefined {
+function findScript(interpreter: Interpreter, args: readonly string[]): string | undefined {
   const { inline, runs, takesValue, subcommand, script } = interpreter;
   for (let i = 0; i < args.length; i++) {
     const arg = args[i] ?? '';

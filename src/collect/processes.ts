@@ -7,14 +7,14 @@ import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat, parseStatus } from './pid-stat.ts';
 
-/** How many scans long a new process is named anew at each: exec() keeps pid and start time and changes all the rest. */
+/** For this many scans a new process is named each time: exec() changes everything except pid and start time. */
 const YOUNG_SCANS = 5;
-/** An older process is named anew once in so many scans, each in its turn. */
+/** An older process is named once in this many scans, in rotation. */
 const ROTATION = 20;
 
 const LONGEST_CMDLINE = 64 << 10;
 
-/** A process as the last scan that asked for it saw it; one object as long as it lives. */
+/** A process as of the last scan that read it; one object for its whole life. */
 class KnownProcess implements Process {
   readonly pid: number;
   readonly startTime: number;
@@ -31,7 +31,7 @@ class KnownProcess implements Process {
   labels: OwnerLabels;
   scan = 0;
   age = 0;
-  /** The rules that its name was sought in. */
+  /** The rules that named it. */
   namedBy: readonly ProcessRule[] | null = null;
 
   constructor(pid: number, startTime: number, labels: OwnerLabels) {
@@ -44,24 +44,24 @@ class KnownProcess implements Process {
 const NO_CGROUP: Cgroup = parseCgroup('');
 
 /**
- * What the processes are that hold sockets: read when first asked for in a scan, remembered until they are gone.
- * The identity of a process is its pid and start time; a pid that came back with another start time is another process.
+ * The processes that hold sockets: each is read at its first use in a scan, and cached until it is gone.
+ * A process is identified by its pid and start time: a reused pid with another start time is another process.
  */
 export class Processes {
-  /** Processes that an earlier scan saw under other names. */
+  /** Processes whose labels changed in this scan. */
   readonly renamed = new Set<Process>();
   readonly #procfs: Procfs;
   #rules: readonly ProcessRule[];
   readonly #label: (name: string, cgroup: Cgroup) => OwnerLabels;
   readonly #parse: (text: string) => Cgroup;
-  readonly #patterns: RegexpBudget;
-  readonly #seen = new Map<number, KnownProcess>();
+  readonly #budget: RegexpBudget;
+  readonly #known = new Map<number, KnownProcess>();
   readonly #ppids = new Map<number, number>();
   #scan = 0;
 
   /**
-   * `label` gives the names that a process is published under; equal names must be one object. `parse` reads a cgroup, and `monotonic`
-   * gives milliseconds that only go forward.
+   * `label` returns the labels of a process; equal labels must be one object. `parse` reads a cgroup. `monotonic` returns milliseconds of
+   * a clock that never goes back.
    */
   constructor(
     procfs: Procfs,
@@ -71,20 +71,20 @@ export class Processes {
     monotonic: () => number = () => SYSTEM_CLOCK.monotonic(),
   ) {
     this.#parse = parse;
-    this.#patterns = new RegexpBudget(monotonic);
+    this.#budget = new RegexpBudget(monotonic);
     this.#procfs = procfs;
     this.#rules = rules;
     this.#label = label;
   }
 
-  /** Begins a scan over these pids: the others are forgotten. */
+  /** Begins a scan of these processes: others are forgotten. */
   begin(pids: readonly number[]): void {
     this.#scan++;
-    this.#patterns.begin();
+    this.#budget.begin();
     this.renamed.clear();
     this.#ppids.clear();
     const alive = new Set(pids);
-    for (const pid of this.#seen.keys()) if (!alive.has(pid)) this.#seen.delete(pid);
+    for (const pid of this.#known.keys()) if (!alive.has(pid)) this.#known.delete(pid);
   }
 
   /** Names every process by these rules from the next scan on. */
@@ -92,21 +92,21 @@ export class Processes {
     this.#rules = rules;
   }
 
-  /** The first pattern of a rule that took too long on a process in this scan. */
+  /** The first pattern of a rule that took too long in this scan; null for none. */
   get slowPattern(): RegExp | null {
-    return this.#patterns.slow;
+    return this.#budget.slow;
   }
 
-  /** Some names are others from now on. */
+  /** Replaces labels by others. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
-    for (const process of this.#seen.values()) process.labels = changed.get(process.labels) ?? process.labels;
+    for (const process of this.#known.values()) process.labels = changed.get(process.labels) ?? process.labels;
   }
 
-  /** The process with this pid, as of this scan; null when it is gone or does not let its stat be read. */
+  /** The process with a pid, as of this scan; null if it is gone or its stat cannot be read. */
   get(pid: number, openFds: number): KnownProcess | null {
-    const known = this.#seen.get(pid);
+    const known = this.#known.get(pid);
     if (known?.scan === this.#scan) return known;
-    const bytes = this.#procfs.glance(pid, 'stat');
+    const bytes = this.#procfs.readSmall(pid, 'stat');
     const stat = failed(bytes) ? undefined : parseStat(bytes);
     if (!stat) return null;
     const same = known?.startTime === stat.startTime ? known : undefined;
@@ -121,20 +121,20 @@ export class Processes {
     if (isDue) this.#name(process, stat.comm);
     const { pageSize } = this.#procfs;
     if (isDue || pageSize === null) this.#readStatus(process);
-    // Kernel threads and zombies have no memory, which stat prints as 0.
+    // Kernel threads and zombies have no memory; stat prints 0.
     else if (process.residentMemoryBytes !== null) process.residentMemoryBytes = stat.residentPages * pageSize;
-    this.#seen.set(pid, process);
+    this.#known.set(pid, process);
     return process;
   }
 
-  /** Says whether a process that an earlier scan saw was still there at the last. */
+  /** Says whether a process of an earlier scan existed at the last one. */
   isAlive(process: Process): boolean {
-    return this.#seen.get(process.pid) === process;
+    return this.#known.get(process.pid) === process;
   }
 
-  /** The cgroup of any process, one without sockets included; null when it cannot be read. */
+  /** The cgroup of any process, with or without sockets; null if it cannot be read. */
   cgroupOf(pid: number): Cgroup | null {
-    const known = this.#seen.get(pid);
+    const known = this.#known.get(pid);
     if (known) return known.cgroup;
     const bytes = this.#procfs.read(pid, 'cgroup');
     return failed(bytes) ? null : this.#parse(bytes.toString());
@@ -151,7 +151,7 @@ export class Processes {
   }
 
   #ppidOf(pid: number): number {
-    const known = this.#seen.get(pid);
+    const known = this.#known.get(pid);
     if (known?.scan === this.#scan) return known.ppid;
     let ppid = this.#ppids.get(pid);
     if (ppid === undefined) {
@@ -163,7 +163,7 @@ export class Processes {
   }
 
   #readStatus(process: KnownProcess): void {
-    const status = this.#procfs.glance(process.pid, 'status');
+    const status = this.#procfs.readSmall(process.pid, 'status');
     if (failed(status)) return;
     const { uid, umask, residentMemoryBytes } = parseStatus(status);
     process.uid = uid;
@@ -179,7 +179,7 @@ export class Processes {
     const { name: nameBefore, cgroup: cgroupBefore, comm: commBefore } = process;
     process.comm = comm;
     if (!failed(cgroup)) process.cgroup = this.#parse(cgroup.toString());
-    const { givenUp } = this.#patterns;
+    const { skipped } = this.#budget;
     const running = {
       exe,
       comm,
@@ -188,10 +188,10 @@ export class Processes {
     };
     const isFirst = process.namedBy !== this.#rules;
     process.namedBy = this.#rules;
-    const name = nameProcess(running, this.#rules, this.#patterns.match);
-    // What a rule could not say in time stays as it was, so that a busy moment renames nobody.
-    if (isFirst || comm !== commBefore || this.#patterns.givenUp === givenUp) process.name = name;
-    // A container keeps its names as long as it runs, though Kubernetes may have forgotten it.
+    const name = nameProcess(running, this.#rules, this.#budget.match);
+    // If a rule ran out of time, the old name stays: load must not rename processes.
+    if (isFirst || comm !== commBefore || this.#budget.skipped === skipped) process.name = name;
+    // A container keeps its labels while it runs, even if Kubernetes has forgotten it.
     if (process.age > 1 && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
     const labels = this.#label(process.name, process.cgroup);
     if (process.age > 1 && labels !== process.labels) this.renamed.add(process);
@@ -199,7 +199,7 @@ export class Processes {
   }
 }
 
-/** Arguments as a process shows them, NUL-padded titles cut; what is longer than any name needs is not looked at. */
+/** The arguments in a cmdline, without the NUL padding of process titles; truncated to what a name can need. */
 function argumentsOf(cmdline: Buffer): string[] {
   let end = Math.min(cmdline.length, LONGEST_CMDLINE);
   while (end > 0 && cmdline[end - 1] === 0) end--;
@@ -207,8 +207,8 @@ function argumentsOf(cmdline: Buffer): string[] {
 }
 
 /**
- * Of several processes that hold one socket, the one it is counted for: those in the socket's own namespace before others,
- * not pid 1 where another holds it, an ancestor of all others, else the earliest start, else the lowest pid.
+ * Chooses the process that a shared socket is counted for: processes in the namespace of the socket come first, pid 1 comes last; of the
+ * rest, the ancestor of all others, otherwise the earliest start, otherwise the lowest pid.
  */
 export function chooseOwner(
   holders: readonly Process[],

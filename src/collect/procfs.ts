@@ -15,29 +15,30 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
+import { reasonOf } from '../common/errors.ts';
 import { parseSocketRows, TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
 
-/** Why something below /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
+/** Why a file in /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
 export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
 
 const PROC_SUPER_MAGIC = 0x9fa0;
 const LARGEST_FILE = 4 << 20;
 const LONGEST_LINE = 64 << 10;
-/** A read() of a seq_file returns at most one page, whatever the room. */
+/** A read() of a seq_file returns at most one page. */
 const PAGE = 4096;
 
-/** Says whether a read gave a failure instead of what was asked. */
+/** Says whether the result of a read is a failure. */
 export function failed(outcome: unknown): outcome is ReadFailure {
   return outcome === 'vanished' || outcome === 'permission' || outcome === 'unreadable';
 }
 
-/** The mount and the inode of a descriptor, from PID/fdinfo/N (Documentation/filesystems/proc.rst, 3.8); 0 where they are not told. */
+/** The mount and inode of a descriptor, from PID/fdinfo/N (Documentation/filesystems/proc.rst, 3.8); 0 if missing. */
 export function parseFdinfo(text: Buffer): { mount: number; inode: number } {
   const [, mount, inode] = /^mnt_id:\s*(\d{1,15})\nino:\s*(\d{1,15})$/m.exec(text.toString('latin1')) ?? [];
   return { mount: Number(mount ?? 0), inode: Number(inode ?? 0) };
 }
 
-/** AT_PAGESZ of a process's auxiliary vector (getauxval(3)): pairs of machine words, of 64 bits where Node.js runs. */
+/** AT_PAGESZ in the auxiliary vector of a process (getauxval(3)): pairs of machine words, which have 64 bits where Node.js runs. */
 function parsePageSize(auxv: Buffer): number | null {
   const words = new BigUint64Array(new Uint8Array(auxv).buffer, 0, auxv.length >>> 3);
   const at = words.findIndex((type, i) => i % 2 === 0 && type === 6n);
@@ -52,43 +53,41 @@ function failureOf(error: unknown): ReadFailure {
 }
 
 /**
- * The one door to /proc: every path is ROOT/PID/... or ROOT/stat, so that ROOT may be the host's /proc mounted anywhere or a recorded tree.
- * Never ROOT/net (it is the reader's own namespace), never below PID/root, PID/cwd or PID/mem.
- * Everything is synchronous: in one worker thread that is twice as cheap as promises, and nothing else waits there.
+ * The only reader of /proc. Every path is ROOT/PID/... or ROOT/stat, so that ROOT can be the /proc of the host, mounted anywhere, or a
+ * recorded tree. It never reads ROOT/net (the namespace of the reader) or anything below PID/root, PID/cwd or PID/mem.
+ * All calls are synchronous: in a worker thread of their own they cost half as much as promises.
  */
 export class Procfs {
   readonly root: string;
-  /** False for a recorded tree: its directory sizes and file inodes mean nothing. */
+  /** False for a recorded tree: its directory sizes and file inodes have no meaning. */
   readonly live: boolean;
-  /** The pid that this process has below this root; null where it has none. */
+  /** The pid of this process in this /proc; null if it has none. */
   readonly self: number | null;
-  /** False below a PID namespace other than the host's first: kernel threads exist in that one alone, kthreadd as pid 2. */
+  /** False in a PID namespace below that of the host: kernel threads, such as kthreadd (pid 2), exist only in the first. */
   readonly seesAllProcesses: boolean;
-  /** How descriptors are read: through PID/fd, or through PID/fdinfo where the former is forbidden and the latter is not. */
+  /** How descriptors are read: through PID/fd, or through PID/fdinfo if only that is allowed. */
   readonly access: 'fd' | 'fdinfo';
-  /** Bytes of a page of memory; null where it cannot be told. */
+  /** Bytes of a memory page; null if unknown. */
   readonly pageSize: number | null;
-  /** The root without links on the way. */
-  readonly #place: string;
+  /** The root with all links resolved. */
+  readonly #realRoot: string;
   readonly #sockfs: number | null;
   readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
   readonly #littleEndian = endianness() === 'LE';
 
-  /** Throws an Error with one clear line when ROOT cannot be read or holds no process. */
+  /** Throws an Error of one line if ROOT cannot be read or has no process. */
   constructor(root: string) {
     this.root = root;
     let pids: number[];
     try {
       pids = this.pids();
       this.live = statfsSync(root).type === PROC_SUPER_MAGIC;
-      this.#place = realpathSync.native(root);
+      this.#realRoot = realpathSync.native(root);
     } catch (error) {
-      throw new Error(`Cannot read procfs "${root}": ${error instanceof Error ? error.message : String(error)}`, {
-        cause: error,
-      });
+      throw new Error(`Cannot read procfs "${root}": ${reasonOf(error)}`, { cause: error });
     }
-    if (pids.length === 0) throw new Error(`Cannot read procfs "${root}": it holds no process directory`);
+    if (pids.length === 0) throw new Error(`Cannot read procfs "${root}": it has no process directory`);
     const self = this.live ? this.#link(`${root}/self`) : null;
     const second = this.read(2, 'comm');
     this.seesAllProcesses = !this.live || (!failed(second) && second.toString() === 'kthreadd\n');
@@ -100,7 +99,7 @@ export class Procfs {
     this.pageSize = failed(auxv) ? null : parsePageSize(auxv);
   }
 
-  /** When the kernel booted, milliseconds since 1970 (btime of ROOT/stat); null where it is not told. */
+  /** When the kernel booted (btime of ROOT/stat), milliseconds since 1970; null if unknown. */
   bootedAt(): number | null {
     let fd: number | undefined;
     try {
@@ -114,7 +113,7 @@ export class Procfs {
     }
   }
 
-  /** Every process directory, ascending. */
+  /** The pids of all processes, ascending. */
   pids(): number[] {
     const pids: number[] = [];
     for (const name of readdirSync(this.root)) {
@@ -123,8 +122,8 @@ export class Procfs {
     return pids.sort((a, b) => a - b);
   }
 
-  /** ROOT/PID/NAME from its beginning, cut when so many bytes or a little more are read. */
-  read(pid: number, name: string, most = LARGEST_FILE): Buffer | ReadFailure {
+  /** The content of ROOT/PID/NAME, truncated after at least `maxBytes`. */
+  read(pid: number, name: string, maxBytes = LARGEST_FILE): Buffer | ReadFailure {
     let fd: number;
     try {
       fd = this.#open(`${pid}/${name}`);
@@ -133,7 +132,7 @@ export class Procfs {
     }
     try {
       const chunks: Buffer[] = [];
-      for (let size = 0; size < most;) {
+      for (let size = 0; size < maxBytes;) {
         const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
         if (read === 0) break;
         chunks.push(Buffer.from(this.#buffer.subarray(0, read)));
@@ -147,7 +146,7 @@ export class Procfs {
     }
   }
 
-  /** The executable of a process, as the kernel names it. */
+  /** The path of the executable of a process, as the kernel prints it; null if it cannot be read. */
   executable(pid: number): string | null {
     return this.#link(`${this.root}/${pid}/exe`);
   }
@@ -157,7 +156,7 @@ export class Procfs {
     return this.#bracketed(`${this.root}/${pid}/ns/net`, 'net:[') || 'unreadable';
   }
 
-  /** The file inode of net/tcp, equal for all processes of a namespace; means nothing in a recorded tree. */
+  /** The file inode of net/tcp, equal for all processes of a namespace; without meaning in a recorded tree. */
   netTcpInode(pid: number): number | ReadFailure {
     try {
       return statSync(`${this.root}/${pid}/net/tcp`).ino;
@@ -166,8 +165,8 @@ export class Procfs {
     }
   }
 
-  /** Hands over ROOT/PID/NAME line by line, without the line ends, however long it is; null when it was read to its end. */
-  readLines(pid: number, name: string, take: (line: string) => void): ReadFailure | null {
+  /** Passes each line of ROOT/PID/NAME, of any length, to `onLine` without its newline. Returns null after the last line. */
+  readLines(pid: number, name: string, onLine: (line: string) => void): ReadFailure | null {
     let fd: number;
     try {
       fd = this.#open(`${pid}/${name}`);
@@ -181,9 +180,9 @@ export class Procfs {
         if (read === 0) break;
         const lines = (rest + this.#buffer.toString('latin1', 0, read)).split('\n');
         rest = (lines.pop() ?? '').slice(0, LONGEST_LINE);
-        for (const line of lines) take(line);
+        for (const line of lines) onLine(line);
       }
-      if (rest !== '') take(rest);
+      if (rest !== '') onLine(rest);
       return null;
     } catch (error) {
       return failureOf(error);
@@ -193,10 +192,10 @@ export class Procfs {
   }
 
   /**
-   * ROOT/PID/NAME read at once, for small files that the kernel prints whole in one read().
-   * The bytes are those of a shared buffer: they stand until the next call of any method.
+   * The content of a small ROOT/PID/NAME, which the kernel returns in one read().
+   * The bytes are in a shared buffer: they are valid until the next call of any method.
    */
-  glance(pid: number, name: string): Buffer | ReadFailure {
+  readSmall(pid: number, name: string): Buffer | ReadFailure {
     let fd: number;
     try {
       fd = this.#open(`${pid}/${name}`);
@@ -212,7 +211,7 @@ export class Procfs {
     }
   }
 
-  /** The threads of a process. */
+  /** The thread ids of a process; none if they cannot be read. */
   threads(pid: number): number[] {
     try {
       return readdirSync(`${this.root}/${pid}/task`).map(Number);
@@ -222,8 +221,8 @@ export class Procfs {
   }
 
   /**
-   * How many descriptors a process, or a thread by its number, has open: the size of its fd directory since Linux 6.2, which
-   * needs no right at all; before it, and in a recorded tree, they are listed.
+   * The number of open descriptors of a process, or of a thread by its id: the size of its fd directory since Linux 6.2, which needs no
+   * privilege. On older kernels, and in a recorded tree, they are listed.
    */
   descriptorCount(pid: number): number | ReadFailure {
     if (this.#countsDescriptors) {
@@ -234,31 +233,31 @@ export class Procfs {
     return failed(listed) ? listed : listed.length;
   }
 
-  /** The names of a process's descriptors. */
+  /** The descriptors of a process, as text. */
   descriptors(pid: number): string[] | ReadFailure {
     try {
       return readdirSync(`${this.root}/${pid}/${this.access}`);
     } catch (error) {
       const failure = failureOf(error);
-      // A recording leaves out the descriptors that could not be listed.
+      // A recording has no fd directory for descriptors that could not be listed.
       return failure === 'vanished' && !this.live && !failed(this.read(pid, 'stat')) ? 'permission' : failure;
     }
   }
 
-  /** The inode of the socket behind a descriptor; 0 for any other kind of file. */
+  /** The inode of the socket of a descriptor; 0 for another kind of file. */
   socketInode(pid: number, fd: number): number | ReadFailure {
     if (this.#sockfs === null) return this.#bracketed(`${this.root}/${pid}/fd/${fd}`, 'socket:[');
-    const text = this.glance(pid, `fdinfo/${fd}`);
+    const text = this.readSmall(pid, `fdinfo/${fd}`);
     if (failed(text)) return text;
     const { mount, inode } = parseFdinfo(text);
     return mount === this.#sockfs ? inode : 0;
   }
 
   /**
-   * Reads one socket table of the namespace that a process is in, and hands over the rows batch by batch.
-   * A table that the kernel does not have holds no rows. Gives the number of malformed lines.
+   * Reads a socket table of the namespace of a process, and passes its rows to `onRows` in batches. A table that the kernel does not
+   * have is empty. Returns the number of malformed lines.
    */
-  readTable(pid: number, table: number, rows: SocketRows, deliver: (rows: SocketRows) => void): number | ReadFailure {
+  readTable(pid: number, table: number, rows: SocketRows, onRows: (rows: SocketRows) => void): number | ReadFailure {
     let fd: number;
     try {
       fd = this.#open(`${pid}/net/${TABLES[table] ?? ''}`);
@@ -267,7 +266,7 @@ export class Procfs {
       return failure === 'vanished' && this.#hasNet(pid) ? 0 : failure;
     }
     try {
-      return this.#readRows(fd, table, rows, deliver);
+      return this.#readRows(fd, table, rows, onRows);
     } catch (error) {
       return failureOf(error);
     } finally {
@@ -275,7 +274,7 @@ export class Procfs {
     }
   }
 
-  #readRows(fd: number, table: number, rows: SocketRows, deliver: (rows: SocketRows) => void): number {
+  #readRows(fd: number, table: number, rows: SocketRows, onRows: (rows: SocketRows) => void): number {
     const buffer = this.#buffer;
     const family = table & 1 ? 6 : 4;
     let malformed = 0;
@@ -300,7 +299,7 @@ export class Procfs {
       rows.clear();
       const parsed = parseSocketRows(buffer, start, held, family, this.#littleEndian, rows);
       malformed += rows.malformed;
-      if (rows.count > 0) deliver(rows);
+      if (rows.count > 0) onRows(rows);
       buffer.copyWithin(0, parsed, held);
       held -= parsed;
       if (buffer.length - held < PAGE) {
@@ -312,7 +311,7 @@ export class Procfs {
     return malformed;
   }
 
-  /** The number in a link such as "socket:[123]"; 0 where the link is another one. */
+  /** The number in a link such as "socket:[123]"; 0 for another link. */
   #bracketed(path: string, opening: string): number | ReadFailure {
     try {
       const link = readlinkSync(path);
@@ -330,7 +329,7 @@ export class Procfs {
     }
   }
 
-  /** With CAP_SYS_PTRACE alone the descriptors of other users can be read through fdinfo (0555), not through fd (0500). */
+  /** With only CAP_SYS_PTRACE, descriptors of other users can be read through fdinfo (0555), not through fd (0500). */
   #onlyFdinfoIsOpen(pids: readonly number[]): boolean {
     const opens = (path: string): boolean => {
       try {
@@ -344,8 +343,8 @@ export class Procfs {
   }
 
   /**
-   * The mount that all sockets are on, as fdinfo names it (Linux 5.14 names the inode too): learned from a socket of our own, which
-   * listens on an abstract Unix address for this moment. Null where it cannot be told.
+   * The mount of all sockets in fdinfo, which has the inode too since Linux 5.14. It is read from a socket of our own, which listens on
+   * an abstract Unix address meanwhile. Null if unknown.
    */
   #sockfsMount(): number | null {
     if (this.self === null) return null;
@@ -354,7 +353,7 @@ export class Procfs {
     try {
       for (const fd of readdirSync(`${this.root}/self/fd`)) {
         if (!this.#link(`${this.root}/self/fd/${fd}`)?.startsWith('socket:[')) continue;
-        const text = this.glance(this.self, `fdinfo/${fd}`);
+        const text = this.readSmall(this.self, `fdinfo/${fd}`);
         const { mount, inode } = failed(text) ? { mount: 0, inode: 0 } : parseFdinfo(text);
         return inode > 0 ? mount : null;
       }
@@ -368,14 +367,14 @@ export class Procfs {
     return this.#size(`${this.root}/${pid}/net/sockstat`) >= 0;
   }
 
-  /** Opens a file; in a tree that anyone may have made, one outside of it, or that is no regular file (a pipe, a device), is refused. */
+  /** Opens a file. In a recorded tree, which can come from anyone, files outside of the tree, pipes and devices are refused. */
   #open(path: string): number {
-    if (!this.live && !realpathSync.native(`${this.root}/${path}`).startsWith(`${this.#place}/`))
+    if (!this.live && !realpathSync.native(`${this.root}/${path}`).startsWith(`${this.#realRoot}/`))
       throw new Error(`Cannot read "${path}": it is outside of the tree`);
     const fd = openSync(`${this.root}/${path}`, constants.O_RDONLY | constants.O_NONBLOCK);
     if (this.live || fstatSync(fd).isFile()) return fd;
     closeSync(fd);
-    throw new Error(`Cannot read "${path}": it is no regular file`);
+    throw new Error(`Cannot read "${path}": it is not a regular file`);
   }
 
   #link(path: string): string | null {

@@ -2,7 +2,7 @@ import { OTHER } from '../common/other.ts';
 import type { OwnerLabels } from '../model.ts';
 import { parseSnmp, parseSnmp6, type SnmpCounters } from './snmp.ts';
 
-/** The protocol counters that are published: what each is called there, and the section and name the kernel has it under. */
+/** The published protocol counters, each with its section and name in the kernel's files. */
 const PUBLISHED = {
   activeOpens: ['Tcp', 'ActiveOpens'],
   passiveOpens: ['Tcp', 'PassiveOpens'],
@@ -25,7 +25,7 @@ const NONE: ProtocolCounts = {
   udpReceiveBufferErrors: 0,
 };
 
-/** The published counters of one namespace, from the texts of snmp, netstat and snmp6; what is missing there counts 0. */
+/** The published counters of one namespace, from the content of snmp, netstat and snmp6; missing counters are 0. */
 export function readProtocolCounts(snmp: string, netstat: string, snmp6: string): ProtocolCounts {
   const sections: SnmpCounters = new Map([...parseSnmp(snmp), ...parseSnmp(netstat)]);
   const counts: Record<ProtocolCounter, number> = { ...NONE };
@@ -38,12 +38,12 @@ export function readProtocolCounts(snmp: string, netstat: string, snmp6: string)
 }
 
 /**
- * The protocol counters of all namespaces, added up by the pod that a namespace belongs to. Each adds what its namespaces counted
- * since they were last read, so that it never falls while namespaces come and go; a pod's counters end with its last namespace.
- * There are at most `limit` of them: what finds no place is added to those of `other`, and stays there as long as its pod lives.
+ * The protocol counters of all namespaces, added up by pod. The increase of each namespace since its last read is added, so that a sum
+ * never decreases while namespaces come and go. The counters of a pod end with its last namespace.
+ * There are at most `limit` sums: further pods are added to `other`, and stay there until they end.
  */
 export class ProtocolCounters {
-  /** TCP connections that all namespaces opened, actively and passively, between their last two readings. */
+  /** TCP connections that all namespaces opened, actively and passively, between their last two reads. */
   opened = 0;
   readonly #limit: number;
   readonly #last = new Map<number, { pod: string; counts: ProtocolCounts }>();
@@ -54,7 +54,7 @@ export class ProtocolCounters {
     this.#limit = limit;
   }
 
-  /** Begins a scan; namespaces that are not `present` any more are forgotten. */
+  /** Begins a scan. Namespaces that are no longer `present` are forgotten. */
   begin(present: (netns: number) => boolean): void {
     this.opened = 0;
     for (const netns of this.#last.keys()) if (!present(netns)) this.#last.delete(netns);
@@ -62,7 +62,7 @@ export class ProtocolCounters {
     for (const pod of this.#pods.keys()) if (!alive.has(pod) && pod !== NO_POD) this.#pods.delete(pod);
   }
 
-  /** Adds what a namespace counted since it was last added. */
+  /** Adds the increase of a namespace since it was last added. */
   add(netns: number, owner: OwnerLabels, counts: ProtocolCounts): void {
     const pod = keyOf(owner);
     const last = this.#last.get(netns);
@@ -73,12 +73,12 @@ export class ProtocolCounters {
     this.#last.set(netns, { pod, counts });
   }
 
-  /** The sums so far: one for each pod, one for all that belongs to none, one for what found no place. */
+  /** The sums: one for each pod, one for all namespaces without a pod, and `other`. */
   get totals(): readonly Total[] {
     return [...new Set(this.#pods.values())];
   }
 
-  /** Pods that are counted under `other`. */
+  /** Number of pods in `other`. */
   get folded(): number {
     return [...this.#pods.values()].filter((total) => total === this.#other).length;
   }
@@ -94,7 +94,7 @@ export class ProtocolCounters {
   }
 }
 
-/** The sums of one pod, by the names it is published under. */
+/** The sums of one pod, with its labels. */
 export interface Total {
   readonly labels: { readonly namespace: string; readonly pod: string };
   readonly counts: Record<ProtocolCounter, number>;

@@ -2,8 +2,8 @@
 export type SnmpCounters = ReadonlyMap<string, ReadonlyMap<string, number>>;
 
 /**
- * Reads /proc/PID/net/snmp or netstat: pairs of lines, the names of a section and then its values. Kernels differ in which
- * names there are and in their order, so a value goes by its name; a pair that does not match is left out.
+ * Parses /proc/PID/net/snmp or netstat: pairs of lines, the names of a section and then its values. Names and their order differ between
+ * kernels, so values are keyed by name; a pair of lines that does not match is skipped.
  * Format: snmp_seq_show() and netstat_seq_show() in the kernel's net/ipv4/proc.c; the names are those of RFC 4293, 4022 and 4113.
  */
 export function parseSnmp(text: string): SnmpCounters {
@@ -23,7 +23,7 @@ export function parseSnmp(text: string): SnmpCounters {
   return sections;
 }
 
-/** Reads /proc/PID/net/snmp6: a name, blanks, a tab and a value on each line; other lines are left out. */
+/** Parses /proc/PID/net/snmp6: lines of a name, blanks, a tab and a value; other lines are skipped. */
 export function parseSnmp6(text: string): ReadonlyMap<string, number> {
   const counters = new Map<string, number>();
   for (const [, name = '', value] of text.matchAll(/^(\w+)[ \t]+(-?\d{1,20})$/gm)) counters.set(name, Number(value));

@@ -2,88 +2,88 @@ import { failed, type Procfs } from './procfs.ts';
 import { parseStat } from './pid-stat.ts';
 
 /**
- * Each scan reads again this share of all cached descriptors, in rotation, and the least number of them. A round of 18 scans becomes
- * one of 20 at most when tables come, go and grow in the middle of it.
+ * Each scan rechecks this share of all cached descriptors, in rotation, and at least this number of them. A rotation of 18 scans takes 20
+ * at most if tables appear, disappear and grow during it.
  */
 const ROTATION = 18;
-const ROTATION_LEAST = 200;
-/** A slot is a thread's number and a descriptor in one double: Linux has fewer than 2^22 threads and 2^31 descriptors. */
+const ROTATION_MIN = 200;
+/** A slot is a thread id and a descriptor in one double: Linux has fewer than 2^22 threads and 2^31 descriptors. */
 const SLOT_FDS = 2 ** 31;
-/** Instead of a count: a table that is yet to be read, and one whose descriptors may not even be counted. */
+/** Counts of a table that has not been read, and of one whose descriptors may not even be counted. */
 const UNREAD = -1;
 const UNCOUNTED = -2;
 
-/** What is cached of one descriptor table: that of a process, or of a thread that has its own. */
+/** The cached descriptor table of a process, or of a thread with a table of its own. */
 interface FdTable {
-  /** The directory below /proc that shows it: the pid, or the thread's number. */
+  /** Its directory in /proc: the pid, or the thread id. */
   readonly tid: number;
   /** The process it belongs to. */
   readonly pid: number;
-  /** Number of descriptors when they were read last. */
+  /** Number of descriptors at the last read. */
   count: number;
-  /** Inode of each descriptor's socket, 0 for what is no socket. */
+  /** Inode of the socket of each descriptor, 0 for other files. */
   inodes: Map<number, number>;
-  /** The kernel did not let it be listed. */
+  /** The kernel forbade to list it. */
   denied: boolean;
-  /** The process is a zombie whose threads live on. */
+  /** The process is a zombie with live threads. */
   leaderless: boolean;
-  /** The scan that read it whole last. */
+  /** The last scan that read all of it. */
   readAt: number;
 }
 
-/** The sockets that owners are looked up for: those of the socket tables, as of the scan under way. */
+/** The sockets of the current scan, whose owners are searched. */
 export interface LiveSockets {
-  /** Says whether a socket table has a row with this inode. */
+  /** Says whether a socket table has a row with an inode. */
   readonly isLive: (inode: number) => boolean;
-  /** Inodes that came into the tables with this scan, and those that left them. */
+  /** Inodes that entered the tables with this scan, and inodes that left them. */
   readonly arrived: readonly number[];
   readonly left: readonly number[];
-  /** The processes of the namespace of a row, by its inode: where its owner is looked for first. */
+  /** The processes in the namespace of a socket: its owner is searched there first. */
   readonly neighbours: (inode: number) => readonly number[];
 }
 
 /**
- * Which processes hold which socket: a cache of every process's descriptors, kept true from scan to scan.
+ * Which processes hold which socket: a cache of the descriptors of every process, updated by each scan.
  *
- * A walk over all descriptors costs twice what reading the socket tables costs, so it is done once. After it, a scan
- * 1. counts the descriptors of every process (one stat), and reads again those of a new process and where the count changed;
- * 2. when sockets are new, looks first where one that left the tables was: a process's next descriptor is its lowest free one;
- * 3. reads on, neighbours in the network namespace first, until the owner of every new socket is found;
- * 4. reads a share of all descriptors again in rotation, because close() and open() leave the count as it was. So a socket
- *    that changed hands unnoticed is put right within 20 scans, and a new socket's owner is never missed.
- * What nobody holds (kernel sockets, descriptors in flight) is searched for once, when it is new; then the rotation would meet it.
+ * Reading all descriptors costs twice as much as reading the socket tables, so only the first scan does. Each later scan
+ * 1. counts the descriptors of every process (one stat), and reads those of new processes and of those whose count changed;
+ * 2. if there are new sockets, first checks the descriptors of sockets that left the tables: a process reuses its lowest free descriptor;
+ * 3. reads more processes, those in the same network namespace first, until the owner of every new socket is found;
+ * 4. rechecks a share of all descriptors in rotation, because close() and open() can leave the count unchanged. So a socket that
+ *    changed its owner unnoticed is corrected within 20 scans, and the owner of a new socket is never missed.
+ * A socket that no process holds (a kernel socket, a descriptor in flight) is searched once, when it is new. Later the rotation finds it.
  */
 export class SocketOwners {
-  /** Processes whose descriptors the kernel does not let be read. */
+  /** Number of processes whose descriptors the kernel forbids to read. */
   denied = 0;
-  /** False when the time ran out before all that changed was read and every owner was searched. */
+  /** False if the time ran out before everything that changed was read and every owner was searched. */
   isComplete = true;
-  /** Inodes whose holders may differ from those of the scan before. */
-  readonly moved = new Set<number>();
+  /** Inodes whose holders may have changed since the last scan. */
+  readonly changedInodes = new Set<number>();
   readonly #procfs: Procfs;
   readonly #sockets: LiveSockets;
   readonly #tables = new Map<number, FdTable>();
-  /** The slot that holds an inode, and the further ones of a shared socket. */
+  /** The first slot of each inode, and the other slots of a shared socket. */
   readonly #slots = new Map<number, number>();
   readonly #sharers = new Map<number, Set<number>>();
-  /** Inodes that the last search had no time for. */
+  /** Inodes that the last search did not reach in time. */
   readonly #postponed = new Set<number>();
   readonly #unknown = new Set<number>();
   readonly #toRead = new Set<FdTable>();
   #scan = 0;
-  #turns: number[] = [];
-  #turnFds: readonly number[] = [];
-  #turnAt = 0;
+  #rotation: number[] = [];
+  #rotationFds: readonly number[] = [];
+  #rotationAt = 0;
 
   constructor(procfs: Procfs, sockets: LiveSockets) {
     this.#procfs = procfs;
     this.#sockets = sockets;
   }
 
-  /** Begins a scan over these pids: counts descriptors, and gives back what processes held that are gone. */
-  survey(pids: readonly number[]): void {
+  /** Begins a scan of these processes: counts their descriptors, and releases the sockets of processes that are gone. */
+  begin(pids: readonly number[]): void {
     this.#scan++;
-    this.moved.clear();
+    this.changedInodes.clear();
     this.#unknown.clear();
     this.#toRead.clear();
     const alive = new Set(pids);
@@ -95,7 +95,7 @@ export class SocketOwners {
     for (const pid of pids) this.#count(pid);
   }
 
-  /** Forgets what a process held: its pid came back as another process. */
+  /** Forgets the descriptors of a process: its pid was reused. */
   reset(pid: number): void {
     const table = this.#tables.get(pid);
     if (!table) return;
@@ -103,29 +103,29 @@ export class SocketOwners {
     this.#count(pid);
   }
 
-  /** Says whether a process has the descriptors that it had at the scan before, as far as their number tells. */
+  /** Says whether a process has as many descriptors as at the last scan. */
   isSteady(pid: number): boolean {
     const table = this.#tables.get(pid);
     return table !== undefined && !table.denied && table.readAt > 0 && !this.#toRead.has(table);
   }
 
-  /** Says whether the descriptor that held a socket holds it still; false where none was known. */
+  /** Says whether a known descriptor of a socket is still open; false without one. */
   stillHolds(inode: number): boolean {
     const holds = (slot: number): boolean => this.#procfs.socketInode(tidOf(slot), fdOf(slot)) === inode;
     const slot = this.#slots.get(inode);
     return slot !== undefined && (holds(slot) || [...(this.#sharers.get(inode) ?? [])].some(holds));
   }
 
-  /** Finds the holders of what is live. When `isLate` says so the search ends; what is not found is searched at the next scan. */
+  /** Finds the holders of live sockets. After `isLate` returns true the search ends; the next scan continues it. */
   resolve(isLate: () => boolean): void {
     const sockets = this.#sockets;
     for (const inode of sockets.arrived) {
       this.#unknown.add(inode);
-      this.#probe(inode);
+      this.#check(inode);
     }
     for (const inode of this.#postponed) if (!this.#slots.has(inode)) this.#unknown.add(inode);
     for (const inode of this.#unknown) if (!sockets.isLive(inode)) this.#unknown.delete(inode);
-    for (const inode of sockets.left) this.#probe(inode);
+    for (const inode of sockets.left) this.#check(inode);
     for (const table of this.#toRead) {
       if (isLate()) table.count = UNREAD;
       else this.#read(table);
@@ -150,12 +150,12 @@ export class SocketOwners {
     return [...pids].sort((a, b) => a - b);
   }
 
-  /** Says whether the time ran out before the holder of a socket was looked for. */
+  /** Says whether the time ran out before the holder of a socket was searched. */
   isPostponed(inode: number): boolean {
     return this.#postponed.has(inode);
   }
 
-  /** How many descriptors a process has open. */
+  /** The number of open descriptors of a process. */
   openFdsOf(pid: number): number {
     return Math.max(0, this.#tables.get(pid)?.count ?? 0);
   }
@@ -180,7 +180,7 @@ export class SocketOwners {
     if (table.leaderless) this.#countThreads(pid);
   }
 
-  /** Threads mostly share one descriptor table: the first that lives, and those with another count, are enough. */
+  /** Threads mostly share one descriptor table: it is enough to read the first live thread, and those with a different count. */
   #countThreads(pid: number): void {
     let first: number | undefined;
     for (const tid of this.#procfs.threads(pid)) {
@@ -191,9 +191,9 @@ export class SocketOwners {
     }
   }
 
-  /** A thread-group leader that has ended while others of its threads live shows no descriptor; theirs are the process's. */
+  /** A thread-group leader that ended before its threads has no descriptors; those of its threads belong to the process. */
   #hasOnlyThreads(pid: number): boolean {
-    const bytes = this.#procfs.glance(pid, 'stat');
+    const bytes = this.#procfs.readSmall(pid, 'stat');
     const stat = failed(bytes) ? undefined : parseStat(bytes);
     return stat?.state === 'Z' && stat.threads > 1;
   }
@@ -201,14 +201,14 @@ export class SocketOwners {
   #drop(table: FdTable): void {
     for (const [fd, inode] of table.inodes) this.#release(inode, table.tid * SLOT_FDS + fd);
     this.#tables.delete(table.tid);
-    if (this.#turns.at(-1) === table.tid) this.#turnAt = 0;
+    if (this.#rotation.at(-1) === table.tid) this.#rotationAt = 0;
   }
 
   /**
-   * Looks at the place of a socket that left the tables, or was cached before it came into them.
-   * Without a socket to look for, the place is only forgotten.
+   * Checks the descriptors of a socket that left the tables, or that was cached before it entered them.
+   * If no owner is searched, they are only forgotten.
    */
-  #probe(inode: number): void {
+  #check(inode: number): void {
     const first = this.#slots.get(inode);
     if (first === undefined) return;
     for (const slot of [first, ...(this.#sharers.get(inode) ?? [])]) {
@@ -218,11 +218,11 @@ export class SocketOwners {
         this.#release(inode, slot);
         table?.inodes.delete(fdOf(slot));
       } else if (now === inode) this.#unknown.delete(inode);
-      else this.#learn(table, fdOf(slot), now);
+      else this.#store(table, fdOf(slot), now);
     }
   }
 
-  /** Reads the descriptors of a table, but for those that are cached as a socket which is live. */
+  /** Reads the descriptors of a table, except those that are cached for a live socket. */
   #read(table: FdTable): void {
     if (table.readAt === this.#scan) return;
     const fds = this.#list(table);
@@ -242,7 +242,7 @@ export class SocketOwners {
     const inode = this.#procfs.socketInode(table.tid, fd);
     if (inode === 'permission') table.denied = true;
     if (failed(inode)) return;
-    this.#learn(table, fd, inode);
+    this.#store(table, fd, inode);
     present.set(fd, inode);
   }
 
@@ -251,7 +251,7 @@ export class SocketOwners {
     table.inodes = present;
   }
 
-  /** The descriptors of a table; null when there are none to be had, and then nothing stays cached of it. */
+  /** The descriptors of a table; null if they cannot be listed: then the cached ones are forgotten. */
   #list(table: FdTable): string[] | null {
     const fds = table.count === 0 ? [] : this.#procfs.descriptors(table.tid);
     table.denied = fds === 'permission';
@@ -278,7 +278,7 @@ export class SocketOwners {
     }
   }
 
-  /** Threads with a descriptor table of their own (unshare(2), CLONE_FILES): another count than the leader's gives them away. */
+  /** Reads threads with a descriptor table of their own (unshare(2), CLONE_FILES): their count differs from that of the leader. */
   #readOwnTables(pid: number): void {
     const leader = this.#tables.get(pid);
     const threads = leader ? this.#procfs.threads(pid) : [];
@@ -291,47 +291,47 @@ export class SocketOwners {
     }
   }
 
-  /** Reads a share of all descriptors again, where the last scan stopped. */
+  /** Rechecks a share of all descriptors, from where the last scan stopped. */
   #rotate(): void {
     let cached = 0;
     for (const table of this.#tables.values()) cached += table.inodes.size;
-    let left = Math.max(ROTATION_LEAST, Math.ceil(cached / ROTATION));
+    let left = Math.max(ROTATION_MIN, Math.ceil(cached / ROTATION));
     for (let visits = this.#tables.size; left > 0 && visits > 0; visits--) {
-      if (this.#turns.length === 0) this.#turns = [...this.#tables.keys()];
-      const table = this.#tables.get(this.#turns.at(-1) ?? 0);
+      if (this.#rotation.length === 0) this.#rotation = [...this.#tables.keys()];
+      const table = this.#tables.get(this.#rotation.at(-1) ?? 0);
       if (table) left = this.#verify(table, left);
-      if (this.#turnAt > 0) return;
-      this.#turns.pop();
+      if (this.#rotationAt > 0) return;
+      this.#rotation.pop();
     }
   }
 
-  /** Reads at most so many descriptors of the table whose turn it is, and returns how many are left to read of other tables. */
+  /** Rechecks at most `most` descriptors of a table. Returns how many are left for other tables. */
   #verify(table: FdTable, most: number): number {
-    if (this.#turnAt === 0) this.#turnFds = this.#fdsOf(table);
-    const fds = this.#turnFds;
-    const end = Math.min(fds.length, this.#turnAt + most);
-    const left = most - (end - this.#turnAt);
-    for (; this.#turnAt < end; this.#turnAt++) this.#verifyFd(table, fds[this.#turnAt] ?? 0);
+    if (this.#rotationAt === 0) this.#rotationFds = this.#fdsOf(table);
+    const fds = this.#rotationFds;
+    const end = Math.min(fds.length, this.#rotationAt + most);
+    const left = most - (end - this.#rotationAt);
+    for (; this.#rotationAt < end; this.#rotationAt++) this.#verifyFd(table, fds[this.#rotationAt] ?? 0);
     if (end < fds.length) return 0;
-    this.#turnAt = 0;
+    this.#rotationAt = 0;
     const listed = new Set(fds);
     for (const fd of table.inodes.keys()) if (!listed.has(fd)) this.#verifyFd(table, fd);
     return left;
   }
 
   /**
-   * The descriptors whose turn it is. As many as are cached are those that are cached: another one instead shows by one that is gone,
-   * and then the table is read again.
+   * The descriptors to recheck. If the count matches the cache, these are the cached descriptors; a missing one triggers a re-read of the
+   * table.
    */
   #fdsOf(table: FdTable): number[] {
     if (table.inodes.size === table.count) return [...table.inodes.keys()];
     return this.#list(table)?.map(Number) ?? [];
   }
 
-  /** A descriptor may have been opened or closed since its table was listed: a turn can take several scans. */
+  /** A descriptor may have been opened or closed since its table was listed: the recheck of a table can take several scans. */
   #verifyFd(table: FdTable, fd: number): void {
     const inode = this.#procfs.socketInode(table.tid, fd);
-    if (!failed(inode)) this.#learn(table, fd, inode);
+    if (!failed(inode)) this.#store(table, fd, inode);
     else if (inode === 'permission') table.denied = true;
     else {
       this.#release(table.inodes.get(fd) ?? 0, table.tid * SLOT_FDS + fd);
@@ -340,7 +340,7 @@ export class SocketOwners {
     }
   }
 
-  #learn(table: FdTable, fd: number, inode: number): void {
+  #store(table: FdTable, fd: number, inode: number): void {
     const before = table.inodes.get(fd);
     if (before === inode) return;
     const slot = table.tid * SLOT_FDS + fd;
@@ -348,7 +348,7 @@ export class SocketOwners {
     table.inodes.set(fd, inode);
     if (inode === 0) return;
     this.#unknown.delete(inode);
-    this.moved.add(inode);
+    this.changedInodes.add(inode);
     const first = this.#slots.get(inode);
     if (first === undefined) this.#slots.set(inode, slot);
     else if (first !== slot) {
@@ -358,10 +358,10 @@ export class SocketOwners {
     }
   }
 
-  /** Takes a slot from an inode; a socket that is live and held by nobody known is looked for. */
+  /** Removes a slot of an inode. A live socket without another known holder is searched. */
   #release(inode: number, slot: number): void {
     if (inode === 0) return;
-    this.moved.add(inode);
+    this.changedInodes.add(inode);
     const sharers = this.#sharers.get(inode);
     if (this.#slots.get(inode) !== slot) {
       sharers?.delete(slot);

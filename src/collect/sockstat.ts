@@ -1,19 +1,19 @@
 import { TABLES, type Table } from './net-tcp-udp-raw.ts';
 
-/** How many sockets a network namespace holds, as the kernel counts them. */
-export interface Counters {
-  /** Sockets by table, those in TIME_WAIT and SYN_RECV left out; a table that the kernel does not count is missing. */
+/** Number of sockets in a network namespace, as counted by the kernel. */
+export interface SocketCounts {
+  /** Sockets by table, without those in TIME_WAIT and SYN_RECV. A table that the kernel does not count is missing. */
   readonly inuse: Readonly<Partial<Record<Table, number>>>;
-  /** TCP sockets in TIME_WAIT, and in FIN_WAIT2 without an owner, of IPv4 and IPv6 together. */
+  /** TCP sockets of IPv4 and IPv6 in TIME_WAIT, or in FIN_WAIT2 without an owner. */
   readonly timeWait: number;
 }
 
 /**
- * Reads /proc/PID/net/sockstat and sockstat6; null where the former is missing or is not such a file.
- * A null `sockstat6` says that IPv6 is off, so that its tables hold nothing; where it could not be read, pass "".
+ * Parses /proc/PID/net/sockstat and sockstat6; null if sockstat is missing or invalid.
+ * A null `sockstat6` means that IPv6 is off and its tables are empty; pass "" if it could not be read.
  * Format: sockstat_seq_show() in the kernel's net/ipv4/proc.c, sockstat6_seq_show() in net/ipv6/proc.c.
  */
-export function parseSockstat(sockstat: string | null, sockstat6: string | null): Counters | null {
+export function parseSockstat(sockstat: string | null, sockstat6: string | null): SocketCounts | null {
   const lines = new Map(
     `${sockstat ?? ''}\n${sockstat6 ?? ''}`.split('\n').map((line) => {
       const [name = '', ...counts] = line.split(' ');
@@ -39,10 +39,10 @@ export function parseSockstat(sockstat: string | null, sockstat6: string | null)
 }
 
 /**
- * Says whether a table may hold a row, so that reading it is worth its cost; without counters every table may.
+ * Says whether a table may have rows; without counters every table may.
  * A socket in SYN_RECV is not counted, but its listener is.
  */
-export function mayHoldRows(counters: Counters | null, table: Table): boolean {
+export function mayHoldRows(counters: SocketCounts | null, table: Table): boolean {
   if (!counters) return true;
   const timeWait = table === 'tcp' || table === 'tcp6' ? counters.timeWait : 0;
   return counters.inuse[table] !== 0 || timeWait > 0;

@@ -1,19 +1,20 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { reasonOf } from '../common/errors.ts';
 import { parsePs, parseTasklist } from '../parse/process-list.ts';
 import { isNotice, parseText, type Parsed } from '../parse/text-reader.ts';
 
-/** The commands that tell connections, in the order in which they are tried. */
+/** The commands that print connections, in the order in which they are tried. */
 export type Command = 'ss' | 'netstat';
 
-/** Why one command told nothing. */
+/** Why one command printed no connections. */
 export interface Attempt {
   readonly command: string;
   readonly reason: string;
 }
 
-/** No command of the platform told anything. */
+/** No command of the platform printed connections. */
 export class CommandError extends Error {
   override readonly name = 'CommandError';
   readonly code = 'no-source';
@@ -28,14 +29,14 @@ export class CommandError extends Error {
   }
 }
 
-/** Where and how commands are run; a test has other folders. */
+/** Where and how commands are run. */
 export interface Platform {
   readonly os: NodeJS.Platform;
-  /** Where commands are looked for: never where an environment says. */
+  /** Where commands are searched; PATH is ignored. */
   readonly folders: readonly string[];
   readonly timeoutMs: number;
-  /** How many bytes a command may print. */
-  readonly most: number;
+  /** The most bytes that a command may print. */
+  readonly maxBytes: number;
 }
 
 /** This machine. */
@@ -46,10 +47,10 @@ export const THIS_PLATFORM: Platform = {
       ? ['C:\\Windows\\System32']
       : ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/run/current-system/sw/bin', '/usr/local/sbin', '/usr/local/bin'],
   timeoutMs: 10_000,
-  most: 256 << 20,
+  maxBytes: 256 << 20,
 };
 
-/** The arguments of each command, those that tell most first: what a command refuses is tried without its last letters. */
+/** The arguments of each command, most detailed first. If a command refuses them, the next are tried. */
 const ARGUMENTS: Readonly<Record<Command, Partial<Record<NodeJS.Platform, readonly string[]>>>> = {
   ss: { linux: ['-tuwnap'] },
   netstat: {
@@ -63,44 +64,44 @@ const ARGUMENTS: Readonly<Record<Command, Partial<Record<NodeJS.Platform, readon
 const TASKLIST = ['/fo', 'csv', '/nh'];
 const PS = ['-axo', 'pid=,ucomm='];
 
-/** What a command told. */
-export interface Told extends Parsed {
+/** The parsed output of a command. */
+export interface CommandOutput extends Parsed {
   readonly command: Command;
-  /** Names of processes by pid, where the command tells none. */
+  /** Names of processes by pid, if the command prints none. */
   readonly names: ReadonlyMap<number, string>;
 }
 
-/** What a command printed, or why it told nothing; `mayRefuse` says that other arguments may suit it. */
+/** What a command printed, or why it printed nothing; with `mayRefuse`, other arguments may work. */
 type Outcome = { readonly text: string } | { readonly reason: string; readonly mayRefuse: boolean };
 
 /**
- * The platform's own commands: fixed arguments, no shell, an environment of their own, a time limit and a bound of what they may print.
+ * Runs the platform's own commands: with fixed arguments, no shell, an environment of their own, a time limit and an output limit.
  */
 export class Commands {
-  /** The command that told the last time; null before. */
+  /** The command that printed the last output; null before. */
   last: Command | null = null;
-  /** Lines of it that could not be read. */
+  /** Malformed lines in the last output. */
   malformed = 0;
   readonly #order: readonly Command[];
   readonly #platform: Platform;
 
-  /** `ss` means netstat too, where there is no ss. */
+  /** With `ss`, netstat is tried after ss. */
   constructor(source: Command, platform: Platform = THIS_PLATFORM) {
     this.#order = source === 'ss' ? ['ss', 'netstat'] : ['netstat'];
     this.#platform = platform;
   }
 
-  /** Runs the first command that tells something. Throws CommandError where none does. */
-  read(): Told {
+  /** The output of the first command that prints connections. Throws CommandError if none does. */
+  read(): CommandOutput {
     const tried: Attempt[] = [];
     for (const command of this.#order) {
-      const told = this.#read(command);
-      if (typeof told !== 'string') {
+      const output = this.#read(command);
+      if (typeof output !== 'string') {
         this.last = command;
-        this.malformed = told.malformed.length;
-        return { ...told, command, names: this.#names() };
+        this.malformed = output.malformed.length;
+        return { ...output, command, names: this.#names() };
       }
-      tried.push({ command, reason: told });
+      tried.push({ command, reason: output });
     }
     throw new CommandError(tried);
   }
@@ -121,7 +122,7 @@ export class Commands {
     return reason;
   }
 
-  /** The names of processes where netstat tells their pids alone. */
+  /** The names of processes on platforms where netstat prints only their pids. */
   #names(): ReadonlyMap<number, string> {
     const { os } = this.#platform;
     if (os !== 'win32' && os !== 'darwin') return new Map();
@@ -131,7 +132,7 @@ export class Commands {
   }
 
   #run(command: string, args: readonly string[]): Outcome {
-    const { os, folders, timeoutMs, most } = this.#platform;
+    const { os, folders, timeoutMs, maxBytes } = this.#platform;
     const file = os === 'win32' ? `${command}.exe` : command;
     const path = folders.map((folder) => join(folder, file)).find((candidate) => existsSync(candidate));
     if (path === undefined) return { reason: 'was not found', mayRefuse: false };
@@ -139,7 +140,7 @@ export class Commands {
       env: os === 'win32' ? { SystemRoot: 'C:\\Windows' } : { LC_ALL: 'C', PATH: folders.join(':') },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: timeoutMs,
-      maxBuffer: most,
+      maxBuffer: maxBytes,
       killSignal: 'SIGKILL',
       windowsHide: true,
     });
@@ -149,8 +150,8 @@ export class Commands {
         code === 'ETIMEDOUT'
           ? `did not end within ${timeoutMs / 1000} s`
           : code === 'ENOBUFS'
-            ? `printed more than ${most} bytes`
-            : `cannot be run: ${error.message}`;
+            ? `printed more than ${maxBytes} bytes`
+            : `cannot be run: ${reasonOf(error)}`;
       return { reason, mayRefuse: false };
     }
     if (status !== 0) return { reason: `ended with ${signal ?? `status ${status}`}`, mayRefuse: true };

@@ -1,4 +1,5 @@
 import type { Host } from '../collect/host.ts';
+import { reasonOf } from '../common/errors.ts';
 import type { Family } from '../model.ts';
 import type { Collector, CollectorRun } from './catalogue.ts';
 
@@ -63,7 +64,7 @@ export class CollectorRuns {
   /** Leaves the families of a collector out of this scan. */
   fail(collector: Collector, error: unknown): void {
     this.#broken.add(collector);
-    this.report(collector, `Cannot collect "${collector}": ${String(error)}`);
+    this.report(collector, `Cannot collect "${collector}": ${reasonOf(error)}`);
   }
 
   /** Reports that part of a collector's work failed; its families stay. */

@@ -1,4 +1,5 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
+import { reasonOf } from '../common/errors.ts';
 import { grown, stateOf, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Direction, EndpointGroupRule, OwnerLabels, State } from '../model.ts';
 import { endpointGroup, type Endpoint } from '../enrich/endpoint-group.ts';
@@ -135,7 +136,7 @@ export class ConnectionGroups {
     try {
       return endpointOf(connections, i, peer, this.#rules, this.#clusterName);
     } catch (error) {
-      this.#failure = String(error);
+      this.#failure = reasonOf(error);
       return '';
     }
   }

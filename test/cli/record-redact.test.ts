@@ -105,7 +105,7 @@ describe('redacted addresses', () => {
     const redactor = new Redactor();
     const localRoutes = (file: string): Cidr[] => {
       const fibTrie = new FibTrie();
-      for (const line of file.split('\n')) fibTrie.take(line);
+      for (const line of file.split('\n')) fibTrie.parseLine(line);
       return fibTrie.local;
     };
     const own = ownAddresses(localRoutes(redactor.fibTrie(text)), redactor.ifInet6(ifInet6));

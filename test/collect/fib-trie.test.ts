@@ -86,7 +86,7 @@ Local:
 
 function localRoutes(text: string): Cidr[] {
   const fibTrie = new FibTrie();
-  for (const line of text.split('\n')) fibTrie.take(line);
+  for (const line of text.split('\n')) fibTrie.parseLine(line);
   return fibTrie.local;
 }
 

@@ -21,7 +21,7 @@ function machine(os: NodeJS.Platform, scripts: Readonly<Record<string, string>>)
     writeFileSync(join(folder, name), `#!/bin/sh\nPATH=/usr/bin:/bin\n${script}\n`);
     chmodSync(join(folder, name), 0o755);
   }
-  return { os, folders: ['/nowhere', folder], timeoutMs: 10_000, most: 1 << 20, folder };
+  return { os, folders: ['/nowhere', folder], timeoutMs: 10_000, maxBytes: 1 << 20, folder };
 }
 
 const read = (source: Command, platform: Platform): [command: string, rows: number] => {

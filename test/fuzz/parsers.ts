@@ -214,7 +214,7 @@ export const TARGETS: readonly Target[] = [
   }),
   target('addresses of a namespace', damaged(recorded('proc/*/[0-9]*/net/{fib_trie,if_inet6}'), 30), (text) => {
     const fibTrie = new FibTrie();
-    for (const line of text.split('\n')) fibTrie.take(line);
+    for (const line of text.split('\n')) fibTrie.parseLine(line);
     for (const cidr of fibTrie.local) deepStrictEqual(parseCidr(formatCidr(cidr)), cidr);
     for (const address of parseIfInet6(text)) deepStrictEqual(parseAddress(formatAddress(address)), address);
   }),

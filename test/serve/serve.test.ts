@@ -548,11 +548,11 @@ describe('a start that fails', () => {
   });
 
   test.each([
-    ['a missing directory', '/dev/null/none', /^Cannot read procfs "\/dev\/null\/none": ENOTDIR/],
+    ['a missing directory', '/dev/null/none', /^Cannot read procfs "\/dev\/null\/none": not a directory/],
     [
       'a directory without processes',
       fileURLToPath(new URL('../golden', import.meta.url)),
-      /: it holds no process directory$/,
+      /: it has no process directory$/,
     ],
   ])('%s as --path.procfs ends with 1 and one line', async (_, procfs, line) => {
     const { code, stderr } = await runMain(['serve', `--path.procfs=${procfs}`, ...QUIET]);

@@ -139,7 +139,7 @@ export class Collector {
   scan(now = 1000, isLate: () => boolean = () => false, isLateForOwners: () => boolean = () => false): void {
     const pids = this.#procfs.pids();
     this.processes.begin(pids);
-    this.owners.survey(pids);
+    this.owners.begin(pids);
     for (const holder of this.#attribution.holding)
       if (this.processes.get(holder.pid, this.owners.openFdsOf(holder.pid)) !== holder) this.owners.reset(holder.pid);
     this.tables.read(this.#namespaces.find(this.#procfs, pids).namespaces, now, isLate);
