@@ -66,7 +66,7 @@ describe('a collector that fails', () => {
     expect(rowsOf(snapshot), 'every row is counted').toBe(rowsOf(whole));
   });
 
-  it('protocols costs its own families too', () => {
+  it('protocols costs only its own families', () => {
     using tree = new Tree('plain-host');
     const collecting = new Collecting(tree.root);
     collecting.protocols.add = () => {
@@ -88,7 +88,7 @@ function rowsOf({ families }: Snapshot): number {
   return samples.reduce((sum, { value }) => sum + value, 0);
 }
 
-it('a family that cannot be counted is left out and told', () => {
+it('a family that cannot be counted is left out and reported', () => {
   class HalfBrokenCache extends AsnCache {
     override get entries(): never {
       throw new Broken();
@@ -101,7 +101,7 @@ it('a family that cannot be counted is left out and told', () => {
   expect(snapshot.collectors.find(({ collector }) => collector === 'asn')?.success).toBe(false);
 });
 
-it('a family that cannot be rendered is left out and told', async () => {
+it('a family that cannot be rendered is left out and reported', async () => {
   const { families } = scan({});
   const torn = families.map((family) =>
     family.name === 'peerscope_asn_connections'
@@ -124,7 +124,7 @@ it('a family that cannot be rendered is left out and told', async () => {
   expect(parts.map(({ text }) => text).join('')).toBe(await renderFamilies(others, 'text'));
 });
 
-it('own addresses that cannot be read keep every peer from being asked for, until they can', () => {
+it('no peer is looked up while the own addresses cannot be read', () => {
   const tree = new Tree('plain-host');
   try {
     const first = '25739';

@@ -211,7 +211,7 @@ describe('a row', () => {
     expect(attributionOf(collector, localPort, remotePort)).toEqual(expected);
   });
 
-  test('of a pod that no process is known for is attributed to the pod of its namespace', () => {
+  test('of a pod without a known process belongs to the pod of its namespace', () => {
     using tree = new Tree('containers');
     const [pause, server] = [25909, 25917];
     tree.edit(pause, 'net/tcp', /$/, printRow({ table: 'tcp', state: LISTEN, local: '0.0.0.0:81', inode: 9 }));
@@ -226,7 +226,7 @@ describe('a row', () => {
   });
 });
 
-test('a row whose holder there was no time to look for has vanished until there is, and changes then', () => {
+test('a row whose holder was not searched in time is reported as vanished until the search, and changes then', () => {
   using tree = new Tree('listen-only');
   const collector = new Collector(tree.root);
   collector.scan();
@@ -245,7 +245,7 @@ test('a row whose holder there was no time to look for has vanished until there 
 });
 
 describe('a socket that several processes hold', () => {
-  test('is counted for one of them, and for another one when that one ends', () => {
+  test('is counted for one of them, and for another after it ends', () => {
     using tree = new Tree('listen-only');
     const worker = 26000;
     tree.fork(SSHD, worker);

@@ -37,7 +37,7 @@ const NOTHING: Cgroup = {
 };
 
 describe('parseCgroup', () => {
-  test('the fixture is whole', () => {
+  test('the fixture is complete', () => {
     expect(cases).toHaveLength(65);
   });
 
@@ -151,7 +151,7 @@ describe('parseCgroup', () => {
     expect(parseCgroup(text)).toEqual({ ...NOTHING, ...expected });
   });
 
-  test('any text is parsed, to an id of the right shape', () => {
+  test('parses any text, to ids of the right format', () => {
     const segment = fc.oneof(
       fc.constantFrom(
         '..',

@@ -49,8 +49,8 @@ const scanned = (...lines: readonly string[]): ConnectionEvent[] => changes.take
 const told = (events: readonly ConnectionEvent[]): string[] =>
   events.map(({ event, state, process, previous }) => [event, state, process, previous].join(' '));
 
-describe('a host of which ss tells', () => {
-  it('has directions, and the owners that the text names', () => {
+describe('a host whose rows come from ss', () => {
+  it('has directions, and the owners that ss prints', () => {
     scan(LISTENER, INBOUND, OUTBOUND);
     expect(rowsOf(scrape).map(brief)).toEqual([
       'listen listen  nginx 7 7,8 text',
@@ -59,7 +59,7 @@ describe('a host of which ss tells', () => {
     ]);
   });
 
-  it('leaves null what ss does not tell', () => {
+  it('leaves fields null that ss does not print', () => {
     scan(INBOUND);
     const [row] = rowsOf(scrape);
     expect(row).toMatchObject({ receive_queue: 1, send_queue: 2, network: 'documentation' });
@@ -67,7 +67,7 @@ describe('a host of which ss tells', () => {
     expect(row).toMatchObject({ resident_memory_bytes: null, pod: null, container: null, workload: null });
   });
 
-  it('publishes connections, and nothing of processes and namespaces that it cannot know', () => {
+  it('publishes connections, and no metrics of processes and namespaces', () => {
     const { families } = scan(LISTENER, INBOUND, OUTBOUND, ends('TIME-WAIT').replace('40000', '40001'));
     const samples = new Map(families.map(({ name, samples }) => [name, samples]));
     const sum = (name: string): number => (samples.get(name) ?? []).reduce((total, { value }) => total + value, 0);
@@ -77,7 +77,7 @@ describe('a host of which ss tells', () => {
     expect(unattributed.filter(({ value }) => value > 0)).toEqual([{ labels: ['short_lived'], value: 1 }]);
   });
 
-  it('tells what opened, changed and closed, and keeps the owner to the end', () => {
+  it('reports what opened, changed and closed, and keeps the owner to the end', () => {
     expect(told(scanned(LISTENER))).toEqual([]);
     expect(told(scanned(LISTENER, OUTBOUND))).toEqual(['opened established curl ']);
     expect(told(scanned(LISTENER, ends('FIN-WAIT-2')))).toEqual(['state fin_wait_2 curl established']);
@@ -88,7 +88,7 @@ describe('a host of which ss tells', () => {
     expect(closed).toMatchObject({ duration_seconds: 3, netns: null, pid: 9 });
   });
 
-  it('tells a port that is used again from the connection before', () => {
+  it('distinguishes a reused port from the connection before', () => {
     scanned(OUTBOUND);
     scanned(ends('TIME-WAIT'));
     expect(told(scanned(OUTBOUND.replace('curl', 'wget')))).toEqual([
@@ -97,7 +97,7 @@ describe('a host of which ss tells', () => {
     ]);
   });
 
-  it('counts sockets on one address each', () => {
+  it('counts each of several sockets on one address', () => {
     const twin = (pid: number): string => `tcp LISTEN 0 5 127.0.0.1:80 0.0.0.0:* users:(("a",pid=${pid},fd=3))`;
     const nobody = 'udp UNCONN 0 0 127.0.0.1:53 0.0.0.0:*';
     scan(twin(5), twin(6), nobody, nobody);
@@ -106,7 +106,7 @@ describe('a host of which ss tells', () => {
     expect(told(scanned(twin(6), nobody))).toEqual(['closed listen a ', 'closed unconnected  ']);
   });
 
-  it('asks for public remotes, and never for an address that is not whole', () => {
+  it('looks up public remotes, and never a truncated address', () => {
     const netstat = (remote: string): string => `tcp6 0 0 2001:db8::5:443 ${remote} ESTABLISHED 9/curl`;
     writeFileSync(
       join(folder, 'netstat'),
@@ -122,7 +122,7 @@ describe('a host of which ss tells', () => {
     expect(cache.takeQuestions()).toHaveLength(1);
   });
 
-  it('fails the scan, in one line, when neither command tells anything', () => {
+  it('fails the scan with one line if no command prints connections', () => {
     rmSync(join(folder, 'netstat'), { force: true });
     rmSync(join(folder, 'ss'), { force: true });
     expect(() => scrape.scan(Infinity)).toThrow(

@@ -167,7 +167,7 @@ describe('direction', () => {
     expect(directionOf(rows.toReversed(), own), 'whatever the order of the rows').toEqual(expected);
   });
 
-  test('what a connection was before, it stays when its listener is gone', () => {
+  test('a connection keeps its direction after its listener is gone', () => {
     const table = new ConnectionTable();
     scan(table, [listener('0.0.0.0:8080', 1), tcp('192.0.2.1:8080', '198.51.100.7:51000')]);
     scan(table, [tcp('192.0.2.1:8080', '198.51.100.7:51000', TIME_WAIT, 0)]);
@@ -175,7 +175,7 @@ describe('direction', () => {
     expect([...table.indexes()].map((i) => table.evidence[i])).toEqual(['history']);
   });
 
-  test('a mirror that is seen one scan later is loopback; the other end stays what it was, and one of the two is counted', () => {
+  test('a mirror found one scan later is loopback; the other end keeps its direction, and one of the two is counted', () => {
     const table = new ConnectionTable();
     const client = tcp('192.0.2.1:40000', '192.0.2.9:443', ESTABLISHED, 2);
     scan(table, [client], { own: ['192.0.2.9'] });
@@ -186,7 +186,7 @@ describe('direction', () => {
     ]);
   });
 
-  test('ends in different namespaces are no pair', () => {
+  test('ends in different namespaces are not a pair', () => {
     const table = new ConnectionTable();
     table.begin(1);
     scan(table, [tcp('192.0.2.1:40000', '192.0.2.9:443')], { netns: 1 });
@@ -194,7 +194,7 @@ describe('direction', () => {
   });
 });
 
-describe('a UDP row that a scan does not see', () => {
+describe('a UDP row that a scan misses', () => {
   const socket: KernelRow = {
     table: 'udp',
     state: ESTABLISHED,
@@ -215,7 +215,7 @@ describe('a UDP row that a scan does not see', () => {
     expect(sizes([{ rows: [socket], open: [9] }, unseen, unseen, unseen])).toEqual([1, 1, 1, 0]);
   });
 
-  test('goes at once when its descriptor is closed', () => {
+  test('is removed at once when its descriptor is closed', () => {
     expect(
       sizes([
         { rows: [socket], open: [9] },
@@ -224,7 +224,7 @@ describe('a UDP row that a scan does not see', () => {
     ).toEqual([1, 0]);
   });
 
-  test('is not kept beside the row that its socket has now', () => {
+  test('is not kept if its socket has another row', () => {
     const connected = { ...socket, remote: '198.51.100.8:53' };
     expect(
       sizes([
@@ -313,14 +313,14 @@ describe('the life of a connection', () => {
     expect(lives(scans)).toEqual(expected);
   });
 
-  test('what the first scan finds has no opening time', () => {
+  test('a connection found by the first scan has no opening time', () => {
     const table = new ConnectionTable();
     scan(table, [listener('0.0.0.0:80', 1)], { now: 5_000 });
     scan(table, [listener('0.0.0.0:80', 1), listener('0.0.0.0:81', 2)], { now: 6_000 });
     expect([...table.indexes()].map((i) => table.openedAt[i])).toEqual([0, 6_000]);
   });
 
-  test('however connections come and go, the table holds exactly the rows of the last scan', () => {
+  test('however connections come and go, the table has exactly the rows of the last scan', () => {
     const row = fc
       .record({
         table: fc.constantFrom('tcp' as const, 'tcp6' as const, 'udp' as const),
@@ -353,7 +353,7 @@ describe('the life of a connection', () => {
     );
   });
 
-  test('ten thousand connections that come and go leave no more room taken than they need at once', () => {
+  test('ten thousand connections that come and go use no more memory than those open at once', () => {
     const table = new ConnectionTable();
     for (let round = 0; round < 10; round++) {
       const rows = Array.from({ length: 1_000 }, (_, i) => tcp(`192.0.2.1:${1_024 + i}`, `198.51.100.7:${round + 1}`));

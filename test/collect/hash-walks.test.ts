@@ -58,7 +58,7 @@ describe('walks over the TCP hash', () => {
     ).toEqual(expected);
   });
 
-  test('are reported once, when a scan is the first to cost much', () => {
+  test('are reported once, at the first scan with a high cost', () => {
     const walks = new HashWalks();
     const told = [3, 3, 60, 3, 60].map((namespaces) => {
       scan(walks, [{ namespaces, rows: 1, ms: 5 }]);

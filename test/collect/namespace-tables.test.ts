@@ -24,7 +24,7 @@ function add(tree: Tree, row: Parameters<typeof printRow>[0]): void {
 const WAITING = { table: 'tcp', state: ESTABLISHED, local: '192.0.2.1:22', remote: '198.51.100.7:5000' } as const;
 
 describe('a namespace where nothing changed', () => {
-  test('stands as it was from the third scan on (the first shows that snmp6 is worth a look), and is read at every tenth', () => {
+  test('is skipped from the third scan on (the first shows that snmp6 is needed), and is read at every tenth', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     const seen: NamespaceCounts[] = [];
@@ -162,7 +162,7 @@ describe('a change', () => {
     expect(Math.max(...took)).toBe(10);
   });
 
-  test('in a namespace of many sockets needs no look at each of them: it is read at every scan', () => {
+  test('in a namespace of many sockets needs no check of each: the namespace is read at every scan', () => {
     using tree = new Tree('listen-only');
     for (let port = 1; port <= 60; port++) {
       add(tree, { table: 'udp', state: CLOSE, local: `127.0.0.1:${port}`, inode: port });
@@ -208,7 +208,7 @@ describe('a table that is not read', () => {
     expect(describeTable(collector.connections).includes('tcp6 listen ::1:8080 listen')).toBe(expected);
   });
 
-  test('because nothing is in any leaves a namespace empty', () => {
+  test('because no table has rows leaves a namespace empty', () => {
     using tree = new Tree('empty');
     const collector = new Collector(tree.root);
     for (let scan = 0; scan < 12; scan++) {
@@ -219,7 +219,7 @@ describe('a table that is not read', () => {
 });
 
 describe('a table that cannot be read', () => {
-  test('keeps the rows it had, counts its namespace as unreadable, and is read again as soon as it can be', () => {
+  test('keeps its rows, counts its namespace as unreadable, and is read again as soon as possible', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     collector.scan(1000);
@@ -242,7 +242,7 @@ describe('a table that cannot be read', () => {
     expect(collector.tables.oldestReadAt).toBe(5000);
   });
 
-  test('because the kernel does not have it holds no rows', () => {
+  test('because the kernel does not have it is empty', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     tree.write(SSHD, 'net/tcp6', null);
@@ -251,7 +251,7 @@ describe('a table that cannot be read', () => {
     expect(describeTable(collector.connections).filter((row) => row.startsWith('tcp6'))).toEqual([]);
   });
 
-  test('of a process that is gone is that of the next process', () => {
+  test('through a process that is gone is read through the next process', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     collector.scan();
@@ -282,7 +282,7 @@ describe('when the time is up', () => {
     expect(collector.tables.oldestReadAt).toBe(2000);
   });
 
-  test.each([1, 2])('every namespace has its turn, with time for %i of three at each scan', (most) => {
+  test.each([1, 2])('every namespace is read in turn, with time for %i of three at each scan', (most) => {
     using tree = new Tree('containers');
     const collector = new Collector(tree.root);
     collector.scan(1000);
@@ -294,7 +294,7 @@ describe('when the time is up', () => {
     expect(Math.max(...ages)).toBeLessThanOrEqual(3000);
   });
 
-  test('a change that came meanwhile is seen when the namespace has its turn', () => {
+  test('a change in the meantime shows at the next read of the namespace', () => {
     using tree = new Tree('listen-only');
     add(tree, WAITING);
     const collector = new Collector(tree.root);
@@ -308,7 +308,7 @@ describe('when the time is up', () => {
     expect(collector.holders()).toMatchObject({ 9: { pid: SSHD, pids: [SSHD] } });
   });
 
-  test('at the first scan already, nothing is known and nothing was read', () => {
+  test('at the first scan, no rows are known', () => {
     using tree = new Tree('containers');
     const collector = new Collector(tree.root);
     collector.scan(1000, after(0));
@@ -317,7 +317,7 @@ describe('when the time is up', () => {
   });
 });
 
-describe('a UDP socket that the table does not show', () => {
+describe('a UDP socket that is missing in the table', () => {
   const hide = (tree: Tree): void => {
     tree.edit(SSHD, 'net/udp', new RegExp(`.* ${DNS_SOCKET} .*\n`), '');
     tree.edit(SSHD, 'net/snmp', 'Udp: 0 0', 'Udp: 1 0');
@@ -325,7 +325,7 @@ describe('a UDP socket that the table does not show', () => {
   const udp = (collector: Collector): string[] =>
     describeTable(collector.connections).filter((row) => row.startsWith('udp '));
 
-  test('stays, once, while its descriptor is open, and is gone with it', () => {
+  test('stays, once, while its descriptor is open, and is removed with it', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     collector.scan();
@@ -338,7 +338,7 @@ describe('a UDP socket that the table does not show', () => {
     expect(udp(collector)).toEqual([]);
   });
 
-  test('is gone though its descriptor is open when it came back in another row', () => {
+  test('is removed although its descriptor is open if it has another row', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     collector.scan();
@@ -349,7 +349,7 @@ describe('a UDP socket that the table does not show', () => {
     expect(collector.holders()[DNS_SOCKET]).toEqual({ pid: DNSMASQ, pids: [DNSMASQ] });
   });
 
-  test('is gone though its descriptor is open when it is not seen four times: it has given up its port', () => {
+  test('is removed although its descriptor is open after four scans without it: it released its port', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     collector.scan();
@@ -377,7 +377,7 @@ describe('the protocol counters', () => {
     expect(overflows(collector)).toEqual([7]);
   });
 
-  test('are not added a second time when a file could not be read once', () => {
+  test('are not added twice if a file could not be read once', () => {
     using tree = new Tree('listen-only');
     const collector = new Collector(tree.root);
     tree.write(SSHD, 'net/netstat', 'TcpExt: ListenOverflows\nTcpExt: 5\n');

@@ -81,7 +81,7 @@ describe('the namespaces of processes', () => {
     expect(homes.at(-1)).toBe(CONTAINER.inode);
   });
 
-  test('know where the others are at once when the process moves through which they were read', () => {
+  test('find the others at once when the process through which they were read moves', () => {
     using tree = new Tree('containers');
     const procfs = new Procfs(tree.root);
     const namespaces = new Namespaces();

@@ -115,7 +115,7 @@ describe('parseSocketRows', () => {
     expect({ rows: rows.length, malformed }).toEqual({ rows: 2, malformed: 1 });
   });
 
-  test('what comes after the last newline waits for the next read', () => {
+  test('text after the last newline waits for the next read', () => {
     const line = ' 0: 0100007F:0016 0100007F:D431 01 00000000:00000000 00:00000000 00000000 0 0 5 1 0\n';
     const bytes = Buffer.from(line + line.slice(0, 40));
     const rows = new SocketRows();

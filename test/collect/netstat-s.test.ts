@@ -43,7 +43,7 @@ describe('the statistics of a namespace', () => {
     expect(titles.join(' ')).toBe('Ip Icmp IcmpMsg Tcp Udp UdpLite TcpExt IpExt MPTcpExt Ip6 Icmp6 Udp6 UdpLite6 Xfrm');
   });
 
-  it('hold every counter of the files but the settings beside them', () => {
+  it('hold every counter of the files except the settings', () => {
     const values = readStatistics(EVERYTHING).flatMap(({ counters }) => counters.map(({ value }) => value));
     const all =
       Object.values(EVERYTHING as unknown as Record<string, string>)

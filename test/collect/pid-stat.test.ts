@@ -57,7 +57,7 @@ describe('parseStat', () => {
     expect(parseStat(bytes(text))).toEqual(expected);
   });
 
-  test('whatever the name, the fields after it are found', () => {
+  test('finds the fields after any name', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 64 }), (comm) => {
         const line = Buffer.concat([bytes('1 ('), comm, bytes(`) ${STAT_AFTER_COMM}`)]);

@@ -60,7 +60,7 @@ describe('the coverage', () => {
     expect(coverage.ratio(at)).toBe(expected);
   });
 
-  test('holds the scans of five minutes whatever the clock does', () => {
+  test('covers the scans of five minutes for any jump of the clock', () => {
     const coverage = new PollCoverage();
     for (let hour = 48; hour > 0; hour--) coverage.add(hour * 60 * MINUTE, 1, 1);
     coverage.add(30 * MINUTE, 0, 1);

@@ -345,7 +345,7 @@ describe('hostile processes', () => {
   );
   const rules: ProcessRule[] = [{ name: '{{ .x }}', cmdline: /q(?<x>.?)/ }];
 
-  test('every process has a name that is fit for a label', () => {
+  test('every process has a name that is valid as a label', () => {
     fc.assert(
       fc.property(exe, fc.string({ unit: 'binary' }), fc.option(fc.array(argument)), (exe, comm, cmdline) => {
         const name = nameProcess({ exe, comm, cmdline, self: false }, rules);

@@ -104,7 +104,7 @@ describe('Processes', () => {
     expect(seen?.residentMemoryBytes).toBeGreaterThan(1_000_000);
   });
 
-  test('a process that is gone is nobody, and one that an earlier scan saw is not alive any more', () => {
+  test('a process that is gone is null, and a known one is no longer alive', () => {
     const procfs = tree('plain-host');
     const processes = new Processes(procfs, [], () => NO_LABELS);
     const [pid = 0] = procfs.pids();
@@ -117,7 +117,7 @@ describe('Processes', () => {
     expect(processes.get(4_000_000, 0)).toBeNull();
   });
 
-  test('a process is one object from scan to scan', () => {
+  test('a process is the same object in every scan', () => {
     const procfs = tree('plain-host');
     const processes = new Processes(procfs, [], () => NO_LABELS);
     const pids = procfs.pids();

@@ -53,9 +53,9 @@ describe('the counters of a namespace', () => {
     });
   });
 
-  test('are 0 where a kernel does not have them', () => expect(readProtocolCounts('', '', '')).toEqual(NONE));
+  test('are 0 if the kernel does not have them', () => expect(readProtocolCounts('', '', '')).toEqual(NONE));
 
-  test('of a recorded namespace are those that its files show', () => {
+  test('of a recorded namespace are those of its files', () => {
     const net = new URL('../fixtures/proc/states/26038/net/', import.meta.url);
     const read = (name: string): string => readFileSync(new URL(name, net), 'latin1');
     const tcp = /^Tcp: (-?\d.*)$/m.exec(read('snmp'))?.[1]?.split(' ').map(Number) ?? [];
@@ -135,7 +135,7 @@ describe('the sums', () => {
     expect({ sums: opens(protocols), opened: protocols.opened }).toEqual({ sums: expected, opened });
   });
 
-  test('are never more than the limit: what finds no place is counted under other, and said to be', () => {
+  test('never exceed the limit: further pods are counted in other, and reported as folded', () => {
     const protocols = new ProtocolCounters(50);
     const read = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [i, { pod: `pod${i}`, opens: 1 }]));
     scan(protocols, { read: { ...read, 60: { pod: '', opens: 1 } } });
@@ -149,7 +149,7 @@ describe('the sums', () => {
   const namespace = fc.record({ pod, grown: fc.nat(1000), reset: fc.boolean() });
   const history = fc.array(fc.dictionary(fc.nat(99).map(String), namespace, { maxKeys: 80 }), { maxLength: 12 });
 
-  test('never fall while a pod lives, keep all that was counted, and stay within the limit', () => {
+  test('never decrease while a pod exists, keep all that was counted, and stay within the limit', () => {
     fc.assert(
       fc.property(history, (scans) => {
         const protocols = new ProtocolCounters(50);
@@ -184,7 +184,7 @@ describe('the sums', () => {
     );
   });
 
-  test('of other only grow, though their pods come and go', () => {
+  test('of other only increase while pods come and go', () => {
     fc.assert(
       fc.property(history, (scans) => {
         const protocols = new ProtocolCounters(50);

@@ -13,7 +13,7 @@ const ENDLESS: readonly (readonly [pattern: RegExp, text: string])[] = [
 ];
 
 describe('a match', () => {
-  it.each(ENDLESS)('of %s is given up where it would not end', (pattern, text) => {
+  it.each(ENDLESS)('of %s is aborted if it would not end', (pattern, text) => {
     const patterns = new RegexpBudget(() => performance.now());
     expect(patterns.match(pattern, text)).toBe(null);
     expect(patterns.skipped).toBe(1);
@@ -22,7 +22,7 @@ describe('a match', () => {
     expect(patterns.skipped).toBe(1);
   });
 
-  it('that may take long is not begun once half a second of a scan is lost', () => {
+  it('that may be slow is skipped after slow matches took half a second of a scan', () => {
     const patterns = new RegexpBudget(() => performance.now());
     const [[pattern, text] = [/a/, '']] = ENDLESS;
     for (let i = 0; i < 1_000; i++) patterns.match(pattern, text);
@@ -34,7 +34,7 @@ describe('a match', () => {
     expect(patterns.match(/^(b+)+$/u, 'b')?.[0]).toBe('b');
   });
 
-  it('is what the pattern itself finds, watched or not', () => {
+  it('returns what the pattern itself finds, with and without the watchdog', () => {
     const patterns = new RegexpBudget(() => performance.now());
     const pattern = fc.constantFrom(
       /^(a+)+$/u,
@@ -53,7 +53,7 @@ describe('a match', () => {
   });
 });
 
-describe('the steps of a pattern grow with this power of the length', () => {
+describe('the steps of a pattern grow with this exponent of the length', () => {
   it.each([
     ['^python3', 0],
     ['python3', 1],

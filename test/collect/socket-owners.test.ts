@@ -172,7 +172,7 @@ describe('the holders of a socket', () => {
     expect(collector.holders()[inode]?.pids ?? []).toEqual(expected);
   });
 
-  test('are right within twenty scans, however many descriptors there are beside', () => {
+  test('are correct within twenty scans, with any number of other descriptors', () => {
     using tree = new Tree('listen-only');
     for (let fd = 100; fd < 2100; fd++) tree.open(SSHD, fd, 1_000_000 + fd);
     const collector = new Collector(tree.root);
@@ -183,7 +183,7 @@ describe('the holders of a socket', () => {
     expect([collector.holders()[SSH4]?.pids, collector.holders()[DNS4]?.pids]).toEqual([[DNSMASQ], [SSHD]]);
   });
 
-  test('are right within twenty scans, though the process whose turn it was has ended', () => {
+  test('are correct within twenty scans after the process in rotation ended', () => {
     using tree = new Tree('listen-only');
     tree.fork(SSHD, OTHER);
     for (let fd = 100; fd < 1100; fd++) tree.open(OTHER, fd, 1_000_000 + fd);
@@ -196,7 +196,7 @@ describe('the holders of a socket', () => {
     expect([collector.holders()[SSH4]?.pids, collector.holders()[DNS4]?.pids]).toEqual([[DNSMASQ], [SSHD]]);
   });
 
-  test('stay found for sockets that a process opened while its turn lasted', () => {
+  test('stay known for sockets that a process opened during its rotation', () => {
     using tree = new Tree('listen-only');
     for (let fd = 100; fd < 1100; fd++) tree.open(SSHD, fd, 1_000_000 + fd);
     const collector = new Collector(tree.root);

@@ -55,7 +55,7 @@ describe('the commands of a platform', () => {
     expect(readFileSync(join(platform.folder, 'calls'), 'utf8')).toBe(calls.map((call) => `${call}\n`).join(''));
   });
 
-  it('are told nothing of the environment, and nothing by standard input', () => {
+  it('get no environment and no standard input', () => {
     const platform = machine('linux', {});
     process.env['PEERSCOPE_TEST_SECRET'] = 'secret';
     const script = `#!/bin/sh\n/usr/bin/env >${platform.folder}/env; /bin/cat >>${platform.folder}/env\n/bin/${SS}\n`;
@@ -66,7 +66,7 @@ describe('the commands of a platform', () => {
     expect(names.filter((name) => !['LC_ALL', 'PATH', 'PWD', 'SHLVL', '_', 'OLDPWD'].includes(name))).toEqual([]);
   });
 
-  it('know why there is no process from what netstat says beside', () => {
+  it('report why there is no process, from the notices of netstat', () => {
     const notice = `echo '(Not all processes could be identified, non-owned process info' >&2`;
     const { rows } = new Commands(
       'netstat',
@@ -105,13 +105,13 @@ describe('the commands of a platform', () => {
     });
   });
 
-  it('that do not end are not run again with fewer letters', () => {
+  it('that do not end are not run again with other arguments', () => {
     const platform = machine('linux', { netstat: `echo run >> "$0".runs; exec sleep 60` });
     expect(() => new Commands('netstat', { ...platform, timeoutMs: 500 }).read()).toThrow('did not end within 0.5 s');
     expect(readFileSync(join(platform.folder, 'netstat.runs'), 'utf8')).toBe('run\n');
   });
 
-  it('have the names of Windows from tasklist, and those of macOS from ps', () => {
+  it('get process names from tasklist on Windows, and from ps on macOS', () => {
     const windows = machine('win32', {
       'netstat.exe': `cat ${FIXTURES}text-other/windows-10-netstat-anob.out | grep -e TCP -e UDP`,
       'tasklist.exe': `[ "$*" = "/fo csv /nh" ] && printf '"svchost.exe","1712","Services","0","12.345 K"\\r\\n'`,
