@@ -1,0 +1,173 @@
+/**
+ * The walls of src: which rooms a room may import, and which files may use what lies outside the program.
+ * A room is a folder of src, or a file at its root. An entry is a room, or a single file. What is not listed is forbidden;
+ * test/project/walls.test.ts finds entries that no file needs.
+ */
+
+/** Imports point from a room to the rooms listed here, never back. */
+export const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  'model.ts': [],
+  common: ['model.ts'],
+  config: ['common', 'model.ts', 'store/redis-url.ts'],
+  parse: ['common', 'model.ts'],
+  collect: ['common', 'model.ts'],
+  store: ['common', 'model.ts'],
+  'enrich/asn': ['common', 'model.ts', 'store'],
+  'enrich/kubernetes': ['common', 'model.ts'],
+  enrich: ['collect', 'common', 'enrich/asn', 'enrich/kubernetes', 'model.ts'],
+  'first-seen': ['collect', 'enrich', 'model.ts', 'store/contract.ts'],
+  metrics: ['collect', 'common', 'enrich', 'first-seen/memory.ts', 'model.ts'],
+  'scrape.ts': [
+    'collect',
+    'common',
+    'enrich',
+    'enrich/asn',
+    'enrich/kubernetes',
+    'first-seen',
+    'metrics',
+    'model.ts',
+    'store/contract.ts',
+  ],
+  rows: ['collect', 'common', 'enrich', 'model.ts', 'scrape.ts'],
+  expose: ['common', 'metrics', 'model.ts'],
+  'web/page': ['common', 'metrics', 'model.ts'],
+  web: ['common', 'config', 'expose', 'rows', 'web/page'],
+  serve: [
+    'collect',
+    'common',
+    'config',
+    'enrich',
+    'enrich/asn',
+    'enrich/kubernetes',
+    'expose',
+    'metrics',
+    'model.ts',
+    'rows',
+    'scrape.ts',
+    'store',
+    'web',
+    'web/page',
+  ],
+  'cli/terminal': ['common', 'model.ts'],
+  cli: [
+    'cli/terminal',
+    'collect',
+    'common',
+    'config',
+    'enrich',
+    'enrich/asn',
+    'metrics',
+    'model.ts',
+    'parse',
+    'rows',
+    'scrape.ts',
+    'serve/serve.ts',
+    'store',
+  ],
+  'index.ts': ['collect', 'common', 'config', 'enrich/asn', 'model.ts', 'parse', 'rows', 'scrape.ts', 'store'],
+  'main.ts': ['cli', 'common', 'config'],
+};
+
+/** Single files that may import more than their room. */
+export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
+  'cli/commands.ts': ['../package.json'],
+  'collect/ss-netstat.ts': ['parse'],
+};
+
+/** An entry of DOORS for what every file may use. */
+export const EVERYWHERE = ['*'];
+
+/**
+ * Where each library and each module of Node.js may be imported. `module#name` is one export of a module and decides for it;
+ * an import of such a module as a whole counts as an import of every export.
+ */
+export const DOORS: Readonly<Record<string, readonly string[]>> = {
+  '@opentelemetry/api': ['expose/otlp.ts'],
+  '@opentelemetry/exporter-metrics-otlp-http': ['expose/otlp.ts'],
+  '@opentelemetry/exporter-metrics-otlp-proto': ['expose/otlp.ts'],
+  '@opentelemetry/resources': ['expose/otlp.ts'],
+  '@opentelemetry/sdk-metrics': ['expose/otlp.ts'],
+  bcryptjs: ['web/bcrypt-worker.ts'],
+  commander: ['main.ts'],
+  express: ['web/server.ts'],
+  ioredis: ['store/redis-connector.ts', 'store/redis.ts'],
+  'mmdb-lib': ['enrich/asn/mmdb.ts'],
+  pino: ['common/log.ts'],
+  'prom-client': ['expose/prometheus-text.ts'],
+  yaml: ['config/yaml.ts'],
+  zod: ['config/rules.ts', 'config/yaml.ts', 'web/web-config.ts'],
+
+  'node:buffer': ['web/basic-auth.ts'],
+  'node:child_process': ['collect/ss-netstat.ts'],
+  'node:crypto': [],
+  'node:crypto#constants': ['web/tls.ts'],
+  'node:crypto#createHash': ['serve/otlp-thread.ts', 'web/page/style.ts'],
+  'node:crypto#createHmac': ['web/basic-auth.ts'],
+  'node:crypto#createPrivateKey': ['web/web-config.ts'],
+  'node:crypto#randomBytes': ['web/basic-auth.ts'],
+  'node:crypto#randomInt': ['serve/serve.ts'],
+  'node:crypto#randomUUID': ['collect/procfs.ts', 'store/redis.ts', 'store/sqlite.ts'],
+  'node:crypto#X509Certificate': ['web/web-config.ts'],
+  'node:dns': ['enrich/asn/cymru-dns.ts', 'enrich/rdns.ts'],
+  'node:events': EVERYWHERE,
+  'node:fs': [
+    'cli',
+    'cli/terminal',
+    'collect',
+    'common',
+    'config',
+    'enrich/asn',
+    'enrich/kubernetes',
+    'serve',
+    'store',
+  ],
+  'node:http': ['enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web'],
+  'node:https': ['enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web/tls.ts'],
+  'node:net': ['collect/procfs.ts', 'enrich/asn/cymru-whois.ts', 'store/redis-connector.ts', 'web/limits.ts'],
+  'node:os': [],
+  'node:os#endianness': ['cli/record-redact.ts', 'collect/procfs.ts'],
+  'node:os#hostname': ['serve/otlp-thread.ts'],
+  'node:os#networkInterfaces': ['collect/command-host.ts'],
+  'node:path': EVERYWHERE,
+  'node:sqlite': ['store/sqlite.ts'],
+  'node:stream': EVERYWHERE,
+  'node:timers': EVERYWHERE,
+  'node:tls': ['store', 'web'],
+  'node:tty': ['cli', 'cli/terminal'],
+  'node:util': EVERYWHERE,
+  'node:v8': ['serve/worker-client.ts'],
+  'node:vm': ['collect/regexp-budget.ts'],
+  'node:worker_threads': ['expose/otlp.ts', 'serve', 'web/bcrypt-worker.ts', 'web/bcrypt.ts'],
+  'node:zlib': EVERYWHERE,
+};
+
+/** The only files that may read the clock, random numbers and the environment: everywhere else they are parameters. */
+export const AMBIENT: Readonly<Record<Ambient, readonly string[]>> = {
+  clock: ['common/clock.ts'],
+  chance: ['cli/commands.ts', 'serve/otlp-thread.ts', 'serve/services.ts'],
+  environment: ['main.ts'],
+};
+
+export type Ambient = 'clock' | 'chance' | 'environment';
+
+/** The room of a file below src: "enrich/asn", or "scrape.ts" for a file at the root. */
+export const roomOf = (path: string): string => (path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : path);
+
+const lists = (entries: readonly string[] | undefined, path: string): boolean =>
+  entries !== undefined && (entries === EVERYWHERE || entries.includes(path) || entries.includes(roomOf(path)));
+
+/** Whether a file may import another; both are paths below src. */
+export const mayImport = (from: string, to: string): boolean =>
+  roomOf(from) === roomOf(to) || lists(ROOMS[roomOf(from)], to) || lists(EXCEPTIONS[from], to);
+
+/** The entries of DOORS that decide about an import of a module; `names` is null for the module as a whole. */
+export const doorsOf = (module: string, names: readonly string[] | null): string[] => {
+  const exports = Object.keys(DOORS).filter((door) => door.startsWith(`${module}#`));
+  if (exports.length === 0) return [module];
+  return names === null
+    ? [module, ...exports]
+    : names.map((name) => `${module}#${name}`).map((door) => (door in DOORS ? door : module));
+};
+
+/** Whether a file below src may pass through a door. */
+export const mayUse = (path: string, door: string): boolean => lists(DOORS[door], path);
