@@ -5,8 +5,8 @@ import { EMPTY_RULES } from '../../src/config/config.ts';
 import type { Row } from '../../src/model.ts';
 import { rowsOf } from '../../src/rows/row.ts';
 import { Scrape } from '../../src/scrape.ts';
-import { Hands, names, type Command } from '../support/zoo/hands.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { ScriptedProcesses, names, type Command } from '../support/sockets/scripted-processes.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 const ROUNDS = 12;
 /** Connections and UDP sockets that come in one round and go in the next, in each namespace. */
@@ -17,7 +17,7 @@ const STAY = 100;
 /** One namespace: who opens and closes there, and where its listener listens. */
 interface Place {
   readonly holder: number;
-  readonly hands: Hands;
+  readonly processes: ScriptedProcesses;
   readonly port: number;
 }
 
@@ -77,16 +77,16 @@ describe('while sockets come and go', () => {
     }
     for (let i = 0; i < 3; i++) {
       const holder = await network.make();
-      const hands = await Hands.start('nsenter', `--target=${holder}`, '--net');
-      await hands.act({ do: 'fork', name: 'server' });
-      const [port = 0] = (await hands.act({ do: 'listen', by: 'server', names: ['l'] })) as number[];
-      await hands.act(...come(port, 0, STAY));
-      places.push({ holder, hands, port });
+      const processes = await ScriptedProcesses.start('nsenter', `--target=${holder}`, '--net');
+      await processes.act({ do: 'fork', name: 'server' });
+      const [port = 0] = (await processes.act({ do: 'listen', by: 'server', names: ['l'] })) as number[];
+      await processes.act(...come(port, 0, STAY));
+      places.push({ holder, processes, port });
     }
   });
 
   afterAll(async () => {
-    for (const { hands } of places) await hands[Symbol.asyncDispose]();
+    for (const { processes } of places) await processes[Symbol.asyncDispose]();
     await network[Symbol.asyncDispose]();
   });
 
@@ -126,14 +126,17 @@ describe('while sockets come and go', () => {
     const wrong: string[] = [];
     let compared = 0;
     for (let round = 1; round <= ROUNDS; round++) {
-      for (const { hands, port } of places) {
-        if (round > 1) await hands.act(...go(round - 1, COME_AND_GO));
-        await hands.act(...come(port, round, COME_AND_GO));
+      for (const { processes, port } of places) {
+        if (round > 1) await processes.act(...go(round - 1, COME_AND_GO));
+        await processes.act(...come(port, round, COME_AND_GO));
       }
       const before = places.map(ss);
       // What comes and goes goes on while the tables are read.
       const [busy] = places;
-      const churn = busy?.hands.act(...come(busy.port, 1000 + round, COME_AND_GO), ...go(1000 + round, COME_AND_GO));
+      const churn = busy?.processes.act(
+        ...come(busy.port, 1000 + round, COME_AND_GO),
+        ...go(1000 + round, COME_AND_GO),
+      );
       long.scan(Infinity);
       const fresh = newScrape();
       fresh.scan(Infinity);

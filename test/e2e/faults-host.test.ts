@@ -6,13 +6,13 @@ import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Exporter, samplesOf, sumOf } from '../support/exporter.ts';
-import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import { sumBy } from '../support/page.ts';
 import { hostCalling, peers, scrape, total } from '../support/recorded-host.ts';
 
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
-const CROWD = new URL('../support/zoo/crowd.py', import.meta.url).pathname;
-const LOAD = new URL('../support/zoo/load.py', import.meta.url).pathname;
+const MANY_PROCESSES = new URL('../support/sockets/many-processes.py', import.meta.url).pathname;
+const LOAD = new URL('../support/sockets/many-connections.py', import.meta.url).pathname;
 const SLEEPERS = 10_000;
 const SOCKETS = 300;
 const STORM = { seconds: 8, loops: 2 };
@@ -118,7 +118,7 @@ describe(`an exporter that may take ${LIMIT_BYTES / 1024 / 1024} MiB`, () => {
       process.stderr.write(`SKIPPED: no limit of memory: ${String(error)}\n`);
       return;
     }
-    await network.zoo(await network.make(), { command: ['/usr/bin/python3', LOAD, String(ROWS / 2)] });
+    await network.openSockets(await network.make(), { command: ['/usr/bin/python3', LOAD, String(ROWS / 2)] });
   });
   afterAll(async () => {
     await network[Symbol.asyncDispose]();
@@ -143,29 +143,29 @@ describe(`an exporter that may take ${LIMIT_BYTES / 1024 / 1024} MiB`, () => {
 
 describe(`among ${SLEEPERS} processes`, () => {
   const obstacle = whyNoNamespaces();
-  let crowd: ChildProcess;
+  let processes: ChildProcess;
   let lines: AsyncIterator<string>;
   let exporter: Exporter;
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no crowd: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: no processes: ${obstacle}\n`);
       return;
     }
     const namespaces = ['--pid', '--mount-proc', '--fork', '--kill-child'];
-    const command = ['/usr/bin/python3', CROWD, String(SLEEPERS), String(SOCKETS)];
-    crowd = spawn('unshare', [...namespaces, ...command], { stdio: ['pipe', 'pipe', 'inherit'] });
-    if (crowd.stdout) lines = createInterface({ input: crowd.stdout })[Symbol.asyncIterator]();
+    const command = ['/usr/bin/python3', MANY_PROCESSES, String(SLEEPERS), String(SOCKETS)];
+    processes = spawn('unshare', [...namespaces, ...command], { stdio: ['pipe', 'pipe', 'inherit'] });
+    if (processes.stdout) lines = createInterface({ input: processes.stdout })[Symbol.asyncIterator]();
     await lines.next();
-    const inside = readFileSync(`/proc/${crowd.pid}/task/${crowd.pid}/children`, 'utf8').trim();
+    const inside = readFileSync(`/proc/${processes.pid}/task/${processes.pid}/children`, 'utf8').trim();
     exporter = await Exporter.start([...QUIET, `--path.procfs=/proc/${inside}/root/proc`]);
   }, 240_000);
 
   afterAll(async () => {
     if (obstacle !== null) return;
     await exporter.stop();
-    crowd.stdin?.end();
-    if (crowd.exitCode === null) await once(crowd, 'exit');
+    processes.stdin?.end();
+    if (processes.exitCode === null) await once(processes, 'exit');
   });
 
   /** The sockets that stay, as a page counts them, and how many of them with their process. */
@@ -175,8 +175,8 @@ describe(`among ${SLEEPERS} processes`, () => {
     const sockets = sumBy(udp, 'peerscope_connections', 'process');
     expect(total(page, 'peerscope_malformed_rows_total')).toBe(0);
     return {
-      sockets: (sockets['crowd.py'] ?? 0) + (sockets[''] ?? 0),
-      owned: sockets['crowd.py'] ?? 0,
+      sockets: (sockets['many-processes.py'] ?? 0) + (sockets[''] ?? 0),
+      owned: sockets['many-processes.py'] ?? 0,
       success: Math.min(...Object.values(sumBy(page, 'peerscope_scrape_collector_success', 'collector'))),
     };
   }
@@ -192,7 +192,7 @@ describe(`among ${SLEEPERS} processes`, () => {
   it('counts every socket while processes come and go as fast as they can', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const storm = { isOver: false };
-    crowd.stdin?.write(`storm ${STORM.seconds} ${STORM.loops}\n`);
+    processes.stdin?.write(`storm ${STORM.seconds} ${STORM.loops}\n`);
     const told = lines.next().finally(() => (storm.isOver = true));
     let pages = 0;
     let slowest = 0;

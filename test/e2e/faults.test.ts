@@ -2,7 +2,7 @@ import { describe, expect, it, type TestContext } from 'vitest';
 import { startCymruServer } from '../support/cymru-server.ts';
 import { Exporter } from '../support/exporter.ts';
 import { KubernetesApi } from '../support/kubernetes-api.ts';
-import { whyNoNamespaces } from '../support/zoo/network.ts';
+import { whyNoNamespaces } from '../support/sockets/network.ts';
 import { FaultyLink } from '../support/faulty-link.ts';
 import { sumBy, type Series } from '../support/page.ts';
 import { hostCalling, knownAsns, peers, publicAsns, scrape, total, whoisRows } from '../support/recorded-host.ts';

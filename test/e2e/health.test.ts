@@ -3,11 +3,11 @@ import { availableParallelism, loadavg } from 'node:os';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Exporter } from '../support/exporter.ts';
-import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import { parsePage, sumBy, type Series } from '../support/page.ts';
 import { betweenLooks, miscounted } from '../support/ss.ts';
 
-const LOAD = new URL('../support/zoo/load.py', import.meta.url).pathname;
+const LOAD = new URL('../support/sockets/many-connections.py', import.meta.url).pathname;
 const RESPONSE_TIMES = new URL('../support/response-times.ts', import.meta.url).pathname;
 const PAIRS = 25_000;
 const SCANS = 20;
@@ -38,7 +38,7 @@ describe('with 50,000 connections', () => {
       return;
     }
     const host = await network.make();
-    await network.zoo(host, { command: ['/usr/bin/python3', LOAD, String(PAIRS)] });
+    await network.openSockets(host, { command: ['/usr/bin/python3', LOAD, String(PAIRS)] });
     exporter = await Exporter.start(['--asn.provider=none', '--storage.path=/dev/null/none', '--scrape.budget=1m']);
   });
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../support/exporter.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import { parsePage, sumBy } from '../support/page.ts';
 import { asSs, betweenLooks, miscounted, without } from '../support/ss.ts';
 
@@ -23,10 +23,10 @@ describe('the whole host, with two namespaces more', () => {
     const [host, pod] = [await network.make(), await network.make()];
     holders.push(host, pod);
     network.join(host, ['10.0.0.1/24', 'fd00::1/64'], pod, ['10.0.0.2/24', 'fd00::2/64']);
-    await network.zoo(pod, {
+    await network.openSockets(pod, {
       kinds: ['tcp-listen=[::]:443', 'tcp-backlog=10.0.0.2:80', 'udp=0.0.0.0:53', 'udp-connect=10.0.0.1:53'],
     });
-    await network.zoo(host, {
+    await network.openSockets(host, {
       kinds: [
         'tcp-connect=10.0.0.2:443',
         'tcp-connect=[fd00::2]:443',

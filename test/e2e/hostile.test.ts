@@ -8,7 +8,13 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../support/exporter.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../support/zoo/network.ts';
+import {
+  netnsOf,
+  TestNetwork,
+  whyNoNamespaces,
+  type OpenedSockets,
+  type OpenedRow,
+} from '../support/sockets/network.ts';
 import { parsePage, sumBy } from '../support/page.ts';
 import { asSs, betweenLooks, miscounted, without, type Seen } from '../support/ss.ts';
 
@@ -50,7 +56,9 @@ describe('processes that call themselves what they like', () => {
     writeFileSync(rules, 'processes: [{ name: "{{ .comm }}" }]\n');
     host = await network.make();
     await Promise.all(
-      NAMES.map(({ comm }) => network.zoo(host, { flags: [`--comm=${comm}`], kinds: ['tcp-listen=127.0.0.1:0'] })),
+      NAMES.map(({ comm }) =>
+        network.openSockets(host, { flags: [`--comm=${comm}`], kinds: ['tcp-listen=127.0.0.1:0'] }),
+      ),
     );
   });
 
@@ -96,7 +104,9 @@ describe('processes that call themselves what they like', () => {
       const holder = await network.make();
       netns = netnsOf(holder);
       await Promise.all(
-        COMMS.map((comm) => network.zoo(holder, { flags: [`--comm=${comm}`], kinds: ['tcp-pair=127.0.0.1:0'] })),
+        COMMS.map((comm) =>
+          network.openSockets(holder, { flags: [`--comm=${comm}`], kinds: ['tcp-pair=127.0.0.1:0'] }),
+        ),
       );
     });
 
@@ -155,7 +165,7 @@ describe('processes that call themselves what they like', () => {
     it('come through the text of ss too', async ({ skip }) => {
       skip(obstacle !== null || spawnSync('ss', ['-V']).error !== undefined, obstacle ?? 'there is no ss');
       const holder = await network.make();
-      await network.zoo(holder, { flags: [`--comm=${COMMS[0] ?? ''}`], kinds: ['tcp-pair=127.0.0.1:0'] });
+      await network.openSockets(holder, { flags: [`--comm=${COMMS[0] ?? ''}`], kinds: ['tcp-pair=127.0.0.1:0'] });
       const text = network.run(holder, 'ss -tunap');
       for (const output of ['table', 'json', 'csv']) {
         const { stdout, stderr } = await runMain(['parse', '-o', output, ...QUIET], text);
@@ -173,8 +183,8 @@ describe('run by an ordinary user', () => {
   const network = new TestNetwork();
   const copy = mkdtempSync(join(tmpdir(), 'peerscope-ordinary-'));
   const MAIN = [join(copy, 'node_modules/node/bin/node'), join(copy, 'src/main.ts')];
-  let foreign: Zoo | undefined;
-  let own: Zoo | undefined;
+  let foreign: OpenedSockets | undefined;
+  let own: OpenedSockets | undefined;
 
   beforeAll(async () => {
     if (obstacle !== null) {
@@ -187,7 +197,7 @@ describe('run by an ordinary user', () => {
     execFileSync('chmod', ['-R', 'a+rX', copy]);
     chmodSync(copy, 0o755);
     const host = await network.make();
-    foreign = await network.zoo(host, {
+    foreign = await network.openSockets(host, {
       kinds: [
         'tcp-listen=0.0.0.0:80',
         'tcp-pair=[::1]:0',
@@ -196,8 +206,8 @@ describe('run by an ordinary user', () => {
         'udp=[::]:53',
       ],
     });
-    own = await network.zoo(host, {
-      command: [...AS_NOBODY, '/usr/bin/python3', join(copy, 'test/support/zoo/sockets.py')],
+    own = await network.openSockets(host, {
+      command: [...AS_NOBODY, '/usr/bin/python3', join(copy, 'test/support/sockets/sockets.py')],
       kinds: ['tcp-listen=127.0.0.1:8080', 'tcp-connect=127.0.0.1:80', 'udp=127.0.0.1:0'],
     });
   }, 240_000);
@@ -213,7 +223,7 @@ describe('run by an ordinary user', () => {
   }
 
   /** What a process of another user holds. */
-  const forbidden = (): ZooRow[] => (foreign?.opened ?? []).filter(({ inode }) => inode !== null);
+  const forbidden = (): OpenedRow[] => (foreign?.opened ?? []).filter(({ inode }) => inode !== null);
 
   it('it shows every row, with the owners that it may see', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');

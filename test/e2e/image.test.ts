@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import { parsePage, sumBy, type Series } from '../support/page.ts';
 import { betweenLooks, miscounted } from '../support/ss.ts';
 
@@ -206,8 +206,11 @@ describe('the image', { timeout: 300_000 }, () => {
       );
     }
     const holder = await network.make(`ip address add ${ADDRESS}/32 dev lo`);
-    await network.zoo(holder, { kinds: [`tcp-listen=${ADDRESS}:80`] });
-    await network.zoo(holder, { kinds: [`tcp-listen=${ADDRESS}:81`, 'tcp-pair=127.0.0.1:0'], flags: ['--uid=1000'] });
+    await network.openSockets(holder, { kinds: [`tcp-listen=${ADDRESS}:80`] });
+    await network.openSockets(holder, {
+      kinds: [`tcp-listen=${ADDRESS}:81`, 'tcp-pair=127.0.0.1:0'],
+      flags: ['--uid=1000'],
+    });
   }, 900_000);
 
   afterAll(async () => {

@@ -7,10 +7,16 @@ import { record } from '../../src/cli/record.ts';
 import type { Row } from '../../src/model.ts';
 import { Exporter, samplesOf } from '../support/exporter.ts';
 import { SS_STATES } from '../support/ss.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces, type Zoo, type ZooRow } from '../support/zoo/network.ts';
+import {
+  netnsOf,
+  TestNetwork,
+  whyNoNamespaces,
+  type OpenedSockets,
+  type OpenedRow,
+} from '../support/sockets/network.ts';
 
 /** What ss and peerscope both say of a socket. */
-type Seen = ZooRow & Pick<Row, 'receive_queue' | 'send_queue' | 'uid'>;
+type Seen = OpenedRow & Pick<Row, 'receive_queue' | 'send_queue' | 'uid'>;
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const KINDS = [
@@ -100,7 +106,7 @@ describe('on a live host', () => {
   const obstacle = whyNoNamespaces();
   const scratch = mkdtempSync(join(tmpdir(), 'peerscope-live-'));
   const network = new TestNetwork();
-  const zoos: Zoo[] = [];
+  const sockets: OpenedSockets[] = [];
   let host = 0;
 
   beforeAll(async () => {
@@ -117,12 +123,14 @@ describe('on a live host', () => {
       ...publicAddresses,
     ]);
     network.run(host, 'ip route add default via 192.0.2.1; ip route add default via 2001:db8::1');
-    await network.zoo(internet, { kinds: ['tcp-listen=[::]:443'] });
-    zoos.push(await network.zoo(host, { kinds: [...KINDS, ...UDPLITE, ...RAW] }));
+    await network.openSockets(internet, { kinds: ['tcp-listen=[::]:443'] });
+    sockets.push(await network.openSockets(host, { kinds: [...KINDS, ...UDPLITE, ...RAW] }));
     const flags = ['--uid=1000', '--comm="},b:\\xff'];
     const kinds = ['tcp-listen=0.0.0.0:8080', 'tcp-connect=127.0.0.1:80', 'tcp-backlog=[::1]:0', 'udp=127.0.0.1:0'];
-    zoos.push(await network.zoo(host, { flags, kinds }));
-    await network.zoo(internet, { kinds: ['tcp-connect=192.0.2.5:81@1.1.1.1', 'tcp-connect=192.0.2.5:80@8.8.8.8'] });
+    sockets.push(await network.openSockets(host, { flags, kinds }));
+    await network.openSockets(internet, {
+      kinds: ['tcp-connect=192.0.2.5:81@1.1.1.1', 'tcp-connect=192.0.2.5:80@8.8.8.8'],
+    });
   });
 
   afterAll(async () => {
@@ -262,7 +270,7 @@ describe('on a live host', () => {
   it('shows every socket that was opened, UDP-Lite too, which ss does not know', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const rows = list('/proc');
-    for (const opened of zoos.flatMap((zoo) => zoo.opened))
+    for (const opened of sockets.flatMap(({ opened }) => opened))
       expect(rows).toContainEqual(expect.objectContaining(opened));
     const udplite = rows.filter((row) => row.transport === 'udplite');
     expect(udplite).toHaveLength(UDPLITE.length);
@@ -271,7 +279,7 @@ describe('on a live host', () => {
   it('shows the same of a recording', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const directory = join(scratch, 'recorded');
-    const pids = zoos.flatMap((zoo) => zoo.pids);
+    const pids = sockets.flatMap(({ pids }) => pids);
     expect(record({ procfs: '/proc', directory, pids })).toEqual({
       processes: pids.length,
       namespaces: 1,

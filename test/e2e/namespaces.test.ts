@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, samplesOf } from '../support/exporter.ts';
-import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 
@@ -41,7 +41,7 @@ describe('network namespaces of this machine', () => {
     const holder = await network.make(TPROXY);
     const remotes = ['1.1.1.1', '9.9.9.9', '192.0.2.5', '2606:4700:4700::1111'];
     const kinds = remotes.map((remote) => `udp-connect=${remote.includes(':') ? `[${remote}]` : remote}:53`);
-    const { pids } = await network.zoo(holder, { kinds });
+    const { pids } = await network.openSockets(holder, { kinds });
     const rows = list().filter(({ pid }) => pid !== null && pids.includes(pid));
     const networkOf: unknown = Object.fromEntries(rows.map((row) => [row.remote_address, row.network]));
     expect(networkOf).toEqual({

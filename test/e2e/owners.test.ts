@@ -6,8 +6,8 @@ import { EMPTY_RULES } from '../../src/config/config.ts';
 import type { Row } from '../../src/model.ts';
 import { rowsOf } from '../../src/rows/row.ts';
 import { Scrape } from '../../src/scrape.ts';
-import { Hands, names, type Command } from '../support/zoo/hands.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { ScriptedProcesses, names, type Command } from '../support/sockets/scripted-processes.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 /** More scans than any change may take, so that a late one is told by its number. */
 const PATIENCE = 30;
@@ -333,7 +333,8 @@ describe('the owners after a change', () => {
     process.stdout.write(`scans until every owner was right:\n${took.join('\n')}\n`);
   });
 
-  const hands = (): Promise<Hands> => Hands.start('nsenter', `--target=${holder}`, '--net');
+  const startProcesses = (): Promise<ScriptedProcesses> =>
+    ScriptedProcesses.start('nsenter', `--target=${holder}`, '--net');
 
   /** Scans until the owners are those of a full walk, twice in succession. Gives the number of scans and what was wrong at the first. */
   function scansUntilRight(): { scans: number; first: string[]; last: string[] } {
@@ -352,7 +353,7 @@ describe('the owners after a change', () => {
 
   it.for(CHANGES)('are right after $within scans: $name', async ({ name, given, change, within }, { skip }) => {
     skip(obstacle !== null, obstacle ?? '');
-    await using processes = await hands();
+    await using processes = await startProcesses();
     const a = Number(await processes.act(main('fork', { name: 'a' })));
     await processes.act(main('fork', { name: 'b' }));
     const [port = 0] = (await processes.act(main('listen', { names: ['l'] }))) as number[];
@@ -376,7 +377,7 @@ describe('the owners after a change', () => {
     skip,
   }) => {
     skip(obstacle !== null, obstacle ?? '');
-    await using processes = await hands();
+    await using processes = await startProcesses();
     await processes.act(main('unix', { names: names('u', 3000) }));
     const netns = netnsOf(holder);
     rowsIn(long, netns);
@@ -391,7 +392,7 @@ describe('the owners after a change', () => {
 
   it('are right in a namespace whose only process goes on without its first thread', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
-    await using processes = await Hands.start('unshare', '--net');
+    await using processes = await ScriptedProcesses.start('unshare', '--net');
     const a = Number(await processes.act(main('fork', { name: 'a' })));
     await processes.act(
       by('a', 'udp', { names: names('x', 3), address: '0.0.0.0' }),

@@ -6,7 +6,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TCP_STATES } from '../../src/common/tcp-states.ts';
 import { Exporter, sumOf } from '../support/exporter.ts';
-import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import { Chromium, whyNoChromium } from '../support/chromium.ts';
 
 const TREES = fileURLToPath(new URL('../fixtures/proc', import.meta.url));
@@ -196,7 +196,7 @@ describe('names that others chose, in a browser', () => {
     await using network = new TestNetwork();
     const host = await network.make();
     for (const name of names)
-      await network.zoo(host, {
+      await network.openSockets(host, {
         flags: [`--comm=${name}`],
         // More than any other process of this machine, or it would not be among the first.
         kinds: Array.from({ length: 40 }, () => 'tcp-pair=127.0.0.1:0'),

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../support/exporter.ts';
 import { KubernetesApi, type KubernetesObject } from '../support/kubernetes-api.ts';
-import { TestCgroups, whyNoCgroups } from '../support/zoo/cgroups.ts';
-import { TestNetwork, whyNoNamespaces, type Zoo } from '../support/zoo/network.ts';
+import { TestCgroups, whyNoCgroups } from '../support/sockets/cgroups.ts';
+import { TestNetwork, whyNoNamespaces, type OpenedSockets } from '../support/sockets/network.ts';
 import { count, parsePage, sumBy, type Series } from '../support/page.ts';
 
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
@@ -99,7 +99,7 @@ const obstacle = whyNoNamespaces() ?? whyNoCgroups();
 describe('two pods with three containers, one on the network of the host, and a process of the host', () => {
   const network = new TestNetwork();
   const cgroups = new TestCgroups();
-  const zoos: Record<'app' | 'proxy' | 'postgres' | 'agent' | 'host', Zoo | undefined> = {
+  const sockets: Record<'app' | 'proxy' | 'postgres' | 'agent' | 'host', OpenedSockets | undefined> = {
     app: undefined,
     proxy: undefined,
     postgres: undefined,
@@ -120,20 +120,23 @@ describe('two pods with three containers, one on the network of the host, and a 
     const db = await network.make(inside(DB, id('f')));
     const host = await network.make();
     network.join(web, [`${WEB_IP}/24`], db, [`${DB_IP}/24`]);
-    zoos.postgres = await network.zoo(db, { before: inside(DB, id('c')), kinds: ['tcp-listen=0.0.0.0:5432'] });
-    zoos.app = await network.zoo(web, {
+    sockets.postgres = await network.openSockets(db, {
+      before: inside(DB, id('c')),
+      kinds: ['tcp-listen=0.0.0.0:5432'],
+    });
+    sockets.app = await network.openSockets(web, {
       before: inside(WEB, id('a')),
       kinds: ['tcp-listen=0.0.0.0:8080', `tcp-connect=${DB_IP}:5432`, 'tcp-time-wait=127.0.0.1:0'],
     });
-    zoos.proxy = await network.zoo(web, {
+    sockets.proxy = await network.openSockets(web, {
       before: inside(WEB, id('b')),
       kinds: ['tcp-connect=127.0.0.1:8080', 'udp=127.0.0.1:0'],
     });
-    zoos.agent = await network.zoo(host, {
+    sockets.agent = await network.openSockets(host, {
       before: inside(AGENT, id('d')),
       kinds: ['tcp-listen=127.0.0.1:9100', 'tcp-pair=127.0.0.1:0'],
     });
-    zoos.host = await network.zoo(host, {
+    sockets.host = await network.openSockets(host, {
       before: cgroups.enter('system.slice/peerscope-e2e.service'),
       kinds: ['tcp-listen=127.0.0.1:22', 'tcp-connect=127.0.0.1:9100'],
     });
@@ -180,20 +183,20 @@ describe('two pods with three containers, one on the network of the host, and a 
     skip(obstacle !== null, obstacle ?? '');
     const { stdout } = await runMain(['list', '-o', 'json', ...QUIET]);
     const rows = JSON.parse(stdout) as Row[];
-    const placed = ([pod, container, zoo]: [TestPod, string, Zoo | undefined]): string[] =>
+    const placed = ([pod, container, opener]: [TestPod, string, OpenedSockets | undefined]): string[] =>
       rows
-        .filter(({ pids }) => pids.some((pid) => zoo?.pids.includes(pid)))
+        .filter(({ pids }) => pids.some((pid) => opener?.pids.includes(pid)))
         .map((row) => `${row.process} ${row.pod} ${row.container} ${row.workload}`)
         .filter((text) => text !== `sockets.py ${pod.uid} ${container.slice(0, 12)} containerd`);
-    const containers: [TestPod, string, Zoo | undefined][] = [
-      [WEB, id('a'), zoos.app],
-      [WEB, id('b'), zoos.proxy],
-      [DB, id('c'), zoos.postgres],
-      [AGENT, id('d'), zoos.agent],
+    const containers: [TestPod, string, OpenedSockets | undefined][] = [
+      [WEB, id('a'), sockets.app],
+      [WEB, id('b'), sockets.proxy],
+      [DB, id('c'), sockets.postgres],
+      [AGENT, id('d'), sockets.agent],
     ];
     expect(containers.flatMap(placed)).toEqual([]);
-    for (const [pod, container, zoo] of containers)
-      for (const opened of zoo?.opened ?? [])
+    for (const [pod, container, opener] of containers)
+      for (const opened of opener?.opened ?? [])
         if (opened.inode !== null)
           expect(rows).toContainEqual(
             expect.objectContaining({
@@ -203,7 +206,7 @@ describe('two pods with three containers, one on the network of the host, and a 
               container_id: container,
             }),
           );
-    const ofHost = rows.filter(({ pids }) => pids.some((pid) => zoos.host?.pids.includes(pid)));
+    const ofHost = rows.filter(({ pids }) => pids.some((pid) => sockets.host?.pids.includes(pid)));
     expect(count(ofHost.map((row) => `${row.pod} ${row.container} ${row.workload}`))).toEqual({
       'null null peerscope-e2e.service': ofHost.length,
     });

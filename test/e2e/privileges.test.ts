@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
-import { Hands, names } from '../support/zoo/hands.ts';
-import { TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { ScriptedProcesses, names } from '../support/sockets/scripted-processes.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 /** Tells the rows of the test from those of the host, whatever number their namespace goes by. */
@@ -32,7 +32,7 @@ const READERS: readonly Reader[] = [
 describe('what a reader with few rights sees', () => {
   const obstacle = whyNoNamespaces();
   const network = new TestNetwork();
-  const holders: Hands[] = [];
+  const holders: ScriptedProcesses[] = [];
 
   beforeAll(async () => {
     if (obstacle !== null) {
@@ -43,10 +43,10 @@ describe('what a reader with few rights sees', () => {
     const inside = [`--target=${holder}`, '--net'];
     const setpriv = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
     for (const args of [inside, [...inside, ...setpriv]]) {
-      const hands = await Hands.start('nsenter', ...args);
-      holders.push(hands);
-      const [port = 0] = (await hands.act({ do: 'listen', names: ['l'], address: ADDRESS })) as number[];
-      await hands.act(
+      const processes = await ScriptedProcesses.start('nsenter', ...args);
+      holders.push(processes);
+      const [port = 0] = (await processes.act({ do: 'listen', names: ['l'], address: ADDRESS })) as number[];
+      await processes.act(
         { do: 'connect', names: names('c', 3), port, address: ADDRESS },
         { do: 'accept', names: names('s', 2), listener: 'l' },
         { do: 'udp', names: ['u'], address: ADDRESS },
@@ -56,7 +56,7 @@ describe('what a reader with few rights sees', () => {
   });
 
   afterAll(async () => {
-    for (const hands of holders) await hands[Symbol.asyncDispose]();
+    for (const processes of holders) await processes[Symbol.asyncDispose]();
     await network[Symbol.asyncDispose]();
   });
 

@@ -7,7 +7,7 @@ import { printRow } from '../support/kernel-rows.ts';
 import { Tree } from '../support/proc-tree.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import { Exporter } from '../support/exporter.ts';
-import { whyNoNamespaces } from '../support/zoo/network.ts';
+import { whyNoNamespaces } from '../support/sockets/network.ts';
 
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none', '--web.enable-api'];
 const HOSTILE = 'db.<script>alert';

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { whyNoNamespaces } from '../support/zoo/network.ts';
+import { whyNoNamespaces } from '../support/sockets/network.ts';
 
 const SOAK = fileURLToPath(new URL('../../bench/soak.ts', import.meta.url));
 const MINUTES = 2;

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/zoo/network.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const KINDS = ['tcp-pair=127.0.0.1:0', 'tcp-pair=[::1]:0', 'tcp-time-wait=127.0.0.1:0', 'udp-queue=127.0.0.1:55'];
@@ -25,7 +25,7 @@ describe('stats', () => {
       return;
     }
     host = await network.make();
-    await network.zoo(host, { kinds: KINDS });
+    await network.openSockets(host, { kinds: KINDS });
     network.run(host, 'ping -c 1 127.0.0.1 2>&1 || true');
   });
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Opens many TCP connections over loopback, prints one line of JSON once they stand, and holds both ends until standard input ends.
 
-usage: load.py PAIRS
+usage: many-connections.py PAIRS
 
 The ends are spread over 127/8 and over several processes, each with as many descriptors as it may have. The rows of the
 kernel's tables are two for each pair and one for the listener of each process. `opened` in the line of JSON is empty: it is

@@ -1,7 +1,7 @@
 /**
- * Records the trees of test/fixtures/proc: makes the network namespaces and cgroups of each scenario, starts its zoos, and
+ * Records the trees of test/fixtures/proc: makes the network namespaces and cgroups of each scenario, starts its processes, and
  * records their processes alone. Arguments name the scenarios; none means all. Needs root, and its own view of the cgroups,
- * so that the paths do not show where it was started: unshare --cgroup node test/support/zoo/record-scenarios.ts
+ * so that the paths do not show where it was started: unshare --cgroup node test/support/sockets/record-scenarios.ts
  */
 import { rmSync } from 'node:fs';
 import { record } from '../../../src/cli/record.ts';
@@ -9,7 +9,7 @@ import { TestCgroups } from './cgroups.ts';
 import { TestNetwork, whyNoNamespaces } from './network.ts';
 
 interface Service {
-  /** The base name of the executable, a copy of Python that runs the zoo; by default python3 runs orders.py. */
+  /** The base name of the executable, a copy of Python that runs sockets.py; by default python3 runs orders.py. */
   readonly program?: string;
   readonly comm?: string;
   readonly uid?: number;
@@ -40,7 +40,7 @@ class Scene {
     const internet = await this.network.make('echo 0 >/proc/sys/net/ipv4/ip_forward');
     this.network.join(host, OWN, internet, [...FAR, ...PUBLIC]);
     this.network.run(host, 'ip route add default via 192.0.2.1; ip route add default via 2001:db8::1');
-    await this.network.zoo(internet, { kinds: ['tcp-listen=[::]:443'] });
+    await this.network.openSockets(internet, { kinds: ['tcp-listen=[::]:443'] });
     return { host, internet };
   }
 
@@ -49,7 +49,7 @@ class Scene {
     const executable = `/usr/local/bin/${program}`;
     const before = cgroup === undefined ? [] : [this.#cgroups.enter(cgroup)];
     if (service.program !== undefined) before.push(`ln /usr/local/bin/python3 ${quoted(executable)}`);
-    const { pids } = await this.network.zoo(namespace, {
+    const { pids } = await this.network.openSockets(namespace, {
       before: before.join('\n'),
       command: [executable, service.program === undefined ? '/usr/local/bin/orders.py' : SOCKETS],
       flags: [...(comm === undefined ? [] : [`--comm=${comm}`]), ...(uid === undefined ? [] : [`--uid=${uid}`])],
@@ -111,7 +111,7 @@ const SCENARIOS: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
       },
     ];
     for (const service of services) await scene.start(host, service);
-    await scene.network.zoo(internet, {
+    await scene.network.openSockets(internet, {
       kinds: [
         'tcp-connect=192.0.2.5:22@8.8.8.8',
         'tcp-connect=[2001:db8::5]:22@2001:4860:4860::8888',
@@ -140,7 +140,7 @@ const SCENARIOS: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
         'udp-connect=[2001:4860:4860::8888]:53',
       ],
     });
-    await scene.network.zoo(internet, {
+    await scene.network.openSockets(internet, {
       kinds: [
         'tcp-connect=192.0.2.5:443@8.8.8.8',
         'tcp-connect=[2001:db8::5]:443@2001:4860:4860::8888',

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Many processes, most of which do nothing; ends with standard input, and all of them with it. Meant as pid 1 of a PID namespace.
 
-usage: crowd.py SLEEPERS SOCKETS
+usage: many-processes.py SLEEPERS SOCKETS
 
 SLEEPERS processes wait for signals. One more holds SOCKETS unconnected UDP sockets in a network namespace of its own, where the
 processes of storms live too. Prints a line of JSON once all are there, and one for each line of standard input:

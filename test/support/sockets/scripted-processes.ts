@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface, type Interface } from 'node:readline';
 
-/** A command of hands.py, whose first lines say what there is. */
+/** A command of scripted-processes.py, whose first lines say what there is. */
 export interface Command {
   readonly do: string;
   /** The process that acts: "main" unless said. */
@@ -12,10 +12,10 @@ export interface Command {
   readonly [argument: string]: unknown;
 }
 
-const HANDS = new URL('hands.py', import.meta.url).pathname;
+const SCRIPT = new URL('scripted-processes.py', import.meta.url).pathname;
 
-/** One running hands.py. It ends with its standard input: when it is disposed of, or with this process. */
-export class Hands {
+/** One running scripted-processes.py. It ends with its standard input: when it is disposed of, or with this process. */
+export class ScriptedProcesses {
   /** The pid of "main". */
   readonly pid: number;
   readonly #child: ChildProcess;
@@ -28,11 +28,11 @@ export class Hands {
   }
 
   /** Starts it by a command such as nsenter, which runs what comes after it. */
-  static async start(program: string, ...before: readonly string[]): Promise<Hands> {
-    const child = spawn(program, [...before, '/usr/bin/python3', HANDS], { stdio: ['pipe', 'pipe', 'inherit'] });
+  static async start(program: string, ...before: readonly string[]): Promise<ScriptedProcesses> {
+    const child = spawn(program, [...before, '/usr/bin/python3', SCRIPT], { stdio: ['pipe', 'pipe', 'inherit'] });
     const reader: Interface = createInterface({ input: child.stdout });
     const lines = reader[Symbol.asyncIterator]();
-    return new Hands(child, lines, Number(gave(program, (await lines.next()).value)));
+    return new ScriptedProcesses(child, lines, Number(gave(program, (await lines.next()).value)));
   }
 
   /** Carries out commands one after the other and gives what the last one gave. They begin at once, awaited or not. */

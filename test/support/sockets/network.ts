@@ -4,8 +4,8 @@ import { readlinkSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Row } from '../../../src/model.ts';
 
-/** A socket that a zoo opened, in the words of a JSON row. */
-export type ZooRow = Pick<
+/** A socket that sockets.py opened, with the field names of a JSON row. */
+export type OpenedRow = Pick<
   Row,
   | 'transport'
   | 'family'
@@ -19,13 +19,13 @@ export type ZooRow = Pick<
 >;
 
 /** One running sockets.py: its pid and those of its forks, and what it opened. */
-export interface Zoo {
+export interface OpenedSockets {
   readonly pids: readonly number[];
-  readonly opened: readonly ZooRow[];
+  readonly opened: readonly OpenedRow[];
 }
 
-/** How to start sockets.py: with which kinds and flags, by which command, and what sh does before in the same process. */
-export interface Animals {
+/** The arguments of sockets.py, the command that starts it, and a shell script that runs before it in the same process. */
+export interface SocketOptions {
   readonly kinds?: readonly string[];
   readonly flags?: readonly string[];
   readonly command?: readonly string[];
@@ -34,7 +34,7 @@ export interface Animals {
 
 const SOCKETS = new URL('sockets.py', import.meta.url).pathname;
 
-/** Says why network namespaces cannot be made here; null where they can. */
+/** Returns why this host cannot make network namespaces, or null. */
 export function whyNoNamespaces(): string | null {
   if (process.platform !== 'linux') return 'network namespaces are Linux only';
   if (process.getuid?.() !== 0) return 'network namespaces need root';
@@ -46,8 +46,8 @@ export function whyNoNamespaces(): string | null {
 }
 
 /**
- * Network namespaces, each with its loopback up and nothing else, and the zoos inside.
- * Each lives by a process that waits for its standard input to end: with this process all of them end, however it ends.
+ * Network namespaces, each with its loopback up and nothing else, and the processes inside.
+ * A process that waits for the end of its standard input holds each: all of them end with this process.
  */
 export class TestNetwork {
   readonly #children: ChildProcess[] = [];
@@ -76,14 +76,14 @@ export class TestNetwork {
     return stdout;
   }
 
-  /** Starts a zoo in a namespace and waits until all its sockets are as it says. */
-  async zoo(
+  /** Starts sockets.py in a namespace and waits until all its sockets are open. */
+  async openSockets(
     holder: number,
-    { kinds = [], flags = [], command = ['/usr/bin/python3', SOCKETS], before = '' }: Animals,
-  ): Promise<Zoo> {
+    { kinds = [], flags = [], command = ['/usr/bin/python3', SOCKETS], before = '' }: SocketOptions,
+  ): Promise<OpenedSockets> {
     const args = [...inside(holder), 'sh', '-ec', `${before}\nexec "$@"`, 'sh', ...command, ...flags, ...kinds];
     const { line } = await this.#start('nsenter', args);
-    const { pid, opened } = JSON.parse(line) as { pid: number; opened: ZooRow[] };
+    const { pid, opened } = JSON.parse(line) as { pid: number; opened: OpenedRow[] };
     return { pids: [...new Set([pid, ...opened.flatMap((row) => row.pids)])], opened };
   }
 

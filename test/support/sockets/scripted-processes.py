@@ -21,7 +21,7 @@ CLONE_FILES = 0x400
 CLONE_NEWNET = 0x40000000
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}
 SYS_CLONE3 = 435
-DOOR = f"\0hands-{os.getpid()}-"
+DOOR = f"\0processes-{os.getpid()}-"
 
 libc = ctypes.PyDLL(None, use_errno=True)
 held = {}  # name -> socket or file
