@@ -15,7 +15,7 @@ const RESPONSE_TIMES = new URL('../support/response-times.ts', import.meta.url).
 const FLAGS = [`--path.procfs=${TREE}`, '--asn.provider=none', '--storage.path=/dev/null/none'];
 const REQUEST_EVERY_MS = 10;
 const BOUND_MS = 50;
-/** Where a bare server takes no longer the machine is calm enough to tell. */
+/** If a bare server takes no longer than this, the machine is quiet enough to measure. */
 const CALM_MS = 15;
 const ANSWERED_MS = 5_000;
 const GROWTH_BYTES = 96 * 1024 * 1024;
@@ -26,7 +26,7 @@ const HASH = '$2y$10$abcdefghijklmnopqrstuu23JPZtHcGhwXSF41f93o/7vBdDut3Xu';
 let exporter: Exporter;
 const sockets = new Set<Socket>();
 
-/** A connection that counts what it is told, and reads it unless it `pauses`. */
+/** A connection that counts the bytes it receives; with `pauses` it does not read them. */
 class Client {
   readonly socket: Socket;
   said = '';
@@ -75,8 +75,8 @@ function measure(url: string): () => Promise<number> {
 
 /**
  * Asserts what must hold whatever is done: health is answered in time (what a bare server takes meanwhile comes on top), memory stays
- * bounded, and all is as before. One try of four within the bound will do; two that miss it while a bare server was fast tell that it is the
- * exporter's fault. On a machine whose bare server is slow too nothing can be told of milliseconds.
+ * bounded, and all is as before. One try of four within the bound will do; two that miss it while a bare server was fast show that it is the
+ * exporter's fault. If the bare server is slow too, milliseconds prove nothing.
  */
 async function expectUnmoved(abuse: () => Promise<void>): Promise<void> {
   const missed: number[] = [];
@@ -87,7 +87,7 @@ async function expectUnmoved(abuse: () => Promise<void>): Promise<void> {
     if (bare <= CALM_MS) missed.push(p99 - bare);
   }
   if (missed.length > 1) expect(Math.min(...missed)).toBeLessThanOrEqual(BOUND_MS);
-  process.stderr.write('SKIPPED: the machine is too busy to tell how fast health is answered\n');
+  process.stderr.write('SKIPPED: the machine is too busy to measure the response time of /-/healthy\n');
 }
 
 /** The 99th percentiles of health and of a bare server, in milliseconds, while something was done. */
@@ -124,7 +124,7 @@ describe('an exporter', () => {
     expect(performance.now() - begun).toBeLessThan(5_000);
   });
 
-  it('keeps 512 of 10,000 idle connections, and answers new ones', async () => {
+  it('keeps 512 of 10,000 idle connections and answers new ones', async () => {
     await expectUnmoved(async () => {
       const clients: Client[] = [];
       for (let i = 0; i < 10_000; i++) {
@@ -138,7 +138,7 @@ describe('an exporter', () => {
     });
   });
 
-  it('ends 400 connections that send their headers byte by byte, within a quarter of a minute', async () => {
+  it('closes 400 connections that send their headers byte by byte within 15 seconds', async () => {
     await expectUnmoved(async () => {
       const clients = Array.from({ length: 400 }, () => new Client(exporter.url));
       const begun = performance.now();
@@ -155,7 +155,7 @@ describe('an exporter', () => {
     });
   });
 
-  it('answers 100 scrapers at a time, or refuses them at once', async () => {
+  it('answers 100 concurrent scrapers, or rejects them immediately', async () => {
     const statuses = new Map<number, number>();
     await expectUnmoved(async () => {
       const until = performance.now() + 5_000;
@@ -172,7 +172,7 @@ describe('an exporter', () => {
     expect([...statuses.keys()].sort()).toEqual([200, 503]);
   });
 
-  it('cuts clients that send hundreds of requests and read no answer', async () => {
+  it('disconnects clients that send hundreds of requests and read no response', async () => {
     await expectUnmoved(async () => {
       for (let i = 0; i < 100; i++) {
         const client = new Client(exporter.url, { pauses: true });
@@ -182,7 +182,7 @@ describe('an exporter', () => {
     });
   });
 
-  it('refuses a thousand clients that speak something else', async () => {
+  it('rejects a thousand clients that speak another protocol', async () => {
     await expectUnmoved(async () => {
       for (let i = 0; i < 1_000; i++) {
         const client = new Client(exporter.url);
@@ -193,7 +193,7 @@ describe('an exporter', () => {
     });
   });
 
-  it('refuses headers without end', async () => {
+  it('rejects endless headers', async () => {
     await expectUnmoved(async () => {
       const clients = Array.from({ length: 100 }, () => new Client(exporter.url));
       for (const { socket } of clients)
@@ -215,7 +215,7 @@ describe('an exporter with a password', () => {
     rmSync(folder, { recursive: true });
   });
 
-  it('lets its scraper in while others try passwords', async () => {
+  it('answers its scraper while other clients guess passwords', async () => {
     const basic = (credentials: string): Record<string, string> => ({
       authorization: `Basic ${Buffer.from(credentials).toString('base64')}`,
     });

@@ -51,7 +51,7 @@ describe('a host with 100,000 sockets', () => {
   const forgetPeak = (): void => writeFileSync(`/proc/${exporter.process.pid}/clear_refs`, '5');
 
   it.each(['json', 'jsonl'])(
-    'reads them all as %s in 40 MiB beside its scans, while another reader stalls',
+    'streams all rows as %s with 40 MiB more than its scans, while another reader stalls',
     async (format) => {
       forgetPeak();
       for (let i = 0; i < 3; i++) await exporter.metrics();
@@ -83,7 +83,7 @@ describe('a host with 100,000 sockets', () => {
     },
   );
 
-  it('gives up readers who take nothing, so that others can read', async () => {
+  it('disconnects readers that read nothing, so that others can read', async () => {
     const path = `${exporter.url}/api/v1/connections`;
     const stalled = await Promise.all(Array.from({ length: 16 }, () => open(path)));
     const another = async (): Promise<number> => (await fetch(path, { method: 'HEAD' })).status;
@@ -92,7 +92,7 @@ describe('a host with 100,000 sockets', () => {
     for (const response of stalled) response.destroy();
   });
 
-  it('is scraped while a reader is slow', async () => {
+  it('answers scrapes while a reader is slow', async () => {
     const slow = await open(`${exporter.url}/api/v1/connections`);
     const page = await exporter.metricsOnce((text) => text.includes('success{collector="sockets"} 1'));
     expect(page).toContain('peerscope_connections{');
@@ -109,22 +109,22 @@ describe('the events of real sockets', () => {
     await exporter.stop();
   });
 
-  it('are heard as they happen, by who asked for them', async () => {
+  it('reach the clients whose filters match, as they happen', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     const stream = await open(`${exporter.url}/api/v1/events?remote-port=${port}&state!=time_wait`);
     let text = '';
     stream.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-    const heard = (): ConnectionEvent[] =>
+    const received = (): ConnectionEvent[] =>
       [...text.matchAll(/^data: (.*)$/gm)].map(([, data = '']) => JSON.parse(data) as ConnectionEvent);
     const SOON = { timeout: 30_000, interval: 50 };
 
     const accepted = once(server, 'connection') as Promise<[Socket]>;
     const client = connect(port, '127.0.0.1');
     const [[other]] = await Promise.all([accepted, once(client, 'connect')]);
-    await expect.poll(() => heard().map(({ event }) => event), SOON).toEqual(['opened']);
-    expect(heard()[0]).toMatchObject({
+    await expect.poll(() => received().map(({ event }) => event), SOON).toEqual(['opened']);
+    expect(received()[0]).toMatchObject({
       state: 'established',
       direction: 'loopback',
       local_port: client.localPort,
@@ -134,13 +134,13 @@ describe('the events of real sockets', () => {
     // The end that closes last leaves no TIME_WAIT behind.
     other.end();
     await once(client.resume(), 'end');
-    await expect.poll(() => heard().at(-1)?.event, SOON).toBe('closed');
-    expect(heard().at(-1)?.duration_seconds).toBeGreaterThan(0);
+    await expect.poll(() => received().at(-1)?.event, SOON).toBe('closed');
+    expect(received().at(-1)?.duration_seconds).toBeGreaterThan(0);
     stream.destroy();
     server.close();
   });
 
-  it('come with a sign of life while nothing happens', async () => {
+  it('come with heartbeats while nothing happens', async () => {
     const stream = await open(`${exporter.url}/api/v1/events?port=1`);
     let text = '';
     stream.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));

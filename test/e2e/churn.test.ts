@@ -118,7 +118,7 @@ describe('while sockets come and go', () => {
     return wrong;
   }
 
-  it('a scrape that lives long shows what ss shows, and what a new one shows, in each of several namespaces', async ({
+  it('a long-running scrape shows the same as ss and as a new scrape, in each of several namespaces', async ({
     skip,
   }) => {
     skip(obstacle !== null, obstacle ?? '');
@@ -131,7 +131,7 @@ describe('while sockets come and go', () => {
         await processes.act(...come(port, round, COME_AND_GO));
       }
       const before = places.map(ss);
-      // What comes and goes goes on while the tables are read.
+      // Sockets keep opening and closing while the tables are read.
       const [busy] = places;
       const churn = busy?.processes.act(
         ...come(busy.port, 1000 + round, COME_AND_GO),

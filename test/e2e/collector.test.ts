@@ -61,7 +61,7 @@ service:
 }
 
 describe.each(PROTOCOLS)('the OpenTelemetry Collector by %s', (protocol) => {
-  it('takes the samples of the page and hands them on', async (context) => {
+  it('accepts the samples of the page and forwards them', async (context) => {
     const { store, endpoint, printed } = await open(context);
     const exporter = await Exporter.start([
       `--path.procfs=${TREE}`,
@@ -86,7 +86,7 @@ describe.each(PROTOCOLS)('the OpenTelemetry Collector by %s', (protocol) => {
     expect(printed()).toMatch(/-> network\.local\.port: Int\(443\)/);
   });
 
-  it('takes 10,000 series as 10,000', async (context) => {
+  it('accepts 10,000 series as 10,000', async (context) => {
     const { endpoint, printed } = await open(context);
     const { otlp } = parseConfig({ 'otlp.endpoint': endpoint, 'otlp.protocol': protocol }, {});
     const push = startPush(otlp, { collect: reply([connections(10_000)]), settings: { timeoutMs: 30_000 } });

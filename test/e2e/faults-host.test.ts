@@ -25,7 +25,7 @@ describe('an exporter that may open no more descriptors', () => {
   const obstacle = spawnSync('prlimit', ['--version']).error ? 'prlimit is not installed' : null;
   const calls = peers(0, 300);
 
-  it('keeps what it had read, says so, and reads again when it may', async ({ skip }) => {
+  it('keeps the previous rows, reports the failure, and reads again once it can', async ({ skip }) => {
     if (obstacle !== null) process.stderr.write(`SKIPPED: no limit of descriptors: ${obstacle}\n`);
     skip(obstacle !== null, obstacle ?? '');
     using tree = hostCalling(calls);
@@ -71,7 +71,7 @@ describe('an exporter that may open no more descriptors', () => {
   });
 });
 
-/** A memory cgroup of the second or the first version, in which processes may take so many bytes. */
+/** A memory cgroup (version 2 or 1) with a limit in bytes. */
 class MemoryLimit {
   readonly folder: string;
 
@@ -181,7 +181,7 @@ describe(`among ${SLEEPERS} processes`, () => {
     };
   }
 
-  it('answers in time, counts every socket, and finds the one process that holds them', async ({ skip }) => {
+  it('responds in time, counts every socket, and finds the one process that holds them', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     await expect.poll(counted, { timeout: 60_000 }).toMatchObject({ owned: SOCKETS, success: 1 });
     const begun = performance.now();
@@ -189,11 +189,11 @@ describe(`among ${SLEEPERS} processes`, () => {
     process.stderr.write(`a scrape among ${SLEEPERS} processes: ${((performance.now() - begun) / 5).toFixed(0)} ms\n`);
   });
 
-  it('counts every socket while processes come and go as fast as they can', async ({ skip }) => {
+  it('counts every socket while processes start and exit as fast as they can', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const storm = { isOver: false };
     processes.stdin?.write(`storm ${STORM.seconds} ${STORM.loops}\n`);
-    const told = lines.next().finally(() => (storm.isOver = true));
+    const result = lines.next().finally(() => (storm.isOver = true));
     let pages = 0;
     let slowest = 0;
     while (!storm.isOver) {
@@ -202,7 +202,7 @@ describe(`among ${SLEEPERS} processes`, () => {
       slowest = Math.max(slowest, performance.now() - begun);
       pages++;
     }
-    const { forks } = JSON.parse(String((await told).value)) as { forks: number };
+    const { forks } = JSON.parse(String((await result).value)) as { forks: number };
     process.stderr.write(
       `${forks} processes came and went in ${STORM.seconds} s; ${pages} pages, the slowest in ${slowest.toFixed(0)} ms\n`,
     );

@@ -20,7 +20,7 @@ const KILLS = Number(process.env['FAULT_KILLS'] ?? 20);
 const BATCH = 250;
 /** Exporters that share a folder and are killed together. */
 const TOGETHER = 4;
-/** They are killed within so long after the first reply came; the store is written at once, and first times seconds later. */
+/** Processes are killed within this time after the first reply: answers are stored immediately, first-seen times seconds later. */
 const GRACE_MS = 3_000;
 /** A batch leaves 5 to 10 s after its first question. */
 const BATCH_MS = 40_000;
@@ -35,7 +35,7 @@ interface Kept {
   readonly firstSeen: ReadonlyMap<string, number>;
 }
 
-/** Reads a copy of the store, so that what a crash left is put right by the program alone. Throws where SQLite finds it torn. */
+/** Reads a copy of the store, so that only the program repairs what a crash left. Throws if SQLite finds it corrupt. */
 function readCopy(folder: string): Kept {
   const copy = mkdtempSync(join(tmpdir(), 'peerscope-copy-'));
   try {
@@ -130,8 +130,8 @@ describe('a process that is killed while it writes its store', () => {
         kept.map((peer) => `${addressOf(peer)}\n`).join(''),
       );
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-      const told = stdout.split('\n', kept.length).map((line) => (JSON.parse(line) as { asn: number }).asn);
-      expect(told).toEqual(kept.map(asnOf));
+      const shown = stdout.split('\n', kept.length).map((line) => (JSON.parse(line) as { asn: number }).asn);
+      expect(shown).toEqual(kept.map(asnOf));
     },
   );
 
@@ -260,7 +260,7 @@ function volume(context: TestContext, options: string): { folder: string; change
 }
 
 describe.concurrent('an exporter whose store', { timeout: 240_000 }, () => {
-  it('is on a disk that becomes full says so, goes on without it, and writes what it lacks when there is room', async (context) => {
+  it('is on a full disk reports it, continues without the store, and writes the missing entries once there is space', async (context) => {
     const { folder } = volume(context, 'size=2m');
     const scene = await Scene.open(context, folder);
     await scene.start();
@@ -277,7 +277,7 @@ describe.concurrent('an exporter whose store', { timeout: 240_000 }, () => {
       .toEqual(new Map(scene.calls.map((peer) => [bucketOf(peer), asnOf(peer)])));
   });
 
-  it('is on a read-only volume says so, and uses it when it can be written', async (context) => {
+  it('is on a read-only volume reports it, and uses the store once it is writable', async (context) => {
     const { folder, change } = volume(context, 'size=2m,ro');
     const scene = await Scene.open(context, folder);
     await scene.start();
@@ -288,7 +288,7 @@ describe.concurrent('an exporter whose store', { timeout: 240_000 }, () => {
     await context.expect.poll(() => readCopy(folder).asns.size, { timeout: BATCH_MS }).toBe(scene.calls.length);
   });
 
-  it('is of a newer version leaves it as it is, says so, and begins its own when that one is taken away', async (context) => {
+  it('has a newer version leaves it unchanged, reports it, and creates its own once that file is gone', async (context) => {
     const scene = await Scene.open(context);
     const file = join(scene.folder, 'peerscope.sqlite');
     const newer = new DatabaseSync(file);
@@ -304,7 +304,7 @@ describe.concurrent('an exporter whose store', { timeout: 240_000 }, () => {
     await context.expect.poll(() => readCopy(scene.folder).asns.size, { timeout: BATCH_MS }).toBe(scene.calls.length);
   });
 
-  it('is kept while the clock is put ahead by 400 days, right, and behind by 400 days loses nothing', async (context) => {
+  it('stays while the clock is set 400 days ahead, right, and 400 days back loses nothing', async (context) => {
     const scene = await Scene.open(context);
     const clock = join(scratch(context), 'clock');
     writeFileSync(clock, '0');

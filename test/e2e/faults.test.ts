@@ -19,7 +19,11 @@ const LIES: Readonly<Record<Service, string>> = {
   redis: 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n',
   api: '',
 };
-const API_LIES = ['{"kind":"List","metadata":null,"items":"none"}', '<!doctype html>', '{"kind":"List","metadata":{}'];
+const INVALID_ANSWERS = [
+  '{"kind":"List","metadata":null,"items":"none"}',
+  '<!doctype html>',
+  '{"kind":"List","metadata":{}',
+];
 
 /** Without the store that a cluster shares an exporter first asks after up to two minutes, so that not all of them ask at once. */
 const DEGRADED_MS = 200_000;
@@ -43,7 +47,7 @@ function health(page: readonly Series[]): Record<Service, boolean> {
 const WELL: Readonly<Record<Service, boolean>> = { whois: true, redis: true, api: true };
 
 /** Three servers, each behind a link that can fail, and an exporter that knows them by these links alone. */
-class Scene {
+class Setup {
   readonly #links: Readonly<Record<Service, FaultyLink>>;
   readonly #api: KubernetesApi;
   readonly #exporter: Exporter;
@@ -57,7 +61,7 @@ class Scene {
   }
 
   /** Starts all of it while these services fail. */
-  static async open({ skip, onTestFinished }: TestContext, failing: ReadonlyMap<Service, Fault>): Promise<Scene> {
+  static async open({ skip, onTestFinished }: TestContext, failing: ReadonlyMap<Service, Fault>): Promise<Setup> {
     if (!place || obstacle !== null) return skip(obstacle ?? '');
     const tree = hostCalling(CALLS);
     const [whois, redis, api] = [
@@ -90,7 +94,7 @@ class Scene {
     };
     const exporter = await Exporter.start(flags, environment, api.mountAccount());
     started.push(exporter);
-    return new Scene(links, api, exporter);
+    return new Setup(links, api, exporter);
   }
 
   fail(failing: ReadonlyMap<Service, Fault>): Promise<void> {
@@ -137,9 +141,11 @@ async function fail(
     else if (fault === 'resetting') link.fault = 'resets';
     else if (service !== 'api') link.fault = { lies: LIES[service] };
     else {
-      let told = 0;
+      let answered = 0;
       api.answer = (_, response) => {
-        response.writeHead(200, { 'content-type': 'application/json' }).end(API_LIES[told++ % API_LIES.length]);
+        response
+          .writeHead(200, { 'content-type': 'application/json' })
+          .end(INVALID_ANSWERS[answered++ % INVALID_ANSWERS.length]);
         return true;
       };
       link.fault = 'none';
@@ -147,26 +153,26 @@ async function fail(
   }
 }
 
-const scenes = [
+const cases = [
   ...FAULTS.flatMap((fault) => SERVICES.map((service) => [[service], fault] as const)),
   ...FAULTS.map((fault) => [SERVICES, fault] as const),
 ].map(([services, fault]) => ({ name: services.join(', '), fault, services }));
 
-describe.concurrent('an exporter at whose start', { timeout: 500_000 }, () => {
-  it.for(scenes)('$name: $fault says so, counts exactly, and recovers by itself', async (scene, context) => {
-    const { services, fault } = scene;
+describe.concurrent('an exporter', { timeout: 500_000 }, () => {
+  it.for(cases)('$name with $fault reports it, counts exactly, and recovers by itself', async (given, context) => {
+    const { services, fault } = given;
     const failing = new Map(services.map((service) => [service, fault]));
-    const running = await Scene.open(context, failing);
+    const running = await Setup.open(context, failing);
     const degraded = { ...WELL, ...Object.fromEntries(services.map((service) => [service, false])) };
     await running.until(context, degraded, DEGRADED_MS);
     await running.heal();
     await running.until(context, WELL, RECOVERED_MS);
     await running.resolved(context);
-    process.stderr.write(`${scene.name} ${fault}: the slowest page in ${running.slowest.toFixed(0)} ms\n`);
+    process.stderr.write(`${given.name} ${fault}: the slowest page in ${running.slowest.toFixed(0)} ms\n`);
   });
 
-  it('all is well, and then each service fails in another way', async (context) => {
-    const running = await Scene.open(context, new Map());
+  it('started healthy keeps counting while each service fails in its own way', async (context) => {
+    const running = await Setup.open(context, new Map());
     await running.resolved(context);
     await running.until(context, WELL, RECOVERED_MS);
     await running.fail(
@@ -176,7 +182,7 @@ describe.concurrent('an exporter at whose start', { timeout: 500_000 }, () => {
         ['api', 'resetting'],
       ]),
     );
-    // Nothing is to be asked of whois now.
+    // There is nothing to query by whois now.
     await running.until(context, { whois: true, redis: false, api: false }, DEGRADED_MS);
     context.expect(publicAsns(await running.page(context))).toEqual(knownAsns(CALLS));
     await running.heal();

@@ -15,7 +15,7 @@ const lineOf = (page: string): string | undefined =>
 const secondsOf = (line: string | undefined): number => Number(line?.split(' ').at(-1));
 
 it(
-  'a call that ended before its operator was known has its own time, over a restart too',
+  'a connection that closed before its operator was known has its own first-seen time, also after a restart',
   { timeout: 90_000 },
   async () => {
     using tree = new Tree('plain-host');

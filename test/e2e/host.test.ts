@@ -8,7 +8,7 @@ import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/networ
 import { parsePage, sumBy } from '../support/page.ts';
 import { asSs, betweenLooks, miscounted, without } from '../support/ss.ts';
 
-describe('the whole host, with two namespaces more', () => {
+describe('the whole host with two more namespaces', () => {
   const obstacle = whyNoNamespaces();
   const network = new TestNetwork();
   const scratch = mkdtempSync(join(tmpdir(), 'peerscope-host-'));
@@ -41,7 +41,7 @@ describe('the whole host, with two namespaces more', () => {
     rmSync(scratch, { recursive: true });
   });
 
-  it('has the tcp and udp rows that ss shows, in every namespace', async ({ skip }) => {
+  it('has the tcp and udp rows of ss in every namespace', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const { still, seen, between } = await betweenLooks(async () => {
       const { code, stdout } = await runMain(['list', '-o', 'json', ...flags]);
@@ -56,7 +56,7 @@ describe('the whole host, with two namespaces more', () => {
     expect(holders.filter((holder) => !namespaces.has(netnsOf(holder)))).toEqual([]);
   });
 
-  it('has as many on its page of metrics, by transport and state', async ({ skip }) => {
+  it('exports the same numbers by transport and state', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const exporter = await Exporter.start(flags);
     try {

@@ -21,7 +21,7 @@ import { asSs, betweenLooks, miscounted, without, type Seen } from '../support/s
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
 
-describe('processes that call themselves what they like', () => {
+describe('processes with hostile names', () => {
   const obstacle = whyNoNamespaces();
   const network = new TestNetwork();
   const scratch = mkdtempSync(join(tmpdir(), 'peerscope-hostile-'));
@@ -67,7 +67,7 @@ describe('processes that call themselves what they like', () => {
     rmSync(scratch, { recursive: true });
   });
 
-  it('break no line of the page, and merge no series', async ({ skip }) => {
+  it('break no line of the page and merge no series', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const exporter = await Exporter.start(['--config.file', rules, ...QUIET]);
     try {
@@ -82,7 +82,7 @@ describe('processes that call themselves what they like', () => {
     }
   });
 
-  it('break no row of a listing, and send nothing to the terminal', async ({ skip }) => {
+  it('break no row of a listing and send nothing to the terminal', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const json = await runMain(['list', '-o', 'json', '--config.file', rules, ...QUIET]);
     const rows = (JSON.parse(json.stdout) as Row[]).filter(({ netns }) => netns === netnsOf(host));
@@ -157,12 +157,12 @@ describe('processes that call themselves what they like', () => {
         );
         for (const word of WORDS) expect(shown).toContain(word);
         expect(shown).toContain('\x1b[38;5;');
-        // eslint-disable-next-line no-control-regex -- colours, the modes of a screen, and its two ways to clear
+        // eslint-disable-next-line no-control-regex -- colors, the modes of a screen, and its two ways to clear
         expect(shown.replaceAll(/\x1b\[(?:[\d;]*m|\?(?:1049|25|7|2026)[hl]|H|2?J|K)|\r+\n/g, '')).not.toMatch(OBEYED);
       },
     );
 
-    it('come through the text of ss too', async ({ skip }) => {
+    it('are read from the text of ss as well', async ({ skip }) => {
       skip(obstacle !== null || spawnSync('ss', ['-V']).error !== undefined, obstacle ?? 'there is no ss');
       const holder = await network.make();
       await network.openSockets(holder, { flags: [`--comm=${COMMS[0] ?? ''}`], kinds: ['tcp-pair=127.0.0.1:0'] });
@@ -176,7 +176,7 @@ describe('processes that call themselves what they like', () => {
   });
 });
 
-describe('run by an ordinary user', () => {
+describe('peerscope run by an ordinary user', () => {
   const obstacle = whyNoNamespaces() ?? (spawnSync('setpriv', ['--version']).error ? 'setpriv is not installed' : null);
   const NOBODY = 65_534;
   const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
@@ -225,7 +225,7 @@ describe('run by an ordinary user', () => {
   /** What a process of another user holds. */
   const forbidden = (): OpenedRow[] => (foreign?.opened ?? []).filter(({ inode }) => inode !== null);
 
-  it('it shows every row, with the owners that it may see', async ({ skip }) => {
+  it('shows every row, with the owners that it may see', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     // Without ns/net a namespace goes by another number.
     const anywhere = (rows: readonly Seen[]): Seen[] => rows.map((row) => ({ ...row, netns: null }));
@@ -244,7 +244,7 @@ describe('run by an ordinary user', () => {
       );
   });
 
-  it('it counts every row on its page, and those without an owner by their reason', async ({ skip }) => {
+  it('counts every row, and those without an owner by reason', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const [command = '', ...args] = [...AS_NOBODY, ...MAIN, 'serve', '--web.listen-address=127.0.0.1:0', ...QUIET];
     const exporter = spawn(command, args, { stdio: ['ignore', 'inherit', 'pipe'] });

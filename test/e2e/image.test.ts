@@ -28,7 +28,7 @@ const MEMORY_LIMIT = 256 * MIB;
 const ADDRESS = '10.67.0.1';
 const LIMITS = ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
 
-/** What somebody who runs code inside may do to a process of root, as docs/security.md says. */
+/** What code in the container may do to a process of root, as docs/security.md says. */
 const NOTHING = {
   seesPublicFiles: false,
   seesSecretFiles: false,
@@ -96,7 +96,7 @@ const INTRUSION = `
     sendsSignals: can(() => process.kill(Number(pid), 0)),
   }));`;
 
-/** Two folders of root: what is in the one everybody may read and write, what is in the other nobody else. */
+/** Two folders of root: files that every user may read and write, and files that only root may. */
 function makeFolders(): { readonly folder: string; readonly paths: readonly string[] } {
   const folder = mkdtempSync(join(tmpdir(), 'peerscope-image-'));
   chmodSync(folder, 0o755);
@@ -141,7 +141,7 @@ class Container {
     this.#replies = createInterface({ input: this.#caller.stdout })[Symbol.asyncIterator]();
   }
 
-  /** The body of the reply; "" while nobody listens. */
+  /** The body of the response; "" while no process listens. */
   async get(path: string): Promise<string> {
     this.#caller.stdin?.write(`${path}\n`);
     const reply = await this.#replies.next();
@@ -225,7 +225,7 @@ describe('the image', { timeout: 300_000 }, () => {
   }, 120_000);
 
   describe.for(VARIANTS)('in its variant $variant', ({ variant, capabilities, getcap, process: owner }) => {
-    it('holds the program and its dependencies for nobody to change, in at most 250 MB, and no shell', ({ skip }) => {
+    it('holds the program and its dependencies read-only, in at most 250 MB, without a shell', ({ skip }) => {
       skip(obstacle !== null, obstacle ?? '');
       const container = buildah('from', '--pull-never', `localhost/peerscope:${variant}`);
       try {
@@ -271,7 +271,7 @@ describe('the image', { timeout: 300_000 }, () => {
       }
     });
 
-    it('says what it is and starts node itself, as a user of its own', ({ skip }) => {
+    it('has labels and starts node directly, as its own user', ({ skip }) => {
       skip(obstacle !== null, obstacle ?? '');
       const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
       const { Docker } = JSON.parse(buildah('inspect', '--type=image', `localhost/peerscope:${variant}`)) as {
@@ -321,7 +321,7 @@ describe('the image', { timeout: 300_000 }, () => {
     });
   });
 
-  it.for(VARIANTS)('lets who runs code in its variant $variant do what docs/security.md says', (given, { skip }) => {
+  it.for(VARIANTS)('lets code in its variant $variant do what docs/security.md says', (given, { skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const { variant, capabilities, intruder } = given;
     const { folder, paths } = makeFolders();
@@ -347,7 +347,7 @@ describe('the image', { timeout: 300_000 }, () => {
   });
 
   it.for(VARIANTS.filter(({ capabilities }) => capabilities.length > 0))(
-    'does not start in its variant $variant where the container lacks a capability',
+    'does not start in its variant $variant if the container lacks a capability',
     ({ variant, capabilities }, { skip }) => {
       skip(obstacle !== null, obstacle ?? '');
       const rights = ['--cap-drop=ALL', ...capabilities.slice(1).map((name) => `--cap-add=${name}`)];

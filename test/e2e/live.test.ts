@@ -87,7 +87,7 @@ function parseEnd(text: string, transport: string): [address: string, port: numb
   return [address, port === '*' || transport === 'raw' ? null : Number(port)];
 }
 
-/** What both can tell: ss shows a listener's backlog where the tables have 0, no user without a descriptor, and no inode of raw. */
+/** What both show: ss has a listener's backlog where the tables have 0, no user without a descriptor, and no inode of raw. */
 function comparable(row: Seen): Seen {
   const { transport, family, state, local_address, local_port, remote_address, remote_port, receive_queue, pids } = row;
   const send_queue = state === 'listen' ? 0 : row.send_queue;
@@ -97,7 +97,7 @@ function comparable(row: Seen): Seen {
   return { transport, family, state, ...ends, receive_queue, send_queue, uid, inode, pids };
 }
 
-/** In an order that does not depend on who tells them. */
+/** In an order that does not depend on the source. */
 function sorted<T>(rows: readonly T[]): T[] {
   return [...rows].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 }
@@ -186,7 +186,7 @@ describe('on a live host', () => {
     return JSON.parse(output) as Row[];
   }
 
-  it('reads from the text of ss what it lists itself', ({ skip }) => {
+  it('reads the same rows from the text of ss', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const commands = ['ss -tuwnape', 'ss -HOtuwnapemio', 'ss -tuwnapemoi', 'ss -tuwnap', 'ss -tuwna'] as const;
     const { read, listed } = readAndListed(commands);
@@ -204,7 +204,7 @@ describe('on a live host', () => {
     }
   });
 
-  it('reads from the text of netstat what it lists itself', ({ skip }) => {
+  it('reads the same rows from the text of netstat', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     if (spawnSync('netstat', ['-V']).error) {
       process.stderr.write('SKIPPED: no comparison with netstat: it is not installed\n');
@@ -224,7 +224,7 @@ describe('on a live host', () => {
     }
   });
 
-  it.each(['ss', 'netstat'])('lists by %s what it lists itself, with the same directions', (source) => {
+  it.each(['ss', 'netstat'])('lists the same rows with --source=%s, with the same directions', (source) => {
     if (obstacle !== null) return;
     if (spawnSync(source, ['-V']).error) {
       process.stderr.write(`SKIPPED: no rows by ${source}: it is not installed\n`);
@@ -246,7 +246,7 @@ describe('on a live host', () => {
     }
   });
 
-  it('serves what ss tells, and says what is lacking', async ({ skip }) => {
+  it('serves the rows of ss, and reports what is missing', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const exporter = await Exporter.start(['--source=ss', '--asn.provider=none', `--storage.path=${scratch}/none`]);
     try {
@@ -267,7 +267,7 @@ describe('on a live host', () => {
     }
   });
 
-  it('shows every socket that was opened, UDP-Lite too, which ss does not know', ({ skip }) => {
+  it('shows every socket that was opened, including UDP-Lite, which ss does not show', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const rows = list('/proc');
     for (const opened of sockets.flatMap(({ opened }) => opened))
@@ -276,7 +276,7 @@ describe('on a live host', () => {
     expect(udplite).toHaveLength(UDPLITE.length);
   });
 
-  it('shows the same of a recording', ({ skip }) => {
+  it('shows the same rows from a recording', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const directory = join(scratch, 'recorded');
     const pids = sockets.flatMap(({ pids }) => pids);

@@ -160,7 +160,7 @@ class Schema {
   }
 }
 
-describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
+describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
   const folder = mkdtempSync(join(tmpdir(), 'peerscope-kustomize-'));
   let schema: Schema | null = null;
 
@@ -216,7 +216,7 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
     valkey: VALKEY,
   };
 
-  it('the base and any component adds the objects of the component alone, each strictly valid and in the namespace', () => {
+  it('each component adds only its own objects to the base, each strictly valid and in the namespace', () => {
     expect(Object.keys(ADDED)).toEqual(COMPONENTS);
     for (const components of [[], ...COMPONENTS.map((component) => [component]), COMPONENTS]) {
       const manifests = compose(components);
@@ -284,7 +284,7 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
     });
   });
 
-  it('a second apply changes nothing: no field is one that the server drops, fills in or writes in another way', () => {
+  it('a second apply changes nothing: the server keeps every field as it is written', () => {
     const all = COMPONENTS.filter((component) => component !== 'unprivileged');
     for (const components of [[], all, ['unprivileged']])
       expect(compose(components).flatMap(unstableFields)).toEqual([]);
@@ -305,7 +305,7 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
     });
   });
 
-  it('every component but unprivileged leaves the privileges as they are, and state-hostpath the volumes but its own', () => {
+  it('every component except unprivileged keeps the privileges, and state-hostpath changes only its own volume', () => {
     const base = (readDocument('deploy/k8s/base/daemonset.yaml') as Workload).spec.template.spec;
     for (const component of COMPONENTS) {
       const { containers, volumes, ...pod } = daemonSetOf(compose([component])).spec.template.spec;
@@ -342,7 +342,7 @@ describe.skipIf(KUSTOMIZE === null)('what kustomize makes of', () => {
     expect(container?.image).toMatch(/^peerscope:.*-none$/);
   });
 
-  it('a manifest with a misspelt key is refused', ({ skip }) => {
+  it('a manifest with a misspelled key is rejected', ({ skip }) => {
     skip(schema === null, 'there is no schema');
     const daemonSet = daemonSetOf(compose([]));
     const { spec } = daemonSet.spec.template;
@@ -360,7 +360,7 @@ describe('docker compose', () => {
     ['docker-compose'],
   ]);
 
-  it.skipIf(compose === null)('takes the demonstration, and knows every key of it', () => {
+  it.skipIf(compose === null)('accepts the demonstration and knows each of its keys', () => {
     const file = `--file=${join(ROOT, 'deploy/compose/compose.yaml')}`;
     const [command = ''] = compose ?? [];
     const { status, stderr } = spawnSync(command, [file, 'config', '--quiet'], { encoding: 'utf8' });
@@ -371,7 +371,7 @@ describe('docker compose', () => {
 describe('systemd', () => {
   const analyze = find('systemd-analyze', [['systemd-analyze']]);
 
-  it.skipIf(analyze === null)('finds the unit well-formed, and its exposure as low as docs/deploy.md says', () => {
+  it.skipIf(analyze === null)('finds the unit well-formed and its exposure as low as docs/deploy.md says', () => {
     const unit = join(ROOT, 'deploy/systemd/peerscope.service');
     const run = (...args: readonly string[]) => spawnSync('systemd-analyze', args, { encoding: 'utf8' });
     const verified = run('verify', unit);

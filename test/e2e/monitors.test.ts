@@ -43,7 +43,7 @@ function jobOf({ path, honorLabels, relabelings }: Endpoint, target: string): ob
 
 describe('a real Prometheus', () => {
   it.for(MONITORS)(
-    'that scrapes by the $kind has our labels as we meant them, and calls nothing the pod of the exporter',
+    'that scrapes by the $kind keeps our labels, and gives no series the pod of the exporter',
     async ({ file, endpoints }, { skip, onTestFinished }) => {
       const program = needServer('prometheus', skip);
       const monitor = readDocument(`deploy/k8s/components/${file}`) as { spec: Record<string, readonly [Endpoint]> };
@@ -81,7 +81,7 @@ describe('a real Prometheus', () => {
     },
   );
 
-  it('takes the configuration of the demonstration', ({ skip }) => {
+  it('accepts the configuration of the demonstration', ({ skip }) => {
     const promtool = needPromtool(skip);
     const file = join(ROOT, 'deploy/compose/prometheus.yml');
     const { status, stdout, stderr } = spawnSync(promtool, ['check', 'config', '--syntax-only', file], {

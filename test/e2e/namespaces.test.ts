@@ -27,7 +27,7 @@ function list(): Row[] {
   ) as Row[];
 }
 
-describe('network namespaces of this machine', () => {
+describe('network namespaces of this host', () => {
   const network = new TestNetwork();
   const name = `peerscope-test-${process.pid}`;
 
@@ -36,7 +36,7 @@ describe('network namespaces of this machine', () => {
     rmSync(scratch, { recursive: true });
   });
 
-  it('keep remotes apart from own addresses where a policy rule takes all packets (TPROXY)', async ({ skip }) => {
+  it('distinguish remotes from their own addresses if a policy rule takes all packets (TPROXY)', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const holder = await network.make(TPROXY);
     const remotes = ['1.1.1.1', '9.9.9.9', '192.0.2.5', '2606:4700:4700::1111'];
@@ -52,7 +52,7 @@ describe('network namespaces of this machine', () => {
     });
   });
 
-  it('have a status of their own without a process', async ({ skip }) => {
+  it('without a process have their own status', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const exporter = await Exporter.start(['--asn.provider=none', `--storage.path=${scratch}/none`]);
     const statuses = async (): Promise<Map<string, number>> =>

@@ -34,7 +34,7 @@ describe('VictoriaMetrics', () => {
     }
   });
 
-  it('gives no row of the host the pod of the exporter, and every pod its own', async ({ skip }) => {
+  it('stores no row of the host under the pod of the exporter, and every pod under its own name', async ({ skip }) => {
     const store = await VictoriaMetrics.start(needVictoriaMetrics(skip));
     const exporter = await Exporter.start(
       [
@@ -65,7 +65,7 @@ describe('VictoriaMetrics', () => {
     }
   });
 
-  it('stores folded series as what they are', async ({ skip }) => {
+  it('stores folded series as folded', async ({ skip }) => {
     const store = await VictoriaMetrics.start(needVictoriaMetrics(skip));
     const spec = FAMILIES.find(({ name }) => name === 'peerscope_asn_connections');
     if (!spec) throw new Error('peerscope_asn_connections is not in the catalogue');

@@ -9,7 +9,7 @@ import { Scrape } from '../../src/scrape.ts';
 import { ScriptedProcesses, names, type Command } from '../support/sockets/scripted-processes.ts';
 import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
-/** More scans than any change may take, so that a late one is told by its number. */
+/** More scans than any change may take, so that a late one shows its number. */
 const PATIENCE = 30;
 
 const by = (process: string, command: string, args: Record<string, unknown> = {}): Command => ({
@@ -272,7 +272,7 @@ function link(path: string): string {
   }
 }
 
-/** What a scan says of the sockets that a descriptor may hold: who holds each, and for whom it is counted where somebody does. */
+/** The holders and the owner of each socket that a descriptor may hold, in one scan. */
 function picture(rows: readonly Row[]): Map<string, string> {
   const held = rows.filter(({ inode }) => inode !== null);
   return new Map(
@@ -351,7 +351,7 @@ describe('the owners after a change', () => {
     return { scans: Infinity, first, last };
   }
 
-  it.for(CHANGES)('are right after $within scans: $name', async ({ name, given, change, within }, { skip }) => {
+  it.for(CHANGES)('are correct after $within scans: $name', async ({ name, given, change, within }, { skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     await using processes = await startProcesses();
     const a = Number(await processes.act(main('fork', { name: 'a' })));
@@ -373,9 +373,7 @@ describe('the owners after a change', () => {
     expect(first.filter(isNew)).toEqual([]);
   });
 
-  it('are right at once for each new socket of a process that the rotation takes several scans to read', async ({
-    skip,
-  }) => {
+  it('are correct immediately for each new socket of a process that takes several scans to read', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     await using processes = await startProcesses();
     await processes.act(main('unix', { names: names('u', 3000) }));
@@ -390,7 +388,7 @@ describe('the owners after a change', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('are right in a namespace whose only process goes on without its first thread', async ({ skip }) => {
+  it('are correct in a namespace whose only process continues without its first thread', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     await using processes = await ScriptedProcesses.start('unshare', '--net');
     const a = Number(await processes.act(main('fork', { name: 'a' })));

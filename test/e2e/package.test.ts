@@ -24,7 +24,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const run = (command: string, args: readonly string[], cwd = folder): string =>
   execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
-describe('the packed package, in a folder with its dependencies and nothing else', () => {
+describe('the packed package, installed with only its dependencies', () => {
   beforeAll(() => {
     run('npm', ['run', 'build'], ROOT);
     run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], ROOT);
@@ -43,7 +43,7 @@ describe('the packed package, in a folder with its dependencies and nothing else
     writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
   });
 
-  it('holds the program, its types, its manual page and what one reads first, and nothing else', () => {
+  it('holds only the program, its types, its manual page, and README, LICENSE and CHANGELOG', () => {
     const [archive = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
     const files = run('tar', ['-tzf', archive]).trim().split('\n').sort();
     const others = files.filter((file) => !/^package\/dist\/[\w/-]+(?:\.js|\.d\.ts)$/.test(file));
@@ -55,7 +55,7 @@ describe('the packed package, in a folder with its dependencies and nothing else
     expect(statSync(join(folder, archive)).size).toBeLessThan(512 * 1024);
   });
 
-  it('gives a program its four functions', () => {
+  it('exports its four functions', () => {
     const program = `
       import { readFileSync } from 'node:fs';
       import { events, filter, parse, scan } from 'peerscope';
@@ -76,7 +76,7 @@ describe('the packed package, in a folder with its dependencies and nothing else
     expect(listeners).toBeGreaterThan(0);
   });
 
-  it('gives a typed program the types of rows, events and errors', () => {
+  it('exports the types of rows, events and errors', () => {
     const program = `
       import { events, filter, parse, scan, type ConnectionEvent, type ErrorRow, type Row } from 'peerscope';
       const rows: Row[] = await scan({ source: 'ss' });
@@ -98,7 +98,7 @@ describe('the packed package, in a folder with its dependencies and nothing else
     expect(run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder])).toBe('');
   });
 
-  it('runs by npx, with nothing from elsewhere, and brings its manual page', () => {
+  it('runs with npx offline and includes its manual page', () => {
     run('npm', ['rebuild', '--offline', 'peerscope']);
     const top = ['top', '-n', '1', `--path.procfs=${TREE}`, '--asn.provider=none'];
     const shown = run('npx', ['--offline', '--no', 'peerscope', ...top]);
@@ -110,13 +110,13 @@ describe('the packed package, in a folder with its dependencies and nothing else
     );
   });
 
-  it('shows nothing else', () => {
+  it('exports nothing else', () => {
     writeFileSync(join(folder, 'inside.js'), "await import('peerscope/dist/scrape.js');");
     expect(() => run(process.execPath, ['inside.js'])).toThrow('ERR_PACKAGE_PATH_NOT_EXPORTED');
   });
 });
 
-it('npm run sbom lists all that is installed with the program, with versions and licences', () => {
+it('npm run sbom lists every installed package with its version and license', () => {
   run('npm', ['run', 'sbom'], ROOT);
   const bom = JSON.parse(readFileSync(join(ROOT, 'sbom.cdx.json'), 'utf8')) as {
     readonly bomFormat: string;

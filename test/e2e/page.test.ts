@@ -94,7 +94,7 @@ describe('the status page in a browser', () => {
     await exporter?.stop();
   });
 
-  it('shows a person what the metrics show a machine', async ({ skip }) => {
+  it('shows the same values as the metrics', async ({ skip }) => {
     if (!chromium || !exporter) return skip(obstacle ?? '');
     const { page, complaints } = await chromium.open(`${exporter.url}/`, DESKTOP);
     expect(await headings(page)).toEqual([
@@ -140,7 +140,7 @@ describe('the status page in a browser', () => {
     await page.context().close();
   });
 
-  it('loads itself again, without scripts, and keeps still where it is asked to', async ({ skip }) => {
+  it('refreshes without scripts, and stops on request', async ({ skip }) => {
     if (!chromium || !exporter) return skip(obstacle ?? '');
     const { page } = await chromium.open(`${exporter.url}/`, { ...DESKTOP, javaScriptEnabled: false });
     const scanned = async (): Promise<string | null> => page.locator('time').getAttribute('datetime');
@@ -153,7 +153,7 @@ describe('the status page in a browser', () => {
     await page.context().close();
   });
 
-  it('leads to what it links to', async ({ skip }) => {
+  it('has no broken link', async ({ skip }) => {
     if (!chromium || !exporter) return skip(obstacle ?? '');
     const { page } = await chromium.open(`${exporter.url}/?refresh=off`, DESKTOP);
     const links = await page.evaluate<string[]>('[...document.querySelectorAll("nav a")].map((link) => link.href)');
@@ -163,9 +163,9 @@ describe('the status page in a browser', () => {
   });
 });
 
-describe('names that others chose, in a browser', () => {
+describe('hostile names in a browser', () => {
   const OPERATOR = `</bdi><img src=x onerror="document.title='hijacked'">`;
-  it('are words, and load nothing', async ({ skip }) => {
+  it('are shown as text and load nothing', async ({ skip }) => {
     if (!chromium) return skip(obstacle ?? '');
     const exporter = await startWith('plain-host', {
       '1.1.1': '13335\tUS\t<script>fetch("/gotcha")</script>',
@@ -184,7 +184,7 @@ describe('names that others chose, in a browser', () => {
     }
   });
 
-  it('are words where real processes bear them', async ({ skip }) => {
+  it('are shown as text when real processes have them', async ({ skip }) => {
     const reason = obstacle ?? whyNoNamespaces();
     if (!chromium || reason !== null) {
       if (obstacle === null) process.stderr.write(`SKIPPED: no hostile processes on the page: ${reason}\n`);

@@ -24,7 +24,7 @@ interface TestPod {
 
 const id = (digit: string): string => digit.repeat(64);
 
-/** The pod's object, as far as the API tells it of a running pod. */
+/** The pod's object as the API returns it for a running pod. */
 function podObject(
   pod: { namespace: string; name: string; uid: string; ip: string; hostNetwork?: boolean },
   owner: { kind: string; name: string },
@@ -179,7 +179,7 @@ describe('two pods with three containers, one on the network of the host, and a 
     [` ${web} `]: 1,
   };
 
-  it('are named by their containers in every row without the API', async ({ skip }) => {
+  it('have the names of their containers in every row without the API', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const { stdout } = await runMain(['list', '-o', 'json', ...QUIET]);
     const rows = JSON.parse(stdout) as Row[];
@@ -214,7 +214,7 @@ describe('two pods with three containers, one on the network of the host, and a 
     expect(timeWait.map((row) => `${row.owner_evidence} ${row.workload}`)).toEqual(['netns containerd']);
   });
 
-  it('are named by Kubernetes on every page while its API is there, comes late, and is gone', async ({ skip }) => {
+  it('have their names from Kubernetes on every page while its API is up, late, or down', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const port = { name: 'pg', port: 5432, protocol: 'TCP' };
     const metadata = { namespace: NAMESPACE, name: 'database' };
@@ -227,7 +227,7 @@ describe('two pods with three containers, one on the network of the host, and a 
     for (const { object } of [WEB, DB]) api.set(PODS, object);
     const exporter = await startInCluster('--kubernetes.services');
     try {
-      // The pod that the API has not told of yet is in no name.
+      // A pod that the API has not reported yet is in no name.
       let early: Series[] = [];
       const first = async (): Promise<string[]> => Object.keys(owners((early = await page(exporter))));
       await expect.poll(first, SOON).toContain(`sockets.py ${web} app`);
@@ -263,7 +263,7 @@ describe('two pods with three containers, one on the network of the host, and a 
     }
   });
 
-  it('are named by their containers on every page until there is an API', async ({ skip }) => {
+  it('have the names of their containers on every page until the API is up', async ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     for (const { object } of [WEB, DB, AGENT]) api.set(PODS, object);
     api.answer = (_, response) => {

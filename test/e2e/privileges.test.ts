@@ -5,7 +5,7 @@ import { ScriptedProcesses, names } from '../support/sockets/scripted-processes.
 import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
-/** Tells the rows of the test from those of the host, whatever number their namespace goes by. */
+/** Distinguishes the rows of the test from those of the host in any namespace. */
 const ADDRESS = '10.66.0.1';
 const USER = 1000;
 const NOBODY = 65_534;
@@ -29,7 +29,7 @@ const READERS: readonly Reader[] = [
   { uid: USER, capabilities: [], owners: ['user'] },
 ];
 
-describe('what a reader with few rights sees', () => {
+describe('an exporter with limited privileges', () => {
   const obstacle = whyNoNamespaces();
   const network = new TestNetwork();
   const holders: ScriptedProcesses[] = [];
@@ -60,7 +60,7 @@ describe('what a reader with few rights sees', () => {
     await network[Symbol.asyncDispose]();
   });
 
-  /** The rows of the namespace, as `peerscope list` shows them to somebody. */
+  /** The rows of the namespace, as `peerscope list` shows them to a reader. */
   function list(program: string, ...before: readonly string[]): Row[] {
     const args = [process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none'];
     const output = execFileSync(program, [...before, ...args], {
@@ -72,7 +72,7 @@ describe('what a reader with few rights sees', () => {
     return (JSON.parse(output) as Row[]).filter(({ local_address }) => local_address === ADDRESS);
   }
 
-  it.for(READERS)('uid $uid with $capabilities sees every row, and the owners of $owners', (reader, { skip }) => {
+  it.for(READERS)('with uid $uid and $capabilities sees every row and the owners of $owners', (reader, { skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const { uid, capabilities, owners } = reader;
     const only = ['-all', ...capabilities.map((name) => `+${name}`)].join();
@@ -91,7 +91,7 @@ describe('what a reader with few rights sees', () => {
   });
 });
 
-/** The row as somebody sees it who may not see its owner; one without a descriptor would have none for anybody. */
+/** The row without its owner, as a reader without the privilege sees it. A row without a descriptor never has an owner. */
 function withoutOwner(row: Row): Row {
   const reason = row.inode === null ? 'no_descriptor' : 'permission';
   return { ...row, pid: null, pids: [], process: null, owner_evidence: null, unattributed_reason: reason };

@@ -21,7 +21,7 @@ const EVALUATION_SECONDS = 5;
 
 /** What is empty on this host for good reason. */
 const EMPTY: readonly string[] = [
-  // Nobody calls the metadata service, and no pod has a namespace.
+  // No process calls the metadata service, and no pod has a namespace.
   'peerscope:metadata_calls:present',
   'peerscope:asn:present',
   // Their hour has not come.
@@ -106,11 +106,11 @@ describe('a Prometheus that scrapes a recorded host', () => {
       alertmanager: alertmanager.address,
     });
     closing.push(() => prometheus.stop());
-    // What the host knew at the start is told, and the rules have run on it.
+    // The first-seen times at startup are exported, and the rules have run on them.
     await vi.waitFor(
       async () => {
         if ((await prometheus.query('peerscope:owner:present{process="orders.py"}')).length === 0)
-          throw new Error('no rule has run on what the exporter tells');
+          throw new Error('no rule has run on the first-seen times');
       },
       { timeout: 60_000, interval: 500 },
     );
@@ -122,18 +122,18 @@ describe('a Prometheus that scrapes a recorded host', () => {
     rmSync(folder, { recursive: true });
   });
 
-  it('tells of a call to a new operator that is over, within two evaluations of its first sample', async ({ skip }) => {
+  it('alerts on a closed connection to a new operator within two evaluations of its first sample', async ({ skip }) => {
     skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
     call(hosts[0]);
     await exporter.metricsOnce((page) =>
       /^peerscope_connections\{process="orders.py".*"outbound",state="established"\} 4$/m.test(page),
     );
     hosts[0].edit(FIRST, 'net/tcp', /\n *99: [^\n]*/, '');
-    const toldAs = (asn: string) =>
+    const alertOn = (asn: string) =>
       hook.alerts.find(({ labels }) => labels['alertname'] === 'PeerscopeNewAsn' && labels['asn'] === asn);
     // A whois session that failed is tried again within a minute.
-    await expect.poll(() => toldAs('3320'), { timeout: 110_000, interval: 200 }).toBeDefined();
-    const alert = toldAs('3320');
+    await expect.poll(() => alertOn('3320'), { timeout: 110_000, interval: 200 }).toBeDefined();
+    const alert = alertOn('3320');
     expect(alert).toMatchObject({
       status: 'firing',
       labels: {
@@ -150,7 +150,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
         const [first] = await prometheus.query(
           'min_over_time(timestamp(peerscope_asn_first_seen_timestamp_seconds{asn="3320"})[10m:1s])',
         );
-        if (!first) throw new Error('the operator is not told yet');
+        if (!first) throw new Error('the operator is not exported yet');
         return first.value;
       },
       { timeout: 10_000, interval: 200 },
@@ -159,9 +159,9 @@ describe('a Prometheus that scrapes a recorded host', () => {
     expect(await prometheus.query('peerscope_asn_connections{asn="3320"}')).toEqual([]);
   });
 
-  it('has an answer for every panel', async ({ skip }) => {
+  it('returns a result for every panel', async ({ skip }) => {
     skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
-    // What was learned with the last answer is told a page after its connections are.
+    // A first-seen time of the last answer is exported one page after its connections.
     await vi.waitFor(
       async () => {
         const empty: string[] = [];
@@ -177,7 +177,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
     );
   });
 
-  it('has an answer for every example in docs/metrics.md', async ({ skip }) => {
+  it('returns a result for every example in docs/metrics.md', async ({ skip }) => {
     skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
     const empty: string[] = [];
     for (const [family, expr] of Object.entries(EXAMPLES))
@@ -185,7 +185,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
     expect(empty).toEqual([]);
   });
 
-  it('evaluates every rule, and has the series that they look at', async ({ skip }) => {
+  it('evaluates every rule, and has the series that it reads', async ({ skip }) => {
     skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
     const due = RULES.filter(({ group }) => group !== 'peerscope-memory').map(({ alert, record }) => alert ?? record);
     const health = await prometheus.ruleHealth();

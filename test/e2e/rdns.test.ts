@@ -12,7 +12,7 @@ import { whyNoNamespaces } from '../support/sockets/network.ts';
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none', '--web.enable-api'];
 const HOSTILE = 'db.<script>alert';
 
-describe('the names of remotes', () => {
+describe('the names of remote addresses', () => {
   const obstacle = whyNoNamespaces();
   const scratch = mkdtempSync(join(tmpdir(), 'peerscope-rdns-'));
   const tree = new Tree('plain-host');
@@ -21,7 +21,9 @@ describe('the names of remotes', () => {
     rmSync(scratch, { recursive: true });
   });
 
-  it("come from the host's resolver, to the API and the page, but for what is never sent", async ({ skip }) => {
+  it("come from the host's resolver to the API and the page, except for addresses that are never sent", async ({
+    skip,
+  }) => {
     if (obstacle !== null) {
       process.stderr.write(`SKIPPED: no resolver of our own for the exporter: ${obstacle}\n`);
       return skip(obstacle);
@@ -35,7 +37,7 @@ describe('the names of remotes', () => {
     const rows = remotes.map((remote, i) =>
       printRow({ table: 'tcp', state: 1, local: `192.0.2.5:${50_000 + i}`, remote, inode: 90_000 + i }),
     );
-    // Nobody has answered yet.
+    // There is no response yet.
     const knock = printRow({ table: 'tcp', state: 3, local: '192.0.2.5:443', remote: '8.8.4.4:1024', inode: 0 });
     tree.write(25739, 'net/tcp', `  sl  local_address rem_address   st\n${rows.join('')}${knock}`);
     tree.write(25739, 'net/tcp6', '  sl  local_address rem_address   st\n');

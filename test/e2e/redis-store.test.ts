@@ -51,7 +51,7 @@ const stored = (key: string, keepMs = 60_000): StoredText => ({
 });
 
 describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, () => {
-  it('keeps texts for as long as they are to be kept, and shares them', async () => {
+  it('keeps texts until they expire, and shares them', async () => {
     const [one, other] = [await open(), await open()];
     const texts = Array.from({ length: 2_500 }, (_, i) => stored(`key ${i}`));
     await one.write([...texts, stored('past', -1), stored('brief', 1)]);
@@ -72,7 +72,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect((await (await open({ database: 3 })).read(['a'])).size).toBe(1);
   });
 
-  it('grants a lease to one at a time; its holder alone can make it end', async () => {
+  it('grants a lease to one client at a time; only its holder can release it', async () => {
     const [one, other] = [await open(), await open()];
     expect(await one.acquire(LEASE, 60_000)).toBe(0);
     const left = await other.acquire(LEASE, 60_000);
@@ -88,7 +88,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(await one.acquire(LEASE, 60_000)).toBe(0);
   });
 
-  it('keeps the distance to the next session though the lease was lost with the data', async () => {
+  it('keeps the interval between sessions although the lease was lost with the data', async () => {
     const [one, other] = [await open(), await open()];
     await one.acquire(LEASE, 60_000);
     await redis.client.flushall();
@@ -96,7 +96,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(await other.acquire(LEASE, 60_000)).toBeGreaterThan(5_000);
   });
 
-  it('queues each member once, first come, first served, and 50,000 at most', async () => {
+  it('queues each member once, first in, first out, and 50,000 at most', async () => {
     const [one, other] = [await open(), await open()];
     await one.enqueue(QUEUE, ['b']);
     const before = Date.now();
@@ -114,7 +114,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(await redis.client.pttl(`peerscope:${QUEUE}`)).toBeGreaterThan(0);
   });
 
-  it('shares a breaker, and remembers its failures when it lets one try', async () => {
+  it('shares a breaker, and remembers its failures when it allows one attempt', async () => {
     const [one, other] = [await open(), await open()];
     expect(await one.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
     await one.setBreaker(BREAKER, { failures: 3, openMs: 60_000.5 });
@@ -126,7 +126,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect((await redis.client.keys('*')).filter((key) => !key.startsWith('peerscope:alive:'))).toEqual([]);
   });
 
-  it('gives up on a server that is frozen, and works when it thaws', async () => {
+  it('gives up on a stopped server, and works once it continues', async () => {
     const store = await open();
     await store.write([stored('a')]);
     redis.signal('SIGSTOP');
@@ -145,7 +145,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     });
   });
 
-  it('tells whoever holds answers when it lost its data, and when it missed what it was given', async () => {
+  it('requests the cached answers after it lost its data, and after it missed writes', async () => {
     const stores = [await open(), await open()];
     await redis.client.flushall();
     await vi.waitFor(() => expect(lacking).toBe(2), SOON);
@@ -160,7 +160,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(stores[0]?.up).toBe(true);
   });
 
-  it('tells whoever holds answers that it is back at a snapshot', async () => {
+  it('requests the cached answers after the server restarted from a snapshot', async () => {
     const store = await open();
     await store.write([stored('a')]);
     await vi.waitFor(async () => expect(await redis.client.keys('peerscope:alive:*')).toHaveLength(1), SOON);
@@ -179,7 +179,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     ]);
   });
 
-  it('tells whoever holds answers when what was written last may not have been kept', async () => {
+  it('requests the cached answers if the last writes may be lost', async () => {
     const looksOnlyWhenItConnects = (ms: number, run: () => void) =>
       ms === 2_000 ? () => undefined : SYSTEM_CLOCK.after(ms, run);
     const store = await open({}, { ...SYSTEM_CLOCK, after: looksOnlyWhenItConnects });
@@ -191,7 +191,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(store.up).toBe(true);
   });
 
-  it('keeps the earliest of all times that it is told, for 90 days, and writes over what is no time', async () => {
+  it('keeps the earliest of all times for 90 days, and overwrites invalid values', async () => {
     const [one, other] = [await open(), await open()];
     const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
     const many = Array.from({ length: 2_500 }, (_, i) => seen(`many ${i}`, 9000));
@@ -215,7 +215,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
   });
 
-  it('tells what it knows of first times when it is full, and writes over what is no text', async () => {
+  it('returns first-seen times when it is full, and overwrites invalid texts', async () => {
     const store = await open();
     const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
     await redis.client.rpush('peerscope:list', 'not', 'ours');
@@ -235,7 +235,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
   });
 
-  it('takes no first times while the own clock is far from the one of the server, and asks for them when it is right', async () => {
+  it('exchanges no first-seen times while the clock differs from the server, and requests them once it is correct', async () => {
     let aheadMs = -10 * 365 * 86_400_000;
     const store = await open({}, { ...SYSTEM_CLOCK, now: () => Date.now() + aheadMs });
     const keep = () => store.keepEarliest([{ shelf: 'outbound', key: 'a', at: Date.now() + aheadMs }]);
@@ -256,7 +256,9 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     ]);
   });
 
-  it('finds the new primary behind its address though the old one goes on as a replica', async ({ onTestFinished }) => {
+  it('finds the new primary behind its address although the old one continues as a replica', async ({
+    onTestFinished,
+  }) => {
     if (!place) return;
     const other = await RedisServer.start(place);
     onTestFinished(() => other.close());
@@ -286,7 +288,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     }
   });
 
-  it('needs no right beyond those that are documented', async () => {
+  it('needs only the documented permissions', async () => {
     const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select +time'.split(
       ' ',
     );

@@ -27,7 +27,7 @@ const isIPv6 = (peer: number): boolean => peer % 10 === 0;
 const high = (peer: number): number => peer >>> 8;
 const low = (peer: number): number => peer & 255;
 const hex = (value: number, digits: number): string => value.toString(16).toUpperCase().padStart(digits, '0');
-/** What may be heard of a peer: its /24 or /48. */
+/** What the server may receive about a peer: its /24 or /48. */
 const masked = (peer: number): string =>
   isIPv6(peer) ? `2606:4700:${(peer + 1).toString(16)}::` : `8.${high(peer)}.${low(peer)}.0`;
 const maskedAll = (all: readonly number[]): string[] => all.map(masked).sort();
@@ -46,7 +46,7 @@ function tcpRow(peer: number, index: number): string {
   return `${String(index).padStart(4)}: ${local}:${ports[0]} ${remote}:${ports[1]} 01 00000000:00000000 00:00000000 00000000     0        0 ${900_000 + peer} 1 0000000000000000 20 4 30 10 -1\n`;
 }
 
-/** The recorded host with these peers in place of its own; its first process holds all connections. */
+/** The recorded host with these peers instead of its own; its first process holds all connections. */
 function writeTree(folder: string, all: readonly number[]): void {
   cpSync(TREE, folder, { recursive: true, verbatimSymlinks: true });
   const net = join(folder, '25739', 'net');
@@ -117,7 +117,7 @@ async function firstTimes(context: TestContext, exporter: Exporter): Promise<str
     .toHaveLength(2);
   return (await lines()).sort();
 }
-/** Of equal series those with the least value: an exporter hears once a day of who was earlier. */
+/** Of equal series the one with the lowest value: an exporter reads once a day which one was earlier. */
 const earliest = (pages: readonly (readonly string[])[]): string[] =>
   [
     ...new Map(
@@ -133,7 +133,7 @@ const logged = (exporter: Exporter): string[] =>
   exporter.log.flatMap(({ level, reason }) => (level === 'warn' && typeof reason === 'string' ? [reason] : []));
 
 describe.concurrent('exporters that share a Redis server', { timeout: 240_000 }, () => {
-  it('ask one question for each network of 5,000 that their peers are in, in as few sessions as there can be', async (context) => {
+  it('query each of the 5,000 networks of their peers once, in as few sessions as possible', async (context) => {
     const { whois, redis, start } = await open(context);
     const hosts = [peers(0, 3_000), peers(1_000, 4_000), peers(2_000, 5_000)];
     const exporters = await Promise.all(hosts.map((host) => start(host)));
@@ -163,7 +163,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     });
   });
 
-  it('go on while it is gone, come back within seconds, and give a server that kept nothing what they hold', async (context) => {
+  it('continue while it is down, reconnect within seconds, and refill a server that lost its data', async (context) => {
     const { whois, redis, start } = await open(context);
     const [one, other] = await Promise.all([start(peers(0, 200)), start(peers(100, 300))]);
     for (const exporter of [one, other]) await resolved(context, exporter, 200);
@@ -187,7 +187,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
       ]);
   });
 
-  it('ask again what one of them was asking when it was killed, at most, and all that it had queued', async (context) => {
+  it('repeat at most the queries of one that was killed, and everything that it had queued', async (context) => {
     const { whois, redis, start } = await open(context);
     const session = Promise.withResolvers<undefined>();
     whois.behaviour = () => session.resolve(undefined);
@@ -205,7 +205,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     await context.expect.poll(() => redis.client.zcard(`peerscope:asn:1:queue:cymru:127.0.0.1:${whois.port}`)).toBe(0);
   });
 
-  it('fill it again after a flush, and nothing is asked that one of them holds', async (context) => {
+  it('refill it after a flush, and query nothing that one of them holds', async (context) => {
     const { whois, redis, start } = await open(context);
     const exporters = await Promise.all([start(peers(0, 300)), start(peers(200, 500))]);
     for (const exporter of exporters) await resolved(context, exporter, 300);
@@ -220,7 +220,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     expect(asked(whois)).toEqual(maskedAll(peers(0, 500)));
   });
 
-  it('give it back what it learned after its last snapshot, and nothing is new again', async (context) => {
+  it('restore what it lost since its last snapshot, and nothing becomes new again', async (context) => {
     const { redis, start } = await open(context, () => ['--save', '3600 1']);
     await redis.client.save();
     const exporter = await start(peers(0, 20));
@@ -234,7 +234,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     expect(await firstTimes(context, await start(peers(0, 20)))).toEqual(times);
   });
 
-  it('say that it takes no writes, and go on reading', async (context) => {
+  it('report that it accepts no writes, and continue to read', async (context) => {
     const { redis, start } = await open(context);
     const exporter = await start(peers(0, 20));
     await resolved(context, exporter, 20);
@@ -254,7 +254,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     expect(logged(exporter)[0]).toMatch(/: OOM command not allowed/);
   });
 
-  it('know themselves to it by a password over TLS, and no message holds that', async (context) => {
+  it('authenticate with a password over TLS, and no message contains it', async (context) => {
     const folder = mkdtempSync(join(tmpdir(), 'peerscope-tls-'));
     context.onTestFinished(() => rmSync(folder, { recursive: true }));
     const [certificate, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
@@ -294,15 +294,15 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     for (const exporter of [wrong, trustless]) expect(sumOf(await exporter.metrics(), 'peerscope_store_up')).toBe(0);
     expect(logged(wrong)[0]).toMatch(/: WRONGPASS /);
     expect(logged(trustless)[0]).toMatch(/self.signed certificate/);
-    const told = await Promise.all(
+    const messages = await Promise.all(
       [right, wrong, trustless].map(async (exporter) => JSON.stringify(exporter.log) + (await exporter.metrics())),
     );
-    expect(told.join()).not.toMatch(/hunter/);
+    expect(messages.join()).not.toMatch(/hunter/);
   });
 });
 
 describe.concurrent('exporters that share a folder', { timeout: 120_000 }, () => {
-  it('ask one question for each network that their peers are in', async (context) => {
+  it('query each network of their peers once', async (context) => {
     const { whois, start } = await open(context);
     const exporters = await Promise.all([start(peers(0, 800), ''), start(peers(400, 1_200), '')]);
     for (const exporter of exporters) await resolved(context, exporter, 800, BATCH_MS + 2 * SPACING_MS);

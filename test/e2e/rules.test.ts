@@ -14,7 +14,7 @@ const run = (promtool: string, cwd: string, ...args: string[]): { status: number
   return { status, output: stdout + stderr };
 };
 
-it('promtool finds nothing in the rules and in the scrape configuration', ({ skip }) => {
+it('promtool accepts the rules and the scrape configuration', ({ skip }) => {
   const promtool = needPromtool(skip);
   const { status, output } = run(promtool, FOLDER, 'check', 'rules', '--lint-fatal', ...RULE_FILES);
   expect(status, output).toBe(0);
@@ -22,7 +22,7 @@ it('promtool finds nothing in the rules and in the scrape configuration', ({ ski
   expect(configuration.status, configuration.output).toBe(0);
 });
 
-it('every alert fires and stays silent as its tests say', { timeout: 600_000 }, ({ skip }) => {
+it('every alert passes its tests', { timeout: 600_000 }, ({ skip }) => {
   const { status, output } = run(needPromtool(skip), FOLDER, 'test', 'rules', 'peerscope.test.yml');
   expect(status, output).toBe(0);
 });
@@ -106,7 +106,7 @@ describe('a Prometheus that was down', () => {
   };
 
   it.for([{ gap: 0 }, { gap: 1 }, { gap: 3 }, { gap: 4 }, { gap: 5 }, { gap: 12 }, { gap: 20 }])(
-    'for $gap hours tells what is new after it, and nothing that was there before',
+    'for $gap hours alerts on what is new after it, and on nothing older',
     ({ gap }, { skip }) => {
       const promtool = needPromtool(skip);
       const { groups } = deployed(RULE_FILES[0]) as { groups: { name: string; interval?: string }[] };

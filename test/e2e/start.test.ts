@@ -77,7 +77,7 @@ describe('npm start', () => {
     expect(npm('run', 'prestart').stderr).not.toContain('tsc');
   });
 
-  it('starts nothing where the build fails, and says why on standard error', () => {
+  it('starts nothing if the build fails, and prints the reason to standard error', () => {
     write('src/word.ts', 'export const = ;');
     for (const { status, stdout, stderr } of [npm('run', 'start'), npm('run', 'start')]) {
       expect(status).toBeGreaterThan(0);
@@ -86,14 +86,14 @@ describe('npm start', () => {
     }
   });
 
-  it('hands a SIGTERM on to the program', async () => {
+  it('passes SIGTERM to the program', async () => {
     const child = spawn('npm', ['-s', 'start', '--', 'wait'], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');
     child.kill('SIGTERM');
     expect(await once(child, 'exit')).toEqual([7, null]);
   });
 
-  it('has a twin that runs the source', () => {
+  it('has a variant that runs the source', () => {
     rmSync(join(folder, 'dist'), { recursive: true });
     expect(npm('-s', 'run', 'dev', '--', 'list').stdout).toBe('["source","list"]\n');
   });

@@ -37,7 +37,7 @@ describe('stats', () => {
     return run.stdout;
   };
 
-  it('says of a namespace, found by its inode or by a process, what netstat -s says in it', ({ skip }) => {
+  it('prints what netstat -s prints in a namespace, selected by its inode or by a process', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     for (const choice of [`--netns=${netnsOf(host)}`, `--pid=${host}`]) {
       for (let attempt = 1; ; attempt++) {

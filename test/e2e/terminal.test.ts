@@ -16,7 +16,7 @@ const SETTINGS = /(?:[\da-f]+:){10,}[\da-f]+/;
 const hasTmux = spawnSync('tmux', ['-V']).status === 0;
 if (!hasTmux) process.stderr.write('SKIPPED: a real terminal: there is no tmux\n');
 
-/** A real terminal: a shell in tmux, of which the screen is read and to which keys are sent. */
+/** A real terminal: a shell in tmux. The test reads its screen and sends keys. */
 class Tmux {
   static #count = 0;
   readonly #name = `peerscope-${process.pid}-${Tmux.#count++}`;
@@ -58,7 +58,7 @@ class Tmux {
     this.#tmux('resize-window', '-x', String(width), '-y', String(height));
   }
 
-  /** The lines that are on the screen, with their colours where these are wanted. */
+  /** The lines on the screen, with colors on request. */
   screen(withColors = false): string[] {
     return this.#tmux('capture-pane', '-p', ...(withColors ? ['-e'] : []), '-t', '0')
       .trimEnd()
@@ -111,7 +111,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   };
   const ended = (code: number): Promise<void> => until(() => expect(terminal?.history()).toContain(`[code ${code}]\n`));
 
-  describe('watch leaves the terminal as it was', () => {
+  describe('watch restores the terminal', () => {
     it.each<[how: string, end: (one: Tmux) => void, code: number]>([
       ['by q', (one) => one.key('q'), 0],
       ['by Ctrl-C', (one) => one.key('C-c'), 0],
@@ -119,7 +119,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       ['by SIGHUP', (one) => process.kill(one.pidOf('watch'), 'SIGHUP'), 0],
       ['by SIGQUIT', (one) => process.kill(one.pidOf('watch'), 'SIGQUIT'), 0],
       ['by q while it is paused', (one) => one.type(' q'), 0],
-      ['by an error that nobody caught', (one) => process.kill(one.pidOf('watch'), 'SIGUSR2'), 1],
+      ['by an uncaught error', (one) => process.kill(one.pidOf('watch'), 'SIGUSR2'), 1],
     ])('%s', async (_how, end, code) => {
       const one = await open();
       one.type('stty -g; echo BEFORE');
@@ -171,7 +171,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       expect(one.isAlternate).toBe(false);
     });
 
-    it('where nobody could continue it, goes on when it is told to stop', async () => {
+    it('after a stop signal in a session without job control, in which it continues', async () => {
       const command = `'${process.execPath}' '${MAIN}' watch top --path.procfs='${TREE}' ${PRIVATE}`;
       const one = (terminal = new Tmux(80, 24, {}, command));
       await shows(/connections with a remote/);
@@ -181,7 +181,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       one.key('q');
     });
 
-    it('when it has grown', async () => {
+    it('after the terminal grew', async () => {
       const one = await open();
       one.type('echo BEFORE');
       one.key('Enter');
@@ -197,7 +197,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     });
   });
 
-  it('watch marks what is new, stands still while paused, and goes on', async () => {
+  it('watch marks new rows, pauses, and continues', async () => {
     const sockets: Socket[] = [];
     const server = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -224,7 +224,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     }
   });
 
-  it('watch follows the size of the terminal, and scrolls', async () => {
+  it('watch follows the size of the terminal and scrolls', async () => {
     const one = await open(120, 40);
     one.run(`watch endpoints -n --path.procfs='${TREE}' ${PRIVATE}`);
     await shows(/systemd-resolved/);
@@ -275,7 +275,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     expect(wrapped.filter((line) => !line.includes('main.ts'))).toEqual([]);
   });
 
-  it.each(['list', 'top', 'endpoints -n', 'watch -c 1 top'])('%s says what it can on 20 columns', async (command) => {
+  it.each(['list', 'top', 'endpoints -n', 'watch -c 1 top'])('%s shows what fits in 20 columns', async (command) => {
     const one = await open(20, 60);
     one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
     await ended(0);
@@ -283,13 +283,13 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
   });
 
   it.each<[what: string, env: Record<string, string>, args: string, color: string | null]>([
-    ['256 colours', {}, '', '\x1b[38;5;71mlisten'],
-    ['16 colours', { TERM: 'screen' }, '', '\x1b[32mlisten'],
-    ['all colours', { COLORTERM: 'truecolor' }, '', '\x1b[38;2;84;174;102mlisten'],
-    ['no colours where they are refused', { NO_COLOR: '1' }, '', null],
-    ['no colours where the terminal is dumb', { TERM: 'dumb' }, '', null],
-    ['no colours where the command says so', {}, '--color=never', null],
-    ['colours where the command says so', { NO_COLOR: '1' }, '--color=always', '\x1b[38;5;71mlisten'],
+    ['256 colors', {}, '', '\x1b[38;5;71mlisten'],
+    ['16 colors', { TERM: 'screen' }, '', '\x1b[32mlisten'],
+    ['all colors', { COLORTERM: 'truecolor' }, '', '\x1b[38;2;84;174;102mlisten'],
+    ['no colors with NO_COLOR', { NO_COLOR: '1' }, '', null],
+    ['no colors on a dumb terminal', { TERM: 'dumb' }, '', null],
+    ['no colors with --color=never', {}, '--color=never', null],
+    ['colors with --color=always', { NO_COLOR: '1' }, '--color=always', '\x1b[38;5;71mlisten'],
   ])('list has %s', async (_what, env, args, color) => {
     const one = await open(100, 60, env);
     one.run(`list state=listen --path.procfs='${TREE}' ${PRIVATE} ${args}`);
@@ -336,7 +336,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     expect(one.history()).not.toMatch(/unknown|not found|error/i);
   });
 
-  it('watch on a terminal that is dumb appends', async () => {
+  it('watch appends on a dumb terminal', async () => {
     const one = await open(80, 40, { TERM: 'dumb' });
     one.run(`watch list -c 2 -i 0.1 --path.procfs='${EMPTY}' ${PRIVATE}`);
     await ended(0);

@@ -32,7 +32,7 @@ async function certificateOf(host: string): Promise<unknown> {
   return CN;
 }
 
-it('a Prometheus with a certificate and a password scrapes, and none without', async ({ skip }) => {
+it('a Prometheus with a certificate and a password can scrape, and others cannot', async ({ skip }) => {
   const program = needServer('prometheus', skip);
   const folder = mkdtempSync(join(tmpdir(), 'peerscope-e2e-web-'));
   for (const name of readdirSync(PEMS)) copyFileSync(join(PEMS, name), join(folder, name));
@@ -81,7 +81,7 @@ it('a Prometheus with a certificate and a password scrapes, and none without', a
     await expect.poll(() => value(golden), SOON).toBeGreaterThan(10);
     await expect.poll(() => value('count(peerscope_processes{job="filtered"})'), SOON).toBeGreaterThan(0);
     expect(await value('count(peerscope_connections{job="filtered"})')).toBeNaN();
-    // Only OpenMetrics tells units.
+    // Only OpenMetrics has units.
     expect(await prometheus.unit('peerscope_socket_queue_bytes')).toBe('bytes');
 
     expect(await certificateOf(host)).toBe('server');

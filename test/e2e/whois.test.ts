@@ -17,7 +17,7 @@ const ROWS = [
   '13335   | 2606:4700:4700::                         | 2606:4700:4700::/48 | US | arin     | 2011-11-01 | CLOUDFLARENET - Cloudflare, Inc., US',
 ];
 
-/** The networks of the tree's public peers: nothing else may be heard of them, nor anything of the other peers. */
+/** The networks of the tree's public peers: the server may receive nothing else, and nothing about the other peers. */
 const ASKED = ['1.1.1.0', '2001:4860:4860::', '2606:4700:4700::', '8.8.8.0', '9.9.9.0'];
 /** The tree's rows with a public peer by the ASN of that peer, before and after the answer. */
 const UNRESOLVED = { '': 10 };
@@ -80,8 +80,8 @@ const names = (page: readonly Series[]): Readonly<Record<string, string>>[] =>
   page.filter(({ name }) => name === 'peerscope_asn_info').map(({ labels }) => labels);
 const asked = (server: CymruServer): string[] => server.asked.toSorted();
 
-describe.concurrent('an exporter and its whois server', () => {
-  it('shows peers without their ASN until the answer is there, and no scrape waits for it', async (context) => {
+describe.concurrent('an exporter with a whois server', () => {
+  it('shows peers without their ASN until the answer arrives, and no scrape waits for it', async (context) => {
     const { server, start } = await open(context);
     const session = Promise.withResolvers<() => void>();
     server.behaviour = (socket, reply) => session.resolve(() => answers(socket, reply));
@@ -120,7 +120,7 @@ describe.concurrent('an exporter and its whois server', () => {
     }).toEqual({ queries: 1, failures: 0, sent: ASKED.length, pending: 0, breaker: 0 });
   });
 
-  it('never hears of a network that the configuration keeps back or names itself', async (context) => {
+  it('sends no network that the configuration excludes or names', async (context) => {
     const { server, folder, start } = await open(context);
     const file = join(folder, 'config.yaml');
     writeFileSync(
@@ -133,7 +133,7 @@ describe.concurrent('an exporter and its whois server', () => {
     expect(valueOf('peerscope_asn_addresses_sent_total')(await scrape(exporter))).toBe(3);
   });
 
-  it('is asked once by all that share a folder, at the same time and after a restart', async (context) => {
+  it('queries it once for all that share a folder, at the same time and after a restart', async (context) => {
     const { server, folder, flags, start } = await open(context);
     const together = await Promise.all([start(), start()]);
     for (const exporter of together) await eventually(context, exporter, publicAsns).toEqual(RESOLVED);
@@ -166,7 +166,7 @@ describe.concurrent('an exporter and its whois server', () => {
         { address: '2001:db8::1', network: 'documentation', asn: null, asns: null },
       ],
     });
-    expect(asked(server), 'of the arguments, what nobody had asked for').toEqual(
+    expect(asked(server), 'only the arguments that were not queried before').toEqual(
       [...ASKED, '74.125.225.0', '2001:240:10c::'].sort(),
     );
 
@@ -190,7 +190,7 @@ describe.concurrent('an exporter and its whois server', () => {
     ['is down', null],
     ...Object.entries({ ...misbehaviours, ...forged }),
   ])(
-    'goes on when the server %s: a breaker that is open, and nothing wrong shown or kept',
+    'continues if the server %s: the breaker opens, and no wrong answer is shown or stored',
     async ([, behaviour], context) => {
       const { server, flags, start } = await open(context);
       if (behaviour) server.behaviour = behaviour;
@@ -216,7 +216,7 @@ describe.concurrent('an exporter and its whois server', () => {
     },
   );
 
-  it('closes its breaker when the server is well again', async (context) => {
+  it('closes its breaker once the server recovers', async (context) => {
     const { server, start } = await open(context);
     server.behaviour = misbehaviours.closesAtOnce;
     const exporter = await start();
@@ -226,7 +226,7 @@ describe.concurrent('an exporter and its whois server', () => {
     expect(valueOf('peerscope_asn_breaker_open')(await scrape(exporter))).toBe(0);
   });
 
-  it('that is down ends `peerscope whois` with 1 and one line, and the addresses as they are', async (context) => {
+  it('makes `peerscope whois` exit with 1 and one line if the server is down, and print the addresses unchanged', async (context) => {
     const { server, flags } = await open(context);
     await server.close();
     const { code, stdout, stderr } = await runMain(['whois', '-o', 'csv', ...flags, '1.1.1.1', '::1']);
