@@ -338,8 +338,8 @@ describe('the image', { timeout: 300_000 }, () => {
       ];
       const program = ['--entrypoint=/nodejs/bin/node', `localhost/peerscope:${variant}`, '-e', INTRUSION];
       const args = [...start, ...LIMITS, ...rights, '--security-opt=no-new-privileges', ...program];
-      const told = execFileSync('podman', podman(...args, String(victim.pid), ...paths), { encoding: 'utf8' });
-      expect(JSON.parse(told)).toEqual(intruder);
+      const result = execFileSync('podman', podman(...args, String(victim.pid), ...paths), { encoding: 'utf8' });
+      expect(JSON.parse(result)).toEqual(intruder);
     } finally {
       victim.kill();
       rmSync(folder, { recursive: true });

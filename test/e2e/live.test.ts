@@ -111,7 +111,7 @@ describe('on a live host', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no look at a live host: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: live host: ${obstacle}\n`);
       return;
     }
     host = await network.make();
@@ -192,12 +192,12 @@ describe('on a live host', () => {
     const { read, listed } = readAndListed(commands);
     const known = listed.filter((row) => row.transport !== 'udplite');
     for (const command of commands) {
-      const told = (row: Row): Seen => ({
+      const shown = (row: Row): Seen => ({
         ...comparable(row),
         ...(command.includes('e') ? {} : { uid: null, inode: null }),
         ...(command.includes('p') ? {} : { pids: [] }),
       });
-      expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(known.map(told)) });
+      expect({ [command]: sorted(read[command].map(shown)) }).toEqual({ [command]: sorted(known.map(shown)) });
       const alone = read[command].filter((row) => row.pids.length === 1);
       const comms = alone.map((row) => readFileSync(`/proc/${row.pid ?? 0}/comm`, 'utf8').replace(/\n$/, ''));
       expect(alone.map((row) => row.process)).toEqual(comms);
@@ -207,19 +207,19 @@ describe('on a live host', () => {
   it('reads the same rows from the text of netstat', ({ skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     if (spawnSync('netstat', ['-V']).error) {
-      process.stderr.write('SKIPPED: no comparison with netstat: it is not installed\n');
+      process.stderr.write('SKIPPED: comparison with netstat: it is not installed\n');
       skip('netstat is not installed');
     }
     const commands = ['netstat -tuUwnapW', 'netstat -tuUwnapoW', 'netstat -tuUwnapeeW'] as const;
     const { read, listed } = readAndListed(commands);
     const holders = new Set(listed.flatMap((row) => row.pids));
     for (const command of commands) {
-      const told = (row: Row): Seen => ({
+      const shown = (row: Row): Seen => ({
         ...comparable(row),
         pids: [],
         ...(command.includes('ee') && row.transport !== 'raw' ? {} : { uid: null, inode: null }),
       });
-      expect({ [command]: sorted(read[command].map(told)) }).toEqual({ [command]: sorted(listed.map(told)) });
+      expect({ [command]: sorted(read[command].map(shown)) }).toEqual({ [command]: sorted(listed.map(shown)) });
       expect(read[command].flatMap((row) => row.pids).filter((pid) => !holders.has(pid))).toEqual([]);
     }
   });
@@ -227,7 +227,7 @@ describe('on a live host', () => {
   it.each(['ss', 'netstat'])('lists the same rows with --source=%s, with the same directions', (source) => {
     if (obstacle !== null) return;
     if (spawnSync(source, ['-V']).error) {
-      process.stderr.write(`SKIPPED: no rows by ${source}: it is not installed\n`);
+      process.stderr.write(`SKIPPED: rows of ${source}: it is not installed\n`);
       return;
     }
     const args = ['--net', process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none', `--source=${source}`];
@@ -240,8 +240,8 @@ describe('on a live host', () => {
         const pids = source === 'ss' ? row.pids : [];
         return { ...comparable(row), uid: null, inode: null, pids, direction: row.direction };
       };
-      const told = (JSON.parse(output) as Row[]).filter((row) => row.transport !== 'raw');
-      expect(sorted(told.map(known))).toEqual(sorted(listed.map(known)));
+      const rows = (JSON.parse(output) as Row[]).filter((row) => row.transport !== 'raw');
+      expect(sorted(rows.map(known))).toEqual(sorted(listed.map(known)));
       return;
     }
   });

@@ -133,7 +133,7 @@ export function damaged(recordings: readonly string[], linesMost = 6): Arbitrary
     });
 }
 
-/** Bytes that begin as a recording, with some of them changed, taken out or doubled. */
+/** The bytes of a recording with some of them changed, removed or duplicated. */
 export function damagedBytes(recordings: readonly Buffer[]): Arbitrary<Buffer> {
   return fc
     .record({
@@ -160,7 +160,7 @@ const JSON_EDIT = fc.record({
   moves: fc.nat(4),
 });
 
-/** Recorded objects of JSON of which some members are exchanged for others of the same object or hostile ones, or are taken out. */
+/** Recorded JSON objects with some members removed, or replaced by other members or hostile values. */
 export function damagedJson(recordings: readonly unknown[]): Arbitrary<unknown> {
   const texts = recordings.map((recording) => JSON.stringify(recording));
   return fc

@@ -1,4 +1,4 @@
-/** `npm run fuzz`: feeds every parser with damaged recordings until something breaks. CONTRIBUTING.md says what to do then. */
+/** `npm run fuzz`: feeds damaged recordings to every parser until one fails. CONTRIBUTING.md describes the next steps. */
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
 import { TARGETS, type Target } from './parsers.ts';

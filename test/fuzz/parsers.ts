@@ -40,7 +40,7 @@ const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
 // eslint-disable-next-line no-control-regex -- that is what must not be there
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
-/** One parser that meets outside bytes, what it is fed, and what must hold of everything that it makes of it. */
+/** A parser of outside bytes, its inputs, and what must hold for every result. */
 export interface Target {
   readonly name: string;
   readonly input: Arbitrary<unknown>;
@@ -80,14 +80,14 @@ function isCanonical(text: string | null): boolean {
 }
 
 function checkRow(row: Row): void {
-  ok(isPort(row.local_port) && isPort(row.remote_port), 'a port is none');
+  ok(isPort(row.local_port) && isPort(row.remote_port), 'a port is invalid');
   ok(
     isCount(row.receive_queue) && isCount(row.send_queue) && isCount(row.inode) && isCount(row.uid),
-    'a count is none',
+    'a count is invalid',
   );
   ok(
     row.pids.every((pid) => isCount(pid)),
-    'a pid is none',
+    'a pid is invalid',
   );
   ok(isCanonical(row.local_address) && isCanonical(row.remote_address), 'an address is not canonical');
   deepStrictEqual(JSON.parse(JSON.stringify(row)), row);
@@ -174,7 +174,7 @@ export const TARGETS: readonly Target[] = [
         `${lines} lines are ${rows.count} rows and ${rows.malformed} malformed ones`,
       );
       ok(!bytes.subarray(end).includes(0x0a), 'whole lines are left');
-      for (let i = 0; i < rows.count; i++) ok(isCount(rows.inode[i] ?? -1), 'an inode is none');
+      for (let i = 0; i < rows.count; i++) ok(isCount(rows.inode[i] ?? -1), 'an inode is invalid');
     }
   }),
   target('stat', damaged(recorded('proc/*/[0-9]*/stat')), (text) => {
@@ -304,7 +304,7 @@ export const TARGETS: readonly Target[] = [
   }),
   target('web configuration', damaged([WEB_CONFIGURATION], 12), (text) => {
     const config = mayRefuse(() => parseWebConfig(text, join(FIXTURES, 'tls', 'web.yaml')), UsageError);
-    // Whoever asked for passwords gets them asked for.
+    // A file with users always requires a password.
     const named = /^basic_auth_users: *\{ *[^ }]/m.test(text);
     ok(!config || !named || config.users.size > 0, 'nobody is asked for a password');
     for (const value of Object.values(config?.headers ?? {})) ok(!CONTROL.test(value), JSON.stringify(value));

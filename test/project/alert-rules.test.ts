@@ -16,9 +16,9 @@ const cases = (
 ).tests.flatMap((group) => group.promql_expr_test);
 
 describe.each(RULES.map((rule) => ({ ...rule, name: rule.alert ?? rule.record ?? '' })))('$name', ({ expr }) => {
-  it('is PromQL', () => expect(parsePromql(expr).errors).toEqual([]));
-  it('names metrics and labels that there are', () => expect(unknownNames(expr)).toEqual([]));
-  it('looks at counters by their increase alone', () => {
+  it('is valid PromQL', () => expect(parsePromql(expr).errors).toEqual([]));
+  it('uses only existing metrics and labels', () => expect(unknownNames(expr)).toEqual([]));
+  it('uses counters only through rate() and increase()', () => {
     const counters = parsePromql(expr).calls.filter((call) => call.endsWith('_total'));
     expect(counters.filter((call) => !/^(Rate|Increase) /.test(call))).toEqual([]);
   });
@@ -35,17 +35,17 @@ test('the selectors of a rule that read the hourly group use the same offset', (
 });
 
 describe.each(ALERTS)('$alert', ({ alert, file, expr, labels, annotations }) => {
-  it('has a severity, which is info for all that is extra', () => {
+  it('has a severity, which is info for extra alerts', () => {
     expect(file.includes('extra') ? ['info'] : ['critical', 'warning', 'info']).toContain(labels?.severity);
     expect(Object.keys(labels ?? {})).toEqual(['severity']);
   });
 
-  it('says in one sentence what it is, and at length with labels that it has', () => {
+  it('has a summary of one sentence, and a description with labels that it has', () => {
     expect(annotations?.summary).toMatch(/^[A-Za-z][^{}]*[a-z"]\.$/);
     const { selectors } = parsePromql(expr);
     const known = new Set(selectors.flatMap(({ metric }) => [...(LABELS.get(metric) ?? [])]));
-    const told = (annotations?.description ?? '').matchAll(/\$labels\.(\w+)/g).map(([, label = '']) => label);
-    expect([...told].filter((label) => !known.has(label))).toEqual([]);
+    const used = (annotations?.description ?? '').matchAll(/\$labels\.(\w+)/g).map(([, label = '']) => label);
+    expect([...used].filter((label) => !known.has(label))).toEqual([]);
     expect(annotations?.description).toMatch(/\.$/);
   });
 
@@ -67,7 +67,7 @@ describe.each(ALERTS)('$alert', ({ alert, file, expr, labels, annotations }) => 
     expect(sections.get('Mitigation')).toContain(`alertname=${alert}`);
   });
 
-  it('has a test in which it fires, and one in which it stays silent', () => {
+  it('has a test in which it fires and one in which it does not', () => {
     const mine = cases.filter(({ expr }) => expr.includes(`alertname="${alert}"`));
     expect(mine.some(({ exp_samples }) => exp_samples.some(({ labels }) => labels.includes(`"${alert}"`)))).toBe(true);
     expect(mine.some(({ exp_samples }) => exp_samples.length === 0)).toBe(true);
@@ -78,7 +78,7 @@ test('every runbook belongs to an alert', () => {
   expect(RUNBOOKS.sort()).toEqual(ALERTS.map(({ alert }) => alert).sort());
 });
 
-test('the silences of the runbooks name labels that their alerts have', () => {
+test('the silences in the runbooks use labels that their alerts have', () => {
   const wrong = ALERTS.flatMap(({ alert, expr }) => {
     const text = readFileSync(join(ROOT, `docs/runbooks/${alert}.md`), 'utf8');
     const { selectors } = parsePromql(expr);
@@ -90,7 +90,7 @@ test('the silences of the runbooks name labels that their alerts have', () => {
   expect(wrong).toEqual([]);
 });
 
-test('the names of the runbooks, of the groups and of the recorded series are of one kind', () => {
+test('runbooks, groups and recorded series follow one naming scheme', () => {
   for (const { alert } of ALERTS) expect(alert).toMatch(/^Peerscope([A-Z][a-z]+)+$/);
   for (const { group, record } of RULES) {
     expect(group).toMatch(/^peerscope-[a-z]+$/);
@@ -98,7 +98,7 @@ test('the names of the runbooks, of the groups and of the recorded series are of
   }
 });
 
-test('the example of a scrape configuration honours labels', () => {
+test('the example scrape configuration sets honor_labels', () => {
   const { scrape_configs } = deployed('prometheus.yml') as { scrape_configs: { honor_labels?: boolean }[] };
   expect(scrape_configs.map((job) => job.honor_labels)).toEqual([true]);
 });

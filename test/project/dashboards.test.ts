@@ -36,7 +36,7 @@ interface Variable {
   readonly refresh: number;
 }
 
-test('the files are those that npm run dashboards writes', () => {
+test('the files are the output of npm run dashboards', () => {
   for (const [path, text] of generated())
     expect(readFileSync(join(FOLDER, path), 'utf8') === text, `${path} is stale: npm run dashboards`).toBe(true);
   const listed = ['dashboards', 'provisioning/alerting'].flatMap((folder) =>
@@ -49,7 +49,7 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
   const variables = (dashboard.templating.list ?? []) as unknown as Variable[];
   const variable = (name: string): Variable | undefined => variables.find((variable) => variable.name === name);
 
-  it('cannot be edited, and leads to the others', () => {
+  it('is read-only and links to the others', () => {
     expect(dashboard.editable).toBe(false);
     expect(dashboard.tags).toEqual(['peerscope']);
     expect(
@@ -57,7 +57,7 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
     ).toEqual([{ type: 'dashboards', tags: ['peerscope'], includeVars: true, keepTime: true }]);
   });
 
-  it('lets the data source, the cluster, the job and the instance be chosen', () => {
+  it('has variables for the data source, the cluster, the job and the instance', () => {
     expect(variables.slice(0, 4).map(({ name }) => name)).toEqual(['datasource', 'cluster', 'job', 'instance']);
     expect(variable('datasource')).toMatchObject({ type: 'datasource', query: 'prometheus', label: 'Data Source' });
     for (const { name, label, datasource, refresh, query } of variables.slice(1)) {
@@ -72,7 +72,7 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
       expect(variable(name)).toMatchObject({ multi: true, includeAll: true, allValue: '.+' });
   });
 
-  it('uses every variable, and none that it has not', () => {
+  it('uses every variable that it defines, and no other', () => {
     const panels = JSON.stringify(dashboard.panels);
     const used = [...panels.matchAll(/\$\{?(\w+)\b/g)]
       .map(([, name = '']) => name)
@@ -82,14 +82,14 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
 });
 
 describe.each(PANELS)('$dashboard, $title', (panel) => {
-  it('has a title, a description, and a source that can be chosen', () => {
+  it('has a title, a description and a selectable data source', () => {
     expect(panel.title).toMatch(/^[A-Z]/);
     expect(panel.description).toMatch(/^[A-Z$ia].{15,}\.$/);
     expect(panel.datasource).toEqual({ type: 'prometheus', uid: '${datasource}' });
     expect(panel.targets.map(({ datasource }) => datasource.uid)).toEqual(panel.targets.map(() => '${datasource}'));
   });
 
-  it('leads only to dashboards that there are, with variables that they have', () => {
+  it('links only to existing dashboards, with variables that they have', () => {
     for (const { url } of panel.fieldConfig.defaults.links ?? []) {
       const uid = /^\/d\/([\w-]+)\?/.exec(url)?.[1];
       const there = DASHBOARDS.find((dashboard) => dashboard.uid === uid);
@@ -113,7 +113,7 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
 describe.each(PANELS.filter(({ type }) => type !== 'table'))('$dashboard, $title', ({ title, fieldConfig }) => {
   const { unit, noValue, thresholds } = fieldConfig.defaults;
 
-  it('has a unit and a text for no data', () => {
+  it('has a unit and a text for missing data', () => {
     expect(UNITS).toContain(unit);
     expect(noValue).toMatch(/^[A-Z].*[.?]$/);
   });
@@ -138,7 +138,7 @@ describe.each(tables)('$dashboard, $title', (panel) => {
   const columns = Object.keys(renameByName).sort((a, b) => (indexByName[a] ?? 0) - (indexByName[b] ?? 0));
   const values = columns.includes('Value');
 
-  it('formats only its values: the defaults apply to names, ASNs and empty cells too', () => {
+  it('formats only its values, because the defaults also apply to names, ASNs and empty cells', () => {
     const { unit, noValue, decimals } = fieldConfig.defaults;
     expect({ unit, noValue, decimals }).toEqual({});
     const formatted = fieldConfig.overrides.flatMap(({ matcher, properties }) =>
@@ -149,7 +149,7 @@ describe.each(tables)('$dashboard, $title', (panel) => {
     expect(formatted).toEqual(values ? [[{ id: 'byName', options: renameByName['Value'] }, 'unit', true]] : []);
   });
 
-  it('has a column for every label of the answer, and names it in words', () => {
+  it('has a column with a readable name for every label of the result', () => {
     const fields = new Set(targets.flatMap(({ expr }) => parsePromql(substituted(expr)).groupings));
     expect(columns.filter((field) => field !== 'Value').sort()).toEqual([...fields].sort());
     expect(Object.keys(indexByName).sort()).toEqual([...columns].sort());
@@ -160,13 +160,13 @@ describe.each(tables)('$dashboard, $title', (panel) => {
     expect(new Set(names).size).toBe(names.length);
   });
 
-  it('begins with what matters, and is sorted by it', () => {
+  it('starts with the most important column and is sorted by it', () => {
     expect(columns.indexOf('Value')).toBe(values ? 0 : -1);
     expect(panel.options?.sortBy).toEqual([{ displayName: renameByName[columns[0] ?? ''], desc: values }]);
   });
 });
 
-test('the table of alerts shows all that an alert is about', () => {
+test('the table of alerts shows every label that identifies an alert', () => {
   const texts = RULES.flatMap(({ annotations = {} }) => Object.values(annotations)).join();
   const named = [...texts.matchAll(/\$labels\.(\w+)/g)].map(([, label]) => label);
   const shown = tables.find(({ title }) => title === 'Firing alerts')?.renameByName;
@@ -176,23 +176,23 @@ test('the table of alerts shows all that an alert is about', () => {
 describe.each(targets)('$name', ({ expr }) => {
   const { errors, selectors, calls } = parsePromql(substituted(expr));
 
-  it('is PromQL that names what there is', () => {
+  it('is valid PromQL with existing metrics and labels', () => {
     expect(errors).toEqual([]);
     expect(unknownNames(substituted(expr))).toEqual([]);
   });
 
-  it('keeps to the chosen job, instance and cluster', () => {
+  it('filters by the selected job, instance and cluster', () => {
     const chosen = [...expr.matchAll(/cluster=~"\$cluster", job=~"\$job", instance=~"\$instance"/g)];
     expect(chosen).toHaveLength(selectors.filter(({ metric }) => !WITHOUT_TARGET.includes(metric)).length);
   });
 
-  it('looks at counters by a rate over $__rate_interval alone', () => {
+  it('uses counters only through a rate over $__rate_interval', () => {
     expect(calls.filter((call) => call.endsWith('_total') && !/^(Rate|Irate|Increase) /.test(call))).toEqual([]);
     expect([...expr.matchAll(/\[([^\]]+)\]/g)].filter(([, range]) => range !== '$__rate_interval')).toEqual([]);
   });
 });
 
-test('every family has an example of a query, which looks at it and names what there is', () => {
+test('every family has an example query that reads it and uses only existing names', () => {
   const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name);
   expect(Object.keys(EXAMPLES).sort()).toEqual(families.sort());
   for (const [family, expr] of Object.entries(EXAMPLES)) {
@@ -210,7 +210,7 @@ test('every family is on a dashboard or in a rule, and every recorded series is 
   expect([...families, ...recorded].filter((name) => !used.has(name))).toEqual([]);
 });
 
-test('the alerts of Grafana are those of Prometheus', () => {
+test('the alerts of Grafana match those of Prometheus', () => {
   const { groups } = parse(readFileSync(join(FOLDER, 'provisioning/alerting/peerscope.yaml'), 'utf8')) as {
     groups: {
       rules: {
@@ -236,7 +236,7 @@ test('the alerts of Grafana are those of Prometheus', () => {
   for (const { condition, data, uid, annotations } of rules) {
     expect(uid).toMatch(/^[a-z-]{1,40}$/);
     expect(data.map(({ refId }) => refId)).toEqual(['query', 'exists', condition]);
-    // Grafana replaces $NAME by the environment but for annotations: a query must have none.
+    // Grafana replaces $NAME by the environment except in annotations, so no query may contain it.
     expect(data[0]?.model.expr).not.toContain('$');
     expect(Object.keys(annotations)).toEqual(['summary', 'description', 'runbook_url']);
     expect(Object.values(annotations).join()).not.toMatch(/\$value\b/);

@@ -50,7 +50,7 @@ describe.each(DEPLOYED)('%s', (path) => {
     expect(() => parseDocuments(text)).not.toThrow();
   });
 
-  it('names only flags that there are, with values that they take, and their twins', () => {
+  it('uses only existing flags and environment variables, with valid values', () => {
     const flags = text.matchAll(/(?<![\w-])--([a-z]+\.[a-z.-]+)(?:=([^\s'"]+))?/g);
     const wrong = flags.filter(([, name, value]) => {
       const flag = FLAGS.find((flag) => flag.name === name);
@@ -66,7 +66,7 @@ describe('deploy/k8s/base', () => {
   const kinds = ({ resources = [] }: Kustomization): string[] =>
     resources.map((name) => (readDocument(`deploy/k8s/base/${name}`) as Manifest).kind).sort();
 
-  it('asks for no access to the API, no custom resource and no secret', () => {
+  it('requests no access to the API, no custom resource and no secret', () => {
     expect(kinds(readDocument('deploy/k8s/base/kustomization.yaml') as Kustomization)).toEqual([
       'DaemonSet',
       'ServiceAccount',
@@ -76,7 +76,7 @@ describe('deploy/k8s/base', () => {
     expect(DAEMON_SET.spec.template.spec['automountServiceAccountToken']).toBe(false);
   });
 
-  it('has the privileges that docs/security.md explains, and no other', () => {
+  it('has only the privileges that docs/security.md explains', () => {
     const { containers, volumes, ...pod } = DAEMON_SET.spec.template.spec;
     expect(pod).toEqual({
       affinity: expect.anything() as unknown,
@@ -137,7 +137,7 @@ describe('deploy/k8s/base', () => {
     expect(isSelected && nodeSelectorTerms.some((term) => term.matchExpressions.every(fits))).toBe(runs);
   });
 
-  it('starts the exporter with nobody to ask, and rules that can be read', () => {
+  it('starts the exporter without an external service, and with valid rules', () => {
     const [{ args = [] } = {}] = DAEMON_SET.spec.template.spec.containers;
     const [command, ...flags] = args;
     expect(command).toBe('serve');
@@ -151,7 +151,7 @@ describe('deploy/k8s/base', () => {
     expect(parseRules(readText('deploy/k8s/base/peerscope.yaml'), 'peerscope.yaml')).toEqual(EMPTY_RULES);
   });
 
-  it('runs under the uid, with the ports and from the version of the image', () => {
+  it('uses the uid, the ports and the version of the image', () => {
     const image = readText('Dockerfile');
     const { version } = JSON.parse(readText('package.json')) as { version: string };
     expect(image).toContain('\nUSER 10043:10043\n');
@@ -165,7 +165,7 @@ describe('deploy/k8s/base', () => {
   });
 });
 
-test('every component is one, and overlays take only those that there are', () => {
+test('every component is a kustomize Component, and overlays use only existing ones', () => {
   const components = filesOf('deploy/k8s/components/*/kustomization.yaml');
   expect(components.filter((path) => (readDocument(path) as Kustomization).kind !== 'Component')).toEqual([]);
   for (const path of filesOf('deploy/k8s/overlays/*/kustomization.yaml')) {
@@ -177,12 +177,12 @@ test('every component is one, and overlays take only those that there are', () =
   }
 });
 
-test('no file but those of overlays names a namespace, so that the overlay names it for all', () => {
+test('only overlays set a namespace, so that it applies to every object', () => {
   const files = [...filesOf('deploy/k8s/{base,components}/**/*.yaml'), 'grafana/kustomization.yaml'];
   expect(files.filter((path) => /\bnamespace: /.test(readText(path).replace(/#.*/g, '')))).toEqual([]);
 });
 
-/** What kustomize cannot make of files itself: `npx vitest run test/project/deploy.test.ts -u` writes them anew. */
+/** What kustomize cannot generate from files: `npx vitest run test/project/deploy.test.ts -u` writes it. */
 describe('generated from one source', () => {
   const NOTE = '# Written by `npx vitest run test/project/deploy.test.ts -u`.\n';
 
@@ -224,7 +224,7 @@ describe('deploy/compose', () => {
   }
   const { services } = readDocument('deploy/compose/compose.yaml') as { services: Record<string, Service> };
 
-  it('gives SYS_PTRACE to the exporter, nothing to the others, and opens no port beyond the machine', () => {
+  it('gives SYS_PTRACE to the exporter, no capability to the others, and publishes no port beyond the host', () => {
     const given = Object.entries(services).map(([name, { cap_drop, cap_add = [], privileged = false }]) => [
       name,
       { cap_drop, cap_add, privileged },
@@ -245,7 +245,7 @@ describe('deploy/compose', () => {
     });
   });
 
-  it('mounts only files of the repository and the host’s /proc, for reading', () => {
+  it('mounts only files of the repository and the host’s /proc, read-only', () => {
     const mounts = Object.values(services).flatMap(({ volumes = [] }) => volumes);
     const [named, bound] = [mounts.filter((mount) => /^\w/.test(mount)), mounts.filter((mount) => /^[./]/.test(mount))];
     expect(named).toEqual(['prometheus:/prometheus']);
@@ -282,7 +282,7 @@ describe('deploy/systemd/peerscope.service', () => {
     expect(valuesOf(name)).toEqual(values);
   });
 
-  it('starts what package.json calls the program', () => {
+  it('starts the program of package.json', () => {
     const { bin } = JSON.parse(readText('package.json')) as { bin: { peerscope: string } };
     expect(valuesOf('ExecStart')).toEqual([
       `/usr/bin/node --max-semi-space-size=2 /opt/peerscope/${bin.peerscope} serve`,

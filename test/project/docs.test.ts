@@ -58,7 +58,7 @@ describe.each(DOCUMENTS)('%s names only', (document) => {
     expect(captures(text, /\b(peerscope_\w+)/g).filter((name) => !known.has(name))).toEqual([]);
   });
 
-  test('flags that some command has, and their environment twins', () => {
+  test('existing flags and environment variables', () => {
     const flags = new Set([...help.values()].flatMap((flags) => [...flags]));
     const twins = new Set(FLAGS.map(({ name }) => environmentTwin(name)));
     const own = text.replaceAll(OTHERS, '');
@@ -66,7 +66,7 @@ describe.each(DOCUMENTS)('%s names only', (document) => {
     expect(captures(text, /\b(PEERSCOPE_\w+)/g).filter((name) => !twins.has(name))).toEqual([]);
   });
 
-  test('commands that there are, with flags that they have', () => {
+  test('existing commands, with their flags', () => {
     const lines = captures(text, /(?:`|^\$ )(?:peerscope|npm -s start --|node dist\/main\.js) ([a-z].*?)(?:`|$)/gm);
     const wrong = lines.filter((line) => {
       const flags = help.get(line.replace(/ .*/, ''));
@@ -75,7 +75,7 @@ describe.each(DOCUMENTS)('%s names only', (document) => {
     expect(wrong).toEqual([]);
   });
 
-  test('files and headings that its links lead to', () => {
+  test('links to existing files and headings', () => {
     const slugs = captures(text, /^#+ (.+)$/gm).map((heading) => heading.toLowerCase().replaceAll(/[^\w -]/g, ''));
     const anchors = new Set(slugs.map((slug) => `#${slug.replaceAll(' ', '-')}`));
     const broken = captures(text, /\]\(([^)]+)\)/g).filter((target) =>
@@ -90,20 +90,20 @@ describe('the README', () => {
     expect(captures(README, /^\| `peerscope ([a-z-]+)/gm).sort()).toEqual([...help.keys()].sort());
   });
 
-  test('compares only states that there are with those of node_exporter', () => {
+  test('compares only existing states with those of node_exporter', () => {
     const states = Array.from({ length: 12 }, (_, code) => stateOf(0, code));
     const compared = captures(README, /^\| `(\w+)` +\| `\w+` +\|$/gm);
     expect(compared.filter((state) => !states.some((known) => known === state))).toEqual([]);
     expect(compared).not.toEqual([]);
   });
 
-  test('shows a configuration that can be read', () => {
+  test('shows a valid configuration', () => {
     const configuration = blocks('yaml').find(([first]) => first?.startsWith('processes:')) ?? [];
     const { processes, endpointGroups, networks, asnNeverSend } = parseRules(configuration.join('\n'), 'README.md');
     expect([processes, endpointGroups, networks, asnNeverSend].map((rules) => rules.length)).toEqual([1, 1, 1, 1]);
   });
 
-  test('shows lines of the page of metrics that the program serves for the recorded host', () => {
+  test('shows metrics that the program serves for the recorded host', () => {
     const page = blocks('console').find(([first]) => first?.startsWith('$ curl')) ?? [];
     const golden = read('test/golden/plain-host.prom');
     const wrong = page.slice(1).filter((line) => {
@@ -126,7 +126,7 @@ describe('the README', () => {
     expect(shown.length).toBeGreaterThan(1);
   });
 
-  test('shows no output of a command that nothing holds', () => {
+  test('shows no command output that is untested', () => {
     const commands = blocks('console').map(([first = '']) => first.replace(/^\$ (peerscope )?/, ''));
     expect(commands.map((command) => command.replace(/ .*/, '')).sort()).toEqual([
       'curl',

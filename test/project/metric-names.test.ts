@@ -30,13 +30,13 @@ function broken(released: string, now: readonly string[]): string[] {
 const FILE = join(import.meta.dirname, '../golden/metric-names.txt');
 const ALL = [...FAMILIES, ASN_INFO, ...STATUS_FAMILIES, ...BUDGET_FAMILIES];
 
-it('names, types, units and labels of the last release stay; new ones are added by -u, and what goes is taken out by hand', async () => {
+it('names, types, units and labels of the last release stay; -u adds new ones, and removals are made by hand', async () => {
   const now = promises(ALL, ATTRIBUTES);
   expect(broken(existsSync(FILE) ? readFileSync(FILE, 'utf8') : '', now)).toEqual([]);
   await expect(`${now.join('\n')}\n`).toMatchFileSnapshot(FILE);
 });
 
-describe('it would be noticed that', () => {
+describe('the comparison finds that', () => {
   const released = `${promises(ALL, ATTRIBUTES).join('\n')}\n`;
   const [first, ...rest] = ALL;
   it.each<[change: string, now: string[], lost: RegExp[]]>([

@@ -29,38 +29,38 @@ const { packages } = jsonOf('package-lock.json') as { readonly packages: Readonl
 const SHIPPED = Object.entries(packages).filter(([folder, { dev }]) => folder !== '' && dev !== true);
 
 /** Licences that ask for no more than their text and their notices to be kept. */
-const LICENCES = ['0BSD', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', 'BlueOak-1.0.0', 'ISC', 'MIT'];
+const LICENSES = ['0BSD', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', 'BlueOak-1.0.0', 'ISC', 'MIT'];
 
-/** What the lock says of a licence, or else the package itself. */
-function licenceOf(folder: string, { license }: Locked): string {
+/** The license in the lock file, or else in the package itself. */
+function licenseOf(folder: string, { license }: Locked): string {
   if (license !== undefined) return license;
   const { license: own } = jsonOf(join(folder, 'package.json')) as { readonly license?: string };
   return own ?? 'none';
 }
 
-describe('what is installed with the program', () => {
-  it('is something', () => {
+describe('the runtime dependencies', () => {
+  it('are listed in the lock file', () => {
     expect(SHIPPED.length).toBeGreaterThanOrEqual(Object.keys(PACKAGE.dependencies).length);
   });
 
-  it('has licences that ask for nothing but their notices', () => {
-    const others = SHIPPED.map(([folder, locked]) => [folder, licenceOf(folder, locked)] as const).filter(
-      ([, licence]) => !LICENCES.includes(licence),
+  it('have licenses that require only a notice', () => {
+    const others = SHIPPED.map(([folder, locked]) => [folder, licenseOf(folder, locked)] as const).filter(
+      ([, license]) => !LICENSES.includes(license),
     );
     expect(others).toEqual([]);
   });
 
-  it('runs no script when it is installed', () => {
+  it('run no script when they are installed', () => {
     expect(SHIPPED.filter(([, { hasInstallScript }]) => hasInstallScript === true)).toEqual([]);
     const own = Object.keys(PACKAGE.scripts).filter((name) => /^(?:pre|post)?install$/.test(name));
     expect(own).toEqual([]);
   });
 
-  it('holds nothing that must be compiled', () => {
+  it('contain nothing that must be compiled', () => {
     expect(SHIPPED.filter(([folder]) => existsSync(join(ROOT, folder, 'binding.gyp')))).toEqual([]);
   });
 
-  it('is pinned to a version and its hash, wherever it comes from', () => {
+  it('are pinned to a version and a hash', () => {
     expect(Object.values(PACKAGE.dependencies).filter((version) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([]);
     const loose = SHIPPED.filter(([, { integrity = '', resolved }]) => !integrity.startsWith('sha512-') || resolved);
     expect(loose).toEqual([]);
@@ -82,25 +82,25 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
   const steps = jobs.flatMap((job) => job.steps);
   const runs = steps.flatMap(({ run }) => run ?? []);
 
-  it('may read the repository unless a job says more, and no job runs for ever', () => {
+  it('has read-only permissions except per job, and every job has a timeout', () => {
     expect(workflow.permissions).toEqual({ contents: 'read' });
     expect(jobs.filter((job) => job['timeout-minutes'] === undefined)).toEqual([]);
   });
 
-  it('names each action by a commit, whose tag stands beside it: a tag may be moved', () => {
+  it('pins each action to a commit, with its tag in a comment, because tags can move', () => {
     const lines = textOf(path).match(/uses: .*/g) ?? [];
     expect(lines).toHaveLength(steps.filter(({ uses }) => uses !== undefined).length);
     expect(lines.filter((line) => !/^uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/.test(line))).toEqual([]);
   });
 
-  it('calls scripts and files that there are', () => {
+  it('uses only existing scripts and files', () => {
     const scripts = runs.flatMap((run) => [...run.matchAll(/npm run ([\w:-]+)/g)].map(([, name = '']) => name));
     expect(scripts.filter((name) => !(name in PACKAGE.scripts))).toEqual([]);
     const files = runs.flatMap((run) => run.split(' ').filter((word) => /^(?:\.ci|test|CHANGELOG)\b/.test(word)));
     expect(files.filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
   });
 
-  it('builds what it publishes itself: --ignore-scripts leaves prepare out', () => {
+  it('builds before it publishes, because --ignore-scripts skips prepare', () => {
     const publishing = Object.values(workflow.jobs)
       .map(({ steps }) => steps.flatMap(({ run }) => run ?? []))
       .filter((runs) => runs.some((run) => run.startsWith('npm publish')));
@@ -115,7 +115,7 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
     }
   });
 
-  it('pastes nothing into a shell that who opens a pull request may choose', () => {
+  it('pastes no text of a pull request into a shell', () => {
     const pasted = runs.flatMap((run) => [...run.matchAll(/\$\{\{\s*([^}]*?)\s*\}\}/g)].map(([, what = '']) => what));
     expect(pasted.filter((what) => !['github.repository', 'steps.build.outputs.digest'].includes(what))).toEqual([]);
   });

@@ -57,7 +57,7 @@ threat('Keys such as `__proto__`, values of other types, hostile names', () => {
     ['in its sections', () => parseRules('asn: { constructor: { prototype: { polluted: 1 } } }', 'x'), 'unknown key'],
     ['as a merge', () => parseRules('<<: { polluted: 1 }', 'x'), 'unknown key'],
     [
-      'as the name of a user, with whom there would be none',
+      'as the name of a user, which would leave the server without a password',
       () => parseWebConfig(`basic_auth_users: { __proto__: "${HASH}" }`, 'x'),
       'basic_auth_users.__proto__: must not be a user name',
     ],
@@ -103,7 +103,7 @@ threat('Keys such as `__proto__`, values of other types, hostile names', () => {
       null,
     ],
     ['in a choice of collectors', () => 'refusal' in chooseCollectors('/metrics?collect[]=__proto__', ['asn']), true],
-  ])('%s: they are a name like any other, or nothing', (_what, read, expected) => {
+  ])('%s: such keys are ordinary names, or are rejected', (_what, read, expected) => {
     expect(read()).toEqual(expected);
   });
 });
@@ -125,7 +125,7 @@ threat('Arguments that make a pattern of `--config.file` run forever', () => {
     }
   });
 
-  it('are not noticed where the pattern is quick', () => {
+  it('have no effect if the pattern is fast', () => {
     using tree = new Tree('plain-host');
     for (const pid of new Procfs(tree.root).pids()) tree.write(pid, 'cmdline', 'aaa');
     const rules = parseRules('processes: [{ name: "app-{{ .name }}", cmdline: "^(?<name>(?:a+)+)$" }]', 'x');
@@ -185,7 +185,7 @@ threat('Links out of the tree, pipes and devices, endless texts, damaged files',
   }
 
   it.each(['cmdline', 'comm', 'cgroup', 'status', 'net/tcp', 'net/fib_trie'])(
-    'show nothing from outside by a link in place of %s',
+    'show nothing from outside by a link instead of %s',
     (name) => {
       using tree = new Tree('plain-host');
       for (const pid of new Procfs(tree.root).pids()) {
@@ -198,7 +198,7 @@ threat('Links out of the tree, pipes and devices, endless texts, damaged files',
     },
   );
 
-  it('show nothing from outside by a link in place of a process', () => {
+  it('show nothing from outside by a link instead of a process directory', () => {
     using tree = new Tree('plain-host');
     const [pid = 0] = new Procfs(outside.root).pids();
     symlinkSync(join(outside.root, String(pid)), join(tree.root, '4000000'));
@@ -206,7 +206,7 @@ threat('Links out of the tree, pipes and devices, endless texts, damaged files',
     expect(new Procfs(tree.root).read(pid, 'stat')).toBeInstanceOf(Buffer);
   });
 
-  it('are not the link that leads to the tree', () => {
+  it('may be reached by a link to the tree', () => {
     using tree = new Tree('plain-host');
     const link = `${tree.root}-link`;
     symlinkSync(tree.root, link);
@@ -219,7 +219,7 @@ threat('Links out of the tree, pipes and devices, endless texts, damaged files',
   });
 
   it.each(['stat', 'PID/stat', 'PID/cmdline', 'PID/cgroup', 'PID/status', 'PID/net/tcp'])(
-    'keep nobody waiting by a pipe in place of %s',
+    'block no reader by a pipe instead of %s',
     (name) => {
       using tree = new Tree('plain-host');
       const [pid = 0] = new Procfs(tree.root).pids();
@@ -242,7 +242,7 @@ threat('Links out of the tree, pipes and devices, endless texts, damaged files',
   });
 });
 
-describe('whom flags may name', () => {
+describe('the targets that flags accept', () => {
   it.each([
     ['asn.server', 'file:///etc/passwd', false],
     ['asn.server', 'whois.example:43/path', false],

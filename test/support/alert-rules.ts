@@ -28,7 +28,7 @@ export const RULES: readonly Rule[] = RULE_FILES.flatMap((file) => {
   return groups.flatMap(({ name: group, rules }) => rules.map((rule) => ({ file, group, ...rule })));
 });
 
-/** What Prometheus adds to every sample, and what it makes of labels that it does not honour. */
+/** The labels that Prometheus adds to every sample, and those that it renames without honor_labels. */
 const TARGET_LABELS = ['cluster', 'job', 'instance'];
 const UNHONOURED = ['exported_namespace', 'exported_pod'];
 
@@ -36,7 +36,7 @@ const labels = new Map<string, ReadonlySet<string>>([
   ['up', new Set(TARGET_LABELS)],
   ['ALERTS', new Set([...TARGET_LABELS, 'alertname', 'alertstate', 'severity'])],
 ]);
-// The exporter's own process, as prom-client tells it.
+// The exporter's own process, from prom-client.
 for (const own of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'nodejs_eventloop_lag_seconds'])
   labels.set(own, new Set(TARGET_LABELS));
 for (const family of [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES])
@@ -62,10 +62,10 @@ labels.set(
   ]),
 );
 
-/** The labels of every metric that there is: of the catalogue, of the recording rules, and of Prometheus itself. */
+/** The labels of every metric in the catalogue, the recording rules, and Prometheus itself. */
 export const LABELS: ReadonlyMap<string, ReadonlySet<string>> = labels;
 
-/** What an expression names that there is not, as "metric" or "metric{label}". */
+/** The metrics and labels in an expression that do not exist, as "metric" or "metric{label}". */
 export function unknownNames(expr: string): string[] {
   const { selectors, groupings } = parsePromql(expr);
   const there = new Set(selectors.flatMap(({ metric }) => [...(LABELS.get(metric) ?? [])]));

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
 
 const EXECUTABLE = '/usr/bin/chromium';
-/** No sandbox, because the tests run as root; nothing that talks to anybody but the page. */
+/** No sandbox, because the tests run as root, and no connection to other hosts. */
 const FLAGS = [
   '--headless',
   '--no-sandbox',
@@ -19,7 +19,7 @@ export function whyNoChromium(): string | null {
   return existsSync(EXECUTABLE) ? null : `${EXECUTABLE} is not installed`;
 }
 
-/** A page that is open, what the browser complained of (console, errors, failed requests), and what it asked for. */
+/** An open page, the browser's complaints (console, errors, failed requests), and its requests. */
 export interface Opened {
   readonly page: Page;
   readonly complaints: string[];

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { BlockList, createServer, isIP, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 
-/** What a server does with a connection once the whole request is there; `reply` is what the real one would send. */
+/** What a server does with a connection after the whole request; `reply` is the reply of the real server. */
 export type Behaviour = (socket: Socket, reply: string) => void;
 
 /** A whois server on loopback with Team Cymru's bulk protocol. */
@@ -135,7 +135,7 @@ export const forges = changesRows((rows) => [
   ...rows,
 ]);
 
-/** What a server, or who sits on the way to it, may do wrong. */
+/** The faults of a server, or of an attacker on the path to it. */
 export const misbehaviours = {
   saysNothing: () => undefined,
   closesAtOnce: (socket) => socket.end(),

@@ -1,6 +1,6 @@
 import { createSocket } from 'node:dgram';
 
-/** What a server does with a question: the texts of a name, no such name, an error, or silence. */
+/** The response to a query: the texts of a name, no such name, an error, or silence. */
 export type DnsAnswer = readonly string[] | 'no such name' | 'refused' | 'silence';
 
 /** A DNS server on loopback, over UDP, that answers with TXT records, or PTR records where those are asked for (RFC 1035). */

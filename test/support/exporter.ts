@@ -7,7 +7,7 @@ const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 /** As npm start, the command, the image and the unit start it. */
 const NODE_FLAGS = ['--max-semi-space-size=2'];
 
-/** What of the tests' own environment a program that is tested sees. With the cache of vitest.config.ts it starts in half the time. */
+/** The environment variables that the tested program inherits. The cache of vitest.config.ts halves its startup time. */
 export const ENVIRONMENT: NodeJS.ProcessEnv = {
   PATH: process.env['PATH'],
   HOME: process.env['HOME'],
@@ -100,7 +100,7 @@ export class Exporter {
   }
 }
 
-/** Starts the program with these arguments, and nothing said of what it writes. */
+/** Starts the program with these arguments and ignores its output. */
 export function startMain(args: readonly string[], environment: Readonly<Record<string, string>> = {}): ChildProcess {
   const env = { ...ENVIRONMENT, ...environment };
   return spawn(process.execPath, [MAIN, ...args], { stdio: 'ignore', env });

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 
-/** What a link does to those who come: nothing wrong; says nothing; resets who speaks; answers each word with these bytes. */
+/** The fault of a link: none, silence, a reset on the first byte, or these bytes as the answer to everything. */
 export type LinkFault = 'none' | 'slow' | 'resets' | { readonly lies: string };
 
 /** A port on loopback before a server on another one, which can be down and do wrong. */
@@ -25,7 +25,7 @@ export class FaultyLink {
     return new FaultyLink(server, to);
   }
 
-  /** From now on; the connections that there are end by it (reset), or are left to hear nothing more (slow). */
+  /** Takes effect immediately: open connections are reset, or become silent (slow). */
   set fault(fault: LinkFault) {
     this.#fault = fault;
     for (const socket of this.#sockets) {
@@ -34,7 +34,7 @@ export class FaultyLink {
     }
   }
 
-  /** Nobody listens. */
+  /** No process listens. */
   async down(): Promise<void> {
     this.fault = 'none';
     this.#server.close();

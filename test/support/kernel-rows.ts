@@ -24,10 +24,10 @@ export function printRow(row: KernelRow): string {
     const six = row.table.endsWith('6');
     return `${(six ? words : words.slice(3)).map((word) => hex(swap(word), 8)).join('')}:${hex(Number(port), 4)}`;
   };
-  const nobody = row.table.endsWith('6') ? '[::]:0' : '0.0.0.0:0';
+  const unspecified = row.table.endsWith('6') ? '[::]:0' : '0.0.0.0:0';
   const timer = row.state === 6 ? '03' : '00';
   const queues = `${hex(row.sendQueue ?? 0, 8)}:${hex(row.receiveQueue ?? 0, 8)}`;
-  const ends = `${end(row.local)} ${end(row.remote ?? nobody)}`;
+  const ends = `${end(row.local)} ${end(row.remote ?? unspecified)}`;
   return `   0: ${ends} ${hex(row.state, 2)} ${queues} ${timer}:00000000 00000000 ${String(row.uid ?? 0).padStart(5)}        0 ${row.inode ?? 0} 1 0\n`;
 }
 

@@ -30,13 +30,13 @@ export function podsOf(platform: string): KubernetesObject[] {
   return (JSON.parse(text) as { items: KubernetesObject[] }).items;
 }
 
-/** Lists and watches over HTTPS as the API server of Kubernetes does them, with the faults that a test wants. */
+/** A Kubernetes API server that lists and watches over HTTPS, with the faults that a test sets. */
 export class KubernetesApi {
   readonly asked: Asked[] = [];
   /** A folder as the kubelet mounts it, with the token that is accepted and the server's certificate. */
   readonly serviceAccount = mkdtempSync(join(tmpdir(), 'peerscope-account-'));
   readonly port: number;
-  /** Answers in place of the server, where it says so. */
+  /** Answers instead of the server if it returns true. */
   answer: Answer = () => false;
   #token = '';
   #version = 100;
@@ -85,7 +85,7 @@ export class KubernetesApi {
     this.#change(path, 'DELETED', object);
   }
 
-  /** Tells those who watch the version that all is known up to. */
+  /** Sends a bookmark to the watches. */
   bookmark(): void {
     const metadata = { resourceVersion: String(this.#next()) };
     this.send(`${JSON.stringify({ type: 'BOOKMARK', object: { metadata } })}\n`);
@@ -109,7 +109,7 @@ export class KubernetesApi {
     }
   }
 
-  /** Forgets all changes so far: who wants to go on from before is told 410. */
+  /** Forgets all changes so far: a watch from an older version gets status 410. */
   compact(): void {
     this.#oldest = this.#next();
   }

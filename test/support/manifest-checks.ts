@@ -8,7 +8,7 @@ interface Container {
   readonly env?: readonly { readonly name: string; readonly value?: string; readonly valueFrom?: Fields }[];
 }
 
-/** The pods of a workload, as far as others refer to them. */
+/** The fields of a workload's pods that other objects refer to. */
 interface Pods {
   readonly labels: Labels;
   readonly containers: readonly Container[];

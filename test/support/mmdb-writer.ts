@@ -4,7 +4,7 @@ type Value = string | number | { readonly [key: string]: Value };
 type Child = Node | number | null;
 type Node = [Child, Child];
 
-/** What may differ between files that real makers publish. */
+/** The differences between the files of real providers. */
 export interface MmdbShape {
   readonly recordSize?: 24 | 28 | 32;
   /** 4: a tree for IPv4 alone. */

@@ -9,9 +9,9 @@ export const CATALOGUE = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_F
 /** The labels, empty ones left out, that attributes stand for. */
 export function labelsOf(attributes: Attributes): Record<string, string> {
   const labels = new Map([...ATTRIBUTES].map(([label, attribute]) => [attribute, label]));
-  const { 'peerscope.folded': folded = '', ...told } = attributes;
+  const { 'peerscope.folded': folded = '', ...kept } = attributes;
   const others = String(folded).split(',').filter(Boolean);
-  const entries = [...Object.entries(told), ...others.map((name) => [name, 'other'] as const)];
+  const entries = [...Object.entries(kept), ...others.map((name) => [name, 'other'] as const)];
   return Object.fromEntries(
     entries.map(([name, value]) => [labels.get(name) ?? name.replace(/^peerscope\./, ''), String(value)]),
   );

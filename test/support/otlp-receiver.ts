@@ -69,7 +69,7 @@ export const answers =
   (status: number, headers: Record<string, string> = {}, body = ''): Answer =>
   (response) =>
     response.writeHead(status, headers).end(body);
-/** Hears, and never says a word. */
+/** Accepts requests and never responds. */
 export const isSilent: Answer = () => undefined;
 export const cutsTheConnection: Answer = (response) => response.socket?.destroy();
 /** Answers byte by byte, without an end. */
@@ -79,7 +79,7 @@ export const dribbles: Answer = (response) => {
   response.on('close', () => clearInterval(timer));
 };
 
-/** A receiver of OTLP on the loopback interface that does as it is told. */
+/** An OTLP receiver on the loopback interface with configurable responses. */
 export class OtlpReceiver {
   readonly received: Received[] = [];
   answer: Answer = takes;

@@ -52,7 +52,7 @@ class Child {
   }
 }
 
-/** What a Prometheus of a test is to do. */
+/** The configuration of a Prometheus in a test. */
 export interface Plan {
   /** Scrape jobs, as its configuration has them. */
   readonly jobs: readonly object[];
@@ -195,17 +195,17 @@ export class Alertmanager {
   }
 }
 
-/** An alert as Alertmanager tells it to a webhook. */
+/** An alert as Alertmanager sends it to a webhook. */
 export interface Notified {
   readonly status: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
   readonly startsAt: string;
-  /** When it was told, in seconds since 1970. */
+  /** When it was received, in seconds since 1970. */
   readonly at: number;
 }
 
-/** Hears what Alertmanager sends. */
+/** Receives the alerts of Alertmanager. */
 export class Webhook {
   readonly alerts: Notified[] = [];
   readonly #server: Server;

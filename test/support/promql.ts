@@ -6,7 +6,7 @@ export interface Selector {
   readonly matchers: ReadonlyMap<string, string>;
 }
 
-/** What an expression of PromQL names. */
+/** The metrics and labels in a PromQL expression. */
 export interface Promql {
   /** The pieces of it that are no PromQL. */
   readonly errors: readonly string[];

@@ -16,14 +16,14 @@ export const addressOf = (peer: number): string => `8.${peer >> 8}.${peer & 255}
 export const bucketOf = (peer: number): string => `8.${peer >> 8}.${peer & 255}.0/24`;
 export const peers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
-/** What a whois server says of these peers, as rows of its reply. */
+/** The rows of a whois server's reply about these peers. */
 export function whoisRows(all: readonly number[]): string[] {
   return [...new Set(all.map((peer) => peer >> 8))].map(
     (high) => `${1_000 + high} | 8.${high}.0.0 | 8.${high}.0.0/16 | US | arin | 1992-12-01 | NET-${high}, US`,
   );
 }
 
-/** The recorded host with one call to each of these peers in place of its own connections. */
+/** The recorded host with one connection to each of these peers instead of its own connections. */
 export function hostCalling(all: readonly number[]): Tree {
   const tree = new Tree('plain-host');
   for (const table of TABLES) {

@@ -1,5 +1,5 @@
 /**
- * Asks a URL every so many milliseconds, whether or not the last answer has come, until standard input ends. Then prints one
+ * Requests a URL at a fixed interval in milliseconds, whether or not the last answer has come, until standard input ends. Then prints one
  * line of JSON: the `times` that answers took in milliseconds, null for what was not answered with 200, and the `delays` by
  * which its own timer was late. A process of its own, so that it measures no work but the server's.
  *

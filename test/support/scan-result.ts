@@ -8,7 +8,7 @@ import { parseConfig } from '../../src/config/config.ts';
 
 const TREES = fileURLToPath(new URL('../fixtures/proc', import.meta.url));
 
-/** Who announces the public addresses of the recorded trees, as a table such as that of --asn.provider=tsv. */
+/** The networks of the public addresses in the recorded trees, as a table for --asn.provider=tsv. */
 const OPERATORS = [
   ['1.1.1.0', '1.1.1.255', '13335', 'US', 'CLOUDFLARENET'],
   ['8.8.8.0', '8.8.8.255', '15169', 'US', 'GOOGLE'],

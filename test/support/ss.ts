@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import type { Row, State } from '../../src/model.ts';
 import { count } from './page.ts';
 
-/** What ss and peerscope both say of a TCP or UDP socket. */
+/** The fields of a TCP or UDP socket that ss and peerscope both show. */
 export type Seen = Pick<
   Row,
   | 'netns'
@@ -35,7 +35,7 @@ export const SS_STATES: Readonly<Record<string, State>> = {
   UNCONN: 'unconnected',
 };
 
-/** What was seen between two looks by ss: the rows that stood still all the time, and those that one look or both had. */
+/** The rows that did not change between two runs of ss, and the rows that one or both of them had. */
 export interface Looks<T> {
   readonly still: readonly Seen[];
   readonly seen: readonly Seen[];
@@ -77,7 +77,7 @@ export function without(rows: readonly Seen[], others: readonly Seen[]): Seen[] 
 
 const keyOf = (row: Seen): string => JSON.stringify(row);
 
-/** The keys of which there are fewer than stood still or more than were seen, as "key: counted, not LEAST to MOST". */
+/** The keys with a count below the unchanged rows or above the seen rows, as "key: counted, not LEAST to MOST". */
 export function miscounted(
   counts: Readonly<Record<string, number>>,
   { still, seen }: Looks<unknown>,
@@ -163,7 +163,7 @@ function parseEnd(text: string): [address: string, port: number | null] {
   return [address, port === '*' ? null : Number(port)];
 }
 
-/** What both can tell: ss shows a listener's backlog where the tables have 0, and no user without a descriptor. */
+/** What both show: ss has a listener's backlog where the tables have 0, and no user without a descriptor. */
 function comparable(row: Seen): Seen {
   const { netns, transport, family, state, local_address, local_port, remote_address, remote_port } = row;
   const { receive_queue, inode } = row;

@@ -3,7 +3,7 @@ import { CATALOGUE } from './otlp-labels.ts';
 import { parsePage } from './page.ts';
 import type { Series } from './victoria-metrics.ts';
 
-/** What differs between a page and an export a moment later, and what the exporter counts of both. */
+/** The families that differ between a page and an export a moment later. */
 const MOVES =
   /^peerscope_(network_namespaces|scrape_collector_duration_seconds|snapshot_timestamp_seconds|otlp_exports_total|otlp_export_failures_total)$/;
 const NAMES = new Set<string>(CATALOGUE.map(({ name }) => name).filter((name) => !MOVES.test(name)));
@@ -22,7 +22,7 @@ export function samplesOnPage(bytes: ArrayBuffer): Map<string, number> {
   return new Map(samples.map(({ name, labels, value }) => [sampleKey(name, labels), value] as const).sort());
 }
 
-/** The same of what a store has, whatever labels it made of the resource. */
+/** The same for the samples of a store, without the labels of the resource. */
 export function storedSamples(series: readonly Series[]): Map<string, number> {
   const samples = series.flatMap(({ labels: { __name__: name = '', ...stored }, value }) => {
     if (!NAMES.has(name)) return [];
@@ -43,6 +43,6 @@ function foldedOf(text = ''): string[] {
 }
 
 function sampleKey(name: string, labels: Readonly<Record<string, string>>): string {
-  const told = Object.entries(labels).filter(([, text]) => text !== '');
-  return JSON.stringify([name, told.sort()]);
+  const present = Object.entries(labels).filter(([, text]) => text !== '');
+  return JSON.stringify([name, present.sort()]);
 }

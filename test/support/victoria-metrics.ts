@@ -18,7 +18,7 @@ export function needVictoriaMetrics(skip: (note: string) => never): string {
   return skip('victoria-metrics is not installed');
 }
 
-/** A port of the loopback interface that nobody listens on. */
+/** A port of the loopback interface without a listener. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -28,7 +28,7 @@ export async function freePort(): Promise<number> {
   return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }
 
-/** The status of an answer; 0 where nobody answers. */
+/** The status of the response; 0 without one. */
 export async function statusOf(url: string): Promise<number> {
   try {
     return (await fetch(url)).status;

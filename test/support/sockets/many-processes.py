@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""Many processes, most of which do nothing; ends with standard input, and all of them with it. Meant as pid 1 of a PID namespace.
+"""Many processes. Most are idle. All end with standard input. Meant as pid 1 of a PID namespace.
 
 usage: many-processes.py SLEEPERS SOCKETS
 
 SLEEPERS processes wait for signals. One more holds SOCKETS unconnected UDP sockets in a network namespace of its own, where the
 processes of storms live too. Prints a line of JSON once all are there, and one for each line of standard input:
 
-storm SECONDS LOOPS   so many loops fork processes as fast as they can; each opens a listening TCP socket and ends. At most 2,000
+storm SECONDS LOOPS   LOOPS loops fork processes as fast as they can; each opens a listening TCP socket and ends. At most 2,000
                       forks a second in each loop. Answers how many there were.
 """
 

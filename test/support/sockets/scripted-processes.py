@@ -87,8 +87,8 @@ def udp_connect(names, port, address="127.0.0.1"):
 def udp_disconnect(names):
     """udp_disconnect: takes the peer of UDP sockets, and so the port that the kernel chose"""
     for name in names:
-        nobody = struct.pack("@H14x", socket.AF_UNSPEC)
-        checked(libc.connect(held[name].fileno(), nobody, len(nobody)))
+        unspecified = struct.pack("@H14x", socket.AF_UNSPEC)
+        checked(libc.connect(held[name].fileno(), unspecified, len(unspecified)))
 
 
 def tcp(names):
@@ -131,7 +131,7 @@ def send(names, to):
 
 
 def take(count):
-    """take: receives so many descriptors under the names they were sent by"""
+    """take: receives a number of descriptors under the names they were sent by"""
     for _ in range(count):
         name, fds, _, _ = socket.recv_fds(held["door"], 256, 1)
         held[name.decode()] = socket.socket(fileno=fds[0])
@@ -193,7 +193,7 @@ def thread(name):
 
 
 def leave():
-    """leave: ends the first thread of the process; another one goes on to take its commands"""
+    """leave: ends the first thread of the process; another thread takes its commands"""
     raise SystemExit
 
 

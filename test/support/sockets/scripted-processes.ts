@@ -56,7 +56,7 @@ function gave(what: string, line: unknown): unknown {
   return answer.gave ?? null;
 }
 
-/** So many names with one beginning. */
+/** `count` names with the same prefix. */
 export function names(beginning: string, count: number): string[] {
   return Array.from({ length: count }, (_, i) => `${beginning}${i}`);
 }

@@ -202,7 +202,7 @@ def tcp_pair(address, port):
 
 
 def tcp_queues(address, port):
-    """a connection with 1000 bytes that nobody reads, and one with 700 that nobody acknowledges"""
+    """a connection with 1000 unread bytes, and one with 700 unacknowledged bytes"""
     listening = listener(address, port)
     hold(listening, "tcp", "listen")
     unread, unacknowledged = connected(listening), connected(listening)
@@ -235,7 +235,7 @@ def tcp_syn_sent(address, port):
 
 
 def tcp_syn_received(address, port):
-    """a connection whose client never hears the answer"""
+    """a connection whose client never receives the answer"""
     listening = listener(address, port)
     hold(listening, "tcp", "listen")
     client = socket.socket(family_of(target(listening)[0]), socket.SOCK_STREAM)
@@ -255,7 +255,7 @@ def tcp_time_wait(address, port):
 
 
 def tcp_fin_wait_1(address, port):
-    """a connection that the client has closed, and the server does not hear it"""
+    """a connection that the client has closed without the server receiving it"""
     client, server = pair_of(address, port)
     deafen(server)
     orphan(client, "fin_wait_1")
@@ -290,7 +290,7 @@ def tcp_last_ack(address, port):
 
 
 def tcp_closing(address, port):
-    """a connection that both ends close at once, and one hears nothing"""
+    """a connection that both ends close at the same time, and one end receives nothing"""
     client, server = pair_of(address, port)
     deafen(server)
     client.shutdown(socket.SHUT_WR)
@@ -318,7 +318,7 @@ def udp_connect(address, port):
 
 
 def udp_queue(address, port):
-    """an unconnected UDP socket with two datagrams that nobody reads"""
+    """an unconnected UDP socket with two unread datagrams"""
     sock = datagrams("udp", 0, address, port, connect=False)
     for _ in range(2):
         sock.sendto(b"x" * 100, sock.getsockname())
