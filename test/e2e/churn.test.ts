@@ -72,7 +72,7 @@ describe('while sockets come and go', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no look at churn: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: churn: ${obstacle}\n`);
       return;
     }
     for (let i = 0; i < 3; i++) {

@@ -27,7 +27,7 @@ interface Scene {
 /** The real OpenTelemetry Collector, which prints what it takes and hands it on to a store. */
 async function open({ skip, onTestFinished }: TestContext): Promise<Scene> {
   if (!existsSync(COLLECTOR)) {
-    process.stderr.write('SKIPPED: there is no .cache/collector; test/e2e/collector/build.sh makes it\n');
+    process.stderr.write('SKIPPED: OpenTelemetry Collector: run test/e2e/collector/build.sh\n');
     skip('the collector is not built');
   }
   const store = await VictoriaMetrics.start(needVictoriaMetrics(skip));

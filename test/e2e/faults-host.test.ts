@@ -26,7 +26,7 @@ describe('an exporter that may open no more descriptors', () => {
   const calls = peers(0, 300);
 
   it('keeps the previous rows, reports the failure, and reads again once it can', async ({ skip }) => {
-    if (obstacle !== null) process.stderr.write(`SKIPPED: no limit of descriptors: ${obstacle}\n`);
+    if (obstacle !== null) process.stderr.write(`SKIPPED: file descriptor limit: ${obstacle}\n`);
     skip(obstacle !== null, obstacle ?? '');
     using tree = hostCalling(calls);
     const exporter = await Exporter.start([...QUIET, `--path.procfs=${tree.root}`]);
@@ -115,7 +115,7 @@ describe(`an exporter that may take ${LIMIT_BYTES / 1024 / 1024} MiB`, () => {
       if (obstacle !== null) throw new Error(obstacle);
       limit = new MemoryLimit(LIMIT_BYTES);
     } catch (error) {
-      process.stderr.write(`SKIPPED: no limit of memory: ${String(error)}\n`);
+      process.stderr.write(`SKIPPED: memory limit: ${String(error)}\n`);
       return;
     }
     await network.openSockets(await network.make(), { command: ['/usr/bin/python3', LOAD, String(ROWS / 2)] });
@@ -149,7 +149,7 @@ describe(`among ${SLEEPERS} processes`, () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no processes: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: many processes: ${obstacle}\n`);
       return;
     }
     const namespaces = ['--pid', '--mount-proc', '--fork', '--kill-child'];

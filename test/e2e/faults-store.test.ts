@@ -81,7 +81,7 @@ function scratch({ onTestFinished }: TestContext): string {
 
 describe('a process that is killed while it writes its store', () => {
   it(
-    `loses no answer that it had written, and leaves none that is wrong: ${KILLS} times`,
+    `loses no stored answer and leaves no wrong one, ${KILLS} times`,
     { timeout: 60_000 + KILLS * 10_000 },
     async (context) => {
       const folder = scratch(context);
@@ -136,7 +136,7 @@ describe('a process that is killed while it writes its store', () => {
   );
 
   it(
-    `forgets no first time with it, where ${TOGETHER} exporters share the store`,
+    `loses no first-seen time while ${TOGETHER} exporters share the store`,
     { timeout: 60_000 + KILLS * 10_000 },
     async (context) => {
       const folder = scratch(context);

@@ -33,7 +33,7 @@ const CALLS = peers(0, 400);
 
 const place = findRedisServer();
 const obstacle = whyNoNamespaces() ?? (place ? null : 'redis-server is not installed');
-if (obstacle !== null) process.stderr.write(`SKIPPED: no faults of services: ${obstacle}\n`);
+if (obstacle !== null) process.stderr.write(`SKIPPED: service faults: ${obstacle}\n`);
 
 /** What a page says of the three services: whether each of them works. */
 function health(page: readonly Series[]): Record<Service, boolean> {

@@ -34,7 +34,7 @@ describe('with 50,000 connections', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no scans of 50,000 rows: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: 50,000 connections: ${obstacle}\n`);
       return;
     }
     const host = await network.make();

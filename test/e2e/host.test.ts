@@ -17,7 +17,7 @@ describe('the whole host with two more namespaces', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no look at every namespace of the host: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: every namespace of the host: ${obstacle}\n`);
       return;
     }
     const [host, pod] = [await network.make(), await network.make()];

@@ -50,7 +50,7 @@ describe('processes with hostile names', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no hostile processes: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: hostile processes: ${obstacle}\n`);
       return;
     }
     writeFileSync(rules, 'processes: [{ name: "{{ .comm }}" }]\n');
@@ -188,7 +188,7 @@ describe('peerscope run by an ordinary user', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no look at a live host as an ordinary user: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: live host as an ordinary user: ${obstacle}\n`);
       return;
     }
     // Whatever the checkout lies in may be closed to others.

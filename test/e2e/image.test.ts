@@ -189,7 +189,7 @@ describe('the image', { timeout: 300_000 }, () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no image is built: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: image: ${obstacle}\n`);
       return;
     }
     const cache = execFileSync('npm', ['config', 'get', 'cache'], { cwd: '/', encoding: 'utf8' }).trim();

@@ -166,7 +166,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
 
   beforeAll(() => {
     if (existsSync(SCHEMA)) schema = new Schema();
-    else process.stderr.write(`SKIPPED: no strict check of manifests: there is no ${SCHEMA}; .ci/run fetches it\n`);
+    else process.stderr.write(`SKIPPED: strict check of manifests: missing ${SCHEMA}; .ci/run fetches it\n`);
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 

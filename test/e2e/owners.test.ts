@@ -320,7 +320,7 @@ describe('the owners after a change', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no look at owners: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: owners: ${obstacle}\n`);
       return;
     }
     holder = await network.make();

@@ -21,7 +21,7 @@ let chromium: Chromium | undefined;
 
 beforeAll(async () => {
   if (obstacle === null) chromium = await Chromium.start();
-  else process.stderr.write(`SKIPPED: no look at the status page: ${obstacle}\n`);
+  else process.stderr.write(`SKIPPED: status page: ${obstacle}\n`);
   mkdirSync(SHOTS, { recursive: true });
 });
 afterAll(async () => {
@@ -187,7 +187,7 @@ describe('hostile names in a browser', () => {
   it('are shown as text when real processes have them', async ({ skip }) => {
     const reason = obstacle ?? whyNoNamespaces();
     if (!chromium || reason !== null) {
-      if (obstacle === null) process.stderr.write(`SKIPPED: no hostile processes on the page: ${reason}\n`);
+      if (obstacle === null) process.stderr.write(`SKIPPED: hostile processes on the status page: ${reason}\n`);
       return skip(reason ?? '');
     }
     const rules = join(scratch, 'rules.yaml');

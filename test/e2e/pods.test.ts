@@ -110,7 +110,7 @@ describe('two pods with three containers, one on the network of the host, and a 
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no pods: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: pods: ${obstacle}\n`);
       return;
     }
     api = await KubernetesApi.start();

@@ -36,7 +36,7 @@ describe('an exporter with limited privileges', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no look through the eyes of others: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: limited privileges: ${obstacle}\n`);
       return;
     }
     const holder = await network.make(`ip address add ${ADDRESS}/32 dev lo`);

@@ -25,7 +25,7 @@ describe('the names of remote addresses', () => {
     skip,
   }) => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no resolver of our own for the exporter: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: own resolver for the exporter: ${obstacle}\n`);
       return skip(obstacle);
     }
     const server = await startDnsServer((name) => (name === '3.2.1.10.in-addr.arpa' ? [HOSTILE] : 'no such name'));

@@ -7,11 +7,11 @@ const SOAK = fileURLToPath(new URL('../../bench/soak.ts', import.meta.url));
 const MINUTES = 2;
 
 it(
-  `an exporter scraped each second for ${MINUTES} minutes keeps its memory, series, descriptors and store in bounds`,
+  `an exporter scraped every second for ${MINUTES} minutes keeps its memory, series, descriptors and store within bounds`,
   { timeout: (MINUTES + 3) * 60_000 },
   ({ skip }) => {
     const obstacle = whyNoNamespaces();
-    if (obstacle !== null) process.stderr.write(`SKIPPED: no soak: ${obstacle}\n`);
+    if (obstacle !== null) process.stderr.write(`SKIPPED: soak: ${obstacle}\n`);
     skip(obstacle !== null, obstacle ?? '');
     const { status, stdout, stderr } = spawnSync(process.execPath, [SOAK, `--minutes=${MINUTES}`], {
       encoding: 'utf8',

@@ -21,7 +21,7 @@ describe('stats', () => {
 
   beforeAll(async () => {
     if (obstacle !== null) {
-      process.stderr.write(`SKIPPED: no comparison with netstat -s: ${obstacle}\n`);
+      process.stderr.write(`SKIPPED: comparison with netstat -s: ${obstacle}\n`);
       return;
     }
     host = await network.make();

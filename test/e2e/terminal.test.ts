@@ -14,7 +14,7 @@ const PRIVATE = '--asn.provider=none';
 const SETTINGS = /(?:[\da-f]+:){10,}[\da-f]+/;
 
 const hasTmux = spawnSync('tmux', ['-V']).status === 0;
-if (!hasTmux) process.stderr.write('SKIPPED: a real terminal: there is no tmux\n');
+if (!hasTmux) process.stderr.write('SKIPPED: terminal: tmux is not installed\n');
 
 /** A real terminal: a shell in tmux. The test reads its screen and sends keys. */
 class Tmux {
@@ -305,7 +305,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     ['fish', 'fish --no-config', 'PEERSCOPE completion fish | source'],
   ])('%s completes commands, options and values', async (shell, start, load) => {
     if (spawnSync(shell, ['--version']).status !== 0) {
-      process.stderr.write(`SKIPPED: completion by ${shell}: it is not there\n`);
+      process.stderr.write(`SKIPPED: completion in ${shell}: it is not installed\n`);
       return;
     }
     const one = await open(100, 40, { HOME: '/dev/null/none', INPUTRC: '/dev/null' });
