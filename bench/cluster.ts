@@ -5,7 +5,7 @@ import { ipv4 } from '../src/common/address.ts';
 import type { Timer } from '../src/common/clock.ts';
 import { AsnCache } from '../src/enrich/asn/cache.ts';
 import { bucketOf } from '../src/common/network-class.ts';
-import { Questions } from '../src/enrich/asn/query-scheduler.ts';
+import { QueryScheduler } from '../src/enrich/asn/query-scheduler.ts';
 import type { Provider } from '../src/enrich/asn/query-batch.ts';
 import type { Store } from '../src/store/contract.ts';
 import type { Address, Cidr } from '../src/model.ts';
@@ -138,7 +138,7 @@ const addressOf = (rank: number): Address => ipv4(0x14000000 + rank * 256 + 9);
 /** A simulated exporter with its peers, cache and query scheduler. */
 class Node {
   readonly #cache = new AsnCache();
-  readonly #questions: Questions;
+  readonly #questions: QueryScheduler;
   readonly #peers: number[];
   readonly #held: Set<number>;
   readonly #draw: () => number;
@@ -155,14 +155,14 @@ class Node {
     this.#held = new Set();
     while (this.#held.size < plan.remotes) this.#held.add(draw());
     this.#peers = [...this.#held];
-    this.#questions = new Questions({
+    this.#questions = new QueryScheduler({
       ...surroundings,
-      deliver: (answers) => this.#cache.accept(answers),
+      onAnswers: (answers) => this.#cache.accept(answers),
       report: (message) => {
         throw new Error(message);
       },
-      mayAsk: () => true,
-      isUnshared: surroundings.store === null,
+      mayQuery: () => true,
+      isUncoordinated: surroundings.store === null,
     });
   }
 
@@ -182,7 +182,7 @@ class Node {
       this.#renewedAt = now;
       for (const rank of this.#peers) this.#cache.lookup(addressOf(rank), now);
     }
-    void this.#questions.ask(this.#cache.takeQuestions());
+    void this.#questions.query(this.#cache.takeQueries());
   }
 }
 
@@ -191,7 +191,7 @@ function providerOf(clock: Timer, asked: (count: number) => void): Provider {
   return {
     name: 'cymru',
     server: 'whois.example:43',
-    ask: (buckets: readonly Cidr[]) =>
+    query: (buckets: readonly Cidr[]) =>
       new Promise((resolve) => {
         asked(buckets.length);
         clock.after(SESSION_MS, () => {

@@ -54,7 +54,7 @@ function full(): Scanned {
 /** Gives each /24 of the recent scans its own ASN: the maximum number of names in the endpoint family. */
 function answer(): void {
   const now = SYSTEM_CLOCK.now();
-  const answers = cache.takeQuestions().map((bucket) => ({
+  const answers = cache.takeQueries().map((bucket) => ({
     bucket,
     origin: {
       asns: [131_072 + (bucket.address[3] >>> 8)],

@@ -1,8 +1,8 @@
 import { SYSTEM_CLOCK, waitUntil } from './common/clock.ts';
 import { EMPTY_RULES } from './config/config.ts';
 import { AsnCache } from './enrich/asn/cache.ts';
-import { recall } from './enrich/asn/query-batch.ts';
-import { findStore } from './store/open.ts';
+import { readAnswers } from './enrich/asn/query-batch.ts';
+import { openExistingStore } from './store/open.ts';
 import type { Store } from './store/contract.ts';
 import { Changes } from './rows/changes.ts';
 import { parseFilters } from './rows/filter.ts';
@@ -102,7 +102,7 @@ class Scanner {
   static async open({ source, procfs = '/proc', storagePath }: ScanOptions): Promise<Scanner> {
     const rows = await openSource(source ?? null, procfs);
     const choice = { storagePath: storagePath ?? null, storageServer: null };
-    const store = await findStore(choice, { clock: SYSTEM_CLOCK, report: () => undefined });
+    const store = await openExistingStore(choice, { clock: SYSTEM_CLOCK, report: () => undefined });
     const cache = store && new AsnCache();
     const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: FOR_ROWS };
     return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), cache, store);
@@ -112,7 +112,7 @@ class Scanner {
   async scan(): Promise<number> {
     const { at } = this.scrape.scanRows();
     if (this.#cache) {
-      const answers = await recall(this.#store, this.#cache.takeQuestions(), SYSTEM_CLOCK.now());
+      const answers = await readAnswers(this.#store, this.#cache.takeQueries(), SYSTEM_CLOCK.now());
       this.scrape.learn(this.#cache.accept(answers));
     }
     return at;

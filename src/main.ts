@@ -13,7 +13,7 @@ async function main(args: readonly string[]): Promise<number> {
     import('./config/config.ts'),
     import('./common/errors.ts'),
   ]);
-  const { environmentTwin, FLAGS } = await import('./config/flags.ts');
+  const { environmentVariable: environmentTwin, FLAGS } = await import('./config/flags.ts');
   const { linesWithoutControls } = await import('./common/sanitize.ts');
   const { readVersion, COMMANDS } = await import('./cli/commands.ts');
   const printError = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);

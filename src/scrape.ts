@@ -7,8 +7,8 @@ import type { Commands } from './collect/ss-netstat.ts';
 import type { Clock } from './common/clock.ts';
 import type { AsnCache } from './enrich/asn/cache.ts';
 import { ConnectionPeers } from './enrich/connection-peers.ts';
-import { Cluster, type ClusterChange, type Resource } from './enrich/kubernetes/cluster-cache.ts';
-import { OwnerNames } from './enrich/owner-labels.ts';
+import { ClusterCache, type ClusterChange, type Resource } from './enrich/kubernetes/cluster-cache.ts';
+import { OwnerLabeler } from './enrich/owner-labels.ts';
 import { FirstSeenMemory } from './first-seen/memory.ts';
 import { FirstSeenRecorder } from './first-seen/recorder.ts';
 import type { Collector } from './metrics/catalogue.ts';
@@ -54,8 +54,8 @@ export class Scrape {
   readonly firstSeen: FirstSeenMemory | null;
   readonly #clock: Clock;
   readonly #cache: AsnCache | null;
-  readonly #cluster: Cluster | null;
-  readonly #names: OwnerNames;
+  readonly #cluster: ClusterCache | null;
+  readonly #names: OwnerLabeler;
   readonly #protocols: ProtocolCounters;
   readonly #recorder: FirstSeenRecorder | null;
   readonly #groups: ConnectionGroups;
@@ -70,8 +70,8 @@ export class Scrape {
     this.#clock = clock;
     this.#cache = cache;
     this.connections = new ConnectionTable(options.seed);
-    this.#cluster = options.cluster ? new Cluster(options.cluster) : null;
-    this.#names = new OwnerNames(this.#cluster);
+    this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
+    this.#names = new OwnerLabeler(this.#cluster);
     this.#protocols = new ProtocolCounters(seriesLimit);
     this.host =
       source instanceof Procfs
@@ -85,7 +85,7 @@ export class Scrape {
     this.peers = new ConnectionPeers(this.connections, this.host, rules, { cluster: this.#cluster, cache });
     this.#groups = new ConnectionGroups(
       rules.endpointGroups,
-      ({ address, port, transport }) => this.#cluster?.nameOf(address, port, transport) ?? null,
+      ({ address, port, transport }) => this.#cluster?.endpointNameOf(address, port, transport) ?? null,
     );
     const begun = monotonic();
     const startedAt = (): number => clock.now() - (monotonic() - begun);
@@ -162,9 +162,9 @@ export class Scrape {
 
   /** Publishes under the names that Kubernetes has reported by now. Returns those that changed. */
   #rename(now: number): ReadonlyMap<OwnerLabels, OwnerLabels> {
-    this.#cluster?.begin(now);
-    const renamed = this.#names.begin(now);
-    const hasOtherPods = this.#cluster?.takeOtherPods() ?? false;
+    this.#cluster?.beginScan(now);
+    const renamed = this.#names.beginScan(now);
+    const hasOtherPods = this.#cluster?.takePodsChanged() ?? false;
     if (renamed.size > 0 || hasOtherPods) this.host.relabel(renamed);
     return renamed;
   }

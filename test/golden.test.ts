@@ -40,7 +40,7 @@ let folder: string;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'peerscope-golden-'));
-  const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
+  const store = SqliteStore.open({ directory: folder, now: Date.now, report: (line) => expect.fail(line) });
   const askedAt = Date.now();
   await store.write(
     ANSWERS.map(({ bucket, asn, ...answer }) => {

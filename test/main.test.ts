@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { environmentTwin, FLAGS } from '../src/config/flags.ts';
+import { environmentVariable, FLAGS } from '../src/config/flags.ts';
 import { ENVIRONMENT } from './support/exporter.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -85,7 +85,7 @@ describe('invalid usage prints one line and exits with 2', () => {
     [
       'a misspelled variable',
       ['list'],
-      'Cannot use PEERSCOPE_PROCFS: must be the environment twin of a flag, see peerscope serve --help',
+      'Cannot use PEERSCOPE_PROCFS: must be the environment variable of a flag, see peerscope serve --help',
       { PEERSCOPE_PROCFS: '/host/proc' },
     ],
     [
@@ -165,11 +165,11 @@ describe('help', () => {
   it.each(COMMANDS)('of %s shows its flags, defaults and environment variables in 80 columns', (name) => {
     const { code, stdout } = peerscope([name, '--help']);
     const blocks = stdout.split(/\n(?= {2}\S)/).map((block) => block.replaceAll(/\s+/g, ' '));
-    const shown = FLAGS.filter((flag) => blocks.some((block) => block.includes(environmentTwin(flag.name))));
+    const shown = FLAGS.filter((flag) => blocks.some((block) => block.includes(environmentVariable(flag.name))));
     const complete = FLAGS.filter((flag) => {
       const block = blocks.find((candidate) => /--(?:\[no-\])?(\S+)/.exec(candidate)?.[1] === flag.name) ?? '';
       return block.endsWith(
-        `${flag.default === null ? '' : `Default: ${flag.default}. `}Environment: ${environmentTwin(flag.name)}`,
+        `${flag.default === null ? '' : `Default: ${flag.default}. `}Environment: ${environmentVariable(flag.name)}`,
       );
     });
     expect(code).toBe(0);

@@ -135,13 +135,13 @@ it('no peer is looked up while the own addresses cannot be read', () => {
     const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors: COLLECTORS };
     const scrape = new Scrape(new Procfs(tree.root), options, CLOCK, cache);
     scrape.scan(Infinity);
-    expect(cache.takeQuestions()).toEqual([]);
+    expect(cache.takeQueries()).toEqual([]);
     writeFileSync(path, local);
     scrape.scan(Infinity);
-    const asked = cache.takeQuestions();
+    const asked = cache.takeQueries();
     const whole = new AsnCache();
     new Scrape(PLAIN_HOST, options, CLOCK, whole).scan(Infinity);
-    expect(asked).toEqual(whole.takeQuestions());
+    expect(asked).toEqual(whole.takeQueries());
     expect(asked).not.toEqual([]);
   } finally {
     rmSync(tree.root, { recursive: true });

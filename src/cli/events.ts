@@ -8,7 +8,7 @@ import { rowsOf } from '../rows/row.ts';
 import { FOR_ROWS, Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { coverage } from './live-scan.ts';
-import { openKnown } from '../enrich/asn/open.ts';
+import { openStoredAnswers } from '../enrich/asn/open.ts';
 import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 import { openSource } from '../collect/host.ts';
@@ -48,12 +48,12 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const changes = new Changes(scrape, names);
   const writer = new EventWriter(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
-  const stored = cache && (await openKnown(config, { clock, report }));
+  const stored = cache && (await openStoredAnswers(config, { clock, report }));
   try {
     for (let scans = 0; !signal.aborted; scans++) {
       const started = clock.monotonic();
       const { at, unreadableNamespaces } = scrape.scanRows();
-      if (stored) scrape.learn(cache.accept(await stored.recall(cache.takeQuestions())));
+      if (stored) scrape.learn(cache.accept(await stored.read(cache.takeQueries())));
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
         stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);

@@ -4,12 +4,12 @@ import type { Commands } from '../collect/ss-netstat.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config/config.ts';
 import { isFresh, openCache, type Answer, type AsnCache } from '../enrich/asn/cache.ts';
-import { Database } from '../enrich/asn/file-database.ts';
-import { hasNames } from '../common/network-class.ts';
-import { openProvider, openKnown, type KnownAnswers } from '../enrich/asn/open.ts';
-import { askOnce } from '../enrich/asn/query-scheduler.ts';
+import { FileDatabase } from '../enrich/asn/file-database.ts';
+import { mayHaveDnsName } from '../common/network-class.ts';
+import { openProvider, openStoredAnswers, type StoredAnswers } from '../enrich/asn/open.ts';
+import { queryOnce } from '../enrich/asn/query-scheduler.ts';
 import type { ReverseDns } from '../enrich/rdns.ts';
-import { BATCH, recall, SPACING_MS, type Correspondence } from '../enrich/asn/query-batch.ts';
+import { BATCH, readAnswers, SPACING_MS, type QueryContext } from '../enrich/asn/query-batch.ts';
 import { openStore } from '../store/open.ts';
 import { endpointOf } from '../metrics/connection-groups.ts';
 import type { Address, Cidr, Row } from '../model.ts';
@@ -73,8 +73,8 @@ export class LiveScan {
   readonly #source: Procfs | Commands;
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
-  readonly #stored: KnownAnswers | null;
-  readonly #queryContext: Correspondence | null;
+  readonly #stored: StoredAnswers | null;
+  readonly #queryContext: QueryContext | null;
   readonly #names: Names;
   readonly #resolver: ReverseDns | null;
   readonly #end = new AbortController();
@@ -90,8 +90,8 @@ export class LiveScan {
     parts: {
       source: Procfs | Commands;
       cache: AsnCache | null;
-      stored: KnownAnswers | null;
-      queryContext: Omit<Correspondence, 'deliver'> | null;
+      stored: StoredAnswers | null;
+      queryContext: Omit<QueryContext, 'onAnswers'> | null;
       resolver: ReverseDns | null;
     },
   ) {
@@ -103,7 +103,7 @@ export class LiveScan {
     this.#resolver = parts.resolver;
     this.#scrape = new Scrape(this.#source, { ...config, collectors: FOR_ROWS }, options.clock, parts.cache);
     const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
-    this.#queryContext = parts.queryContext && { ...parts.queryContext, deliver: onAnswers };
+    this.#queryContext = parts.queryContext && { ...parts.queryContext, onAnswers: onAnswers };
     this.#names = {
       service: options.names === 'none' ? (): null => null : readServices(options.services),
       remote: (address) => parts.resolver?.nameOf(address) ?? null,
@@ -119,13 +119,13 @@ export class LiveScan {
     const usesProvider = cache && queriesProvider && config.asn.database === null;
     const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
-    if (provider === null || provider instanceof Database) {
-      const stored = cache && (await openKnown(config, { clock, report }));
+    if (provider === null || provider instanceof FileDatabase) {
+      const stored = cache && (await openStoredAnswers(config, { clock, report }));
       return new LiveScan(config, options, { source, cache, resolver, stored, queryContext: null });
     }
     const store = await openStore(config, { clock, report });
-    const stored: KnownAnswers = {
-      recall: (buckets) => recall(store, buckets, clock.now()),
+    const stored: StoredAnswers = {
+      read: (buckets) => readAnswers(store, buckets, clock.now()),
       close: async () => store?.close(),
     };
     const queryContext = { provider, store, report, clock, random };
@@ -136,8 +136,8 @@ export class LiveScan {
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
     const { at, unreadableNamespaces } = scrape.scanRows();
-    const queries = this.#cache?.takeQuestions() ?? [];
-    const answers = (await this.#stored?.recall(queries)) ?? [];
+    const queries = this.#cache?.takeQueries() ?? [];
+    const answers = (await this.#stored?.read(queries)) ?? [];
     this.#addAnswers(answers);
     if (this.#queryContext) this.#enqueue(queries, answers);
     const lookups = Promise.all([this.#queryProvider(), this.#resolveNames()]);
@@ -193,7 +193,7 @@ export class LiveScan {
     const timeLimit = new AbortController();
     const cancel = waitsForAnswers ? clock.after(WAIT_LIMIT_MS, () => timeLimit.abort()) : (): void => undefined;
     const signal = AbortSignal.any([this.#end.signal, timeLimit.signal]);
-    this.#querying = askOnce(buckets, queryContext, signal).then((failure) => {
+    this.#querying = queryOnce(buckets, queryContext, signal).then((failure) => {
       cancel();
       this.#querying = null;
       this.#failures = failure === null ? 0 : this.#failures + 1;
@@ -211,8 +211,8 @@ export class LiveScan {
     const { connections } = this.#scrape;
     const remotes: Address[] = [];
     for (const i of connections.indexes())
-      if (hasNames(this.#scrape.peers.of(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
-    this.#resolving = resolver.ask(remotes, WAIT_LIMIT_MS).then(() => {
+      if (mayHaveDnsName(this.#scrape.peers.of(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
+    this.#resolving = resolver.resolve(remotes, WAIT_LIMIT_MS).then(() => {
       this.#resolving = null;
     });
     await this.#resolving;
@@ -229,7 +229,7 @@ async function resolverOf(
   const { ReverseDns } = await import('../enrich/rdns.ts');
   return new ReverseDns({
     clock,
-    mayAsk: (address) => !rules.asnNeverSend.some((cidr) => cidrContains(cidr, address)),
+    mayQuery: (address) => !rules.asnNeverSend.some((cidr) => cidrContains(cidr, address)),
   });
 }
 

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import type { Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { openCache } from '../enrich/asn/cache.ts';
-import { describePeers } from '../enrich/annotate-rows.ts';
+import { annotateRows } from '../enrich/annotate-rows.ts';
 import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ErrorRow, Row } from '../model.ts';
@@ -14,7 +14,7 @@ import { csvHeader, csvLine, ROW_COLUMNS } from './terminal/row-columns.ts';
 import { layTable, type Display } from './terminal/table.ts';
 import { footerLines } from './view.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
-import { openKnown } from '../enrich/asn/open.ts';
+import { openStoredAnswers } from '../enrich/asn/open.ts';
 
 /** Options of `parse`. */
 export interface ParseOptions {
@@ -40,14 +40,14 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const { file, matches } = readArguments(options.args);
   const cache = openCache(config.asn.provider);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
-  const stored = cache && (await openKnown(config, { clock, report }));
+  const stored = cache && (await openStoredAnswers(config, { clock, report }));
   const printer = new Printer(options);
   let entries: ParsedEntry[] = [];
   let rows = 0;
   const reader = new TextReader((entry) => entries.push(entry));
   const print = async (): Promise<void> => {
     const found = entries.flatMap((entry) => ('row' in entry ? [entry.row] : []));
-    await describePeers(found, { rules: config.rules, cache, known: stored, now: clock.now() });
+    await annotateRows(found, { rules: config.rules, cache, stored, now: clock.now() });
     const matching = entries.filter((entry) => 'error' in entry || matches(entry.row));
     rows += matching.filter((entry) => 'row' in entry).length;
     entries = [];

@@ -5,7 +5,7 @@ import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
 import { TABLES } from '../collect/net-tcp-udp-raw.ts';
 import { Redactor } from './record-redact.ts';
 import { reasonOf } from '../common/errors.ts';
-import { makeFolder } from '../common/files.ts';
+import { makeDirectory } from '../common/files.ts';
 
 /** Counts of what a recording contains and what is missing from it. */
 export interface Recording {
@@ -129,7 +129,7 @@ export function clearPointers(table: string): string {
 function makeEmpty(directory: string): void {
   let names: string[];
   try {
-    makeFolder(directory);
+    makeDirectory(directory);
     names = readdirSync(directory);
   } catch (error) {
     throw new Error(`Cannot record into "${directory}": ${reasonOf(error)}`, { cause: error });

@@ -2,12 +2,12 @@ import type { Timer } from '../common/clock.ts';
 import { formatAddress, parseAddress } from '../common/address.ts';
 import { AsnCache, openCache, type Answer } from '../enrich/asn/cache.ts';
 import type { Limits } from '../enrich/asn/cymru-whois.ts';
-import { Database } from '../enrich/asn/file-database.ts';
-import { mayBeAsked, networkOf } from '../common/network-class.ts';
-import { openProvider, type ProviderChoice } from '../enrich/asn/open.ts';
-import { askOnce } from '../enrich/asn/query-scheduler.ts';
-import { recall, type Provider } from '../enrich/asn/query-batch.ts';
-import { openStore, type StorageChoice } from '../store/open.ts';
+import { FileDatabase } from '../enrich/asn/file-database.ts';
+import { mayQuery, networkOf } from '../common/network-class.ts';
+import { openProvider, type ProviderConfig } from '../enrich/asn/open.ts';
+import { queryOnce } from '../enrich/asn/query-scheduler.ts';
+import { readAnswers, type Provider } from '../enrich/asn/query-batch.ts';
+import { openStore, type StorageConfig } from '../store/open.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { Address, Origin, Remote, Rules } from '../model.ts';
 import { linesOf } from '../parse/line-splitter.ts';
@@ -16,7 +16,7 @@ import { renderTable, type Column } from './terminal/table.ts';
 import { jsonLine } from './terminal/format.ts';
 
 /** Options of `whois`. Nothing is stored if `storagePath` and `storageServer` are null. */
-export interface WhoisOptions extends ProviderChoice, StorageChoice {
+export interface WhoisOptions extends ProviderConfig, StorageConfig {
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
   readonly rules: Pick<Rules, 'networks' | 'asnNeverSend'>;
   readonly stdout: { write(text: string): unknown };
@@ -60,8 +60,8 @@ export async function whois(
   const provider = await openProvider(options, { clock, report, limits });
   const rows: { readonly address: Address; readonly remote: Remote }[] = [];
   const cache = openCache(options.provider) ?? new AsnCache();
-  const mayQuery = (remote: Remote): boolean =>
-    mayBeAsked(remote, rules.asnNeverSend, rules.networks, cache.questionOf(remote.address));
+  const isQueryable = (remote: Remote): boolean =>
+    mayQuery(remote, rules.asnNeverSend, rules.networks, cache.blockOf(remote.address));
   let code = 0;
   for await (const line of isList ? addresses : textsOf(addresses, signal)) {
     if (rows.length === MAX_ADDRESSES) {
@@ -74,7 +74,7 @@ export async function whois(
     if (address) {
       const remote = networkOf(address, () => false, rules.networks);
       rows.push({ address, remote });
-      if (mayQuery(remote)) cache.lookup(remote.address, clock.now());
+      if (isQueryable(remote)) cache.lookup(remote.address, clock.now());
     } else if (text !== '' || isList) {
       stderr.write(`Cannot read address "${cleanLabel(text)}": must be an IPv4 or IPv6 address\n`);
       code = isList ? 2 : 1;
@@ -87,7 +87,7 @@ export async function whois(
   }
   const now = clock.now();
   const described = rows.map(({ address, remote }) => {
-    const origin = mayQuery(remote) ? cache.lookup(remote.address, now) : null;
+    const origin = isQueryable(remote) ? cache.lookup(remote.address, now) : null;
     return describe(address, remote, origin);
   });
   stdout.write(render(described, output));
@@ -114,32 +114,32 @@ function parseScopedAddress(text: string): Address | undefined {
 /** Resolves the open questions of the cache. Returns null, or one line with the reason why some have no fresh answer. */
 async function resolve(
   cache: AsnCache,
-  provider: Provider | Database | null,
+  provider: Provider | FileDatabase | null,
   report: (message: string) => void,
   options: WhoisOptions,
 ): Promise<string | null> {
   const { clock, random, signal } = options;
-  const buckets = cache.takeQuestions();
+  const buckets = cache.takeQueries();
   if (buckets.length === 0) return null;
   const onAnswers = (answers: readonly Answer[]): void => void cache.accept(answers);
   const unresolved = (answered: number, what: string, reason: string): string | null => {
     const open = buckets.length - answered;
     return open === 0 ? null : `Cannot resolve ${open} of ${buckets.length} ${what}: ${reason}`;
   };
-  if (provider instanceof Database) {
-    const answers = await provider.ask(buckets);
+  if (provider instanceof FileDatabase) {
+    const answers = await provider.query(buckets);
     onAnswers(answers);
     return unresolved(answers.length, 'addresses', `not in "${provider.file}"`);
   }
   const store = await openStore(options, { clock, report });
   try {
     if (provider === null) {
-      const answers = await recall(store, buckets, clock.now());
+      const answers = await readAnswers(store, buckets, clock.now());
       onAnswers(answers);
       return unresolved(answers.length, 'networks', '--asn.provider is "none"');
     }
-    const queryContext = { provider, store, deliver: onAnswers, report, clock, random };
-    return await askOnce(buckets, queryContext, signal ?? new AbortController().signal);
+    const queryContext = { provider, store, onAnswers, report, clock, random };
+    return await queryOnce(buckets, queryContext, signal ?? new AbortController().signal);
   } finally {
     await store?.close();
   }

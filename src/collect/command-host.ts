@@ -29,8 +29,8 @@ const UNKNOWN_FIELDS = {
 };
 
 /** Where the labels of a process come from; equal labels must be one object. */
-interface Names {
-  of(process: string, cgroup: Cgroup): OwnerLabels;
+interface Labeler {
+  labelsOf(process: string, cgroup: Cgroup): OwnerLabels;
 }
 
 /** A socket by its row. It has a negative number that takes the place of the inode. */
@@ -55,7 +55,7 @@ export class CommandHost implements Host {
   readonly unattributed = new Map<UnattributedReason, number>();
   readonly #commands: Commands;
   readonly #connections: ConnectionTable;
-  readonly #names: Names;
+  readonly #names: Labeler;
   #sockets = new Map<string, NumberedSocket>();
   #rowByNumber = new Map<number, Row>();
   #rowByNumberBefore = new Map<number, Row>();
@@ -66,7 +66,7 @@ export class CommandHost implements Host {
   #namesByPid: ReadonlyMap<number, string> = new Map();
   #next = -1;
 
-  constructor(commands: Commands, connections: ConnectionTable, names: Names) {
+  constructor(commands: Commands, connections: ConnectionTable, names: Labeler) {
     this.#commands = commands;
     this.#connections = connections;
     this.#names = names;
@@ -163,7 +163,7 @@ export class CommandHost implements Host {
     const former = process[i] ?? null;
     const listener = chosen || former || state[i] !== SYN_RECV ? -1 : this.#connections.listenerOf(i);
     const owner = chosen ?? former ?? process[listener] ?? null;
-    const labels = owner?.labels ?? this.#names.of('', UNKNOWN_FIELDS.cgroup);
+    const labels = owner?.labels ?? this.#names.labelsOf('', UNKNOWN_FIELDS.cgroup);
     const evidence = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
     const reason = labels.process === '' ? this.#unattributedReason(i, owner) : null;
     if (reason) this.unattributed.set(reason, (this.unattributed.get(reason) ?? 0) + 1);
@@ -188,7 +188,7 @@ export class CommandHost implements Host {
     const name = cleanLabel(printedName);
     const key = `${pid} ${name}`;
     const process = this.#processes.get(key) ??
-      before.get(key) ?? { ...UNKNOWN_FIELDS, pid, name, labels: this.#names.of(name, UNKNOWN_FIELDS.cgroup) };
+      before.get(key) ?? { ...UNKNOWN_FIELDS, pid, name, labels: this.#names.labelsOf(name, UNKNOWN_FIELDS.cgroup) };
     this.#processes.set(key, process);
     return process;
   }

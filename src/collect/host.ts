@@ -62,8 +62,8 @@ export interface ProcfsHostOptions {
   /** Milliseconds of a clock that never goes back. */
   readonly monotonic: () => number;
   readonly names: {
-    of(process: string, cgroup: Cgroup): OwnerLabels;
-    ofNamespace(cgroups: Iterable<Cgroup | null>): OwnerLabels;
+    labelsOf(process: string, cgroup: Cgroup): OwnerLabels;
+    namespaceLabelsOf(cgroups: Iterable<Cgroup | null>): OwnerLabels;
   };
 }
 
@@ -86,7 +86,7 @@ export class ProcfsHost implements Host {
     const processes = (this.#processes = new Processes(
       procfs,
       options.rules.processes,
-      (name, cgroup) => names.of(name, cgroup),
+      (name, cgroup) => names.labelsOf(name, cgroup),
       cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid ?? null),
       monotonic,
     ));
@@ -100,7 +100,7 @@ export class ProcfsHost implements Host {
       owners,
       protocols: collectors.protocols ? options.protocols : null,
       monotonic,
-      labelsOf: (pids) => names.ofNamespace(pids.values().map((pid) => processes.cgroupOf(pid))),
+      labelsOf: (pids) => names.namespaceLabelsOf(pids.values().map((pid) => processes.cgroupOf(pid))),
     });
     const { seesAllProcesses } = procfs;
     this.#attribution = new Attribution({ connections, tables: this.#tables, owners, processes, seesAllProcesses });

@@ -2,19 +2,19 @@ import type { Address, Cidr } from '../model.ts';
 
 const V4_PREFIX = 0xffff;
 
-/** Says whether an address is IPv4 (held as ::ffff:a.b.c.d). */
+/** Returns true if an address is IPv4 (stored as ::ffff:a.b.c.d). */
 export function isIPv4(address: Address): boolean {
   return address[0] === 0 && address[1] === 0 && address[2] === V4_PREFIX;
 }
 
-/** The IPv4 address with these 32 bits. */
+/** Returns the IPv4 address with these 32 bits. */
 export function ipv4(bits: number): Address {
   return [0, 0, V4_PREFIX, bits >>> 0];
 }
 
 /**
- * Reads one IPv4 or IPv6 address (RFC 4291 section 2.2; IPv4 in four decimal parts without leading zeros).
- * An IPv4-mapped IPv6 address is the IPv4 address. Returns undefined for anything else, a zone ("%eth0") included.
+ * Parses an IPv4 or IPv6 address (RFC 4291 section 2.2; IPv4 in four decimal parts without leading zeros). An
+ * IPv4-mapped IPv6 address becomes the IPv4 address. Returns undefined for anything else, including a zone ("%eth0").
  */
 export function parseAddress(text: string): Address | undefined {
   if (text.length > 45) return undefined;
@@ -34,7 +34,7 @@ export function parseAddress(text: string): Address | undefined {
   return [word(0), word(2), word(4), word(6)];
 }
 
-/** Colon-separated 16-bit groups; the last may be a dotted quad where the text ends there. */
+/** Parses colon-separated 16-bit groups. The last group may be a dotted quad at the end of the text. */
 function parseGroups(text: string, mayEndInQuad: boolean): number[] | undefined {
   if (text === '') return [];
   const parts = text.split(':');
@@ -65,7 +65,7 @@ function parseDottedQuad(text: string): number | undefined {
   return bits;
 }
 
-/** Writes an address in canonical form: RFC 5952 for IPv6, dotted quad for IPv4. */
+/** Formats an address in canonical form: RFC 5952 for IPv6, dotted quad for IPv4. */
 export function formatAddress(address: Address): string {
   const [a, b, c, d] = address;
   if (isIPv4(address)) return `${d >>> 24}.${(d >>> 16) & 255}.${(d >>> 8) & 255}.${d & 255}`;
@@ -82,12 +82,12 @@ export function formatAddress(address: Address): string {
   return `${hex.slice(0, start).join(':')}::${hex.slice(start + length).join(':')}`;
 }
 
-/** Writes an end of a connection: "192.0.2.1:443" or "[2001:db8::1]:443". */
+/** Formats an address and port: "192.0.2.1:443" or "[2001:db8::1]:443". */
 export function formatEndpoint(address: Address, port: number): string {
   return isIPv4(address) ? `${formatAddress(address)}:${port}` : `[${formatAddress(address)}]:${port}`;
 }
 
-/** The address with all but its first `bits` bits (0-128) cleared. */
+/** Clears all bits of an address after the first `bits` bits (0-128). */
 export function maskAddress(address: Address, bits: number): Address {
   const word = (i: number): number => {
     const kept = Math.min(32, Math.max(0, bits - i * 32));
@@ -96,17 +96,17 @@ export function maskAddress(address: Address, bits: number): Address {
   return [word(0), word(1), word(2), word(3)];
 }
 
-/** Says whether two addresses are the same. */
+/** Returns true if two addresses are equal. */
 export function sameAddress(a: Address, b: Address): boolean {
   return a[3] === b[3] && a[0] === b[0] && a[1] === b[1] && a[2] === b[2];
 }
 
-/** Orders addresses by their 128 bits. */
+/** Compares addresses by their 128 bits. */
 export function compareAddresses(a: Address, b: Address): number {
   return a[0] - b[0] || a[1] - b[1] || a[2] - b[2] || a[3] - b[3];
 }
 
-/** Says whether a block holds an address. An IPv6 block, "::/0" included, holds no IPv4 address. */
+/** Returns true if a block contains an address. An IPv6 block, including "::/0", contains no IPv4 address. */
 export function cidrContains(cidr: Cidr, address: Address): boolean {
   if (cidr.bits < 96 && isIPv4(address)) return false;
   const whole = cidr.bits >>> 5;
@@ -117,8 +117,8 @@ export function cidrContains(cidr: Cidr, address: Address): boolean {
 }
 
 /**
- * Reads a block such as "10.0.0.0/8" or "2001:db8::/32"; a bare address is a block of one.
- * Bits set after the prefix are refused, for "10.1.2.3/8" is more likely a slip than a wish. Returns undefined for anything else.
+ * Parses a block such as "10.0.0.0/8" or "2001:db8::/32". An address alone is a block of one. Rejects bits set after
+ * the prefix, because "10.1.2.3/8" is more likely a mistake. Returns undefined if invalid.
  */
 export function parseCidr(text: string): Cidr | undefined {
   const [base = '', length, ...rest] = text.split('/');
@@ -131,7 +131,7 @@ export function parseCidr(text: string): Cidr | undefined {
   return { address, bits };
 }
 
-/** Writes a block in canonical form. */
+/** Formats a block in canonical form. */
 export function formatCidr(cidr: Cidr): string {
   const offset = isIPv4(cidr.address) && cidr.bits >= 96 ? 96 : 0;
   return `${formatAddress(cidr.address)}/${cidr.bits - offset}`;

@@ -1,20 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Time, as it comes in from outside; milliseconds. */
+/** A source of time, in milliseconds. */
 export interface Clock {
-  /** Since 1970. */
+  /** Milliseconds since 1970. */
   now(): number;
-  /** Since some moment; never goes back. */
+  /** Milliseconds since an arbitrary start. Never decreases. */
   monotonic(): number;
 }
 
-/** Time that can also be waited for. */
+/** A clock that can schedule callbacks. */
 export interface Timer extends Clock {
-  /** Runs something once, so many milliseconds later; the function returned prevents it. */
+  /** Runs a callback once after `ms` milliseconds. Returns a function that cancels it. */
   after(ms: number, run: () => void): () => void;
 }
 
-/** The machine's own clock. */
+/** The system clock. */
 export const SYSTEM_CLOCK: Timer = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
@@ -24,7 +24,7 @@ export const SYSTEM_CLOCK: Timer = {
   },
 };
 
-/** Waits until the steady clock shows so much, or for the signal. */
+/** Waits until the monotonic clock reaches `at` or the signal aborts. */
 export async function waitUntil(at: number, clock: Clock, signal?: AbortSignal): Promise<void> {
   const ms = Math.max(0, at - clock.monotonic());
   await sleep(ms, undefined, signal ? { signal } : {}).catch(() => undefined);

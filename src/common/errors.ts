@@ -1,18 +1,20 @@
 import { getSystemErrorMessage } from 'node:util';
 
-/** Wrong usage (exit code 2): the message names what was given, its value and what is allowed. */
+/** A usage error (exit code 2). The message names the input, its value and the allowed values. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** The reason in an error, in words: a failed system call reads as strerror(3) puts it. */
+/** Returns the reason of an error in words. A failed system call reads as in strerror(3), several failed connection attempts
+ * as the first one. */
 export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
   if (!(error instanceof Error)) return String(error);
   const { errno } = error as NodeJS.ErrnoException;
   return typeof errno === 'number' && errno < 0 ? getSystemErrorMessage(errno) : error.message;
 }
 
-/** Freezes a value and all that it holds, and returns it. */
+/** Freezes a value and everything in it, and returns it. */
 export function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);
   return Object.freeze(value);

@@ -3,12 +3,12 @@ import type { Transport } from '../model.ts';
 
 const LONGEST_NAME = 32;
 
-/** The name of a service by its port, where it has one. */
+/** Returns the service name of a port, or null. */
 export type ServiceNames = (transport: Transport, port: number) => string | null;
 
 /**
- * Reads a services database (services(5)): "name port/protocol aliases…", comments from "#"; the first name of a port counts, and a
- * line that is none is passed over. UDP-Lite has the names of UDP, raw sockets have none.
+ * Parses a services database (services(5)): "name port/protocol aliases…", with comments after "#". The first name of
+ * a port wins. Invalid lines are skipped. UDP-Lite uses the names of UDP; raw sockets have none.
  */
 export function parseServices(text: string): ServiceNames {
   const names = new Map<string, string>();
@@ -20,7 +20,7 @@ export function parseServices(text: string): ServiceNames {
   return (transport, port) => names.get(`${transport === 'udplite' ? 'udp' : transport} ${port}`) ?? null;
 }
 
-/** The services database of this host; one without names where there is none. */
+/** Reads the services database of this host. If there is none, no port has a name. */
 export function readServices(file = '/etc/services'): ServiceNames {
   try {
     return parseServices(readFileSync(file, 'latin1'));

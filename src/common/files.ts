@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-/** Tells one content of a file from another, and one right to read it from another; of a file that is not there, why. */
+/** Returns a string that changes with the content or the permissions of a file. For a file that cannot be read, the error code. */
 export async function fileVersion(file: string): Promise<string> {
   try {
     const { mtimeMs, ctimeMs, ino, size } = await stat(file);
@@ -13,12 +13,12 @@ export async function fileVersion(file: string): Promise<string> {
 }
 
 /**
- * Makes a folder and those above it that are missing, for their owner alone; throws the error of the step that failed.
- * Node's own recursive mkdir never returns below /proc.
+ * Creates a directory and its missing parents with mode 0700. Throws the error of the step that failed. Node's
+ * recursive mkdir does not return for a path below /proc.
  */
-export function makeFolder(path: string): void {
+export function makeDirectory(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
   const above = dirname(path);
-  if (!statSync(above, { throwIfNoEntry: false })) makeFolder(above);
+  if (!statSync(above, { throwIfNoEntry: false })) makeDirectory(above);
   mkdirSync(path, { mode: 0o700 });
 }

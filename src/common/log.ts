@@ -12,13 +12,13 @@ interface Write {
   (message: string): void;
 }
 
-/** Where a run says what happens to it, by severity: a lower-case message, and what it is about as fields. */
+/** A structured log with one method per level. Messages are lower case; values go into fields. */
 export type Log = Readonly<Record<LogLevel, Write>>;
 
 /**
- * Makes a log that writes each entry from `level` on as one line to `destination`, whatever message and fields hold.
- * JSON has `level`, `time` (RFC 3339), the fields and `msg`; text is time, level, message and the fields as key=value.
- * Standard error is written synchronously. `now` gives milliseconds since 1970.
+ * Creates a log that writes each entry at or above `level` as one line, whatever the message and fields contain. JSON
+ * has `level`, `time` (RFC 3339), the fields and `msg`. Text has time, level, message and the fields as key=value.
+ * Writes to standard error are synchronous. `now` returns milliseconds since 1970.
  */
 export function createLog(
   { level, format }: { readonly level: LogLevel; readonly format: LogFormat },
@@ -53,10 +53,11 @@ function quoteIfNeeded(text: string): string {
 const REPEAT_MS = 60_000;
 
 /**
- * Keeps a failure that repeats from filling a log: each key is logged at once, then at most once a minute, with the number
- * of times since in `repeated`. Keys are few and fixed: they are kept for good. `now` gives milliseconds of a steady clock.
+ * Limits repeated warnings. Each key is logged at once, then at most once a minute with the number of occurrences
+ * since in `repeated`. Keys must be few and fixed, because they are never removed. `now` returns monotonic
+ * milliseconds.
  */
-export class Repeating {
+export class RepeatLimiter {
   readonly #log: Log;
   readonly #now: () => number;
   readonly #failures = new Map<string, { loggedAt: number; silenced: number; isOver: boolean }>();
@@ -77,7 +78,7 @@ export class Repeating {
     this.#log.warn(last ? { ...fields, repeated: last.silenced + 1 } : fields, message);
   }
 
-  /** Logs the end of a failure, once for each entry of that failure. */
+  /** Logs the end of a failure once per logged failure. */
   recovered(key: string, fields: Fields, message: string): void {
     const last = this.#failures.get(key);
     if (!last || last.isOver) return;

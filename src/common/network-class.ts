@@ -19,26 +19,30 @@ const CLASSES: Readonly<Record<NetworkClass, true>> = {
 /** The names of the built-in networks. */
 export const NETWORK_CLASSES: readonly string[] = Object.keys(CLASSES);
 
-/** Says whether a network is a built-in one, not one that the operator named. */
+/** Returns true if a network is built in, not defined by the operator. */
 export function isNetworkClass(network: string): boolean {
   return Object.hasOwn(CLASSES, network);
 }
 
 const NAMED: ReadonlySet<string> = new Set(['public', 'private', 'shared']);
 
-/** Says whether addresses of a network have names that reverse DNS may know: public, private and shared ones, and the operator's own. */
-export function hasNames(network: string): boolean {
+/**
+ * Returns true if addresses of a network may have reverse DNS names: public, private, shared and operator-defined
+ * networks.
+ */
+export function mayHaveDnsName(network: string): boolean {
   return NAMED.has(network) || !isNetworkClass(network);
 }
 
-/** What an address of a block is: a network, or an IPv6 dress of the IPv4 address that this takes out of it. */
+/** The network of a block, or a function that extracts the embedded IPv4 address. */
 type Meaning = NetworkClass | ((address: Address) => Address);
 
 /**
- * The IANA special-purpose registries (RFC 6890, RFC 8190), and what they leave to other documents: multicast, site-local,
- * cloud metadata, global unicast. The longest match counts; what no block holds is `reserved`, the IPv4-compatible ::/96 too.
- * Finer entries inside 192.0.0.0/24, 192.88.99.0/24, 240.0.0.0/4 and 2001:1::/48 mean what the block around them means.
- * Anycast addresses, ORCHIDv2 and drone ids are globally reachable but belong to no one network: `reserved`.
+ * The IANA special-purpose registries (RFC 6890, RFC 8190), plus blocks defined elsewhere: multicast, site-local,
+ * cloud metadata, global unicast. The longest match wins. An address in no block is `reserved`, including the
+ * IPv4-compatible ::/96. Finer entries inside 192.0.0.0/24, 192.88.99.0/24, 240.0.0.0/4 and 2001:1::/48 have the
+ * class of the enclosing block. Anycast addresses, ORCHIDv2 and drone ids are globally reachable but belong to no
+ * single network: `reserved`.
  */
 const BLOCKS: readonly (readonly [block: string, meaning: Meaning])[] = [
   ['0.0.0.0/0', 'public'],
@@ -66,7 +70,7 @@ const BLOCKS: readonly (readonly [block: string, meaning: Meaning])[] = [
   ['::/128', 'unspecified'], // RFC 4291
   ['::1/128', 'loopback'], // RFC 4291
   ['64:ff9b::/96', ([, , , last]) => ipv4(last)], // RFC 6052, NAT64
-  ['64:ff9b:1::/48', 'reserved'], // RFC 8215, local NAT64: where the IPv4 address lies is known on site only
+  ['64:ff9b:1::/48', 'reserved'], // RFC 8215, local NAT64; the position of the IPv4 address is a local choice
   ['100::/64', 'reserved'], // RFC 6666, discard
   ['100:0:0:1::/64', 'reserved'], // RFC 9780, dummy prefix
   ['2000::/3', 'public'], // RFC 4291, global unicast
@@ -105,8 +109,9 @@ function meaningOf(address: Address): Meaning {
 }
 
 /**
- * Says what kind of address this is, by the longest matching special-purpose block. NAT64, 6to4 and Teredo addresses are
- * what the IPv4 address inside them is, and `address` is then that one. Only what is `public` here may be asked for.
+ * Returns the class of an address by the longest matching special-purpose block. NAT64, 6to4 and Teredo addresses
+ * have the class of the embedded IPv4 address, which is returned as `address`. Only `public` addresses may be
+ * queried.
  */
 export function classify(address: Address): { network: NetworkClass; address: Address } {
   const meaning = meaningOf(address);
@@ -114,9 +119,9 @@ export function classify(address: Address): { network: NetworkClass; address: Ad
 }
 
 /**
- * Says what a remote is to one network namespace: loopback, one of its own addresses (`self`), one of the operator's
- * networks (the longest block, then the first listed), or else as `classify` does. The IPv4 address inside a NAT64, 6to4 or
- * Teredo address passes the same steps where no step held for the outer one.
+ * Returns the network of a remote as seen from one network namespace: `loopback`, `self` for a local address, an
+ * operator-defined network (the longest block, then the first listed), else the result of `classify`. If no step
+ * matches a NAT64, 6to4 or Teredo address, the embedded IPv4 address takes the same steps.
  */
 export function networkOf(
   address: Address,
@@ -144,29 +149,33 @@ function operatorNetworkOf(address: Address, networks: readonly OperatorNetwork[
 }
 
 /**
- * The network that answers for an address are kept under and asked for with: its /24 (IPv4) or /48 (IPv6). Longer routes
- * are commonly filtered, so a bucket has one origin; no special block lies inside the bucket of a public address.
+ * Returns the bucket of an address: its /24 (IPv4) or /48 (IPv6), the unit of queries and stored answers. Longer
+ * routes are commonly filtered, so a bucket has one origin. The bucket of a public address contains no
+ * special-purpose block.
  */
 export function bucketOf(address: Address): Cidr {
   const bits = isIPv4(address) ? 120 : 48;
   return { address: maskAddress(address, bits), bits };
 }
 
-/** The question of a provider that is a local file: the address itself. Nothing leaves the host, so nothing is masked. */
-export function exactQuestion(address: Address): Cidr {
+/** Returns the block of one address. A local file is queried with it: no data leaves the host, so nothing is masked. */
+export function addressBlock(address: Address): Cidr {
   return { address, bits: 128 };
 }
 
-/** Says whether one answer may speak for a whole network: an IPv4 /8 or an IPv6 /16 at most. No shorter prefix is announced. */
+/**
+ * Returns true if one answer may apply to a whole network: /8 or longer for IPv4, /16 or longer for IPv6. Shorter
+ * prefixes are not announced.
+ */
 export function isAnnounceable({ address, bits }: Cidr): boolean {
   return bits >= (isIPv4(address) ? 96 + 8 : 16);
 }
 
 /**
- * Says whether a remote may be asked for: it is public, and its question touches nothing that is never to be sent and no network
- * that the operator named. A network provider sees the network address of the bucket, which is the question by default.
+ * Returns true if a remote may be queried: it is public, and the queried block overlaps no never-send block and no
+ * operator-defined network. A network provider sees the network address of the bucket, which is queried by default.
  */
-export function mayBeAsked(
+export function mayQuery(
   { network, address }: Remote,
   neverSend: readonly Cidr[],
   operatorNetworks: readonly OperatorNetwork[],

@@ -1,26 +1,29 @@
-/** What a terminal may obey or what changes how a line reads: C0, DEL, C1, line and paragraph separators, bidirectional controls. */
+/**
+ * Characters that control a terminal or the display of a line: C0, DEL, C1, line and paragraph separators,
+ * bidirectional controls.
+ */
 const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
 
 /**
- * Makes text that others chose fit to be shown and to be a label value: well-formed Unicode of at most 128 code points, with
- * U+FFFD for each control character (C0, DEL, C1), line or paragraph separator and bidirectional control. Text that is not empty
- * stays so, and what is clean stays as it is.
+ * Makes untrusted text safe as a label value and for display: well-formed Unicode, at most 128 code points, with
+ * U+FFFD for each control character (C0, DEL, C1), line or paragraph separator and bidirectional control. Non-empty
+ * text stays non-empty. Idempotent.
  */
 export function cleanLabel(text: string): string {
   return text.length <= 128 && isPlain(text) ? text : withoutControls(/^.{0,128}/su.exec(text)?.[0] ?? '');
 }
 
-/** The same at any length. */
+/** Like `cleanLabel`, without the length limit. */
 export function withoutControls(text: string): string {
   return isPlain(text) ? text : text.toWellFormed().replace(CONTROLS, '\ufffd');
 }
 
-/** The same of each of its lines, which stay lines. */
+/** Like `withoutControls`, but keeps line feeds. */
 export function linesWithoutControls(text: string): string {
   return text.split('\n').map(withoutControls).join('\n');
 }
 
-/** Whether a text is of printable ASCII alone: most are, and to see that takes a tenth of looking for what Unicode calls a control. */
+/** Returns true if a text is printable ASCII. Most texts are, and this is ten times faster than matching CONTROLS. */
 export function isPlain(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
@@ -29,7 +32,7 @@ export function isPlain(text: string): boolean {
   return true;
 }
 
-/** The same controls as \u escapes: in JSON that is the same text. */
+/** Escapes the same characters as \u sequences. In JSON, the value stays the same. */
 export function escapeControls(text: string): string {
   return text.replace(CONTROLS, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -1,6 +1,6 @@
 import type { State } from '../model.ts';
 
-/** What each state of TCP says of a connection, in one sentence: what waits for what. In the order of a connection's life (RFC 9293 section 3.3.2). */
+/** A one-sentence explanation of each TCP state, in the order of a connection's life (RFC 9293 section 3.3.2). */
 export const TCP_STATES = {
   listen: 'A server waits on this port for connections.',
   syn_sent:

@@ -1,7 +1,7 @@
 import { isAbsolute, join } from 'node:path';
 import type { RedisServer } from '../store/redis-url.ts';
 import {
-  environmentTwin,
+  environmentVariable,
   FLAGS,
   flags,
   type AsnProvider,
@@ -9,76 +9,76 @@ import {
   type ListenAddress,
   type OtlpCompression,
   type OtlpProtocol,
-  type Source,
+  type ConnectionSource,
 } from './flags.ts';
 import type { LogFormat, LogLevel } from '../common/log.ts';
 import type { Rules } from '../model.ts';
-import { isSdkDisabled, standardEndpoint, standardResource, standardTexts, type StandardText } from './otel-env.ts';
+import { isSdkDisabled, otelEndpoint, otelResource, otelSettings, type OtelSetting } from './otel-env.ts';
 import { UsageError, deepFreeze } from '../common/errors.ts';
 
-/** How metrics are sent by OTLP. */
+/** The configuration of the OTLP exporter. */
 export interface OtlpConfig {
-  /** The whole of it, the path of the signal included. */
+  /** The full URL, including the path of the signal. */
   readonly url: string;
   readonly protocol: OtlpProtocol;
   readonly headers: Readonly<Record<string, string>>;
   readonly compression: OtlpCompression;
   readonly intervalMs: number;
-  /** Never longer than the interval. */
+  /** At most the interval. */
   readonly timeoutMs: number;
-  /** PEM files; null for none. */
+  /** Paths of PEM files, or null. */
   readonly certificate: string | null;
   readonly clientCertificate: string | null;
   readonly clientKey: string | null;
-  /** Attributes of the resource that the environment gives. */
+  /** Resource attributes from the environment. */
   readonly resource: Readonly<Record<string, string>>;
 }
 
-/** Everything a run is told from outside, checked and frozen. */
+/** The configuration of a run, validated and frozen. */
 export interface Config {
   readonly web: {
     readonly listenAddresses: readonly ListenAddress[];
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
     readonly enableApi: boolean;
-    /** 0 for any number. */
+    /** 0 means no limit. */
     readonly maxRequests: number;
     readonly configFile: string | null;
   };
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
   readonly procfs: string;
-  /** Null leaves it to the platform: procfs on Linux, its own commands elsewhere. */
-  readonly source: Source | null;
-  /** Whether this runs in a pod of Kubernetes. */
+  /** Null selects the platform default: procfs on Linux, else the ss or netstat command. */
+  readonly source: ConnectionSource | null;
+  /** True in a Kubernetes pod. */
   readonly inCluster: boolean;
-  /** Null where neither a flag nor the environment names a folder: nothing is kept on disk then. */
+  /** Null if neither a flag nor the environment names a directory. Nothing is then stored on disk. */
   readonly storagePath: string | null;
-  /** The server that stands in for the folder; null where none is named. */
+  /** The server used instead of a directory, or null. */
   readonly storageServer: RedisServer | null;
   readonly asn: {
     readonly provider: AsnProvider;
     readonly server: { readonly host: string; readonly port: number };
-    /** Null but for mmdb and tsv, which never come without. */
+    /** Set only for mmdb and tsv, which require it. */
     readonly database: string | null;
   };
-  /** Null where nothing is sent by OTLP. */
+  /** Null if OTLP export is off. */
   readonly otlp: OtlpConfig | null;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   readonly collectors: Readonly<
     Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen' | 'rdns', boolean>
   >;
-  /** The API server of the cluster that is watched; null where that is off. */
+  /** The Kubernetes API server to watch, or null. */
   readonly kubernetes: {
     readonly server: { readonly host: string; readonly port: number };
     readonly nodeName: string;
     readonly services: boolean;
-    /** False where the environment alone says that this is a cluster. */
-    readonly isAskedFor: boolean;
+    /** False if only the environment indicates a cluster. */
+    readonly isExplicit: boolean;
   } | null;
-  /** The uid of the pod that this runs in; null where the environment does not tell it. */
+  /** The uid of this pod, or null if unknown. */
   readonly podUid: string | null;
-  /** Milliseconds between extra scans; null for none. */
+  /** Milliseconds between additional scans, or null. */
   readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
   readonly rules: Rules;
@@ -88,10 +88,10 @@ export interface Config {
 export const EMPTY_RULES: Rules = deepFreeze({ processes: [], endpointGroups: [], networks: [], asnNeverSend: [] });
 
 /**
- * Reads flags and environment into one frozen Config; a flag beats its environment twin.
- * `given` holds the flags by name: a text, a boolean for a switch, texts where repeatable, undefined where not given.
- * `onTerminal` says whether log lines go to a terminal. The configuration file is not read: the rules are empty.
- * Throws UsageError for a value that is not allowed, and for a PEERSCOPE_ variable that is no flag's twin.
+ * Builds the frozen Config from flags and environment. A flag overrides its environment variable. `given` holds flags
+ * by name: a string, a boolean for a switch, an array if repeatable, undefined if not set. `onTerminal` is true if
+ * log lines go to a terminal. Does not read the configuration file: the rules are empty. Throws UsageError for an
+ * invalid value, and for a PEERSCOPE_ variable that matches no flag.
  */
 export function parseConfig(
   given: Readonly<Record<string, unknown>>,
@@ -100,30 +100,31 @@ export function parseConfig(
 ): Config {
   refuseUnknownTwins(environment);
 
-  // The standard variables may be meant for other programs: one that is wrong matters only where something is sent.
+  // Other programs may use the standard OpenTelemetry variables. An invalid one is an error only if metrics are
+  // exported.
   const { name: endpoint } = flags.otlpEndpoint;
-  const ownEndpoint = given[endpoint] !== undefined || environment[environmentTwin(endpoint)] !== undefined;
-  const sends = (ownEndpoint || standardEndpoint(environment) !== undefined) && !isSdkDisabled(environment);
-  const standard = sends ? standardTexts(environment) : new Map<string, StandardText>();
+  const ownEndpoint = given[endpoint] !== undefined || environment[environmentVariable(endpoint)] !== undefined;
+  const sends = (ownEndpoint || otelEndpoint(environment) !== undefined) && !isSdkDisabled(environment);
+  const standard = sends ? otelSettings(environment) : new Map<string, OtelSetting>();
 
   const texts = (flag: Flag): { source: string; texts: string[] } | null => {
     if (given[flag.name] !== undefined)
       return { source: `--${flag.name}`, texts: [given[flag.name]].flat().map(String) };
-    const source = environmentTwin(flag.name);
+    const source = environmentVariable(flag.name);
     const text = environment[source];
     if (text !== undefined) return { source, texts: flag.repeatable ? text.split(',') : [text] };
     const other = standard.get(flag.name);
     return other ? { source: other.source, texts: [other.text] } : null;
   };
   const optional = <T>(flag: Flag<T>): T | null => {
-    const told = texts(flag);
-    return told && check(flag, told.source, told.texts.at(-1) ?? '');
+    const setting = texts(flag);
+    return setting && check(flag, setting.source, setting.texts.at(-1) ?? '');
   };
   const one = <T>(flag: Flag<T>): T => optional(flag) ?? check(flag, `--${flag.name}`, flag.default ?? '');
   const many = <T>(flag: Flag<T>): T[] => {
-    const told = texts(flag);
-    if (!told) return [one(flag)];
-    return told.texts.join() === '' ? [] : told.texts.map((text) => check(flag, told.source, text));
+    const setting = texts(flag);
+    if (!setting) return [one(flag)];
+    return setting.texts.join() === '' ? [] : setting.texts.map((text) => check(flag, setting.source, text));
   };
 
   const url = optional(flags.otlpEndpoint) ?? endpointOf(environment);
@@ -177,7 +178,7 @@ export function parseConfig(
 function check<T>(flag: Flag<T>, source: string, text: string): T {
   const value = flag.parse(text);
   if (value === undefined) {
-    // What stands before "@" in a URL may be a password.
+    // The part of a URL before "@" may contain a password.
     const shown = flag.secret ? source : `${source} ${JSON.stringify(text.replace(/\/\/.*@/s, '//***@'))}`;
     throw new UsageError(`Cannot use ${shown}: must be ${flag.allowed}`);
   }
@@ -185,38 +186,41 @@ function check<T>(flag: Flag<T>, source: string, text: string): T {
 }
 
 /**
- * Kubernetes gives every pod variables of each Service in its namespace, so a Service called "peerscope" or
- * "peerscope-a" makes PEERSCOPE_PORT, PEERSCOPE_SERVICE_HOST, PEERSCOPE_A_PORT_10043_TCP_ADDR and so on.
+ * Kubernetes sets variables for each Service in the namespace of a pod. A Service called "peerscope" or "peerscope-a"
+ * creates PEERSCOPE_PORT, PEERSCOPE_SERVICE_HOST, PEERSCOPE_A_PORT_10043_TCP_ADDR and so on.
  * https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
  */
 const KUBERNETES_SERVICE = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
 
 function refuseUnknownTwins(environment: Readonly<Record<string, string | undefined>>): void {
-  const twins = new Set(FLAGS.map(({ name }) => environmentTwin(name)));
+  const twins = new Set(FLAGS.map(({ name }) => environmentVariable(name)));
   for (const name of Object.keys(environment)) {
     if (name.startsWith('PEERSCOPE_') && !twins.has(name) && !KUBERNETES_SERVICE.test(name)) {
-      throw new UsageError(`Cannot use ${name}: must be the environment twin of a flag, see peerscope serve --help`);
+      throw new UsageError(
+        `Cannot use ${name}: must be the environment variable of a flag, see peerscope serve --help`,
+      );
     }
   }
 }
 
-/** A database beside a provider that asks over the network is refused: who names a file does not mean to send anything. */
+/** Rejects a database with a network provider: a user who names a file does not expect queries to leave the host. */
 function checkDatabase(
   provider: Config['asn']['provider'],
   file: string | null,
 ): Pick<Config['asn'], 'provider' | 'database'> {
   const isLocal = provider === 'mmdb' || provider === 'tsv';
   if (isLocal && file === null)
-    throw new UsageError(`Cannot use --asn.provider "${provider}": must come with --asn.database`);
+    throw new UsageError(`Cannot use --asn.provider "${provider}": requires --asn.database`);
   if (!isLocal && provider !== 'none' && file !== null)
     throw new UsageError(
-      `Cannot use --asn.database ${JSON.stringify(file)}: must come with --asn.provider mmdb, tsv or none`,
+      `Cannot use --asn.database ${JSON.stringify(file)}: requires --asn.provider mmdb, tsv or none`,
     );
   return { provider, database: isLocal ? file : null };
 }
 
 /**
- * The kubelet tells every pod where the API server is; NODE_NAME comes from the downward API, where a manifest asks for it.
+ * The kubelet sets the address of the API server in each pod. NODE_NAME comes from the downward API if a manifest
+ * requests it.
  * https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
  */
 function kubernetesOf(isOn: boolean | null, services: boolean, environment: Environment): Config['kubernetes'] {
@@ -234,26 +238,26 @@ function kubernetesOf(isOn: boolean | null, services: boolean, environment: Envi
         : null;
   if (isOn === true && missing !== null) throw new UsageError(`Cannot use --collector.kubernetes: ${missing}`);
   if (isOn === false && services)
-    throw new UsageError('Cannot use --kubernetes.services: must not come with --no-collector.kubernetes');
+    throw new UsageError('Cannot use --kubernetes.services: conflicts with --no-collector.kubernetes');
   if (isOn === false || missing !== null) return null;
-  return { server: { host, port }, nodeName, services, isAskedFor: isOn === true };
+  return { server: { host, port }, nodeName, services, isExplicit: isOn === true };
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 function endpointOf(environment: Environment): string | null {
-  const standard = standardEndpoint(environment);
+  const standard = otelEndpoint(environment);
   if (!standard || isSdkDisabled(environment)) return null;
   const url = check(flags.otlpEndpoint, standard.source, standard.text);
   return standard.isWhole ? standard.text : url;
 }
 
 function resourceOf(environment: Environment): Record<string, string> {
-  const resource = standardResource(environment);
+  const resource = otelResource(environment);
   if (resource) return resource;
   throw new UsageError(
     `Cannot use OTEL_RESOURCE_ATTRIBUTES ${JSON.stringify(environment['OTEL_RESOURCE_ATTRIBUTES'])}: ` +
-      'must be key=value, percent-encoded, with commas between',
+      'must be comma-separated, percent-encoded key=value pairs',
   );
 }
 
@@ -263,11 +267,11 @@ function checkClient<T extends Pick<OtlpConfig, 'clientCertificate' | 'clientKey
   const [given, missing] =
     clientKey === null ? ['client-certificate', 'client-key'] : ['client-key', 'client-certificate'];
   throw new UsageError(
-    `Cannot use --otlp.${given} ${JSON.stringify(clientCertificate ?? clientKey)}: must come with --otlp.${missing}`,
+    `Cannot use --otlp.${given} ${JSON.stringify(clientCertificate ?? clientKey)}: requires --otlp.${missing}`,
   );
 }
 
-/** systemd gives absolute paths, several with colons between; the XDG specification says to ignore a relative one. */
+/** systemd sets absolute paths, separated by colons. The XDG specification requires relative paths to be ignored. */
 function defaultStoragePath(environment: Readonly<Record<string, string | undefined>>): string | null {
   const stateDirectory = environment['STATE_DIRECTORY']?.split(':')[0];
   if (stateDirectory) return stateDirectory;
@@ -277,7 +281,7 @@ function defaultStoragePath(environment: Readonly<Record<string, string | undefi
   return home ? join(home, '.local/state/peerscope') : null;
 }
 
-/** Whether every node of a cluster would hold sessions of its own with the whois server. */
-export function asksUnshared({ inCluster, asn, storageServer }: Config): boolean {
+/** Returns true if each node of a cluster would query the whois server independently. */
+export function isUncoordinated({ inCluster, asn, storageServer }: Config): boolean {
   return inCluster && asn.provider === 'cymru' && storageServer === null;
 }

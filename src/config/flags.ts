@@ -13,47 +13,50 @@ const LOG_FORMATS: readonly LogFormat[] = ['json', 'text'];
 export type AsnProvider = (typeof ASN_PROVIDERS)[number];
 export type OtlpProtocol = (typeof OTLP_PROTOCOLS)[number];
 export type OtlpCompression = (typeof OTLP_COMPRESSIONS)[number];
-export type Source = (typeof SOURCES)[number];
+export type ConnectionSource = (typeof SOURCES)[number];
 
-/** Where the HTTP server listens; no host means every address of the machine, port 0 a free one. */
+/** An HTTP listen address. A null host means all addresses; port 0 means any free port. */
 export interface ListenAddress {
   readonly host: string | null;
   readonly port: number;
 }
 
-/** One flag: its command line option, its environment twin, its help and its value all come from here. */
+/** A command-line flag. The option, its environment variable, help text and value are all derived from it. */
 export interface Flag<T = unknown> {
   /** Without the leading dashes. */
   readonly name: string;
-  /** What stands for the value in the help; null for a switch, which takes none. */
+  /** The placeholder of the value in the help; null for a switch. */
   readonly placeholder: string | null;
-  /** As a user would write it; null where there is no fixed one. A switch that is "true" is turned off by --no-NAME. */
+  /**
+   * In command-line syntax; null if there is no fixed default. A switch that defaults to "true" is disabled with
+   * --no-NAME.
+   */
   readonly default: string | null;
   readonly description: string;
   /** Completes "must be ...". */
   readonly allowed: string;
-  /** All that is allowed, where that is little. */
+  /** All allowed values, if they are few. */
   readonly values?: readonly string[];
-  /** Undefined for a text that is not allowed. */
+  /** Returns undefined for an invalid text. */
   readonly parse: (text: string) => T | undefined;
-  /** May be given several times, or once with commas in the environment; a lone "" means none. */
+  /** May be repeated, or given once in the environment with commas. A single "" means none. */
   readonly repeatable?: true;
-  /** Only `serve` takes it, not the one-shot commands. */
+  /** Accepted only by `serve`, not by one-shot commands. */
   readonly serveOnly?: true;
-  /** The value may hold a password: no message repeats it. */
+  /** The value may contain a password and must not appear in messages. */
   readonly secret?: true;
 }
 
 const SWITCH = { placeholder: null, allowed: 'true or false', parse: parseBoolean };
-const FILE = { placeholder: 'file', allowed: 'the path of a file', parse: parsePath };
-const FOLDER = { placeholder: 'folder', allowed: 'the path of a folder', parse: parsePath };
+const FILE = { placeholder: 'file', allowed: 'a file path', parse: parsePath };
+const DIRECTORY = { placeholder: 'directory', allowed: 'a directory path', parse: parsePath };
 
 export const flags = {
   listenAddress: {
     name: 'web.listen-address',
     placeholder: 'address',
     default: ':10043',
-    description: 'Where to serve HTTP, repeatable, "" for nowhere',
+    description: 'Address on which to serve HTTP. Repeatable; "" disables HTTP',
     allowed: 'an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
     parse: parseListenAddress,
     repeatable: true,
@@ -63,8 +66,8 @@ export const flags = {
     name: 'web.telemetry-path',
     placeholder: 'path',
     default: '/metrics',
-    description: 'Where to serve the metrics',
-    allowed: 'a path such as /metrics, outside /-/ and /api/',
+    description: 'Path under which to expose metrics',
+    allowed: 'a path such as /metrics, not under /-/ or /api/',
     parse: parseTelemetryPath,
     serveOnly: true,
   },
@@ -72,14 +75,14 @@ export const flags = {
     ...SWITCH,
     name: 'web.disable-exporter-metrics',
     default: 'false',
-    description: "Leave out process_* and nodejs_*, the metrics of the exporter's own process",
+    description: 'Exclude metrics about the exporter itself (process_*, nodejs_*)',
     serveOnly: true,
   },
   enableApi: {
     ...SWITCH,
     name: 'web.enable-api',
     default: 'false',
-    description: 'Serve every connection, with its addresses, at /api/v1/connections and /api/v1/events',
+    description: 'Expose every connection with its addresses at /api/v1/connections and /api/v1/events',
     serveOnly: true,
   },
   maxRequests: {
@@ -87,8 +90,8 @@ export const flags = {
     placeholder: 'number',
     default: '40',
     description:
-      'How many scrapes may be answered at a time, and how many other requests; more get 503. 0 for any number',
-    allowed: 'a whole number up to 10000',
+      'Maximum number of concurrent scrapes, and of other concurrent requests. Further requests get status 503. 0 disables the limit',
+    allowed: 'a whole number from 0 to 10000',
     parse: (text) => (/^\d{1,4}$|^10000$/.test(text) ? Number(text) : undefined),
     serveOnly: true,
   },
@@ -96,14 +99,15 @@ export const flags = {
     ...FILE,
     name: 'web.config.file',
     default: null,
-    description: 'YAML that turns on TLS and passwords, as the exporter toolkit of Prometheus defines it',
+    description:
+      'Path to a web configuration file that enables TLS or authentication, in the format of the Prometheus exporter toolkit',
     serveOnly: true,
   },
   scrapeBudget: {
     name: 'scrape.budget',
     placeholder: 'duration',
     default: '5s',
-    description: 'How long a scrape may wait for its scan',
+    description: 'Maximum time that a scrape waits for its scan',
     allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
     parse: parseDuration,
     serveOnly: true,
@@ -112,7 +116,7 @@ export const flags = {
     name: 'sample.interval',
     placeholder: 'duration',
     default: null,
-    description: 'Scan so often between scrapes too, so that short connections are seen; by default never',
+    description: 'Interval of additional scans between scrapes, to see short-lived connections. Disabled by default',
     allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
     parse: parseDuration,
     serveOnly: true,
@@ -121,16 +125,16 @@ export const flags = {
     name: 'series.limit',
     placeholder: 'number',
     default: '1000',
-    description: 'The most series that one metric family may have',
+    description: 'Maximum number of series per metric family',
     allowed: 'a whole number of at least 50',
     parse: parseSeriesLimit,
     serveOnly: true,
   },
   procfs: {
-    ...FOLDER,
+    ...DIRECTORY,
     name: 'path.procfs',
     default: '/proc',
-    description: 'Where procfs is mounted, or a recorded tree of it lies',
+    description: 'procfs mountpoint, or the root of a recorded tree',
   },
   source: {
     ...oneOf(SOURCES),
@@ -138,21 +142,20 @@ export const flags = {
     placeholder: 'name',
     default: null,
     description:
-      'Where connections are read, by default procfs on Linux, elsewhere ss; ss means netstat where there is no ss',
+      'Source of connections. Defaults to procfs on Linux and to ss elsewhere; netstat is used if ss is not installed',
   },
   storagePath: {
-    ...FOLDER,
+    ...DIRECTORY,
     name: 'storage.path',
     default: null,
     description:
-      'Where to keep what was learned, by default $STATE_DIRECTORY, else $XDG_STATE_HOME/peerscope, ' +
-      'else ~/.local/state/peerscope',
+      'Directory for persistent state. Defaults to $STATE_DIRECTORY, $XDG_STATE_HOME/peerscope or ~/.local/state/peerscope',
   },
   storageUrl: {
     name: 'storage.url',
     placeholder: 'url',
     default: null,
-    description: 'The Redis or Valkey server on which a cluster shares what was learned, instead of --storage.path',
+    description: 'Redis or Valkey server for state shared by a cluster. Replaces --storage.path',
     allowed: 'a URL such as redis://host:6379, redis://:password@host:6379/0 or rediss://user:password@host:6379',
     parse: parseStorageUrl,
     secret: true,
@@ -162,14 +165,14 @@ export const flags = {
     name: 'asn.provider',
     placeholder: 'name',
     default: 'cymru',
-    description: 'Whom to ask which network operator an address belongs to',
+    description: 'Provider that maps addresses to ASNs',
   },
   asnServer: {
     name: 'asn.server',
     placeholder: 'address',
     default: 'whois.cymru.com:43',
-    description: 'The bulk whois server of the provider cymru',
-    allowed: 'a host and a port such as whois.cymru.com:43',
+    description: 'Bulk whois server of the cymru provider',
+    allowed: 'a host and port such as whois.cymru.com:43',
     parse: parseServer,
   },
   asnDatabase: {
@@ -177,14 +180,15 @@ export const flags = {
     name: 'asn.database',
     default: null,
     description:
-      'The file of the provider mmdb (such as GeoLite2-ASN.mmdb) or tsv (ip2asn-combined.tsv, plain or gzip)',
+      'Database file of the mmdb provider (such as GeoLite2-ASN.mmdb) or the tsv provider (ip2asn-combined.tsv, plain or gzip)',
   },
   otlpEndpoint: {
     name: 'otlp.endpoint',
     placeholder: 'url',
     default: null,
-    description: 'Send the metrics there by OTLP too, by default $OTEL_EXPORTER_OTLP_ENDPOINT, else nowhere',
-    allowed: 'an http or https URL such as http://localhost:4318, to which /v1/metrics is added',
+    description:
+      'OTLP endpoint to export metrics to. Defaults to $OTEL_EXPORTER_OTLP_ENDPOINT; disabled if neither is set',
+    allowed: 'an http or https URL such as http://localhost:4318; /v1/metrics is appended',
     parse: parseEndpoint,
     serveOnly: true,
   },
@@ -193,14 +197,14 @@ export const flags = {
     name: 'otlp.protocol',
     placeholder: 'name',
     default: 'http/json',
-    description: 'How to send by OTLP',
+    description: 'OTLP transport protocol',
     serveOnly: true,
   },
   otlpInterval: {
     name: 'otlp.interval',
     placeholder: 'duration',
     default: '60s',
-    description: 'How often to send by OTLP; the first time at a random moment of it',
+    description: 'Interval between OTLP exports. The first export starts after a random part of the interval',
     allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
     parse: parseDuration,
     serveOnly: true,
@@ -209,7 +213,7 @@ export const flags = {
     name: 'otlp.timeout',
     placeholder: 'duration',
     default: '10s',
-    description: 'How long one export by OTLP may take with all its tries, never longer than --otlp.interval',
+    description: 'Timeout of an OTLP export including retries, capped at --otlp.interval',
     allowed: 'a duration such as 500ms, 5s or 1m, at most 1h',
     parse: parseDuration,
     serveOnly: true,
@@ -218,8 +222,8 @@ export const flags = {
     name: 'otlp.headers',
     placeholder: 'name=value',
     default: null,
-    description: 'HTTP headers to send by OTLP, repeatable; secrets are better kept in the environment',
-    allowed: 'headers such as Authorization=Bearer%20abc, percent-encoded, with commas between',
+    description: 'HTTP headers of OTLP requests. Repeatable; pass secrets in the environment',
+    allowed: 'percent-encoded, comma-separated headers such as Authorization=Bearer%20abc',
     parse: parseHeaders,
     repeatable: true,
     serveOnly: true,
@@ -230,28 +234,28 @@ export const flags = {
     name: 'otlp.compression',
     placeholder: 'name',
     default: 'gzip',
-    description: 'How to compress what is sent by OTLP',
+    description: 'Compression of OTLP requests',
     serveOnly: true,
   },
   otlpCertificate: {
     ...FILE,
     name: 'otlp.certificate',
     default: null,
-    description: 'PEM certificates to trust for OTLP, in place of those that Node.js trusts',
+    description: 'Path to trusted PEM certificates for OTLP. Replaces the certificates that Node.js trusts',
     serveOnly: true,
   },
   otlpClientCertificate: {
     ...FILE,
     name: 'otlp.client-certificate',
     default: null,
-    description: 'PEM certificate to show the receiver of OTLP',
+    description: 'Path to the PEM client certificate for OTLP',
     serveOnly: true,
   },
   otlpClientKey: {
     ...FILE,
     name: 'otlp.client-key',
     default: null,
-    description: 'PEM key of that certificate',
+    description: 'Path to the PEM key of the OTLP client certificate',
     serveOnly: true,
   },
   logLevel: {
@@ -259,61 +263,62 @@ export const flags = {
     name: 'log.level',
     placeholder: 'level',
     default: 'info',
-    description: 'The least severe lines to log',
+    description: 'Only log messages with the given severity or above',
   },
   logFormat: {
     ...oneOf(LOG_FORMATS),
     name: 'log.format',
     placeholder: 'format',
     default: null,
-    description: 'How to log, by default text on a terminal and json elsewhere',
+    description: 'Output format of log messages. Defaults to text on a terminal and to json elsewhere',
   },
   configFile: {
     ...FILE,
     name: 'config.file',
     default: null,
-    description: 'YAML rules that name processes, endpoints and networks',
+    description: 'Path to a YAML file with rules that name processes, endpoints and networks',
   },
   processes: {
     ...SWITCH,
     name: 'collector.processes',
     default: 'true',
-    description: 'Find the process behind each socket',
+    description: 'Enable the processes collector: attribute sockets to processes',
     serveOnly: true,
   },
   protocols: {
     ...SWITCH,
     name: 'collector.protocols',
     default: 'true',
-    description: "Publish the kernel's counters of opened, failed and dropped connections",
+    description: 'Enable the protocols collector: kernel counters of opened, failed and dropped connections',
     serveOnly: true,
   },
   endpoints: {
     ...SWITCH,
     name: 'collector.endpoints',
     default: 'true',
-    description: 'Count connections by endpoint group',
+    description: 'Enable the endpoints collector: connections by endpoint group',
     serveOnly: true,
   },
   asn: {
     ...SWITCH,
     name: 'collector.asn',
     default: 'true',
-    description: 'Count connections by network operator',
+    description: 'Enable the asn collector: connections by network operator',
     serveOnly: true,
   },
   firstSeen: {
     ...SWITCH,
     name: 'collector.first-seen',
     default: 'true',
-    description: 'Remember when each owner first met each network operator',
+    description: 'Enable the first-seen collector: when each owner first connected to each network operator',
     serveOnly: true,
   },
   rdns: {
     ...SWITCH,
     name: 'collector.rdns',
     default: 'false',
-    description: "Name remotes on the status page and in the API, by reverse DNS from the host's own resolver",
+    description:
+      "Enable the rdns collector: reverse DNS names on the status page and in the API, from the host's own resolver",
     serveOnly: true,
   },
   kubernetes: {
@@ -321,24 +326,23 @@ export const flags = {
     name: 'collector.kubernetes',
     default: null,
     description:
-      'Name pods and their workloads by the Kubernetes API, by default in a pod that has a token for it and NODE_NAME',
+      'Enable the kubernetes collector: pod and workload names from the Kubernetes API. Enabled by default in a pod with NODE_NAME and a service account token',
     serveOnly: true,
   },
   kubernetesServices: {
     ...SWITCH,
     name: 'kubernetes.services',
     default: 'false',
-    description:
-      'Name endpoints by the Services of the cluster too, which watches all of its Services and EndpointSlices',
+    description: 'Name endpoints by Kubernetes Services. Watches all Services and EndpointSlices of the cluster',
     serveOnly: true,
   },
 } satisfies Record<string, Flag>;
 
-/** Every flag of a Config, in the order of the help. */
+/** All flags, in the order of the help. */
 export const FLAGS: readonly Flag[] = Object.values(flags);
 
-/** The environment variable that stands for a flag: PEERSCOPE_WEB_LISTEN_ADDRESS for "web.listen-address". */
-export function environmentTwin(name: string): string {
+/** Returns the environment variable of a flag: PEERSCOPE_WEB_LISTEN_ADDRESS for "web.listen-address". */
+export function environmentVariable(name: string): string {
   return `PEERSCOPE_${name.replaceAll(/[.-]/g, '_').toUpperCase()}`;
 }
 

@@ -1,12 +1,12 @@
-/** A text for a flag, and where it stands. */
-export interface StandardText {
+/** The value of an OpenTelemetry variable, and the name of the variable. */
+export interface OtelSetting {
   readonly source: string;
   readonly text: string;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The variables of OpenTelemetry that stand for a flag, the more specific first. */
+/** The OpenTelemetry variables of each flag, most specific first. */
 const EXPORTER: readonly (readonly [flag: string, variables: readonly string[]])[] = [
   ['otlp.protocol', ['OTEL_EXPORTER_OTLP_METRICS_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL']],
   ['otlp.headers', ['OTEL_EXPORTER_OTLP_METRICS_HEADERS', 'OTEL_EXPORTER_OTLP_HEADERS']],
@@ -21,17 +21,17 @@ const EXPORTER: readonly (readonly [flag: string, variables: readonly string[]])
   ['otlp.client-key', ['OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY', 'OTEL_EXPORTER_OTLP_CLIENT_KEY']],
 ];
 
-/** Says whether OTEL_SDK_DISABLED switches OpenTelemetry off, whatever the flags are. */
+/** Returns true if OTEL_SDK_DISABLED disables OpenTelemetry, regardless of flags. */
 export function isSdkDisabled(environment: Environment): boolean {
   return environment['OTEL_SDK_DISABLED']?.trim().toLowerCase() === 'true';
 }
 
 /**
- * The endpoint of the standard variables: that for metrics is whole, to the general one the path of the signal is to be added;
- * undefined without either, or where OTEL_METRICS_EXPORTER names another exporter.
+ * Returns the endpoint from the standard variables. The metrics endpoint is complete; the signal path must be
+ * appended to the general one. Undefined if neither is set or if OTEL_METRICS_EXPORTER selects another exporter.
  * https://opentelemetry.io/docs/specs/otel/protocol/exporter/
  */
-export function standardEndpoint(environment: Environment): (StandardText & { readonly isWhole: boolean }) | undefined {
+export function otelEndpoint(environment: Environment): (OtelSetting & { readonly isWhole: boolean }) | undefined {
   const exporters = environment['OTEL_METRICS_EXPORTER'] || 'otlp';
   if (!exporters.split(',').some((name) => name.trim() === 'otlp')) return undefined;
   const whole = first(environment, ['OTEL_EXPORTER_OTLP_METRICS_ENDPOINT']);
@@ -40,9 +40,12 @@ export function standardEndpoint(environment: Environment): (StandardText & { re
   return general && { ...general, isWhole: false };
 }
 
-/** What the standard variables say for the other flags of OTLP, by flag; an empty variable says nothing, times are in milliseconds. */
-export function standardTexts(environment: Environment): ReadonlyMap<string, StandardText> {
-  const texts = new Map<string, StandardText>();
+/**
+ * Returns the values of the other OTLP flags from the standard variables, by flag. Empty variables are ignored; times
+ * are in milliseconds.
+ */
+export function otelSettings(environment: Environment): ReadonlyMap<string, OtelSetting> {
+  const texts = new Map<string, OtelSetting>();
   for (const [flag, variables] of EXPORTER) {
     const found = first(environment, variables);
     if (found) texts.set(flag, { ...found, text: found.text.replace(/^\d+$/, '$&ms') });
@@ -51,12 +54,12 @@ export function standardTexts(environment: Environment): ReadonlyMap<string, Sta
 }
 
 /**
- * Attributes of OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME, and the node and cluster of the variables that Kubernetes
- * manifests set (K8S_NODE_NAME or NODE_NAME, K8S_CLUSTER_NAME). Undefined where OTEL_RESOURCE_ATTRIBUTES is not "key=value,..."
- * with its "," and "=" percent-encoded.
+ * Returns the attributes from OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME, plus node and cluster from the
+ * variables that Kubernetes manifests set (K8S_NODE_NAME or NODE_NAME, K8S_CLUSTER_NAME). Undefined if
+ * OTEL_RESOURCE_ATTRIBUTES is not "key=value,..." with "," and "=" percent-encoded.
  * https://opentelemetry.io/docs/specs/otel/resource/sdk/#specifying-resource-information-via-an-environment-variable
  */
-export function standardResource(environment: Environment): Record<string, string> | undefined {
+export function otelResource(environment: Environment): Record<string, string> | undefined {
   const given = parsePairs(environment['OTEL_RESOURCE_ATTRIBUTES'] ?? '');
   if (!given) return undefined;
   const known: [string, string | undefined][] = [
@@ -68,7 +71,7 @@ export function standardResource(environment: Environment): Record<string, strin
   return Object.fromEntries(known.filter((pair): pair is [string, string] => Boolean(pair[1])));
 }
 
-/** Reads "key=value,key=value", keys and values percent-encoded; undefined where it is not that. */
+/** Parses "key=value,key=value" with percent-encoded keys and values; undefined if invalid. */
 export function parsePairs(text: string): [key: string, value: string][] | undefined {
   const pairs: [string, string][] = [];
   for (const part of text.split(',')) {
@@ -85,7 +88,7 @@ export function parsePairs(text: string): [key: string, value: string][] | undef
   return pairs;
 }
 
-function first(environment: Environment, variables: readonly string[]): StandardText | undefined {
+function first(environment: Environment, variables: readonly string[]): OtelSetting | undefined {
   for (const source of variables) {
     const text = environment[source]?.trim();
     if (text) return { source, text };

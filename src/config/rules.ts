@@ -5,25 +5,25 @@ import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { ProcessRule, Rules, Transport } from '../model.ts';
 import { mapping, readYaml, validate } from './yaml.ts';
-import { deepFreeze } from '../common/errors.ts';
+import { deepFreeze, reasonOf } from '../common/errors.ts';
 
 export { EMPTY_RULES };
 
 const MAX_PATTERN_LENGTH = 1000;
 
 /**
- * Reads the configuration file at `path` into frozen rules.
- * Throws UsageError as `parseRules` does, and for a file that cannot be read or is not UTF-8.
+ * Reads the configuration file at `path` into frozen rules. Throws UsageError like `parseRules`, and if the file
+ * cannot be read or is not UTF-8.
  */
 export function readRules(path: string): Rules {
   return readYaml(path, WHAT, (text) => parseRules(text, path));
 }
 
 /**
- * Reads the text of a configuration file (strict YAML 1.2, at most 1 MiB) into frozen rules; `path` is only quoted.
- * A pattern is an ECMAScript regular expression with the flag u. A section without content is an empty one.
- * Throws UsageError: for a text that is not YAML one line with the place, else one line for each problem with the path
- * of the key, the value and what is allowed.
+ * Parses a configuration file (strict YAML 1.2, at most 1 MiB) into frozen rules. `path` appears only in messages. A
+ * pattern is an ECMAScript regular expression with the flag u. A section without content is empty. Throws UsageError:
+ * for invalid YAML, one line with the position; else one line per problem with the path of the key, the value and
+ * what is allowed.
  */
 export function parseRules(text: string, path: string): Rules {
   return deepFreeze(validate(CONFIGURATION, text, { path, what: WHAT }));
@@ -61,7 +61,7 @@ const pattern = z
     }
   });
 
-/** Names are published as written, but for "other", which is what does not fit the series limit. */
+/** Names are exported unchanged. "other" is reserved for entries above the series limit. */
 const NAME = 'must be a name of 1 to 128 characters without control characters, and not "other"';
 const name = z
   .string(NAME)
@@ -79,10 +79,18 @@ const processRule = mapping({
   );
   if (!/\{\{|\}\}/.test(rest)) return;
   const allowed = [...known].map((group) => `{{ .${group} }}`).join(', ');
-  context.addIssue({ code: 'custom', path: ['name'], input: rule.name, message: `must hold no {{ }} but ${allowed}` });
+  context.addIssue({
+    code: 'custom',
+    path: ['name'],
+    input: rule.name,
+    message: `must contain no {{ }} except ${allowed}`,
+  });
 });
 
-/** The named groups of a rule's patterns: an alternative that matches everything makes every name appear in a match. */
+/**
+ * Returns the named groups of a rule's patterns. The added empty alternative always matches, so `groups` lists all
+ * names.
+ */
 function groupNames({ exe, comm, cmdline }: ProcessRule): string[] {
   return [exe, comm, cmdline].flatMap((regexp) =>
     Object.keys((regexp && new RegExp(`${regexp.source}|`, 'u').exec('')?.groups) ?? {}),
@@ -90,16 +98,16 @@ function groupNames({ exe, comm, cmdline }: ProcessRule): string[] {
 }
 
 const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'udplite', 'raw'];
-const cidrs = listOf(cidr, 'CIDRs').min(1, 'must hold at least one CIDR');
+const cidrs = listOf(cidr, 'CIDRs').min(1, 'must contain at least one CIDR');
 
 const endpointGroup = mapping({
   name,
   cidrs: cidrs.exactOptional(),
-  ports: listOf(wholeNumber(1, 65_535), 'ports').min(1, 'must hold at least one port').exactOptional(),
+  ports: listOf(wholeNumber(1, 65_535), 'ports').min(1, 'must contain at least one port').exactOptional(),
   transport: z.enum(TRANSPORTS, `must be one of ${TRANSPORTS.join(', ')}`).exactOptional(),
 });
 
-/** AS 0 and 4294967295 are reserved (RFC 7607, RFC 7300). */
+/** AS 0 and AS 4294967295 are reserved (RFC 7607, RFC 7300). */
 const network = mapping({
   name: name.refine((text) => !isNetworkClass(text), {
     message: `must not be the name of a built-in network (${NETWORK_CLASSES.join(', ')})`,
@@ -115,7 +123,7 @@ const networks = listOf(network, 'networks').superRefine((list, context) => {
       code: 'custom',
       path: [i, 'name'],
       input: name,
-      message: 'must not be the name of two networks',
+      message: 'must be unique',
     });
   }
 });
@@ -132,9 +140,9 @@ const CONFIGURATION = mapping({
   asnNeverSend: file.asn?.never_send ?? [],
 }));
 
-/** The file of --config.file: the rules in use, and whether they are still those on disk. */
+/** The file of --config.file: the active rules, and whether they match the file. */
 export class RulesFile {
-  /** False while the file holds what cannot be used. */
+  /** False if the last reload failed. */
   isCurrent = true;
   current: Rules;
   readonly #path: string;
@@ -144,7 +152,7 @@ export class RulesFile {
     this.current = current;
   }
 
-  /** Reads the file again. Gives why it cannot be used, and then the rules stay as they were; null where it can. */
+  /** Reloads the file. Returns the reason if it is invalid and keeps the active rules, else returns null. */
   reload(): string | null {
     try {
       this.current = readRules(this.#path);
@@ -152,7 +160,7 @@ export class RulesFile {
       return null;
     } catch (error) {
       this.isCurrent = false;
-      return error instanceof Error ? error.message : String(error);
+      return reasonOf(error);
     }
   }
 }

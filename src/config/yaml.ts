@@ -1,14 +1,13 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { getSystemErrorMessage } from 'node:util';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { escapeControls } from '../common/sanitize.ts';
-import { UsageError } from '../common/errors.ts';
+import { reasonOf, UsageError } from '../common/errors.ts';
 
 const MAX_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
 
-/** Where a text comes from, as messages name it, and which of its values none of them shows. */
+/** The source of a text for messages, and which values are secret. */
 export interface Origin {
   readonly path: string;
   readonly what: string;
@@ -16,20 +15,19 @@ export interface Origin {
 }
 
 /**
- * Reads a file of UTF-8, of at most one byte above 1 MiB, and hands it to `parse`.
- * Throws UsageError as `parse` does, and for a file that cannot be read or is not UTF-8: `what` says what it was to be.
+ * Reads a UTF-8 file, up to one byte above 1 MiB, and passes it to `parse`. Throws UsageError from `parse`, and if
+ * the file cannot be read or is not UTF-8. `what` names the kind of file in messages.
  */
 export function readYaml<T>(path: string, what: string, parse: (text: string) => T): T {
   try {
     return parse(new TextDecoder('utf-8', { fatal: true }).decode(readStart(path)));
   } catch (error) {
     if (error instanceof UsageError || !(error instanceof Error)) throw error;
-    const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : null;
-    throw refusal({ path, what }, [errno === null ? error.message : getSystemErrorMessage(errno)]);
+    throw refusal({ path, what }, [reasonOf(error)]);
   }
 }
 
-/** The file's bytes, but no more than one above the limit. */
+/** Reads the file up to one byte above the limit. */
 export function readStart(path: string): Buffer {
   const bytes = Buffer.allocUnsafe(MAX_BYTES + 1);
   const file = openSync(path, 'r');
@@ -45,9 +43,9 @@ export function readStart(path: string): Buffer {
 }
 
 /**
- * Reads strict YAML 1.2 of at most 1 MiB into what the schema says; a text without content is an empty mapping.
- * Throws UsageError: for a text that is not YAML one line with the place, else one line for each problem with the path
- * of the key, the value where it is a single one and no secret, and what is allowed.
+ * Parses strict YAML 1.2 of at most 1 MiB and validates it. A text without content is an empty mapping. Throws
+ * UsageError: for invalid YAML, one line with the position; else one line per problem with the path of the key, the
+ * value (if scalar and not secret) and what is allowed.
  */
 export function validate<Schema extends z.ZodType>(schema: Schema, text: string, origin: Origin): z.infer<Schema> {
   if (Buffer.byteLength(text) > MAX_BYTES) throw refusal(origin, [`must be at most ${MAX_BYTES} bytes long`]);
@@ -60,7 +58,7 @@ export function validate<Schema extends z.ZodType>(schema: Schema, text: string,
   return result.data;
 }
 
-/** One line for each reason why a text cannot be used. */
+/** Returns an error with one line per reason. */
 export function refusal({ path, what }: Origin, reasons: readonly string[]): UsageError {
   const lines = reasons
     .slice(0, MAX_PROBLEMS)
@@ -69,7 +67,10 @@ export function refusal({ path, what }: Origin, reasons: readonly string[]): Usa
   return new UsageError(lines.join('\n'));
 }
 
-/** A mapping with these keys and no others; `unsupported` ones, which other programs know, are refused each with its reason. */
+/**
+ * Returns the schema of a mapping with exactly these keys. Keys in `unsupported`, which other programs accept, are
+ * rejected with their reason.
+ */
 export function mapping<Shape extends z.core.$ZodLooseShape>(
   shape: Shape,
   unsupported: Readonly<Record<string, string>> = {},
@@ -101,13 +102,13 @@ function parseYaml(text: string, origin: Origin): unknown {
   }
 }
 
-/** Where the library speaks of itself rather than of the text. */
+/** Replacements for messages that describe the YAML library instead of the text. */
 const YAML_REASONS: Readonly<Record<string, string>> = {
   MULTIPLE_DOCS: 'must be a single document',
-  RESOURCE_EXHAUSTION: 'must not be nested so deeply',
+  RESOURCE_EXHAUSTION: 'must not be nested too deeply',
 };
 
-/** What one issue of zod says: the path of the key, the value where it is a single one, and the reason. */
+/** Formats a zod issue: the path of the key, the scalar value and the reason. */
 function problems(issue: z.core.$ZodIssue, { isSecret }: Origin): string[] {
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => `${keyPath([...issue.path, key])}: unknown key, ${issue.message}`);

@@ -1,38 +1,33 @@
 import { formatAddress, parseAddress } from '../common/address.ts';
 import type { Row, Rules } from '../model.ts';
 import type { AsnCache } from './asn/cache.ts';
-import { mayBeAsked, networkOf } from '../common/network-class.ts';
-import type { KnownAnswers } from './asn/open.ts';
+import { mayQuery, networkOf } from '../common/network-class.ts';
+import type { StoredAnswers } from './asn/open.ts';
 
 /**
- * Puts network and ASN into rows that no scan made. The ASNs come from what is known already: nothing is asked, and a row without a whole
- * remote address gets none. The addresses in `own` are `self`.
+ * Adds network and ASN to rows that no scan produced. ASNs come from answers already known; no query is sent. A row
+ * without a complete remote address gets no ASN. Addresses in `localAddresses` get the network `self`.
  */
-export async function describePeers(
+export async function annotateRows(
   rows: readonly Row[],
-  {
-    rules,
-    cache,
-    known: answers,
-    now,
-  }: { rules: Rules; cache: AsnCache | null; known: KnownAnswers | null; now: number },
-  own: ReadonlySet<string> = new Set(),
+  { rules, cache, stored, now }: { rules: Rules; cache: AsnCache | null; stored: StoredAnswers | null; now: number },
+  localAddresses: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const peers = rows.flatMap((row) => {
     const address = parseAddress(row.remote_address ?? '');
     if (!address || row.direction === 'listen') return [];
-    return [{ row, remote: networkOf(address, (other) => own.has(formatAddress(other)), rules.networks) }];
+    return [{ row, remote: networkOf(address, (other) => localAddresses.has(formatAddress(other)), rules.networks) }];
   });
-  const known = peers.filter(({ remote }) =>
-    mayBeAsked(remote, rules.asnNeverSend, rules.networks, cache?.questionOf(remote.address)),
+  const resolvable = peers.filter(({ remote }) =>
+    mayQuery(remote, rules.asnNeverSend, rules.networks, cache?.blockOf(remote.address)),
   );
-  for (const { remote } of known) cache?.lookup(remote.address, now);
-  if (cache && answers) cache.accept(await answers.recall(cache.takeQuestions()));
+  for (const { remote } of resolvable) cache?.lookup(remote.address, now);
+  if (cache && stored) cache.accept(await stored.read(cache.takeQueries()));
   for (const { row, remote } of peers) {
     row.network = remote.network;
     row.asn = remote.asn;
   }
-  for (const { row, remote } of known) {
+  for (const { row, remote } of resolvable) {
     const origin = cache?.lookup(remote.address, now);
     if (!origin) continue;
     row.asns = [...origin.asns];

@@ -2,7 +2,7 @@ import type { ConnectionTable } from '../collect/connection-table.ts';
 import { SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
 import type { Address, Rules } from '../model.ts';
 import type { AsnCache } from './asn/cache.ts';
-import type { Cluster } from './kubernetes/cluster-cache.ts';
+import type { ClusterCache } from './kubernetes/cluster-cache.ts';
 import { Peers, type Peer, type PeerPolicy } from './peers.ts';
 
 /** The addresses of the scanned host. */
@@ -22,7 +22,7 @@ export class ConnectionPeers {
   readonly peers: Peers;
   readonly #connections: ConnectionTable;
   readonly #host: HostAddresses;
-  readonly #cluster: Cluster | null;
+  readonly #cluster: ClusterCache | null;
   readonly #byIndex: (Peer | null)[] = [];
   #mayLookUp: boolean;
 
@@ -31,7 +31,7 @@ export class ConnectionPeers {
     connections: ConnectionTable,
     host: HostAddresses,
     rules: Rules,
-    { cluster, cache }: { readonly cluster: Cluster | null; readonly cache: AsnCache | null },
+    { cluster, cache }: { readonly cluster: ClusterCache | null; readonly cache: AsnCache | null },
   ) {
     this.#connections = connections;
     this.#host = host;
@@ -53,8 +53,8 @@ export class ConnectionPeers {
       this.#byIndex[i] = null;
     }
     if (!this.#cluster) return;
-    const moved = this.#cluster.takeMoved();
-    const settles = !this.#mayLookUp && this.#cluster.isSettled;
+    const moved = this.#cluster.takeChangedAddresses();
+    const settles = !this.#mayLookUp && this.#cluster.isReady;
     this.#mayLookUp ||= settles;
     if (!settles && moved.size === 0) return;
     const { local, remote } = connections;
@@ -65,12 +65,12 @@ export class ConnectionPeers {
   /** Gives each connection that changed its peer. `at` is milliseconds since 1970. */
   update(at: number): void {
     const connections = this.#connections;
-    this.#touch(this.peers.decide((netns) => this.#isOwnOf(netns)));
+    this.#touch(this.peers.classifyPending((netns) => this.#isOwnOf(netns)));
     const resolved = new Set<Peer>();
     for (let i = 0; i < connections.length; i++) {
       if (connections.changed[i] === 0 || !connections.has(i) || connections.direction[i] === 'listen') continue;
       const peer = (this.#byIndex[i] ??= this.#hold(i));
-      if (connections.state[i] !== SYN_RECV && this.#mayLookUp && this.peers.ask(peer, at)) resolved.add(peer);
+      if (connections.state[i] !== SYN_RECV && this.#mayLookUp && this.peers.query(peer, at)) resolved.add(peer);
     }
     this.#touch(resolved);
     this.peers.renew(at);
@@ -78,12 +78,12 @@ export class ConnectionPeers {
 
   /** Takes in new answers of the ASN cache, by bucket. */
   learn(buckets: ReadonlySet<string>, now: number): void {
-    this.#touch(this.peers.learn(buckets, now));
+    this.#touch(this.peers.update(buckets, now));
   }
 
   /** Classifies all peers again by these rules. */
   adopt(rules: Rules): void {
-    this.peers.adopt(this.#policyOf(rules));
+    this.peers.setPolicy(this.#policyOf(rules));
     this.#byIndex.fill(null);
     for (const i of this.#connections.indexes()) this.#connections.touch(i);
   }
@@ -93,13 +93,13 @@ export class ConnectionPeers {
       networks,
       neverSend,
       isHostOwn: (address) => this.#host.isHostOwn(address),
-      isInCluster: (address, bucket) => this.#cluster?.keepsBack(address, bucket) ?? false,
+      isInCluster: (address, bucket) => this.#cluster?.isInCluster(address, bucket) ?? false,
     };
   }
 
   #hold(i: number): Peer {
     const netns = this.#connections.netns[i] ?? 0;
-    return this.peers.hold(netns, this.#connections.remoteAddress(i), this.#isOwnOf(netns));
+    return this.peers.acquire(netns, this.#connections.remoteAddress(i), this.#isOwnOf(netns));
   }
 
   #isOwnOf(netns: number): ((address: Address) => boolean) | null {

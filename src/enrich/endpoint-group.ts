@@ -1,24 +1,24 @@
 import { cidrContains, formatAddress, formatEndpoint } from '../common/address.ts';
 import type { Address, EndpointGroupRule, Transport } from '../model.ts';
 
-/** The service side of a connection; raw sockets have no port. */
+/** The service side of a connection. Raw sockets have no port. */
 export interface Endpoint {
   readonly address: Address;
   readonly port: number | null;
   readonly transport: Transport;
 }
 
-/** What is known of an endpoint that is a remote: its network, and its ASN: 0 for not announced, null while not resolved. */
+/** The network and ASN of a remote endpoint. ASN 0 means not announced, null means not resolved. */
 export interface EndpointPeer {
   readonly network: string;
   readonly asn: number | null;
 }
 
 /**
- * Names an endpoint so that names stay few over days: by the first rule that matches, else as the cluster calls it (a Service
- * `namespace/name:port`, a pod `namespace/workload:port`), else a public remote by its ASN (`AS64500:443`, `public:443` while
- * unresolved and where not announced), else by its own address (`192.0.2.1:443`, `[2001:db8::1]:443`). Without a port the name
- * ends before the colon. `peer` is null where the endpoint is the local end.
+ * Returns a group name with low cardinality: the name of the first matching rule; else the Kubernetes name (a Service
+ * as `namespace/name:port`, a pod as `namespace/workload:port`); else the ASN of a public remote (`AS64500:443`, or
+ * `public:443` if unresolved or not announced); else the address (`192.0.2.1:443`, `[2001:db8::1]:443`). Without a
+ * port, the name ends before the colon. `peer` is null if the endpoint is the local end.
  */
 export function endpointGroup(
   endpoint: Endpoint,

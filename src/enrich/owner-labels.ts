@@ -1,81 +1,85 @@
-import type { Cluster } from './kubernetes/cluster-cache.ts';
+import type { ClusterCache } from './kubernetes/cluster-cache.ts';
 import type { Cgroup, OwnerLabels } from '../model.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 
-/** The names of what has no owner at all. */
+/** The labels of a socket without an owner. */
 export const NO_OWNER: OwnerLabels = { process: '', namespace: '', workload: '', pod: '', container: '' };
 
-/** After so many different owners the memory of them begins anew: names are chosen by processes, and must not fill it. */
+/** Interned label sets before the cache is cleared. Processes choose their own names, so the cache must be bounded. */
 const CAPACITY = 20_000;
-/** How long a container that Kubernetes does not know yet is published without names: its id reaches the API seconds late. */
+/** How long a container unknown to Kubernetes has empty labels. Its id reaches the API a few seconds late. */
 const WAIT_MS = 10_000;
-/** The most owners that wait for a better name; and, where they are many, how long one does that Kubernetes would have named. */
-const MOST_UNNAMED = 10_000;
-const UNNAMED_MS = 3_600_000;
+/**
+ * The maximum number of pending owners. If more than half are in use, owners idle for PENDING_TTL_MS that Kubernetes
+ * should have named by now are dropped.
+ */
+const MAX_PENDING = 10_000;
+const PENDING_TTL_MS = 3_600_000;
 
-/** An owner in a container that Kubernetes has not named (yet). */
-interface Unnamed {
+/** The owner of a container that Kubernetes has not named yet. */
+interface PendingOwner {
   readonly key: string;
   readonly process: string;
   readonly cgroup: Cgroup;
   readonly since: number;
-  askedAt: number;
-  /** What it is published under: nothing while it waits, then what its cgroup tells. */
+  lastUsedAt: number;
+  /** The current labels: empty while waiting, then derived from the cgroup. */
   labels: OwnerLabels;
-  /** False while a better name may come: nothing is to be remembered under these. */
-  isWhole: boolean;
+  /** False while better labels may arrive. First-seen times must not be stored under these labels. */
+  isFinal: boolean;
 }
 
 /**
- * The names that owners are published under, equal names as one object: those of Kubernetes where it is known, else those of the
- * cgroup. A container that Kubernetes does not know yet has none for 10 s, then those of its cgroup until Kubernetes does.
+ * Resolves owners to labels. Equal labels are the same object. Labels come from Kubernetes if it knows the container,
+ * else from the cgroup. A container unknown to Kubernetes has empty labels for 10 s, then the labels of its cgroup
+ * until Kubernetes knows it.
  */
-export class OwnerNames {
-  readonly #cluster: Cluster | null;
-  readonly #known = new Map<string, OwnerLabels>();
-  readonly #unnamed = new Map<string, Unnamed>();
-  readonly #byLabels = new Map<OwnerLabels, Unnamed>();
-  /** When each container, or pod, was first seen without names. */
+export class OwnerLabeler {
+  readonly #cluster: ClusterCache | null;
+  readonly #interned = new Map<string, OwnerLabels>();
+  readonly #pending = new Map<string, PendingOwner>();
+  readonly #byLabels = new Map<OwnerLabels, PendingOwner>();
+  /** When each container or pod was first seen without Kubernetes labels. */
   readonly #firstSeen = new Map<string, number>();
   #now = 0;
 
-  constructor(cluster: Cluster | null = null) {
+  constructor(cluster: ClusterCache | null = null) {
     this.#cluster = cluster;
   }
 
   /**
-   * Begins a scan, at milliseconds of a clock that never goes back. Gives the names that are others from now on, each with those
-   * that take its place; with itself, where it became whole.
+   * Starts a scan at monotonic time `now` (milliseconds). Returns the labels that changed, each with its replacement.
+   * A set of labels that became final maps to itself.
    */
-  begin(now: number): ReadonlyMap<OwnerLabels, OwnerLabels> {
+  beginScan(now: number): ReadonlyMap<OwnerLabels, OwnerLabels> {
     this.#now = now;
     const changed = new Map<OwnerLabels, OwnerLabels>();
-    const isCrowded = this.#unnamed.size > MOST_UNNAMED / 2;
-    for (const unnamed of this.#unnamed.values()) {
-      const { labels: before, isWhole } = unnamed;
-      const named = this.#settle(unnamed);
-      if (unnamed.labels !== before || unnamed.isWhole !== isWhole || named) changed.set(before, unnamed.labels);
-      const isForgotten = isCrowded && unnamed.isWhole && now - unnamed.askedAt >= UNNAMED_MS;
-      if (named || isForgotten) this.#drop(unnamed);
+    const isCrowded = this.#pending.size > MAX_PENDING / 2;
+    for (const owner of this.#pending.values()) {
+      const { labels: before, isFinal } = owner;
+      const isNamed = this.#updatePending(owner);
+      if (owner.labels !== before || owner.isFinal !== isFinal || isNamed) changed.set(before, owner.labels);
+      const isExpired = isCrowded && owner.isFinal && now - owner.lastUsedAt >= PENDING_TTL_MS;
+      if (isNamed || isExpired) this.#drop(owner);
     }
     return changed;
   }
 
-  /** Says whether names may still become others, because Kubernetes has not told them. */
-  isHalfKnown(labels: OwnerLabels): boolean {
-    return this.#byLabels.get(labels)?.isWhole === false;
+  /** Returns true if the labels may still change because Kubernetes has not reported the container. */
+  isProvisional(labels: OwnerLabels): boolean {
+    return this.#byLabels.get(labels)?.isFinal === false;
   }
 
-  /** The names of a process (clean already, as a workload is), or (name "") of a pod that no process of it is known for. */
-  of(process: string, cgroup: Cgroup): OwnerLabels {
+  /** Returns the labels of a process. `process` must already be sanitized; "" means a pod without a known process. */
+  labelsOf(process: string, cgroup: Cgroup): OwnerLabels {
     const isContained = cgroup.containerId !== null || cgroup.podUid !== null;
-    if (!this.#cluster || !isContained) return this.#share(namesOf(process, cgroup));
-    const place = this.#cluster.placeOf(process, cgroup);
-    return place ? this.#share({ process, ...place }) : this.#wait(process, cgroup);
+    if (!this.#cluster || !isContained) return this.#intern(cgroupLabelsOf(process, cgroup));
+    const kubernetesLabels = this.#cluster.labelsOf(process, cgroup);
+    return kubernetesLabels ? this.#intern({ process, ...kubernetesLabels }) : this.#wait(process, cgroup);
   }
 
-  /** The names for a namespace whose processes all belong to one pod; those of nobody else. */
-  ofNamespace(cgroups: Iterable<Cgroup | null>): OwnerLabels {
+  /** Returns the labels of a network namespace if all of its processes belong to one pod, else NO_OWNER. */
+  namespaceLabelsOf(cgroups: Iterable<Cgroup | null>): OwnerLabels {
     let pod: { uid: string; cgroup: Cgroup } | null = null;
     for (const cgroup of cgroups) {
       if (!cgroup) continue;
@@ -83,24 +87,26 @@ export class OwnerNames {
       if (uid === null || (pod && pod.uid !== uid)) return NO_OWNER;
       pod = { uid, cgroup };
     }
-    return pod ? this.of('', { ...pod.cgroup, podUid: pod.uid, containerId: null, outerContainerId: null }) : NO_OWNER;
+    return pod
+      ? this.labelsOf('', { ...pod.cgroup, podUid: pod.uid, containerId: null, outerContainerId: null })
+      : NO_OWNER;
   }
 
   #wait(process: string, cgroup: Cgroup): OwnerLabels {
     const key = JSON.stringify([process, cgroup.containerId, cgroup.podUid]);
-    const known = this.#unnamed.get(key);
+    const known = this.#pending.get(key);
     if (known) {
-      known.askedAt = this.#now;
+      known.lastUsedAt = this.#now;
       return known.labels;
     }
-    // Processes that take name after name must not push out those of others.
-    if (this.#unnamed.size >= MOST_UNNAMED) return this.#share(namesOf(process, cgroup));
+    // A process that keeps changing its name must not evict the entries of others.
+    if (this.#pending.size >= MAX_PENDING) return this.#intern(cgroupLabelsOf(process, cgroup));
     const since = this.#sinceOf(cgroup);
-    const unnamed = { key, process, cgroup, since, askedAt: this.#now, labels: { ...NO_OWNER }, isWhole: false };
-    this.#settle(unnamed);
-    this.#unnamed.set(key, unnamed);
-    this.#byLabels.set(unnamed.labels, unnamed);
-    return unnamed.labels;
+    const owner = { key, process, cgroup, since, lastUsedAt: this.#now, labels: { ...NO_OWNER }, isFinal: false };
+    this.#updatePending(owner);
+    this.#pending.set(key, owner);
+    this.#byLabels.set(owner.labels, owner);
+    return owner.labels;
   }
 
   #sinceOf({ containerId, podUid }: Cgroup): number {
@@ -108,45 +114,45 @@ export class OwnerNames {
     const known = this.#firstSeen.get(id);
     if (known !== undefined) return known;
     const [oldest = ''] = this.#firstSeen.keys();
-    if (this.#firstSeen.size >= MOST_UNNAMED) this.#firstSeen.delete(oldest);
+    if (this.#firstSeen.size >= MAX_PENDING) this.#firstSeen.delete(oldest);
     this.#firstSeen.set(id, this.#now);
     return this.#now;
   }
 
-  /** Gives an owner the names that are known by now; says whether they are those of Kubernetes, which stay. */
-  #settle(unnamed: Unnamed): boolean {
-    const { process, cgroup, since, labels: before } = unnamed;
-    const place = this.#cluster?.placeOf(process, cgroup);
-    if (place) unnamed.labels = this.#share({ process, ...place });
-    else if (!this.#cluster?.mayName(since, WAIT_MS)) {
+  /** Updates the labels of a pending owner. Returns true if they now come from Kubernetes and are final. */
+  #updatePending(owner: PendingOwner): boolean {
+    const { process, cgroup, since, labels: before } = owner;
+    const kubernetesLabels = this.#cluster?.labelsOf(process, cgroup);
+    if (kubernetesLabels) owner.labels = this.#intern({ process, ...kubernetesLabels });
+    else if (!this.#cluster?.mayStillAppear(since, WAIT_MS)) {
       const pod = this.#cluster?.podOf(cgroup);
-      const names = namesOf(process, cgroup);
-      unnamed.labels = this.#share(
+      const names = cgroupLabelsOf(process, cgroup);
+      owner.labels = this.#intern(
         pod ? { ...names, namespace: pod.namespace, workload: pod.workload, pod: pod.name } : names,
       );
-      unnamed.isWhole = this.#cluster?.wouldHaveNamed(since, WAIT_MS) ?? true;
+      owner.isFinal = this.#cluster?.wouldHaveAppeared(since, WAIT_MS) ?? true;
     }
-    if (unnamed.labels !== before && this.#byLabels.delete(before)) this.#byLabels.set(unnamed.labels, unnamed);
-    return Boolean(place);
+    if (owner.labels !== before && this.#byLabels.delete(before)) this.#byLabels.set(owner.labels, owner);
+    return Boolean(kubernetesLabels);
   }
 
-  #drop({ key, labels }: Unnamed): void {
-    this.#unnamed.delete(key);
+  #drop({ key, labels }: PendingOwner): void {
+    this.#pending.delete(key);
     this.#byLabels.delete(labels);
   }
 
-  #share(labels: OwnerLabels): OwnerLabels {
+  #intern(labels: OwnerLabels): OwnerLabels {
     const key = JSON.stringify(Object.values(labels));
-    const known = this.#known.get(key);
+    const known = this.#interned.get(key);
     if (known) return known;
-    if (this.#known.size >= CAPACITY) this.#known.clear();
-    this.#known.set(key, labels);
+    if (this.#interned.size >= CAPACITY) this.#interned.clear();
+    this.#interned.set(key, labels);
     return labels;
   }
 }
 
-/** What a cgroup alone tells. */
-function namesOf(process: string, cgroup: Cgroup): OwnerLabels {
+/** Returns the labels that the cgroup alone provides. */
+function cgroupLabelsOf(process: string, cgroup: Cgroup): OwnerLabels {
   const { podUid, containerId } = cgroup;
   return {
     process,
@@ -157,14 +163,14 @@ function namesOf(process: string, cgroup: Cgroup): OwnerLabels {
   };
 }
 
-/** The parts of a name that a program makes up for each run: a UUID, a long hex number, a count as in "session-12" or "run-u7". */
+/** Generated parts of unit names: a UUID, a long hex number, or a counter as in "session-12" and "run-u7". */
 const GENERATED =
   /-(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|r?[0-9a-f]{8,}|[a-z]?\d+)(?=-|\.(?:scope|service)$)/g;
 
 /**
- * The workload of a process that no Kubernetes workload is known for: its systemd unit, else the name of its container runtime,
- * else "". Names stay few over days: instances fold into their template (`user@1000.service` is `user.service`), and names of
- * scopes and of `systemd-run` lose what is generated (`session-12.scope` is `session.scope`).
+ * Returns the workload of a process outside Kubernetes: its systemd unit, else its container runtime, else "".
+ * Cardinality stays low: instances fold into their template (`user@1000.service` becomes `user.service`), and scopes
+ * and `systemd-run` units lose generated parts (`session-12.scope` becomes `session.scope`).
  */
 export function workloadOf(cgroup: Cgroup): string {
   const { unit, runtime } = cgroup;

@@ -1,181 +1,184 @@
 import { formatCidr } from '../common/address.ts';
 import type { Address, Cidr, OperatorNetwork, Origin } from '../model.ts';
 import type { AsnCache } from './asn/cache.ts';
-import { bucketOf, mayBeAsked, networkOf } from '../common/network-class.ts';
+import { bucketOf, mayQuery, networkOf } from '../common/network-class.ts';
 
-/** How often the answers of the peers in use are looked at for renewal. */
+/** How often the answers of active peers are checked for renewal. */
 const RENEW_MS = 60_000;
-/** More than there are ASNs in use; a hostile server could make up any number. */
-const NAMES_MOST = 200_000;
+/** Above the number of ASNs in use. Bounds memory if a server invents ASNs. */
+const MAX_NAMES = 200_000;
 
-/** The far end of one or more connections of a namespace: its network, and who announces it. */
+/** The remote end of one or more connections in a namespace, with its network and origin. */
 export interface Peer {
   readonly network: string;
-  /** The address that counts: what NAT64, 6to4 and Teredo wrap is unwrapped. */
+  /** The effective address. IPv4 addresses embedded in NAT64, 6to4 and Teredo addresses are unwrapped. */
   readonly address: Address;
-  /** The ASN as it is published: decimal, "0" for not announced, "" for not public or not resolved yet. */
+  /** The `asn` label: decimal, "0" for not announced, "" for not public or not resolved yet. */
   readonly asn: string;
   readonly origin: Origin | null;
 }
 
-interface KnownPeer {
+interface PeerEntry {
   network: string;
   address: Address;
   asn: string;
   origin: Origin | null;
   bucket: string | null;
-  asked: boolean;
+  queried: boolean;
   uses: number;
 }
 
-/** What the peers may be asked for. */
+/** Which peers may be queried. */
 export interface PeerPolicy {
   readonly networks: readonly OperatorNetwork[];
   readonly neverSend: readonly Cidr[];
-  /** Says whether an address is the host's own (pid 1's namespace). */
+  /** Returns true if an address belongs to the host (the network namespace of pid 1). */
   readonly isHostOwn: (address: Address) => boolean;
-  /** Says at any time whether an address, in this bucket, belongs to the cluster; none does by default. */
+  /** Returns true if an address or its bucket belongs to the cluster. By default, no address does. */
   readonly isInCluster?: (address: Address, bucket: string) => boolean;
 }
 
 /**
- * The peers of the connections that are open: each classified once, and asked for once it may be.
- * Asked for is every public peer but the host's own addresses, the cluster's, what `mayBeAsked` keeps back, and what is only
- * SYN_RECV so far: a stranger's spoofed packets must not make us ask. What is asked is what the cache asks for an address. Of a
- * bucket a provider sees the network address, so it is held against the same lists.
+ * The peers of open connections. Each peer is classified once and queried at most once. Public peers are queried,
+ * except the host's own addresses, addresses of the cluster, addresses that `mayQuery` excludes, and peers seen only
+ * in SYN_RECV: spoofed packets must not cause queries. A provider sees the network address of the bucket, so the
+ * bucket is checked against the same lists.
  */
 export class Peers {
   #policy: PeerPolicy;
   readonly #cache: AsnCache | null;
-  readonly #peers = new Map<string, KnownPeer>();
-  readonly #byBucket = new Map<string, Set<KnownPeer>>();
+  readonly #peers = new Map<string, PeerEntry>();
+  readonly #byBucket = new Map<string, Set<PeerEntry>>();
   readonly #names = new Map<string, { name: string; country: string }>();
-  /** Peers of namespaces whose own addresses could not be read yet, with their addresses as they were met. */
-  readonly #undecided = new Map<KnownPeer, { netns: number; address: Address }>();
+  /** Peers of namespaces with unknown local addresses, with the original remote address. */
+  readonly #pending = new Map<PeerEntry, { netns: number; address: Address }>();
   #renewedAt = 0;
 
-  /** Without a cache no ASN is ever looked up. */
+  /** Without a cache, no ASN is looked up. */
   constructor(policy: PeerPolicy, cache: AsnCache | null) {
     this.#policy = policy;
     this.#cache = cache;
   }
 
-  /** The newest name and country of registration of every ASN met (the last 200,000), by the ASN as it is published. */
+  /** The latest name and country of each ASN, by `asn` label. Keeps the 200,000 most recent. */
   get names(): ReadonlyMap<string, { readonly name: string; readonly country: string }> {
     return this.#names;
   }
 
-  /** Goes by this policy from now on. Forgets all peers: those that `hold` gave are to be held anew, and not released. */
-  adopt(policy: PeerPolicy): void {
+  /**
+   * Applies a new policy and drops all peers. Callers must acquire their peers again and must not release the old
+   * ones.
+   */
+  setPolicy(policy: PeerPolicy): void {
     this.#policy = policy;
     this.#peers.clear();
     this.#byBucket.clear();
-    this.#undecided.clear();
+    this.#pending.clear();
   }
 
   /**
-   * The peer of a connection that opened; `isOwn` tells the addresses of its namespace, null where they are not known: then nothing
-   * is asked until `decide` knows them. Balanced by `release`.
+   * Returns the peer of a new connection. `isOwn` tests the local addresses of the namespace; if null, the peer is
+   * not queried until `classifyPending` knows them. Each call needs one `release`.
    */
-  hold(netns: number, address: Address, isOwn: ((address: Address) => boolean) | null): Peer {
+  acquire(netns: number, address: Address, isOwn: ((address: Address) => boolean) | null): Peer {
     const key = keyOf(netns, address);
     let peer = this.#peers.get(key);
     if (!peer) {
-      peer = { ...this.#classify(address, isOwn), origin: null, asked: false, uses: 0 };
+      peer = { ...this.#classify(address, isOwn), origin: null, queried: false, uses: 0 };
       this.#peers.set(key, peer);
-      if (isOwn) this.#share(peer);
-      else this.#undecided.set(peer, { netns, address });
+      if (isOwn) this.#addToBucket(peer);
+      else this.#pending.set(peer, { netns, address });
     }
     peer.uses++;
     return peer;
   }
 
-  /** Gives back a peer that `hold` gave, with the same namespace and address. */
+  /** Releases a peer returned by `acquire` for the same namespace and address. */
   release(netns: number, address: Address): void {
     const key = keyOf(netns, address);
     const peer = this.#peers.get(key);
     if (!peer || --peer.uses > 0) return;
     this.#peers.delete(key);
-    this.#undecided.delete(peer);
+    this.#pending.delete(peer);
     const sharing = peer.bucket === null ? undefined : this.#byBucket.get(peer.bucket);
     sharing?.delete(peer);
     if (sharing?.size === 0) this.#byBucket.delete(peer.bucket ?? '');
   }
 
-  /** Classifies peers whose namespaces' own addresses `isOwnOf` knows by now; gives them. */
-  decide(isOwnOf: (netns: number) => ((address: Address) => boolean) | null): Set<Peer> {
-    const decided = new Set<Peer>();
+  /** Classifies pending peers of namespaces with local addresses that `isOwnOf` now knows. Returns these peers. */
+  classifyPending(isOwnOf: (netns: number) => ((address: Address) => boolean) | null): Set<Peer> {
+    const classified = new Set<Peer>();
     const known = new Map<number, ReturnType<typeof isOwnOf>>();
-    for (const [peer, { netns, address }] of this.#undecided) {
+    for (const [peer, { netns, address }] of this.#pending) {
       let isOwn = known.get(netns);
       if (isOwn === undefined) known.set(netns, (isOwn = isOwnOf(netns)));
       if (!isOwn) continue;
-      this.#undecided.delete(peer);
+      this.#pending.delete(peer);
       Object.assign(peer, this.#classify(address, isOwn));
-      this.#share(peer);
-      decided.add(peer);
+      this.#addToBucket(peer);
+      classified.add(peer);
     }
-    return decided;
+    return classified;
   }
 
-  /** Asks for a peer, once: to be called when a connection to it is more than SYN_RECV. Says whether its ASN became known. */
-  ask(peer: Peer, now: number): boolean {
-    const known = peer as KnownPeer;
-    if (known.asked || known.bucket === null || !this.#cache || this.#isInCluster(known)) return false;
-    known.asked = true;
+  /** Queries a peer once. Call it when a connection has left SYN_RECV. Returns true if the ASN label changed. */
+  query(peer: Peer, now: number): boolean {
+    const known = peer as PeerEntry;
+    if (known.queried || known.bucket === null || !this.#cache || this.#isInCluster(known)) return false;
+    known.queried = true;
     return this.#resolve(known, this.#cache.lookup(known.address, now));
   }
 
-  /** The bucket whose answer will tell the ASN of a peer that was asked for and has none yet; null for every other. */
-  awaits(peer: Peer): string | null {
-    const { asked, asn, bucket } = peer as KnownPeer;
+  /** Returns the bucket of a queried peer without an answer, else null. */
+  pendingBucket(peer: Peer): string | null {
+    const { queried: asked, asn, bucket } = peer as PeerEntry;
     return asked && asn === '' ? bucket : null;
   }
 
-  /** The ASN of an address whose peer may be gone, as it is published; null while it is not known. */
+  /** Returns the `asn` label of an address, even without a peer. Null if not known. */
   asnOf(address: Address, now: number): string | null {
     const origin = this.#cache?.lookup(address, now);
-    return origin ? this.#publish(origin) : null;
+    return origin ? this.#asnLabelOf(origin) : null;
   }
 
-  /** Looks again at the peers of these buckets, because answers came or went; gives those whose published ASN changed. */
-  learn(buckets: Iterable<string>, now: number): Set<Peer> {
+  /** Re-reads the answers of peers in these buckets. Returns the peers with a changed `asn` label. */
+  update(buckets: Iterable<string>, now: number): Set<Peer> {
     const changed = new Set<Peer>();
     for (const bucket of buckets)
       for (const peer of this.#byBucket.get(bucket) ?? []) {
-        const origin = peer.asked ? (this.#cache?.lookup(peer.address, now) ?? null) : null;
-        if (origin ? this.#resolve(peer, origin) : this.#unlearn(peer)) changed.add(peer);
+        const origin = peer.queried ? (this.#cache?.lookup(peer.address, now) ?? null) : null;
+        if (origin ? this.#resolve(peer, origin) : this.#dropOrigin(peer)) changed.add(peer);
       }
     return changed;
   }
 
-  /** Looks up all peers in use about once a minute, which asks again for answers that grew old. */
+  /** Looks up all active peers about once a minute, so that expiring answers are renewed. */
   renew(now: number): void {
     if (Math.abs(now - this.#renewedAt) < RENEW_MS) return;
     this.#renewedAt = now;
     for (const peer of this.#peers.values())
-      if (peer.asked && !this.#isInCluster(peer)) this.#cache?.lookup(peer.address, now);
+      if (peer.queried && !this.#isInCluster(peer)) this.#cache?.lookup(peer.address, now);
   }
 
-  #isInCluster({ address, bucket }: KnownPeer): boolean {
+  #isInCluster({ address, bucket }: PeerEntry): boolean {
     return this.#policy.isInCluster?.(address, bucket ?? '') ?? false;
   }
 
   #classify(
-    met: Address,
+    remoteAddress: Address,
     ownTest: ((address: Address) => boolean) | null,
-  ): Pick<KnownPeer, 'network' | 'address' | 'asn' | 'bucket'> {
+  ): Pick<PeerEntry, 'network' | 'address' | 'asn' | 'bucket'> {
     const isOwn = ownTest ?? (() => false);
     const { networks, neverSend, isHostOwn } = this.#policy;
-    const remote = networkOf(met, isOwn, networks);
+    const remote = networkOf(remoteAddress, isOwn, networks);
     const { network, address, asn } = remote;
-    const question = this.#cache?.questionOf(address) ?? bucketOf(address);
-    const own = [address, question.address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
-    const bucket = ownTest && !own && mayBeAsked(remote, neverSend, networks, question) ? formatCidr(question) : null;
+    const block = this.#cache?.blockOf(address) ?? bucketOf(address);
+    const own = [address, block.address].some((candidate) => isOwn(candidate) || isHostOwn(candidate));
+    const bucket = ownTest && !own && mayQuery(remote, neverSend, networks, block) ? formatCidr(block) : null;
     return { network, address, asn: asn === null ? '' : String(asn), bucket };
   }
 
-  #share(peer: KnownPeer): void {
+  #addToBucket(peer: PeerEntry): void {
     const { bucket } = peer;
     if (bucket === null) return;
     const sharing = this.#byBucket.get(bucket);
@@ -183,29 +186,29 @@ export class Peers {
     else this.#byBucket.set(bucket, new Set([peer]));
   }
 
-  #resolve(peer: KnownPeer, origin: Origin | null): boolean {
+  #resolve(peer: PeerEntry, origin: Origin | null): boolean {
     if (!origin) return false;
-    const asn = this.#publish(origin);
+    const asn = this.#asnLabelOf(origin);
     const changed = asn !== peer.asn;
     peer.origin = origin;
     peer.asn = asn;
     return changed;
   }
 
-  /** What the answer said is not known any more. */
-  #unlearn(peer: KnownPeer): boolean {
+  /** Drops an answer that is no longer valid. Returns true if the peer had one. */
+  #dropOrigin(peer: PeerEntry): boolean {
     if (!peer.origin) return false;
     peer.origin = null;
     peer.asn = '';
     return true;
   }
 
-  #publish({ asns: [primary], name, asCountry }: Origin): string {
+  #asnLabelOf({ asns: [primary], name, asCountry }: Origin): string {
     const asn = String(primary ?? 0);
     if (primary !== undefined) {
       this.#names.delete(asn);
       this.#names.set(asn, { name: name ?? '', country: asCountry ?? '' });
-      if (this.#names.size > NAMES_MOST) this.#names.delete(this.#names.keys().next().value ?? '');
+      if (this.#names.size > MAX_NAMES) this.#names.delete(this.#names.keys().next().value ?? '');
     }
     return asn;
   }

@@ -5,63 +5,65 @@ import { cleanLabel } from '../common/sanitize.ts';
 import type { Address } from '../model.ts';
 
 const IN_FLIGHT = 10;
-const CACHE_MOST = 10_000;
+const MAX_CACHED = 10_000;
 const HOUR_MS = 3_600_000;
 const NO_NAME_MS = 10 * 60_000;
 const TIMEOUT_MS = 2_000;
-/** A name longer than that is none (RFC 1035 section 2.3.4). */
+/** The maximum length of a domain name (RFC 1035 section 2.3.4). */
 const LONGEST_NAME = 253;
 
-interface Known {
+interface CachedName {
   readonly name: string | null;
   readonly until: number;
 }
 
-/** What reverse DNS needs from outside. */
-export interface RdnsSurroundings {
+/** Dependencies of reverse DNS. */
+export interface ReverseDnsOptions {
   readonly clock: Timer;
-  /** Says whether the resolver may be asked for an address. */
-  readonly mayAsk: (address: Address) => boolean;
-  /** For tests: "ADDRESS:PORT" of another resolver than the host's own. */
+  /** Returns true if the resolver may be queried for an address. */
+  readonly mayQuery: (address: Address) => boolean;
+  /** For tests: "ADDRESS:PORT" of a resolver to use instead of the host's. */
   readonly server?: string;
 }
 
 /**
- * The names of addresses by reverse DNS (PTR records, RFC 1035 section 3.5), from the host's own resolver and nobody else. Ten
- * questions at a time; a name is kept for an hour, that there is none or no answer for ten minutes, for 10,000 addresses.
- * Whoever owns an address chooses its name: it proves nothing, and control characters are taken out of it.
+ * Reverse DNS names (PTR records, RFC 1035 section 3.5) from the host's own resolver. Runs ten queries at a time.
+ * Caches 10,000 addresses: a name for an hour, a missing name or a failure for ten minutes. The owner of an address
+ * chooses its name, so the name proves nothing; control characters are replaced.
  */
 export class ReverseDns {
-  readonly #surroundings: RdnsSurroundings;
+  readonly #options: ReverseDnsOptions;
   readonly #resolver = new Resolver({ timeout: TIMEOUT_MS, tries: 1 });
-  readonly #known = new Map<string, Known>();
+  readonly #cached = new Map<string, CachedName>();
   #isClosed = false;
 
-  constructor(surroundings: RdnsSurroundings) {
-    this.#surroundings = surroundings;
-    if (surroundings.server !== undefined) this.#resolver.setServers([surroundings.server]);
+  constructor(options: ReverseDnsOptions) {
+    this.#options = options;
+    if (options.server !== undefined) this.#resolver.setServers([options.server]);
   }
 
-  /** The name of an address, as far as it is known. */
+  /** Returns the cached name of an address, or null. */
   nameOf(address: Address): string | null {
-    return this.#known.get(formatAddress(address))?.name ?? null;
+    return this.#cached.get(formatAddress(address))?.name ?? null;
   }
 
-  /** Asks for what is not known of these addresses; resolves when all was answered, or after so long. Never rejects. */
-  async ask(addresses: Iterable<Address>, withinMs: number): Promise<void> {
-    const { clock, mayAsk } = this.#surroundings;
+  /**
+   * Queries the addresses that are not cached. Resolves when all queries are done or after `withinMs`. Never rejects.
+   */
+  async resolve(addresses: Iterable<Address>, withinMs: number): Promise<void> {
+    const { clock, mayQuery } = this.#options;
     const now = clock.monotonic();
-    const questions = new Set<string>();
+    const addressesToQuery = new Set<string>();
     for (const address of addresses) {
       const text = formatAddress(address);
-      if ((this.#known.get(text)?.until ?? 0) <= now && mayAsk(address)) questions.add(text);
+      if ((this.#cached.get(text)?.until ?? 0) <= now && mayQuery(address)) addressesToQuery.add(text);
     }
-    const waiting = questions.values().take(CACHE_MOST);
+    const waiting = addressesToQuery.values().take(MAX_CACHED);
     let isLate = false;
     const work = async (): Promise<void> => {
       for (const text of waiting) {
         if (isLate || this.#isClosed) return;
-        await this.#askOne(text);
+        await this.#queryOne(text);
       }
     };
     const cancel = clock.after(withinMs, () => {
@@ -72,21 +74,21 @@ export class ReverseDns {
     cancel();
   }
 
-  /** Ends what is under way. */
+  /** Cancels pending queries. */
   close(): void {
     this.#isClosed = true;
     this.#resolver.cancel();
   }
 
-  async #askOne(text: string): Promise<void> {
+  async #queryOne(text: string): Promise<void> {
     const names = await this.#resolver.reverse(text).catch((error: unknown) => {
-      // What was cut short says nothing of the name.
+      // A canceled query says nothing about the name.
       return (error as NodeJS.ErrnoException).code === 'ECANCELLED' ? null : [];
     });
     if (!names) return;
     const name = names.find((candidate) => candidate.length <= LONGEST_NAME);
-    if (this.#known.size >= CACHE_MOST) this.#known.delete(this.#known.keys().next().value ?? '');
-    const until = this.#surroundings.clock.monotonic() + (name === undefined ? NO_NAME_MS : HOUR_MS);
-    this.#known.set(text, { name: name === undefined ? null : cleanLabel(name), until });
+    if (this.#cached.size >= MAX_CACHED) this.#cached.delete(this.#cached.keys().next().value ?? '');
+    const until = this.#options.clock.monotonic() + (name === undefined ? NO_NAME_MS : HOUR_MS);
+    this.#cached.set(text, { name: name === undefined ? null : cleanLabel(name), until });
   }
 }

@@ -1,6 +1,6 @@
 import type { Address, Direction, OwnerLabels } from '../model.ts';
 import { PendingConnections } from './pending.ts';
-import { SKEW_MS, type Sighting, type Kept } from '../store/contract.ts';
+import { MAX_CLOCK_SKEW_MS, type FirstSeenTime, type PreviousTime } from '../store/contract.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -33,7 +33,7 @@ export interface Baseline {
 
 /** One first-seen time. It is exported only after the store was asked for an earlier one. */
 interface FirstTime {
-  readonly shelf: Sighting['shelf'];
+  readonly shelf: FirstSeenTime['category'];
   readonly key: string;
   at: number;
   /** `failed` if the store has failed on every request so far. */
@@ -78,7 +78,7 @@ export class FirstSeenMemory {
   readonly #oversized = new Set<AsnTimes>();
   /** By bucket of the ASN cache. */
   readonly #unresolved = new Map<Direction, PendingConnections<string, Unresolved>>();
-  #sightings: Sighting[] = [];
+  #sightings: FirstSeenTime[] = [];
   #scan = 0;
   #now = 0;
 
@@ -152,7 +152,7 @@ export class FirstSeenMemory {
   }
 
   /** Returns the sightings to send to the store since the last call. */
-  takeSightings(): Sighting[] {
+  takeSightings(): FirstSeenTime[] {
     return this.#sightings.splice(0);
   }
 
@@ -162,8 +162,8 @@ export class FirstSeenMemory {
   }
 
   /** Applies the answers of the store; `now` in milliseconds since 1970. A time that the store had before is not new. */
-  confirm(answers: readonly Kept[], now: number): void {
-    for (const { key, before } of answers) {
+  confirm(answers: readonly PreviousTime[], now: number): void {
+    for (const { key, previous: before } of answers) {
       const time = this.#times.get(key);
       if (!time) continue;
       if (before === 'unknown') {
@@ -177,7 +177,7 @@ export class FirstSeenMemory {
       else if (before < time.at) {
         time.at = before;
         time.newSince = null;
-      } else if (before > now + SKEW_MS) this.#queue(time, Math.min(time.at, now - HOUR_MS));
+      } else if (before > now + MAX_CLOCK_SKEW_MS) this.#queue(time, Math.min(time.at, now - HOUR_MS));
       time.storeAnswer = 'received';
     }
   }
@@ -213,11 +213,11 @@ export class FirstSeenMemory {
 
   /** A time before the start of the process was taken before the clock was corrected. */
   #notBeforeStart(at: number): number {
-    return Math.max(at, this.#startedAt() - SKEW_MS);
+    return Math.max(at, this.#startedAt() - MAX_CLOCK_SKEW_MS);
   }
 
   #isInFuture({ at }: FirstTime): boolean {
-    return at > this.#now + SKEW_MS;
+    return at > this.#now + MAX_CLOCK_SKEW_MS;
   }
 
   #notInFuture(at: number): number {
@@ -239,7 +239,7 @@ export class FirstSeenMemory {
     return owner;
   }
 
-  #newTime(shelf: Sighting['shelf'], key: string, at: number): FirstTime {
+  #newTime(shelf: FirstSeenTime['category'], key: string, at: number): FirstTime {
     const time: FirstTime = {
       shelf,
       key,
@@ -257,7 +257,7 @@ export class FirstSeenMemory {
   #queue(time: FirstTime, at: number): void {
     time.at = time.storeAnswer === 'received' ? at : this.#notBeforeStart(at);
     time.queuedAt = this.#now;
-    this.#sightings.push({ shelf: time.shelf, key: time.key, at: time.at });
+    this.#sightings.push({ category: time.shelf, key: time.key, at: time.at });
   }
 
   /** Once a day a time in use is sent to the store again, which keeps it from expiring. */

@@ -4,12 +4,12 @@ import { PendingConnections } from './pending.ts';
 import type { FirstSeenMemory } from './memory.ts';
 import type { Peer, Peers } from '../enrich/peers.ts';
 import type { Address, Direction, OwnerLabels, State } from '../model.ts';
-import type { OwnerNames } from '../enrich/owner-labels.ts';
+import type { OwnerLabeler } from '../enrich/owner-labels.ts';
 
 /** The state of a scan that the recorder reads. */
 export interface ScanState {
   readonly connections: ConnectionTable;
-  readonly names: OwnerNames;
+  readonly names: OwnerLabeler;
   readonly peers: Peers;
   /** The peer of a connection, including those that the last scan closed; null without a remote end. */
   readonly peerOf: (index: number) => Peer | null;
@@ -68,7 +68,7 @@ export class FirstSeenRecorder {
   /** Marks the owners and ASNs of open connections as present, and ends the scan. */
   markPresent(groups: readonly AsnGroup[]): void {
     for (const { owner, direction, state, labels } of groups)
-      if (!this.#scan.names.isHalfKnown(owner))
+      if (!this.#scan.names.isProvisional(owner))
         this.#memory.markPresent(owner, direction, state === 'syn_received' ? '' : (labels['asn'] ?? ''));
     this.#memory.end();
   }
@@ -85,18 +85,18 @@ export class FirstSeenRecorder {
     if (mayBeFound && isOpen) return;
     const openedAt = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
     const { asn, address } = peer;
-    if (names.isHalfKnown(labels)) {
-      const bucket = peers.awaits(peer);
+    if (names.isProvisional(labels)) {
+      const bucket = peers.pendingBucket(peer);
       if (!isOpen && (asn !== '' || bucket !== null))
         this.#awaitName(labels, { direction, asn, bucket, address, openedAt });
     } else if (asn !== '') this.#memory.record(labels, direction, asn, openedAt);
-    else if (!isOpen) this.#awaitAsn(labels, direction, peers.awaits(peer), address, openedAt);
+    else if (!isOpen) this.#awaitAsn(labels, direction, peers.pendingBucket(peer), address, openedAt);
   }
 
   /** Records a closed connection whose owner has new names. */
   #recordClosed(labels: OwnerLabels, connection: UnnamedConnection, at: number): void {
     const { names, peers } = this.#scan;
-    if (names.isHalfKnown(labels)) {
+    if (names.isProvisional(labels)) {
       this.#awaitName(labels, connection);
       return;
     }

@@ -1,6 +1,6 @@
 import { formatAddress } from '../common/address.ts';
 import { SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
-import { hasNames } from '../common/network-class.ts';
+import { mayHaveDnsName } from '../common/network-class.ts';
 import type { Peer } from '../enrich/peers.ts';
 import type { Address } from '../model.ts';
 import type { Scrape } from '../scrape.ts';
@@ -31,7 +31,7 @@ export class RemoteNames {
     const addresses: Address[] = [];
     for (let i = 0; i < connections.length && addresses.length < MAX_LOOKUPS; i++) {
       const peer = connections.has(i) ? scrape.peers.of(i) : null;
-      if (!peer || connections.state[i] === SYN_RECV || !hasNames(peer.network)) continue;
+      if (!peer || connections.state[i] === SYN_RECV || !mayHaveDnsName(peer.network)) continue;
       if (Math.abs(now - (this.#askedAt.get(peer) ?? -Infinity)) < REPEAT_MS) continue;
       this.#askedAt.set(peer, now);
       addresses.push(connections.remoteAddress(i));

@@ -9,7 +9,7 @@ import type { Status } from '../metrics/status-families.ts';
 import type { Address, Cidr, Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { RowFormat } from '../rows/streams.ts';
-import type { Kept, Sighting } from '../store/contract.ts';
+import type { PreviousTime, FirstSeenTime } from '../store/contract.ts';
 import type { PageOptions } from '../web/page/page.ts';
 
 /** The requests of the main thread to the worker thread: what each kind carries, and what the worker replies. */
@@ -40,7 +40,7 @@ export interface Notifications {
   /** Names of remotes. */
   readonly names: readonly RemoteName[];
   /** What the store kept of sightings. */
-  readonly confirm: readonly Kept[];
+  readonly confirm: readonly PreviousTime[];
   /** Rules for the next scan. */
   readonly rules: Rules;
   /** A change in the Kubernetes cluster. */
@@ -54,7 +54,7 @@ export interface WorkerNotifications {
   /** Remotes without a name. */
   readonly remotes: readonly Address[];
   /** First-seen times for the store. */
-  readonly sightings: readonly Sighting[];
+  readonly sightings: readonly FirstSeenTime[];
   /** What walks over the TCP hash of the host cost: sent once, where that is much. */
   readonly costs: HashCost;
 }

@@ -6,7 +6,7 @@ import { Procfs } from '../collect/procfs.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { SYSTEM_CLOCK, type Timer } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
-import type { Log, Repeating } from '../common/log.ts';
+import type { Log, RepeatLimiter } from '../common/log.ts';
 import type { OtlpConfig } from '../config/config.ts';
 import type { Origins } from '../expose/otlp-points.ts';
 import type { ExportFailure, OtlpMessage, OtlpSettings } from '../expose/otlp.ts';
@@ -29,7 +29,7 @@ export interface RunFacts {
 export interface OtlpContext {
   readonly source: Procfs | Commands;
   readonly version: string;
-  readonly failures: Repeating;
+  readonly failures: RepeatLimiter;
   readonly log: Log;
   /** Ends the run with this exit code. */
   readonly stop: (code: number) => void;

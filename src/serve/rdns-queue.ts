@@ -8,7 +8,7 @@ const BATCH = 100;
 /** Enough for a batch without any answer: ten queries at a time, two seconds each. */
 const BATCH_MS = 25_000;
 
-type Resolver = Pick<ReverseDns, 'ask' | 'nameOf' | 'close'>;
+type Resolver = Pick<ReverseDns, 'resolve' | 'nameOf' | 'close'>;
 
 /** Looks up the names of remotes, one batch at a time. */
 export class RdnsQueue {
@@ -44,7 +44,7 @@ export class RdnsQueue {
       const batch = [...this.#queued].slice(0, BATCH);
       for (const [text] of batch) this.#queued.delete(text);
       const addresses = batch.map(([, address]) => address);
-      await this.#resolver.ask(addresses, BATCH_MS);
+      await this.#resolver.resolve(addresses, BATCH_MS);
       if (this.#isClosed) break;
       this.#resolved(addresses.map((address) => ({ address, name: this.#resolver.nameOf(address) })));
     }

@@ -5,7 +5,7 @@ import { openSource } from '../collect/host.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
-import { Repeating, type Log } from '../common/log.ts';
+import { RepeatLimiter, type Log } from '../common/log.ts';
 import type { Config } from '../config/config.ts';
 import type { RulesFile } from '../config/rules.ts';
 import type { Status } from '../metrics/status-families.ts';
@@ -28,7 +28,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   const { listenAddresses, configFile } = config.web;
   if (listenAddresses.length === 0 && !config.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
-  const failures = new Repeating(log);
+  const failures = new RepeatLimiter(log);
   const stop = new Stop();
   const parts = new Closers();
   try {
@@ -109,7 +109,7 @@ async function openAccess(file: string | null): Promise<Access | null> {
 }
 
 /** Applies changes of the web configuration; subscribers have to authenticate again. */
-function watchAccess(access: Access | null, subscribers: EventSubscribers, failures: Repeating): void {
+function watchAccess(access: Access | null, subscribers: EventSubscribers, failures: RepeatLimiter): void {
   access?.watch(
     () => subscribers.close(),
     (reason) => failures.warn('web-config', { reason }, 'the web configuration stays as it was'),

@@ -1,19 +1,19 @@
 import { cidrContains } from '../common/address.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
-import type { Log, Repeating } from '../common/log.ts';
-import { asksUnshared, type Config } from '../config/config.ts';
-import { Database } from '../enrich/asn/file-database.ts';
+import type { Log, RepeatLimiter } from '../common/log.ts';
+import { isUncoordinated, type Config } from '../config/config.ts';
+import { FileDatabase } from '../enrich/asn/file-database.ts';
 import { openProvider } from '../enrich/asn/open.ts';
 import type { Provider } from '../enrich/asn/query-batch.ts';
-import { startAsking } from '../enrich/asn/resolver.ts';
-import type { Kubernetes } from '../enrich/kubernetes/api-client.ts';
-import { Cluster, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
-import { prepareWatch } from '../enrich/kubernetes/start.ts';
+import { openAsnResolver } from '../enrich/asn/resolver.ts';
+import type { ApiClient } from '../enrich/kubernetes/api-client.ts';
+import { ClusterCache, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
+import { prepareClusterWatch } from '../enrich/kubernetes/start.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
-import type { Sighting, Store } from '../store/contract.ts';
+import type { FirstSeenTime, Store } from '../store/contract.ts';
 import { openStore } from '../store/open.ts';
 import type { Closable } from './closers.ts';
 import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
@@ -22,7 +22,7 @@ import type { WorkerClient } from './worker-client.ts';
 
 /** What completes the rows of a scan: ASNs, reverse DNS, the names of Kubernetes, and the store of first-seen times. */
 export interface Services extends Closable {
-  readonly provider: Provider | Database | null;
+  readonly provider: Provider | FileDatabase | null;
   readonly asksForNames: boolean;
   /** The watched resources of Kubernetes; null where it is off. */
   readonly watched: readonly Resource[] | null;
@@ -41,7 +41,7 @@ export interface ServicesContext {
   readonly version: string;
   /** The rules in effect. */
   readonly rules: () => Rules;
-  readonly failures: Repeating;
+  readonly failures: RepeatLimiter;
   readonly log: Log;
 }
 
@@ -49,14 +49,14 @@ export interface ServicesContext {
 export async function openServices(config: Config, context: ServicesContext): Promise<Services> {
   const { version, rules, failures, log } = context;
   let worker: WorkerClient | null = null;
-  let kubernetes: Kubernetes | null = null;
+  let kubernetes: ApiClient | null = null;
   const asnFailed = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const storeFailed = (error: unknown): void => failures.warn('store', { reason: reasonOf(error) }, 'the store failed');
 
   const provider = config.collectors.asn
     ? await openProvider(config.asn, { clock: SYSTEM_CLOCK, report: asnFailed })
     : null;
-  const keepsAnswers = provider !== null && !(provider instanceof Database);
+  const keepsAnswers = provider !== null && !(provider instanceof FileDatabase);
   const refill = async (): Promise<void> => {
     // The worker may be stopping.
     const answers = await worker?.restore().catch(() => null);
@@ -67,17 +67,17 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       ? await openStore(config, {
           clock: SYSTEM_CLOCK,
           report: (reason) => log.warn({ reason }, 'the store changed'),
-          lacks: () => void refill().catch(storeFailed),
+          onIncomplete: () => void refill().catch(storeFailed),
         })
       : null;
-  const watch = prepareWatch(config.kubernetes, { version, random: Math.random, failures, log });
-  const cluster = watch && new Cluster(watch.resources);
+  const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
+  const cluster = watch && new ClusterCache(watch.resources);
   const asn =
     provider &&
-    startAsking(provider, store, {
-      isUnshared: asksUnshared(config),
+    openAsnResolver(provider, store, {
+      isUncoordinated: isUncoordinated(config),
       report: asnFailed,
-      deliver: (answers, unknown = []) => worker?.notify('learn', { answers, unknown }),
+      onAnswers: (answers, unknown = []) => worker?.notify('learn', { answers, unknown }),
       cluster,
       rules,
       clock: SYSTEM_CLOCK,
@@ -93,9 +93,9 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     provider,
     asksForNames: rdns !== null,
     watched: watch?.resources ?? null,
-    baselineScope: store?.commons ? 'cluster' : 'node',
+    baselineScope: store?.shared ? 'cluster' : 'node',
     callbacks: {
-      questions: (buckets) => asn?.ask(buckets),
+      questions: (buckets) => asn?.query(buckets),
       remotes: (addresses) => rdns?.add(addresses),
       sightings: (sightings) =>
         void keepEarliest(store, sightings)
@@ -106,7 +106,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       worker = client;
       kubernetes = (await watch?.start(clusterChanged)) ?? null;
     },
-    firstNames: async (ms) => kubernetes?.firstNews(ms),
+    firstNames: async (ms) => kubernetes?.waitForFirstList(ms),
     status: () => ({
       asn: asn?.status() ?? null,
       store: store && { name: store.name, up: store.up, failures: store.failures },
@@ -122,8 +122,11 @@ export async function openServices(config: Config, context: ServicesContext): Pr
 }
 
 /** Stores first-seen times and returns the earliest known; without a store they are the earliest. */
-async function keepEarliest(store: Store | null, sightings: readonly Sighting[]): ReturnType<Store['keepEarliest']> {
-  return store ? store.keepEarliest(sightings) : sightings.map(({ key }) => ({ key, before: null }));
+async function keepEarliest(
+  store: Store | null,
+  sightings: readonly FirstSeenTime[],
+): ReturnType<Store['writeFirstSeen']> {
+  return store ? store.writeFirstSeen(sightings) : sightings.map(({ key }) => ({ key, previous: null }));
 }
 
 /** Resolves names through the resolver of the host, except for networks in `asn.never_send`. */
@@ -132,7 +135,7 @@ async function openRdns(rules: () => Rules, resolved: (names: readonly RemoteNam
   const { ReverseDns } = await import('../enrich/rdns.ts');
   const resolver = new ReverseDns({
     clock: SYSTEM_CLOCK,
-    mayAsk: (address) => !rules().asnNeverSend.some((cidr) => cidrContains(cidr, address)),
+    mayQuery: (address) => !rules().asnNeverSend.some((cidr) => cidrContains(cidr, address)),
   });
   return new RdnsQueue(resolver, resolved);
 }

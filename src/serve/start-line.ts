@@ -4,9 +4,9 @@ import { Procfs } from '../collect/procfs.ts';
 import { parseAddress } from '../common/address.ts';
 import type { Log } from '../common/log.ts';
 import { classify } from '../common/network-class.ts';
-import { asksUnshared, type Config } from '../config/config.ts';
-import { Database } from '../enrich/asn/file-database.ts';
-import { nameStorage } from '../store/open.ts';
+import { isUncoordinated, type Config } from '../config/config.ts';
+import { FileDatabase } from '../enrich/asn/file-database.ts';
+import { formatStorage } from '../store/open.ts';
 import type { Access } from '../web/access.ts';
 import type { Services } from './services.ts';
 
@@ -25,7 +25,7 @@ export function logStart(
   version: string,
   { addresses, source, access, services: { provider, watched } }: StartedParts,
 ): void {
-  const queriesServer = provider !== null && !(provider instanceof Database);
+  const queriesServer = provider !== null && !(provider instanceof FileDatabase);
   const sent = [
     ...(queriesServer ? ['network address of the /24 or /48 of public peers'] : []),
     ...(config.collectors.rdns ? ["addresses of remotes to the host's resolver"] : []),
@@ -46,9 +46,9 @@ export function logStart(
       listen: addresses.join(' '),
       tls: Boolean(access?.tls),
       authentication,
-      storage: nameStorage(config),
+      storage: formatStorage(config),
       asn_provider: provider === null ? 'none' : config.asn.provider,
-      ...(provider instanceof Database ? { asn_database: provider.file } : {}),
+      ...(provider instanceof FileDatabase ? { asn_database: provider.file } : {}),
       ...(queriesServer ? { asn_server: provider.server } : {}),
       sends: sent.join(' and ') || 'nothing',
       ...(queriesServer ? { off: '--asn.provider=none' } : {}),
@@ -60,7 +60,7 @@ export function logStart(
     },
     'peerscope started',
   );
-  if (queriesServer && asksUnshared(config))
+  if (queriesServer && isUncoordinated(config))
     log.warn(
       { advice: 'share answers through --storage.url, or use a database with --asn.provider=mmdb or tsv' },
       'the exporters of this cluster share no store: each queries the whois server once in ten minutes',

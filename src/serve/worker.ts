@@ -4,7 +4,7 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { readServices } from '../common/etc-services.ts';
 import { openSource, type SourceName } from '../collect/host.ts';
 import { openCache } from '../enrich/asn/cache.ts';
-import type { ProviderChoice } from '../enrich/asn/open.ts';
+import type { ProviderConfig } from '../enrich/asn/open.ts';
 import type { Collected } from '../expose/otlp.ts';
 import { PartWriter } from '../expose/prometheus-text.ts';
 import { statusFamilies } from '../metrics/families.ts';
@@ -33,7 +33,7 @@ export interface WorkerData {
   /** Whether the API is on. */
   readonly hasApi: boolean;
   /** `none` leaves every ASN unknown. */
-  readonly asnProvider: ProviderChoice['provider'];
+  readonly asnProvider: ProviderConfig['provider'];
 }
 
 /** Scans and renders on request, in a thread of its own: the thread that serves HTTP never waits for it. */
@@ -52,7 +52,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   let scannedAt = 0;
 
   const sendQuestions = (): void => {
-    const buckets = cache?.takeQuestions() ?? [];
+    const buckets = cache?.takeQueries() ?? [];
     if (buckets.length > 0) notifyMain(port, 'questions', buckets);
   };
   const sendHashCost = (): void => {

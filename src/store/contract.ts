@@ -1,6 +1,6 @@
 import type { Direction } from '../model.ts';
 
-/** One text under a key, to be kept until a time (milliseconds since 1970). */
+/** A text stored under a key until `keepUntil` (milliseconds since 1970). */
 export interface StoredText {
   readonly key: string;
   readonly text: string;
@@ -8,66 +8,68 @@ export interface StoredText {
 }
 
 /**
- * What outlives the process and may be shared with others. It never rejects: a store that fails reads nothing, drops what it is
- * given, grants every lease, and is not `up`.
+ * Persistent storage, possibly shared by several exporters. Methods never reject. A store that fails returns nothing
+ * from reads, drops writes, grants every lease, and is not `up`.
  */
 export interface Store {
   readonly name: string;
   readonly up: boolean;
-  /** How often it was used and failed; what is not tried while it rests is no failure. */
+  /** Failed operations. Operations skipped while the store waits to retry do not count. */
   readonly failures: number;
-  /** Null where all who share the store are on one host: there the lease alone keeps their sessions apart. */
-  readonly commons: Commons | null;
-  /** The texts kept under these keys; what is not there is left out. */
+  /**
+   * State shared across hosts. Null if all users of the store run on one host; the lease alone then coordinates them.
+   */
+  readonly shared: SharedState | null;
+  /** Returns the texts stored under these keys. Missing keys are omitted. */
   read(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
   write(texts: readonly StoredText[]): Promise<void>;
   /**
-   * Keeps each time, unless an earlier one is kept, for 90 days after it was told last, and gives what was kept before: for each key
-   * alone, 'unknown' where it failed.
+   * Writes first-seen times. An earlier stored time wins. Each entry expires 90 days after its last write. Returns
+   * the previous time of each key, 'unknown' if that key failed.
    */
-  keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]>;
-  /** Takes a lease for so long unless it is taken: 0, or else the milliseconds until it ends. */
+  writeFirstSeen(sightings: readonly FirstSeenTime[]): Promise<readonly PreviousTime[]>;
+  /** Takes a lease for `ms` if it is free. Returns 0 if taken, else the milliseconds until it expires. */
   acquire(lease: string, ms: number): Promise<number>;
-  /** Lets the own lease end after so long from now. */
-  hold(lease: string, ms: number): Promise<void>;
+  /** Sets the remaining time of a lease held by this process. */
+  renew(lease: string, ms: number): Promise<void>;
   release(lease: string): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What the exporters of a cluster have in common beside texts and leases. As the store, it never rejects. */
-export interface Commons {
-  /** Adds members to a queue, each once; a full queue takes no more. */
+/** Queues and circuit breakers that exporters of a cluster share. Methods never reject. */
+export interface SharedState {
+  /** Adds members to a queue. Duplicates are ignored; a full queue drops new members. */
   enqueue(queue: string, members: readonly string[]): Promise<void>;
-  /** The members of a queue, those first that came first, at most so many; none while the store fails. */
-  queued(queue: string, most: number): Promise<readonly string[]>;
+  /** Returns up to `most` members, oldest first. Empty if the store fails. */
+  readQueue(queue: string, most: number): Promise<readonly string[]>;
   dequeue(queue: string, members: readonly string[]): Promise<void>;
-  /** How it stands with a breaker; null while the store fails. */
-  breaker(name: string): Promise<Breaker | null>;
-  setBreaker(name: string, breaker: Breaker): Promise<void>;
+  /** Returns the state of a circuit breaker. Null if the store fails. */
+  readBreaker(name: string): Promise<BreakerState | null>;
+  writeBreaker(name: string, breaker: BreakerState): Promise<void>;
 }
 
-/** How often something failed in a row, and for how many milliseconds more nobody is to try it. */
-export interface Breaker {
+/** The number of consecutive failures, and the milliseconds until the breaker allows the next attempt. */
+export interface BreakerState {
   readonly failures: number;
   readonly openMs: number;
 }
 
-/** How far the clocks of a cluster, or one clock before and after it was set right, may be apart without being wrong. */
-export const SKEW_MS = 300_000;
+/** The maximum clock difference between nodes of a cluster, and the maximum step of one clock, that is tolerated. */
+export const MAX_CLOCK_SKEW_MS = 300_000;
 
-/** How long a store keeps a time that nobody tells it again. */
-export const KEPT_MS = 90 * 86_400_000;
+/** How long a store keeps a first-seen time after its last write. */
+export const FIRST_SEEN_TTL_MS = 90 * 86_400_000;
 
-/** When something was first seen (milliseconds since 1970), and the key that a store keeps it by. */
-export interface Sighting {
-  /** One for each direction and one for the baselines: in a store, no shelf makes room for another. */
-  readonly shelf: Direction | 'baseline';
+/** A first-seen time (milliseconds since 1970) and its key in the store. */
+export interface FirstSeenTime {
+  /** A direction, or 'baseline'. Each category has its own capacity. */
+  readonly category: Direction | 'baseline';
   readonly key: string;
   readonly at: number;
 }
 
-/** What a store kept under a key before it was told of a sighting: null where that was nothing, 'unknown' where it failed. */
-export interface Kept {
+/** The time stored under a key before a write: null if there was none, 'unknown' if the store failed. */
+export interface PreviousTime {
   readonly key: string;
-  readonly before: number | null | 'unknown';
+  readonly previous: number | null | 'unknown';
 }

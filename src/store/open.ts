@@ -1,50 +1,52 @@
 import type { Timer } from '../common/clock.ts';
-import { nameRedis, type RedisServer } from './redis-url.ts';
+import { formatRedisUrl, type RedisServer } from './redis-url.ts';
 import { SqliteStore } from './sqlite.ts';
 import type { Store } from './contract.ts';
 
-/** Where what was learned is kept: on a server that a cluster shares, else in a folder, else nowhere. */
-export interface StorageChoice {
+/** Where state is stored: a shared server if configured, else a directory, else nowhere. */
+export interface StorageConfig {
   readonly storagePath: string | null;
   readonly storageServer: RedisServer | null;
 }
 
-interface Surroundings {
+interface StoreContext {
   readonly clock: Timer;
-  /** Takes one line whenever it begins or ends to fail. */
+  /** Receives one line when the store starts or stops failing. */
   readonly report: (message: string) => void;
-  /** Hears that the store may lack what it was given, because it lost it or was away. */
-  readonly lacks?: () => void;
+  /** Called when the store may have lost data or missed writes. */
+  readonly onIncomplete?: () => void;
 }
 
-/** Opens the store, and loads only what that one needs. A store that cannot be used now is not `up`, and is tried again. */
+/**
+ * Opens the configured store and loads only its own modules. A store that cannot be used now is not `up` and retries.
+ */
 export async function openStore(
-  choice: StorageChoice,
-  { clock, report, lacks = () => undefined }: Surroundings,
+  choice: StorageConfig,
+  { clock, report, onIncomplete: lacks = () => undefined }: StoreContext,
 ): Promise<Store | null> {
   const { storagePath, storageServer } = choice;
   if (storageServer) {
     const { RedisStore } = await import('./redis.ts');
-    return RedisStore.open({ server: storageServer, clock, report, lacks });
+    return RedisStore.open({ server: storageServer, clock, report, onIncomplete: lacks });
   }
   if (storagePath === null) return null;
   return SqliteStore.open({
-    folder: storagePath,
+    directory: storagePath,
     now: () => clock.now(),
     report,
-    lacks,
+    onIncomplete: lacks,
     after: (ms, run) => clock.after(ms, run),
   });
 }
 
-/** As `openStore`, for who only reads: makes no file. */
-export async function findStore(choice: StorageChoice, surroundings: Surroundings): Promise<Store | null> {
+/** Like `openStore`, but creates no files. For readers. */
+export async function openExistingStore(choice: StorageConfig, surroundings: StoreContext): Promise<Store | null> {
   const { storagePath, storageServer } = choice;
-  if (!storageServer && (storagePath === null || !SqliteStore.mayBeIn(storagePath))) return null;
+  if (!storageServer && (storagePath === null || !SqliteStore.existsIn(storagePath))) return null;
   return openStore(choice, surroundings);
 }
 
-/** The place as people name it, without user and password. */
-export function nameStorage({ storagePath, storageServer }: StorageChoice): string | null {
-  return storageServer ? nameRedis(storageServer) : storagePath;
+/** Returns the location without credentials, for display. */
+export function formatStorage({ storagePath, storageServer }: StorageConfig): string | null {
+  return storageServer ? formatRedisUrl(storageServer) : storagePath;
 }

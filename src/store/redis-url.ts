@@ -1,4 +1,4 @@
-/** Where Redis or Valkey listens, and what it wants to know of us. */
+/** The address and credentials of a Redis or Valkey server. */
 export interface RedisServer {
   readonly tls: boolean;
   readonly host: string;
@@ -8,12 +8,15 @@ export interface RedisServer {
   readonly database: number;
 }
 
-/** A server as its URL names it, without user and password. */
-export function nameRedis({ tls, host, port, database }: RedisServer): string {
+/** Returns the URL of a server without credentials. */
+export function formatRedisUrl({ tls, host, port, database }: RedisServer): string {
   return `redis${tls ? 's' : ''}://${host.includes(':') ? `[${host}]` : host}:${port}/${database}`;
 }
 
-/** https://www.iana.org/assignments/uri-schemes/prov/redis and rediss, the same over TLS. Reserved characters are percent-encoded. */
+/**
+ * Parses a `redis://` or `rediss://` (TLS) URL with percent-encoded credentials; undefined if invalid.
+ * https://www.iana.org/assignments/uri-schemes/prov/redis
+ */
 export function parseStorageUrl(text: string): RedisServer | undefined {
   if (!/^rediss?:\/\//.test(text) || !URL.canParse(text)) return undefined;
   const { protocol, hostname, port, username, password, pathname, search, hash } = new URL(text);

@@ -1,151 +1,95 @@
 import { randomUUID } from 'node:crypto';
-import { getCACertificates } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Timer } from '../common/clock.ts';
-import { GuardedConnector } from './redis-connector.ts';
-import { nameRedis, type RedisServer } from './redis-url.ts';
+import { reasonOf } from '../common/errors.ts';
+import { isErrorReply, SCRIPTS, toNumber, toOk, toText, toTexts, toTime } from './redis-commands.ts';
+import { COMMAND_MS, CONNECT_MS, connectionOptions } from './redis-connector.ts';
+import { formatRedisUrl, type RedisServer } from './redis-url.ts';
 import {
-  type Breaker,
-  type Commons,
+  type BreakerState,
+  type SharedState,
   type Store,
   type StoredText,
-  KEPT_MS,
-  SKEW_MS,
-  type Kept,
-  type Sighting,
+  FIRST_SEEN_TTL_MS,
+  MAX_CLOCK_SKEW_MS,
+  type PreviousTime,
+  type FirstSeenTime,
 } from './contract.ts';
 
-const PREFIX = 'peerscope:';
-/** How long the server keeps the number of an exporter that is gone. */
+/** How long the server keeps the check number of a stopped exporter. */
 const ALIVE_KEEP_MS = 24 * 3_600_000;
-const CONNECT_MS = 1_000;
-const COMMAND_MS = 2_000;
-/** A connection on which nothing comes for so long, though an answer is due, is dead. */
-const SILENCE_MS = 5_000;
-const RECONNECT_MOST_MS = 2_000;
-const WATCH_MS = 2_000;
-/** A server that refuses something, or hangs up, so soon after it worked again is not believed to work for as long. */
-const DISTRUST_MS = 60_000;
+const RECONNECT_MAX_MS = 2_000;
+const CHECK_MS = 2_000;
+/** If a server fails again this soon after a recovery, the next recovery is reported only after the same delay. */
+const UNSTABLE_MS = 60_000;
 const CHUNK = 1_000;
-const QUEUE_MOST = 50_000;
+const MAX_QUEUE = 50_000;
 const QUEUE_KEEP_MS = 24 * 3_600_000;
-/** How long failures are remembered after the breaker let one try. */
+/** How long failures are kept after the breaker allows an attempt. */
 const FAILURES_KEEP_MS = 2 * 3_600_000;
 const REASON_LENGTH = 200;
-/** What a server says that has handed over to another one, or is about to serve: on a new connection all may be well. */
-const HANDED_OVER = /\b(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
+/** Error codes of a server that failed over or is still loading. A new connection may work. */
+const FAILED_OVER = /\b(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
 const FULL = /\bOOM\b/;
 
 export interface RedisStoreOptions {
   readonly server: RedisServer;
   readonly clock: Timer;
-  /** Takes one line when the store fails, when it works again, and when it lost its data. */
+  /** Receives one line when the store fails, recovers or loses data. */
   readonly report: (message: string) => void;
-  /** Hears that the server lost its data, or missed what it was given while it was away. */
-  readonly lacks: () => void;
+  /** Called when the server lost data or missed writes. */
+  readonly onIncomplete: () => void;
 }
 
-/** Each changes one key and asks first whose or how full it is, which only a script can do in one step. */
-const SCRIPTS = {
-  /** A lease that is gone was lost with the server's data: it is taken anew. */
-  hold: `
-    local holder = redis.call('GET', KEYS[1])
-    if holder and holder ~= ARGV[1] then return 0 end
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-    return 1`,
-  release: `
-    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-    return redis.call('DEL', KEYS[1])`,
-  /** What is no number was not written by us, and is written over. */
-  keepEarliest: `
-    local kept = redis.pcall('GET', KEYS[1])
-    if type(kept) == 'table' and not string.find(kept.err, 'WRONGTYPE', 1, true) then return kept end
-    local before = type(kept) == 'string' and tonumber(kept) or nil
-    if before and before <= tonumber(ARGV[1]) then
-      redis.call('PEXPIRE', KEYS[1], ARGV[2])
-    else
-      redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-    end
-    return before`,
-  enqueue: `
-    local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
-    for i = 4, #ARGV do
-      if room <= 0 then break end
-      room = room - redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[i])
-    end
-    return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
-};
-
 /**
- * The store on a Redis or Valkey server that the exporters of a cluster share. All its keys begin with "peerscope:"; each command
- * touches one key.
+ * The store on a Redis or Valkey server shared by the exporters of a cluster. All keys begin with "peerscope:". Each
+ * command uses one key.
  *
- * Whatever fails is said once, and the store is not `up` until a look at the server, every two seconds, finds that it can be written
- * and read. That look also finds out that the server lost its data. The password is in no message.
+ * A failure is reported once. The store is `up` again when a check, run every two seconds, can write and read. The
+ * check also detects data loss. The password appears in no message.
  */
-export class RedisStore implements Store, Commons {
+export class RedisStore implements Store, SharedState {
   readonly name = 'redis';
-  readonly commons: Commons = this;
-  /** Commands that failed, and connections. */
+  readonly shared: SharedState = this;
+  /** Failed commands and lost connections. */
   failures = 0;
   readonly #options: RedisStoreOptions;
-  readonly #place: string;
+  readonly #url: string;
   readonly #redis: Redis;
   readonly #holder = randomUUID();
   readonly #opened = Promise.withResolvers<null>();
-  /** Whether this connection is to the right database: where it cannot be had the library goes on with another. */
+  /**
+   * True if the connection uses the configured database. If SELECT fails, the library silently stays on another one.
+   */
   #isSelected = false;
-  #trouble: string | null = null;
+  #failure: string | null = null;
   #connectionError: string | undefined;
-  /** Whether the connection is being closed to have another one. */
-  #renewing = false;
-  /** How often in a row it was called in vain. */
-  #hungUp = 0;
-  #workedFrom = -Infinity;
-  #believedFrom = -Infinity;
-  /** How many looks there were, and the number of the last one that the server took. */
-  #looks = 0;
-  #taken = 0;
-  #lostData = false;
-  #missedWrites = false;
-  #wroteSinceLook = false;
-  #missedTimes = false;
-  /** The server's time when the own steady clock showed 0; not a number before it told it. */
+  /** True while the connection is being replaced. */
+  #isReconnecting = false;
+  /** Consecutive failed connection attempts. */
+  #failedConnects = 0;
+  #recoveredAt = -Infinity;
+  #trustedFrom = -Infinity;
+  /** The number of the current check, and of the last check that the server stored. */
+  #checks = 0;
+  #storedCheck = 0;
+  #hasLostData = false;
+  #hasMissedWrites = false;
+  #wroteSinceCheck = false;
+  #hasMissedTimes = false;
+  /** Server time minus our monotonic clock, in milliseconds. NaN before the first check. */
   #serverAtZero = NaN;
-  #saidHowFarOff = false;
+  #reportedClockOff = false;
   #closed = false;
-  #cancelWatch: () => void = () => undefined;
+  #cancelCheck: () => void = () => undefined;
 
   private constructor(options: RedisStoreOptions) {
-    const { tls, host, port, username, password } = options.server;
     this.#options = options;
-    this.#place = nameRedis(options.server);
+    this.#url = formatRedisUrl(options.server);
     this.#redis = new Redis({
-      host,
-      port,
-      family: 0,
-      ...(username === null ? {} : { username }),
-      ...(password === null ? {} : { password }),
-      ...(tls ? { tls: { ca: [...getCACertificates('default'), ...getCACertificates('system')] } } : {}),
-      Connector: GuardedConnector,
-      // All that is needed of Redis; so a server cannot push what nobody asked for.
-      protocol: 2,
-      // The library asks for it again after each reconnect, and nobody could catch a refusal if it did not know it from the start.
-      db: options.server.database,
-      // A server that turns clients away answers the first command with why: it is to be one whose answer counts.
-      disableClientInfo: true,
-      keyPrefix: PREFIX,
-      lazyConnect: true,
-      enableReadyCheck: false,
-      enableOfflineQueue: false,
-      autoResendUnfulfilledCommands: false,
-      // What was not answered when the connection ended fails then.
-      maxRetriesPerRequest: 0,
-      connectTimeout: CONNECT_MS,
-      commandTimeout: COMMAND_MS,
-      socketTimeout: SILENCE_MS,
-      // The library counts anew at each greeting; a server that only greets is not to be called ten times a second.
-      retryStrategy: () => Math.min(100 * ++this.#hungUp, RECONNECT_MOST_MS),
+      ...connectionOptions(options.server),
+      // The library resets its counter on each greeting. A server that only greets must not be called ten times a second.
+      retryStrategy: () => Math.min(100 * ++this.#failedConnects, RECONNECT_MAX_MS),
     });
     this.#redis.on('error', (error) => {
       this.#connectionError = this.#reasonOf(error);
@@ -153,20 +97,20 @@ export class RedisStore implements Store, Commons {
     });
     this.#redis.on('close', () => {
       this.#isSelected = false;
-      this.#missedWrites ||= this.#wroteSinceLook;
-      if (!this.#renewing) this.#distrust();
-      this.#renewing = false;
+      this.#hasMissedWrites ||= this.#wroteSinceCheck;
+      if (!this.#isReconnecting) this.#delayRecovery();
+      this.#isReconnecting = false;
       this.failures++;
       this.#fail(this.#noConnection);
       this.#opened.resolve(null);
     });
     this.#redis.on('ready', () => {
       this.#connectionError = undefined;
-      void this.#look().then(() => this.#opened.resolve(null));
+      void this.#check().then(() => this.#opened.resolve(null));
     });
   }
 
-  /** Resolves once the server answered or could not be reached, in at most three seconds. */
+  /** Resolves when the server answers or cannot be reached, after at most three seconds. */
   static async open(options: RedisStoreOptions): Promise<RedisStore> {
     const store = new RedisStore(options);
     const cancel = options.clock.after(CONNECT_MS + COMMAND_MS, () => {
@@ -176,20 +120,20 @@ export class RedisStore implements Store, Commons {
     store.#redis.connect().catch(() => undefined);
     await store.#opened.promise;
     cancel();
-    store.#watch();
+    store.#scheduleCheck();
     return store;
   }
 
   get up(): boolean {
-    return this.#trouble === null;
+    return this.#failure === null;
   }
 
   async read(keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
     for (let start = 0; start < keys.length; start += CHUNK) {
       const chunk = keys.slice(start, start + CHUNK);
-      // Sent together: unlike MGET and pipelines, this is the same on every kind of server.
-      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#redis.get(key).then(textOf))));
+      // Sent together. Unlike MGET and pipelines, this works on every kind of server.
+      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#redis.get(key).then(toText))));
       if (!texts) break;
       for (const [i, key] of chunk.entries()) {
         const text = texts[i];
@@ -206,7 +150,7 @@ export class RedisStore implements Store, Commons {
       const done = await this.#attemptWrite(() =>
         Promise.all(
           chunk.map(({ key, text, keepUntil }) =>
-            this.#redis.set(key, text, 'PX', Math.ceil(keepUntil - now)).then(okOf),
+            this.#redis.set(key, text, 'PX', Math.ceil(keepUntil - now)).then(toOk),
           ),
         ),
       );
@@ -214,44 +158,44 @@ export class RedisStore implements Store, Commons {
     }
   }
 
-  async keepEarliest(sightings: readonly Sighting[]): Promise<readonly Kept[]> {
+  async writeFirstSeen(times: readonly FirstSeenTime[]): Promise<readonly PreviousTime[]> {
     if (this.#isClockOff()) {
-      this.#missedTimes = true;
-      return sightings.map(({ key }) => ({ key, before: 'unknown' }));
+      this.#hasMissedTimes = true;
+      return times.map(({ key }) => ({ key, previous: 'unknown' }));
     }
-    const kept: Kept[] = [];
-    for (let start = 0; start < sightings.length; start += CHUNK) {
-      const chunk = sightings.slice(start, start + CHUNK);
-      // Each for itself: a full server still tells what it knows.
-      const answers = chunk.map(async ({ key, at }): Promise<Kept> => {
+    const previousTimes: PreviousTime[] = [];
+    for (let start = 0; start < times.length; start += CHUNK) {
+      const chunk = times.slice(start, start + CHUNK);
+      // One command per key: a full server still returns stored times.
+      const answers = chunk.map(async ({ key, at }): Promise<PreviousTime> => {
         const before = await this.#attemptWrite(async () => {
-          const reply = await this.#redis.eval(SCRIPTS.keepEarliest, 1, key, String(at), KEPT_MS);
-          return reply === null ? null : numberOf(reply);
+          const reply = await this.#redis.eval(SCRIPTS.writeFirstSeen, 1, key, String(at), FIRST_SEEN_TTL_MS);
+          return reply === null ? null : toNumber(reply);
         });
-        return { key, before: before === undefined ? 'unknown' : before };
+        return { key, previous: before === undefined ? 'unknown' : before };
       });
-      kept.push(...(await Promise.all(answers)));
+      previousTimes.push(...(await Promise.all(answers)));
     }
-    return kept;
+    return previousTimes;
   }
 
   async acquire(lease: string, ms: number): Promise<number> {
     const isTaken = await this.#attempt(async () => {
       const reply = await this.#redis.set(lease, this.#holder, 'PX', Math.ceil(ms), 'NX');
-      if (reply !== null) okOf(reply);
+      if (reply !== null) toOk(reply);
       return reply === null;
     });
     if (!isTaken) return 0;
-    const leftMs = await this.#attempt(async () => numberOf(await this.#redis.pttl(lease)));
+    const leftMs = await this.#attempt(async () => toNumber(await this.#redis.pttl(lease)));
     return leftMs === undefined ? 0 : Math.max(1, leftMs);
   }
 
-  async hold(lease: string, ms: number): Promise<void> {
-    await this.#attempt(() => this.#redis.eval(SCRIPTS.hold, 1, lease, this.#holder, Math.ceil(ms)).then(numberOf));
+  async renew(lease: string, ms: number): Promise<void> {
+    await this.#attempt(() => this.#redis.eval(SCRIPTS.renew, 1, lease, this.#holder, Math.ceil(ms)).then(toNumber));
   }
 
   async release(lease: string): Promise<void> {
-    await this.#attempt(() => this.#redis.eval(SCRIPTS.release, 1, lease, this.#holder).then(numberOf));
+    await this.#attempt(() => this.#redis.eval(SCRIPTS.release, 1, lease, this.#holder).then(toNumber));
   }
 
   async enqueue(queue: string, members: readonly string[]): Promise<void> {
@@ -260,51 +204,51 @@ export class RedisStore implements Store, Commons {
       const chunk = members.slice(start, start + CHUNK);
       const done = await this.#attemptWrite(() =>
         this.#redis
-          .eval(SCRIPTS.enqueue, 1, queue, ...[QUEUE_MOST, QUEUE_KEEP_MS, now, ...chunk].map(String))
-          .then(numberOf),
+          .eval(SCRIPTS.enqueue, 1, queue, ...[MAX_QUEUE, QUEUE_KEEP_MS, now, ...chunk].map(String))
+          .then(toNumber),
       );
       if (done === undefined) return;
     }
   }
 
-  async queued(queue: string, most: number): Promise<readonly string[]> {
-    return (await this.#attempt(async () => textsOf(await this.#redis.zrange(queue, 0, String(most - 1))))) ?? [];
+  async readQueue(queue: string, most: number): Promise<readonly string[]> {
+    return (await this.#attempt(async () => toTexts(await this.#redis.zrange(queue, 0, String(most - 1))))) ?? [];
   }
 
   async dequeue(queue: string, members: readonly string[]): Promise<void> {
     for (let start = 0; start < members.length; start += CHUNK)
-      await this.#attempt(() => this.#redis.zrem(queue, ...members.slice(start, start + CHUNK)).then(numberOf));
+      await this.#attempt(() => this.#redis.zrem(queue, ...members.slice(start, start + CHUNK)).then(toNumber));
   }
 
-  async breaker(name: string): Promise<Breaker | null> {
+  async readBreaker(name: string): Promise<BreakerState | null> {
     const state = await this.#attempt(() =>
-      Promise.all([this.#redis.get(failuresOf(name)).then(textOf), this.#redis.pttl(name).then(numberOf)] as const),
+      Promise.all([this.#redis.get(failuresOf(name)).then(toText), this.#redis.pttl(name).then(toNumber)] as const),
     );
     if (!state) return null;
     const [failures, openMs] = state;
     return { failures: Number(failures) || 0, openMs: Math.max(0, openMs) };
   }
 
-  async setBreaker(name: string, { failures, openMs }: Breaker): Promise<void> {
+  async writeBreaker(name: string, { failures, openMs }: BreakerState): Promise<void> {
     const ms = Math.ceil(openMs);
     await this.#attempt<unknown>(() =>
       ms > 0
         ? Promise.all([
-            this.#redis.set(failuresOf(name), failures, 'PX', ms + FAILURES_KEEP_MS).then(okOf),
-            this.#redis.set(name, failures, 'PX', ms).then(okOf),
+            this.#redis.set(failuresOf(name), failures, 'PX', ms + FAILURES_KEEP_MS).then(toOk),
+            this.#redis.set(name, failures, 'PX', ms).then(toOk),
           ])
-        : Promise.all([this.#redis.del(failuresOf(name)).then(numberOf), this.#redis.del(name).then(numberOf)]),
+        : Promise.all([this.#redis.del(failuresOf(name)).then(toNumber), this.#redis.del(name).then(toNumber)]),
     );
   }
 
   close(): Promise<void> {
     this.#closed = true;
-    this.#cancelWatch();
+    this.#cancelCheck();
     this.#redis.disconnect();
     return Promise.resolve();
   }
 
-  /** Undefined where it failed. */
+  /** Returns undefined on failure. */
   async #attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
     if (this.#closed) return undefined;
     if (this.#redis.status !== 'ready') this.#fail(this.#noConnection);
@@ -321,7 +265,7 @@ export class RedisStore implements Store, Commons {
       return await work();
     } catch (error) {
       this.failures++;
-      if (isRefusal(error) && !HANDED_OVER.test(error.message)) this.#distrust();
+      if (isErrorReply(error) && !FAILED_OVER.test(error.message)) this.#delayRecovery();
       this.#fail(this.#redis.status === 'ready' ? this.#reasonOf(error) : this.#noConnection);
       return undefined;
     }
@@ -329,83 +273,86 @@ export class RedisStore implements Store, Commons {
 
   async #attemptWrite<T>(work: () => Promise<T>): Promise<T | undefined> {
     const done = await this.#attempt(work);
-    if (done === undefined) this.#missedWrites = true;
-    else this.#wroteSinceLook = true;
+    if (done === undefined) this.#hasMissedWrites = true;
+    else this.#wroteSinceCheck = true;
     return done;
   }
 
-  #distrust(): void {
+  #delayRecovery(): void {
     const now = this.#options.clock.monotonic();
-    if (now - this.#workedFrom < DISTRUST_MS) this.#believedFrom = now + DISTRUST_MS;
+    if (now - this.#recoveredAt < UNSTABLE_MS) this.#trustedFrom = now + UNSTABLE_MS;
   }
 
-  #watch(): void {
-    this.#cancelWatch = this.#options.clock.after(WATCH_MS, () => {
-      void this.#look().then(() => {
-        if (!this.#closed) this.#watch();
+  #scheduleCheck(): void {
+    this.#cancelCheck = this.#options.clock.after(CHECK_MS, () => {
+      void this.#check().then(() => {
+        if (!this.#closed) this.#scheduleCheck();
       });
     });
   }
 
   /**
-   * Reads and writes a growing number under a key of our own. A server that has none, or an older one, lost data or is back at a
-   * snapshot of it; what was written after the last number was taken may be gone unnoticed when the connection is.
+   * Reads and writes an increasing number under a key of this process. If the number is missing or lower, the server
+   * lost data or restored a snapshot. Writes after the last stored number may be lost with the connection.
    */
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     if (this.#redis.status === 'ready' && !this.#isSelected)
       this.#isSelected =
         (await this.#send(() =>
-          this.#redis.select(this.#options.server.database).then(okOf).catch(this.#renewWhereRefused),
+          this.#redis.select(this.#options.server.database).then(toOk).catch(this.#reconnectIfRejected),
         )) !== undefined;
-    const look = ++this.#looks;
+    const check = ++this.#checks;
     const key = `alive:${this.#holder}`;
-    const seen = await this.#attempt(() => {
+    const replies = await this.#attempt(() => {
       const time = this.#redis.time().then((reply) => {
-        this.#serverAtZero = timeOf(reply) - this.#options.clock.monotonic();
+        this.#serverAtZero = toTime(reply) - this.#options.clock.monotonic();
       });
-      const before = this.#redis.get(key).then(textOf);
-      const taken = this.#redis.set(key, look, 'PX', ALIVE_KEEP_MS).then((reply) => {
-        okOf(reply);
-        this.#wroteSinceLook = false;
+      const before = this.#redis.get(key).then(toText);
+      const taken = this.#redis.set(key, check, 'PX', ALIVE_KEEP_MS).then((reply) => {
+        toOk(reply);
+        this.#wroteSinceCheck = false;
       });
-      return Promise.all([before, taken, time]).catch(this.#renewWhereRefused);
+      return Promise.all([before, taken, time]).catch(this.#reconnectIfRejected);
     });
-    if (!seen) return;
-    this.#lostData ||= Number(seen[0]) < this.#taken;
-    this.#taken = look;
-    const { clock, report, lacks } = this.#options;
-    if (clock.monotonic() < this.#believedFrom) return;
+    if (!replies) return;
+    this.#hasLostData ||= Number(replies[0]) < this.#storedCheck;
+    this.#storedCheck = check;
+    const { clock, report, onIncomplete } = this.#options;
+    if (clock.monotonic() < this.#trustedFrom) return;
     const isClockOff = this.#isClockOff();
-    this.#sayHowFarOff(isClockOff);
-    const isLacking = this.#lostData || this.#missedWrites || (this.#missedTimes && !isClockOff);
-    if (this.#trouble !== null) {
-      this.#workedFrom = clock.monotonic();
-      report(`Store "${this.#place}" works again`);
+    this.#reportClock(isClockOff);
+    const isIncomplete = this.#hasLostData || this.#hasMissedWrites || (this.#hasMissedTimes && !isClockOff);
+    if (this.#failure !== null) {
+      this.#recoveredAt = clock.monotonic();
+      report(`Store "${this.#url}" recovered`);
     }
-    if (this.#lostData) report(`Store "${this.#place}" lost what it held; what is known here is written again`);
-    this.#trouble = null;
-    this.#hungUp = 0;
-    this.#lostData = false;
-    this.#missedWrites = false;
-    this.#missedTimes &&= isClockOff;
-    if (isLacking) lacks();
+    if (this.#hasLostData) report(`Store "${this.#url}" lost its data; writing known data again`);
+    this.#failure = null;
+    this.#failedConnects = 0;
+    this.#hasLostData = false;
+    this.#hasMissedWrites = false;
+    this.#hasMissedTimes &&= isClockOff;
+    if (isIncomplete) onIncomplete();
   }
 
   /**
-   * A server that cannot serve may be one that another has replaced: a new connection leads to that one. One that is full goes on
-   * telling what it knows.
+   * A server that rejects commands may have been replaced; a new connection leads to the new one. A full server can
+   * still be read, so its connection is kept.
    */
-  readonly #renewWhereRefused = (error: unknown): never => {
-    if (isRefusal(error) && !FULL.test(error.message) && this.#redis.status === 'ready') {
-      this.#renewing = true;
+  readonly #reconnectIfRejected = (error: unknown): never => {
+    if (isErrorReply(error) && !FULL.test(error.message) && this.#redis.status === 'ready') {
+      this.#isReconnecting = true;
       this.#redis.disconnect(true);
     }
     throw error;
   };
 
-  /** A first time of a clock that is far behind would be the earliest of all, and for good: so may be one that is not compared yet. */
+  /**
+   * The time of a slow clock would win as the earliest time forever. A clock that has not been compared yet counts as
+   * wrong.
+   */
   #isClockOff(): boolean {
-    return !(Math.abs(this.#aheadMs()) <= SKEW_MS);
+    return !(Math.abs(this.#aheadMs()) <= MAX_CLOCK_SKEW_MS);
   }
 
   #aheadMs(): number {
@@ -413,66 +360,27 @@ export class RedisStore implements Store, Commons {
     return clock.now() - clock.monotonic() - this.#serverAtZero;
   }
 
-  #sayHowFarOff(isClockOff: boolean): void {
-    if (isClockOff === this.#saidHowFarOff || Number.isNaN(this.#serverAtZero)) return;
-    this.#saidHowFarOff = isClockOff;
+  #reportClock(isClockOff: boolean): void {
+    if (isClockOff === this.#reportedClockOff || Number.isNaN(this.#serverAtZero)) return;
+    this.#reportedClockOff = isClockOff;
     const seconds = Math.round(this.#aheadMs() / 1000);
-    const far = `${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} that of the server`;
+    const far = `${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} the server's clock`;
     this.#options.report(
-      `Store "${this.#place}" ${isClockOff ? `takes no first times: the own clock is ${far}` : 'takes first times again'}`,
+      `Store "${this.#url}" ${isClockOff ? `does not store first-seen times: the local clock is ${far}` : 'stores first-seen times again'}`,
     );
   }
 
   #fail(reason: string): void {
-    if (this.#trouble === null && !this.#closed) this.#options.report(`Cannot use store "${this.#place}": ${reason}`);
-    this.#trouble ??= reason;
+    if (this.#failure === null && !this.#closed) this.#options.report(`Cannot use store "${this.#url}": ${reason}`);
+    this.#failure ??= reason;
   }
 
-  /** Old servers repeat what they do not understand, the password included. */
+  /** Old servers repeat commands that they do not understand, including the password. */
   #reasonOf(error: unknown): string {
     const { password } = this.#options.server;
-    const message = error instanceof Error ? error.message : String(error);
+    const message = reasonOf(error);
     return (password ? message.replaceAll(password, '***') : message).slice(0, REASON_LENGTH);
   }
-}
-
-/** A reply of another kind than the command has is as bad as a refusal: what answers is no Redis server, or none that is well. */
-function unlike(reply: unknown): Error {
-  const error = new Error(`the server answered ${JSON.stringify(reply).slice(0, 80)}`);
-  error.name = 'ReplyError';
-  return error;
-}
-
-function isRefusal(error: unknown): error is Error {
-  return error instanceof Error && error.name === 'ReplyError';
-}
-
-function okOf(reply: unknown): true {
-  if (reply !== 'OK') throw unlike(reply);
-  return true;
-}
-
-function textOf(reply: unknown): string | null {
-  if (reply !== null && typeof reply !== 'string') throw unlike(reply);
-  return reply;
-}
-
-/** In milliseconds since 1970. */
-function timeOf(reply: unknown): number {
-  const [seconds, microseconds] = textsOf(reply).map(Number);
-  const time = Number(seconds) * 1000 + Number(microseconds) / 1000;
-  if (!Number.isFinite(time)) throw unlike(reply);
-  return time;
-}
-
-function numberOf(reply: unknown): number {
-  if (typeof reply !== 'number') throw unlike(reply);
-  return reply;
-}
-
-function textsOf(reply: unknown): readonly string[] {
-  if (!Array.isArray(reply) || !reply.every((text) => typeof text === 'string')) throw unlike(reply);
-  return reply;
 }
 
 function failuresOf(breaker: string): string {

@@ -236,7 +236,7 @@ describe('on a recorded tree', () => {
   it('ASNs come from the store', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'peerscope-events-'));
     footerLines.push(() => rmSync(folder, { recursive: true }));
-    const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
+    const store = SqliteStore.open({ directory: folder, now: Date.now, report: (line) => expect.fail(line) });
     const askedAt = Date.now();
     const keepUntil = askedAt + 86_400_000;
     const text = renderOrigin({

@@ -187,7 +187,7 @@ describe('parse', () => {
   });
 
   it('shows stored ASNs and configured networks, without querying a provider', async () => {
-    const store = SqliteStore.open({ folder, now: () => Date.now(), report: () => undefined });
+    const store = SqliteStore.open({ directory: folder, now: () => Date.now(), report: () => undefined });
     const origin = {
       asns: [13_335],
       name: 'CLOUDFLARENET',

@@ -218,7 +218,7 @@ describe('whois', () => {
     const result = await run(['74.125.225.229', '10.0.0.1'], { output: 'jsonl' });
     expect({ code: result.code, stderr: result.stderr }).toEqual({
       code: 1,
-      stderr: 'Cannot ask whois server "127.0.0.1:PORT": ECONNREFUSED\n',
+      stderr: 'Cannot query whois server "127.0.0.1:PORT": connection refused\n',
     });
     expect(result.stdout.split('\n').map((line) => /"asn":(\w+)/.exec(line)?.[1])).toEqual(['null', 'null', undefined]);
     server = await startCymruServer();
@@ -232,7 +232,7 @@ describe('whois', () => {
     expect(result.code).toBe(1);
     expect(result.stdout).toContain('"asn":15169');
     expect(result.stderr).toMatch(
-      /^Cannot ask whois server "127.0.0.1:PORT": the reply begins "15169 .*", not with its banner\n$/,
+      /^Cannot query whois server "127.0.0.1:PORT": the reply begins with "15169 .*" instead of the banner\n$/,
     );
   });
 
@@ -276,7 +276,7 @@ describe('whois', () => {
   it('fails at once if the database cannot be read', async () => {
     const database = join(folder, 'missing');
     await expect(run(['10.0.0.1'], { provider: 'tsv', database })).rejects.toThrow(
-      new Error(`Cannot read database "${database}": ENOENT`),
+      new Error(`Cannot read database "${database}": no such file or directory`),
     );
   });
 

@@ -119,7 +119,7 @@ describe('a host whose rows come from ss', () => {
     const remotes = rowsOf(scrape).map((row) => [row.remote_address, row.remote_port, row.asn]);
     expect(remotes).toContainEqual([null, 5555, null]);
     expect(remotes).toContainEqual([null, 60_443, null]);
-    expect(cache.takeQuestions()).toHaveLength(1);
+    expect(cache.takeQueries()).toHaveLength(1);
   });
 
   it('fails the scan with one line if no command prints connections', () => {

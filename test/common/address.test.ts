@@ -102,11 +102,11 @@ describe('parseAddress', () => {
     { name: 'a quad before "::"', input: '192.0.2.1::', expected: undefined },
     { name: 'blanks', input: ' ::1', expected: undefined },
     { name: 'a line end', input: '192.0.2.1\n', expected: undefined },
-  ])('reads or refuses $name', ({ input, expected }) => {
+  ])('parses or rejects $name', ({ input, expected }) => {
     expect(parseAddress(input)).toEqual(expected);
   });
 
-  test('agrees with node:net on what is an address, but for zones', () => {
+  test('agrees with node:net except for zones', () => {
     fc.assert(
       fc.property(fc.oneof(fc.ipV4(), fc.ipV6(), addressLike, fc.string()), (text) => {
         expect(parseAddress(text) !== undefined).toBe(isIP(text) !== 0 && !text.includes('%'));
@@ -115,7 +115,7 @@ describe('parseAddress', () => {
     );
   });
 
-  test('undoes formatAddress', () => {
+  test('is the inverse of formatAddress', () => {
     fc.assert(
       fc.property(anyAddress, (address) => {
         expect(parseAddress(formatAddress(address))).toEqual(address);
@@ -150,7 +150,7 @@ describe('formatAddress', () => {
     expect(formatAddress(addressOf(input))).toBe(expected);
   });
 
-  test('writes IPv6 as the URL standard does', () => {
+  test('formats IPv6 like the URL standard', () => {
     fc.assert(
       fc.property(anyAddress, fc.ipV6(), (address, text) => {
         for (const input of [formatAddress(address), text]) {
@@ -166,7 +166,7 @@ test.each([
   { name: 'IPv4', address: '192.0.2.1', port: 443, expected: '192.0.2.1:443' },
   { name: 'IPv6 in brackets', address: '2001:db8::1', port: 443, expected: '[2001:db8::1]:443' },
   { name: 'v4-mapped as IPv4', address: '::ffff:192.0.2.1', port: 0, expected: '192.0.2.1:0' },
-])('formatEndpoint writes $name', ({ address, port, expected }) => {
+])('formatEndpoint formats $name', ({ address, port, expected }) => {
   expect(formatEndpoint(addressOf(address), port)).toBe(expected);
 });
 
@@ -189,11 +189,11 @@ describe('parseCidr', () => {
     { name: 'a netmask', input: '10.0.0.0/255.0.0.0', expected: undefined },
     { name: 'two slashes', input: '10.0.0.0/8/8', expected: undefined },
     { name: 'no address', input: '/8', expected: undefined },
-  ])('reads or refuses $name', ({ input, expected }) => {
+  ])('parses or rejects $name', ({ input, expected }) => {
     expect(parseCidr(input)).toEqual(expected);
   });
 
-  test('undoes formatCidr', () => {
+  test('is the inverse of formatCidr', () => {
     fc.assert(
       fc.property(anyCidr, (cidr) => {
         expect(parseCidr(formatCidr(cidr))).toEqual(cidr);
@@ -229,11 +229,11 @@ describe('cidrContains', () => {
     { name: 'any IPv6 address in ::/0', cidr: '::/0', address: '2001:db8::1', expected: true },
     { name: 'no IPv4 address in ::/0', cidr: '::/0', address: '192.0.2.1', expected: false },
     { name: 'no IPv4 address in ::/80', cidr: '::/80', address: '192.0.2.1', expected: false },
-  ])('holds $name', ({ cidr, address, expected }) => {
+  ])('contains $name', ({ cidr, address, expected }) => {
     expect(cidrContains(cidrOf(cidr), addressOf(address))).toBe(expected);
   });
 
-  test('depends on the first bits alone', () => {
+  test('depends only on the prefix bits', () => {
     const length = { min: 0, max: 128 };
     fc.assert(
       fc.property(anyAddress, fc.integer(length), fc.nat(127), (address, anyLength, bit) => {
@@ -247,7 +247,7 @@ describe('cidrContains', () => {
   });
 });
 
-test('maskAddress keeps the first bits and clears the others', () => {
+test('maskAddress keeps the prefix bits and clears the rest', () => {
   fc.assert(
     fc.property(anyAddress, fc.integer({ min: 0, max: 128 }), (address, bits) => {
       const cleared = 128n - BigInt(bits);
@@ -256,7 +256,7 @@ test('maskAddress keeps the first bits and clears the others', () => {
   );
 });
 
-test('compareAddresses orders by the 128 bits, and sameAddress is its zero', () => {
+test('compareAddresses orders by 128 bits and agrees with sameAddress', () => {
   fc.assert(
     fc.property(anyAddress, anyAddress, (a, b) => {
       const order = big(a) < big(b) ? -1 : big(a) > big(b) ? 1 : 0;

@@ -30,11 +30,11 @@ test.each<{ transport: Transport; port: number; expected: string | null }>([
   { transport: 'tcp', port: 4242, expected: null },
   { transport: 'tcp', port: 4243, expected: null },
   { transport: 'tcp', port: 4244, expected: null },
-])('port $port of $transport is called $expected', ({ transport, port, expected }) => {
+])('names port $port of $transport $expected', ({ transport, port, expected }) => {
   expect(parseServices(DATABASE)(transport, port)).toBe(expected);
 });
 
-test('whatever a database holds, a name is short and without control characters', () => {
+test('returns short names without control characters for any database', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary' }), fc.nat(65_535), (noise, port) => {
       const name = parseServices(`${noise}\t${port}/tcp\n`)('tcp', port);
@@ -43,6 +43,6 @@ test('whatever a database holds, a name is short and without control characters'
   );
 });
 
-test('without a database no port has a name', () => {
+test('returns no names without a database', () => {
   expect(readServices('/dev/null/services')('tcp', 443)).toBeNull();
 });

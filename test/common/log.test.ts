@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createLog, Repeating, type Log } from '../../src/common/log.ts';
+import { createLog, RepeatLimiter, type Log } from '../../src/common/log.ts';
 
 const NEW_YEAR = Date.UTC(2026, 0, 1);
 
@@ -25,13 +25,13 @@ it('writes a line of JSON', () => {
   );
 });
 
-it('writes a line of text, quoted where a value holds more than a word', () => {
+it('writes a line of text and quotes values of several words', () => {
   expect(written('text', start)).toBe(
     '2026-01-01T00:00:00.000Z INFO  listening address=[::]:10043 path="/srv/a b" query="a=1" empty="" limit=1000 tls=false store=null\n',
   );
 });
 
-it('writes a message alone, with its percent signs', () => {
+it('writes a message without fields and keeps percent signs', () => {
   const act = (log: Log): void => log.error('90 %s full');
   expect(written('text', act)).toBe('2026-01-01T00:00:00.000Z ERROR 90 %s full\n');
   expect(written('json', act)).toBe('{"level":"error","time":"2026-01-01T00:00:00.000Z","msg":"90 %s full"}\n');
@@ -44,7 +44,7 @@ it('writes nothing below its level', () => {
 describe('hostile text', () => {
   const name = 'a"\n2026 FATAL forged\u001b[2J\u009b2J\u2028\u202e\u007f';
 
-  it('cannot begin a line or move the cursor in text', () => {
+  it('cannot start a line or move the cursor in text', () => {
     expect(written('text', (log) => log.warn({ name }, name))).toBe(
       '2026-01-01T00:00:00.000Z WARN  ' +
         'a"\\u000a2026 FATAL forged\\u001b[2J\\u009b2J\\u2028\\u202e\\u007f ' +
@@ -52,7 +52,7 @@ describe('hostile text', () => {
     );
   });
 
-  it('comes back whole from JSON, and each entry is one line without control characters', () => {
+  it('round-trips through JSON on one line without control characters', () => {
     const text = fc.oneof(
       fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).toWellFormed()),
       fc.constant(name),
@@ -69,11 +69,11 @@ describe('hostile text', () => {
   });
 });
 
-describe('a failure that repeats', () => {
-  it('is logged at once and then once a minute, with how often it came since', () => {
+describe('a repeated failure', () => {
+  it('is logged at once, then once a minute with a count', () => {
     let now = 5_000;
     const text = written('text', (log) => {
-      const failures = new Repeating(log, () => now);
+      const failures = new RepeatLimiter(log, () => now);
       for (const at of [5_000, 5_001, 64_999, 65_000, 65_001, 125_000, 400_000]) {
         now = at;
         failures.warn('store', { at }, 'cannot store');
@@ -88,10 +88,10 @@ describe('a failure that repeats', () => {
     ]);
   });
 
-  it('has an end that is logged once for each entry of the failure', () => {
+  it('logs its recovery once per logged failure', () => {
     let now = 0;
     const text = written('text', (log) => {
-      const failures = new Repeating(log, () => now);
+      const failures = new RepeatLimiter(log, () => now);
       failures.recovered('store', {}, 'never failed');
       for (const at of [1, 2, 3, 60_001]) {
         now = at;
@@ -108,9 +108,9 @@ describe('a failure that repeats', () => {
     ]);
   });
 
-  it('does not silence another', () => {
+  it('does not silence other failures', () => {
     const text = written('text', (log) => {
-      const failures = new Repeating(log, () => 0);
+      const failures = new RepeatLimiter(log, () => 0);
       for (const key of ['store', 'whois', 'store']) failures.warn(key, {}, key);
     });
     expect(text.split('\n').map((line) => line.slice(25))).toEqual(['WARN  store', 'WARN  whois', '']);

@@ -213,7 +213,7 @@ describe('classify', () => {
     { name: 'the dummy prefix', input: '100:0:0:1::1', expected: 'reserved' },
     { name: 'SRv6', input: '5f00::1', expected: 'reserved' },
     { name: 'IPv6 outside global unicast', input: '4000::1', expected: 'reserved' },
-  ])('calls $name ($input) $expected', ({ input, expected }) => {
+  ])('classifies $name ($input) as $expected', ({ input, expected }) => {
     const address = addressOf(input);
     expect(classify(address)).toEqual({ network: expected, address });
   });
@@ -225,11 +225,11 @@ describe('classify', () => {
     { name: 'Teredo', input: '2001:0:4136:e378:8000:63bf:3fff:fdd2', inner: '192.0.2.45', network: 'documentation' },
     { name: 'NAT64 of a private address', input: '64:ff9b::10.0.0.1', inner: '10.0.0.1', network: 'private' },
     { name: '6to4 of a private address', input: '2002:c0a8:101::1', inner: '192.168.1.1', network: 'private' },
-  ])('takes the IPv4 address out of $name ($input)', ({ input, inner, network }) => {
+  ])('extracts the IPv4 address of $name ($input)', ({ input, inner, network }) => {
     expect(classify(addressOf(input))).toEqual({ network, address: addressOf(inner) });
   });
 
-  test.each(dresses)('says of any $name address what it says of the IPv4 address inside', ({ dress }) => {
+  test.each(dresses)('classifies any $name address like its embedded IPv4 address', ({ dress }) => {
     fc.assert(
       fc.property(ipv4Address, word, (v4, other) => {
         expect(classify(addressOf(dress(v4, other)))).toEqual(classify(v4));
@@ -237,7 +237,7 @@ describe('classify', () => {
     );
   });
 
-  test('never calls public what the IANA registries hold as not globally reachable', () => {
+  test('never classifies a block as public that IANA lists as not globally reachable', () => {
     fc.assert(
       fc.property(anyAddress, (address) => {
         const { network, address: counted } = classify(address);
@@ -249,7 +249,7 @@ describe('classify', () => {
     );
   });
 
-  test('calls public exactly what the registries leave for network operators', () => {
+  test('classifies exactly the blocks for network operators as public', () => {
     fc.assert(
       fc.property(anyAddress, (address) => {
         const classified = classify(address);
@@ -259,7 +259,7 @@ describe('classify', () => {
     );
   });
 
-  test.each(REGISTRY)('is right at both ends of %s (%s) and just outside', (block) => {
+  test.each(REGISTRY)('is correct at both ends of %s (%s) and just outside', (block) => {
     const cidr = cidrOf(block);
     const last = addressIn(cidr, ALL_ONES);
     const probes = [cidr.address, last, neighbour(cidr.address, -1n), neighbour(last, 1n)].filter(
@@ -370,11 +370,11 @@ describe('networkOf', () => {
       asn: null,
     },
     { name: 'a stranger', input: '8.8.8.8', network: 'public', address: '8.8.8.8', asn: null },
-  ])('knows $name', ({ input, network, address, asn }) => {
+  ])('resolves $name', ({ input, network, address, asn }) => {
     expect(networkOf(addressOf(input), isOwn, operator)).toEqual({ network, address: addressOf(address), asn });
   });
 
-  test('is classify where nothing is own and the operator named nothing', () => {
+  test('equals classify without local addresses and operator networks', () => {
     fc.assert(
       fc.property(anyAddress, (address) => {
         expect(networkOf(address, () => false, [])).toEqual({ ...classify(address), asn: null });
@@ -382,7 +382,7 @@ describe('networkOf', () => {
     );
   });
 
-  test('does not depend on the order of blocks that differ', () => {
+  test('does not depend on the order of different blocks', () => {
     const blocks = ['0.0.0.0/0', '8.0.0.0/7', '8.0.0.0/8', '8.8.0.0/16', '8.8.8.0/24', '8.8.8.8', '::/0', '2000::/3'];
     const networks = blocks.map((block) => ({ name: block, cidrs: [cidrOf(block)] }));
     fc.assert(
@@ -411,7 +411,7 @@ describe('bucketOf', () => {
     expect(formatCidr(bucketOf(addressOf(input)))).toBe(expected);
   });
 
-  test('of a public address is public throughout, so that neither it nor its network address is ever special', () => {
+  test('of a public address contains no special-purpose address', () => {
     fc.assert(
       fc.property(
         anyAddress.map((address) => classify(address)).filter(({ network }) => network === 'public'),
@@ -431,7 +431,7 @@ describe('bucketOf', () => {
     const { address, bits } = cidrOf(block);
     return bits > (isIPv4(address) ? 120 : 48);
   });
-  test.each(finer)('of %s, finer than a bucket, is not asked for', (block) => {
+  test.each(finer)('of %s, which is smaller than a bucket, is not queried', (block) => {
     expect(classify(bucketOf(cidrOf(block).address).address).network).not.toBe('public');
   });
 });

@@ -24,7 +24,7 @@ test.each(CASES)('$name', ({ text, expected }) => {
   expect(cleanLabel(text)).toBe(expected);
 });
 
-test('any text becomes a label value, and a label value stays as it is', () => {
+test('turns any text into a label value and is idempotent', () => {
   const anyText = fc.array(fc.nat(0xffff), { maxLength: 300 }).map((units) => String.fromCharCode(...units));
   fc.assert(
     fc.property(anyText, (text) => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseConfig, type Config } from '../../src/config/config.ts';
-import { environmentTwin, FLAGS } from '../../src/config/flags.ts';
+import { environmentVariable, FLAGS } from '../../src/config/flags.ts';
 import { UsageError } from '../../src/common/errors.ts';
 
 const DEFAULTS: Config = {
@@ -35,7 +35,7 @@ it('needs no flag and no environment', () => {
   expect(parseConfig({}, {})).toEqual(DEFAULTS);
 });
 
-it('takes every flag', () => {
+it('accepts every flag', () => {
   const config = parseConfig(
     {
       'web.listen-address': ['127.0.0.1:9100', '[::1]:9100'],
@@ -123,7 +123,7 @@ it('takes every flag', () => {
   });
 });
 
-it('is frozen to the last leaf', () => {
+it('is deeply frozen', () => {
   const thawed: unknown[] = [];
   const visit = (value: unknown): void => {
     if (typeof value !== 'object' || value === null) return;
@@ -160,7 +160,7 @@ describe('accepts', () => {
   });
 });
 
-describe('refuses, and says what is allowed', () => {
+describe('rejects a value and names the allowed ones', () => {
   const allowed = new Map(FLAGS.map((flag) => [flag.name, flag.allowed]));
   it.each([
     ['web.listen-address', '9100'],
@@ -221,20 +221,20 @@ describe('refuses, and says what is allowed', () => {
     );
   });
 
-  it('the one wrong address among right ones', () => {
+  it('one invalid address among valid ones', () => {
     expect(() => parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,,:2' })).toThrow(
       'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
     );
   });
 });
 
-describe('a URL that is wrong', () => {
+describe('an invalid URL', () => {
   it.each([
     ['otel.example:4318', '"otel.example:4318"'],
     ['htps://user:hunter2@otel.example', '"htps://***@otel.example"'],
     ['https//hunter2@otel.example', '"https//***@otel.example"'],
     ['htps://user:hunt@er/2@otel.example', '"htps://***@otel.example"'],
-  ])('is repeated without what may be a password: %s', (text, shown) =>
+  ])('is shown without a possible password: %s', (text, shown) =>
     expect(() => parseConfig({ 'otlp.endpoint': text }, {})).toThrow(
       `Cannot use --otlp.endpoint ${shown}: must be ${FLAGS.find(({ name }) => name === 'otlp.endpoint')?.allowed}`,
     ),
@@ -243,21 +243,21 @@ describe('a URL that is wrong', () => {
 
 describe('--otlp.headers', () => {
   it.each(['Authorization: hunter2', '=hunter2', 'a hunter2=c', 'hunter2=%zz', 'a=hunter2%0d%0ac'])(
-    'that are wrong are refused, and not repeated: %j',
+    'are rejected without being shown if invalid: %j',
     (text) => {
       expect(() => parseConfig({ 'otlp.endpoint': 'http://localhost', 'otlp.headers': text }, {})).toThrow(
-        /^Cannot use --otlp.headers: must be headers such as/,
+        /^Cannot use --otlp.headers: must be percent-encoded, comma-separated headers such as/,
       );
     },
   );
 
-  it('are not repeated of the standard variable', () => {
+  it('from the standard variable are not shown', () => {
     const environment = {
       OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost',
       OTEL_EXPORTER_OTLP_HEADERS: 'Authorization: hunter2',
     };
     expect(() => parseConfig({}, environment)).toThrow(
-      /^Cannot use OTEL_EXPORTER_OTLP_HEADERS: must be headers such as/,
+      /^Cannot use OTEL_EXPORTER_OTLP_HEADERS: must be percent-encoded, comma-separated headers such as/,
     );
   });
 });
@@ -292,7 +292,7 @@ describe('--storage.url', () => {
     'redis://:hun/ter2@cache.example',
     'redis://user@cache.example',
     'redis://:hunter2@a.example:6379,b.example:6379',
-  ])('that is wrong ends the start without being repeated: %j', (url) => {
+  ])('is rejected without being shown if invalid: %j', (url) => {
     expect(() => parseConfig({ 'storage.url': url }, {})).toThrow(
       new UsageError(
         'Cannot use --storage.url: must be a URL such as redis://host:6379, redis://:password@host:6379/0 or ' +
@@ -303,51 +303,51 @@ describe('--storage.url', () => {
 });
 
 describe('--asn.database', () => {
-  it.each(['mmdb', 'tsv'])('is needed by the provider %s', (provider) => {
+  it.each(['mmdb', 'tsv'])('is required by the provider %s', (provider) => {
     expect(() => parseConfig({ 'asn.provider': provider }, {})).toThrow(
-      new UsageError(`Cannot use --asn.provider "${provider}": must come with --asn.database`),
+      new UsageError(`Cannot use --asn.provider "${provider}": requires --asn.database`),
     );
   });
 
-  it('is refused where the provider would send addresses all the same', () => {
+  it('is rejected with a network provider', () => {
     expect(() => parseConfig({}, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' })).toThrow(
-      new UsageError('Cannot use --asn.database "asn.mmdb": must come with --asn.provider mmdb, tsv or none'),
+      new UsageError('Cannot use --asn.database "asn.mmdb": requires --asn.provider mmdb, tsv or none'),
     );
   });
 
-  it('may stay beside the provider none', () => {
+  it('is accepted with the provider none', () => {
     const { asn } = parseConfig({ 'asn.provider': 'none' }, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' });
     expect(asn).toMatchObject({ provider: 'none', database: null });
   });
 });
 
-it('spells out lists of names', () => {
+it('lists the allowed names', () => {
   expect(() => parseConfig({ 'log.level': 'loud' }, {})).toThrow(
     'Cannot use --log.level "loud": must be fatal, error, warn, info, debug or trace',
   );
 });
 
-describe('the environment twin of a flag', () => {
+describe('the environment variable of a flag', () => {
   it.each([
     ['web.listen-address', 'PEERSCOPE_WEB_LISTEN_ADDRESS'],
     ['path.procfs', 'PEERSCOPE_PATH_PROCFS'],
     ['collector.asn', 'PEERSCOPE_COLLECTOR_ASN'],
   ])('of --%s is %s', (flag, twin) => {
-    expect(environmentTwin(flag)).toBe(twin);
+    expect(environmentVariable(flag)).toBe(twin);
   });
 
-  it('holds several addresses with commas between', () => {
+  it('accepts several addresses separated by commas', () => {
     expect(parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,[::1]:2' }).web.listenAddresses).toEqual([
       { host: null, port: 1 },
       { host: '::1', port: 2 },
     ]);
   });
 
-  it('is beaten by the flag, even where it is wrong', () => {
+  it('is overridden by the flag, even if invalid', () => {
     expect(parseConfig({ 'series.limit': '60' }, { PEERSCOPE_SERIES_LIMIT: 'many' }).seriesLimit).toBe(60);
   });
 
-  it('says true or false for a switch', () => {
+  it('is true or false for a switch', () => {
     const { web, collectors } = parseConfig(
       {},
       { PEERSCOPE_WEB_DISABLE_EXPORTER_METRICS: 'true', PEERSCOPE_COLLECTOR_ASN: 'false' },
@@ -358,7 +358,7 @@ describe('the environment twin of a flag', () => {
     );
   });
 
-  it('means what the flag means, whatever the text', () => {
+  it('is parsed like the flag for any text', () => {
     const outcome = (given: Record<string, string>, environment: Record<string, string>): unknown => {
       try {
         return parseConfig(given, environment);
@@ -373,7 +373,7 @@ describe('the environment twin of a flag', () => {
         // Beside this provider every other flag may stand.
         const beside = { PEERSCOPE_ASN_PROVIDER: 'none' };
         const byFlag = outcome({ [name]: value }, beside);
-        expect(byFlag).toEqual(outcome({}, { ...beside, [environmentTwin(name)]: value }));
+        expect(byFlag).toEqual(outcome({}, { ...beside, [environmentVariable(name)]: value }));
         expect(
           typeof byFlag === 'object' || byFlag === `${secret ? '' : JSON.stringify(value)}: must be ${allowed}`,
         ).toBe(true);
@@ -382,16 +382,16 @@ describe('the environment twin of a flag', () => {
   });
 });
 
-describe('variables that begin with PEERSCOPE_', () => {
-  it('stop the start where they are no twin: a misspelt one would be ignored', () => {
+describe('variables with the prefix PEERSCOPE_', () => {
+  it('are rejected if they match no flag', () => {
     expect(() => parseConfig({}, { PEERSCOPE_SERIES_LIMITS: '50' })).toThrow(
       new UsageError(
-        'Cannot use PEERSCOPE_SERIES_LIMITS: must be the environment twin of a flag, see peerscope serve --help',
+        'Cannot use PEERSCOPE_SERIES_LIMITS: must be the environment variable of a flag, see peerscope serve --help',
       ),
     );
   });
 
-  it('are left alone where Kubernetes made them for Services called peerscope and peerscope-a', () => {
+  it('are ignored if Kubernetes set them for Services named peerscope and peerscope-a', () => {
     const environment = {
       PEERSCOPE_SERVICE_HOST: '10.0.0.11',
       PEERSCOPE_SERVICE_PORT: '10043',
@@ -407,12 +407,12 @@ describe('variables that begin with PEERSCOPE_', () => {
   });
 });
 
-it('is in a cluster where Kubernetes says so', () => {
+it('detects a Kubernetes cluster', () => {
   const inCluster = (host: string): boolean => parseConfig({}, { KUBERNETES_SERVICE_HOST: host }).inCluster;
   expect(['10.96.0.1', 'fd00::1', ''].map(inCluster)).toEqual([true, true, false]);
 });
 
-describe('the storage folder', () => {
+describe('the storage directory', () => {
   const home = { HOME: '/home/ada' };
   it.each<[situation: string, environment: Record<string, string>, expected: string | null]>([
     [
@@ -437,11 +437,11 @@ describe('OTLP', () => {
   const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://otel.example:4318' };
   const url = 'http://otel.example:4318/v1/metrics';
 
-  it('is off unless something names an endpoint', () => {
+  it('is off without an endpoint', () => {
     expect(otlpOf({ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_RESOURCE_ATTRIBUTES: 'x' })).toBeNull();
   });
 
-  it('needs nothing but an endpoint', () => {
+  it('needs only an endpoint', () => {
     expect(otlpOf({}, { 'otlp.endpoint': 'http://otel.example:4318' })).toEqual({
       url,
       protocol: 'http/json',
@@ -498,7 +498,7 @@ describe('OTLP', () => {
     expect(otlpOf(environment, given)).toBeNull();
   });
 
-  it('takes the standard variables, those for metrics first, and flags before them', () => {
+  it('prefers flags to metrics variables, and those to general variables', () => {
     const general = {
       ...endpoint,
       OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
@@ -527,7 +527,7 @@ describe('OTLP', () => {
     expect(otlpOf({ ...general, ...metrics }, flags)).toMatchObject({ timeoutMs: 5_000, headers: { c: '3' } });
   });
 
-  it('gives an export no more time than there is to the next', () => {
+  it('caps the timeout at the interval', () => {
     expect(otlpOf(endpoint, { 'otlp.interval': '2s' })?.timeoutMs).toBe(2_000);
   });
 
@@ -542,17 +542,17 @@ describe('OTLP', () => {
     ],
     [
       { OTEL_RESOURCE_ATTRIBUTES: 'a=1,b' },
-      'Cannot use OTEL_RESOURCE_ATTRIBUTES "a=1,b": must be key=value, percent-encoded, with commas between',
+      'Cannot use OTEL_RESOURCE_ATTRIBUTES "a=1,b": must be comma-separated, percent-encoded key=value pairs',
     ],
     [
       { PEERSCOPE_OTLP_CLIENT_KEY: 'k.pem' },
-      'Cannot use --otlp.client-key "k.pem": must come with --otlp.client-certificate',
+      'Cannot use --otlp.client-key "k.pem": requires --otlp.client-certificate',
     ],
     [
       { PEERSCOPE_OTLP_CLIENT_CERTIFICATE: 'c.pem' },
-      'Cannot use --otlp.client-certificate "c.pem": must come with --otlp.client-key',
+      'Cannot use --otlp.client-certificate "c.pem": requires --otlp.client-key',
     ],
-  ])('refuses %j where it is on', (environment, message) => {
+  ])('rejects %j if enabled', (environment, message) => {
     expect(() => otlpOf({ ...endpoint, ...environment })).toThrow(new UsageError(message));
   });
 
@@ -582,19 +582,19 @@ describe('OTLP', () => {
   });
 });
 
-it('logs text on a terminal unless told otherwise', () => {
+it('logs text on a terminal by default', () => {
   expect(parseConfig({}, {}, true).log.format).toBe('text');
   expect(parseConfig({ 'log.format': 'json' }, {}, true).log.format).toBe('json');
 });
 
-it('gives every flag a default that it accepts itself', () => {
+it('accepts the default of every flag', () => {
   const refused = FLAGS.filter((flag) => flag.default !== null && flag.parse(flag.default) === undefined);
   expect(refused.map(({ name }) => name)).toEqual([]);
 });
 
 describe('the cluster', () => {
   const POD = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443', NODE_NAME: 'node-1' };
-  const watched = { server: { host: '10.96.0.1', port: 443 }, nodeName: 'node-1', services: false, isAskedFor: false };
+  const watched = { server: { host: '10.96.0.1', port: 443 }, nodeName: 'node-1', services: false, isExplicit: false };
 
   it.each<{
     name: string;
@@ -607,7 +607,7 @@ describe('the cluster', () => {
       name: 'is watched when that is asked for',
       given: { 'collector.kubernetes': true },
       environment: POD,
-      expected: { ...watched, isAskedFor: true },
+      expected: { ...watched, isExplicit: true },
     },
     {
       name: 'is watched with its Services by the environment',
@@ -660,7 +660,7 @@ describe('the cluster', () => {
       name: 'for its Services alone',
       given: { 'collector.kubernetes': false, 'kubernetes.services': true },
       environment: POD,
-      message: 'Cannot use --kubernetes.services: must not come with --no-collector.kubernetes',
+      message: 'Cannot use --kubernetes.services: conflicts with --no-collector.kubernetes',
     },
   ])('cannot be watched $name', ({ given, environment, message }) => {
     expect(() => parseConfig(given, environment)).toThrow(new UsageError(message));

@@ -31,7 +31,7 @@ const shownBy = (scrape: Scrape): Family[] =>
 it.each<{ name: string; from: Rules; to: Rules }>([
   { name: 'rules where there were none', from: EMPTY_RULES, to: RULES },
   { name: 'no rules where there were some', from: RULES, to: EMPTY_RULES },
-])('$name make a running scrape show what one shows that began with them', ({ from, to }) => {
+])('$name give a running scrape the same result as a new one', ({ from, to }) => {
   const { scrape } = begin(from);
   const before = shownBy(scrape);
   scrape.adopt(to);
@@ -42,13 +42,13 @@ it.each<{ name: string; from: Rules; to: Rules }>([
   expect(shownBy(scrape)).toEqual(before);
 });
 
-it('asks for nothing that the new rules keep back', () => {
+it('does not query networks that the new rules exclude', () => {
   const { scrape, cache } = begin(EMPTY_RULES);
   scrape.adopt(RULES);
   scrape.scan(Infinity);
-  const asked = cache.takeQuestions();
+  const asked = cache.takeQueries();
   const { scrape: fresh, cache: expected } = begin(RULES);
   fresh.scan(Infinity);
-  expect(asked).toEqual(expected.takeQuestions());
+  expect(asked).toEqual(expected.takeQueries());
   expect(asked).not.toEqual([]);
 });

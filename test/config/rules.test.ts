@@ -63,7 +63,7 @@ asn: { never_send: [198.51.100.0/24] }
   });
 });
 
-describe('holds no rules', () => {
+describe('has no rules', () => {
   it.each([
     ['in an empty file', ''],
     ['in a file of comments', '# processes:\n'],
@@ -74,7 +74,7 @@ describe('holds no rules', () => {
   });
 });
 
-it('leaves a network the name of a property that every object has', () => {
+it('accepts a network named like an Object.prototype property', () => {
   expect(problemsOf('networks: [{ name: constructor, cidrs: [10.0.0.0/8] }]')).toEqual([]);
 });
 
@@ -89,7 +89,7 @@ it('names the file, the key, the value and what is allowed', () => {
   );
 });
 
-describe('refuses', () => {
+describe('rejects', () => {
   it.each<[situation: string, text: string, ...problems: string[]]>([
     [
       'an unknown section',
@@ -127,7 +127,7 @@ describe('refuses', () => {
       `asn.never_send[0] "10.1.2.3/8": ${CIDR}`,
     ],
     ['a number as a CIDR', 'asn: { never_send: [10] }', `asn.never_send[0] 10: ${CIDR}`],
-    ['a list of no CIDRs', 'networks: [{ name: a, cidrs: [] }]', 'networks[0].cidrs: must hold at least one CIDR'],
+    ['a list of no CIDRs', 'networks: [{ name: a, cidrs: [] }]', 'networks[0].cidrs: must contain at least one CIDR'],
     ['a network without CIDRs', 'networks: [{ name: a }]', 'networks[0].cidrs: must be a list of CIDRs'],
     [
       'bad ports',
@@ -140,7 +140,7 @@ describe('refuses', () => {
     [
       'a list of no ports',
       'endpoint_groups: [{ name: a, ports: [] }]',
-      'endpoint_groups[0].ports: must hold at least one port',
+      'endpoint_groups[0].ports: must contain at least one port',
     ],
     [
       'an unknown transport',
@@ -156,7 +156,7 @@ describe('refuses', () => {
     [
       'two networks of one name',
       'networks: [{ name: a, cidrs: [10.0.0.0/8] }, { name: a, cidrs: [192.168.0.0/16] }]',
-      'networks[1].name "a": must not be the name of two networks',
+      'networks[1].name "a": must be unique',
     ],
     [
       'a network called like a built-in one',
@@ -201,12 +201,12 @@ describe('refuses', () => {
     [
       'a template of a group that no pattern has',
       'processes: [{ name: "app-{{ .scirpt }}", comm: "^py", cmdline: "(?<script>.*)" }]',
-      'processes[0].name "app-{{ .scirpt }}": must hold no {{ }} but {{ .exe_base }}, {{ .comm }}, {{ .script }}',
+      'processes[0].name "app-{{ .scirpt }}": must contain no {{ }} except {{ .exe_base }}, {{ .comm }}, {{ .script }}',
     ],
     [
       'a template without its dot',
       'processes: [{ name: "{{ comm }}" }]',
-      'processes[0].name "{{ comm }}": must hold no {{ }} but {{ .exe_base }}, {{ .comm }}',
+      'processes[0].name "{{ comm }}": must contain no {{ }} except {{ .exe_base }}, {{ .comm }}',
     ],
     [
       'YAML that is none',
@@ -226,7 +226,7 @@ describe('refuses', () => {
     expect(problemsOf(text)).toEqual(problems);
   });
 
-  it('aliases that multiply', () => {
+  it('aliases that expand exponentially', () => {
     const levels = Array.from(
       'bcdefghij',
       (name, i) => `${name}: &${name} [${Array(9).fill(`*${'abcdefghi'[i]}`).join(', ')}]`,
@@ -236,13 +236,13 @@ describe('refuses', () => {
     ]);
   });
 
-  it('lists in lists without end', () => {
+  it('deeply nested lists', () => {
     expect(problemsOf('- '.repeat(10_000))).toEqual([
-      expect.stringMatching(/^line 1, column \d+: must not be nested so deeply$/),
+      expect.stringMatching(/^line 1, column \d+: must not be nested too deeply$/),
     ]);
   });
 
-  it('an alias inside what it names', () => {
+  it('a recursive alias', () => {
     expect(problemsOf('networks: &a [{ name: a, cidrs: *a }]')).toEqual([`networks[0].cidrs[0]: ${CIDR}`]);
   });
 
@@ -253,14 +253,14 @@ describe('refuses', () => {
     expect(problemsOf('é'.repeat(bytes / 2 + 1))).toEqual(['must be at most 1048576 bytes long']);
   });
 
-  it('many mistakes in not too many lines', () => {
+  it('many problems with a limited number of lines', () => {
     const problems = problemsOf(`asn: { never_send: [${Array(50).fill('x').join(', ')}] }`);
     expect(problems).toHaveLength(21);
     expect(problems.at(-1)).toBe('30 more problems are not shown');
   });
 });
 
-it('gives back the rules that were written', () => {
+it('round-trips rules', () => {
   const name = fc.constantFrom('office', 'a b', 'é "x"', "it's: # no", 'null', 'yes', '1.0', '[', '- a', '0x1');
   const cidr = fc.tuple(fc.nat(0xffffffff), fc.nat(32)).map(([bits, length]) => ({
     address: maskAddress(ipv4(bits), length + 96),
@@ -313,7 +313,7 @@ it('gives back the rules that were written', () => {
   );
 });
 
-it('answers any text with rules or with problems', () => {
+it('returns rules or problems for any text', () => {
   const words = fc.constantFrom(
     'networks',
     'processes',

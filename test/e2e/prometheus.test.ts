@@ -220,9 +220,9 @@ function call(tree: Tree): void {
 
 /** The owner has been watched for two days. */
 async function rememberOwner(folder: string): Promise<void> {
-  const store = SqliteStore.open({ folder, now: Date.now, report: (line) => expect.fail(line) });
-  await store.keepEarliest([
-    { shelf: 'baseline', key: `base:1:${JSON.stringify(OWNER)}`, at: Date.now() - 2 * 86_400_000 },
+  const store = SqliteStore.open({ directory: folder, now: Date.now, report: (line) => expect.fail(line) });
+  await store.writeFirstSeen([
+    { category: 'baseline', key: `base:1:${JSON.stringify(OWNER)}`, at: Date.now() - 2 * 86_400_000 },
   ]);
   await store.close();
 }

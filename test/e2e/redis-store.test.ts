@@ -36,7 +36,7 @@ async function open(
     server: { ...standard, ...changes },
     clock,
     report: (line) => void reports.push(line.replace(/"redis:[^"]*"/, 'STORE')),
-    lacks: () => {
+    onIncomplete: () => {
       lacking++;
     },
   });
@@ -79,9 +79,9 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect(left).toBeGreaterThan(30_000);
     expect(left).toBeLessThanOrEqual(60_000);
     await other.release(LEASE);
-    await other.hold(LEASE, 1);
+    await other.renew(LEASE, 1);
     expect(await other.acquire(LEASE, 60_000)).toBeGreaterThan(30_000);
-    await one.hold(LEASE, 500);
+    await one.renew(LEASE, 500);
     expect(await other.acquire(LEASE, 60_000)).toBeLessThanOrEqual(500);
     await vi.waitFor(async () => expect(await other.acquire(LEASE, 60_000)).toBe(0), SOON);
     await other.release(LEASE);
@@ -92,7 +92,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     const [one, other] = [await open(), await open()];
     await one.acquire(LEASE, 60_000);
     await redis.client.flushall();
-    await one.hold(LEASE, 10_000);
+    await one.renew(LEASE, 10_000);
     expect(await other.acquire(LEASE, 60_000)).toBeGreaterThan(5_000);
   });
 
@@ -102,10 +102,10 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     const before = Date.now();
     await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(before), SOON);
     await other.enqueue(QUEUE, ['a', 'b']);
-    expect(await other.queued(QUEUE, 10)).toEqual(['b', 'a']);
-    expect(await other.queued(QUEUE, 1)).toEqual(['b']);
+    expect(await other.readQueue(QUEUE, 10)).toEqual(['b', 'a']);
+    expect(await other.readQueue(QUEUE, 1)).toEqual(['b']);
     await one.dequeue(QUEUE, ['b', 'never there']);
-    expect(await one.queued(QUEUE, 10)).toEqual(['a']);
+    expect(await one.readQueue(QUEUE, 10)).toEqual(['a']);
     await one.enqueue(
       QUEUE,
       Array.from({ length: 50_100 }, (_, i) => `member ${i}`),
@@ -116,13 +116,13 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
 
   it('shares a breaker, and remembers its failures when it allows one attempt', async () => {
     const [one, other] = [await open(), await open()];
-    expect(await one.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
-    await one.setBreaker(BREAKER, { failures: 3, openMs: 60_000.5 });
-    expect(await other.breaker(BREAKER)).toEqual({ failures: 3, openMs: expect.closeTo(60_000, -5) as number });
-    await one.setBreaker(BREAKER, { failures: 4, openMs: 1 });
-    await vi.waitFor(async () => expect(await other.breaker(BREAKER)).toEqual({ failures: 4, openMs: 0 }), SOON);
-    await other.setBreaker(BREAKER, { failures: 0, openMs: 0 });
-    expect(await one.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
+    expect(await one.readBreaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
+    await one.writeBreaker(BREAKER, { failures: 3, openMs: 60_000.5 });
+    expect(await other.readBreaker(BREAKER)).toEqual({ failures: 3, openMs: expect.closeTo(60_000, -5) as number });
+    await one.writeBreaker(BREAKER, { failures: 4, openMs: 1 });
+    await vi.waitFor(async () => expect(await other.readBreaker(BREAKER)).toEqual({ failures: 4, openMs: 0 }), SOON);
+    await other.writeBreaker(BREAKER, { failures: 0, openMs: 0 });
+    expect(await one.readBreaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
     expect((await redis.client.keys('*')).filter((key) => !key.startsWith('peerscope:alive:'))).toEqual([]);
   });
 
@@ -140,7 +140,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await vi.waitFor(() => expect(store.up).toBe(true), SOON);
     expect((await store.read(['a'])).size).toBe(1);
     expect({ reports, lacking }).toEqual({
-      reports: ['Cannot use store STORE: Command timed out', 'Store STORE works again'],
+      reports: ['Cannot use store STORE: Command timed out', 'Store STORE recovered'],
       lacking: 0,
     });
   });
@@ -149,7 +149,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     const stores = [await open(), await open()];
     await redis.client.flushall();
     await vi.waitFor(() => expect(lacking).toBe(2), SOON);
-    expect(reports).toEqual(new Array(2).fill('Store STORE lost what it held; what is known here is written again'));
+    expect(reports).toEqual(new Array(2).fill('Store STORE lost its data; writing known data again'));
     await stores[0]?.write([stored('held')]);
     await redis.client.config('SET', 'maxmemory', '1');
     await stores[0]?.write([stored('missed')]);
@@ -173,10 +173,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await redis.restart();
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
     expect(Object.keys(Object.fromEntries(await store.read(['a', 'b'])))).toEqual(['a']);
-    expect(reports.slice(1)).toEqual([
-      'Store STORE works again',
-      'Store STORE lost what it held; what is known here is written again',
-    ]);
+    expect(reports.slice(1)).toEqual(['Store STORE recovered', 'Store STORE lost its data; writing known data again']);
   });
 
   it('requests the cached answers if the last writes may be lost', async () => {
@@ -193,22 +190,22 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
 
   it('keeps the earliest of all times for 90 days, and overwrites invalid values', async () => {
     const [one, other] = [await open(), await open()];
-    const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
+    const seen = (key: string, at: number) => ({ category: 'outbound' as const, key, at });
     const many = Array.from({ length: 2_500 }, (_, i) => seen(`many ${i}`, 9000));
-    expect(await one.keepEarliest([seen('a', 3000), ...many])).toEqual(
-      ['a', ...many.map(({ key }) => key)].map((key) => ({ key, before: null })),
+    expect(await one.writeFirstSeen([seen('a', 3000), ...many])).toEqual(
+      ['a', ...many.map(({ key }) => key)].map((key) => ({ key, previous: null })),
     );
-    expect(await other.keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 3000 }]);
-    expect(await one.keepEarliest([seen('a', 1795211295123)])).toEqual([{ key: 'a', before: 2000 }]);
+    expect(await other.writeFirstSeen([seen('a', 2000)])).toEqual([{ key: 'a', previous: 3000 }]);
+    expect(await one.writeFirstSeen([seen('a', 1795211295123)])).toEqual([{ key: 'a', previous: 2000 }]);
     expect(await redis.client.get('peerscope:a')).toBe('2000');
     expect(await redis.client.pttl('peerscope:a')).toBeGreaterThan(89 * 86_400_000);
     await redis.client.set('peerscope:a', 'no time');
-    expect(await one.keepEarliest([seen('a', 1795211295123)])).toEqual([{ key: 'a', before: null }]);
-    expect(await one.keepEarliest([seen('a', 1795211295124)])).toEqual([{ key: 'a', before: 1795211295123 }]);
+    expect(await one.writeFirstSeen([seen('a', 1795211295123)])).toEqual([{ key: 'a', previous: null }]);
+    expect(await one.writeFirstSeen([seen('a', 1795211295124)])).toEqual([{ key: 'a', previous: 1795211295123 }]);
     expect(reports).toEqual([]);
     redis.signal('SIGSTOP');
     try {
-      expect(await one.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: 'unknown' }]);
+      expect(await one.writeFirstSeen([seen('a', 1000)])).toEqual([{ key: 'a', previous: 'unknown' }]);
     } finally {
       redis.signal('SIGCONT');
     }
@@ -217,18 +214,18 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
 
   it('returns first-seen times when it is full, and overwrites invalid texts', async () => {
     const store = await open();
-    const seen = (key: string, at: number) => ({ shelf: 'outbound' as const, key, at });
+    const seen = (key: string, at: number) => ({ category: 'outbound' as const, key, at });
     await redis.client.rpush('peerscope:list', 'not', 'ours');
-    expect(await store.keepEarliest([seen('list', 1000), seen('a', 1000)])).toEqual([
-      { key: 'list', before: null },
-      { key: 'a', before: null },
+    expect(await store.writeFirstSeen([seen('list', 1000), seen('a', 1000)])).toEqual([
+      { key: 'list', previous: null },
+      { key: 'a', previous: null },
     ]);
     expect(await redis.client.get('peerscope:list')).toBe('1000');
     expect(store.up).toBe(true);
     await redis.client.config('SET', 'maxmemory', '1');
-    expect(await store.keepEarliest([seen('b', 2000), seen('a', 2000)])).toEqual([
-      { key: 'b', before: 'unknown' },
-      { key: 'a', before: 1000 },
+    expect(await store.writeFirstSeen([seen('b', 2000), seen('a', 2000)])).toEqual([
+      { key: 'b', previous: 'unknown' },
+      { key: 'a', previous: 1000 },
     ]);
     expect(store.up).toBe(false);
     await redis.client.config('SET', 'maxmemory', '0');
@@ -238,20 +235,20 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
   it('exchanges no first-seen times while the clock differs from the server, and requests them once it is correct', async () => {
     let aheadMs = -10 * 365 * 86_400_000;
     const store = await open({}, { ...SYSTEM_CLOCK, now: () => Date.now() + aheadMs });
-    const keep = () => store.keepEarliest([{ shelf: 'outbound', key: 'a', at: Date.now() + aheadMs }]);
-    expect(await keep()).toEqual([{ key: 'a', before: 'unknown' }]);
+    const keep = () => store.writeFirstSeen([{ category: 'outbound', key: 'a', at: Date.now() + aheadMs }]);
+    expect(await keep()).toEqual([{ key: 'a', previous: 'unknown' }]);
     expect(await redis.client.exists('peerscope:a')).toBe(0);
     aheadMs = 0;
     await vi.waitFor(() => expect(lacking).toBe(1), SOON);
-    expect(await keep()).toEqual([{ key: 'a', before: null }]);
+    expect(await keep()).toEqual([{ key: 'a', previous: null }]);
     aheadMs = 301_000;
-    expect(await keep()).toEqual([{ key: 'a', before: 'unknown' }]);
+    expect(await keep()).toEqual([{ key: 'a', previous: 'unknown' }]);
     await vi.waitFor(() => expect(reports).toHaveLength(3), SOON);
     expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: true });
-    const state = 'Store STORE takes no first times: the own clock is';
+    const state = 'Store STORE does not store first-seen times: the local clock is';
     expect(reports).toEqual([
       `${state} 315360000 s behind that of the server`,
-      'Store STORE takes first times again',
+      'Store STORE stores first-seen times again',
       `${state} 301 s ahead of that of the server`,
     ]);
   });
@@ -284,7 +281,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
       await store.write([stored(`at ${to.port}`)]);
       expect(await to.client.exists(`peerscope:at ${to.port}`)).toBe(1);
       expect(reports[0]).toMatch(/^Cannot use store STORE: (READONLY|MASTERDOWN) /);
-      expect(reports[1]).toBe('Store STORE works again');
+      expect(reports[1]).toBe('Store STORE recovered');
     }
   });
 
@@ -296,14 +293,14 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     const store = await open({ username: 'exporter', password: 'secret' });
     await store.write([stored('a')]);
     await store.acquire(LEASE, 1_000);
-    await store.hold(LEASE, 1_000);
+    await store.renew(LEASE, 1_000);
     await store.release(LEASE);
     await store.enqueue(QUEUE, ['a']);
-    await store.dequeue(QUEUE, await store.queued(QUEUE, 10));
-    await store.setBreaker(BREAKER, { failures: 1, openMs: 1_000 });
-    await store.setBreaker(BREAKER, { failures: 0, openMs: 0 });
-    await store.keepEarliest([{ shelf: 'outbound', key: 'a', at: 1 }]);
-    expect(await store.breaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
+    await store.dequeue(QUEUE, await store.readQueue(QUEUE, 10));
+    await store.writeBreaker(BREAKER, { failures: 1, openMs: 1_000 });
+    await store.writeBreaker(BREAKER, { failures: 0, openMs: 0 });
+    await store.writeFirstSeen([{ category: 'outbound', key: 'a', at: 1 }]);
+    expect(await store.readBreaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
     expect({ up: store.up, reports }).toEqual({ up: true, reports: [] });
   });
 });

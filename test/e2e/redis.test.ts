@@ -182,8 +182,8 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     for (const exporter of [one, other])
       expect(logged(exporter)).toEqual([
         expect.stringMatching(/^Cannot use store "redis:\/\/127\.0\.0\.1:\d+\/0": /),
-        expect.stringMatching(/^Store "redis:.*" works again$/),
-        expect.stringMatching(/^Store "redis:.*" lost what it held; what is known here is written again$/),
+        expect.stringMatching(/^Store "redis:.*" recovered$/),
+        expect.stringMatching(/^Store "redis:.*" lost its data; writing known data again$/),
       ]);
   });
 

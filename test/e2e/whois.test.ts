@@ -234,7 +234,7 @@ describe.concurrent('an exporter with a whois server', () => {
       code: 1,
       stdout:
         'address,network,asn,asns,as_name,as_country,bgp_prefix,registry,registry_country\n1.1.1.1,public,,,,,,,\n::1,loopback,,,,,,,\n',
-      stderr: `Cannot ask whois server "${server.host}:${server.port}": ECONNREFUSED\n`,
+      stderr: `Cannot query whois server "${server.host}:${server.port}": connection refused\n`,
     });
   });
 });

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
-import { Cluster } from '../../src/enrich/kubernetes/cluster-cache.ts';
+import { ClusterCache } from '../../src/enrich/kubernetes/cluster-cache.ts';
 import type { Pod } from '../../src/enrich/kubernetes/pods.ts';
 import type { Cgroup } from '../../src/model.ts';
-import { NO_OWNER, OwnerNames } from '../../src/enrich/owner-labels.ts';
+import { NO_OWNER, OwnerLabeler } from '../../src/enrich/owner-labels.ts';
 
 const uidOf = (number: number): string => `aaaaaaaa-0000-4000-8000-${String(number).padStart(12, '0')}`;
 const idOf = (number: number): string => String(number).padStart(64, '0');
@@ -22,59 +22,59 @@ const podOf = (pod: number, ...containers: number[]): Pod => ({
   onlyContainer: null,
 });
 
-function knowing(...pods: Pod[]): { cluster: Cluster; names: OwnerNames } {
-  const cluster = new Cluster(['pods']);
-  const names = new OwnerNames(cluster);
-  cluster.begin(0);
-  names.begin(0);
+function knowing(...pods: Pod[]): { cluster: ClusterCache; names: OwnerLabeler } {
+  const cluster = new ClusterCache(['pods']);
+  const names = new OwnerLabeler(cluster);
+  cluster.beginScan(0);
+  names.beginScan(0);
   cluster.accept({ resource: 'pods', change: { kind: 'replace', items: pods } }, 0);
   cluster.accept({ resource: 'pods', up: true }, 0);
   return { cluster, names };
 }
 
-test('equal names are one object, from whatever container they come', () => {
+test('interns equal labels of different containers', () => {
   const { names } = knowing(podOf(1, 1));
-  expect(names.of('nginx', inPod(1, 1))).toBe(names.of('nginx', inPod(1, 1)));
-  expect(names.of('sshd', HOST)).toBe(names.of('sshd', HOST));
-  expect(names.of('nginx', inPod(2, 2))).toBe(names.of('nginx', inPod(2, 2)));
+  expect(names.labelsOf('nginx', inPod(1, 1))).toBe(names.labelsOf('nginx', inPod(1, 1)));
+  expect(names.labelsOf('sshd', HOST)).toBe(names.labelsOf('sshd', HOST));
+  expect(names.labelsOf('nginx', inPod(2, 2))).toBe(names.labelsOf('nginx', inPod(2, 2)));
 });
 
-test('names that wait are told apart, though they are published alike', () => {
+test('keeps pending owners with equal labels apart', () => {
   const { cluster, names } = knowing();
-  const [one, other] = [names.of('nginx', inPod(1, 1)), names.of('nginx', inPod(2, 2))];
+  const [one, other] = [names.labelsOf('nginx', inPod(1, 1)), names.labelsOf('nginx', inPod(2, 2))];
   expect([one, other]).toEqual([NO_OWNER, NO_OWNER]);
-  expect([one, other, NO_OWNER].map((labels) => names.isHalfKnown(labels))).toEqual([true, true, false]);
+  expect([one, other, NO_OWNER].map((labels) => names.isProvisional(labels))).toEqual([true, true, false]);
   cluster.accept({ resource: 'pods', change: { kind: 'set', item: podOf(1, 1) } }, 1);
-  const changed = names.begin(1);
+  const changed = names.beginScan(1);
   expect([...changed.keys()]).toEqual([one]);
   expect(changed.get(one)).toMatchObject({ process: 'nginx', pod: 'web-1', container: 'c1' });
 });
 
-test('another process of a container that was waited for does not wait', () => {
+test('does not delay another process of the same container', () => {
   const { cluster, names } = knowing();
-  names.of('entrypoint.sh', inPod(1, 1));
-  cluster.begin(10_000);
-  names.begin(10_000);
-  expect(names.of('nginx', inPod(1, 1))).toMatchObject({ process: 'nginx', pod: uidOf(1) });
+  names.labelsOf('entrypoint.sh', inPod(1, 1));
+  cluster.beginScan(10_000);
+  names.beginScan(10_000);
+  expect(names.labelsOf('nginx', inPod(1, 1))).toMatchObject({ process: 'nginx', pod: uidOf(1) });
 });
 
-test('a process that takes name after name pushes out no other that waits', () => {
+test('does not evict pending owners for a process that keeps changing its name', () => {
   const { cluster, names } = knowing();
-  const waiting = names.of('nginx', inPod(1, 1));
-  for (let i = 0; i < 20_000; i++) names.of(`name-${i}`, inPod(2, 2));
-  expect(names.of('name-20000', inPod(2, 2))).toMatchObject({ process: 'name-20000', pod: uidOf(2) });
+  const waiting = names.labelsOf('nginx', inPod(1, 1));
+  for (let i = 0; i < 20_000; i++) names.labelsOf(`name-${i}`, inPod(2, 2));
+  expect(names.labelsOf('name-20000', inPod(2, 2))).toMatchObject({ process: 'name-20000', pod: uidOf(2) });
   cluster.accept({ resource: 'pods', change: { kind: 'set', item: podOf(1, 1) } }, 1);
-  expect(names.begin(1).get(waiting)).toMatchObject({ pod: 'web-1' });
+  expect(names.beginScan(1).get(waiting)).toMatchObject({ pod: 'web-1' });
 });
 
-test('makes room for others where many could not be named', () => {
+test('drops idle owners that could not be named', () => {
   const { cluster, names } = knowing();
-  for (let i = 0; i < 10_000; i++) names.of(`name-${i}`, inPod(2, 2));
+  for (let i = 0; i < 10_000; i++) names.labelsOf(`name-${i}`, inPod(2, 2));
   for (const now of [10_000, 3_600_000]) {
-    cluster.begin(now);
-    names.begin(now);
+    cluster.beginScan(now);
+    names.beginScan(now);
   }
-  expect(names.isHalfKnown(names.of('nginx', inPod(1, 1)))).toBe(true);
+  expect(names.isProvisional(names.labelsOf('nginx', inPod(1, 1)))).toBe(true);
 });
 
 describe('a namespace is', () => {
@@ -97,5 +97,5 @@ describe('a namespace is', () => {
     { name: 'that of nobody with two pods in it', cgroups: [inPod(1, 1), inPod(3, 3)], expected: NO_OWNER },
     { name: 'that of nobody with a process of the host', cgroups: [inPod(1, 1), HOST], expected: NO_OWNER },
     { name: 'that of nobody without a process', cgroups: [], expected: NO_OWNER },
-  ])('$name', ({ cgroups, expected }) => expect(names.ofNamespace(cgroups)).toMatchObject(expected));
+  ])('$name', ({ cgroups, expected }) => expect(names.namespaceLabelsOf(cgroups)).toMatchObject(expected));
 });

@@ -26,7 +26,7 @@ function setUp(policy: Partial<PeerPolicy> = {}): { peers: Peers; cache: AsnCach
   return { peers: new Peers({ networks: [], neverSend: [], isHostOwn: () => false, ...policy }, cache), cache };
 }
 
-describe('what is asked of a file', () => {
+describe('queries to a file', () => {
   test.each<{ name: string; remote: string; policy?: Partial<PeerPolicy>; own?: string; asked: string[] }>([
     { name: 'a public peer itself', remote: '8.8.4.4', asked: ['8.8.4.4/32'] },
     { name: 'a public peer of IPv6 itself', remote: '2606:4700:4700::1111', asked: ['2606:4700:4700::1111/128'] },
@@ -57,32 +57,32 @@ describe('what is asked of a file', () => {
     const cache = openCache('mmdb') ?? expect.fail();
     const peers = new Peers({ networks: [], neverSend: [], isHostOwn: () => false, ...policy }, cache);
     const isOwn = (candidate: Address): boolean => own !== undefined && candidate[3] === address(own)[3];
-    const peer = peers.hold(1, address(remote), isOwn);
-    peers.ask(peer, 0);
-    expect(cache.takeQuestions().map(formatCidr)).toEqual(asked);
+    const peer = peers.acquire(1, address(remote), isOwn);
+    peers.query(peer, 0);
+    expect(cache.takeQueries().map(formatCidr)).toEqual(asked);
   });
 
-  test('gives each peer of a /24 the ASN of its own record', () => {
+  test('give each peer of a /24 the ASN of its own record', () => {
     const cache = openCache('mmdb') ?? expect.fail();
     const peers = new Peers({ networks: [], neverSend: [], isHostOwn: () => false }, cache);
     const [one, other, late] = ['8.8.4.4', '8.8.4.5', '8.8.4.6'].map((text) =>
-      peers.hold(1, address(text), nobodysOwn),
+      peers.acquire(1, address(text), nobodysOwn),
     );
     if (!one || !other || !late) throw new Error('a peer is missing');
-    for (const peer of [one, other]) peers.ask(peer, 0);
+    for (const peer of [one, other]) peers.query(peer, 0);
     const source = { ...origin(15169, '8.8.4.0/24'), prefix: null, source: 'mmdb' };
     const changed = cache.accept([
-      { bucket: cidr('8.8.4.4'), reach: cidr('8.8.4.4'), origin: source },
-      { bucket: cidr('8.8.4.5'), reach: cidr('8.8.4.5/32'), origin: { ...source, asns: [42] } },
+      { bucket: cidr('8.8.4.4'), covers: cidr('8.8.4.4'), origin: source },
+      { bucket: cidr('8.8.4.5'), covers: cidr('8.8.4.5/32'), origin: { ...source, asns: [42] } },
     ]);
-    expect(peers.learn(changed, 0)).toEqual(new Set([one, other]));
-    peers.ask(late, 0);
+    expect(peers.update(changed, 0)).toEqual(new Set([one, other]));
+    peers.query(late, 0);
     expect([one, other, late].map(({ asn }) => asn)).toEqual(['15169', '42', '']);
-    expect(peers.awaits(late)).toBe('8.8.4.6/32');
+    expect(peers.pendingBucket(late)).toBe('8.8.4.6/32');
   });
 });
 
-describe('what is asked for', () => {
+describe('queried addresses', () => {
   test.each<{ name: string; remote: string; policy?: Partial<PeerPolicy>; own?: string; asked: string[] }>([
     { name: 'a public peer, as its /24', remote: '8.8.4.4', asked: ['8.8.4.0/24'] },
     { name: 'a public peer, as its /48', remote: '2606:4700:4700::1111', asked: ['2606:4700:4700::/48'] },
@@ -122,90 +122,93 @@ describe('what is asked for', () => {
   ])('$name', ({ remote, policy, own, asked }) => {
     const { peers, cache } = setUp(policy);
     const isOwn = (candidate: Address): boolean => own !== undefined && candidate[3] === address(own)[3];
-    const peer = peers.hold(1, address(remote), isOwn);
-    peers.ask(peer, 0);
-    peers.ask(peer, 0);
-    expect(cache.takeQuestions().map(formatCidr)).toEqual(asked);
+    const peer = peers.acquire(1, address(remote), isOwn);
+    peers.query(peer, 0);
+    peers.query(peer, 0);
+    expect(cache.takeQueries().map(formatCidr)).toEqual(asked);
   });
 
   test.each<{ name: string; own: string; network: string; asked: string[] }>([
     { name: 'a public peer', own: '192.0.2.5', network: 'public', asked: ['8.8.4.0/24'] },
     { name: 'nothing that turns out to be an own address', own: '8.8.4.4', network: 'self', asked: [] },
-  ])('$name, once the own addresses of its namespace can be read', ({ own, network, asked }) => {
+  ])('$name, once the local addresses of its namespace are known', ({ own, network, asked }) => {
     const { peers, cache } = setUp();
-    const peer = peers.hold(1, address('8.8.4.4'), null);
+    const peer = peers.acquire(1, address('8.8.4.4'), null);
     const ask = (): string[] => {
-      peers.ask(peer, 0);
-      return cache.takeQuestions().map(formatCidr);
+      peers.query(peer, 0);
+      return cache.takeQueries().map(formatCidr);
     };
     expect(ask()).toEqual([]);
-    expect(peers.decide(() => null)).toEqual(new Set());
+    expect(peers.classifyPending(() => null)).toEqual(new Set());
     expect(ask()).toEqual([]);
-    expect(peers.decide(() => (candidate) => candidate[3] === address(own)[3])).toEqual(new Set([peer]));
+    expect(peers.classifyPending(() => (candidate) => candidate[3] === address(own)[3])).toEqual(new Set([peer]));
     expect(peer.network).toBe(network);
     expect(ask()).toEqual(asked);
-    expect(peers.decide(() => expect.fail('decided already'))).toEqual(new Set());
+    expect(peers.classifyPending(() => expect.fail('decided already'))).toEqual(new Set());
   });
 
-  test('nothing before a connection is more than SYN_RECV', () => {
+  test('none while a connection is in SYN_RECV', () => {
     const { peers, cache } = setUp();
-    peers.hold(1, address('8.8.4.4'), nobodysOwn);
-    expect(cache.takeQuestions()).toEqual([]);
+    peers.acquire(1, address('8.8.4.4'), nobodysOwn);
+    expect(cache.takeQueries()).toEqual([]);
   });
 });
 
-describe('what is learned', () => {
-  test('an answer reaches every peer of its bucket, and its name is known', () => {
+describe('answers', () => {
+  test('apply to every peer of their bucket', () => {
     const { peers, cache } = setUp();
-    const held = ['8.8.4.4', '8.8.4.5'].map((text) => peers.hold(1, address(text), nobodysOwn));
-    for (const peer of held) peers.ask(peer, 0);
-    const changed = peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]), 1);
+    const held = ['8.8.4.4', '8.8.4.5'].map((text) => peers.acquire(1, address(text), nobodysOwn));
+    for (const peer of held) peers.query(peer, 0);
+    const changed = peers.update(
+      cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]),
+      1,
+    );
     expect(changed).toEqual(new Set(held));
     expect(held.map((peer) => peer.asn)).toEqual(['64500', '64500']);
     expect(peers.names.get('64500')).toEqual({ name: 'EXAMPLE', country: 'LU' });
   });
 
-  test('an answer for a longer prefix says nothing of the rest of the bucket', () => {
+  test('for a longer prefix do not apply to the rest of the bucket', () => {
     const { peers, cache } = setUp();
-    const [inside, outside] = ['8.8.4.4', '8.8.4.200'].map((text) => peers.hold(1, address(text), nobodysOwn));
-    for (const peer of [inside, outside]) if (peer) peers.ask(peer, 0);
-    peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/28') }]), 1);
+    const [inside, outside] = ['8.8.4.4', '8.8.4.200'].map((text) => peers.acquire(1, address(text), nobodysOwn));
+    for (const peer of [inside, outside]) if (peer) peers.query(peer, 0);
+    peers.update(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/28') }]), 1);
     expect([inside?.asn, outside?.asn]).toEqual(['64500', '']);
   });
 
-  test('what is not known any more leaves no ASN behind', () => {
+  test('leave no ASN behind when dropped', () => {
     const { peers, cache } = setUp();
-    const peer = peers.hold(1, address('8.8.4.4'), nobodysOwn);
-    peers.ask(peer, 0);
-    peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]), 1);
-    expect(peers.learn(cache.forget([cidr('8.8.4.0/24')]), 2)).toEqual(new Set([peer]));
+    const peer = peers.acquire(1, address('8.8.4.4'), nobodysOwn);
+    peers.query(peer, 0);
+    peers.update(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]), 1);
+    expect(peers.update(cache.forget([cidr('8.8.4.0/24')]), 2)).toEqual(new Set([peer]));
     expect({ asn: peer.asn, origin: peer.origin }).toEqual({ asn: '', origin: null });
   });
 
-  test('not announced is ASN 0, which is not the same as unknown', () => {
+  test('distinguish not announced (ASN 0) from unknown', () => {
     const { peers, cache } = setUp();
-    const peer = peers.hold(1, address('8.8.4.4'), nobodysOwn);
-    peers.ask(peer, 0);
+    const peer = peers.acquire(1, address('8.8.4.4'), nobodysOwn);
+    peers.query(peer, 0);
     expect(peer.asn).toBe('');
     const nobody = { ...origin(1, '8.8.4.0/24'), asns: [], prefix: null };
-    peers.learn(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: nobody }]), 1);
+    peers.update(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: nobody }]), 1);
     expect(peer.asn).toBe('0');
   });
 
   test("an operator's network carries the ASN it was given", () => {
     const { peers } = setUp({ networks: [{ name: 'office', cidrs: [cidr('8.8.4.0/24')], asn: 64511 }] });
-    expect(peers.hold(1, address('8.8.4.4'), nobodysOwn)).toMatchObject({ network: 'office', asn: '64511' });
+    expect(peers.acquire(1, address('8.8.4.4'), nobodysOwn)).toMatchObject({ network: 'office', asn: '64511' });
   });
 });
 
-test('a peer is one object while a connection holds it, and forgotten after', () => {
+test('keeps one object per peer until its last release', () => {
   const { peers } = setUp();
   const remote = address('8.8.4.4');
-  const first = peers.hold(1, remote, nobodysOwn);
-  expect(peers.hold(1, remote, nobodysOwn)).toBe(first);
+  const first = peers.acquire(1, remote, nobodysOwn);
+  expect(peers.acquire(1, remote, nobodysOwn)).toBe(first);
   peers.release(1, remote);
-  expect(peers.hold(1, remote, nobodysOwn)).toBe(first);
+  expect(peers.acquire(1, remote, nobodysOwn)).toBe(first);
   peers.release(1, remote);
   peers.release(1, remote);
-  expect(peers.hold(1, remote, nobodysOwn)).not.toBe(first);
+  expect(peers.acquire(1, remote, nobodysOwn)).not.toBe(first);
 });

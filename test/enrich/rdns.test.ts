@@ -17,7 +17,7 @@ async function serve(answer: (name: string) => DnsAnswer): Promise<DnsServer> {
 }
 
 const namesFrom = (server: DnsServer, clock: Timer = SYSTEM_CLOCK, mayAsk = (): boolean => true): ReverseDns =>
-  new ReverseDns({ clock, mayAsk, server: server.address });
+  new ReverseDns({ clock, mayQuery: mayAsk, server: server.address });
 
 test.each<{ name: string; text: string; question: string }>([
   { name: 'an IPv4 address', text: '8.8.8.8', question: '8.8.8.8.in-addr.arpa' },
@@ -26,30 +26,30 @@ test.each<{ name: string; text: string; question: string }>([
     text: '2001:4860:4860::8888',
     question: '8.8.8.8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.8.4.0.6.8.4.1.0.0.2.ip6.arpa',
   },
-])('$name has the name that the resolver tells', async ({ text, question }) => {
+])('returns the resolver’s name of $name', async ({ text, question }) => {
   const server = await serve((name) => (name === question ? ['dns.google'] : 'no such name'));
   const names = namesFrom(server);
   expect(names.nameOf(address(text))).toBeNull();
-  await names.ask([address(text)], SOON_MS);
+  await names.resolve([address(text)], SOON_MS);
   expect(names.nameOf(address(text))).toBe('dns.google');
 });
 
-test('a name cannot send commands to a terminal, nor be longer than a label', async () => {
+test('sanitizes and truncates names', async () => {
   const server = await serve(() => ['\u001b[31mred.example', 'x'.repeat(60)].map((label) => label.slice(0, 60)));
   const names = namesFrom(server);
-  await names.ask([DNS_GOOGLE], SOON_MS);
+  await names.resolve([DNS_GOOGLE], SOON_MS);
   expect(names.nameOf(DNS_GOOGLE) ?? '').not.toMatch(/\p{Cc}/u);
 });
 
-test('nothing is asked that may not be asked', async () => {
+test('does not query excluded addresses', async () => {
   const server = await serve(() => ['secret.example']);
   const names = namesFrom(server, SYSTEM_CLOCK, () => false);
-  await names.ask([DNS_GOOGLE], SOON_MS);
+  await names.resolve([DNS_GOOGLE], SOON_MS);
   expect(server.asked).toEqual([]);
   expect(names.nameOf(DNS_GOOGLE)).toBeNull();
 });
 
-test('a name is asked for once an hour, and that there is none every ten minutes', async () => {
+test('caches a name for an hour and a missing name for ten minutes', async () => {
   let now = 0;
   const clock: Timer = { ...SYSTEM_CLOCK, monotonic: () => now, after: (ms, work) => SYSTEM_CLOCK.after(ms, work) };
   const server = await serve((name) => (name.startsWith('8.') ? ['dns.google'] : 'no such name'));
@@ -57,7 +57,7 @@ test('a name is asked for once an hour, and that there is none every ten minutes
   const both = [DNS_GOOGLE, address('9.9.9.9')];
   const askedAfter = async (minutes: number): Promise<number> => {
     now = minutes * 60_000;
-    await names.ask(both, SOON_MS);
+    await names.resolve(both, SOON_MS);
     return server.asked.length;
   };
   expect(await askedAfter(0)).toBe(2);
@@ -66,28 +66,28 @@ test('a name is asked for once an hour, and that there is none every ten minutes
   expect(await askedAfter(61)).toBe(5);
 });
 
-test('a resolver that says nothing is waited for no longer than was said, and the other questions are not sent', async () => {
+test('stops waiting for a silent resolver and sends no more queries', async () => {
   const server = await serve(() => 'silence');
   const names = namesFrom(server);
   const many = Array.from({ length: 50 }, (_, i) => address(`8.8.8.${i}`));
-  await names.ask(many, 200);
+  await names.resolve(many, 200);
   expect(server.asked.length).toBeLessThanOrEqual(20);
   expect(names.nameOf(many[0] ?? DNS_GOOGLE)).toBeNull();
 });
 
-test('what was cut short is asked for again the next time', async () => {
+test('retries canceled queries next time', async () => {
   let answers = false;
   const server = await serve(() => (answers ? ['dns.google'] : 'silence'));
   const names = namesFrom(server);
-  await names.ask([DNS_GOOGLE], 100);
+  await names.resolve([DNS_GOOGLE], 100);
   answers = true;
-  await names.ask([DNS_GOOGLE], SOON_MS);
+  await names.resolve([DNS_GOOGLE], SOON_MS);
   expect(names.nameOf(DNS_GOOGLE)).toBe('dns.google');
 });
 
-test('ten questions are out at a time', async () => {
+test('runs ten queries at a time', async () => {
   const server = await serve(() => 'silence');
-  const asking = namesFrom(server).ask(
+  const asking = namesFrom(server).resolve(
     Array.from({ length: 50 }, (_, i) => address(`8.8.8.${i}`)),
     1_000,
   );

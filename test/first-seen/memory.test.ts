@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { parseAddress } from '../../src/common/address.ts';
 import { FirstSeenMemory } from '../../src/first-seen/memory.ts';
 import type { Direction, OwnerLabels } from '../../src/model.ts';
-import type { Kept, Sighting } from '../../src/store/contract.ts';
+import type { PreviousTime, FirstSeenTime } from '../../src/store/contract.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -25,12 +25,12 @@ class EarliestTimes {
   /** Whether the store fails for a key. */
   fails: (key: string) => boolean = () => false;
 
-  answer(sightings: readonly Sighting[]): Kept[] {
+  answer(sightings: readonly FirstSeenTime[]): PreviousTime[] {
     return sightings.map(({ key, at }) => {
-      if (this.fails(key)) return { key, before: 'unknown' };
-      const before = this.times.get(key) ?? null;
-      this.times.set(key, Math.min(at, before ?? at));
-      return { key, before };
+      if (this.fails(key)) return { key, previous: 'unknown' };
+      const previous = this.times.get(key) ?? null;
+      this.times.set(key, Math.min(at, previous ?? at));
+      return { key, previous };
     });
   }
 }
@@ -104,7 +104,7 @@ describe('a first-seen time', () => {
     memory.record(CURL, 'outbound', '64500', START);
     memory.markPresent(CURL, 'outbound', '64500');
     expect(memory.asns).toEqual([]);
-    memory.confirm([{ key: memory.takeSightings().at(-1)?.key ?? '', before: START - DAY }], START);
+    memory.confirm([{ key: memory.takeSightings().at(-1)?.key ?? '', previous: START - DAY }], START);
     expect(memory.asns.map(({ at }) => at)).toEqual([START - DAY]);
   });
 
@@ -224,7 +224,7 @@ describe('a first-seen time', () => {
       memory.markPresent(CURL, 'outbound', '64500');
       memory.end();
       memory.confirm(
-        memory.takeSightings().map(({ key }) => ({ key, before: null })),
+        memory.takeSightings().map(({ key }) => ({ key, previous: null })),
         now,
       );
     };

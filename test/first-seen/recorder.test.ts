@@ -74,8 +74,8 @@ class Worker {
 
   async #settle(): Promise<void> {
     const sightings = this.#scrape.firstSeen?.takeSightings() ?? [];
-    const kept = await this.#store?.keepEarliest(sightings);
-    this.#scrape.firstSeen?.confirm(kept ?? sightings.map(({ key }) => ({ key, before: null })), this.#clock.now);
+    const kept = await this.#store?.writeFirstSeen(sightings);
+    this.#scrape.firstSeen?.confirm(kept ?? sightings.map(({ key }) => ({ key, previous: null })), this.#clock.now);
   }
 }
 
@@ -84,7 +84,7 @@ let tree: Tree;
 let clock: { now: number };
 
 const openStore = (): SqliteStore =>
-  SqliteStore.open({ folder, now: () => clock.now, report: (line) => expect.fail(line) });
+  SqliteStore.open({ directory: folder, now: () => clock.now, report: (line) => expect.fail(line) });
 const closeAll = (): void => {
   for (const table of ['tcp', 'tcp6']) tree.edit(FIRST, `net/${table}`, /\n[^]*/, '\n');
   // A namespace with unchanged counters is not read again.
@@ -171,7 +171,13 @@ test('times found while the store fails are written when it recovers', async () 
     retry = run;
     return () => undefined;
   };
-  const store = SqliteStore.open({ folder, now: () => clock.now, report: () => undefined, lacks, after });
+  const store = SqliteStore.open({
+    directory: folder,
+    now: () => clock.now,
+    report: () => undefined,
+    onIncomplete: lacks,
+    after,
+  });
   worker.current = new Worker(tree, store, clock);
   await worker.current.answerAt(START);
   await worker.current.scanAt(START);

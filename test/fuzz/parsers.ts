@@ -17,11 +17,11 @@ import { readStatistics, renderStatistics } from '../../src/collect/netstat-s.ts
 import { parseOrigin, renderOrigin } from '../../src/enrich/asn/cache.ts';
 import { parseAsText, parseOriginText } from '../../src/enrich/asn/cymru-dns.ts';
 import { readEndpointSlice, readService } from '../../src/enrich/kubernetes/services.ts';
-import { Cluster } from '../../src/enrich/kubernetes/cluster-cache.ts';
+import { ClusterCache } from '../../src/enrich/kubernetes/cluster-cache.ts';
 import { parseReply } from '../../src/enrich/asn/cymru-whois.ts';
 import { parseMmdb } from '../../src/enrich/asn/mmdb.ts';
 import { readPod } from '../../src/enrich/kubernetes/pods.ts';
-import { RedisReplies } from '../../src/store/redis-replies.ts';
+import { ReplyGuard } from '../../src/store/redis-replies.ts';
 import { parseTsv } from '../../src/enrich/asn/ip2asn-tsv.ts';
 import { parseWebConfig } from '../../src/web/web-config.ts';
 import { parseFilters } from '../../src/rows/filter.ts';
@@ -319,13 +319,13 @@ export const TARGETS: readonly Target[] = [
     const addresses = [pod?.addresses, service?.clusterAddresses, service?.otherAddresses, slice?.addresses];
     for (const address of addresses.flatMap((list) => list ?? []))
       deepStrictEqual(parseAddress(formatAddress(address)), address);
-    const cluster = new Cluster(['pods', 'services', 'endpointslices']);
+    const cluster = new ClusterCache(['pods', 'services', 'endpointslices']);
     for (const kind of ['set', 'set', 'delete'] as const) {
       if (pod) cluster.accept({ resource: 'pods', change: { kind, item: pod } }, 0);
       if (service) cluster.accept({ resource: 'services', change: { kind, item: service } }, 0);
       if (slice) cluster.accept({ resource: 'endpointslices', change: { kind, item: slice } }, 0);
       for (const address of addresses.flatMap((list) => list ?? [])) {
-        const name = cluster.nameOf(address, 443, 'tcp') ?? '';
+        const name = cluster.endpointNameOf(address, 443, 'tcp') ?? '';
         ok(!CONTROL.test(name), JSON.stringify(name));
       }
     }
@@ -334,9 +334,9 @@ export const TARGETS: readonly Target[] = [
     const chunks: Buffer[] = [];
     for (let at = 0; at < text.length; at += size) chunks.push(Buffer.from(text.slice(at, at + size), 'latin1'));
     const passed = (asked: number): readonly Buffer[] | undefined => {
-      const replies = new RedisReplies();
-      for (let i = 0; i < asked; i++) replies.ask();
-      return mayRefuse(() => chunks.map((chunk) => replies.pass(chunk)), Error);
+      const replies = new ReplyGuard();
+      for (let i = 0; i < asked; i++) replies.expect();
+      return mayRefuse(() => chunks.map((chunk) => replies.check(chunk)), Error);
     };
     const bytes = passed(1_000);
     if (!bytes) return;

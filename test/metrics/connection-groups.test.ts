@@ -60,7 +60,7 @@ test('every family sums to the number of rows within its limit, without duplicat
         for (const i of connections.opened) {
           setLabels(connections, i, OWNERS[(connections.localPort[i] ?? 0) % OWNERS.length] ?? NO_OWNER);
           const remote = connections.direction[i] === 'listen' ? null : connections.remoteAddress(i);
-          peerOf[i] = remote && peers.hold(0, remote, () => false);
+          peerOf[i] = remote && peers.acquire(0, remote, () => false);
         }
         const page = families.of(
           {

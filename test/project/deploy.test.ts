@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import { stringify } from 'yaml';
 import { EMPTY_RULES, parseConfig } from '../../src/config/config.ts';
-import { environmentTwin, FLAGS } from '../../src/config/flags.ts';
+import { environmentVariable, FLAGS } from '../../src/config/flags.ts';
 import { parseRules } from '../../src/config/rules.ts';
 import { filesOf, parseDocuments, readDocument, readText, type Manifest, type Workload } from '../support/manifests.ts';
 
@@ -57,7 +57,7 @@ describe.each(DEPLOYED)('%s', (path) => {
       return !flag || (value !== undefined && flag.parse(value) === undefined);
     });
     expect(wrong.map(([whole]) => whole).toArray()).toEqual([]);
-    const twins = new Set(FLAGS.map(({ name }) => environmentTwin(name)));
+    const twins = new Set(FLAGS.map(({ name }) => environmentVariable(name)));
     expect([...text.matchAll(/\bPEERSCOPE_\w+/g)].filter(([name]) => !twins.has(name))).toEqual([]);
   });
 });

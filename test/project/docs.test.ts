@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-families.ts';
 import { stateOf } from '../../src/collect/net-tcp-udp-raw.ts';
-import { environmentTwin, FLAGS } from '../../src/config/flags.ts';
+import { environmentVariable, FLAGS } from '../../src/config/flags.ts';
 import { parseRules } from '../../src/config/rules.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
 import { runMain, samplesOf } from '../support/exporter.ts';
@@ -60,7 +60,7 @@ describe.each(DOCUMENTS)('%s names only', (document) => {
 
   test('existing flags and environment variables', () => {
     const flags = new Set([...help.values()].flatMap((flags) => [...flags]));
-    const twins = new Set(FLAGS.map(({ name }) => environmentTwin(name)));
+    const twins = new Set(FLAGS.map(({ name }) => environmentVariable(name)));
     const own = text.replaceAll(OTHERS, '');
     expect(captures(own, /(?<![\w-])--([a-z][\w.-]*)/g).filter((name) => !flags.has(name))).toEqual([]);
     expect(captures(text, /\b(PEERSCOPE_\w+)/g).filter((name) => !twins.has(name))).toEqual([]);

@@ -19,7 +19,7 @@ async function start(answer: (name: string) => DnsAnswer): Promise<{
   const server = await startDnsServer(answer);
   onTestFinished(() => server.close());
   const resolved: string[] = [];
-  const names = new ReverseDns({ clock: SYSTEM_CLOCK, mayAsk: () => true, server: server.address });
+  const names = new ReverseDns({ clock: SYSTEM_CLOCK, mayQuery: () => true, server: server.address });
   const queue = new RdnsQueue(names, (answers: readonly RemoteName[]) => {
     resolved.push(...answers.map(({ address, name }) => `${formatAddress(address)} ${name}`));
   });

@@ -351,7 +351,7 @@ describe('in a cluster', () => {
         expect(samplesOf(page, 'peerscope_kubernetes_watch_up')).toEqual(
           new Map(['endpointslices', 'pods', 'services'].map((resource) => [`resource=${resource}`, 0])),
         );
-        const reported = exporter.log.filter(({ msg }) => msg === 'a kubernetes watch failed');
+        const reported = exporter.log.filter(({ msg }) => msg === 'kubernetes watch failed');
         expect(reported.map(({ resource }) => resource).sort()).toEqual(['endpointslices', 'pods', 'services']);
         const started = exporter.log.find(({ msg }) => msg === 'peerscope started');
         expect(started).toMatchObject({ kubernetes: 'pods services endpointslices' });

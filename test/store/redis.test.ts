@@ -65,7 +65,7 @@ async function open(port: number, database = 0, options: Partial<RedisStoreOptio
     server: { tls: false, host: '127.0.0.1', port, username: null, password: PASSWORD, database },
     clock: SYSTEM_CLOCK,
     report: (line) => void reports.push(line.replaceAll(String(port), 'PORT')),
-    lacks: () => expect.fail('nothing was ever held'),
+    onIncomplete: () => expect.fail('nothing was ever held'),
     ...options,
   });
   stores.push(store);
@@ -84,39 +84,39 @@ function answerWell([command = '']: readonly string[]): string {
 
 const is = (words: readonly string[], command: string): boolean => words[0]?.toLowerCase() === command;
 
-/** What a server may send, the last line end left out, and what is said of it where an answer was due. */
+/** Invalid replies without the last line end, and the reported reason. */
 const HOSTILE: readonly (readonly [name: string, bytes: string, reason: string])[] = [
-  ['a null of RESP3', '_', 'does not speak as Redis does: _'],
-  ['a push', '>1\r\n_', 'does not speak as Redis does: >1'],
-  ['a map', '%1\r\n+__proto__\r\n+x', 'does not speak as Redis does: %1'],
-  ['a set', '~0', 'does not speak'],
-  ['a boolean', '#t', 'does not speak'],
-  ['a double', ',1.5', 'does not speak'],
-  ['a big number', '(123', 'does not speak'],
-  ['a verbatim text', '=5\r\ntxt:a', 'does not speak'],
-  ['an error of RESP3', '!3\r\nERR', 'does not speak'],
-  ['nothing', '', 'does not speak'],
-  ['a NUL', '\0', 'does not speak'],
-  ['an answer of HTTP', 'HTTP/1.1 400 Bad Request', 'does not speak as Redis does: HTTP/1.1 400 Bad Request'],
-  ['a text of a length below -1', '$-2', 'does not speak'],
-  ['a list of a length below -1', '*-2', 'does not speak'],
-  ['a length with a sign', '$+1\r\na', 'does not speak'],
-  ['a length that is no number', '$1e1\r\n1234567890', 'does not speak'],
-  ['a number that is none', ':1a', 'does not speak'],
+  ['a null of RESP3', '_', 'sent an invalid reply: _'],
+  ['a push', '>1\r\n_', 'sent an invalid reply: >1'],
+  ['a map', '%1\r\n+__proto__\r\n+x', 'sent an invalid reply: %1'],
+  ['a set', '~0', 'sent an invalid reply'],
+  ['a boolean', '#t', 'sent an invalid reply'],
+  ['a double', ',1.5', 'sent an invalid reply'],
+  ['a big number', '(123', 'sent an invalid reply'],
+  ['a verbatim text', '=5\r\ntxt:a', 'sent an invalid reply'],
+  ['an error of RESP3', '!3\r\nERR', 'sent an invalid reply'],
+  ['nothing', '', 'sent an invalid reply'],
+  ['a NUL', '\0', 'sent an invalid reply'],
+  ['an answer of HTTP', 'HTTP/1.1 400 Bad Request', 'sent an invalid reply: HTTP/1.1 400 Bad Request'],
+  ['a text of a length below -1', '$-2', 'sent an invalid reply'],
+  ['a list of a length below -1', '*-2', 'sent an invalid reply'],
+  ['a length with a sign', '$+1\r\na', 'sent an invalid reply'],
+  ['a length that is no number', '$1e1\r\n1234567890', 'sent an invalid reply'],
+  ['a number that is none', ':1a', 'sent an invalid reply'],
   ['a number without end', `:${'9'.repeat(100_000)}`, 'sent a line longer than 4096 bytes'],
   ['a line without end', `+${'a'.repeat(3_000_000)}`, 'sent a line longer than 4096 bytes'],
   ['an error without end', `-${'a'.repeat(3_000_000)}`, 'sent a line longer than 4096 bytes'],
-  ['a line with half a line end', '+a\rb', 'does not speak'],
-  ['a line with the other half', '+a\nb', 'does not speak'],
-  ['a text of 2 GB', `$2000000000\r\n${'a'.repeat(3_000_000)}`, 'sent a text longer than 65536 bytes'],
-  ['a text longer than it said', '$3\r\nabcd', 'sent a text that is longer than it said'],
-  ['a list of two billion', '*2000000000\r\n:1', 'sent a list longer than 20000'],
-  ['lists in lists', `${'*1\r\n'.repeat(200_000)}:1`, 'sent lists deeper than 8'],
-  ['wide lists in lists', `${'*20000\r\n'.repeat(8)}*20000`, 'sent lists deeper than 8'],
+  ['a line with half a line end', '+a\rb', 'sent an invalid reply'],
+  ['a line with the other half', '+a\nb', 'sent an invalid reply'],
+  ['a text of 2 GB', `$2000000000\r\n${'a'.repeat(3_000_000)}`, 'sent a string longer than 65536 bytes'],
+  ['a text longer than it said', '$3\r\nabcd', 'sent a string longer than announced'],
+  ['a list of two billion', '*2000000000\r\n:1', 'sent an array longer than 20000'],
+  ['lists in lists', `${'*1\r\n'.repeat(200_000)}:1`, 'sent arrays nested deeper than 8'],
+  ['wide lists in lists', `${'*20000\r\n'.repeat(8)}*20000`, 'sent arrays nested deeper than 8'],
   [
     'more than is sane',
     `*40${`\r\n$60000\r\n${'a'.repeat(60_000)}`.repeat(40)}`,
-    'sent more than 2097152 bytes for what it was asked together',
+    'sent more than 2097152 bytes for one group of commands',
   ],
 ];
 
@@ -153,15 +153,15 @@ async function useAll(store: RedisStore): Promise<void> {
   await store.write([{ key: 'a', text: 'text', keepUntil: Date.now() + 60_000 }]);
   await store.read(['a']);
   await store.acquire('lock', 65_000);
-  await store.hold('lock', 10_000);
+  await store.renew('lock', 10_000);
   await store.release('lock');
   await store.enqueue('queue', ['a']);
-  await store.queued('queue', 10);
+  await store.readQueue('queue', 10);
   await store.dequeue('queue', ['a']);
-  await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
-  await store.setBreaker('breaker', { failures: 0, openMs: 0 });
-  await store.breaker('breaker');
-  await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }]);
+  await store.writeBreaker('breaker', { failures: 1, openMs: 1_000 });
+  await store.writeBreaker('breaker', { failures: 0, openMs: 0 });
+  await store.readBreaker('breaker');
+  await store.writeFirstSeen([{ category: 'inbound', key: 'a', at: 1 }]);
 }
 
 /** What a store that cannot be used does: it reads nothing, drops what it is given, grants every lease. */
@@ -169,34 +169,38 @@ async function expectDown(store: RedisStore): Promise<void> {
   await store.write([{ key: 'a', text: 'text', keepUntil: Date.now() + 60_000 }]);
   expect(await store.read(['a'])).toEqual(new Map());
   expect([await store.acquire('lock', 65_000), await store.acquire('lock', 65_000)]).toEqual([0, 0]);
-  await store.hold('lock', 10_000);
+  await store.renew('lock', 10_000);
   await store.release('lock');
   await store.enqueue('queue', ['a']);
-  expect(await store.queued('queue', 10)).toEqual([]);
+  expect(await store.readQueue('queue', 10)).toEqual([]);
   await store.dequeue('queue', ['a']);
-  await store.setBreaker('breaker', { failures: 1, openMs: 1_000 });
-  expect(await store.breaker('breaker')).toBeNull();
-  expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([{ key: 'a', before: 'unknown' }]);
+  await store.writeBreaker('breaker', { failures: 1, openMs: 1_000 });
+  expect(await store.readBreaker('breaker')).toBeNull();
+  expect(await store.writeFirstSeen([{ category: 'inbound', key: 'a', at: 1 }])).toEqual([
+    { key: 'a', previous: 'unknown' },
+  ]);
   expect(store.up).toBe(false);
   expect(store.failures).toBeGreaterThan(0);
 }
 
 describe('RedisStore', () => {
-  it('goes on without a server that is not there, and says so once', async () => {
+  it('reports an unreachable server once and continues', async () => {
     const port = await listen(() => null);
     closes.pop()?.();
     const store = await open(port);
     await expectDown(store);
-    expect(reports).toEqual([expect.stringMatching(/^Cannot use store "redis:\/\/127.0.0.1:PORT\/0": .*ECONNREFUSED/)]);
+    expect(reports).toEqual([
+      expect.stringMatching(/^Cannot use store "redis:\/\/127.0.0.1:PORT\/0": connection refused/),
+    ]);
   });
 
-  it('waits a few seconds at most for a server that says nothing', { timeout: 20_000 }, async () => {
+  it('waits at most a few seconds for a silent server', { timeout: 20_000 }, async () => {
     const store = await open(await listen(() => null));
     await expectDown(store);
     expect(reports).toHaveLength(1);
   });
 
-  it('repeats no password, though a server that knows too little does', async () => {
+  it('hides the password even if an old server repeats it', async () => {
     const store = await open(
       await listen((words) => `-ERR unknown command, with args beginning with: ${words.join(' ')}`),
     );
@@ -204,7 +208,7 @@ describe('RedisStore', () => {
     expect(reports).toEqual([expect.stringMatching(/^Cannot use store .*: ERR unknown command.* \*\*\*$/)]);
   });
 
-  it('leaves the other databases alone where it cannot have its own', async () => {
+  it('does not write to other databases if SELECT fails', async () => {
     const commands: string[] = [];
     const port = await listen((words) => {
       commands.push(words[0]?.toLowerCase() ?? '');
@@ -221,7 +225,7 @@ describe('RedisStore', () => {
     expect(reports).toEqual(['Cannot use store "redis://127.0.0.1:PORT/99": ERR DB index is out of range']);
   });
 
-  it('does not tell every two seconds that a server works which refuses a part', async () => {
+  it('does not report recovery every two seconds for a server that rejects some commands', async () => {
     let looks = 0;
     const port = await listen((words) => {
       const command = words[0]?.toLowerCase();
@@ -231,16 +235,16 @@ describe('RedisStore', () => {
     let lacking = 0;
     const store = await open(port, 0, {
       clock: LOOKING_OFTEN,
-      lacks: () => void store.enqueue('queue', [String(lacking++)]),
+      onIncomplete: () => void store.enqueue('queue', [String(lacking++)]),
     });
     await store.enqueue('queue', ['a']);
     await vi.waitFor(() => expect(looks).toBeGreaterThan(20), 10_000);
     const refusal = 'Cannot use store "redis://127.0.0.1:PORT/0": NOPERM no rights for eval';
-    expect(reports).toEqual([refusal, 'Store "redis://127.0.0.1:PORT/0" works again', refusal]);
+    expect(reports).toEqual([refusal, 'Store "redis://127.0.0.1:PORT/0" recovered', refusal]);
     expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: false });
   });
 
-  it('does not tell each time that a server works which answers and hangs up', { timeout: 20_000 }, async () => {
+  it('does not report each recovery of a server that keeps closing the connection', { timeout: 20_000 }, async () => {
     let greetings = 0;
     const port = await listen(
       (words) => {
@@ -249,28 +253,28 @@ describe('RedisStore', () => {
       },
       ([command = '']) => /^set$/i.test(command),
     );
-    const store = await open(port, 0, { lacks: () => undefined });
+    const store = await open(port, 0, { onIncomplete: () => undefined });
     await vi.waitFor(() => expect(greetings).toBeGreaterThan(6), 15_000);
     const hangup = expect.stringMatching(/^Cannot use store/) as string;
-    expect(reports).toEqual([hangup, 'Store "redis://127.0.0.1:PORT/0" works again', hangup]);
+    expect(reports).toEqual([hangup, 'Store "redis://127.0.0.1:PORT/0" recovered', hangup]);
     expect(store.up).toBe(false);
   });
 
-  it('asks for no first times before it has compared the clocks', async () => {
+  it('does not read first-seen times before comparing clocks', async () => {
     const commands: string[] = [];
     const port = await listen((words) => {
       commands.push(words[0]?.toLowerCase() ?? '');
       return /^time$/i.test(words[0] ?? '') ? '-NOPERM no rights for time' : answerWell(words);
     });
     const store = await open(port);
-    expect(await store.keepEarliest([{ shelf: 'inbound', key: 'a', at: 1 }])).toEqual([
-      { key: 'a', before: 'unknown' },
+    expect(await store.writeFirstSeen([{ category: 'inbound', key: 'a', at: 1 }])).toEqual([
+      { key: 'a', previous: 'unknown' },
     ]);
     expect(commands).not.toContain('eval');
     expect(reports).toEqual(['Cannot use store "redis://127.0.0.1:PORT/0": NOPERM no rights for time']);
   });
 
-  it('says nothing of a server that is well', async () => {
+  it('reports nothing for a healthy server', async () => {
     const store = await open(await listen(answerWell));
     await useAll(store);
     expect({ up: store.up, failures: store.failures, reports }).toEqual({ up: true, failures: 0, reports: [] });
@@ -278,18 +282,18 @@ describe('RedisStore', () => {
 
   it.each(WRONG_KINDS)('does not believe a server whose %s gives %j', async (command, answer) => {
     const port = await listen((words) => (is(words, command) ? answer : answerWell(words)));
-    const store = await open(port, 0, { lacks: () => undefined });
+    const store = await open(port, 0, { onIncomplete: () => undefined });
     await useAll(store);
     expect(store.up).toBe(false);
     expect(store.failures).toBeGreaterThan(0);
-    expect(reports).toEqual([expect.stringContaining('/0": the server answered ')]);
+    expect(reports).toEqual([expect.stringContaining('/0": unexpected reply ')]);
   });
 
   it.each(UNASKED)('has another connection where %s comes that nobody asked for', async (_, bytes) => {
-    const store = await open(await listen(answerWell), 0, { lacks: () => undefined });
+    const store = await open(await listen(answerWell), 0, { onIncomplete: () => undefined });
     expect(store.up).toBe(true);
     connections[0]?.write(`${bytes}\r\n`);
-    const unasked = bytes.startsWith('-') ? bytes.slice(1, 100) : 'the server sent a reply that nobody asked for';
+    const unasked = bytes.startsWith('-') ? bytes.slice(1, 100) : 'the server sent an unexpected reply';
     await vi.waitFor(() => expect(reports).toEqual([expect.stringContaining(`/0": ${unasked}`)]), 5_000);
     expect({ up: store.up, failures: store.failures }).toEqual({ up: false, failures: 1 });
     await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
@@ -299,8 +303,8 @@ describe('RedisStore', () => {
     const port = await listen((words, connection) =>
       is(words, 'zrange') && connection === 1 ? bytes : answerWell(words),
     );
-    const store = await open(port, 0, { lacks: () => undefined });
-    const queued = store.queued('queue', 10);
+    const store = await open(port, 0, { onIncomplete: () => undefined });
+    const queued = store.readQueue('queue', 10);
     await vi.waitFor(() => expect(reports).toEqual([expect.stringContaining(`/0": the server ${reason}`)]), 5_000);
     expect(store.up).toBe(false);
     await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
@@ -308,7 +312,7 @@ describe('RedisStore', () => {
     expect(store.failures).toBeGreaterThan(0);
   });
 
-  it('says why a server turns clients away', async () => {
+  it('reports why a server rejects clients', async () => {
     const server = createServer((socket) => {
       socket.on('error', () => socket.destroy());
       socket.end('-ERR max number of clients reached\r\n');
@@ -334,7 +338,7 @@ describe('RedisStore', () => {
           refusing.has(connection) && !/^(auth|select)$/i.test(words[0] ?? '') ? `-${refusal}` : answerWell(words),
         ),
         0,
-        { clock: LOOKING_OFTEN, lacks: () => undefined },
+        { clock: LOOKING_OFTEN, onIncomplete: () => undefined },
       );
       for (const failover of [1, 2]) {
         refusing.add(connections.length);
@@ -355,13 +359,13 @@ describe('RedisStore', () => {
       const port = await listen((words, connection) =>
         is(words, command) && connection < 3 ? '-ERR upstream failure' : answerWell(words),
       );
-      const store = await open(port, 3, { lacks: () => undefined });
+      const store = await open(port, 3, { onIncomplete: () => undefined });
       await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
       expect(reports[0]).toMatch(/: ERR upstream failure$/);
     },
   );
 
-  it('keeps the connection to a server that is full', async () => {
+  it('keeps the connection to a full server', async () => {
     let sets = 0;
     const port = await listen((words) => {
       if (!is(words, 'set')) return answerWell(words);
@@ -374,7 +378,7 @@ describe('RedisStore', () => {
     expect(reports).toEqual([expect.stringMatching(/: OOM command not allowed$/)]);
   });
 
-  it('does nothing after it was closed', async () => {
+  it('does nothing after close', async () => {
     const store = await open(await listen(() => '+OK'));
     await store.close();
     reports = [];

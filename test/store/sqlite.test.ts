@@ -16,9 +16,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { findStore } from '../../src/store/open.ts';
-import type { Store, StoredText, Sighting } from '../../src/store/contract.ts';
-import { SqliteStore, type SqliteOptions } from '../../src/store/sqlite.ts';
+import { openExistingStore } from '../../src/store/open.ts';
+import type { Store, StoredText, FirstSeenTime } from '../../src/store/contract.ts';
+import { SqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite.ts';
 
 const DAY = 86_400_000;
 const LEASE = 'asn:1:lock:cymru:whois.cymru.com:43';
@@ -42,51 +42,57 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-function open(options: Partial<SqliteOptions> = {}): SqliteStore {
+function open(options: Partial<SqliteStoreOptions> = {}): SqliteStore {
   const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
   const lacks = (): void => {
     lacking++;
   };
-  const store = SqliteStore.open({ folder, now: () => now, report, lacks, ...options });
+  const store = SqliteStore.open({ directory: folder, now: () => now, report, onIncomplete: lacks, ...options });
   stores.push(store);
   return store;
 }
 
 const path = (): string => join(folder, 'peerscope.sqlite');
 const stored = (key: string, text = `text of ${key}`, keepUntil = now + DAY): StoredText => ({ key, text, keepUntil });
-const seen = (key: string, at: number, shelf: Sighting['shelf'] = 'outbound'): Sighting => ({ shelf, key, at });
+const seen = (key: string, at: number, shelf: FirstSeenTime['category'] = 'outbound'): FirstSeenTime => ({
+  category: shelf,
+  key,
+  at,
+});
 const read = async (store: SqliteStore, ...keys: string[]): Promise<Record<string, string>> =>
   Object.fromEntries(await store.read(keys));
 
-describe('findStore', () => {
+describe('openExistingStore', () => {
   const find = (storagePath: string): Promise<Store | null> => {
     const clock = { now: () => now, monotonic: () => 0, after: () => () => undefined };
     const report = (message: string): void => void reports.push(message.replaceAll(folder, 'FOLDER'));
-    return findStore({ storagePath, storageServer: null }, { clock, report });
+    return openExistingStore({ storagePath, storageServer: null }, { clock, report });
   };
 
-  it('makes none where there is none', async () => {
+  it('creates no store if there is none', async () => {
     expect(await find(join(folder, 'absent'))).toBeNull();
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('goes on without one that cannot be looked at, and says so', async () => {
+  it('reports a store that cannot be inspected and continues without it', async () => {
     symlinkSync('loop', join(folder, 'loop'));
     const store = await find(join(folder, 'loop'));
     expect(store?.up).toBe(false);
     expect(await store?.read(['a'])).toEqual(new Map());
-    expect(reports).toEqual([expect.stringMatching(/^Cannot use store "FOLDER\/loop\/peerscope\.sqlite": ELOOP: /)]);
+    expect(reports).toEqual([
+      expect.stringMatching(/^Cannot use store "FOLDER\/loop\/peerscope\.sqlite": too many symbolic links/),
+    ]);
     await store?.close();
   });
 });
 
 describe('SqliteStore', () => {
-  it('makes its folder and keeps texts beyond its own life', async () => {
+  it('creates its directory and persists texts', async () => {
     const below = join(folder, 'state', 'peerscope');
-    const first = open({ folder: below });
+    const first = open({ directory: below });
     await first.write([stored('a'), stored('b', '"quoted"; DROP TABLE record; \u0000 é')]);
     await first.close();
-    expect(await read(open({ folder: below }), 'a', 'b', 'c')).toEqual({
+    expect(await read(open({ directory: below }), 'a', 'b', 'c')).toEqual({
       a: 'text of a',
       b: '"quoted"; DROP TABLE record; \u0000 é',
     });
@@ -94,14 +100,14 @@ describe('SqliteStore', () => {
     expect(reports).toEqual([]);
   });
 
-  it('leaves nothing but its own file behind', async () => {
+  it('leaves only its own file behind', async () => {
     const store = open();
     await store.write([stored('a')]);
     await store.close();
     expect(readdirSync(folder)).toEqual(['peerscope.sqlite']);
   });
 
-  it('takes away what a process left a day ago that was killed at its start, and nothing of one that starts now', () => {
+  it('removes day-old probe files and keeps new ones', () => {
     const probe = (digit: string): string => `probe-${digit.repeat(8)}-0000-4000-8000-000000000000.sqlite`;
     for (const [name, age] of [
       [probe('a'), 2 * DAY],
@@ -120,7 +126,7 @@ describe('SqliteStore', () => {
     ).toEqual([probe('b'), 'probe-own.sqlite']);
   });
 
-  it('replaces a text, and forgets it when its time has come', async () => {
+  it('replaces a text and drops it when it expires', async () => {
     const store = open();
     await store.write([stored('a', 'old', now + 2 * DAY), stored('b')]);
     await store.write([stored('a', 'new', now + 3 * DAY)]);
@@ -140,85 +146,85 @@ describe('SqliteStore', () => {
     database.close();
   });
 
-  it('keeps the earliest of all times that it is told, over restarts and from several processes', async () => {
+  it('keeps the earliest first-seen time across restarts and processes', async () => {
     const first = open();
-    expect(await first.keepEarliest([seen('a', 3000)])).toEqual([{ key: 'a', before: null }]);
-    expect(await open().keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 3000 }]);
+    expect(await first.writeFirstSeen([seen('a', 3000)])).toEqual([{ key: 'a', previous: null }]);
+    expect(await open().writeFirstSeen([seen('a', 2000)])).toEqual([{ key: 'a', previous: 3000 }]);
     await first.close();
     const many = Array.from({ length: 2500 }, (_, i) => seen(`many ${i}`, 9000));
-    expect(await open().keepEarliest([seen('a', 4000), seen('a', 1000), ...many])).toEqual([
-      { key: 'a', before: 2000 },
-      { key: 'a', before: 2000 },
-      ...many.map(({ key }) => ({ key, before: null })),
+    expect(await open().writeFirstSeen([seen('a', 4000), seen('a', 1000), ...many])).toEqual([
+      { key: 'a', previous: 2000 },
+      { key: 'a', previous: 2000 },
+      ...many.map(({ key }) => ({ key, previous: null })),
     ]);
-    expect(await open().keepEarliest([seen('a', 5000)])).toEqual([{ key: 'a', before: 1000 }]);
+    expect(await open().writeFirstSeen([seen('a', 5000)])).toEqual([{ key: 'a', previous: 1000 }]);
   });
 
-  it('forgets a first time 90 days after it was told last, when a day more has shown that they are over', async () => {
+  it('expires a first-seen time 90 days after its last write, plus a day of confirmation', async () => {
     const store = open();
-    await store.keepEarliest([seen('a', 1000)]);
+    await store.writeFirstSeen([seen('a', 1000)]);
     now += 60 * DAY;
-    await store.keepEarliest([seen('a', now)]);
+    await store.writeFirstSeen([seen('a', now)]);
     now += 60 * DAY;
-    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    expect(await store.writeFirstSeen([seen('a', now)])).toEqual([{ key: 'a', previous: 1000 }]);
     now += 90 * DAY;
-    await store.keepEarliest([seen('b', now)]);
-    expect(await open().keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+    await store.writeFirstSeen([seen('b', now)]);
+    expect(await open().writeFirstSeen([seen('a', now)])).toEqual([{ key: 'a', previous: 1000 }]);
     now += 91 * DAY;
-    await store.keepEarliest([seen('b', now)]);
+    await store.writeFirstSeen([seen('b', now)]);
     now += DAY;
-    await store.keepEarliest([seen('b', now)]);
+    await store.writeFirstSeen([seen('b', now)]);
     const database = new DatabaseSync(path());
     expect(database.prepare('SELECT k FROM first_seen').all()).toEqual([{ k: 'b' }]);
     database.close();
-    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: null }]);
-    expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: now }]);
+    expect(await store.writeFirstSeen([seen('a', now)])).toEqual([{ key: 'a', previous: null }]);
+    expect(await store.writeFirstSeen([seen('a', now)])).toEqual([{ key: 'a', previous: now }]);
   });
 
-  it('loses nothing to a clock that is a year ahead for some hours', async () => {
+  it('loses no data if the clock is a year ahead for some hours', async () => {
     const store = open();
     await store.write([stored('answer')]);
-    await store.keepEarliest([seen('a', 1000), seen('b', 1000)]);
+    await store.writeFirstSeen([seen('a', 1000), seen('b', 1000)]);
     for (const hours of [365 * 24, 2, 2, -(365 * 24), 20]) {
       now += (hours * DAY) / 24;
       await store.write([stored('other')]);
-      expect(await store.keepEarliest([seen('a', now)])).toEqual([{ key: 'a', before: 1000 }]);
+      expect(await store.writeFirstSeen([seen('a', now)])).toEqual([{ key: 'a', previous: 1000 }]);
     }
     now -= DAY / 4;
     expect(await read(store, 'answer')).toEqual({ answer: 'text of answer' });
-    expect(await store.keepEarliest([seen('b', now)])).toEqual([{ key: 'b', before: 1000 }]);
+    expect(await store.writeFirstSeen([seen('b', now)])).toEqual([{ key: 'b', previous: 1000 }]);
   });
 
-  it('keeps 40,000 first times on each shelf, those told last, and takes none off another', async () => {
+  it('keeps the 40,000 most recently written first-seen times per category', async () => {
     const store = open();
-    await store.keepEarliest([seen('own', 1000, 'outbound'), seen('first', 1000, 'inbound')]);
+    await store.writeFirstSeen([seen('own', 1000, 'outbound'), seen('first', 1000, 'inbound')]);
     const strangers = Array.from({ length: 40_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound'));
     now += 1;
-    await store.keepEarliest(strangers);
+    await store.writeFirstSeen(strangers);
     const again = [
       seen('own', 2000, 'outbound'),
       seen('first', 2000, 'inbound'),
       seen('stranger 39999', 2000, 'inbound'),
     ];
-    expect((await store.keepEarliest(again)).map(({ before }) => before)).toEqual([1000, null, 1000]);
+    expect((await store.writeFirstSeen(again)).map(({ previous: before }) => before)).toEqual([1000, null, 1000]);
     await store.close();
     expect(statSync(path()).size).toBeLessThan(8 * 1024 * 1024);
   });
 
-  it('makes room for first times among answers, and none for answers among first times', async () => {
-    const store = open({ mostBytes: 1024 * 1024 });
-    await store.keepEarliest([seen('own', 1000)]);
+  it('evicts answers for first-seen times, but not first-seen times for answers', async () => {
+    const store = open({ maxBytes: 1024 * 1024 });
+    await store.writeFirstSeen([seen('own', 1000)]);
     for (let day = 1; day <= 60; day++)
       await store.write(Array.from({ length: 100 }, (_, i) => stored(`${day} ${i}`, 'x'.repeat(200), now + day * DAY)));
-    await store.keepEarliest(Array.from({ length: 4_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound')));
+    await store.writeFirstSeen(Array.from({ length: 4_000 }, (_, i) => seen(`stranger ${i}`, 1000, 'inbound')));
     expect(store.up).toBe(true);
-    expect(await store.keepEarliest([seen('own', 2000), seen('stranger 0', 2000, 'inbound')])).toEqual([
-      { key: 'own', before: 1000 },
-      { key: 'stranger 0', before: 1000 },
+    expect(await store.writeFirstSeen([seen('own', 2000), seen('stranger 0', 2000, 'inbound')])).toEqual([
+      { key: 'own', previous: 1000 },
+      { key: 'stranger 0', previous: 1000 },
     ]);
   });
 
-  it('takes over a file of schema 1 with all that it holds', async () => {
+  it('migrates a file of schema 1 with its data', async () => {
     const database = new DatabaseSync(path());
     database.exec(`
       CREATE TABLE record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -231,9 +237,9 @@ describe('SqliteStore', () => {
     const store = open();
     expect(await read(store, 'asn:1:1.1.1.0/24')).toEqual({ 'asn:1:1.1.1.0/24': 'text' });
     expect(await store.acquire(LEASE, 65_000)).toBe(7_000);
-    await store.keepEarliest([seen('a', 1000)]);
+    await store.writeFirstSeen([seen('a', 1000)]);
     await store.close();
-    expect(await open().keepEarliest([seen('a', 2000)])).toEqual([{ key: 'a', before: 1000 }]);
+    expect(await open().writeFirstSeen([seen('a', 2000)])).toEqual([{ key: 'a', previous: 1000 }]);
     expect(reports).toEqual([]);
   });
 
@@ -244,7 +250,7 @@ describe('SqliteStore', () => {
     expect(await store.read(texts.map(({ key }) => key))).toEqual(new Map(texts.map(({ key, text }) => [key, text])));
   });
 
-  it('shares texts with other processes of the host', async () => {
+  it('shares texts between processes of one host', async () => {
     const [one, other] = [open(), open()];
     await one.write([stored('a')]);
     await other.write([stored('b')]);
@@ -252,8 +258,8 @@ describe('SqliteStore', () => {
     expect(await read(one, 'a', 'b')).toEqual({ a: 'text of a', b: 'text of b' });
   });
 
-  it('stays within its size: what would be kept for the shortest time goes first', async () => {
-    const store = open({ mostBytes: 1024 * 1024 });
+  it('stays within its maximum size by evicting the entries that expire first', async () => {
+    const store = open({ maxBytes: 1024 * 1024 });
     for (let day = 1; day <= 100; day++) {
       await store.write(
         Array.from({ length: 100 }, (_, i) => stored(`day ${day} ${i}`, 'x'.repeat(200), now + day * DAY)),
@@ -270,7 +276,7 @@ describe('SqliteStore', () => {
 });
 
 describe('a lease', () => {
-  it('is granted to one at a time, and says when it ends', async () => {
+  it('is granted to one holder at a time and returns its remaining time', async () => {
     const [one, other] = [open(), open()];
     expect(await one.acquire(LEASE, 65_000)).toBe(0);
     now += 5_000;
@@ -279,34 +285,34 @@ describe('a lease', () => {
     expect(await other.acquire('asn:1:lock:cymru:other.example:43', 65_000)).toBe(0);
   });
 
-  it('ends by itself when its holder died', async () => {
+  it('expires if its holder died', async () => {
     await open().acquire(LEASE, 65_000);
     now += 65_000;
     expect(await open().acquire(LEASE, 65_000)).toBe(0);
   });
 
-  it('can be made to end sooner or at once, by its holder alone', async () => {
+  it('can be shortened or released only by its holder', async () => {
     const [one, other] = [open(), open()];
     await one.acquire(LEASE, 65_000);
     await other.release(LEASE);
-    await other.hold(LEASE, 1);
+    await other.renew(LEASE, 1);
     expect(await other.acquire(LEASE, 65_000)).toBe(65_000);
-    await one.hold(LEASE, 10_000);
+    await one.renew(LEASE, 10_000);
     expect(await other.acquire(LEASE, 65_000)).toBe(10_000);
     await one.release(LEASE);
     expect(await other.acquire(LEASE, 65_000)).toBe(0);
   });
 
-  it('outlives the process of its holder, so that the next one keeps the distance', async () => {
+  it('outlives the process of its holder, so that the spacing is kept', async () => {
     const one = open();
     await one.acquire(LEASE, 65_000);
-    await one.hold(LEASE, 10_000);
+    await one.renew(LEASE, 10_000);
     await one.close();
     now += 3_000;
     expect(await open().acquire(LEASE, 65_000)).toBe(7_000);
   });
 
-  it('does not block for a day when the clock is put back by one', async () => {
+  it('does not block for a day if the clock is set back by one', async () => {
     const store = open();
     await store.acquire(LEASE, 65_000);
     now -= DAY;
@@ -320,16 +326,16 @@ describe('a store that fails', () => {
     await store.write([stored('a')]);
     expect(await read(store, 'a')).toEqual({});
     expect([await store.acquire(LEASE, 65_000), await store.acquire(LEASE, 65_000)]).toEqual([0, 0]);
-    expect(await store.keepEarliest([seen('a', 1000)])).toEqual([{ key: 'a', before: 'unknown' }]);
-    await store.hold(LEASE, 10_000);
+    expect(await store.writeFirstSeen([seen('a', 1000)])).toEqual([{ key: 'a', previous: 'unknown' }]);
+    await store.renew(LEASE, 10_000);
     await store.release(LEASE);
     expect(store.up).toBe(false);
   }
 
-  it('says once that its folder cannot be made, and works when it can', async () => {
+  it('reports once that its directory cannot be created, and recovers', async () => {
     const file = join(folder, 'file');
     writeFileSync(file, '');
-    const store = open({ folder: join(file, 'peerscope') });
+    const store = open({ directory: join(file, 'peerscope') });
     await expectDown(store);
     now += 60_000;
     await expectDown(store);
@@ -340,16 +346,16 @@ describe('a store that fails', () => {
     expect(await read(store, 'a')).toEqual({ a: 'text of a' });
     expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
     expect(reports).toEqual([
-      expect.stringMatching(/^Cannot use store "FOLDER\/file\/peerscope\/peerscope.sqlite": ENOTDIR/),
-      'Store "FOLDER/file/peerscope/peerscope.sqlite" works again',
+      expect.stringMatching(/^Cannot use store "FOLDER\/file\/peerscope\/peerscope.sqlite": not a directory/),
+      'Store "FOLDER/file/peerscope/peerscope.sqlite" recovered',
     ]);
     await store.close();
   });
 
-  it('tries again in time although the clock was put back', async () => {
+  it('retries on time if the clock was set back', async () => {
     const file = join(folder, 'file');
     writeFileSync(file, '');
-    const store = open({ folder: join(file, 'peerscope') });
+    const store = open({ directory: join(file, 'peerscope') });
     rmSync(file);
     now -= DAY;
     await store.write([stored('a')]);
@@ -357,7 +363,7 @@ describe('a store that fails', () => {
     await store.close();
   });
 
-  it('sets a file aside that is no database, and begins anew', async () => {
+  it('renames a file that is not a database and creates a new one', async () => {
     writeFileSync(path(), 'hello '.repeat(1_000));
     writeFileSync(`${path()}-wal`, 'left behind');
     const store = open();
@@ -366,11 +372,11 @@ describe('a store that fails', () => {
     expect(store.up).toBe(true);
     expect(readFileSync(`${path()}.corrupt`, 'utf8')).toBe('hello '.repeat(1_000));
     expect(reports).toEqual([
-      'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: file is not a database',
+      'Store "FOLDER/peerscope.sqlite" is corrupt and was renamed to "peerscope.sqlite.corrupt": file is not a database',
     ]);
   });
 
-  it('sets a file aside whose inside is torn, when it meets the place', async () => {
+  it('renames a corrupt file when it reads the corrupt page', async () => {
     const before = open();
     await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
     await before.close();
@@ -383,11 +389,11 @@ describe('a store that fails', () => {
     expect(await read(store, 'a')).toEqual({ a: 'text of a' });
     expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
     expect(reports).toEqual([
-      'Store "FOLDER/peerscope.sqlite" begins anew, the former is kept as .corrupt: database disk image is malformed',
+      'Store "FOLDER/peerscope.sqlite" is corrupt and was renamed to "peerscope.sqlite.corrupt": database disk image is malformed',
     ]);
   });
 
-  it('goes on without a torn file that cannot be set aside, at each try', async () => {
+  it('continues without a corrupt file that cannot be renamed', async () => {
     const before = open();
     await before.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
     await before.close();
@@ -407,7 +413,7 @@ describe('a store that fails', () => {
     await expectDown(store);
     expect(reports).toEqual([
       expect.stringMatching(
-        /^Cannot use store "FOLDER\/peerscope.sqlite": database disk image is malformed, and it cannot be set aside: E/,
+        /^Cannot use store "FOLDER\/peerscope.sqlite": database disk image is malformed; cannot rename the corrupt file: /,
       ),
     ]);
     rmSync(`${path()}.corrupt`, { recursive: true });
@@ -417,7 +423,7 @@ describe('a store that fails', () => {
     expect(await read(store, 'a')).toEqual({ a: 'text of a' });
   });
 
-  it('does not set aside the new file that another process has put in the place of the broken one', async () => {
+  it('does not rename the new file of another process', async () => {
     const fill = open();
     await fill.write(Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`)));
     await fill.close();
@@ -431,7 +437,7 @@ describe('a store that fails', () => {
     expect(await read(other, 'a')).toEqual({ a: 'text of a' });
   });
 
-  it('leaves a file of a newer schema as it is', async () => {
+  it('leaves a file with a newer schema unchanged', async () => {
     const database = new DatabaseSync(path());
     database.exec('CREATE TABLE future (x); PRAGMA user_version = 7');
     database.close();
@@ -440,15 +446,15 @@ describe('a store that fails', () => {
     expect(readFileSync(path()).equals(bytes)).toBe(true);
     expect(existsSync(`${path()}.corrupt`)).toBe(false);
     expect(reports).toEqual([
-      'Cannot use store "FOLDER/peerscope.sqlite": it has schema 7 of a newer peerscope, this one knows 2',
+      'Cannot use store "FOLDER/peerscope.sqlite": its schema version 7 is newer than the supported version 2',
     ]);
   });
 
-  it('stops writing where no room is left, and goes on reading', async () => {
+  it('stops writing on a full disk and continues reading', async () => {
     const before = open();
     await before.write([stored('a')]);
     await before.close();
-    const store = open({ mostBytes: statSync(path()).size });
+    const store = open({ maxBytes: statSync(path()).size });
     const many = Array.from({ length: 1_000 }, (_, i) => stored(`key ${i}`, 'x'.repeat(100)));
     await store.write(many);
     expect({ up: store.up, failures: store.failures }).toEqual({ up: false, failures: 1 });
@@ -464,7 +470,7 @@ describe('a store that fails', () => {
     expect(lacking).toBe(1);
     expect(reports).toEqual([
       'Cannot use store "FOLDER/peerscope.sqlite": database or disk is full',
-      'Store "FOLDER/peerscope.sqlite" works again',
+      'Store "FOLDER/peerscope.sqlite" recovered',
     ]);
   });
 
@@ -475,7 +481,7 @@ describe('a store that fails', () => {
       const store = open();
       const other = new DatabaseSync(path());
       other.exec('BEGIN IMMEDIATE');
-      expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: 'unknown' }]);
+      expect(await store.writeFirstSeen([seen('b', 1000)])).toEqual([{ key: 'b', previous: 'unknown' }]);
       expect(store.up).toBe(false);
       expect(await store.acquire(LEASE, 65_000)).toBe(0);
       other.exec('ROLLBACK');
@@ -485,21 +491,21 @@ describe('a store that fails', () => {
       expect(await read(store, 'a')).toEqual({ a: 'text of a' });
       expect(reports).toEqual([
         'Cannot use store "FOLDER/peerscope.sqlite": database is locked',
-        'Store "FOLDER/peerscope.sqlite" works again',
+        'Store "FOLDER/peerscope.sqlite" recovered',
       ]);
     },
   );
 
-  it('begins anew where its file was removed, and goes on in the one that was put in its place', async () => {
+  it('recreates a removed file and reopens a replaced one', async () => {
     const store = open();
     await store.write([stored('a')]);
     rmSync(folder, { recursive: true });
     now += 5_000;
-    expect(await store.keepEarliest([seen('b', 1000)])).toEqual([{ key: 'b', before: null }]);
-    expect(await open().keepEarliest([seen('b', 2000)])).toEqual([{ key: 'b', before: 1000 }]);
+    expect(await store.writeFirstSeen([seen('b', 1000)])).toEqual([{ key: 'b', previous: null }]);
+    expect(await open().writeFirstSeen([seen('b', 2000)])).toEqual([{ key: 'b', previous: 1000 }]);
     expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
     const below = join(folder, 'below');
-    const other = open({ folder: below });
+    const other = open({ directory: below });
     await other.write([stored('c')]);
     await other.close();
     for (const suffix of ['-wal', '-shm']) rmSync(path() + suffix);
@@ -508,11 +514,11 @@ describe('a store that fails', () => {
     await store.write([stored('d')]);
     expect(await read(store, 'c', 'd')).toEqual({ c: 'text of c', d: 'text of d' });
     expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 2 });
-    const lost = 'Store "FOLDER/peerscope.sqlite" was removed or replaced; what is known here is written again';
+    const lost = 'Store "FOLDER/peerscope.sqlite" was removed or replaced; writing known data again';
     expect(reports).toEqual([lost, lost]);
   });
 
-  it('does nothing after it was closed', async () => {
+  it('does nothing after close', async () => {
     const store = open();
     await store.close();
     await store.write([stored('a')]);
@@ -520,7 +526,7 @@ describe('a store that fails', () => {
     expect(reports).toEqual([]);
   });
 
-  it('begins an empty file anew', async () => {
+  it('initializes an empty file', async () => {
     await open().close();
     truncateSync(path());
     const store = open();

@@ -20,7 +20,7 @@ import { Processes } from '../../src/collect/processes.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
 import { ProtocolCounters } from '../../src/collect/protocol-counters.ts';
 import { NamespaceTables } from '../../src/collect/namespace-tables.ts';
-import { OwnerNames } from '../../src/enrich/owner-labels.ts';
+import { OwnerLabeler } from '../../src/enrich/owner-labels.ts';
 
 /** A copy of a recorded /proc tree that a test may change. */
 export class Tree {
@@ -116,9 +116,9 @@ export class Collector {
 
   constructor(root: string, monotonic: () => number = () => performance.now()) {
     const { connections } = this;
-    const names = new OwnerNames();
+    const names = new OwnerLabeler();
     this.#procfs = new Procfs(root);
-    this.processes = new Processes(this.#procfs, [], (name, cgroup) => names.of(name, cgroup));
+    this.processes = new Processes(this.#procfs, [], (name, cgroup) => names.labelsOf(name, cgroup));
     this.owners = new SocketOwners(this.#procfs, {
       arrived: connections.arrived,
       left: connections.left,
@@ -128,7 +128,7 @@ export class Collector {
     this.tables = new NamespaceTables(this.#procfs, connections, {
       owners: this.owners,
       protocols: this.protocols,
-      labelsOf: (pids) => names.ofNamespace(pids.map((pid) => this.processes.cgroupOf(pid))),
+      labelsOf: (pids) => names.namespaceLabelsOf(pids.map((pid) => this.processes.cgroupOf(pid))),
       monotonic,
     });
     const { owners, processes, tables } = this;

@@ -1,5 +1,5 @@
 import type { Clock } from '../../src/common/clock.ts';
-import type { Breaker, Commons, Store, StoredText, Kept } from '../../src/store/contract.ts';
+import type { BreakerState, SharedState, Store, StoredText, PreviousTime } from '../../src/store/contract.ts';
 
 /** A server in memory that several exporters share, and that can be gone, or refuse to be written to. */
 export class SharedServer {
@@ -26,17 +26,17 @@ export class SharedServer {
       this.queues.set(name, members);
       return members;
     };
-    const commons: Commons = {
+    const commons: SharedState = {
       enqueue: (name, members) => whileWritten(() => members.forEach((member) => queue(name).add(member)), undefined),
-      queued: (name, most) => whileThere(() => [...queue(name)].slice(0, most), []),
+      readQueue: (name, most) => whileThere(() => [...queue(name)].slice(0, most), []),
       dequeue: (name, members) =>
         whileWritten(() => members.forEach((member) => queue(name).delete(member)), undefined),
-      breaker: (name) =>
-        whileThere<Breaker | null>(() => {
+      readBreaker: (name) =>
+        whileThere<BreakerState | null>(() => {
           const { failures = 0, until = 0 } = this.breakers.get(name) ?? {};
           return { failures, openMs: Math.max(0, until - now()) };
         }, null),
-      setBreaker: (name, { failures, openMs }) =>
+      writeBreaker: (name, { failures, openMs }) =>
         whileWritten(() => void this.breakers.set(name, { failures, until: now() + openMs }), undefined),
     };
     const isUp = (): boolean => !this.gone && !this.refusesWrites;
@@ -46,7 +46,7 @@ export class SharedServer {
       get up() {
         return isUp();
       },
-      commons,
+      shared: commons,
       read: (keys) =>
         whileThere(() => {
           const kept = keys.flatMap((key) => this.texts.get(key) ?? []);
@@ -55,16 +55,16 @@ export class SharedServer {
           );
         }, new Map()),
       write: (texts) => whileWritten(() => texts.forEach((text) => this.texts.set(text.key, text)), undefined),
-      keepEarliest: (sightings) =>
-        whileWritten<Kept[]>(
+      writeFirstSeen: (sightings) =>
+        whileWritten<PreviousTime[]>(
           () =>
             sightings.map(({ key, at }) => {
               const text = this.texts.get(key)?.text;
-              const before = text === undefined ? null : Number(text);
-              this.texts.set(key, { key, text: String(Math.min(at, before ?? at)), keepUntil: Infinity });
-              return { key, before };
+              const previous = text === undefined ? null : Number(text);
+              this.texts.set(key, { key, text: String(Math.min(at, previous ?? at)), keepUntil: Infinity });
+              return { key, previous };
             }),
-          sightings.map(({ key }) => ({ key, before: 'unknown' })),
+          sightings.map(({ key }) => ({ key, previous: 'unknown' })),
         ),
       acquire: (lease, ms) =>
         whileWritten(() => {
@@ -73,7 +73,7 @@ export class SharedServer {
           this.leases.set(lease, { holder: store, until: now() + ms });
           return 0;
         }, 0),
-      hold: (lease, ms) =>
+      renew: (lease, ms) =>
         whileWritten(() => void this.leases.set(lease, { holder: store, until: now() + ms }), undefined),
       release: (lease) => whileWritten(() => void this.leases.delete(lease), undefined),
       close: () => Promise.resolve(),

@@ -1,44 +1,50 @@
 import { cidrContains, formatCidr, isIPv4, maskAddress, parseCidr } from '../../common/address.ts';
 import type { Address, Cidr, Origin } from '../../model.ts';
-import { bucketOf, exactQuestion, isAnnounceable } from '../../common/network-class.ts';
-import type { ProviderChoice } from './open.ts';
+import { bucketOf, addressBlock, isAnnounceable } from '../../common/network-class.ts';
+import type { ProviderConfig } from './open.ts';
 
-/** What was answered for one question: a /24 or /48, or an address asked of a file. Plain values: it may cross a MessagePort. */
+/**
+ * The answer to one query: for a /24 or /48, or for one address of a file. A plain object, so it can be sent over a
+ * MessagePort.
+ */
 export interface Answer {
   readonly bucket: Cidr;
   readonly origin: Origin;
-  /** The record of a file, which holds the question; by default the bucket, or the origin's prefix where that is longer. */
-  readonly reach?: Cidr;
+  /**
+   * The record of a file that contains the queried address. Default: the bucket, or the prefix of the origin if that
+   * is longer.
+   */
+  readonly covers?: Cidr;
 }
 
 const CAPACITY = 50_000;
 const REPEAT_MS = 300_000;
 
-/** The most origins of one network; real ones have fewer than ten. */
+/** The maximum number of origins of a network. Real networks have fewer than ten. */
 export const ORIGINS_MOST = 16;
 
-/** How long an answer may be served while no newer one can be had. */
+/** How long an answer is served if it cannot be renewed. */
 export const STALE_MS = 30 * 86_400_000;
 
-/** Says whether an answer needs no renewal yet; a clock put back by more than the answer's lifetime makes it old. */
+/** Returns true if an answer needs no renewal. A clock set back by more than the lifetime makes the answer stale. */
 export function isFresh(origin: Origin, now: number): boolean {
   return Math.abs(now - origin.askedAt) < origin.freshUntil - origin.askedAt;
 }
 
-/** Says whether an answer may still be shown: at most 30 days old. */
+/** Returns true if an answer may still be served: it is at most 30 days old. */
 export function isServable(origin: Origin, now: number): boolean {
   return Math.abs(now - origin.askedAt) <= STALE_MS;
 }
 
 /**
- * Says whether an ASN can be no network's origin: 0 (RFC 7607), AS_TRANS 23456 (RFC 6793), documentation (RFC 5398),
- * private use (RFC 6996), the last ones (RFC 7300) and what IANA reserves between them.
+ * Returns true if an ASN cannot be an origin: 0 (RFC 7607), AS_TRANS 23456 (RFC 6793), documentation (RFC 5398),
+ * private use (RFC 6996), the last ones (RFC 7300) and reserved ranges between them.
  */
 export function isReservedAsn(asn: number): boolean {
   return asn === 0 || asn === 23456 || (asn >= 64496 && asn <= 131071) || asn >= 4_200_000_000;
 }
 
-/** Writes an answer for a store: one line of JSON, of which `parseOrigin` makes the same answer again. */
+/** Serializes an answer for a store as one line of JSON. `parseOrigin` is the inverse. */
 export function renderOrigin(origin: Origin): string {
   return JSON.stringify({
     v: 1,
@@ -55,7 +61,7 @@ export function renderOrigin(origin: Origin): string {
   });
 }
 
-/** Reads what `renderOrigin` wrote of an answer of a provider; undefined for anything else, another version included. */
+/** Parses the output of `renderOrigin`; undefined for anything else, including another version. */
 export function parseOrigin(text: string): Origin | undefined {
   let stored: unknown;
   try {
@@ -93,12 +99,12 @@ function isAsn(value: unknown): value is number {
   return isWhole(value) && value >= 0 && value < 2 ** 32;
 }
 
-/** JSON may hold a negative zero, which nothing here writes. */
+/** JSON allows a negative zero, which `renderOrigin` never writes. */
 function isWhole(value: unknown): value is number {
   return Number.isSafeInteger(value) && !Object.is(value, -0);
 }
 
-/** What stands in a store may be a stranger's, and is shown in terminals and labels. */
+/** A store may contain untrusted text, and this text appears in terminals and labels. */
 const CLEAN = /^[^\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]{1,128}$/u;
 const PREFIX = /^[0-9a-f.:]+\/\d{1,3}$/;
 const COUNTRY = /^[A-Z]{2}$/;
@@ -110,46 +116,47 @@ function isTextOrNull(value: unknown, form: RegExp): value is string | null {
 }
 
 interface Entry {
-  /** The addresses that the answer speaks for. */
-  readonly reach: Cidr;
+  /** The addresses that the answer applies to. */
+  readonly covers: Cidr;
   readonly origin: Origin;
 }
 
 /**
- * The answers in memory, and what is missing there: the 50,000 questions used last. A question is a /24 or /48, or the address
- * itself where a file answers. Records of files are kept beside, 50,000 at most: a fresh one answers every address that it holds.
+ * Cached answers and pending queries, for the 50,000 most recent queries. A query is for a /24 or /48, or for one
+ * address if the provider is a file. Up to 50,000 records of a file are cached separately; a fresh record answers
+ * every address that it contains.
  *
- * Nothing here waits. What has no fresh answer becomes a question that another thread takes out and pursues until it is
- * answered; it is noted again only when five minutes later it is still in use without an answer, so that a question lost on
- * the way is no harm.
+ * No method blocks. A lookup without a fresh answer queues a query, and another thread resolves it. The query is
+ * queued again only if the address is still in use five minutes later without an answer, so a lost query does no
+ * harm.
  */
 export class AsnCache {
   lookups = 0;
   hits = 0;
-  /** What is asked for an address. */
-  readonly questionOf: (address: Address) => Cidr;
+  /** Returns the block to query for an address. */
+  readonly blockOf: (address: Address) => Cidr;
   readonly #entries = new Latest<Entry>();
   readonly #records = new Records();
   readonly #notedAt = new Latest<number>();
   #questions: Cidr[] = [];
 
   constructor(questionOf: (address: Address) => Cidr = bucketOf) {
-    this.questionOf = questionOf;
+    this.blockOf = questionOf;
   }
 
-  /** Questions with an answer. */
+  /** The number of cached answers. */
   get entries(): number {
     return this.#entries.size;
   }
 
   /**
-   * Who announces an address, or null while that is not known: an answer up to 30 days old, the asking for a newer one under way.
-   * An answer for a prefix longer than the bucket speaks for the addresses of that prefix alone; the others stay unknown.
-   * The address must be public, unwrapped, and one that may be asked for.
+   * Returns the origin of an address, or null if unknown. An answer up to 30 days old is returned while its renewal
+   * is queued. An answer with a prefix longer than the bucket applies only to addresses of that prefix. The address
+   * must be public, unwrapped, and allowed by `mayQuery`.
    */
   lookup(address: Address, now: number): Origin | null {
     this.lookups++;
-    const bucket = this.questionOf(address);
+    const bucket = this.blockOf(address);
     const key = formatCidr(bucket);
     const entry = this.#entries.get(key);
     const record = entry ? undefined : this.#records.find(address, now);
@@ -162,12 +169,12 @@ export class AsnCache {
     this.#entries.delete(key);
     if (!isServable(entry.origin, now)) return null;
     this.#entries.set(key, entry);
-    if (!cidrContains(entry.reach, address)) return null;
+    if (!cidrContains(entry.covers, address)) return null;
     this.hits++;
     return entry.origin;
   }
 
-  /** Every answer that is held, those used last at the end. */
+  /** Returns all cached answers, most recently used last. */
   answers(): Answer[] {
     return [...this.#entries].flatMap(([key, { origin }]) => {
       const bucket = parseCidr(key);
@@ -175,34 +182,37 @@ export class AsnCache {
     });
   }
 
-  /** The buckets noted since the last call. */
-  takeQuestions(): Cidr[] {
+  /** Returns the buckets queued since the last call. */
+  takeQueries(): Cidr[] {
     const questions = this.#questions;
     this.#questions = [];
     return questions;
   }
 
   /**
-   * Takes in answers, newest last. A primary ASN that is still among the origins stays the primary.
-   * Returns the buckets, as text such as "192.0.2.0/24", whose answer is not what it was (times aside).
+   * Stores answers, newest last. The primary ASN stays primary while it is among the origins. Returns the buckets, as
+   * text such as "192.0.2.0/24", with a changed answer (ignoring times).
    */
   accept(answers: readonly Answer[]): Set<string> {
     const changed = new Set<string>();
-    for (const { bucket, origin: received, reach } of answers) {
+    for (const { bucket, origin: received, covers } of answers) {
       const key = formatCidr(bucket);
       const previous = this.#entries.get(key)?.origin;
       const origin = previous ? keepPrimary(received, previous) : received;
       this.#notedAt.delete(key);
       this.#entries.delete(key);
-      const entry = { reach: reach ?? reachOf(bucket, origin), origin };
+      const entry = { covers: covers ?? coveredBy(bucket, origin), origin };
       this.#entries.set(key, entry);
-      if (reach) this.#records.replace(bucket.address, entry);
+      if (covers) this.#records.replace(bucket.address, entry);
       if (!previous || published(previous) !== published(origin)) changed.add(key);
     }
     return changed;
   }
 
-  /** Takes in that nothing is known of these buckets any more. Returns them as text: each may have had an answer, of a record too. */
+  /**
+   * Removes the answers for these buckets. Returns the buckets as text; each may have had an answer, also from a
+   * record.
+   */
   forget(buckets: readonly Cidr[]): Set<string> {
     for (const { address } of buckets) this.#records.drop(address);
     const keys = buckets.map(formatCidr);
@@ -220,19 +230,19 @@ export class AsnCache {
   }
 }
 
-/** The cache for the answers of a provider: of a file they are for addresses, of others for a /24 or /48. Null without a provider. */
-export function openCache(provider: ProviderChoice['provider']): AsnCache | null {
+/** Creates the cache for a provider: keyed by address for a file, else by /24 or /48. Null without a provider. */
+export function openCache(provider: ProviderConfig['provider']): AsnCache | null {
   if (provider === 'none') return null;
-  return new AsnCache(provider === 'mmdb' || provider === 'tsv' ? exactQuestion : bucketOf);
+  return new AsnCache(provider === 'mmdb' || provider === 'tsv' ? addressBlock : bucketOf);
 }
 
-/** Records of a file by their network. Those of one version of the file do not overlap. */
+/** The records of a file, by network. Records of one version of a file do not overlap. */
 class Records {
   readonly #entries = new Latest<Entry>();
-  /** The lengths of all records so far, the longest first. */
+  /** All record lengths so far, longest first. */
   #lengths: number[] = [];
 
-  /** The longest fresh record that holds an address. */
+  /** Returns the longest fresh record that contains an address. */
   find(address: Address, now: number): Entry | undefined {
     for (const key of this.#keys(address)) {
       const entry = this.#entries.get(key);
@@ -241,10 +251,10 @@ class Records {
     return undefined;
   }
 
-  /** Keeps a record in the place of those that held this address before. */
+  /** Stores a record and removes older records that contain this address. */
   replace(address: Address, entry: Entry): void {
     this.drop(address);
-    const { bits } = entry.reach;
+    const { bits } = entry.covers;
     if (!this.#lengths.includes(bits)) this.#lengths = [...this.#lengths, bits].sort((a, b) => b - a);
     this.#entries.set(recordKey(address, bits), entry);
   }
@@ -264,7 +274,7 @@ function recordKey(address: Address, bits: number): string {
   return `${a} ${b} ${c} ${d} ${bits}`;
 }
 
-/** The name goes with the primary ASN, so the former one comes back with it. */
+/** The name belongs to the primary ASN, so both are kept. */
 function keepPrimary(origin: Origin, previous: Origin): Origin {
   const [primary] = previous.asns;
   if (primary === undefined || primary === origin.asns[0] || !origin.asns.includes(primary)) return origin;
@@ -272,7 +282,7 @@ function keepPrimary(origin: Origin, previous: Origin): Origin {
   return { ...origin, asns, name: previous.name, asCountry: previous.asCountry };
 }
 
-function reachOf(bucket: Cidr, origin: Origin): Cidr {
+function coveredBy(bucket: Cidr, origin: Origin): Cidr {
   const prefix = origin.prefix === null ? undefined : parseCidr(origin.prefix);
   return prefix && prefix.bits > bucket.bits ? prefix : bucket;
 }
@@ -282,9 +292,9 @@ function published(origin: Origin): string {
   return JSON.stringify([asns, name, asCountry, prefix, registry, registryCountry, allocated]);
 }
 
-/** The 50,000 values set last. */
+/** A map limited to the 50,000 values set last. */
 class Latest<V> extends Map<string, V> {
-  /** Goes on where it dropped last: a new iterator would pass every deleted entry again. */
+  /** Continues at the last evicted entry. A new iterator would skip over all deleted entries again. */
   #oldest = this.keys();
 
   override set(key: string, value: V): this {

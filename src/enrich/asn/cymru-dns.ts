@@ -6,19 +6,19 @@ import {
   addressToSend,
   parseAnnouncement,
   parseName,
-  speaksFor,
-  unite,
+  coversAddress,
+  mergeAnnouncements,
   type Announcement,
   type Exchange,
 } from './cymru-whois.ts';
 
 const ZONE = 'asn.cymru.com';
-/** An AS that is always there, Team Cymru's own. */
+/** An AS that always exists: Team Cymru's own. */
 const CANARY = 23028;
 const NAME_FRESH_MS = 7 * 86_400_000;
 const NAMES_MOST = 50_000;
 
-/** Limits of one session, in milliseconds and names. */
+/** Limits of a session: times in milliseconds, `inFlight` in queries. */
 export interface DnsLimits {
   readonly timeoutMs: number;
   readonly tries: number;
@@ -28,6 +28,18 @@ export interface DnsLimits {
 
 export const CYMRU_DNS_LIMITS: DnsLimits = { timeoutMs: 2_000, tries: 2, totalMs: 60_000, inFlight: 10 };
 
+/** Error codes of c-ares in words. */
+const DNS_REASONS: Readonly<Record<string, string>> = {
+  EBADRESP: 'malformed response',
+  ECANCELLED: 'stopped',
+  ECONNREFUSED: 'connection refused',
+  ENODATA: 'no TXT records',
+  ENOTFOUND: 'no such name',
+  EREFUSED: 'the resolver refused the query',
+  ESERVFAIL: 'the resolver failed',
+  ETIMEOUT: 'timed out',
+};
+
 const NOT_ANNOUNCED: Announcement = {
   prefix: null,
   origins: [],
@@ -36,7 +48,7 @@ const NOT_ANNOUNCED: Announcement = {
   allocated: null,
 };
 
-/** The absolute name that tells the origin of a network: of its /24 or /48, reversed. Throws RangeError where it is not public. */
+/** Returns the absolute DNS name for the origin of a /24 or /48. Throws RangeError if the network is not public. */
 export function originName(bucket: Cidr): string {
   const address = addressToSend(bucket);
   if (isIPv4(address)) {
@@ -48,8 +60,8 @@ export function originName(bucket: Cidr): string {
 }
 
 /**
- * Reads the text of one origin record, `ASN ASN… | prefix | CC | registry | date` (https://www.team-cymru.com/ip-asn-mapping);
- * undefined for anything else, such as a stranger's `v=spf1`.
+ * Parses the text of one origin record, `ASN ASN… | prefix | CC | registry | date`
+ * (https://www.team-cymru.com/ip-asn-mapping); undefined for anything else, such as an unrelated `v=spf1` record.
  */
 export function parseOriginText(text: string): Announcement | undefined {
   const fields = text.split('|').map((field) => field.trim());
@@ -58,23 +70,24 @@ export function parseOriginText(text: string): Announcement | undefined {
   return parseAnnouncement([asns, '', prefix, country, registry, allocated, ''], '');
 }
 
-/** Reads the text of one AS record, `ASN | CC | registry | date | name`, whose name may hold more bars; undefined for anything else. */
+/** Parses the text of one AS record, `ASN | CC | registry | date | name`; undefined for anything else. */
 export function parseAsText(text: string, asn: number): { name: string | null; country: string | null } | undefined {
   const fields = text.split('|');
   if (fields.length < 5 || fields[0]?.trim() !== String(asn)) return undefined;
   return parseName(fields.slice(4).join('|'));
 }
 
-/** The texts of a name: `none` where the resolver says that there is no such name. */
+/** The TXT records of a name. `none` means NXDOMAIN. */
 type Texts =
   | { readonly kind: 'texts'; readonly texts: readonly string[] }
   | { readonly kind: 'none' | 'failed'; readonly reason: string };
 
 /**
- * Team Cymru's DNS zones through the host's resolvers, or `servers` ("127.0.0.1:5353"), as those who ask see it.
+ * The provider for Team Cymru's DNS zones, through the host's resolvers or `servers` ("127.0.0.1:5353").
  *
- * A session first asks for a name that is always there: a resolver that filters says of every name that there is none, and only
- * one that knows this name is believed. What times out or makes no sense stays unanswered. AS names are kept for 7 days.
+ * Each session first queries a name that always exists. A filtering resolver answers NXDOMAIN for every name, so a
+ * resolver is trusted only if it knows this name. A query that times out or has an invalid answer stays unanswered.
+ * AS names are cached for 7 days.
  */
 export function cymruDnsProvider(
   clock: Clock,
@@ -82,26 +95,26 @@ export function cymruDnsProvider(
 ) {
   const names = new Map<number, { name: string | null; country: string | null; freshUntil: number }>();
 
-  const ask = async (buckets: readonly Cidr[], signal: AbortSignal): Promise<Exchange> => {
+  const query = async (buckets: readonly Cidr[], signal: AbortSignal): Promise<Exchange> => {
     const questions = buckets.map((bucket) => ({ bucket, name: originName(bucket) }));
     const session = new Session(limits, servers, signal);
     try {
       const canary = await session.texts(asName(CANARY));
       if (canary.kind !== 'texts' || !canary.texts.some((text) => parseAsText(text, CANARY)))
-        return { sent: 0, failure: failureOf(canary.kind === 'texts' ? 'foreign texts' : canary.reason) };
+        return { sent: 0, failure: failureOf(canary.kind === 'texts' ? 'unexpected TXT records' : canary.reason) };
       const answers: { bucket: Cidr; announcement: Announcement }[] = [];
       const unanswered: Cidr[] = [];
       let malformed = 0;
-      let reason = 'foreign texts';
+      let reason = 'unexpected TXT records';
       const before = session.asked;
       await session.each(questions, async ({ bucket, name }) => {
         const found = await session.texts(name);
         if (found.kind === 'texts') {
           const parsed = found.texts.map(parseOriginText);
-          const rows = parsed.filter((row) => row !== undefined && speaksFor(row, bucket.address));
+          const rows = parsed.filter((row) => row !== undefined && coversAddress(row, bucket.address));
           malformed += parsed.length - rows.length;
           const announcement = rows.reduce<Announcement | undefined>(
-            (known, row) => (row ? unite(known, row) : known),
+            (known, row) => (row ? mergeAnnouncements(known, row) : known),
             undefined,
           );
           if (announcement) answers.push({ bucket, announcement });
@@ -147,7 +160,7 @@ export function cymruDnsProvider(
     },
   });
 
-  return { name: 'cymru-dns', server: ZONE, ask };
+  return { name: 'cymru-dns', server: ZONE, query };
 }
 
 function asName(asn: number): string {
@@ -155,12 +168,12 @@ function asName(asn: number): string {
 }
 
 function failureOf(reason: string): string {
-  return `Cannot ask DNS for "${ZONE}": ${reason}`;
+  return `Cannot query DNS zone "${ZONE}": ${reason}`;
 }
 
-/** The names asked for in one session, which ends when its time is over or the asker stops. */
+/** The DNS queries of one session. It ends at its time limit or when the caller aborts. */
 class Session {
-  /** Names asked for so far. */
+  /** DNS names queried so far. */
   asked = 0;
   readonly #resolver: Resolver;
   readonly #inFlight: number;
@@ -190,12 +203,12 @@ class Session {
       return { kind: 'texts', texts: records.map((chunks) => chunks.join('')) };
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      const reason = code === 'ECANCELLED' ? 'stopped' : (code ?? message);
+      const reason = DNS_REASONS[code ?? ''] ?? code ?? message;
       return { kind: code === 'ENOTFOUND' ? 'none' : 'failed', reason };
     }
   }
 
-  /** Does a work for each, so many at a time. */
+  /** Runs `work` for each item, `inFlight` at a time. */
   async each<T>(all: readonly T[], work: (one: T) => Promise<void>): Promise<void> {
     const rest = all.values();
     const lane = async (): Promise<void> => {

@@ -8,6 +8,7 @@ import {
   parseCidr,
   sameAddress,
 } from '../../common/address.ts';
+import { reasonOf } from '../../common/errors.ts';
 import type { Address, Cidr, Origin } from '../../model.ts';
 import { isReservedAsn, ORIGINS_MOST } from './cache.ts';
 import { bucketOf, classify, isAnnounceable } from '../../common/network-class.ts';
@@ -15,42 +16,48 @@ import { bucketOf, classify, isAnnounceable } from '../../common/network-class.t
 const NAME_LENGTH = 120;
 const LINE_LENGTH = 4096;
 const HEAD_LINES = 2;
-/** A reply to 1,000 networks has few more lines than that. */
+/** A reply for 1,000 networks has far fewer lines. */
 const LINES_MOST = 20_000;
 const REGISTRIES = new Set(['arin', 'ripencc', 'apnic', 'lacnic', 'afrinic', 'other']);
 
-/** What one row says: who announces an address, and what the registry knows of its block. No prefix: not announced. */
+/**
+ * One row: the announcement that contains an address, and the registry data of its block. A null prefix means not
+ * announced.
+ */
 export interface Announcement {
   readonly prefix: Cidr | null;
-  /** In the server's order, without ASNs that can be no origin. */
+  /** In server order, without ASNs that cannot be an origin. */
   readonly origins: readonly { readonly asn: number; readonly name: string | null; readonly country: string | null }[];
   readonly registry: string | null;
   readonly registryCountry: string | null;
   readonly allocated: string | null;
 }
 
-/** One line of a reply. `as` answers a question for an ASN, which is never asked here; `line` counts from 1 with the request's head. */
+/**
+ * One line of a reply. `as` answers an ASN query, which peerscope never sends. `line` counts from 1 and includes the
+ * request's head.
+ */
 export type Line =
   | { readonly kind: 'blank' | 'banner' | 'header' | 'as' | 'unknown' }
   | { readonly kind: 'error'; readonly line: number }
   | { readonly kind: 'row'; readonly address: Address; readonly announcement: Announcement };
 
-/** A whole reply, held against what was asked. */
+/** A parsed reply, matched against the request. */
 export interface Reply {
   readonly banner: boolean;
   readonly answers: readonly { readonly bucket: Cidr; readonly announcement: Announcement }[];
-  /** What the server could not read as an address. */
+  /** Networks that the server could not parse as an address. */
   readonly refused: readonly Cidr[];
-  /** What has neither a row nor an error: the reply was cut. */
+  /** Networks without a row or an error: the reply was cut. */
   readonly unanswered: readonly Cidr[];
-  /** Lines of no known kind, and rows that contradict themselves. */
+  /** Lines of unknown form, and rows that contradict themselves. */
   readonly malformed: number;
-  /** Rows for what was not asked. */
+  /** Rows for networks that were not queried. */
   readonly unasked: number;
 }
 
-/** Where a provider listens. */
-export interface Server {
+/** The address of a server. */
+export interface ServerAddress {
   readonly host: string;
   readonly port: number;
 }
@@ -65,37 +72,37 @@ export interface Limits {
 
 const CYMRU_LIMITS: Limits = { connectMs: 5_000, idleMs: 15_000, totalMs: 60_000, replyBytes: 2 * 1024 * 1024 };
 
-/** How an exchange ended; `sent` counts the networks that left the host. */
+/** The result of an exchange. `sent` counts the networks that left the host. */
 export type Exchange =
   | { readonly sent: number; readonly reply: Reply }
   | {
       readonly sent: number;
       readonly failure: string;
-      /** Lines that the reply had all the same and that could not count; by default none. */
+      /** Invalid lines in a failed reply. Default: 0. */
       readonly malformed?: number;
     };
 
 /**
- * The network address of the /24 or /48 around this network: the one place where what a provider sees is made.
- * Throws RangeError where it is not public.
+ * Returns the network address of the /24 or /48 around a network. All addresses sent to a provider come from here.
+ * Throws RangeError if the network is not public.
  */
 export function addressToSend(cidr: Cidr): Address {
   const { address } = bucketOf(cidr.address);
   const { network, address: inner } = classify(address);
   if (network !== 'public' || !sameAddress(inner, address))
-    throw new RangeError(`Cannot ask for "${formatCidr(cidr)}": not a public network`);
+    throw new RangeError(`Cannot query "${formatCidr(cidr)}": not a public network`);
   return address;
 }
 
-/** Writes a bulk request for these networks, each masked; throws RangeError for one that is not public. */
+/** Builds a bulk request for these networks, each masked. Throws RangeError if a network is not public. */
 export function renderRequest(buckets: readonly Cidr[]): string {
   const lines = buckets.map((cidr) => `${formatAddress(addressToSend(cidr))}\n`);
   return `begin\nverbose\n${lines.join('')}end\n`;
 }
 
 /**
- * Reads one line of a bulk or single whois reply of Team Cymru, or of a server with the same protocol
- * (https://www.team-cymru.com/ip-asn-mapping). Never throws: what has no meaning is `unknown`.
+ * Parses one line of a bulk or single whois reply of Team Cymru, or of a server with the same protocol
+ * (https://www.team-cymru.com/ip-asn-mapping). Never throws: an unrecognized line is `unknown`.
  */
 export function parseLine(line: string): Line {
   if (line.trim() === '') return { kind: 'blank' };
@@ -112,12 +119,15 @@ export function parseLine(line: string): Line {
   return announcement ? { kind: 'row', address, announcement } : { kind: 'unknown' };
 }
 
-/** `15169 | US | arin | 2000-03-30 | GOOGLE, US`; bgp.tools keeps seven columns and leaves the address empty. */
+/** `15169 | US | arin | 2000-03-30 | GOOGLE, US`. bgp.tools keeps seven columns and leaves the address empty. */
 function isAsAnswer(fields: readonly string[]): boolean {
   return /^(\d+|NA)$/.test(fields[0] ?? '') && (fields.length === 5 || (fields.length >= 7 && fields[1] === ''));
 }
 
-/** `ASN | IP | prefix | CC | registry | allocated | name`, or without the registry's columns `ASN | IP | prefix | CC | name`. */
+/**
+ * Parses `ASN | IP | prefix | CC | registry | allocated | name`, or without registry columns `ASN | IP | prefix | CC
+ * | name`.
+ */
 export function parseAnnouncement(fields: readonly string[], line: string): Announcement | undefined {
   const verbose = fields.length >= 7;
   if (!verbose && fields.length !== 5) return undefined;
@@ -150,7 +160,10 @@ function parseAsns(text: string): number[] | undefined {
   return asns.length <= ORIGINS_MOST && asns.every((asn) => asn < 2 ** 32) ? asns : undefined;
 }
 
-/** The AS name without its `, CC`; the text is a stranger's: no control or formatting characters, at most 120 characters. */
+/**
+ * Returns the AS name without its `, CC` suffix. The text is untrusted: control and formatting characters are
+ * removed, and the name is cut to 120 characters.
+ */
 export function parseName(text: string): { name: string | null; country: string | null } {
   const clean = cleanText(text);
   if (clean === 'NA' || clean === '') return { name: null, country: null };
@@ -170,11 +183,11 @@ function firstCharacters(text: string, count: number): string {
 }
 
 /**
- * Reads a reply as the answers to what was asked, matched by numeric address, never by order. Never throws.
+ * Parses a reply and matches it to the queried networks by numeric address, never by order. Never throws.
  *
- * Of several rows for one address the longest prefix counts, with the origins of all rows that name it. A row counts only if
- * its prefix holds the address and is an IPv4 /8 or IPv6 /16 at most: 0.0.0.0/0 would answer everything. A last line without its end was cut, and may have been a further row of the address before it:
- * neither counts.
+ * If an address has several rows, the longest prefix wins, with the origins of all rows for it. A row is valid only
+ * if its prefix contains the address and is at least an IPv4 /8 or IPv6 /16; otherwise 0.0.0.0/0 would answer every
+ * query. An incomplete last line may belong to the address before it, so both are dropped.
  */
 export function parseReply(text: string, asked: readonly Cidr[]): Reply {
   const lines = text.split('\n');
@@ -198,8 +211,8 @@ export function parseReply(text: string, asked: readonly Cidr[]): Reply {
     } else if (parsed.kind === 'row') {
       const key = formatAddress(parsed.address);
       if (!buckets.has(key)) unasked++;
-      else if (!speaksFor(parsed.announcement, parsed.address)) malformed++;
-      else rows.set((last = key), unite(rows.get(key), parsed.announcement));
+      else if (!coversAddress(parsed.announcement, parsed.address)) malformed++;
+      else rows.set((last = key), mergeAnnouncements(rows.get(key), parsed.announcement));
     }
   }
   if (cut) rows.delete(last);
@@ -220,13 +233,16 @@ export function parseReply(text: string, asked: readonly Cidr[]): Reply {
   };
 }
 
-/** Says whether an announcement may be the answer for an address: its prefix holds it, and is none that holds everything. */
-export function speaksFor({ prefix }: Announcement, address: Address): boolean {
+/**
+ * Returns true if an announcement is a valid answer for an address: its prefix contains the address and is long
+ * enough.
+ */
+export function coversAddress({ prefix }: Announcement, address: Address): boolean {
   return prefix === null || (isAnnounceable(prefix) && cidrContains(prefix, address));
 }
 
-/** What two announcements say together: the longer prefix counts, with the origins of both, at most 16, where they are of one length. */
-export function unite(known: Announcement | undefined, row: Announcement): Announcement {
+/** Merges two announcements: the longer prefix wins. If the lengths are equal, the origins are combined, up to 16. */
+export function mergeAnnouncements(known: Announcement | undefined, row: Announcement): Announcement {
   const difference = (row.prefix?.bits ?? -1) - (known?.prefix?.bits ?? -1);
   if (!known || difference > 0) return row;
   if (difference < 0) return known;
@@ -234,8 +250,8 @@ export function unite(known: Announcement | undefined, row: Announcement): Annou
   return { ...known, origins: [...known.origins, ...more].slice(0, ORIGINS_MOST) };
 }
 
-/** Makes an announcement an answer; the primary ASN stays what it was while it is still among the origins. */
-export function originOf(
+/** Converts an announcement to an Origin. The primary ASN stays primary while it is among the origins. */
+export function toOrigin(
   announcement: Announcement,
   previousPrimary: number | undefined,
   asked: Pick<Origin, 'askedAt' | 'freshUntil' | 'source'>,
@@ -255,29 +271,29 @@ export function originOf(
   };
 }
 
-/** Team Cymru's bulk whois at a server, as those who ask see it. */
-export function cymruProvider(server: Server, limits: Limits = CYMRU_LIMITS) {
+/** The provider for Team Cymru's bulk whois. */
+export function cymruProvider(server: ServerAddress, limits: Limits = CYMRU_LIMITS) {
   return {
     name: 'cymru',
     server: formatServer(server),
-    ask: (buckets: readonly Cidr[], signal: AbortSignal) => askCymru(server, buckets, { limits, signal }),
+    query: (buckets: readonly Cidr[], signal: AbortSignal) => queryCymru(server, buckets, { limits, signal }),
   };
 }
 
 /**
- * Asks one bulk question over one TCP connection (clear text). Failures are values, never exceptions, but for a network that is
- * not public (see renderRequest). The server's close is the end of a reply; ours comes after it, because servers are known to
- * stop at a half-close. A reply without the banner, or in which nothing is answered, is a failure.
+ * Sends one bulk query over one TCP connection (clear text). Returns failures as values; throws only for a network
+ * that is not public (see renderRequest). The server closes the connection at the end of a reply. The client does not
+ * half-close, because some servers stop sending then. A reply without a banner or without any answer is a failure.
  */
-export async function askCymru(
-  server: Server,
+export async function queryCymru(
+  server: ServerAddress,
   buckets: readonly Cidr[],
   { limits = CYMRU_LIMITS, signal }: { limits?: Limits; signal?: AbortSignal } = {},
 ): Promise<Exchange> {
   const { sent, bytes, failure } = await exchange(server, renderRequest(buckets), limits, signal);
   const failed = (reason: string): Exchange => ({
     sent: sent ? buckets.length : 0,
-    failure: `Cannot ask whois server "${formatServer(server)}": ${reason}`,
+    failure: `Cannot query whois server "${formatServer(server)}": ${reason}`,
   });
   if (failure !== null) return failed(failure);
   if (countLines(bytes) > LINES_MOST) return failed(`the reply has more than ${LINES_MOST} lines`);
@@ -285,9 +301,9 @@ export async function askCymru(
   const reply = parseReply(text, buckets);
   const opening = firstCharacters(cleanText(text.slice(0, 200)), 80);
   if (!reply.banner)
-    return failed(opening === '' ? 'the reply is empty' : `the reply begins "${opening}", not with its banner`);
+    return failed(opening === '' ? 'the reply is empty' : `the reply begins with "${opening}" instead of the banner`);
   if (buckets.length > 0 && reply.answers.length + reply.refused.length === 0)
-    return { ...failed('the reply answers nothing'), malformed: reply.malformed + reply.unasked };
+    return { ...failed('the reply contains no answer'), malformed: reply.malformed + reply.unasked };
   return { sent: buckets.length, reply };
 }
 
@@ -297,7 +313,7 @@ function countLines(bytes: Buffer): number {
   return lines;
 }
 
-function formatServer({ host, port }: Server): string {
+function formatServer({ host, port }: ServerAddress): string {
   const address = parseAddress(host);
   return address ? formatEndpoint(address, port) : `${host}:${port}`;
 }
@@ -308,7 +324,12 @@ interface Received {
   readonly failure: string | null;
 }
 
-function exchange(server: Server, request: string, limits: Limits, signal: AbortSignal | undefined): Promise<Received> {
+function exchange(
+  server: ServerAddress,
+  request: string,
+  limits: Limits,
+  signal: AbortSignal | undefined,
+): Promise<Received> {
   if (signal?.aborted) return Promise.resolve({ sent: false, bytes: Buffer.alloc(0), failure: 'stopped' });
   return new Promise((resolve) => {
     const socket = connect({ host: server.host, port: server.port });
@@ -324,11 +345,11 @@ function exchange(server: Server, request: string, limits: Limits, signal: Abort
     };
     const stop = (): void => end('stopped');
     const connecting = setTimeout(() => end(`no connection within ${limits.connectMs} ms`), limits.connectMs);
-    const running = setTimeout(() => end(`no end within ${limits.totalMs} ms`), limits.totalMs);
+    const running = setTimeout(() => end(`not finished within ${limits.totalMs} ms`), limits.totalMs);
     signal?.addEventListener('abort', stop);
     socket.on('connect', () => {
       clearTimeout(connecting);
-      socket.setTimeout(limits.idleMs, () => end(`silent for ${limits.idleMs} ms`));
+      socket.setTimeout(limits.idleMs, () => end(`no data for ${limits.idleMs} ms`));
       socket.write(request);
       sent = true;
     });
@@ -338,6 +359,6 @@ function exchange(server: Server, request: string, limits: Limits, signal: Abort
       if (size > limits.replyBytes) end(`the reply is longer than ${limits.replyBytes} bytes`);
     });
     socket.on('end', () => end(null));
-    socket.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message));
+    socket.on('error', (error) => end(reasonOf(error)));
   });
 }

@@ -2,54 +2,55 @@ import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { maskAddress } from '../../common/address.ts';
 import type { Clock } from '../../common/clock.ts';
+import { reasonOf } from '../../common/errors.ts';
 import type { Address, AsnStatus, Cidr } from '../../model.ts';
 import type { Answer } from './cache.ts';
 import { fileVersion } from '../../common/files.ts';
 
 const POLL_MS = 60_000;
-/** Short, so that what a replaced file says reaches the peers in use soon. */
+/** Short, so that a replaced file takes effect soon. */
 const FRESH_MS = 600_000;
 
-/** What a database says of an address, and of all that share its first `bits` bits (an IPv4 /24 is 120). */
-export interface Finding {
-  /** Empty: not announced. */
+/** The record of an address, valid for all addresses that share its first `bits` bits (96 + prefix length for IPv4). */
+export interface AsnRecord {
+  /** Empty if not announced. */
   readonly asns: readonly number[];
   readonly name: string | null;
   readonly asCountry: string | null;
   readonly bits: number;
 }
 
-/** Looks an address up; undefined where the database says nothing of it. Never throws. */
-export type Lookup = (address: Address) => Finding | undefined;
+/** Looks up an address; undefined if the database has no record. Never throws. */
+export type Lookup = (address: Address) => AsnRecord | undefined;
 
-/** A file on this host, and how it is read. */
-export interface DatabaseFile {
+/** A database file and its reader. */
+export interface FileDatabaseOptions {
   readonly provider: string;
   readonly file: string;
-  /** Reads the whole file; rejects with the reason where it cannot, or where it is no such database. */
+  /** Reads the whole file. Rejects with the reason if the file cannot be read or has another format. */
   readonly load: (file: string) => Promise<Lookup>;
   readonly clock: Clock;
-  /** Takes one line for each new version of the file that could not be read. */
+  /** Receives one line for each new version of the file that cannot be read. */
   readonly report: (message: string) => void;
 }
 
 /**
- * An ASN database on this host: it answers at once, opens no connection and needs no store. A file that was replaced is read
- * again within a minute of use; while the new one cannot be read the old one stays.
+ * An ASN database on this host. It needs no network and no store. A replaced file is read again within a minute of
+ * use. If the new file cannot be read, the old data stays in use.
  *
- * It is asked for the address itself: what it says leaves no host, so nothing is masked. An answer holds for the whole record of
- * the file around that address, which may be shorter or longer than a /24 or /48. A record is not a BGP prefix: answers have none.
+ * The database is queried with the exact address, because no data leaves the host. An answer applies to the whole
+ * record, which may be shorter or longer than a /24 or /48. A record is not a BGP prefix, so answers have no prefix.
  */
-export class Database {
+export class FileDatabase {
   readonly file: string;
-  readonly #source: DatabaseFile;
+  readonly #source: FileDatabaseOptions;
   #lookup: Lookup;
   #version: string;
   #polledAt: number;
   #queries = 0;
   #failures = 0;
 
-  private constructor(source: DatabaseFile, version: string, lookup: Lookup) {
+  private constructor(source: FileDatabaseOptions, version: string, lookup: Lookup) {
     this.file = source.file;
     this.#source = source;
     this.#lookup = lookup;
@@ -57,18 +58,18 @@ export class Database {
     this.#polledAt = source.clock.monotonic();
   }
 
-  /** Rejects with one line where the file cannot be read. */
-  static async open(source: DatabaseFile): Promise<Database> {
+  /** Rejects with a one-line message if the file cannot be read. */
+  static async open(source: FileDatabaseOptions): Promise<FileDatabase> {
     const version = await fileVersion(source.file);
     try {
-      return new Database(source, version, await source.load(source.file));
+      return new FileDatabase(source, version, await source.load(source.file));
     } catch (error) {
       throw new Error(unreadable(source.file, error), { cause: error });
     }
   }
 
-  /** Answers for these addresses, blocks of one; those of which the database says nothing are left out. Never rejects. */
-  async ask(questions: readonly Cidr[]): Promise<Answer[]> {
+  /** Returns answers for these addresses (blocks of one). Addresses without a record are omitted. Never rejects. */
+  async query(questions: readonly Cidr[]): Promise<Answer[]> {
     this.#queries++;
     await this.#refresh();
     const { provider, clock } = this.#source;
@@ -80,7 +81,7 @@ export class Database {
       return [
         {
           bucket,
-          reach: { address: maskAddress(bucket.address, bits), bits },
+          covers: { address: maskAddress(bucket.address, bits), bits },
           origin: {
             asns,
             name,
@@ -98,7 +99,7 @@ export class Database {
     });
   }
 
-  /** As of a provider that is always there; a failure is a file that could not be read again. */
+  /** Returns the status. A failure is a file that could not be read again. */
   status(): AsnStatus {
     return {
       provider: this.#source.provider,
@@ -123,24 +124,19 @@ export class Database {
       this.#lookup = await load(file);
     } catch (error) {
       this.#failures++;
-      report(`${unreadable(file, error)}; what was read before stays in use`);
+      report(`${unreadable(file, error)}; the previous data stays in use`);
     }
   }
 }
 
-/** Opens a regular file to read it; rejects for anything else, such as a pipe that nobody writes to. */
+/** Opens a regular file for reading. Rejects anything else, such as a pipe without a writer. */
 export async function openFile(file: string): Promise<FileHandle> {
   const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   if ((await handle.stat()).isFile()) return handle;
   await handle.close();
-  throw new Error('it is no file');
+  throw new Error('not a regular file');
 }
 
 function unreadable(file: string, error: unknown): string {
   return `Cannot read database "${file}": ${reasonOf(error)}`;
-}
-
-function reasonOf(error: unknown): string {
-  const { code, syscall, message } = error as NodeJS.ErrnoException;
-  return syscall === undefined ? message : (code ?? message);
 }

@@ -5,11 +5,11 @@ import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../../commo
 import { cleanLabel, escapeControls } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
-import { openFile, type Finding, type Lookup } from './file-database.ts';
+import { openFile, type AsnRecord, type Lookup } from './file-database.ts';
 
 const LINE_LENGTH = 4096;
 
-/** Reads a table of iptoasn.com, plain or gzip; rejects with the reason where it is none. */
+/** Reads a table of iptoasn.com, plain or gzip. Rejects with the reason if the format is wrong. */
 export async function loadTsv(file: string): Promise<Lookup> {
   const handle = await openFile(file);
   try {
@@ -30,9 +30,9 @@ async function isGzip(handle: FileHandle): Promise<boolean> {
 }
 
 /**
- * Reads the form of `ip2asn-combined.tsv` (https://iptoasn.com): first address, last address, ASN, country, name of the AS, with
- * tabs between, in ascending order of addresses within each family. ASN 0 is not announced. Rejects at the first line of another
- * form, and for a table that is empty or was cut.
+ * Parses the format of `ip2asn-combined.tsv` (https://iptoasn.com): first address, last address, ASN, country and AS
+ * name, separated by tabs, in ascending order within each address family. ASN 0 means not announced. Rejects at the
+ * first invalid line, and if the table is empty or cut.
  */
 export async function parseTsv(chunks: AsyncIterable<Uint8Array>): Promise<OperatorTable> {
   const decoder = new TextDecoder();
@@ -44,11 +44,11 @@ export async function parseTsv(chunks: AsyncIterable<Uint8Array>): Promise<Opera
     for (const line of lines) table.add(line);
     if (rest.length > LINE_LENGTH) throw new SyntaxError(`a line is longer than ${LINE_LENGTH} characters`);
   }
-  if (rest !== '') throw new SyntaxError('its last line was cut');
+  if (rest !== '') throw new SyntaxError('the last line is incomplete');
   return table.build();
 }
 
-/** Ranges of addresses of one family in ascending order, each with the number of its operator: 12 bytes for IPv4, 36 for IPv6. */
+/** Sorted address ranges of one family with the index of their operator: 12 bytes per range for IPv4, 36 for IPv6. */
 class Ranges {
   readonly #words: 1 | 4;
   readonly #stride: number;
@@ -68,7 +68,7 @@ class Ranges {
     return this.#rows.byteLength;
   }
 
-  /** Returns false for a range that does not come after all before it. */
+  /** Returns false if a range does not follow all earlier ranges. */
   add(first: Address, last: Address, operator: number): boolean {
     if (this.#length > 0 && this.#compare(this.#length - 1, this.#words, first) >= 0) return false;
     const at = this.#length * this.#stride;
@@ -99,7 +99,7 @@ class Ranges {
     return { first: this.#address(row, 0), last: this.#address(row, this.#words), operator };
   }
 
-  /** Orders the address at `offset` words into a row against another. */
+  /** Compares the address at word `offset` of a row with another address. */
   #compare(row: number, offset: number, address: Address): number {
     const at = row * this.#stride + offset;
     const unused = 4 - this.#words;
@@ -136,16 +136,16 @@ class TableBuilder {
     const first = parseAddress(firstText);
     const last = parseAddress(lastText);
     if (!first || !last || country === undefined || name === undefined || !isAsn(asnText))
-      throw this.#wrong(line, 'is not first address, last address, ASN, country and name with tabs between');
+      throw this.#wrong(line, 'is not a tab-separated first address, last address, ASN, country and name');
     const isV4 = isIPv4(first);
-    if (isV4 !== isIPv4(last) || compareAddresses(first, last) > 0) throw this.#wrong(line, 'ends before it begins');
+    if (isV4 !== isIPv4(last) || compareAddresses(first, last) > 0)
+      throw this.#wrong(line, 'is not a valid address range');
     const operator = this.#operator(asnText, line.slice(firstText.length + lastText.length + 2).trimEnd());
-    if (!(isV4 ? this.#v4 : this.#v6).add(first, last, operator))
-      throw this.#wrong(line, 'does not come after the line before it');
+    if (!(isV4 ? this.#v4 : this.#v6).add(first, last, operator)) throw this.#wrong(line, 'is not in ascending order');
   }
 
   build(): OperatorTable {
-    if (this.#v4.length + this.#v6.length === 0) throw new SyntaxError('it is empty');
+    if (this.#v4.length + this.#v6.length === 0) throw new SyntaxError('the file is empty');
     this.#v4.trim();
     this.#v6.trim();
     let end = 0;
@@ -153,7 +153,10 @@ class TableBuilder {
     return new OperatorTable(this.#v4, this.#v6, Buffer.concat(this.#operators), ends);
   }
 
-  /** The number of these last three columns: an AS is as a rule written alike everywhere, so the newest form is looked at alone. */
+  /**
+   * Returns the index of the last three columns. An AS usually has the same text in each line, so only its latest
+   * text is compared.
+   */
   #operator(asn: string, columns: string): number {
     const bytes = Buffer.from(columns);
     const known = this.#operatorOf.get(asn);
@@ -172,7 +175,7 @@ function isAsn(text: string): boolean {
   return /^\d{1,10}$/.test(text) && Number(text) < 2 ** 32;
 }
 
-/** A whole table, in few large arrays so that it costs little more than its bytes. */
+/** The complete table in a few large arrays, to keep memory close to the data size. */
 class OperatorTable {
   readonly #v4: Ranges;
   readonly #v6: Ranges;
@@ -186,12 +189,12 @@ class OperatorTable {
     this.#ends = ends;
   }
 
-  /** What its arrays hold. */
+  /** The size of the arrays. */
   get bytes(): number {
     return this.#v4.bytes + this.#v6.bytes + this.#columns.byteLength + this.#ends.byteLength;
   }
 
-  find(address: Address): Finding | undefined {
+  find(address: Address): AsnRecord | undefined {
     const range = (isIPv4(address) ? this.#v4 : this.#v6).find(address);
     if (!range) return undefined;
     const { first, last, operator } = range;
@@ -209,7 +212,7 @@ class OperatorTable {
   }
 }
 
-/** The length of the largest block around an address that lies within a range. */
+/** Returns the prefix length of the largest block around an address within a range. */
 function coveredBits(address: Address, first: Address, last: Address): number {
   for (let bits = isIPv4(address) ? 96 : 0; bits < 128; bits++)
     if (compareAddresses(maskAddress(address, bits), first) >= 0 && compareAddresses(lastOf(address, bits), last) <= 0)

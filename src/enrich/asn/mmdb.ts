@@ -3,9 +3,9 @@ import { formatAddress, ipv4, isIPv4 } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
-import { openFile, type Finding, type Lookup } from './file-database.ts';
+import { openFile, type AsnRecord, type Lookup } from './file-database.ts';
 
-/** So many ranges from the start of each family are looked at for an ASN. */
+/** How many ranges from the start of each address family are checked for an ASN. */
 const PROBES = 1_000;
 const IPV6_START: Address = [0x20000000, 0, 0, 0];
 
@@ -13,7 +13,7 @@ const IPV6_START: Address = [0x20000000, 0, 0, 0];
 const ASN_KEYS = ['autonomous_system_number', 'asn', 'as_number'];
 const NAME_KEYS = ['autonomous_system_organization', 'as_name', 'name', 'as_organization'];
 
-/** Reads a file in MaxMind's format; rejects with the reason where it is none, or holds no ASNs. */
+/** Reads a file in MaxMind DB format. Rejects with the reason if the format is wrong or the file contains no ASNs. */
 export async function loadMmdb(file: string): Promise<Lookup> {
   const handle = await openFile(file);
   try {
@@ -24,14 +24,14 @@ export async function loadMmdb(file: string): Promise<Lookup> {
 }
 
 /**
- * Reads an ASN database in MaxMind's format (https://maxmind.github.io/MaxMind-DB/) with the records of GeoLite2-ASN, DB-IP,
- * IPinfo or ip-location-db. Throws for bytes of another format, and for a database whose records name no ASN, such as one of
- * cities. An address without a record, or whose record names no ASN or is damaged, is one of which nothing is known.
+ * Parses an ASN database in MaxMind DB format (https://maxmind.github.io/MaxMind-DB/) with records of GeoLite2-ASN,
+ * DB-IP, IPinfo or ip-location-db. Throws if the format is wrong or the records have no ASN, as in a city database.
+ * An address is unknown if it has no record, or if its record has no ASN or is damaged.
  */
 export function parseMmdb(bytes: Buffer): Lookup {
   const reader = openReader(bytes);
   const look = (address: Address): { record: unknown; bits: number } => {
-    // In a tree for IPv4 the first 32 bits of an IPv6 address would find a stranger's record.
+    // In an IPv4 tree, the first 32 bits of an IPv6 address would match an unrelated record.
     if (!isIPv4(address) && reader.metadata.ipVersion === 4) return { record: null, bits: 0 };
     try {
       const [record, bits] = reader.getWithPrefixLength(formatAddress(address));
@@ -46,9 +46,8 @@ export function parseMmdb(bytes: Buffer): Lookup {
   };
   if (!holdsAsn(look)) {
     const type: unknown = reader.metadata.databaseType;
-    const said =
-      typeof type === 'string' ? `its type is ${JSON.stringify(cleanLabel(type))}` : 'it does not say its type';
-    throw new Error(`it holds no ASNs (${said})`);
+    const shown = typeof type === 'string' ? JSON.stringify(cleanLabel(type)) : 'unknown';
+    throw new Error(`contains no ASNs (database type: ${shown})`);
   }
   return lookup;
 }
@@ -57,7 +56,7 @@ function openReader(bytes: Buffer): Reader<Response> {
   try {
     return new Reader(bytes);
   } catch (error) {
-    throw new Error('it is no MMDB file', { cause: error });
+    throw new Error('not an MMDB file', { cause: error });
   }
 }
 
@@ -73,7 +72,7 @@ function holdsAsn(look: (address: Address) => { record: unknown; bits: number })
   });
 }
 
-/** The address after the block of so many bits that begins at an address; undefined after the last of its family. */
+/** Returns the address after a block of length `bits`; undefined at the end of the address family. */
 function nextBlock(address: Address, bits: number): Address | undefined {
   const words = [...address];
   const lowest = isIPv4(address) ? 3 : 0;
@@ -87,13 +86,13 @@ function nextBlock(address: Address, bits: number): Address | undefined {
   return undefined;
 }
 
-/** GeoIP2-Enterprise, and others after it, have the fields of an AS in `traits`. */
-function parseRecord(record: unknown, bits: number): Finding | undefined {
+/** GeoIP2-Enterprise and similar databases keep the AS fields in `traits`. */
+function parseRecord(record: unknown, bits: number): AsnRecord | undefined {
   const whole = Object(record) as Record<string, unknown>;
   return parseFields(whole, bits) ?? parseFields(Object(whole['traits']) as Record<string, unknown>, bits);
 }
 
-function parseFields(fields: Record<string, unknown>, bits: number): Finding | undefined {
+function parseFields(fields: Record<string, unknown>, bits: number): AsnRecord | undefined {
   const asn = ASN_KEYS.map((key) => parseAsn(fields[key])).find((number) => number !== undefined);
   if (asn === undefined) return undefined;
   if (isReservedAsn(asn)) return { asns: [], name: null, asCountry: null, bits };
@@ -101,7 +100,7 @@ function parseFields(fields: Record<string, unknown>, bits: number): Finding | u
   return { asns: [asn], name: (typeof name === 'string' && cleanLabel(name).trim()) || null, asCountry: null, bits };
 }
 
-/** 1221, "1221" or "AS1221". */
+/** Parses 1221, "1221" or "AS1221". */
 function parseAsn(value: unknown): number | undefined {
   if (typeof value !== 'number' && typeof value !== 'string') return undefined;
   const [, digits] = /^(?:AS)?(\d{1,10})$/i.exec(String(value)) ?? [];

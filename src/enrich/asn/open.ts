@@ -1,31 +1,32 @@
 import type { Clock, Timer } from '../../common/clock.ts';
-import { cymruProvider, type Limits, type Server } from './cymru-whois.ts';
-import { Database, type Lookup } from './file-database.ts';
-import { type Provider, recall } from './query-batch.ts';
+import { cymruProvider, type Limits, type ServerAddress } from './cymru-whois.ts';
+import { FileDatabase, type Lookup } from './file-database.ts';
+import { type Provider, readAnswers } from './query-batch.ts';
 import type { Cidr } from '../../model.ts';
 import type { Answer } from './cache.ts';
-import { findStore, type StorageChoice } from '../../store/open.ts';
+import { openExistingStore, type StorageConfig } from '../../store/open.ts';
 
-/** Who is to say which network operator an address belongs to. */
-export interface ProviderChoice {
+/** Which provider maps addresses to ASNs. */
+export interface ProviderConfig {
   readonly provider: 'cymru' | 'cymru-dns' | 'mmdb' | 'tsv' | 'none';
   /** The bulk whois server of `cymru`. */
-  readonly server: Server;
+  readonly server: ServerAddress;
   /** The file of `mmdb` and `tsv`. */
   readonly database: string | null;
 }
 
 /**
- * Opens the provider of this name and loads only what that one needs: a `Provider` is asked over the network, a `Database` is a file
- * of this host; null for none. `report` takes what goes wrong with the file later. Rejects with one line where it cannot be read now.
+ * Opens the configured provider and loads only its modules: a `Provider` is queried over the network, a
+ * `FileDatabase` is a local file; null for `none`. `report` receives later failures of the file. Rejects with a
+ * one-line message if the file cannot be read now.
  */
 export async function openProvider(
-  { provider, server, database }: ProviderChoice,
+  { provider, server, database }: ProviderConfig,
   { clock, report, limits }: { clock: Clock; report: (message: string) => void; limits?: Limits | undefined },
-): Promise<Provider | Database | null> {
-  const open = (load: (file: string) => Promise<Lookup>): Promise<Database> => {
-    if (database === null) throw new Error(`Cannot use ASN provider "${provider}": no database is named`);
-    return Database.open({ provider, file: database, load, clock, report });
+): Promise<Provider | FileDatabase | null> {
+  const open = (load: (file: string) => Promise<Lookup>): Promise<FileDatabase> => {
+    if (database === null) throw new Error(`Cannot use ASN provider "${provider}": no database is configured`);
+    return FileDatabase.open({ provider, file: database, load, clock, report });
   };
   switch (provider) {
     case 'cymru':
@@ -41,30 +42,30 @@ export async function openProvider(
   }
 }
 
-/** What can be told of networks without asking anybody over the network of the provider. */
-export interface KnownAnswers {
-  /** The answers that there are for these buckets. */
-  recall(buckets: readonly Cidr[]): Promise<readonly Answer[]>;
+/** Answers that are available without a network provider. */
+export interface StoredAnswers {
+  /** Returns the available answers for these buckets. */
+  read(buckets: readonly Cidr[]): Promise<readonly Answer[]>;
   close(): Promise<void>;
 }
 
 /**
- * Opens what is known already: the database of this host where the provider is one, else the store of those who ask. Rejects with
- * one line where the database cannot be read; null where there is no provider.
+ * Opens the file database if the provider is a file, else the store. Rejects with a one-line message if the database
+ * cannot be read. Null without a provider.
  */
-export async function openKnown(
-  { asn, ...storage }: { readonly asn: ProviderChoice } & StorageChoice,
+export async function openStoredAnswers(
+  { asn, ...storage }: { readonly asn: ProviderConfig } & StorageConfig,
   { clock, report }: { clock: Timer; report: (message: string) => void },
-): Promise<KnownAnswers | null> {
+): Promise<StoredAnswers | null> {
   if (asn.provider === 'none') return null;
   if (asn.database !== null) {
     const database = await openProvider(asn, { clock, report });
-    if (database instanceof Database)
-      return { recall: (buckets) => database.ask(buckets), close: () => Promise.resolve() };
+    if (database instanceof FileDatabase)
+      return { read: (buckets) => database.query(buckets), close: () => Promise.resolve() };
   }
-  const store = await findStore(storage, { clock, report });
+  const store = await openExistingStore(storage, { clock, report });
   return {
-    recall: (buckets) => recall(store, buckets, clock.now()),
+    read: (buckets) => readAnswers(store, buckets, clock.now()),
     close: async () => store?.close(),
   };
 }

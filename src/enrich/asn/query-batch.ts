@@ -2,79 +2,82 @@ import { formatCidr } from '../../common/address.ts';
 import type { Timer } from '../../common/clock.ts';
 import type { Cidr } from '../../model.ts';
 import { isFresh, isServable, parseOrigin, renderOrigin, STALE_MS, type Answer } from './cache.ts';
-import { originOf, type Exchange, type Reply } from './cymru-whois.ts';
-import type { Pool } from './shared-queue.ts';
-import type { Breaker, Store, StoredText } from '../../store/contract.ts';
+import { toOrigin, type Exchange, type Reply } from './cymru-whois.ts';
+import type { SharedQueue } from './shared-queue.ts';
+import type { BreakerState, Store, StoredText } from '../../store/contract.ts';
 
 const SECOND_MS = 1_000;
 const HOUR_MS = 3_600_000;
 
-/** The most networks of one session. */
+/** The maximum number of networks per session. */
 export const BATCH = 1_000;
-/** Longer than a session may last, so that a lease ends by itself only when its holder died. */
+/** Longer than any session, so that a lease expires only if its holder died. */
 export const LEASE_MS = 65 * SECOND_MS;
-/** The least time between two sessions of all who share a store. */
+/** The minimum time between two sessions of all users of a store. */
 export const SPACING_MS = 10 * SECOND_MS;
 export const UNANSWERED_REST_MS = HOUR_MS;
 export const REFUSED_REST_MS = 24 * HOUR_MS;
-/** The most networks looked up in the store while another asks: a thousand exporters that wait do so at once. */
+/**
+ * The maximum number of networks read from the store while another exporter holds the lease. A thousand waiting
+ * exporters may read at once.
+ */
 const LOOK_MOST = 200;
-/** How often a network is asked for that gets no answer, before it rests. */
+/** How often an unanswered network is queried before it is paused. */
 export const TRIES = 4;
 const FRESH_MS = 24 * HOUR_MS;
 const NOT_ANNOUNCED_FRESH_MS = 6 * HOUR_MS;
 
-/** Who is asked. */
+/** A network provider. */
 export interface Provider {
   readonly name: string;
   readonly server: string;
-  ask(buckets: readonly Cidr[], signal: AbortSignal): Promise<Exchange>;
+  query(buckets: readonly Cidr[], signal: AbortSignal): Promise<Exchange>;
 }
 
-/** Everything that asking needs from outside. */
-export interface Correspondence {
+/** The dependencies of a query. */
+export interface QueryContext {
   readonly provider: Provider;
-  /** Null: nothing outlives the process. */
+  /** Null if nothing is persisted. */
   readonly store: Store | null;
-  /** Takes the answers, of the store and of the provider, as they come. */
-  readonly deliver: (answers: readonly Answer[]) => void;
-  /** Takes one line on what went wrong. */
+  /** Receives answers from the store and from the provider as they arrive. */
+  readonly onAnswers: (answers: readonly Answer[]) => void;
+  /** Receives one line per failure. */
   readonly report: (message: string) => void;
   readonly clock: Timer;
-  /** 0 to below 1. */
+  /** Returns a number from 0 up to, but not including, 1. */
   readonly random: () => number;
 }
 
-/** What was asked of the provider so far. */
-export interface Tally {
+/** Counters of queries to the provider. */
+export interface QueryCounts {
   queries: number;
   queryFailures: number;
   addressesSent: number;
 }
 
-/** What a session is for. */
-export interface Errand {
+/** The input of one session. */
+export interface BatchRequest {
   /** At most 1,000. */
   readonly own: readonly Cidr[];
-  /** What others want to know is asked before it, up to 1,000 in all; null where nobody else's is. */
-  readonly pool: Pool | null;
-  /** How often a network was asked for in vain, as far as this process knows. */
+  /** Networks queued by other exporters are queried first, up to 1,000 in total. Null if there is no shared queue. */
+  readonly queue: SharedQueue | null;
+  /** How often this process queried a network without an answer. */
   readonly triesOf: (bucket: Cidr) => number;
-  readonly tally: Tally;
-  /** The time to the next session, which the lease keeps beyond a restart. */
+  readonly counts: QueryCounts;
+  /** The time until the next session. The lease keeps it across restarts. */
   readonly spacingMs: number;
   readonly signal: AbortSignal;
 }
 
 /**
- * How a batch ended: there was nothing to ask, another has the lease (or the breaker is open) for so long, the session failed, or it
- * was held. `settled` is answered, `resting` was asked for in vain too often, by whoever shares the store.
+ * The result of a batch: nothing to query, lease taken or breaker open for `freeInMs`, session failed, or session
+ * done. `settled` is answered; `resting` was queried too often without an answer by any user of the store.
  */
-export type Outcome = {
+export type BatchResult = {
   readonly settled: readonly Cidr[];
   readonly resting: readonly Cidr[];
-  /** As the store knew it before; null where it knows none. */
-  readonly breaker: Breaker | null;
+  /** The stored state before the batch. Null if the store has none. */
+  readonly breaker: BreakerState | null;
 } & (
   | { readonly kind: 'nothing' }
   | { readonly kind: 'taken'; readonly freeInMs: number }
@@ -82,15 +85,15 @@ export type Outcome = {
   | {
       readonly kind: 'asked';
       readonly unanswered: readonly Cidr[];
-      /** Those of the unanswered that are to rest now. */
+      /** The unanswered networks that are paused now. */
       readonly givenUp: readonly Cidr[];
       readonly refused: readonly Cidr[];
       readonly malformed: number;
     }
 );
 
-/** The answers that a store keeps for these buckets, old ones of at most 30 days included. */
-export async function recall(store: Store | null, buckets: readonly Cidr[], now: number): Promise<Answer[]> {
+/** Returns the stored answers for these buckets, up to 30 days old. */
+export async function readAnswers(store: Store | null, buckets: readonly Cidr[], now: number): Promise<Answer[]> {
   if (!store) return [];
   const keys = buckets.map(keyOf);
   const texts = await store.read(keys);
@@ -100,17 +103,17 @@ export async function recall(store: Store | null, buckets: readonly Cidr[], now:
   });
 }
 
-/** Gives answers to a store that may lack them; where it has one as new, that one stays. */
-export async function restore(store: Store, answers: readonly Answer[], now: number): Promise<void> {
+/** Writes answers to a store that may lack them. A stored answer that is as new is kept. */
+export async function restoreAnswers(store: Store, answers: readonly Answer[], now: number): Promise<void> {
   const buckets = answers.map(({ bucket }) => bucket);
-  const kept = await recall(store, buckets, now);
+  const kept = await readAnswers(store, buckets, now);
   const askedAt = new Map(kept.map(({ bucket, origin }) => [keyOf(bucket), origin.askedAt]));
   const newer = answers.filter(({ bucket, origin }) => origin.askedAt > (askedAt.get(keyOf(bucket)) ?? -Infinity));
   await store.write(newer.map(storedAnswer));
 }
 
-/** The name under which all who ask one server of a provider know each other. */
-export function nameOf({ name, server }: Provider, thing: 'lock' | 'breaker' | 'queue'): string {
+/** Returns the store key that all users of one server of a provider share. */
+export function sharedKeyOf({ name, server }: Provider, thing: 'lock' | 'breaker' | 'queue'): string {
   return `asn:1:${thing}:${name}:${server}`;
 }
 
@@ -127,21 +130,21 @@ function storedAnswer({ bucket, origin }: Answer): StoredText {
 }
 
 /**
- * Answers up to 1,000 buckets from the store, and in one session with the provider what is not fresh there. One asker at a time
- * among all who share the store; the lease that sees to it then also keeps the distance to the next session.
+ * Answers up to 1,000 buckets: from the store, then in one session with the provider. The lease allows one session at
+ * a time among all users of the store, and then enforces the time between sessions.
  */
-export async function askBatch(correspondence: Correspondence, errand: Errand): Promise<Outcome> {
-  const { provider, store, deliver, clock } = correspondence;
-  const { own, tally, spacingMs, signal } = errand;
-  const lease = nameOf(provider, 'lock');
-  const breaker = (await store?.commons?.breaker(nameOf(provider, 'breaker'))) ?? null;
+export async function queryBatch(correspondence: QueryContext, errand: BatchRequest): Promise<BatchResult> {
+  const { provider, store, onAnswers: deliver, clock } = correspondence;
+  const { own, counts: tally, spacingMs, signal } = errand;
+  const lease = sharedKeyOf(provider, 'lock');
+  const breaker = (await store?.shared?.readBreaker(sharedKeyOf(provider, 'breaker'))) ?? null;
   const openMs = breaker?.openMs ?? 0;
   const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, Math.max(LEASE_MS, spacingMs))) ?? 0);
-  // The lease of a store that fails is everybody's: then each asks for itself.
-  const pool = store?.up ? errand.pool : null;
+  // A failed store grants the lease to every exporter, so each queries only its own networks.
+  const pool = store?.up ? errand.queue : null;
   const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, correspondence.random) : own;
   const batch = freeInMs > 0 || !pool ? mine : unite(await pool.oldest(BATCH), own);
-  const known = await recall(store, batch, clock.now());
+  const known = await readAnswers(store, batch, clock.now());
   if (known.length > 0) deliver(known);
   const fresh = new Set(known.filter(({ origin }) => isFresh(origin, clock.now())).map(({ bucket }) => keyOf(bucket)));
   const settled = batch.filter((bucket) => fresh.has(keyOf(bucket)));
@@ -159,14 +162,14 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
     await store?.release(lease);
     return open.length === 0
       ? { kind: 'nothing', ...common }
-      : { kind: 'failed', reason: `Cannot ask "${provider.server}": stopped`, malformed: 0, ...common };
+      : { kind: 'failed', reason: `Cannot query "${provider.server}": stopped`, malformed: 0, ...common };
   }
   tally.queries++;
-  const exchange = await provider.ask(open, signal);
+  const exchange = await provider.query(open, signal);
   tally.addressesSent += exchange.sent;
   if ('failure' in exchange) {
     tally.queryFailures++;
-    await store?.hold(lease, spacingMs);
+    await store?.renew(lease, spacingMs);
     return { kind: 'failed', reason: exchange.failure, malformed: exchange.malformed ?? 0, ...common };
   }
   const { reply } = exchange;
@@ -176,14 +179,14 @@ export async function askBatch(correspondence: Correspondence, errand: Errand): 
   await store?.write([...answers.map(storedAnswer), ...storedTries(reply, triesOf, clock.now())]);
   const answered = answers.map(({ bucket }) => bucket);
   await pool?.remove([...answered, ...reply.refused]);
-  await store?.hold(lease, spacingMs);
+  await store?.renew(lease, spacingMs);
   const { unanswered, refused } = reply;
   const givenUp = unanswered.filter((bucket) => triesOf(bucket) >= TRIES);
   const malformed = reply.malformed + reply.unasked;
   return { kind: 'asked', ...common, settled: [...settled, ...answered], unanswered, givenUp, refused, malformed };
 }
 
-/** So many neighbours from a place left to chance, so that what is answered late does not hide the rest. */
+/** Returns `most` consecutive buckets from a random start, so that late answers do not hide the others. */
 function someOf(buckets: readonly Cidr[], most: number, random: () => number): readonly Cidr[] {
   const start = Math.floor(random() * buckets.length);
   return buckets.length <= most ? buckets : [...buckets.slice(start), ...buckets.slice(0, start)].slice(0, most);
@@ -194,13 +197,13 @@ function unite(first: readonly Cidr[], then: readonly Cidr[]): Cidr[] {
   return [...buckets.values()].slice(0, BATCH);
 }
 
-function answersOf(reply: Reply, known: readonly Answer[], { provider, clock, random }: Correspondence): Answer[] {
+function answersOf(reply: Reply, known: readonly Answer[], { provider, clock, random }: QueryContext): Answer[] {
   const origins = new Map(known.map(({ bucket, origin }) => [keyOf(bucket), origin]));
   const askedAt = clock.now();
   return reply.answers.map(({ bucket, announcement }) => {
     const freshMs = announcement.prefix ? FRESH_MS * (0.9 + 0.2 * random()) : NOT_ANNOUNCED_FRESH_MS;
     const times = { askedAt, freshUntil: askedAt + Math.round(freshMs), source: provider.name };
-    return { bucket, origin: originOf(announcement, origins.get(keyOf(bucket))?.asns[0], times) };
+    return { bucket, origin: toOrigin(announcement, origins.get(keyOf(bucket))?.asns[0], times) };
   });
 }
 

@@ -1,22 +1,23 @@
 import type { Timer } from '../../common/clock.ts';
+import { reasonOf } from '../../common/errors.ts';
 import type { AsnStatus, Cidr } from '../../model.ts';
 import { isFresh, type Answer } from './cache.ts';
-import { Pool } from './shared-queue.ts';
+import { SharedQueue } from './shared-queue.ts';
 import {
-  askBatch,
+  queryBatch,
   BATCH,
   keyOf,
   LEASE_MS,
-  nameOf,
-  recall,
+  sharedKeyOf,
+  readAnswers,
   REFUSED_REST_MS,
-  restore,
+  restoreAnswers,
   SPACING_MS,
   TRIES,
   UNANSWERED_REST_MS,
-  type Correspondence,
-  type Outcome,
-  type Tally,
+  type QueryContext,
+  type BatchResult,
+  type QueryCounts,
 } from './query-batch.ts';
 
 const SECOND_MS = 1_000;
@@ -26,17 +27,17 @@ const HOUR_MS = 3_600_000;
 const DEBOUNCE_MS = 5 * SECOND_MS;
 const DEBOUNCE_MOST_MS = 30 * SECOND_MS;
 const FIRST_DELAY_MOST_MS = 5 * SECOND_MS;
-/** Over so long the exporters of a cluster spread where no store keeps them apart. */
+/** The exporters of a cluster spread their first session over this time if no store coordinates them. */
 const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
-/** How soon an exporter that waits for its turn alone sees that the store is back. */
+/** How often an exporter that waits without the store checks whether the store has recovered. */
 const ALONE_LOOK_MS = 2 * SECOND_MS;
-/** The time between two sessions of an exporter whose cluster shares no store. */
+/** The time between two sessions of an exporter in a cluster without a shared store. */
 const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
 
 /**
- * A wait of 1-3 s, less where the lease ends sooner: whoever has it may well have asked for the same. Of many
- * who share it, who found it taken again and again waits up to 8 times as long, and not to the very moment of its end.
+ * Returns a wait of 1-3 s, or less if the lease ends sooner, because the holder may have queried the same networks.
+ * After repeated attempts the wait grows up to 8 times, and jitter is added to the end of the lease.
  */
 function retryMs(freeInMs: number, random: () => number, takenBefore = 0): number {
   const jitterMs = 2 * SECOND_MS * random();
@@ -45,29 +46,29 @@ function retryMs(freeInMs: number, random: () => number, takenBefore = 0): numbe
 }
 
 /**
- * Answers buckets at once, for commands that run once: from the store, and in as many sessions as their number needs.
- * Resolves with null, or with one line that says why some have no fresh answer.
+ * Resolves buckets for a one-shot command: from the store, then in as many sessions as needed. Resolves with null, or
+ * with a one-line reason why some buckets have no fresh answer.
  */
-export async function askOnce(
+export async function queryOnce(
   buckets: readonly Cidr[],
-  correspondence: Correspondence,
+  context: QueryContext,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const { provider, clock, random } = correspondence;
-  const tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
-  const ask = (own: readonly Cidr[]): Promise<Outcome> =>
-    askBatch(correspondence, { own, pool: null, triesOf: () => 0, tally, spacingMs: SPACING_MS, signal });
+  const { provider, clock, random } = context;
+  const counts: QueryCounts = { queries: 0, queryFailures: 0, addressesSent: 0 };
+  const ask = (own: readonly Cidr[]): Promise<BatchResult> =>
+    queryBatch(context, { own, queue: null, triesOf: () => 0, counts, spacingMs: SPACING_MS, signal });
   let settled = 0;
   for (let start = 0; start < buckets.length; start += BATCH) {
-    if (tally.queries > 0) await pause(SPACING_MS, clock, signal);
+    if (counts.queries > 0) await pause(SPACING_MS, clock, signal);
     const giveUpAt = clock.monotonic() + LEASE_MS + SPACING_MS;
     const batch = buckets.slice(start, start + BATCH);
     let outcome = await ask(batch);
     while (outcome.kind === 'taken') {
       if (outcome.breaker && outcome.breaker.openMs > 0)
-        return `Cannot ask "${provider.server}": it failed, and nobody is to try it for ${Math.ceil(outcome.freeInMs / SECOND_MS)} s`;
+        return `Cannot query "${provider.server}": the last query failed, next attempt in ${Math.ceil(outcome.freeInMs / SECOND_MS)} s`;
       if (signal.aborted || clock.monotonic() > giveUpAt)
-        return `Cannot ask "${provider.server}": another peerscope is asking`;
+        return `Cannot query "${provider.server}": another peerscope is querying it`;
       await pause(retryMs(outcome.freeInMs, random), clock, signal);
       outcome = await ask(batch);
     }
@@ -77,7 +78,7 @@ export async function askOnce(
   const open = buckets.length - settled;
   return open === 0
     ? null
-    : `Cannot resolve ${open} of ${buckets.length} networks: "${provider.server}" gave no answer`;
+    : `Cannot resolve ${open} of ${buckets.length} networks: "${provider.server}" did not answer`;
 }
 
 function pause(ms: number, clock: Timer, signal: AbortSignal): Promise<void> {
@@ -93,107 +94,112 @@ function pause(ms: number, clock: Timer, signal: AbortSignal): Promise<void> {
   });
 }
 
-interface Question {
+interface PendingQuery {
   readonly bucket: Cidr;
   tries: number;
 }
 
-/** Everything that questions need from outside. */
-export interface QuestionsOptions extends Correspondence {
-  /** Says whether a network may be asked for by the rules as they are now, on behalf of others too. */
-  readonly mayAsk: (bucket: Cidr) => boolean;
-  /** The exporters of a cluster share no store, so that each asks for itself. */
-  readonly isUnshared: boolean;
+/** The dependencies of a QueryScheduler. */
+export interface QuerySchedulerOptions extends QueryContext {
+  /** Returns true if the current rules allow a query for a network, also on behalf of other exporters. */
+  readonly mayQuery: (bucket: Cidr) => boolean;
+  /** True in a cluster without a shared store, where each exporter queries independently. */
+  readonly isUncoordinated: boolean;
 }
 
 /**
- * The questions that wait for the provider. What the store holds is answered at once; the rest gathers for 5 s, at most 30 s
- * (the first time for up to 5 s more), and goes out in sessions of at most 1,000, one at a time and 10 s apart. While sessions
- * fail a breaker lets one try out after one minute, doubling to one hour, with full jitter. What a session left unanswered goes
- * into the next one, up to three times, and then rests for an hour; what the server calls no address rests for a day.
+ * Schedules queries to the provider. Stored answers are returned at once. Other queries are collected for 5 s, at
+ * most 30 s (the first time for up to 5 s more), and sent in sessions of at most 1,000 networks, one at a time and 10
+ * s apart. After a failed session, a circuit breaker delays the next attempt: one minute, doubling to one hour, with
+ * full jitter. Unanswered networks are retried in the next session, up to three times, and then paused for an hour.
+ * Networks that the server rejects are paused for a day.
  *
- * With a store that a cluster shares all that holds for the cluster: misses go into one pool, whoever has the lease asks for it,
- * and the breaker is everybody's. While such a store is gone each asks for itself, the first time after up to two minutes.
+ * With a shared store, all of this applies to the whole cluster: misses go into one queue, the holder of the lease
+ * queries them, and the breaker is shared. While the store is down, each exporter queries its own networks, after an
+ * initial delay of up to two minutes.
  *
- * Where a cluster shares no store its exporters could flood the server: sessions are ten minutes apart, the first one after up to
- * two minutes.
+ * In a cluster without a shared store, exporters could overload the server. Sessions are then ten minutes apart, with
+ * an initial delay of up to two minutes.
  */
-export class Questions {
-  readonly #correspondence: Correspondence;
-  readonly #pool: Pool | null;
-  readonly #mayAsk: (bucket: Cidr) => boolean;
-  readonly #waiting = new Map<string, Question>();
+export class QueryScheduler {
+  readonly #context: QueryContext;
+  readonly #queue: SharedQueue | null;
+  readonly #mayQuery: (bucket: Cidr) => boolean;
+  readonly #waiting = new Map<string, PendingQuery>();
   readonly #restingUntil = new Map<string, number>();
-  readonly #isUnshared: boolean;
+  readonly #isUncoordinated: boolean;
   readonly #spacingMs: number;
-  readonly #tally: Tally = { queries: 0, queryFailures: 0, addressesSent: 0 };
+  readonly #counts: QueryCounts = { queries: 0, queryFailures: 0, addressesSent: 0 };
   #malformedRows = 0;
   readonly #stop = new AbortController();
   #gatheringSince: number | undefined;
   #gatherUntil = 0;
-  /** So that exporters that start together do not ask together. */
+  /** A random delay, so that exporters that start together do not query together. */
   #firstDelayMs: number;
   #notBefore = 0;
-  /** When it is our turn to ask without the store that keeps a cluster apart; undefined while that is there. */
+  /** When this exporter may query without the shared store. Undefined while the store is up. */
   #aloneFrom: number | undefined;
   #failuresInRow = 0;
-  /** How often in a row the lease that a cluster shares was another's. */
+  /** How often in a row another exporter held the shared lease. */
   #takenInRow = 0;
   #session: Promise<void> | undefined;
   #cancel: () => void = () => undefined;
 
-  constructor({ mayAsk, isUnshared, ...correspondence }: QuestionsOptions) {
-    const { provider, store, deliver, random } = correspondence;
-    this.#correspondence = { ...correspondence, deliver: (answers) => this.#deliverOwn(answers, deliver) };
-    this.#pool = store?.commons ? new Pool(store.commons, nameOf(provider, 'queue'), mayAsk) : null;
-    this.#mayAsk = mayAsk;
-    this.#isUnshared = isUnshared;
-    this.#spacingMs = isUnshared ? UNSHARED_SPACING_MS : SPACING_MS;
-    this.#firstDelayMs = random() * (isUnshared ? ALONE_DELAY_MOST_MS : FIRST_DELAY_MOST_MS);
+  constructor({ mayQuery, isUncoordinated: isUncoordinated, ...context }: QuerySchedulerOptions) {
+    const { provider, store, onAnswers: deliver, random } = context;
+    this.#context = { ...context, onAnswers: (answers) => this.#deliverOwn(answers, deliver) };
+    this.#queue = store?.shared ? new SharedQueue(store.shared, sharedKeyOf(provider, 'queue'), mayQuery) : null;
+    this.#mayQuery = mayQuery;
+    this.#isUncoordinated = isUncoordinated;
+    this.#spacingMs = isUncoordinated ? UNSHARED_SPACING_MS : SPACING_MS;
+    this.#firstDelayMs = random() * (isUncoordinated ? ALONE_DELAY_MOST_MS : FIRST_DELAY_MOST_MS);
   }
 
-  /** Takes questions; resolves once what the store holds of them has been delivered. What waits or rests already stays as it is. */
-  async ask(buckets: readonly Cidr[]): Promise<void> {
-    const { store, deliver, report, clock } = this.#correspondence;
+  /**
+   * Adds queries. Resolves when stored answers have been delivered. Networks that are already waiting or paused are
+   * skipped.
+   */
+  async query(buckets: readonly Cidr[]): Promise<void> {
+    const { store, onAnswers: deliver, report, clock } = this.#context;
     const now = clock.monotonic();
     let turnedAway = 0;
     const added = buckets.filter((bucket) => {
       if (!this.#isNew(bucket, now)) return false;
       if (this.#waiting.size < WAITING_MOST) return this.#waiting.set(keyOf(bucket), { bucket, tries: 0 });
-      // It comes again while it is in use.
+      // It is queried again later if it is still in use.
       turnedAway++;
       return false;
     });
-    if (turnedAway > 0) report(`Cannot take ${turnedAway} more questions for an ASN: ${WAITING_MOST} are waiting`);
+    if (turnedAway > 0) report(`Cannot queue ${turnedAway} ASN queries: ${WAITING_MOST} are already waiting`);
     if (added.length === 0) return;
     this.#gatheringSince ??= now;
     this.#gatherUntil = Math.min(now + DEBOUNCE_MS, this.#gatheringSince + DEBOUNCE_MOST_MS);
     this.#plan();
-    const known = await recall(store, added, clock.now());
+    const known = await readAnswers(store, added, clock.now());
     if (known.length > 0) deliver(known);
     this.#forget(known.filter(({ origin }) => isFresh(origin, clock.now())).map(({ bucket }) => bucket));
-    await this.#pool?.add(added.filter((bucket) => this.#waiting.has(keyOf(bucket))));
+    await this.#queue?.add(added.filter((bucket) => this.#waiting.has(keyOf(bucket))));
   }
 
-  /** Gives the store, which may have lost or missed it, what is known here, and what waits. */
+  /** Writes the known answers and waiting queries to a store that may have lost them. */
   async restore(answers: readonly Answer[]): Promise<void> {
-    const { store, clock } = this.#correspondence;
-    if (store) await restore(store, answers, clock.now());
-    await this.#pool?.add([...this.#waiting.values()].map(({ bucket }) => bucket));
+    const { store, clock } = this.#context;
+    if (store) await restoreAnswers(store, answers, clock.now());
+    await this.#queue?.add([...this.#waiting.values()].map(({ bucket }) => bucket));
   }
 
   status(): AsnStatus {
-    const { provider } = this.#correspondence;
+    const { provider } = this.#context;
     return {
       provider: provider.name,
       pending: this.#waiting.size,
-      ...this.#tally,
+      ...this.#counts,
       malformedRows: this.#malformedRows,
       breakerOpen: this.#failuresInRow > 0,
     };
   }
 
-  /** Ends a session under way, gives its lease back and asks no more. */
+  /** Ends the current session, releases its lease and stops. */
   async close(): Promise<void> {
     this.#cancel();
     this.#stop.abort();
@@ -205,7 +211,7 @@ export class Questions {
     return !this.#stop.signal.aborted && !this.#waiting.has(key) && (this.#restingUntil.get(key) ?? 0) <= now;
   }
 
-  /** What was asked for others would push what is in use here out of memory. */
+  /** Answers queried on behalf of others would evict local entries from the cache. */
   #deliverOwn(answers: readonly Answer[], deliver: (answers: readonly Answer[]) => void): void {
     const own = answers.filter(({ bucket }) => this.#waiting.has(keyOf(bucket)));
     if (own.length > 0) deliver(own);
@@ -218,7 +224,7 @@ export class Questions {
   #plan(): void {
     this.#cancel();
     if (this.#session || this.#waiting.size === 0 || this.#stop.signal.aborted) return;
-    const { clock } = this.#correspondence;
+    const { clock } = this.#context;
     const ms = Math.max(this.#notBefore, this.#gatherUntil + this.#firstDelayMs) - clock.monotonic();
     this.#cancel = clock.after(Math.max(0, ms), () => {
       this.#session = this.#holdSession().finally(() => {
@@ -229,24 +235,24 @@ export class Questions {
   }
 
   async #holdSession(): Promise<void> {
-    const { clock, random } = this.#correspondence;
+    const { clock, random } = this.#context;
     if (this.#isNotYetOurTurnAlone()) return;
     this.#gatheringSince = undefined;
     const batch = this.#allowed();
     if (batch.length === 0) return;
     this.#firstDelayMs = 0;
-    const outcome = await this.#askBatch(batch);
+    const outcome = await this.#queryBatch(batch);
     const now = clock.monotonic();
     this.#forget(outcome.settled);
     for (const bucket of outcome.resting) this.#rest(bucket, now + UNANSWERED_REST_MS);
     if (outcome.breaker) this.#failuresInRow = outcome.breaker.failures;
     const takenBefore = this.#takenInRow;
-    this.#takenInRow = outcome.kind === 'taken' && this.#pool ? this.#takenInRow + 1 : 0;
+    this.#takenInRow = outcome.kind === 'taken' && this.#queue ? this.#takenInRow + 1 : 0;
     switch (outcome.kind) {
       case 'nothing':
         return;
       case 'taken': {
-        const isLeftAlone = this.#isUnshared || (outcome.breaker !== null && outcome.breaker.openMs > 0);
+        const isLeftAlone = this.#isUncoordinated || (outcome.breaker !== null && outcome.breaker.openMs > 0);
         this.#notBefore = now + (isLeftAlone ? outcome.freeInMs : retryMs(outcome.freeInMs, random, takenBefore));
         return;
       }
@@ -258,11 +264,11 @@ export class Questions {
     }
   }
 
-  /** What waits, a session of it at most; forgets what the rules have come to keep back since it was asked for. */
+  /** Returns the waiting buckets of the next session. Removes those that the rules now exclude. */
   #allowed(): readonly Cidr[] {
     const batch: Cidr[] = [];
     for (const [key, { bucket }] of this.#waiting) {
-      if (this.#mayAsk(bucket)) batch.push(bucket);
+      if (this.#mayQuery(bucket)) batch.push(bucket);
       else this.#waiting.delete(key);
       if (batch.length === BATCH) break;
     }
@@ -270,8 +276,8 @@ export class Questions {
   }
 
   #isNotYetOurTurnAlone(): boolean {
-    const { store, clock, random } = this.#correspondence;
-    if (!store?.commons || store.up) {
+    const { store, clock, random } = this.#context;
+    if (!store?.shared || store.up) {
       this.#aloneFrom = undefined;
       return false;
     }
@@ -283,18 +289,18 @@ export class Questions {
   }
 
   async #openBreaker(reason: string, now: number): Promise<void> {
-    const { provider, store, random, report } = this.#correspondence;
+    const { provider, store, random, report } = this.#context;
     this.#notBefore = now + this.#spacingMs;
     if (this.#stop.signal.aborted) return;
     const breakMs = random() * Math.min(HOUR_MS, MINUTE_MS * 2 ** this.#failuresInRow++);
     const openMs = Math.max(this.#spacingMs, breakMs);
     this.#notBefore = now + openMs;
     report(reason);
-    await store?.commons?.setBreaker(nameOf(provider, 'breaker'), { failures: this.#failuresInRow, openMs });
+    await store?.shared?.writeBreaker(sharedKeyOf(provider, 'breaker'), { failures: this.#failuresInRow, openMs });
   }
 
-  async #closeSession(outcome: Outcome & { kind: 'asked' }, now: number): Promise<void> {
-    const { provider, store, report } = this.#correspondence;
+  async #closeSession(outcome: BatchResult & { kind: 'asked' }, now: number): Promise<void> {
+    const { provider, store, report } = this.#context;
     const { unanswered, givenUp, refused } = outcome;
     this.#notBefore = now + this.#spacingMs;
     this.#malformedRows += outcome.malformed;
@@ -304,23 +310,22 @@ export class Questions {
       const question = this.#waiting.get(keyOf(bucket));
       if (question) question.tries++;
     }
-    if (refused.length > 0)
-      report(`Cannot resolve ${refused.length} networks: "${provider.server}" calls them no addresses`);
+    if (refused.length > 0) report(`Cannot resolve ${refused.length} networks: "${provider.server}" rejected them`);
     if (givenUp.length > 0)
-      report(`Cannot resolve ${givenUp.length} networks: "${provider.server}" gave no answer ${TRIES} times`);
+      report(`Cannot resolve ${givenUp.length} networks: "${provider.server}" did not answer ${TRIES} queries`);
     if (this.#failuresInRow === 0) return;
     this.#failuresInRow = 0;
-    await store?.commons?.setBreaker(nameOf(provider, 'breaker'), { failures: 0, openMs: 0 });
+    await store?.shared?.writeBreaker(sharedKeyOf(provider, 'breaker'), { failures: 0, openMs: 0 });
   }
 
-  async #askBatch(own: readonly Cidr[]): Promise<Outcome> {
+  async #queryBatch(own: readonly Cidr[]): Promise<BatchResult> {
     const triesOf = (bucket: Cidr): number => this.#waiting.get(keyOf(bucket))?.tries ?? 0;
-    const [tally, spacingMs, { signal }] = [this.#tally, this.#spacingMs, this.#stop];
-    const errand = { own, pool: this.#pool, triesOf, tally, spacingMs, signal };
+    const [counts, spacingMs, { signal }] = [this.#counts, this.#spacingMs, this.#stop];
+    const request = { own, queue: this.#queue, triesOf, counts, spacingMs, signal };
     try {
-      return await askBatch(this.#correspondence, errand);
+      return await queryBatch(this.#context, request);
     } catch (error) {
-      return { kind: 'failed', reason: String(error), malformed: 0, settled: [], resting: [], breaker: null };
+      return { kind: 'failed', reason: reasonOf(error), malformed: 0, settled: [], resting: [], breaker: null };
     }
   }
 

@@ -1,58 +1,62 @@
+import { reasonOf } from '../../common/errors.ts';
 import { formatCidr } from '../../common/address.ts';
 import type { Timer } from '../../common/clock.ts';
 import type { Answer } from './cache.ts';
-import { Database } from './file-database.ts';
-import { mayBeAsked, networkOf } from '../../common/network-class.ts';
-import { Questions } from './query-scheduler.ts';
+import { FileDatabase } from './file-database.ts';
+import { mayQuery, networkOf } from '../../common/network-class.ts';
+import { QueryScheduler } from './query-scheduler.ts';
 import type { Provider } from './query-batch.ts';
 import type { Store } from '../../store/contract.ts';
 import type { Address, AsnStatus, Cidr, Rules } from '../../model.ts';
 
-/** How the questions of the scans are answered. */
-export interface Asking {
-  ask(buckets: readonly Cidr[]): void;
-  /** Gives the store back what is known here. */
+/** Resolves the ASN queries of scans. */
+export interface AsnResolver {
+  query(buckets: readonly Cidr[]): void;
+  /** Writes the known answers to the store again. */
   restore(answers: readonly Answer[]): Promise<void>;
   status(): AsnStatus;
   close(): Promise<void>;
 }
 
-/** The addresses of a cluster that are never sent to a provider. */
+/** Addresses of the cluster, which are never sent to a provider. */
 export interface ClusterAddresses {
-  begin(now: number): void;
-  keepsBack(address: Address, bucket: string): boolean;
+  beginScan(now: number): void;
+  isInCluster(address: Address, bucket: string): boolean;
 }
 
-export interface AskingContext {
-  /** True where every node of a cluster would hold sessions of its own with the whois server. */
-  readonly isUnshared: boolean;
+export interface AsnResolverContext {
+  /** True if each node of a cluster would query the whois server independently. */
+  readonly isUncoordinated: boolean;
   readonly report: (reason: string) => void;
-  /** Takes answers, and the buckets of which nothing is known any more. */
-  readonly deliver: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void;
-  /** Whose addresses are not asked for; null where none is watched. */
+  /** Receives answers, and the buckets without a record. */
+  readonly onAnswers: (answers: readonly Answer[], unknown?: readonly Cidr[]) => void;
+  /** The watched cluster, or null. */
   readonly cluster: ClusterAddresses | null;
-  /** The rules in use. */
+  /** Returns the active rules. */
   readonly rules: () => Rules;
   readonly clock: Timer;
-  /** A number from 0 to 1. */
+  /** Returns a number from 0 to 1. */
   readonly random: () => number;
 }
 
-/** Answers from a database at once; what is asked of a provider goes through the store, and only what may be asked of strangers. */
-export function startAsking(
-  provider: Provider | Database,
+/**
+ * Opens the resolver. A file database answers at once. Queries to a network provider go through the store, and only
+ * for networks that may be queried.
+ */
+export function openAsnResolver(
+  provider: Provider | FileDatabase,
   store: Store | null,
-  { isUnshared, report, deliver, cluster, rules, clock, random }: AskingContext,
-): Asking {
-  const failed = (error: unknown): void => report(String(error));
-  if (provider instanceof Database) {
+  { isUncoordinated, report, onAnswers, cluster, rules, clock, random }: AsnResolverContext,
+): AsnResolver {
+  const failed = (error: unknown): void => report(reasonOf(error));
+  if (provider instanceof FileDatabase) {
     return {
-      ask: (buckets) =>
+      query: (buckets) =>
         void provider
-          .ask(buckets)
+          .query(buckets)
           .then((answers) => {
             const known = new Set(answers.map(({ bucket }) => formatCidr(bucket)));
-            deliver(
+            onAnswers(
               answers,
               buckets.filter((bucket) => !known.has(formatCidr(bucket))),
             );
@@ -63,17 +67,26 @@ export function startAsking(
       close: () => Promise.resolve(),
     };
   }
-  // Others of the cluster may want to know what is here.
+  // Checks networks queued by other exporters too.
   const mayAsk = (bucket: Cidr): boolean => {
-    cluster?.begin(clock.monotonic());
+    cluster?.beginScan(clock.monotonic());
     const { networks, asnNeverSend } = rules();
     const { address } = bucket;
     const remote = networkOf(address, () => false, networks);
-    return mayBeAsked(remote, asnNeverSend, networks) && !cluster?.keepsBack(address, formatCidr(bucket));
+    return mayQuery(remote, asnNeverSend, networks) && !cluster?.isInCluster(address, formatCidr(bucket));
   };
-  const questions = new Questions({ provider, store, deliver, report, clock, random, mayAsk, isUnshared });
+  const questions = new QueryScheduler({
+    provider,
+    store,
+    onAnswers,
+    report,
+    clock,
+    random,
+    mayQuery: mayAsk,
+    isUncoordinated,
+  });
   return {
-    ask: (buckets) => void questions.ask(buckets).catch(failed),
+    query: (buckets) => void questions.query(buckets).catch(failed),
     restore: (answers) => questions.restore(answers),
     status: () => questions.status(),
     close: () => questions.close(),

@@ -1,40 +1,44 @@
 import { formatCidr, parseCidr, sameAddress } from '../../common/address.ts';
 import type { Cidr } from '../../model.ts';
 import { bucketOf, classify } from '../../common/network-class.ts';
-import type { Commons } from '../../store/contract.ts';
+import type { SharedState } from '../../store/contract.ts';
 
 /**
- * The networks that exporters who share a store want to know: each adds what it misses, and whoever holds the lease asks for what
- * came first. A network stays until it is answered or given up, so that nothing is lost with an exporter that dies.
+ * The queue of networks that the users of a store need. Each exporter adds its misses, and the holder of the lease
+ * queries the oldest. A network stays queued until it is answered or given up, so nothing is lost if an exporter
+ * dies.
  */
-export class Pool {
-  readonly #commons: Commons;
+export class SharedQueue {
+  readonly #shared: SharedState;
   readonly #queue: string;
-  readonly #mayAsk: (bucket: Cidr) => boolean;
+  readonly #mayQuery: (bucket: Cidr) => boolean;
 
-  /** `mayAsk` says what this exporter may ask for on behalf of others. */
-  constructor(commons: Commons, queue: string, mayAsk: (bucket: Cidr) => boolean) {
-    this.#commons = commons;
+  /** `mayQuery` decides what this exporter may query on behalf of others. */
+  constructor(shared: SharedState, queue: string, mayQuery: (bucket: Cidr) => boolean) {
+    this.#shared = shared;
     this.#queue = queue;
-    this.#mayAsk = mayAsk;
+    this.#mayQuery = mayQuery;
   }
 
   async add(buckets: readonly Cidr[]): Promise<void> {
-    if (buckets.length > 0) await this.#commons.enqueue(this.#queue, buckets.map(formatCidr));
+    if (buckets.length > 0) await this.#shared.enqueue(this.#queue, buckets.map(formatCidr));
   }
 
-  /** At most so many, oldest first, without those that this exporter may not ask for. What is no public /24 or /48 is removed. */
+  /**
+   * Returns up to `most` networks, oldest first, except those that this exporter may not query. Removes entries that
+   * are not a public /24 or /48.
+   */
   async oldest(most: number): Promise<Cidr[]> {
-    const members = await this.#commons.queued(this.#queue, most);
+    const members = await this.#shared.readQueue(this.#queue, most);
     const buckets = members.flatMap((text) => parseBucket(text) ?? []);
     const known = new Set(buckets.map(formatCidr));
     const broken = members.filter((text) => !known.has(text));
-    if (broken.length > 0) await this.#commons.dequeue(this.#queue, broken);
-    return buckets.filter(this.#mayAsk);
+    if (broken.length > 0) await this.#shared.dequeue(this.#queue, broken);
+    return buckets.filter(this.#mayQuery);
   }
 
   async remove(buckets: readonly Cidr[]): Promise<void> {
-    if (buckets.length > 0) await this.#commons.dequeue(this.#queue, buckets.map(formatCidr));
+    if (buckets.length > 0) await this.#shared.dequeue(this.#queue, buckets.map(formatCidr));
   }
 }
 

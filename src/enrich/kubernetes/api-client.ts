@@ -3,47 +3,48 @@ import type { IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import type { Timer } from '../../common/clock.ts';
+import { reasonOf } from '../../common/errors.ts';
 import type { ClusterChange, Resource } from './cluster-cache.ts';
 import { readEndpointSlice, readService } from './services.ts';
 import { readPod } from './pods.ts';
-import { Watch, type ApiRequest, type ApiResponse, type Change } from './list-watch.ts';
+import { ListWatch, type ApiRequest, type ApiResponse, type Change } from './list-watch.ts';
 
 const ENDPOINT_SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
-/** The kubelet replaces the token before it expires. */
+/** The kubelet rotates the token before it expires. */
 const TOKEN_MOST_MS = 60_000;
 
-export interface KubernetesOptions {
+export interface ApiClientOptions {
   readonly server: { readonly host: string; readonly port: number };
-  /** Whose pods are watched. */
+  /** Only pods of this node are watched. */
   readonly nodeName: string;
-  /** Holds `token` and `ca.crt`. */
+  /** The directory with `token` and `ca.crt`. */
   readonly serviceAccount: string;
   readonly version: string;
   readonly clock: Timer;
   readonly random: () => number;
-  readonly deliver: (change: ClusterChange) => void;
-  /** Takes the reason why a resource is not watched for now. */
-  readonly report: (resource: Resource, reason: string) => void;
-  /** Is called when a resource is watched again after a failure. */
-  readonly recovered: (resource: Resource) => void;
+  readonly onChange: (change: ClusterChange) => void;
+  /** Receives the reason of a failed watch. */
+  readonly onError: (resource: Resource, reason: string) => void;
+  /** Called when a watch works again after a failure. */
+  readonly onRecovered: (resource: Resource) => void;
 }
 
-/** Watches the pods of one node, and the Services where that is wanted, through the API server of the cluster. */
-export class Kubernetes {
+/** Watches the pods of one node, and optionally Services, through the API server. */
+export class ApiClient {
   readonly #clock: Timer;
   readonly #up: Map<Resource, boolean>;
   readonly #watches: readonly { close(): Promise<void> }[];
   readonly #awaited: Set<Resource>;
   readonly #firstNews = Promise.withResolvers<undefined>();
 
-  /** Begins at once. */
-  constructor(resources: readonly Resource[], options: KubernetesOptions) {
+  /** Starts the watches. */
+  constructor(resources: readonly Resource[], options: ApiClientOptions) {
     this.#clock = options.clock;
     this.#awaited = new Set(resources);
     this.#up = new Map([...this.#awaited].map((resource) => [resource, false]));
     const ofNode = { fieldSelector: `spec.nodeName=${options.nodeName}` };
     const deliver = (news: ClusterChange): void => {
-      options.deliver(news);
+      options.onChange(news);
       this.#awaited.delete(news.resource);
       if (this.#awaited.size === 0) this.#firstNews.resolve(undefined);
     };
@@ -55,13 +56,13 @@ export class Kubernetes {
     this.#watches = resources.map((resource) => begin[resource]());
   }
 
-  /** Which resources are watched, and whether that works. */
+  /** The watched resources, and whether each watch works. */
   get status(): { resource: string; up: boolean }[] {
     return [...this.#up].map(([resource, up]) => ({ resource, up }));
   }
 
-  /** Waits until every resource was listed once, or could not be; for so long at most. */
-  async firstNews(withinMs: number): Promise<void> {
+  /** Waits until each resource was listed once or failed, for at most `withinMs`. */
+  async waitForFirstList(withinMs: number): Promise<void> {
     const late = Promise.withResolvers<undefined>();
     const cancel = this.#clock.after(withinMs, () => late.resolve(undefined));
     await Promise.race([this.#firstNews.promise, late.promise]);
@@ -73,28 +74,28 @@ export class Kubernetes {
   }
 
   #watch<R extends Resource, Item>(
-    options: KubernetesOptions,
+    options: ApiClientOptions,
     resource: R,
     path: string,
     selection: Readonly<Record<string, string>>,
     read: (object: unknown) => Item | null,
     deliver: (change: { resource: R; change: Change<Item> } | { resource: R; up: boolean }) => void,
-  ): Watch<Item> {
-    const { clock, random, report, recovered } = options;
+  ): ListWatch<Item> {
+    const { clock, random, onError: report, onRecovered: recovered } = options;
     let hasFailed = false;
-    return new Watch<Item>({
+    return new ListWatch<Item>({
       path,
       selection,
       request: apiRequest(options),
       read,
-      deliver: (change) => deliver({ resource, change }),
-      state: (up) => {
+      onChange: (change) => deliver({ resource, change }),
+      onState: (up) => {
         this.#up.set(resource, up);
         if (up && hasFailed) recovered(resource);
         hasFailed &&= !up;
         deliver({ resource, up });
       },
-      report: (reason) => {
+      onError: (reason) => {
         hasFailed = true;
         report(resource, reason);
       },
@@ -104,12 +105,12 @@ export class Kubernetes {
   }
 }
 
-/** Asks the API server with the service account's token, which is read again when it may be old, and when it is refused. */
-function apiRequest({ server, serviceAccount, version, clock }: KubernetesOptions): ApiRequest {
+/** Sends requests with the service account token. The token is read again after a minute and after a 401. */
+function apiRequest({ server, serviceAccount, version, clock }: ApiClientOptions): ApiRequest {
   let token = { text: '', readAt: -Infinity };
   const currentToken = (): string => {
     if (clock.monotonic() - token.readAt >= TOKEN_MOST_MS)
-      token = { text: readFileSync(join(serviceAccount, 'token'), 'utf8').trim(), readAt: clock.monotonic() };
+      token = { text: readCredential(serviceAccount, 'token').toString().trim(), readAt: clock.monotonic() };
     return token.text;
   };
   const send = (path: string, signal: AbortSignal): Promise<IncomingMessage> =>
@@ -119,7 +120,7 @@ function apiRequest({ server, serviceAccount, version, clock }: KubernetesOption
         authorization: `Bearer ${currentToken()}`,
         'user-agent': `peerscope/${version}`,
       };
-      const ca = readFileSync(join(serviceAccount, 'ca.crt'));
+      const ca = readCredential(serviceAccount, 'ca.crt');
       const asked = request({ ...server, path, headers, ca, agent: false, signal });
       asked.on('response', resolve).on('error', reject).end();
     });
@@ -132,4 +133,13 @@ function apiRequest({ server, serviceAccount, version, clock }: KubernetesOption
     }
     return { status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'], body: response };
   };
+}
+
+function readCredential(serviceAccount: string, name: string): Buffer {
+  const file = join(serviceAccount, name);
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new Error(`Cannot read "${file}": ${reasonOf(error)}`, { cause: error });
+  }
 }

@@ -6,22 +6,22 @@ import { bucketOf } from '../../common/network-class.ts';
 import type { Pod } from './pods.ts';
 import type { Change } from './list-watch.ts';
 
-/** How long a pod that is gone is known: its last connections stand in TIME_WAIT. */
+/** How long a deleted pod stays known. Its last connections are in TIME_WAIT. */
 const GONE_MS = 60_000;
-/** How long the first news of a cluster are waited for. */
+/** How long to wait for the first list of each resource. */
 const FIRST_NEWS_MS = 10_000;
 
 export type Resource = 'pods' | 'services' | 'endpointslices';
 
-/** News of a resource: a change of its objects, or whether its watch works. */
+/** A change of objects, or of the state of a watch. */
 export type ClusterChange =
   | { readonly resource: 'pods'; readonly change: Change<Pod> }
   | { readonly resource: 'services'; readonly change: Change<Service> }
   | { readonly resource: 'endpointslices'; readonly change: Change<EndpointSlice> }
   | { readonly resource: Resource; readonly up: boolean };
 
-/** A container by the names that Kubernetes gives it. */
-export interface Place {
+/** The Kubernetes names of a container. */
+export interface KubernetesLabels {
   readonly namespace: string;
   readonly workload: string;
   readonly pod: string;
@@ -30,23 +30,23 @@ export interface Place {
 
 interface KnownPod {
   pod: Pod;
-  /** When it was deleted; null while it is there. */
+  /** When the pod was deleted; null while it exists. */
   goneAt: number | null;
 }
 
 /**
- * What is known of the cluster: the pods of this node by container, uid and address, and Services by address. A pod that was deleted
- * is known for 60 s more. Times are milliseconds of a clock that never goes back.
+ * The cached state of the cluster: pods of this node by container, uid and address, and Services by address. A
+ * deleted pod stays known for 60 s. Times are monotonic milliseconds.
  */
-export class Cluster {
+export class ClusterCache {
   readonly #awaited: Set<Resource>;
   readonly #pods = new Map<string, KnownPod>();
   readonly #byContainer = new Map<string, { readonly known: KnownPod; readonly name: string }>();
-  /** By the hash that stands for its uid in the cgroup paths of a static pod. */
+  /** Static pods, by the config hash that replaces the uid in their cgroup paths. */
   readonly #byHash = new Map<string, KnownPod>();
   readonly #byAddress = new Map<string, KnownPod>();
   readonly #services = new Services((address, by) => this.#move(address, by));
-  /** How many pods and Services have an address in a network that shares an answer. */
+  /** The number of pods and Services with an address in each bucket. */
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
   #otherPods = false;
@@ -55,12 +55,12 @@ export class Cluster {
   #podsUpAt: number | null = null;
   #podsWereUp = false;
 
-  /** `resources` are those that will be told of. */
+  /** `resources` are the resources that are watched. */
   constructor(resources: readonly Resource[]) {
     this.#awaited = new Set(resources);
   }
 
-  /** Takes in news. */
+  /** Applies a change. */
   accept(news: ClusterChange, now: number): void {
     this.#awaited.delete(news.resource);
     if ('up' in news) {
@@ -71,45 +71,45 @@ export class Cluster {
     this.#podsWereUp ||= news.resource === 'pods' && ('change' in news || news.up);
   }
 
-  /** Begins a scan: pods that are gone for long are forgotten. */
-  begin(now: number): void {
+  /** Starts a scan: forgets pods deleted more than 60 s ago. */
+  beginScan(now: number): void {
     this.#now = now;
     this.#startedAt ??= now;
     for (const known of this.#pods.values())
       if (known.goneAt !== null && now - known.goneAt >= GONE_MS) this.#forget(known);
   }
 
-  /** The last words of the addresses whose names may have changed since the last call. */
-  takeMoved(): ReadonlySet<number> {
+  /** Returns the last 32 bits of the addresses with possibly changed names since the last call. */
+  takeChangedAddresses(): ReadonlySet<number> {
     const moved = this.#moved;
     this.#moved = new Set();
     return moved;
   }
 
-  /** Says whether other pods or containers are known than at the last call. */
-  takeOtherPods(): boolean {
+  /** Returns true if pods or containers changed since the last call. */
+  takePodsChanged(): boolean {
     const otherPods = this.#otherPods;
     this.#otherPods = false;
     return otherPods;
   }
 
-  /** Says whether every resource has been told of once, be it that it cannot be watched, or was waited for long enough. */
-  get isSettled(): boolean {
+  /** True if each resource was listed, has failed, or was waited for long enough. */
+  get isReady(): boolean {
     return this.#awaited.size === 0 || (this.#startedAt !== null && this.#now - this.#startedAt >= FIRST_NEWS_MS);
   }
 
-  /** Says whether a name may still come soon for a container that was first seen at `since`. */
-  mayName(since: number, withinMs: number): boolean {
+  /** Returns true if a container first seen at `since` may still be named soon. */
+  mayStillAppear(since: number, withinMs: number): boolean {
     const isAway = !this.#podsWereUp && !this.#awaited.has('pods');
     return !isAway && this.#now - since < withinMs;
   }
 
-  /** Says whether a container first seen at `since` would have been named by now, were it one of a pod. */
-  wouldHaveNamed(since: number, withinMs: number): boolean {
+  /** Returns true if a container first seen at `since` would be named by now if it belonged to a pod. */
+  wouldHaveAppeared(since: number, withinMs: number): boolean {
     return this.#podsUpAt !== null && this.#now - Math.max(since, this.#podsUpAt) >= withinMs;
   }
 
-  /** The pod that a cgroup is in, by container, else by uid; null where it is not known. */
+  /** Returns the pod of a cgroup, by container id, else by uid; null if unknown. */
   podOf({ containerId, outerContainerId, podUid }: Cgroup): Pod | null {
     const byId = (id: string | null): KnownPod | undefined =>
       id === null ? undefined : this.#byContainer.get(id)?.known;
@@ -117,8 +117,11 @@ export class Cluster {
     return (byId(containerId) ?? byId(outerContainerId) ?? byUid)?.pod ?? null;
   }
 
-  /** The names of a container, of one inside it, or of what is in a pod and in no container; null while they are not all known. */
-  placeOf(process: string, cgroup: Cgroup): Place | null {
+  /**
+   * Returns the labels of a container, of a nested container, or of a process in a pod but in no container. Null if
+   * not completely known.
+   */
+  labelsOf(process: string, cgroup: Cgroup): KubernetesLabels | null {
     const pod = this.podOf(cgroup);
     if (!pod) return null;
     const container = this.#containerOf(process, cgroup, pod);
@@ -126,8 +129,8 @@ export class Cluster {
     return { namespace: pod.namespace, workload: pod.workload, pod: pod.name, container };
   }
 
-  /** The name of the Service at an address and port, else of the pod of this node there; null for what is neither. */
-  nameOf(address: Address, port: number | null, transport: Transport): string | null {
+  /** Returns the name of the Service at an address and port, else of the pod of this node; null if neither exists. */
+  endpointNameOf(address: Address, port: number | null, transport: Transport): string | null {
     const key = keyOf(address);
     const service = port === null ? null : this.#services.nameOf(key, port, transport);
     if (service !== null) return service;
@@ -137,8 +140,11 @@ export class Cluster {
     return port === null ? name : `${name}:${port}`;
   }
 
-  /** Says whether an address is a Service's or a pod's of this node, or its bucket holds one of a pod or of a Service inside the cluster. */
-  keepsBack(address: Address, bucket: string): boolean {
+  /**
+   * Returns true if an address belongs to a Service or to a pod of this node, or if its bucket contains a pod or
+   * ClusterIP address.
+   */
+  isInCluster(address: Address, bucket: string): boolean {
     const key = keyOf(address);
     return this.#buckets.has(bucket) || this.#byAddress.has(key) || this.#services.has(key);
   }
@@ -165,7 +171,7 @@ export class Cluster {
 
   #setPod(pod: Pod): void {
     const before = this.#pods.get(pod.uid);
-    // Most news of a pod are about its containers alone.
+    // Most pod events change only containers.
     if (before && isDeepStrictEqual({ ...before.pod, containers: [] }, { ...pod, containers: [] })) {
       this.#otherPods ||= !isDeepStrictEqual(before.pod.containers, pod.containers);
       this.#forgetContainers(before);
@@ -178,7 +184,7 @@ export class Cluster {
     const known: KnownPod = { pod, goneAt: null };
     this.#otherPods = true;
     this.#pods.set(pod.uid, known);
-    // Who may create pods chooses their annotations: the hash of a pod that is there is not for another to take.
+    // Anyone who can create pods can set their annotations. A new pod must not take over the hash of an existing pod.
     if (pod.configHash !== null && this.#byHash.get(pod.configHash)?.goneAt !== null)
       this.#byHash.set(pod.configHash, known);
     this.#learnContainers(known);
@@ -197,7 +203,7 @@ export class Cluster {
       if (this.#byContainer.get(id)?.known === known) this.#byContainer.delete(id);
   }
 
-  /** What another pod has taken over since stays. */
+  /** Entries that another pod has taken over stay. */
   #forget(known: KnownPod): void {
     const { pod } = known;
     this.#otherPods = true;
@@ -210,7 +216,7 @@ export class Cluster {
     }
   }
 
-  /** An address came or went; `by` counts it where everything around it is the cluster's own. */
+  /** Records a changed address. `by` counts pod and ClusterIP addresses of its bucket. */
   #move(address: Address, by: number): void {
     this.#moved.add(address[3]);
     if (by === 0) return;
@@ -221,14 +227,14 @@ export class Cluster {
   }
 }
 
-/** The container that holds a pod's namespaces; it has an id, but no status. */
+/** The sandbox container of a pod. It has an id but no container status. */
 const SANDBOX = 'POD';
-/** The most addresses behind Services that are known; beyond that, those that come later have no name. */
+/** The maximum number of known endpoint addresses. Later slices have no name. */
 const MOST_ENDPOINTS = 100_000;
 
 type Move = (address: Address, by: number) => void;
 
-/** Services, by their own addresses and by those behind them. */
+/** Services, by their own addresses and by their endpoints. */
 class Services {
   readonly #move: Move;
   readonly #services = new Map<string, Service>();
@@ -237,7 +243,7 @@ class Services {
   readonly #byAddress = new Map<string, Set<Service | EndpointSlice>>();
   #endpoints = 0;
 
-  /** `move` hears of every address that comes and goes. */
+  /** `move` is called for each address added or removed. */
   constructor(move: Move) {
     this.#move = move;
   }
@@ -265,7 +271,10 @@ class Services {
     return this.#byAddress.has(key);
   }
 
-  /** Of several Services at one address and port, the first by name of those that have a ClusterIP, else of all. */
+  /**
+   * Of several Services at one address and port, returns the first by name among those with a ClusterIP, else among
+   * all.
+   */
   nameOf(key: string, port: number, transport: Transport): string | null {
     let best: { readonly path: string; readonly port: number; readonly hasClusterIp: boolean } | null = null;
     for (const found of this.#byAddress.get(key) ?? []) {
@@ -285,7 +294,7 @@ class Services {
     else this.#services.delete(pathOf(service));
     for (const address of service.clusterAddresses) this.#at(address, service, by, by);
     for (const address of service.otherAddresses) this.#at(address, service, by, 0);
-    // The names of its endpoints hold its ports.
+    // Endpoint names contain the ports of their Service.
     for (const slice of this.#slicesOf.get(pathOf(service)) ?? [])
       for (const address of slice.addresses) this.#move(address, 0);
   }
@@ -304,7 +313,7 @@ class Services {
   }
 }
 
-/** Puts something into, or takes it out of, the set under a key. */
+/** Adds a value to, or removes it from, the set under a key. */
 function join<T>(sets: Map<string, Set<T>>, key: string, value: T, by: 1 | -1): void {
   const all = sets.get(key) ?? new Set();
   if (by > 0) sets.set(key, all.add(value));
@@ -319,7 +328,7 @@ function servicePathOf({ namespace, service }: EndpointSlice): string {
   return `${namespace}/${service}`;
 }
 
-/** An endpoint is called by the Service's port through which it is reached, so that both ends have one name. */
+/** An endpoint is named by the port of its Service, so that both ends of a connection have the same name. */
 function portBefore({ name, port, transport }: ServicePort, service: Service | undefined): number {
   return service?.ports.find((one) => one.name === name && one.transport === transport)?.port ?? port;
 }

@@ -1,10 +1,11 @@
 const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END] = Buffer.from('"\\[]{}');
-/** What stands before the items. */
+/** The text before the items. */
 const BEFORE_ITEMS = /[{,]\s*"items"\s*:\s*$/;
 
 /**
- * Reads a list of the Kubernetes API as it comes: hands each of its items on at once, so that no more than one of them is held as
- * text, and gives the list without them. Throws where it is no JSON, or an item or what is around them has more than `mostBytes`.
+ * Parses a list of the Kubernetes API as a stream. Passes each item to `take`, so that at most one item is held as
+ * text. Returns the list without items. Throws if the text is not JSON, or if an item or the rest exceeds
+ * `mostBytes`.
  */
 export async function readList(
   body: AsyncIterable<Buffer>,
@@ -20,11 +21,11 @@ function parse(text: Buffer): unknown {
   try {
     return JSON.parse(text.toString()) as unknown;
   } catch {
-    throw new Error('the list is no JSON');
+    throw new Error('the list is not JSON');
   }
 }
 
-/** Cuts the text of a list into that of its items, and that around them. */
+/** Splits the text of a list into its items and the rest. */
 class ListText {
   readonly #mostBytes: number;
   readonly #take: (item: Buffer) => void;
@@ -95,7 +96,7 @@ class ListText {
   }
 }
 
-/** Reads what an object of the Kubernetes API holds, whatever it holds: what is missing or of another type is empty. */
+/** Readers for untyped API objects. A missing value or a value of another type is empty. */
 
 export type ApiObject = Readonly<Record<string, unknown>>;
 

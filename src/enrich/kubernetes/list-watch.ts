@@ -1,70 +1,71 @@
 import type { Timer } from '../../common/clock.ts';
+import { reasonOf } from '../../common/errors.ts';
 import { readList, numberIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
 
-/** How long an answer may take to begin, and a list to go on. */
+/** How long to wait for a response to start, and for the next part of a list. */
 const SILENCE_MS = 30_000;
 const LIST_MOST_MS = 300_000;
 /** How long the server is asked to keep a watch open. */
 const WATCH_LEAST_S = 300;
 const WATCH_MOST_S = 600;
-/** A server sends a bookmark about every minute: a watch that is silent for longer than this is dead. */
+/** A server sends a bookmark about once a minute. A watch that is no data for longer is dead. */
 const WATCH_SILENCE_MS = 150_000;
 /** A watch that ends sooner without an event has failed, whatever its status. */
 const WATCH_SHORTEST_MS = 5_000;
 const BACK_OFF_LEAST_MS = 1_000;
 const BACK_OFF_MOST_MS = 30_000;
-/** The longest wait that a server may ask for. */
+/** The maximum Retry-After that is honored. */
 const RETRY_AFTER_MOST_MS = 300_000;
 const PAGE = 500;
-/** etcd holds no object above 1.5 MiB. */
+/** etcd stores no object above 1.5 MiB. */
 const MOST_LINE_BYTES = 4 << 20;
 
-/** What the API server answers; the body throws when the connection breaks, or is aborted. */
+/** A response of the API server. The body throws if the connection breaks or is aborted. */
 export interface ApiResponse {
   readonly status: number;
-  /** The header Retry-After. */
+  /** The Retry-After header. */
   readonly retryAfter?: string | undefined;
   readonly body: AsyncIterable<Buffer>;
 }
 
-/** Asks the API server for a path with its query; rejects when there is no answer. */
+/** Requests a path and query from the API server. Rejects if there is no response. */
 export type ApiRequest = (path: string, signal: AbortSignal) => Promise<ApiResponse>;
 
-/** What happened to the objects of a resource: all of them were listed, or one is new, changed or gone. */
+/** A change of a resource: all objects were listed, or one object was added, modified or deleted. */
 export type Change<Item> =
   | { readonly kind: 'replace'; readonly items: readonly Item[] }
   | { readonly kind: 'set' | 'delete'; readonly item: Item };
 
-export interface WatchOptions<Item> {
+export interface ListWatchOptions<Item> {
   /** The path of the resource, and the parameters that select its objects. */
   readonly path: string;
   readonly selection: Readonly<Record<string, string>>;
   readonly request: ApiRequest;
-  /** Reduces an object to what is kept of it; null for one that is of no use. */
+  /** Reduces an object to the parts that are kept; null to skip it. */
   readonly read: (object: unknown) => Item | null;
-  readonly deliver: (change: Change<Item>) => void;
-  /** Hears whether the watch works: first when that is known, then when it changes. */
-  readonly state: (up: boolean) => void;
-  /** Takes the reason of each failure. */
-  readonly report: (reason: string) => void;
+  readonly onChange: (change: Change<Item>) => void;
+  /** Called with the state of the watch when first known and on each change. */
+  readonly onState: (up: boolean) => void;
+  /** Receives the reason of each failure. */
+  readonly onError: (reason: string) => void;
   readonly clock: Timer;
-  /** From 0 to 1, by chance. */
+  /** Returns a random number from 0 to 1. */
   readonly random: () => number;
 }
 
-/** The version that a watch would go on from is too old: all must be listed again. */
+/** The resource version is too old: the objects must be listed again. */
 class Expired extends Error {}
 
 /**
- * Keeps up with all objects of a resource of the Kubernetes API: lists them once, from the server's cache, and then watches for
- * changes, from the last version seen. It lists again when the server says that version is too old (410), or sends what cannot be read;
- * after any other failure it goes on where it was, 1 to 30 s later, give or take half, and not before the server's Retry-After. A
- * connection that is silent for too long is closed. It holds no object: each is reduced and delivered as it comes.
+ * Tracks all objects of a Kubernetes resource: lists them once from the server's cache, then watches for changes from
+ * the last resource version. Lists again if the resource version is too old (410) or an event cannot be parsed. After any
+ * other failure, continues from the last version after 1 to 30 s with jitter, and not before Retry-After. Closes a
+ * connection that is no data for too long. Keeps no objects: each is reduced and passed on at once.
  *
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
-export class Watch<Item> {
-  readonly #options: WatchOptions<Item>;
+export class ListWatch<Item> {
+  readonly #options: ListWatchOptions<Item>;
   readonly #ended: Promise<void>;
   #abort = new AbortController();
   #closed = false;
@@ -73,16 +74,16 @@ export class Watch<Item> {
   #version: string | null = null;
   #failures = 0;
   #expirations = 0;
-  /** How long the last answer asked to wait. */
+  /** The Retry-After of the last response. */
   #retryAfterMs = 0;
 
-  /** Begins at once. */
-  constructor(options: WatchOptions<Item>) {
+  /** Starts the watch. */
+  constructor(options: ListWatchOptions<Item>) {
     this.#options = options;
     this.#ended = this.#run();
   }
 
-  /** Ends it; what is under way is given up. */
+  /** Stops the watch and aborts its current request. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#abort.abort(new Error('the exporter is stopping'));
@@ -101,9 +102,10 @@ export class Watch<Item> {
       } catch (error) {
         if (this.#isClosed()) return;
         if (error instanceof Expired) this.#version = null;
-        // The first list after an expiry is at once; a server to which nothing is new enough must not be asked without end.
+        // The first list after a 410 starts at once. After that, back off, because no version may be new enough for
+        // the server.
         if (error instanceof Expired && this.#expirations++ === 0 && this.#retryAfterMs === 0) continue;
-        this.#fail(error instanceof Error ? error.message : String(error));
+        this.#fail(reasonOf(error));
         const longest = Math.min(BACK_OFF_MOST_MS, BACK_OFF_LEAST_MS * 2 ** this.#failures++);
         waitMs = longest * (0.5 + this.#options.random() / 2);
         if (this.#retryAfterMs > 0) waitMs = Math.max(waitMs, this.#retryAfterMs + spreadMs);
@@ -112,20 +114,20 @@ export class Watch<Item> {
     }
   }
 
-  /** `close` may have been called while something was awaited. */
+  /** `close` may have been called during an await. */
   #isClosed(): boolean {
     return this.#closed;
   }
 
   #fail(reason: string): void {
-    this.#options.report(reason);
+    this.#options.onError(reason);
     this.#setUp(false);
   }
 
   #setUp(up: boolean): void {
     if (this.#up === up) return;
     this.#up = up;
-    this.#options.state(up);
+    this.#options.onState(up);
   }
 
   async #pause(ms: number): Promise<void> {
@@ -137,7 +139,7 @@ export class Watch<Item> {
     cancel();
   }
 
-  /** Lists all objects, page by page where the server gives pages; gives the version of the list. */
+  /** Lists all objects, page by page if the server paginates. Returns the resource version of the list. */
   async #list(): Promise<string> {
     const items: Item[] = [];
     let page: Readonly<Record<string, string>> = { resourceVersion: '0' };
@@ -155,9 +157,9 @@ export class Watch<Item> {
       const metadata = objectIn(list['metadata']);
       const next = textIn(metadata['continue']);
       const version = textIn(metadata['resourceVersion']);
-      if (!Array.isArray(list['items']) || version === '') throw new Error('the list is not one of the Kubernetes API');
+      if (!Array.isArray(list['items']) || version === '') throw new Error('the response is not a Kubernetes list');
       if (next === '') {
-        this.#options.deliver({ kind: 'replace', items });
+        this.#options.onChange({ kind: 'replace', items });
         return version;
       }
       if (this.#options.clock.monotonic() - begun > LIST_MOST_MS) throw new Error('the list took too long');
@@ -165,7 +167,7 @@ export class Watch<Item> {
     }
   }
 
-  /** Follows changes until the server ends the stream, or something is wrong with it. */
+  /** Processes events until the server ends the stream or an error occurs. */
   async #watch(version: string): Promise<void> {
     const { clock, random } = this.#options;
     const seconds = Math.round(WATCH_LEAST_S + random() * (WATCH_MOST_S - WATCH_LEAST_S));
@@ -196,7 +198,7 @@ export class Watch<Item> {
     try {
       event = objectIn(JSON.parse(line));
     } catch {
-      throw this.#unreadable('a line that is no JSON');
+      throw this.#unreadable('a line that is not JSON');
     }
     const object = objectIn(event['object']);
     const type = textIn(event['type']);
@@ -208,17 +210,17 @@ export class Watch<Item> {
     const version = textIn(objectIn(object['metadata'])['resourceVersion']);
     if (version === '') throw this.#unreadable('an event without a version');
     const item = type === 'BOOKMARK' ? null : this.#options.read(object);
-    if (item !== null) this.#options.deliver({ kind: type === 'DELETED' ? 'delete' : 'set', item });
+    if (item !== null) this.#options.onChange({ kind: type === 'DELETED' ? 'delete' : 'set', item });
     this.#version = version;
   }
 
-  /** What it stood for is lost: only a list tells it again. */
+  /** The event is lost, so the objects must be listed again. */
   #unreadable(what: string): Error {
     this.#version = null;
     return new Error(`the server sent ${what}`);
   }
 
-  /** Asks, and hands the answer's body on; gives up after so long a silence, and after so long a time. */
+  /** Sends a request and passes the body to `take`. Aborts after `silenceMs` without data, and after `mostMs`. */
   async #open<T>(
     query: Readonly<Record<string, string>>,
     silenceMs: number,
@@ -230,9 +232,9 @@ export class Watch<Item> {
     if (this.#closed) throw new Error('the exporter is stopping');
     const give = (reason: string) => () => abort.abort(new Error(reason));
     const late = Number.isFinite(mostMs)
-      ? clock.after(mostMs, give(`no whole answer within ${mostMs / 1000} s`))
+      ? clock.after(mostMs, give(`incomplete response after ${mostMs / 1000} s`))
       : null;
-    const listen = (ms: number): (() => void) => clock.after(ms, give(`nothing came for ${ms / 1000} s`));
+    const listen = (ms: number): (() => void) => clock.after(ms, give(`no data for ${ms / 1000} s`));
     let cancel = listen(SILENCE_MS);
     const heard = async function* (body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
       for await (const chunk of body) {
@@ -249,8 +251,8 @@ export class Watch<Item> {
       cancel();
       cancel = listen(silenceMs);
       if (status !== 200) this.#retryAfterMs = retryAfterMs(retryAfter, clock.now());
-      if (status === 410) throw new Expired('the version is too old');
-      if (status !== 200) throw new Error(`the server answered ${status}`);
+      if (status === 410) throw new Expired('the resource version is too old');
+      if (status !== 200) throw new Error(`the server returned status ${status}`);
       return await take(heard(body));
     } catch (error) {
       throw abort.signal.aborted ? abort.signal.reason : error;
@@ -262,13 +264,13 @@ export class Watch<Item> {
   }
 }
 
-/** Reads Retry-After, in seconds or as an HTTP date; 0 where it is neither. Date.parse takes "-1" and "1.5" for dates too. */
+/** Parses Retry-After, in seconds or as an HTTP date; 0 if it is neither. Date.parse accepts "-1" and "1.5" as dates. */
 function retryAfterMs(text = '', now: number): number {
   const ms = /^\d+$/.test(text) ? Number(text) * 1000 : / GMT$/.test(text) ? Date.parse(text) - now : 0;
   return ms > 0 ? Math.min(ms, RETRY_AFTER_MOST_MS) : 0;
 }
 
-/** The lines of a stream that are not empty; what comes after the last line end is no line. Throws where one is too long. */
+/** Yields the non-empty lines of a stream and drops an incomplete last line. Throws if a line is too long. */
 async function* linesOf(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
   let begun: Buffer[] = [];
   let length = 0;

@@ -3,23 +3,23 @@ import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { listIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
 
-/** What is kept of a pod's object. */
+/** The parts of a pod object that are kept. */
 export interface Pod {
   readonly uid: string;
-  /** What cgroup paths call a static pod by; null for every other. */
+  /** The id of a static pod in cgroup paths; null for other pods. */
   readonly configHash: string | null;
   readonly namespace: string;
   readonly name: string;
   readonly workload: string;
-  /** Its own addresses: none where it shares the host's, or where it has ended and others may have them. */
+  /** The pod's own addresses. Empty if it uses the host network, or if it has ended and its addresses may be reused. */
   readonly addresses: readonly Address[];
-  /** The id and name of each container, of its last run too. */
+  /** The id and name of each container, including the id of its last run. */
   readonly containers: readonly (readonly [id: string, name: string])[];
-  /** The name of its only container; null where there are several. */
+  /** The name of the only container; null if there are several. */
   readonly onlyContainer: string | null;
 }
 
-/** Reads a pod's object of the API; null for one without uid, namespace and name. */
+/** Parses a pod object of the API; null if uid, namespace or name is missing. */
 export function readPod(object: unknown): Pod | null {
   const pod = objectIn(object);
   const metadata = objectIn(pod['metadata']);
@@ -61,9 +61,9 @@ function nameOf(container: ApiObject): string {
 }
 
 /**
- * The workload of a pod, from its controller and never from its own name, which the API server may have cut: the Deployment of a
- * ReplicaSet and the CronJob of a Job, by the way their controllers make names; a static pod without its node; else the controller
- * itself, or the pod where it has none.
+ * Returns the workload of a pod from its controller, never from the pod name, which the API server may truncate: the
+ * Deployment of a ReplicaSet and the CronJob of a Job, by the naming rules of their controllers; a static pod without
+ * its node; else the controller itself; else the pod.
  */
 function workloadOfPod(metadata: ApiObject): string {
   const controller = listIn(metadata['ownerReferences'])
@@ -90,12 +90,12 @@ function without(name: string, end: string): string {
   return name.endsWith(end) && name.length > end.length ? name.slice(0, -end.length) : name;
 }
 
-/** A Job may be late, and its pods be made anew, but for so long at most. */
+/** The maximum delay of a Job or of a recreated pod. */
 const LATEST_MINUTES = 7 * 24 * 60;
 /** Clocks of the control plane may differ. */
 const SKEW_MINUTES = 5;
 
-/** A CronJob ends the names of its Jobs with the minute, since 1970, that each was due. */
+/** A CronJob appends the scheduled minute (since 1970) to the names of its Jobs. */
 function cronJobOf(job: string, createdAt: number): string | null {
   const [, name, minute] = /^(.+)-(\d{8,9})$/.exec(job) ?? [];
   const late = createdAt / 60_000 - Number(minute);

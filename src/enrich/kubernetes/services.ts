@@ -3,25 +3,25 @@ import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { listIn, numberIn, objectIn, textIn } from './list-parser.ts';
 
-/** A port of a Service, or of the endpoints behind it; `name` joins the two. */
+/** A port of a Service or of its endpoints; `name` links the two. */
 export interface ServicePort {
   readonly name: string;
   readonly port: number;
   readonly transport: string;
 }
 
-/** What is kept of a Service. */
+/** The parts of a Service that are kept. */
 export interface Service {
   readonly namespace: string;
   readonly name: string;
-  /** Its addresses inside the cluster; none where it is headless. */
+  /** ClusterIPs; empty for a headless Service. */
   readonly clusterAddresses: readonly Address[];
-  /** Its addresses outside: of a load balancer, or by hand. */
+  /** Load balancer addresses and external IPs. */
   readonly otherAddresses: readonly Address[];
   readonly ports: readonly ServicePort[];
 }
 
-/** What is kept of an EndpointSlice: which addresses are behind a Service. */
+/** The parts of an EndpointSlice that are kept: the endpoint addresses of a Service. */
 export interface EndpointSlice {
   readonly namespace: string;
   readonly name: string;
@@ -30,7 +30,7 @@ export interface EndpointSlice {
   readonly ports: readonly ServicePort[];
 }
 
-/** Reads a Service's object of the API; null for one without namespace and name. */
+/** Parses a Service object of the API; null if namespace or name is missing. */
 export function readService(object: unknown): Service | null {
   const service = objectIn(object);
   const names = namesOf(service['metadata']);
@@ -45,7 +45,7 @@ export function readService(object: unknown): Service | null {
   };
 }
 
-/** Reads an EndpointSlice's object of the API; null for one without namespace and name, and for one of no Service. */
+/** Parses an EndpointSlice object of the API; null if namespace or name is missing, or if it belongs to no Service. */
 export function readEndpointSlice(object: unknown): EndpointSlice | null {
   const slice = objectIn(object);
   const names = namesOf(slice['metadata']);

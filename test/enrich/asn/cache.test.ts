@@ -52,10 +52,10 @@ function answer(bucket: string, origin: Partial<Origin> = {}): Answer {
   return { bucket: cidr, origin: { ...cloudflare, prefix: bucket, ...origin } };
 }
 
-const questions = (cache: AsnCache): string[] => cache.takeQuestions().map(formatCidr);
+const questions = (cache: AsnCache): string[] => cache.takeQueries().map(formatCidr);
 
 describe('AsnCache', () => {
-  it('asks for the bucket of an address it does not know, and then answers for the whole bucket', () => {
+  it('queues the bucket of an unknown address, then answers for the whole bucket', () => {
     const cache = new AsnCache();
     expect(cache.lookup(address('1.1.1.1'), NOW)).toBeNull();
     expect(cache.lookup(address('2606:4700:4700::1111'), NOW)).toBeNull();
@@ -71,7 +71,7 @@ describe('AsnCache', () => {
     });
   });
 
-  it('notes a bucket once, and again after five minutes without an answer while it is in use', () => {
+  it('queues a bucket once, and again after five minutes without an answer', () => {
     const cache = new AsnCache();
     for (const host of ['1.1.1.1', '1.1.1.2', '1.1.1.1']) cache.lookup(address(host), NOW);
     expect(questions(cache)).toEqual(['1.1.1.0/24']);
@@ -96,14 +96,14 @@ describe('AsnCache', () => {
     expect(questions(cache)).toEqual(asked ? ['1.1.1.0/24'] : []);
   });
 
-  it('serves that nobody announces an address as an answer of its own', () => {
+  it('serves a not-announced answer', () => {
     const cache = new AsnCache();
     cache.accept([answer('198.28.137.0/24', { asns: [], prefix: null })]);
     expect(cache.lookup(address('198.28.137.80'), NOW)?.asns).toEqual([]);
     expect(cache.hits).toBe(1);
   });
 
-  it('lets an answer for a longer prefix speak for that prefix alone, and does not ask for the rest meanwhile', () => {
+  it('applies an answer for a longer prefix only to that prefix', () => {
     const cache = new AsnCache();
     cache.accept([answer('1.1.1.0/24', { prefix: '1.1.1.0/25' }), answer('2620:fe::/48', { prefix: '2620:fe::/64' })]);
     const found = ['1.1.1.127', '1.1.1.128', '2620:fe::9', '2620:fe:0:1::9'].map(
@@ -141,14 +141,14 @@ describe('AsnCache', () => {
       asns: [2, 1, 3],
     },
     { name: 'no origin any more', before: {}, after: { asns: [], prefix: null, name: null }, changed: true, asns: [] },
-  ])('tells of $name whether what it publishes changed', ({ before, after, changed, asns }) => {
+  ])('reports for $name whether the exported data changed', ({ before, after, changed, asns }) => {
     const cache = new AsnCache();
     if (before) cache.accept([answer('1.1.1.0/24', before)]);
     expect([...cache.accept([answer('1.1.1.0/24', after)])]).toEqual(changed ? ['1.1.1.0/24'] : []);
     expect(cache.lookup(address('1.1.1.1'), NOW + DAY)?.asns).toEqual(asns);
   });
 
-  it('publishes the primary with its own name, not with that of the first origin', () => {
+  it('exports the primary ASN with its own name', () => {
     const cache = new AsnCache();
     cache.accept([answer('1.1.1.0/24', { asns: [4826], name: 'VOCUS', asCountry: 'AU' })]);
     cache.accept([answer('1.1.1.0/24', { asns: [13335, 4826] })]);
@@ -160,7 +160,7 @@ describe('AsnCache', () => {
     });
   });
 
-  it('keeps the 50,000 buckets used last', () => {
+  it('keeps the 50,000 most recently used buckets', () => {
     const cache = new AsnCache();
     const host = (i: number): Address => ipv4(0x08000000 + i * 256);
     const bucketAnswer = (i: number): Answer => ({
@@ -174,47 +174,47 @@ describe('AsnCache', () => {
     expect([0, 1, 2, 50_000].map((i) => cache.lookup(host(i), NOW) !== null)).toEqual([true, false, true, true]);
   });
 
-  it('asks again at once for what was answered but had to make room', () => {
+  it('queues an evicted bucket again at once', () => {
     const cache = new AsnCache();
     const host = (i: number): Address => ipv4(0x08000000 + i * 256);
     cache.lookup(host(0), NOW);
-    cache.takeQuestions();
+    cache.takeQueries();
     cache.accept(Array.from({ length: 50_001 }, (_, i) => ({ bucket: bucketOf(host(i)), origin: cloudflare })));
     cache.lookup(host(0), NOW);
     expect(questions(cache)).toEqual(['8.0.0.0/24']);
   });
 
-  it('holds no more than 50,000 questions for one who does not take them', () => {
+  it('queues at most 50,000 buckets', () => {
     const cache = new AsnCache();
     for (let i = 0; i < 50_010; i++) cache.lookup(ipv4(0x08000000 + i * 256), NOW);
-    expect(cache.takeQuestions()).toHaveLength(50_000);
+    expect(cache.takeQueries()).toHaveLength(50_000);
     cache.lookup(ipv4(0x08000000 + 50_005 * 256), NOW);
-    expect(cache.takeQuestions()).toHaveLength(1);
+    expect(cache.takeQueries()).toHaveLength(1);
   });
 
-  it('takes and gives plain values that survive the way to another thread', () => {
+  it('uses plain values that can be sent to another thread', () => {
     const cache = new AsnCache();
     cache.lookup(address('1.1.1.1'), NOW);
-    const [bucket] = structuredClone(cache.takeQuestions());
+    const [bucket] = structuredClone(cache.takeQueries());
     expect(bucket).toEqual(parseCidr('1.1.1.0/24'));
     cache.accept(structuredClone([answer('1.1.1.0/24')]));
     expect(cache.lookup(address('1.1.1.1'), NOW)).toEqual(cloudflare);
   });
 });
 
-describe('what a database does not name any more', () => {
-  it('is forgotten at once, and asked for again no sooner than in five minutes', () => {
+describe('an address removed from a database', () => {
+  it('is dropped at once and queued again after five minutes', () => {
     const cache = new AsnCache();
     cache.lookup(address('1.1.1.1'), NOW);
     cache.accept([answer('1.1.1.0/24')]);
-    cache.takeQuestions();
+    cache.takeQueries();
     const other = parseCidr('9.9.9.0/24');
     const bucket = parseCidr('1.1.1.0/24');
     expect(cache.forget([bucket, other].flatMap((one) => one ?? []))).toEqual(new Set(['1.1.1.0/24', '9.9.9.0/24']));
     expect(cache.lookup(address('1.1.1.1'), NOW)).toBeNull();
-    expect(cache.takeQuestions()).toHaveLength(1);
+    expect(cache.takeQueries()).toHaveLength(1);
     cache.lookup(address('1.1.1.1'), NOW + 299_999);
-    expect(cache.takeQuestions()).toEqual([]);
+    expect(cache.takeQueries()).toEqual([]);
   });
 });
 
@@ -238,9 +238,9 @@ describe('the cache for a file', () => {
     freshUntil: askedAt + 10 * MINUTE,
     source: 'mmdb',
   });
-  const record = (asked: string, reach: string, asn: number, askedAt?: number): Answer => ({
+  const record = (asked: string, covers: string, asn: number, askedAt?: number): Answer => ({
     bucket: cidr(asked),
-    reach: cidr(reach),
+    covers: cidr(covers),
     origin: file(asn, askedAt),
   });
   const cidr = (text: string): Cidr => parseCidr(text) ?? expect.fail(text);
@@ -253,15 +253,15 @@ describe('the cache for a file', () => {
     ['tsv', ['1.1.1.1/32', '2606:4700:4700::1111/128']],
     ['cymru', ['1.1.1.0/24', '2606:4700:4700::/48']],
     ['cymru-dns', ['1.1.1.0/24', '2606:4700:4700::/48']],
-  ] as const)('of %s asks for %j', (provider, expected) => {
+  ] as const)('of %s queries %j', (provider, expected) => {
     const cache = openCache(provider) ?? expect.fail();
     for (const text of ['1.1.1.1', '2606:4700:4700::1111']) cache.lookup(address(text), NOW);
     expect(questions(cache)).toEqual(expected);
   });
 
-  it('is there for no provider of the name none', () => expect(openCache('none')).toBeNull());
+  it('is null for the provider none', () => expect(openCache('none')).toBeNull());
 
-  it('answers each address of a /24 from its own record, and all of a record from one answer', () => {
+  it('answers each address of a /24 from its own record', () => {
     const cache = open();
     cache.accept([
       record('8.8.8.8/32', '8.8.8.8/32', 1),
@@ -279,7 +279,7 @@ describe('the cache for a file', () => {
     expect(questions(cache)).toEqual(others.map((text) => formatCidr({ address: address(text), bits: 128 })));
   });
 
-  it('takes nothing from a record that is not fresh, but shows what an address had while it is asked for again', () => {
+  it('ignores a stale record but serves the stale answer of an address', () => {
     const cache = open();
     cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 4)]);
     expect(asnOf(cache, '9.1.2.4', NOW + 10 * MINUTE)).toBeUndefined();
@@ -287,7 +287,7 @@ describe('the cache for a file', () => {
     expect(questions(cache)).toEqual(['9.1.2.4/32', '9.1.2.3/32']);
   });
 
-  it('has the records of a new file in the place of those that held the same address', () => {
+  it('replaces overlapping records of an older file', () => {
     const cache = open();
     cache.accept([record('9.1.2.3/32', '9.1.2.0/25', 4)]);
     cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 5, NOW + MINUTE)]);
@@ -297,7 +297,7 @@ describe('the cache for a file', () => {
     expect(asnOf(cache, '9.1.2.5')).toBeUndefined();
   });
 
-  it('says for every address what the list of records says, however they are met', () => {
+  it('agrees with a list of records in any order of lookups', () => {
     const piece = fc.record({ low: fc.integer({ min: 0, max: 0xffff }), bits: fc.integer({ min: 17, max: 32 }) });
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 20 }), fc.array(fc.nat(0xffff), { maxLength: 60 }), (pieces, lows) => {
@@ -313,10 +313,10 @@ describe('the cache for a file', () => {
           const number = blocks.findIndex((block) => cidrContains(block, at));
           const found = cache.lookup(at, NOW)?.asns[0];
           if (found !== undefined) expect(found).toBe(number + 1);
-          const reach = blocks[number];
-          if (reach) cache.accept(cache.takeQuestions().map((bucket) => ({ bucket, reach, origin: file(number + 1) })));
-          else cache.forget(cache.takeQuestions());
-          expect(cache.lookup(at, NOW)?.asns[0]).toBe(reach && number + 1);
+          const covers = blocks[number];
+          if (covers) cache.accept(cache.takeQueries().map((bucket) => ({ bucket, covers, origin: file(number + 1) })));
+          else cache.forget(cache.takeQueries());
+          expect(cache.lookup(at, NOW)?.asns[0]).toBe(covers && number + 1);
         }
       }),
     );
@@ -329,7 +329,7 @@ describe('the cache for a file', () => {
     cache.accept(
       numbers.map((i) => ({
         bucket: { address: host(i), bits: 128 },
-        reach: { address: host(i), bits: 127 },
+        covers: { address: host(i), bits: 127 },
         origin: file(i + 1),
       })),
     );
@@ -348,7 +348,7 @@ describe('the cache for a file', () => {
     ]);
   });
 
-  it('tells of the answer for an address that was waited for, though a record told of it before', () => {
+  it('reports the answer for an address that a record answered before', () => {
     const cache = open();
     cache.lookup(address('9.1.2.4'), NOW);
     cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 4)]);
@@ -356,7 +356,7 @@ describe('the cache for a file', () => {
     expect(cache.accept([record('9.1.2.4/32', '9.0.0.0/9', 4)])).toEqual(new Set(['9.1.2.4/32']));
   });
 
-  it('tells of an address that is known no more, though only a record told of it before', () => {
+  it('reports a removed address that only a record answered before', () => {
     const cache = open();
     cache.accept([record('9.1.2.3/32', '9.0.0.0/9', 4)]);
     expect(asnOf(cache, '9.1.2.4')).toBe(4);
@@ -380,11 +380,11 @@ const origins: fc.Arbitrary<Origin> = fc.record({
 });
 
 describe('parseOrigin', () => {
-  it.each(['0.0.0.0/0', '8.0.0.0/7', '::/0', '2000::/3'])('refuses %s, which would answer everything', (prefix) => {
+  it.each(['0.0.0.0/0', '8.0.0.0/7', '::/0', '2000::/3'])('rejects %s, which would match every address', (prefix) => {
     expect(parseOrigin(renderOrigin({ ...cloudflare, prefix }))).toBeUndefined();
   });
 
-  it('reads what renderOrigin wrote', () => {
+  it('is the inverse of renderOrigin', () => {
     fc.assert(
       fc.property(origins, (origin) => {
         expect(parseOrigin(renderOrigin(origin))).toEqual(origin);
@@ -392,7 +392,7 @@ describe('parseOrigin', () => {
     );
   });
 
-  it('reads one line that says everything by short names', () => {
+  it('parses one line with short keys', () => {
     const line =
       '{"v":1,"a":[13335],"p":"1.1.1.0/24","c":"AU","r":"apnic","d":"2011-08-11","n":"CLOUDFLARENET - Cloudflare, Inc.","o":"US","t":1789459200000,"x":1789545600000,"s":"cymru"}';
     expect(parseOrigin(line)).toEqual(cloudflare);
@@ -423,13 +423,13 @@ describe('parseOrigin', () => {
     { name: 'a registry that is none', stored: renderOrigin({ ...cloudflare, registry: 'a pnic' }) },
     { name: 'a date that is none', stored: renderOrigin({ ...cloudflare, allocated: 'yesterday' }) },
     { name: 'a name that is missing', stored: renderOrigin(cloudflare).replace('"n":', '"m":') },
-  ])('takes $name for no answer', ({ stored }) => {
+  ])('rejects $name', ({ stored }) => {
     expect(parseOrigin(stored)).toBeUndefined();
   });
 });
 
 describe('isFresh and isServable', () => {
-  it('agree: what is fresh may be served', () => {
+  it('agree: a fresh answer is servable', () => {
     fc.assert(
       fc.property(fc.integer({ min: -60 * DAY, max: 60 * DAY }), (age) => {
         if (isFresh(cloudflare, NOW + age)) expect(isServable(cloudflare, NOW + age)).toBe(true);

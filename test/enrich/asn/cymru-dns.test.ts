@@ -49,7 +49,7 @@ afterEach(() => server.close());
 const open = (limits = CYMRU_DNS_LIMITS) =>
   cymruDnsProvider({ now: () => now, monotonic: () => now }, { servers: [server.address], limits });
 const ask = (blocks: readonly string[], provider = open(), signal = ONLY_NOW): Promise<Exchange> =>
-  provider.ask(blocks.map(cidr), signal);
+  provider.query(blocks.map(cidr), signal);
 
 /** What an exchange says, block by block: prefix and origins. */
 function told(exchange: Exchange): unknown {
@@ -71,13 +71,13 @@ describe('the name for', () => {
     expect(originName(cidr(block))).toBe(name);
   });
 
-  it.each(['10.0.0.0/24', '100.64.1.0/24', 'fd00::/48', '2002:808:808::/48'])('%s is refused', (block) => {
-    expect(() => originName(cidr(block))).toThrow(new RangeError(`Cannot ask for "${block}": not a public network`));
+  it.each(['10.0.0.0/24', '100.64.1.0/24', 'fd00::/48', '2002:808:808::/48'])('%s is rejected', (block) => {
+    expect(() => originName(cidr(block))).toThrow(new RangeError(`Cannot query "${block}": not a public network`));
   });
 });
 
 describe('a text', () => {
-  it('of every recorded origin is read, and no other', () => {
+  it('of every recorded origin is parsed', () => {
     const origins = RECORDED.filter(({ text }) => parseOriginText(text)).map(({ name }) => name);
     const expected = RECORDED.filter(({ name, text }) => !name.startsWith('AS') && !text.startsWith('v='));
     expect(origins).toEqual(expected.map(({ name }) => name));
@@ -89,7 +89,7 @@ describe('a text', () => {
     ['not announced', 'NA | NA | US | arin | 1998-09-25'],
     ['with a column too few', '23028 | 216.90.108.0/24 | US | arin'],
     ['with a name for a number', 'AS23028 | 216.90.108.0/24 | US | arin | 1998-09-25'],
-  ])('that is %s is no origin', (_, text) => {
+  ])('that is %s is not an origin', (_, text) => {
     expect(parseOriginText(text)).toBeUndefined();
   });
 
@@ -109,7 +109,7 @@ describe('a text', () => {
 });
 
 describe('a session', () => {
-  it('asks for the canary, then for masked names, then for each AS once, and tells what was recorded', async () => {
+  it('queries the canary, then masked names, then each AS once, and returns the recorded data', async () => {
     const exchange = await ask(['94.136.40.0/24', '2001:4860:b002::/48', '206.189.89.0/24', '192.175.48.0/24']);
     expect(told(exchange)).toEqual({
       '94.136.40.0/24': ['94.136.40.0/24', '20738 null', '20773 null'],
@@ -130,7 +130,7 @@ describe('a session', () => {
     );
   });
 
-  it('gives the registry’s facts, as whois does', async () => {
+  it('returns registry data like whois', async () => {
     expect(await ask(['206.189.89.0/24'])).toEqual({
       sent: 1,
       reply: {
@@ -155,7 +155,7 @@ describe('a session', () => {
     });
   });
 
-  it('keeps the names of ASes for a week', async () => {
+  it('caches AS names for a week', async () => {
     const provider = open();
     const namesAsked = (): number => server.asked.filter((name) => name === 'as14061.asn.cymru.com').length;
     for (const [days, expected] of [
@@ -174,19 +174,19 @@ describe('a session', () => {
     ['1.1.1.0/24', '1.1.1.origin.asn.cymru.com', '0.0.0.0/7'],
     ['2606:4700:4700::/48', '0.0.7.4.0.0.7.4.6.0.6.2.origin6.asn.cymru.com', '::/0'],
     ['2606:4700:4700::/48', '0.0.7.4.0.0.7.4.6.0.6.2.origin6.asn.cymru.com', '2606::/15'],
-  ])('refuses for %s (%s) the prefix %s, which is too short, and counts it', async (asked, question, prefix) => {
+  ])('rejects for %s (%s) the too short prefix %s and counts it', async (asked, question, prefix) => {
     server.answer = (name) => (name === question ? [`64 | ${prefix} | US | arin | 2000-01-01`] : recorded(name));
     expect(await ask([asked, '206.189.89.0/24'])).toMatchObject({
       reply: { unanswered: [cidr(asked)], malformed: 1 },
     });
     expect(await ask([asked])).toEqual({
       sent: 1,
-      failure: 'Cannot ask DNS for "asn.cymru.com": foreign texts',
+      failure: 'Cannot query DNS zone "asn.cymru.com": unexpected TXT records',
       malformed: 1,
     });
   });
 
-  it('leaves foreign texts, and a prefix that does not hold the network, unanswered and counted', async () => {
+  it('counts unexpected texts and foreign prefixes and leaves the network unanswered', async () => {
     server.answer = (name) =>
       name === '84.45.8.origin.asn.cymru.com'
         ? ['v=spf1 mx -all']
@@ -201,18 +201,18 @@ describe('a session', () => {
   });
 
   it.each<[string, DnsAnswer, string]>([
-    ['says that there is no such name as the canary', 'no such name', 'ENOTFOUND'],
-    ['answers the canary with foreign texts', ['v=spf1 mx -all'], 'foreign texts'],
-    ['refuses', 'refused', 'EREFUSED'],
-    ['says nothing', 'silence', 'ETIMEOUT'],
+    ['says that there is no such name as the canary', 'no such name', 'no such name'],
+    ['answers the canary with unexpected TXT records', ['v=spf1 mx -all'], 'unexpected TXT records'],
+    ['refuses', 'refused', 'the resolver refused the query'],
+    ['says nothing', 'silence', 'timed out'],
   ])('sends no network to a resolver that %s', async (_, answer, reason) => {
     server.answer = () => answer;
     const exchange = await ask(['206.189.89.0/24'], open({ ...CYMRU_DNS_LIMITS, timeoutMs: 50, tries: 1 }));
-    expect(exchange).toEqual({ sent: 0, failure: `Cannot ask DNS for "asn.cymru.com": ${reason}` });
+    expect(exchange).toEqual({ sent: 0, failure: `Cannot query DNS zone "asn.cymru.com": ${reason}` });
     expect(new Set(server.asked)).toEqual(new Set([CANARY]));
   });
 
-  it('leaves what times out unanswered, and fails when all does', async () => {
+  it('leaves timed-out queries unanswered, and fails if all time out', async () => {
     server.answer = (name) => (name.startsWith('89.') ? 'silence' : recorded(name));
     const provider = open({ ...CYMRU_DNS_LIMITS, timeoutMs: 50, tries: 1 });
     expect(await ask(['206.189.89.0/24', '216.90.108.0/24'], provider)).toMatchObject({
@@ -220,32 +220,32 @@ describe('a session', () => {
     });
     expect(await ask(['206.189.89.0/24'], provider)).toEqual({
       sent: 1,
-      failure: 'Cannot ask DNS for "asn.cymru.com": ETIMEOUT',
+      failure: 'Cannot query DNS zone "asn.cymru.com": timed out',
       malformed: 0,
     });
   });
 
-  it('has at most ten names in flight', async () => {
+  it('has at most ten queries in flight', async () => {
     const blocks = Array.from({ length: 40 }, (_, i) => `8.8.${i}.0/24`);
     server.answer = (name) => (name === CANARY ? recorded(name) : 'silence');
     const stop = new AbortController();
     const ended = ask(blocks, open(), stop.signal);
     await expect.poll(() => server.asked.length).toBe(11);
     stop.abort();
-    expect(await ended).toMatchObject({ sent: 10, failure: 'Cannot ask DNS for "asn.cymru.com": stopped' });
+    expect(await ended).toMatchObject({ sent: 10, failure: 'Cannot query DNS zone "asn.cymru.com": stopped' });
     expect(server.asked).toHaveLength(11);
   });
 
-  it('ends when its time is over', async () => {
+  it('ends at its time limit', async () => {
     server.answer = (name) => (name === CANARY || name.startsWith('108.') ? recorded(name) : 'silence');
     const exchange = await ask(['216.90.108.0/24', '8.8.8.0/24'], open({ ...CYMRU_DNS_LIMITS, totalMs: 200 }));
     expect(exchange).toMatchObject({ sent: 2, reply: { unanswered: [cidr('8.8.8.0/24')] } });
   });
 
-  it('that was stopped before it began asks nothing', async () => {
+  it('that was aborted before its start sends nothing', async () => {
     expect(await ask(['8.8.8.0/24'], open(), AbortSignal.abort())).toEqual({
       sent: 0,
-      failure: 'Cannot ask DNS for "asn.cymru.com": stopped',
+      failure: 'Cannot query DNS zone "asn.cymru.com": stopped',
     });
     expect(server.asked).toEqual([]);
   });

@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { formatAddress, formatCidr, maskAddress, parseAddress, parseCidr } from '../../../src/common/address.ts';
-import { askCymru, originOf, parseLine, parseReply, renderRequest } from '../../../src/enrich/asn/cymru-whois.ts';
+import { queryCymru, toOrigin, parseLine, parseReply, renderRequest } from '../../../src/enrich/asn/cymru-whois.ts';
 import type { Announcement, Exchange, Limits, Line, Reply } from '../../../src/enrich/asn/cymru-whois.ts';
 import { bucketOf, classify } from '../../../src/common/network-class.ts';
 import type { Address, Cidr } from '../../../src/model.ts';
@@ -46,29 +46,27 @@ const addressBits: fc.Arbitrary<Address> = fc.oneof(
 );
 
 describe('renderRequest', () => {
-  it('asks in bulk for the network of each bucket, one address a line', () => {
+  it('requests the network address of each bucket, one per line', () => {
     const buckets = [cidr('1.1.1.0/24'), cidr('2606:4700:4700::/48')];
     expect(renderRequest(buckets)).toBe('begin\nverbose\n1.1.1.0\n2606:4700:4700::\nend\n');
   });
 
-  it('masks what was not masked', () => {
+  it('masks unmasked addresses', () => {
     const hosts = [cidr('1.1.1.1/32'), cidr('2606:4700:4700::1111/128')];
     expect(renderRequest(hosts)).toBe('begin\nverbose\n1.1.1.0\n2606:4700:4700::\nend\n');
   });
 
-  it('throws for a network that is not public, and so sends nothing of the batch', () => {
+  it('throws for a non-public network, so that nothing is sent', () => {
     const buckets = [cidr('1.1.1.0/24'), cidr('192.168.7.0/24')];
-    expect(() => renderRequest(buckets)).toThrow(
-      new RangeError('Cannot ask for "192.168.7.0/24": not a public network'),
-    );
+    expect(() => renderRequest(buckets)).toThrow(new RangeError('Cannot query "192.168.7.0/24": not a public network'));
   });
 
-  it('throws for an address that wraps a public one: only the wrapped one says whose network it is', () => {
+  it('throws for an address with an embedded public address', () => {
     for (const wrapping of ['64:ff9b::808:808/128', '2002:808:808::/48'])
       expect(() => renderRequest([cidr(wrapping)])).toThrow(RangeError);
   });
 
-  it('writes no host part and nothing special, whatever it is given', () => {
+  it('writes no host part and no special-purpose address for any input', () => {
     fc.assert(
       fc.property(addressBits, (bits) => {
         const host = { address: bits, bits: 128 };
@@ -230,11 +228,11 @@ describe('parseLine', () => {
       line: `13335 | 1.1.1.0 | 1.1.1.0/24 | AU | apnic | | ${'x'.repeat(4096)}`,
       expected: { kind: 'unknown' },
     },
-  ])('reads $name', ({ line, expected }) => {
+  ])('parses $name', ({ line, expected }) => {
     expect(parseLine(line)).toEqual(expected);
   });
 
-  it('never throws, and gives no name longer than 120 characters or with control characters', () => {
+  it('never throws, and returns names of at most 120 characters without control characters', () => {
     const field = fc.oneof(
       fc.string({ unit: 'binary', maxLength: 20 }),
       fc.constantFrom('NA', '1.1.1.0', '1.1.1.0/24', '13335', ' ', 'US'),
@@ -251,7 +249,7 @@ describe('parseLine', () => {
   });
 });
 
-describe('parseReply of what servers have sent', () => {
+describe('parseReply of recorded replies', () => {
   it.each<{ file: string; rows: number; unannounced: number; errors: number; as?: number; malformed?: number }>([
     { file: 'bulk-verbose-ipwhois-2024-10-15.txt', rows: 12, unannounced: 0, errors: 0 },
     { file: 'bulk-verbose-ipwhois-2017-07-30.txt', rows: 11, unannounced: 1, errors: 0 },
@@ -303,7 +301,7 @@ describe('parseReply of what servers have sent', () => {
     expect(whois).toHaveLength(21);
   });
 
-  it('unites the origins of several rows in the order of the server', () => {
+  it('merges the origins of several rows in server order', () => {
     const { answers } = parseReply(recorded('bgp-tools-bulk-verbose-compatible.txt'), [cidr('1.1.1.1/32')]);
     expect(answers.map(({ announcement }) => announcement.origins)).toEqual([
       [
@@ -503,7 +501,7 @@ describe('parseReply', () => {
     expect(summary(parseReply(text, asked))).toEqual({ ...complete, ...expected });
   });
 
-  it('never throws, and puts each asked network in exactly one place', () => {
+  it('never throws, and puts each queried network in exactly one list', () => {
     const line = fc.oneof(
       fc.constantFrom(BANNER, GOOGLE, CLOUDFLARE, QUAD9, 'Error: no ASN or IP match on line 4.\n', '\n'),
       fc.string({ unit: 'binary' }),
@@ -528,7 +526,7 @@ describe('parseReply', () => {
   });
 });
 
-describe('originOf', () => {
+describe('toOrigin', () => {
   const times = { askedAt: 1_000, freshUntil: 2_000, source: 'cymru' };
   const announcement: Announcement = {
     prefix: cidr('1.1.1.0/24'),
@@ -558,12 +556,12 @@ describe('originOf', () => {
       previous: 174,
       expected: { asns: [13335, 4826], name: 'CLOUDFLARENET', asCountry: 'US' },
     },
-  ])('$name, and its name with it', ({ previous, expected }) => {
-    expect(originOf(announcement, previous, times)).toEqual({ ...expected, ...rest });
+  ])('$name with its name', ({ previous, expected }) => {
+    expect(toOrigin(announcement, previous, times)).toEqual({ ...expected, ...rest });
   });
 });
 
-describe('askCymru', { timeout: 30_000 }, () => {
+describe('queryCymru', { timeout: 30_000 }, () => {
   const limits = { connectMs: 10_000, idleMs: 10_000, totalMs: 20_000, replyBytes: 2 * 1024 * 1024 };
   const buckets = [cidr('74.125.225.0/24'), cidr('2a00:2381:ffff::/48'), cidr('198.28.137.0/24')];
   let server: CymruServer;
@@ -581,7 +579,7 @@ describe('askCymru', { timeout: 30_000 }, () => {
       : { sent: exchange.sent, ...summary(exchange.reply) };
   const failure = (reason: string, sent = 3) => ({
     sent,
-    failure: `Cannot ask whois server "127.0.0.1:PORT": ${reason}`,
+    failure: `Cannot query whois server "127.0.0.1:PORT": ${reason}`,
   });
   const whole = {
     sent: 3,
@@ -597,9 +595,9 @@ describe('askCymru', { timeout: 30_000 }, () => {
     unasked: 0,
   };
 
-  it('sends the masked networks, nothing else, and leaves its side open until the server closes', async () => {
+  it('sends only masked networks and does not half-close', async () => {
     const before = server.requests.length;
-    expect(outcome(await askCymru(server, buckets, { limits }))).toEqual(whole);
+    expect(outcome(await queryCymru(server, buckets, { limits }))).toEqual(whole);
     expect(server.requests.slice(before)).toEqual([
       'begin\nverbose\n74.125.225.0\n2a00:2381:ffff::\n198.28.137.0\nend\n',
     ]);
@@ -628,13 +626,13 @@ describe('askCymru', { timeout: 30_000 }, () => {
     {
       name: 'takes nothing from a reply cut within its first row',
       behaviour: (socket, reply) => socket.end(reply.slice(0, reply.indexOf('\n') + 30)),
-      expected: failure('the reply answers nothing'),
+      expected: failure('the reply contains no answer'),
     },
     {
       name: 'gives up on silence',
       behaviour: misbehaviours.saysNothing,
       short: { idleMs: 100 },
-      expected: failure('silent for 100 ms'),
+      expected: failure('no data for 100 ms'),
     },
     {
       name: 'fails at a close without a word',
@@ -644,30 +642,32 @@ describe('askCymru', { timeout: 30_000 }, () => {
     {
       name: 'fails at a reset, whatever came before',
       behaviour: misbehaviours.resets,
-      expected: failure('ECONNRESET'),
+      expected: failure('connection reset by peer'),
     },
     {
       name: 'does not guess the end of a reply that is left open',
       behaviour: misbehaviours.neverCloses,
       short: { idleMs: 100 },
-      expected: failure('silent for 100 ms'),
+      expected: failure('no data for 100 ms'),
     },
     {
       name: 'refuses rows without the banner',
       behaviour: misbehaviours.sendsNoBanner,
       expected: failure(
-        'the reply begins "15169 | 74.125.225.0 | 74.125.225.0/24 | US | arin | 2007-03-13 | GOOGLE, US 285", not with its banner',
+        'the reply begins with "15169 | 74.125.225.0 | 74.125.225.0/24 | US | arin | 2007-03-13 | GOOGLE, US 285" instead of the banner',
       ),
     },
     {
       name: 'refuses the banner alone',
       behaviour: misbehaviours.sendsTheBannerAlone,
-      expected: failure('the reply answers nothing'),
+      expected: failure('the reply contains no answer'),
     },
     {
       name: 'quotes another protocol without its control characters',
       behaviour: misbehaviours.sendsHtml,
-      expected: failure('the reply begins "<!doctype html> <title> [31m502 Bad Gateway</title>", not with its banner'),
+      expected: failure(
+        'the reply begins with "<!doctype html> <title> [31m502 Bad Gateway</title>" instead of the banner',
+      ),
     },
     {
       name: 'stops reading a reply that does not end',
@@ -693,40 +693,40 @@ describe('askCymru', { timeout: 30_000 }, () => {
       name: 'gives up on bytes that drip',
       behaviour: misbehaviours.dripsBytes,
       short: { connectMs: 1_000, totalMs: 1_500 },
-      expected: failure('no end within 1500 ms'),
+      expected: failure('not finished within 1500 ms'),
     },
   ])('$name', async ({ behaviour, short, expected }) => {
     server.behaviour = behaviour;
-    expect(outcome(await askCymru(server, buckets, { limits: { ...limits, ...short } }))).toEqual(expected);
+    expect(outcome(await queryCymru(server, buckets, { limits: { ...limits, ...short } }))).toEqual(expected);
   });
 
-  it('fails at binary junk', async () => {
+  it('fails on binary data', async () => {
     server.behaviour = misbehaviours.sendsBinary;
-    expect(await askCymru(server, buckets, { limits })).toEqual({
+    expect(await queryCymru(server, buckets, { limits })).toEqual({
       sent: 3,
-      failure: expect.stringMatching(/, not with its banner$/) as string,
+      failure: expect.stringMatching(/ instead of the banner$/) as string,
     });
   });
 
-  it('keeps a reply of a thousand networks apart', async () => {
+  it('parses a reply for a thousand networks', async () => {
     const many = Array.from({ length: 1_000 }, (_, i) => cidr(`74.${125 + Math.floor(i / 256)}.${i % 256}.0/24`));
-    const exchange = await askCymru(server, many, { limits });
+    const exchange = await queryCymru(server, many, { limits });
     expect(
       'reply' in exchange && exchange.reply.answers.filter(({ announcement }) => announcement.prefix),
     ).toHaveLength(1);
     expect('reply' in exchange && exchange.reply.answers).toHaveLength(1_000);
   });
 
-  it('says that nothing was sent where nobody listens', async () => {
+  it('reports zero sent networks if the connection is refused', async () => {
     const closed = await startCymruServer();
     await closed.close();
-    expect(await askCymru(closed, buckets, { limits })).toEqual({
+    expect(await queryCymru(closed, buckets, { limits })).toEqual({
       sent: 0,
-      failure: `Cannot ask whois server "127.0.0.1:${closed.port}": ECONNREFUSED`,
+      failure: `Cannot query whois server "127.0.0.1:${closed.port}": connection refused`,
     });
   });
 
-  it('gives up on a listener that accepts no connection', async () => {
+  it('times out if no connection is accepted', async () => {
     const busy = `const { createServer } = require('node:net'); const { parentPort } = require('node:worker_threads');
       const server = createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
         parentPort.postMessage(server.address().port);
@@ -738,24 +738,24 @@ describe('askCymru', { timeout: 30_000 }, () => {
       connect({ port, host: '127.0.0.1' }).on('error', () => undefined),
     );
     await new Promise((resolve) => queue[0]?.once('connect', resolve));
-    expect(await askCymru({ host: '127.0.0.1', port }, buckets, { limits: { ...limits, connectMs: 200 } })).toEqual({
+    expect(await queryCymru({ host: '127.0.0.1', port }, buckets, { limits: { ...limits, connectMs: 200 } })).toEqual({
       sent: 0,
-      failure: `Cannot ask whois server "127.0.0.1:${port}": no connection within 200 ms`,
+      failure: `Cannot query whois server "127.0.0.1:${port}": no connection within 200 ms`,
     });
     for (const socket of queue) socket.destroy();
     await worker.terminate();
   });
 
-  it('stops when told to, before and during a session', async () => {
+  it('stops on abort, before and during a session', async () => {
     const stop = new AbortController();
     server.behaviour = () => stop.abort();
-    expect(outcome(await askCymru(server, buckets, { limits, signal: stop.signal }))).toEqual(failure('stopped'));
-    expect(outcome(await askCymru(server, buckets, { limits, signal: stop.signal }))).toEqual(failure('stopped', 0));
+    expect(outcome(await queryCymru(server, buckets, { limits, signal: stop.signal }))).toEqual(failure('stopped'));
+    expect(outcome(await queryCymru(server, buckets, { limits, signal: stop.signal }))).toEqual(failure('stopped', 0));
   });
 
-  it('rejects, and opens no connection, where one network is not public', async () => {
+  it('rejects a non-public network without opening a connection', async () => {
     const before = server.requests.length;
-    await expect(askCymru(server, [...buckets, cidr('10.0.0.0/24')], { limits })).rejects.toThrow(RangeError);
+    await expect(queryCymru(server, [...buckets, cidr('10.0.0.0/24')], { limits })).rejects.toThrow(RangeError);
     expect(server.requests).toHaveLength(before);
   });
 });

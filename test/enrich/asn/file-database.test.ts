@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { formatAddress, formatCidr, parseAddress, parseCidr } from '../../../src/common/address.ts';
 import { openCache } from '../../../src/enrich/asn/cache.ts';
-import { Database } from '../../../src/enrich/asn/file-database.ts';
+import { FileDatabase } from '../../../src/enrich/asn/file-database.ts';
 import { openProvider } from '../../../src/enrich/asn/open.ts';
 import type { Address, Cidr, Origin } from '../../../src/model.ts';
 import { writeMmdb } from '../../support/mmdb-writer.ts';
@@ -30,9 +30,9 @@ afterEach(() => rmSync(folder, { recursive: true }));
 const clock = { now: () => START + elapsed, monotonic: () => elapsed };
 const report = (message: string): void => void reports.push(message);
 
-async function open(provider: 'mmdb' | 'tsv', database = file): Promise<Database> {
+async function open(provider: 'mmdb' | 'tsv', database = file): Promise<FileDatabase> {
   const opened = await openProvider({ provider, server: SERVER, database }, { clock, report });
-  if (!(opened instanceof Database)) throw new Error(`the provider ${provider} is no database`);
+  if (!(opened instanceof FileDatabase)) throw new Error(`the provider ${provider} is no database`);
   return opened;
 }
 
@@ -71,8 +71,8 @@ function replace(content: string | Buffer): void {
   renameSync(`${file}.new`, file);
 }
 
-const ask = async (database: Database): Promise<(number | undefined)[]> =>
-  (await database.ask([cidr('1.1.1.1')])).map(({ origin: { asns } }) => asns[0]);
+const ask = async (database: FileDatabase): Promise<(number | undefined)[]> =>
+  (await database.query([cidr('1.1.1.1')])).map(({ origin: { asns } }) => asns[0]);
 
 it.each([
   ['mmdb', tree(13335), {}],
@@ -83,8 +83,8 @@ it.each([
     writeFileSync(file, content);
     const database = await open(provider);
     const bucket = cidr('1.1.1.77');
-    expect(await database.ask([cidr('9.9.9.9'), bucket, cidr('2606:4700:4700::1')])).toEqual([
-      { bucket, reach: cidr('1.1.1.0/24'), origin: origin(changes) },
+    expect(await database.query([cidr('9.9.9.9'), bucket, cidr('2606:4700:4700::1')])).toEqual([
+      { bucket, covers: cidr('1.1.1.0/24'), origin: origin(changes) },
     ]);
     expect(database.status()).toEqual({
       provider,
@@ -98,7 +98,7 @@ it.each([
   },
 );
 
-describe('is asked for the address itself, where', () => {
+describe('is queried with the address itself if', () => {
   const lite = (asn: number): Record<string, string> => ({ asn: `AS${asn}`, as_name: `NETWORK-${asn}`, country: 'X' });
   const table = (...rows: readonly (readonly [first: string, last: string, asn: number])[]): Buffer =>
     Buffer.from(rows.map(([first, last, asn]) => `${first}\t${last}\t${asn}\tUS\tNETWORK-${asn}\n`).join(''));
@@ -188,10 +188,10 @@ describe('is asked for the address itself, where', () => {
     const cache = openCache(provider) ?? expect.fail();
     const hosts = Object.keys(expected);
     for (const host of hosts) expect(cache.lookup(address(host), START)).toBeNull();
-    const answers = await database.ask(cache.takeQuestions());
+    const answers = await database.query(cache.takeQueries());
     cache.accept(answers);
     const reachOf = new Map(
-      answers.map(({ bucket, reach }) => [formatAddress(bucket.address), reach && formatCidr(reach)]),
+      answers.map(({ bucket, covers }) => [formatAddress(bucket.address), covers && formatCidr(covers)]),
     );
     const found = hosts.map((host) => {
       const known = cache.lookup(address(host), START);
@@ -206,12 +206,12 @@ describe.each([
   ['mmdb', tree],
   ['tsv', row],
 ] as const)('a file of %s', (provider, contentOf) => {
-  it('that is a pipe to which nobody writes is refused at once', async () => {
+  it('that is a pipe without a writer is rejected at once', async () => {
     execFileSync('mkfifo', [file]);
-    await expect(open(provider)).rejects.toThrow(`Cannot read database "${file}": it is no file`);
+    await expect(open(provider)).rejects.toThrow(`Cannot read database "${file}": not a regular file`);
   });
 
-  it('that was replaced is read again, a minute after the last look at the earliest', async () => {
+  it('that was replaced is read again after at least a minute', async () => {
     replace(contentOf(13335));
     const database = await open(provider);
     replace(contentOf(19281));
@@ -222,7 +222,7 @@ describe.each([
     expect(reports).toEqual([]);
   });
 
-  it('that was written over with one of the same size and date is read again', async () => {
+  it('that was overwritten with the same size and date is read again', async () => {
     const built = new Date('2026-09-01T00:00:00Z');
     const write = (asn: number): void => {
       writeFileSync(file, contentOf(asn));
@@ -235,13 +235,13 @@ describe.each([
     expect(await ask(database)).toEqual([19281]);
   });
 
-  it('that was replaced by a broken one stays in use, and that is said and counted once', async () => {
+  it('that was replaced by an invalid one stays in use, reported and counted once', async () => {
     replace(contentOf(13335));
     const database = await open(provider);
     replace('');
     for (elapsed = MINUTE; elapsed <= 5 * MINUTE; elapsed += MINUTE) expect(await ask(database)).toEqual([13335]);
-    const reason = provider === 'mmdb' ? 'it is no MMDB file' : 'it is empty';
-    expect(reports).toEqual([`Cannot read database "${file}": ${reason}; what was read before stays in use`]);
+    const reason = provider === 'mmdb' ? 'not an MMDB file' : 'the file is empty';
+    expect(reports).toEqual([`Cannot read database "${file}": ${reason}; the previous data stays in use`]);
     expect(database.status().queryFailures).toBe(1);
     replace(contentOf(19281));
     elapsed += MINUTE;
@@ -249,18 +249,24 @@ describe.each([
     expect(reports).toHaveLength(1);
   });
 
-  it('that was taken away stays in use, and that is said once', async () => {
+  it('that was removed stays in use, reported once', async () => {
     replace(contentOf(13335));
     const database = await open(provider);
     rmSync(file);
     for (elapsed = MINUTE; elapsed <= 3 * MINUTE; elapsed += MINUTE) expect(await ask(database)).toEqual([13335]);
-    expect(reports).toEqual([`Cannot read database "${file}": ENOENT; what was read before stays in use`]);
+    expect(reports).toEqual([
+      `Cannot read database "${file}": no such file or directory; the previous data stays in use`,
+    ]);
   });
 
-  it('that cannot be read at the start ends it', async () => {
+  it('that cannot be read at startup is an error', async () => {
     const missing = join(folder, 'missing');
-    await expect(open(provider, missing)).rejects.toThrow(new Error(`Cannot read database "${missing}": ENOENT`));
-    await expect(open(provider, folder)).rejects.toThrow(new Error(`Cannot read database "${folder}": it is no file`));
+    await expect(open(provider, missing)).rejects.toThrow(
+      new Error(`Cannot read database "${missing}": no such file or directory`),
+    );
+    await expect(open(provider, folder)).rejects.toThrow(
+      new Error(`Cannot read database "${folder}": not a regular file`),
+    );
   });
 });
 
@@ -272,10 +278,10 @@ describe('the provider', () => {
     ['cymru', '127.0.0.1:9'],
     ['cymru-dns', 'asn.cymru.com'],
   ] as const)('%s is asked over the network, at %s', async (name, server) => {
-    expect(await choose(name)).toEqual({ name, server, ask: expect.any(Function) as unknown });
+    expect(await choose(name)).toEqual({ name, server, query: expect.any(Function) as unknown });
   });
 
-  it('none is nobody', async () => {
+  it('none opens nothing', async () => {
     expect(await choose('none')).toBeNull();
   });
 });

@@ -71,7 +71,7 @@ describe('finds', async () => {
   });
 });
 
-it('reads the same from any cutting of the bytes, and from lines that end as on Windows', async () => {
+it('parses any chunking and CRLF line ends', async () => {
   const text = TABLE.join('').replaceAll('\n', '\r\n').replaceAll('CLOUDFLARENET', 'ÖFFENTLICH');
   for (const size of [1, 7, 1000]) {
     const table = await parseTsv(chunksOf(text, size));
@@ -79,7 +79,7 @@ it('reads the same from any cutting of the bytes, and from lines that end as on 
   }
 });
 
-it('answers as a list of ranges does', async () => {
+it('agrees with a list of ranges', async () => {
   const bounds = fc.uniqueArray(fc.nat(0xfff), { minLength: 2, maxLength: 40 });
   await fc.assert(
     fc.asyncProperty(bounds, fc.boolean(), fc.nat(0xfff), fc.nat(0xff), async (unordered, isV6, low, step) => {
@@ -106,10 +106,10 @@ it('answers as a list of ranges does', async () => {
   );
 });
 
-describe('refuses', () => {
-  const form = 'is not first address, last address, ASN, country and name with tabs between';
+describe('rejects', () => {
+  const form = 'is not a tab-separated first address, last address, ASN, country and name';
   it.each([
-    ['an empty file', '', 'it is empty'],
+    ['an empty file', '', 'the file is empty'],
     [
       'the CSV form of ip-location-db',
       '1.0.0.0,1.0.0.255,13335,Cloudflare\n',
@@ -129,21 +129,21 @@ describe('refuses', () => {
     ['what a terminal obeys', '\u007f\u009b2J\n', `line 1 "\\u007f\\u009b2J" ${form}`],
     ['an empty line', `${TABLE[0] ?? ''}\n`, `line 2 "" ${form}`],
     [
-      'a range that ends before it begins',
+      'a range that is not a valid address range',
       '1.0.1.0\t1.0.0.0\t1\tUS\tX\n',
-      'line 1 "1.0.1.0\\t1.0.0.0\\t1\\tUS\\tX" ends before it begins',
+      'line 1 "1.0.1.0\\t1.0.0.0\\t1\\tUS\\tX" is not a valid address range',
     ],
     [
       'ranges out of order',
       `${TABLE[4] ?? ''}${TABLE[0] ?? ''}`,
-      'line 2 "1.0.0.0\\t1.0.0.255\\t13335\\tUS\\tCLOUDFLARENET" does not come after the line before it',
+      'line 2 "1.0.0.0\\t1.0.0.255\\t13335\\tUS\\tCLOUDFLARENET" is not in ascending order',
     ],
     [
       'ranges that overlap',
       `${TABLE[0] ?? ''}${TABLE[0] ?? ''}`,
-      'line 2 "1.0.0.0\\t1.0.0.255\\t13335\\tUS\\tCLOUDFLARENET" does not come after the line before it',
+      'line 2 "1.0.0.0\\t1.0.0.255\\t13335\\tUS\\tCLOUDFLARENET" is not in ascending order',
     ],
-    ['a file that was cut', TABLE.join('').slice(0, -5), 'its last line was cut'],
+    ['a file that was cut', TABLE.join('').slice(0, -5), 'the last line is incomplete'],
     ['bytes without lines', 'x'.repeat(70_000), 'a line is longer than 4096 characters'],
   ])('%s', async (_, text, reason) => {
     await expect(parseTsv(chunksOf(text))).rejects.toThrow(new SyntaxError(reason));
@@ -160,17 +160,17 @@ describe('a file', () => {
     expect((await loadTsv(path))(address('1.1.1.1'))).toEqual({ ...CLOUDFLARE, bits: 120 });
   });
 
-  it('in gzip that was cut is refused', async () => {
+  it('in truncated gzip is rejected', async () => {
     writeFileSync(path, gzipSync(TABLE.join('')).subarray(0, -20));
     await expect(loadTsv(path)).rejects.toThrow('unexpected end of file');
   });
 
-  it('that is a folder is refused', async () => {
-    await expect(loadTsv(folder)).rejects.toThrow('it is no file');
+  it('that is a directory is rejected', async () => {
+    await expect(loadTsv(folder)).rejects.toThrow('not a regular file');
   });
 });
 
-it('keeps a tenth of a table as large as the real one in less than 2 MiB', async () => {
+it('stores a tenth of a full-size table in less than 2 MiB', async () => {
   const table = await parseTsv(chunksOf(largeTable()));
   expect(table.bytes).toBeLessThan(2 * 1024 * 1024);
   expect(table.find(ipv4(0x01000000 + 51_999 * 0x1700))).toEqual({

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { cidrContains, formatCidr, ipv4, maskAddress, parseAddress } from '../../../src/common/address.ts';
-import type { Finding } from '../../../src/enrich/asn/file-database.ts';
+import type { AsnRecord } from '../../../src/enrich/asn/file-database.ts';
 import { parseMmdb } from '../../../src/enrich/asn/mmdb.ts';
 import type { Address } from '../../../src/model.ts';
 import { writeMmdb } from '../../support/mmdb-writer.ts';
@@ -14,7 +14,7 @@ function address(text: string): Address {
 
 const CLOUDFLARE = { autonomous_system_number: 13335, autonomous_system_organization: 'Cloudflare, Inc.' };
 const TELSTRA = { autonomous_system_number: 1221, autonomous_system_organization: 'Telstra Pty Ltd' };
-const found = (asn: number, name: string | null, bits: number): Finding => ({
+const found = (asn: number, name: string | null, bits: number): AsnRecord => ({
   asns: [asn],
   name,
   asCountry: null,
@@ -81,7 +81,7 @@ describe('the record of', () => {
 });
 
 describe.each([24, 28, 32] as const)('a tree with records of %i bits', (recordSize) => {
-  it('finds the longest block around an IPv4 or IPv6 address, and nothing outside', () => {
+  it('finds the longest block around an IPv4 or IPv6 address', () => {
     const lookup = parseMmdb(
       writeMmdb(
         [
@@ -104,18 +104,18 @@ describe.each([24, 28, 32] as const)('a tree with records of %i bits', (recordSi
   });
 });
 
-it('knows nothing of IPv6 in a tree for IPv4 alone', () => {
+it('finds no IPv6 address in an IPv4 tree', () => {
   const lookup = parseMmdb(writeMmdb([['32.0.0.0/4', TELSTRA]], { ipVersion: 4 }));
   expect(lookup(address('38.6.71.0'))).toEqual(found(1221, 'Telstra Pty Ltd', 100));
   expect(lookup(address('2606:4700::'))).toBeUndefined();
 });
 
-it('reads a database of IPv6 alone', () => {
+it('reads an IPv6-only database', () => {
   const lookup = parseMmdb(writeMmdb([['2606:4700::/32', CLOUDFLARE]]));
   expect(lookup(address('2606:4700:4700::'))).toEqual(found(13335, 'Cloudflare, Inc.', 32));
 });
 
-it('answers as a list of blocks does, and is right about how far an answer reaches', () => {
+it('agrees with a list of blocks, and returns correct prefix lengths', () => {
   const block = fc.tuple(fc.integer({ min: 0, max: 0xffff }), fc.integer({ min: 17, max: 32 })).map(([low, bits]) => {
     const masked = maskAddress(ipv4(0x01010000 + low), bits + 96);
     return { cidr: { address: masked, bits: bits + 96 }, asn: 1 + ((low * 31 + bits) % 23_000) };
@@ -138,30 +138,30 @@ it('answers as a list of blocks does, and is right about how far an answer reach
   );
 });
 
-describe('refuses', () => {
+describe('rejects', () => {
   const whole = writeMmdb([['1.1.1.0/24', CLOUDFLARE]]);
   it.each([
-    ['an empty file', Buffer.alloc(0), 'it is no MMDB file'],
-    ['text', Buffer.from('1.0.0.0\t1.0.0.255\t13335\tUS\tCLOUDFLARENET\n'), 'it is no MMDB file'],
-    ['a file that was cut', whole.subarray(0, -100), 'it is no MMDB file'],
-    ['metadata alone', whole.subarray(-160), 'it is no MMDB file'],
+    ['an empty file', Buffer.alloc(0), 'not an MMDB file'],
+    ['text', Buffer.from('1.0.0.0\t1.0.0.255\t13335\tUS\tCLOUDFLARENET\n'), 'not an MMDB file'],
+    ['a file that was cut', whole.subarray(0, -100), 'not an MMDB file'],
+    ['metadata alone', whole.subarray(-160), 'not an MMDB file'],
     [
       'a database of cities',
       writeMmdb([['1.1.1.0/24', { city: { geoname_id: 2174003 } }]], { databaseType: 'GeoLite2-City' }),
-      'it holds no ASNs (its type is "GeoLite2-City")',
+      'contains no ASNs (database type: "GeoLite2-City")',
     ],
     [
       'a database that does not say its type',
       writeMmdb([['1.1.1.0/24', { city: { geoname_id: 2174003 } }]], { databaseType: {} }),
-      'it holds no ASNs (it does not say its type)',
+      'contains no ASNs (database type: unknown)',
     ],
-    ['a database without records', writeMmdb([]), 'it holds no ASNs (its type is "GeoLite2-ASN")'],
+    ['a database without records', writeMmdb([]), 'contains no ASNs (database type: "GeoLite2-ASN")'],
   ])('%s', (_, bytes, reason) => {
     expect(() => parseMmdb(bytes)).toThrow(new Error(reason));
   });
 });
 
-it('never throws in a lookup, whichever byte of a file is damaged', () => {
+it('never throws in a lookup of a damaged file', () => {
   const whole = writeMmdb([
     ['1.1.1.0/24', CLOUDFLARE],
     ['2606:4700::/32', TELSTRA],
@@ -184,7 +184,7 @@ it('never throws in a lookup, whichever byte of a file is damaged', () => {
   expect(looked.length).toBeGreaterThan(50);
 });
 
-it('the writer of these tests writes what the format says', () => {
+it('the test writer follows the format', () => {
   const bytes = writeMmdb([['128.0.0.0/1', 'a']], { ipVersion: 4 });
   expect(bytes.subarray(0, 6 + 16 + 2).toString('hex')).toBe(`000001000011${'00'.repeat(16)}4161`);
 });

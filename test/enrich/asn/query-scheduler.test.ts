@@ -8,8 +8,8 @@ import { formatCidr, ipv4, parseCidr } from '../../../src/common/address.ts';
 import { renderOrigin, type Answer } from '../../../src/enrich/asn/cache.ts';
 import { cymruProvider, parseReply, type Exchange } from '../../../src/enrich/asn/cymru-whois.ts';
 import { bucketOf } from '../../../src/common/network-class.ts';
-import { askOnce, Questions, type QuestionsOptions } from '../../../src/enrich/asn/query-scheduler.ts';
-import { recall, type Provider } from '../../../src/enrich/asn/query-batch.ts';
+import { queryOnce, QueryScheduler, type QuerySchedulerOptions } from '../../../src/enrich/asn/query-scheduler.ts';
+import { readAnswers, type Provider } from '../../../src/enrich/asn/query-batch.ts';
 import type { Timer } from '../../../src/common/clock.ts';
 import { SqliteStore } from '../../../src/store/sqlite.ts';
 import type { Store } from '../../../src/store/contract.ts';
@@ -87,7 +87,7 @@ const announceAll = (asked: readonly Cidr[]): Exchange =>
     asked,
     asked.map((one) => row(one)),
   );
-const fail = (): Exchange => ({ sent: 0, failure: 'Cannot ask whois server "whois.example:43": ECONNREFUSED' });
+const fail = (): Exchange => ({ sent: 0, failure: 'Cannot query whois server "whois.example:43": connection refused' });
 
 const origin = (asked: Cidr, changes: Partial<Origin> = {}): Origin => ({
   asns: [64_000],
@@ -125,16 +125,19 @@ afterEach(async () => {
 });
 
 function openStore(): SqliteStore {
-  return SqliteStore.open({ folder, now: clock.now, report: (message) => void reports.push(message) });
+  return SqliteStore.open({ directory: folder, now: clock.now, report: (message) => void reports.push(message) });
 }
 
 type Respond = (asked: readonly Cidr[], signal: AbortSignal) => Exchange | Promise<Exchange>;
 
-function correspondence(respond: Respond = announceAll, options: Partial<QuestionsOptions> = {}): QuestionsOptions {
+function correspondence(
+  respond: Respond = announceAll,
+  options: Partial<QuerySchedulerOptions> = {},
+): QuerySchedulerOptions {
   const provider: Provider = {
     name: 'cymru',
     server: 'whois.example:43',
-    ask: async (asked, signal) => {
+    query: async (asked, signal) => {
       sessions.push({ atSeconds: clock.monotonic() / SECOND, asked: asked.map(formatCidr) });
       return respond(asked, signal);
     },
@@ -142,12 +145,12 @@ function correspondence(respond: Respond = announceAll, options: Partial<Questio
   return {
     provider,
     store,
-    deliver: (answers) => void delivered.push(...answers),
+    onAnswers: (answers) => void delivered.push(...answers),
     report: (message) => void reports.push(message),
     clock,
     random: () => 0,
-    mayAsk: () => true,
-    isUnshared: false,
+    mayQuery: () => true,
+    isUncoordinated: false,
     ...options,
   };
 }
@@ -156,18 +159,18 @@ const keep = (asked: Cidr, kept: Origin): Promise<void> =>
   store.write([{ key: `asn:1:${formatCidr(asked)}`, text: renderOrigin(kept), keepUntil: kept.askedAt + 30 * DAY }]);
 const sessionTimes = (): number[] => sessions.map(({ atSeconds }) => atSeconds);
 
-describe('Questions', () => {
-  it('asks 5 s after the last question, delivers the answers and keeps them', async () => {
-    const questions = new Questions(correspondence());
-    await questions.ask([bucket(0)]);
+describe('QueryScheduler', () => {
+  it('queries 5 s after the last miss, delivers and stores the answers', async () => {
+    const questions = new QueryScheduler(correspondence());
+    await questions.query([bucket(0)]);
     await clock.advance(3 * SECOND);
-    await questions.ask([bucket(1), bucket(0)]);
+    await questions.query([bucket(1), bucket(0)]);
     await clock.advance(MINUTE);
     expect(sessions).toEqual([{ atSeconds: 8, asked: ['8.0.0.0/24', '8.0.1.0/24'] }]);
     const times = { askedAt: START + 8 * SECOND, freshUntil: START + 8 * SECOND + 0.9 * DAY };
     const expected = [bucket(0), bucket(1)].map((asked) => ({ bucket: asked, origin: origin(asked, times) }));
     expect(delivered).toEqual(expected);
-    expect(await recall(store, [bucket(0), bucket(1)], clock.now())).toEqual(expected);
+    expect(await readAnswers(store, [bucket(0), bucket(1)], clock.now())).toEqual(expected);
     expect(questions.status()).toEqual({
       provider: 'cymru',
       pending: 0,
@@ -180,42 +183,44 @@ describe('Questions', () => {
     expect(clock.timers).toBe(0);
   });
 
-  it('forgets what the rules have come to keep back while it waited, and asks the rest', async () => {
+  it('drops waiting networks that new rules exclude and queries the rest', async () => {
     const kept = new Set<string>();
-    const questions = new Questions(correspondence(announceAll, { mayAsk: (one) => !kept.has(formatCidr(one)) }));
-    await questions.ask([bucket(0), bucket(1)]);
+    const questions = new QueryScheduler(
+      correspondence(announceAll, { mayQuery: (one) => !kept.has(formatCidr(one)) }),
+    );
+    await questions.query([bucket(0), bucket(1)]);
     kept.add('8.0.0.0/24');
     await clock.advance(MINUTE);
     expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.1.0/24']]);
     expect(questions.status()).toMatchObject({ pending: 0, addressesSent: 1 });
-    await questions.ask([bucket(2)]);
+    await questions.query([bucket(2)]);
     kept.add('8.0.2.0/24');
     await clock.advance(MINUTE);
     expect(sessions).toHaveLength(1);
     expect(clock.timers).toBe(0);
   });
 
-  it('does not wait longer than 30 s for questions that keep coming', async () => {
-    const questions = new Questions(correspondence());
+  it('waits at most 30 s while new misses arrive', async () => {
+    const questions = new QueryScheduler(correspondence());
     for (let i = 0; i < 10; i++) {
-      await questions.ask([bucket(i)]);
+      await questions.query([bucket(i)]);
       await clock.advance(4 * SECOND);
     }
     expect(sessions[0]).toEqual({ atSeconds: 30, asked: buckets(8).map(formatCidr) });
   });
 
-  it('waits up to 5 s more before the first session, so that exporters started together spread out', async () => {
-    const questions = new Questions(correspondence(announceAll, { random: () => 0.5 }));
-    await questions.ask([bucket(0)]);
+  it('delays the first session by up to 5 s so that exporters spread out', async () => {
+    const questions = new QueryScheduler(correspondence(announceAll, { random: () => 0.5 }));
+    await questions.query([bucket(0)]);
     await clock.advance(MINUTE);
-    await questions.ask([bucket(1)]);
+    await questions.query([bucket(1)]);
     await clock.advance(MINUTE);
     expect(sessionTimes()).toEqual([7.5, 65]);
   });
 
-  it('asks at most 1,000 in a session, and sessions are 10 s apart', async () => {
-    const questions = new Questions(correspondence());
-    await questions.ask(buckets(2_500));
+  it('queries at most 1,000 networks per session, 10 s apart', async () => {
+    const questions = new QueryScheduler(correspondence());
+    await questions.query(buckets(2_500));
     expect(questions.status().pending).toBe(2_500);
     await clock.advance(MINUTE);
     expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked.length])).toEqual([
@@ -226,28 +231,28 @@ describe('Questions', () => {
     expect(delivered).toHaveLength(2_500);
   });
 
-  it('answers at once what the store holds fresh, and never asks for it', async () => {
+  it('returns fresh stored answers at once without a query', async () => {
     await keep(bucket(0), origin(bucket(0)));
-    const questions = new Questions(correspondence());
-    await questions.ask([bucket(0)]);
+    const questions = new QueryScheduler(correspondence());
+    await questions.query([bucket(0)]);
     expect(delivered).toEqual([{ bucket: bucket(0), origin: origin(bucket(0)) }]);
     await clock.advance(MINUTE);
     expect(sessions).toEqual([]);
   });
 
-  it('delivers at once what the store holds of old answers, and renews it', async () => {
+  it('returns stale stored answers at once and renews them', async () => {
     const old = origin(bucket(0), { askedAt: START - 2 * DAY, freshUntil: START - DAY });
     await keep(bucket(0), old);
-    const questions = new Questions(correspondence());
-    await questions.ask([bucket(0)]);
+    const questions = new QueryScheduler(correspondence());
+    await questions.query([bucket(0)]);
     expect(delivered).toEqual([{ bucket: bucket(0), origin: old }]);
     await clock.advance(5 * SECOND);
     expect(delivered.at(-1)?.origin.askedAt).toBe(START + 5 * SECOND);
   });
 
-  it('keeps the primary that the store knows, with the name it has now', async () => {
+  it('keeps the stored primary ASN with its current name', async () => {
     await keep(bucket(0), origin(bucket(0), { asns: [64_001], name: 'OLD NAME', freshUntil: START }));
-    const questions = new Questions(
+    const questions = new QueryScheduler(
       correspondence((asked) =>
         replyOf(
           asked,
@@ -255,28 +260,28 @@ describe('Questions', () => {
         ),
       ),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(5 * SECOND);
     expect(delivered.at(-1)?.origin).toMatchObject({ asns: [64_001, 64_000], name: 'AS-64001' });
   });
 
-  it('keeps for 6 h that nobody announces an address', async () => {
-    const questions = new Questions(
+  it('caches an unannounced address for 6 h', async () => {
+    const questions = new QueryScheduler(
       correspondence((asked) => replyOf(asked, ['NA | 8.0.0.0 | NA | US | arin | 1992-12-01 | NA\n'])),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(5 * SECOND);
     expect(delivered.map(({ origin: { asns, askedAt, freshUntil } }) => [asns, freshUntil - askedAt])).toEqual([
       [[], 6 * HOUR],
     ]);
   });
 
-  it('tries again after 1 min, doubling to 1 h, while sessions fail, and then asks all that waits', async () => {
+  it('retries failed sessions after 1 min, doubling to 1 h, then queries all waiting networks', async () => {
     let works = false;
-    const questions = new Questions(
+    const questions = new QueryScheduler(
       correspondence((asked) => (works ? announceAll(asked) : fail()), { random: () => 0.999_999 }),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(4 * HOUR);
     const times = sessionTimes();
     const minutes = times.slice(1).map((time, i) => Math.round((time - (times[i] ?? 0)) / 60));
@@ -288,34 +293,34 @@ describe('Questions', () => {
       addressesSent: 0,
       breakerOpen: true,
     });
-    expect(reports).toEqual(new Array(9).fill('Cannot ask whois server "whois.example:43": ECONNREFUSED'));
+    expect(reports).toEqual(new Array(9).fill('Cannot query whois server "whois.example:43": connection refused'));
     expect(delivered).toEqual([]);
     works = true;
-    await questions.ask([bucket(1)]);
+    await questions.query([bucket(1)]);
     await clock.advance(HOUR);
     expect(sessions.at(-1)?.asked).toEqual(['8.0.0.0/24', '8.0.1.0/24']);
     expect(questions.status()).toMatchObject({ pending: 0, queryFailures: 9, breakerOpen: false });
   });
 
-  it('never tries sooner than after 10 s, whatever the jitter says', async () => {
-    const questions = new Questions(correspondence(fail));
-    await questions.ask([bucket(0)]);
+  it('never retries before 10 s, regardless of jitter', async () => {
+    const questions = new QueryScheduler(correspondence(fail));
+    await questions.query([bucket(0)]);
     await clock.advance(30 * SECOND);
     expect(sessionTimes()).toEqual([5, 15, 25]);
   });
 
-  it('closes the breaker for nothing but a session that worked', async () => {
-    const questions = new Questions(correspondence(fail));
-    await questions.ask([bucket(0)]);
+  it('closes the breaker only after a successful session', async () => {
+    const questions = new QueryScheduler(correspondence(fail));
+    await questions.query([bucket(0)]);
     await clock.advance(5 * SECOND);
     await keep(bucket(0), origin(bucket(0)));
     await clock.advance(10 * SECOND);
     expect(questions.status()).toMatchObject({ pending: 0, queries: 1, breakerOpen: true });
   });
 
-  it('puts what was not answered into the next session, three times, and then lets it rest for an hour', async () => {
+  it('retries unanswered networks three times, then pauses them for an hour', async () => {
     const bucketZero = bucket(0);
-    const questions = new Questions(
+    const questions = new QueryScheduler(
       correspondence((asked) =>
         replyOf(
           asked,
@@ -323,9 +328,9 @@ describe('Questions', () => {
         ),
       ),
     );
-    await questions.ask([bucketZero, bucket(1)]);
+    await questions.query([bucketZero, bucket(1)]);
     await clock.advance(30 * MINUTE);
-    await questions.ask([bucketZero]);
+    await questions.query([bucketZero]);
     await clock.advance(MINUTE);
     expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked])).toEqual([
       [5, ['8.0.0.0/24', '8.0.1.0/24']],
@@ -333,85 +338,85 @@ describe('Questions', () => {
       [25, ['8.0.0.0/24']],
       [35, ['8.0.0.0/24']],
     ]);
-    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" gave no answer 4 times']);
+    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" did not answer 4 queries']);
     await clock.advance(HOUR);
-    await questions.ask([bucketZero]);
+    await questions.query([bucketZero]);
     await clock.advance(5 * SECOND);
     expect(sessions.at(-1)?.asked).toEqual(['8.0.0.0/24']);
-    expect(await recall(store, [bucketZero], clock.now())).toEqual([]);
+    expect(await readAnswers(store, [bucketZero], clock.now())).toEqual([]);
   });
 
-  it('does not ask again for a day for what the server calls no address, and takes it for no answer', async () => {
-    const questions = new Questions(
+  it('pauses rejected networks for a day', async () => {
+    const questions = new QueryScheduler(
       correspondence((asked) => replyOf(asked, ['Error: no ASN or IP match on line 3.\n'])),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(23 * HOUR);
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(30 * MINUTE);
     expect(sessionTimes()).toEqual([5]);
     expect({ delivered, pending: questions.status().pending }).toEqual({ delivered: [], pending: 0 });
-    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" calls them no addresses']);
+    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" rejected them']);
     await clock.advance(HOUR);
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(MINUTE);
     expect(sessions).toHaveLength(2);
   });
 
-  it('counts lines without meaning and rows for what was not asked', async () => {
-    const questions = new Questions(
+  it('counts malformed lines and rows that were not queried', async () => {
+    const questions = new QueryScheduler(
       correspondence((asked) => replyOf(asked, [row(bucket(0)), row(bucket(7), 666), 'Warning: maintenance\n'])),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(5 * SECOND);
     expect(questions.status().malformedRows).toBe(2);
     expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24']);
   });
 
-  it('counts the lines of a reply that failed because none of them could count', async () => {
-    const failure = 'Cannot ask whois server "whois.example:43": the reply answers nothing';
-    const questions = new Questions(correspondence(() => ({ sent: 1, failure, malformed: 3 })));
-    await questions.ask([bucket(0)]);
+  it('counts malformed lines of a failed reply', async () => {
+    const failure = 'Cannot query whois server "whois.example:43": the reply contains no answer';
+    const questions = new QueryScheduler(correspondence(() => ({ sent: 1, failure, malformed: 3 })));
+    await questions.query([bucket(0)]);
     await clock.advance(5 * SECOND);
     expect(questions.status()).toMatchObject({ queryFailures: 1, malformedRows: 3 });
   });
 
-  it('holds 50,000 questions, and tells how many it turns away', async () => {
-    const questions = new Questions(correspondence(announceAll, { store: null }));
-    await questions.ask(buckets(50_010));
+  it('queues 50,000 networks and reports how many it drops', async () => {
+    const questions = new QueryScheduler(correspondence(announceAll, { store: null }));
+    await questions.query(buckets(50_010));
     expect(questions.status().pending).toBe(50_000);
-    expect(reports).toEqual(['Cannot take 10 more questions for an ASN: 50000 are waiting']);
+    expect(reports).toEqual(['Cannot queue 10 ASN queries: 50000 are already waiting']);
     await clock.advance(20 * SECOND);
-    await questions.ask(buckets(10, 50_000));
+    await questions.query(buckets(10, 50_000));
     expect(questions.status().pending).toBeLessThan(50_000);
     expect(reports).toHaveLength(1);
   });
 
   it('works without a store', async () => {
-    const questions = new Questions(correspondence(announceAll, { store: null }));
-    await questions.ask(buckets(1_500));
+    const questions = new QueryScheduler(correspondence(announceAll, { store: null }));
+    await questions.query(buckets(1_500));
     await clock.advance(MINUTE);
     expect(sessionTimes()).toEqual([5, 15]);
     expect(delivered).toHaveLength(1_500);
   });
 
-  it('takes a provider that throws for one that fails', async () => {
-    const questions = new Questions(
+  it('treats a provider that throws as failed', async () => {
+    const questions = new QueryScheduler(
       correspondence(() => {
-        throw new RangeError('Cannot ask for "10.0.0.0/24": not a public network');
+        throw new RangeError('Cannot query "10.0.0.0/24": not a public network');
       }),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(5 * SECOND);
-    expect(reports).toEqual(['RangeError: Cannot ask for "10.0.0.0/24": not a public network']);
+    expect(reports).toEqual(['Cannot query "10.0.0.0/24": not a public network']);
     expect(questions.status().breakerOpen).toBe(true);
   });
 
-  it('asks nothing while another holds the lease, and takes the answers that the other has stored', async () => {
+  it('does not query while another exporter holds the lease, and reads its stored answers', async () => {
     const other = openStore();
     await other.acquire(LEASE, 65 * SECOND);
-    const questions = new Questions(correspondence());
-    await questions.ask([bucket(0)]);
+    const questions = new QueryScheduler(correspondence());
+    await questions.query([bucket(0)]);
     await clock.advance(20 * SECOND);
     expect({ sessions, pending: questions.status().pending }).toEqual({ sessions: [], pending: 1 });
     await keep(bucket(0), origin(bucket(0)));
@@ -424,38 +429,38 @@ describe('Questions', () => {
     await other.close();
   });
 
-  it('asks when the lease of one that died ends', async () => {
+  it('queries when the lease of a dead exporter expires', async () => {
     const other = openStore();
     await other.acquire(LEASE, 65 * SECOND);
     await other.close();
-    const questions = new Questions(correspondence());
-    await questions.ask([bucket(0)]);
+    const questions = new QueryScheduler(correspondence());
+    await questions.query([bucket(0)]);
     await clock.advance(2 * MINUTE);
     expect(sessionTimes()).toEqual([65]);
   });
 
-  it('gives the lease back when it finds that all was answered meanwhile', async () => {
-    const questions = new Questions(correspondence());
-    await questions.ask([bucket(0)]);
+  it('releases the lease if all networks were answered meanwhile', async () => {
+    const questions = new QueryScheduler(correspondence());
+    await questions.query([bucket(0)]);
     await keep(bucket(0), origin(bucket(0)));
     await clock.advance(5 * SECOND);
     expect({ sessions, delivered: delivered.length }).toEqual({ sessions: [], delivered: 1 });
     expect(await store.acquire(LEASE, 65 * SECOND)).toBe(0);
   });
 
-  it('ends a session when it is closed, gives the lease back but for the distance, and asks no more', async () => {
-    const questions = new Questions(
+  it('aborts its session on close and shortens the lease to the spacing', async () => {
+    const questions = new QueryScheduler(
       correspondence(
         (_, signal) =>
           new Promise((resolve) => signal.addEventListener('abort', () => resolve({ sent: 1, failure: 'stopped' }))),
       ),
     );
-    await questions.ask([bucket(0)]);
+    await questions.query([bucket(0)]);
     await clock.advance(6 * SECOND);
     expect(sessions).toHaveLength(1);
     await questions.close();
     expect(await store.acquire(LEASE, 65 * SECOND)).toBe(10 * SECOND);
-    await questions.ask([bucket(1)]);
+    await questions.query([bucket(1)]);
     await clock.advance(HOUR);
     expect({ sessions: sessions.length, timers: clock.timers, reports }).toEqual({
       sessions: 1,
@@ -464,7 +469,7 @@ describe('Questions', () => {
     });
   });
 
-  it('holds one session at a time, at most 1,000 strong and 10 s apart, whatever the provider does', async () => {
+  it('runs one session at a time, at most 1,000 networks and 10 s apart, for any provider', async () => {
     const step = fc.record({
       from: fc.nat(3_000),
       count: fc.nat(1_500),
@@ -482,7 +487,7 @@ describe('Questions', () => {
         clock = new FakeClock();
         const held: { begin: number; end: number; asked: number }[] = [];
         let current = steps[0];
-        const questions = new Questions(
+        const questions = new QueryScheduler(
           correspondence(
             async (asked, signal) => {
               const session = { begin: clock.monotonic(), end: Infinity, asked: asked.length };
@@ -496,7 +501,7 @@ describe('Questions', () => {
           ),
         );
         for (current of steps) {
-          await questions.ask(buckets(current.count, current.from));
+          await questions.query(buckets(current.count, current.from));
           await clock.advance(current.waitSeconds * SECOND);
         }
         for (const [i, { begin, asked }] of held.entries()) {
@@ -509,7 +514,7 @@ describe('Questions', () => {
   }, 60_000);
 });
 
-describe('Questions of a cluster', () => {
+describe('queries of a cluster', () => {
   const QUEUE = 'asn:1:queue:cymru:whois.example:43';
   let shared: SharedServer;
   /** What each exporter learned, in the order in which they were started. */
@@ -520,19 +525,19 @@ describe('Questions of a cluster', () => {
     learned = [];
   });
 
-  function startExporter(respond: Respond = announceAll, options: Partial<QuestionsOptions> = {}): Questions {
+  function startExporter(respond: Respond = announceAll, options: Partial<QuerySchedulerOptions> = {}): QueryScheduler {
     const own: string[] = [];
     learned.push(own);
     const deliver = (answers: readonly Answer[]): void =>
       void own.push(...answers.map((one) => formatCidr(one.bucket)));
-    return new Questions(correspondence(respond, { store: shared.connect(), deliver, ...options }));
+    return new QueryScheduler(correspondence(respond, { store: shared.connect(), onAnswers: deliver, ...options }));
   }
 
-  it('are asked by whoever has the lease, and each learns its own answers alone', async () => {
+  it('are sent by the lease holder, and each exporter receives only its own answers', async () => {
     const [one, other] = [startExporter(), startExporter()];
-    await other.ask(buckets(2, 1));
+    await other.query(buckets(2, 1));
     await clock.advance(SECOND);
-    await one.ask(buckets(2, 0));
+    await one.query(buckets(2, 0));
     await clock.advance(MINUTE);
     expect(sessions).toEqual([{ atSeconds: 5, asked: ['8.0.1.0/24', '8.0.2.0/24', '8.0.0.0/24'] }]);
     expect(learned).toEqual([
@@ -543,9 +548,9 @@ describe('Questions of a cluster', () => {
     expect(shared.queues.get(QUEUE)?.size).toBe(0);
   });
 
-  it('are asked once each, at most 1,000 in a session and 10 s apart, however many miss them', async () => {
+  it('are sent once each, at most 1,000 per session and 10 s apart', async () => {
     const exporters = [0, 500, 1_000].map((from) => ({ from, exporter: startExporter() }));
-    for (const { from, exporter } of exporters) await exporter.ask(buckets(1_500, from));
+    for (const { from, exporter } of exporters) await exporter.query(buckets(1_500, from));
     await clock.advance(2 * MINUTE);
     const asked = sessions.flatMap((session) => session.asked);
     expect(asked.toSorted()).toEqual(buckets(2_500).map(formatCidr).sort());
@@ -555,7 +560,7 @@ describe('Questions of a cluster', () => {
     expect(learned.map((own) => new Set(own).size)).toEqual([1_500, 1_500, 1_500]);
   });
 
-  it('are looked up a few at a time, and ever less often, while another asks', async () => {
+  it('are read from the store in small batches with backoff while another exporter queries', async () => {
     const own = shared.connect();
     const looks: number[] = [];
     const read: Store['read'] = (keys) => {
@@ -563,7 +568,7 @@ describe('Questions of a cluster', () => {
       return own.read(keys);
     };
     const exporter = startExporter(announceAll, { store: { ...own, read } });
-    await exporter.ask(buckets(1_000));
+    await exporter.query(buckets(1_000));
     await shared.connect().acquire(LEASE, 10 * MINUTE);
     await clock.advance(5 * SECOND);
     looks.length = 0;
@@ -575,12 +580,12 @@ describe('Questions of a cluster', () => {
     expect(exporter.status().pending).toBe(0);
   });
 
-  it('outlive the exporter that asked them', async () => {
+  it('outlive the exporter that queued them', async () => {
     const killed = startExporter(() => new Promise(() => undefined));
-    await killed.ask(buckets(2));
+    await killed.query(buckets(2));
     await clock.advance(6 * SECOND);
     const next = startExporter();
-    await next.ask([bucket(7)]);
+    await next.query([bucket(7)]);
     await clock.advance(2 * MINUTE);
     expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked.length])).toEqual([
       [5, 2],
@@ -589,28 +594,28 @@ describe('Questions of a cluster', () => {
     expect(learned[1]).toEqual(['8.0.7.0/24']);
   });
 
-  it('of others are not asked where this exporter may not, nor where they are no public networks', async () => {
+  it('of others are not sent if excluded here or not public', async () => {
     await shared
       .connect()
-      .commons?.enqueue(QUEUE, [
+      .shared?.enqueue(QUEUE, [
         ...['10.0.0.0/24', '8.8.8.8/32', '8.0.0.0/8', '2002:a00::/48', '2002:808:808::/48', 'x; DROP', ''],
         ...['8.0.1.0/24', '2606:4700::/48', '9.9.9.0/24'],
       ]);
-    const exporter = startExporter(announceAll, { mayAsk: (one) => formatCidr(one) !== '9.9.9.0/24' });
-    await exporter.ask([bucket(0)]);
+    const exporter = startExporter(announceAll, { mayQuery: (one) => formatCidr(one) !== '9.9.9.0/24' });
+    await exporter.query([bucket(0)]);
     await clock.advance(MINUTE);
     expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.1.0/24', '2606:4700::/48', '8.0.0.0/24']]);
     expect([...(shared.queues.get(QUEUE) ?? [])]).toEqual(['9.9.9.0/24']);
   });
 
-  it('wait for one breaker, which doubles for all and closes for all', async () => {
+  it('share one breaker', async () => {
     let works = false;
     const respond: Respond = (asked) => (works ? announceAll(asked) : fail());
     const exporters = [
       startExporter(respond, { random: () => 0.999 }),
       startExporter(respond, { random: () => 0.999 }),
     ];
-    for (const exporter of exporters) await exporter.ask([bucket(0)]);
+    for (const exporter of exporters) await exporter.query([bucket(0)]);
     await clock.advance(10 * MINUTE);
     const times = sessionTimes();
     const gaps = times.slice(1).map((time, i) => Math.round((time - (times[i] ?? 0)) / 60));
@@ -626,52 +631,52 @@ describe('Questions of a cluster', () => {
     ]);
   });
 
-  it('that get no answer are asked four times by all of them together, and then rest', async () => {
+  it('without an answer are sent four times by the cluster, then paused', async () => {
     const silent: Respond = (asked) =>
       replyOf(
         asked,
         asked.slice(1).map((one) => row(one)),
       );
     const exporters = [startExporter(silent), startExporter(silent), startExporter(silent)];
-    for (const exporter of exporters) await exporter.ask(buckets(2));
+    for (const exporter of exporters) await exporter.query(buckets(2));
     await clock.advance(30 * MINUTE);
     expect(sessions.filter(({ asked }) => asked.includes('8.0.0.0/24'))).toHaveLength(4);
-    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" gave no answer 4 times']);
+    expect(reports).toEqual(['Cannot resolve 1 networks: "whois.example:43" did not answer 4 queries']);
     expect(exporters.map((exporter) => exporter.status().pending)).toEqual([0, 0, 0]);
     expect(shared.queues.get(QUEUE)?.size).toBe(0);
   });
 
-  it('are asked by each for itself while the store is gone, after up to two minutes', async () => {
+  it('are sent by each exporter while the store is down, after up to two minutes', async () => {
     shared.gone = true;
     const exporters = [0.1, 0.5, 0.9].map((random) => startExporter(announceAll, { random: () => random }));
-    for (const exporter of exporters) await exporter.ask([bucket(0)]);
+    for (const exporter of exporters) await exporter.query([bucket(0)]);
     await clock.advance(3 * MINUTE);
     expect(sessionTimes().map(Math.round)).toEqual([18, 68, 118]);
     expect(learned).toEqual([['8.0.0.0/24'], ['8.0.0.0/24'], ['8.0.0.0/24']]);
   });
 
-  it('of others are left alone while the store cannot be written to, so that it keeps no two apart', async () => {
-    await shared.connect().commons?.enqueue(QUEUE, buckets(3, 7).map(formatCidr));
+  it('of others are not sent while the store is not writable', async () => {
+    await shared.connect().shared?.enqueue(QUEUE, buckets(3, 7).map(formatCidr));
     shared.refusesWrites = true;
     const exporters = [0.1, 0.5].map((random) => startExporter(announceAll, { random: () => random }));
-    for (const [i, exporter] of exporters.entries()) await exporter.ask([bucket(i)]);
+    for (const [i, exporter] of exporters.entries()) await exporter.query([bucket(i)]);
     await clock.advance(3 * MINUTE);
     expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.0.0/24'], ['8.0.1.0/24']]);
   });
 
-  it('do not wait their turn any longer when the store is back', async () => {
+  it('stop waiting when the store recovers', async () => {
     shared.gone = true;
     const exporter = startExporter(announceAll, { random: () => 0.9 });
-    await exporter.ask([bucket(0)]);
+    await exporter.query([bucket(0)]);
     await clock.advance(20 * SECOND);
     shared.gone = false;
     await clock.advance(2 * SECOND);
     expect(sessions).toHaveLength(1);
   });
 
-  it('give a store that lacks them what they hold and what waits; a newer answer there stays', async () => {
+  it('restore answers and waiting networks, and keep newer stored answers', async () => {
     const exporter = startExporter();
-    await exporter.ask([bucket(5)]);
+    await exporter.query([bucket(5)]);
     shared.queues.clear();
     const [old, fresh] = [origin(bucket(1)), origin(bucket(0), { askedAt: START + HOUR, freshUntil: START + DAY })];
     const other = startExporter();
@@ -680,7 +685,7 @@ describe('Questions of a cluster', () => {
       { bucket: bucket(0), origin: origin(bucket(0)) },
       { bucket: bucket(1), origin: old },
     ]);
-    expect(await recall(shared.connect(), buckets(2), START)).toEqual([
+    expect(await readAnswers(shared.connect(), buckets(2), START)).toEqual([
       { bucket: bucket(0), origin: fresh },
       { bucket: bucket(1), origin: old },
     ]);
@@ -688,40 +693,40 @@ describe('Questions of a cluster', () => {
     await exporter.close();
   });
 
-  it('of commands that run once are their own alone, and wait for nobody while the breaker is open', async () => {
-    await startExporter().ask([bucket(1)]);
+  it('of one-shot commands are independent and fail while the breaker is open', async () => {
+    await startExporter().query([bucket(1)]);
     const never = new AbortController().signal;
-    expect(await askOnce([bucket(0)], correspondence(announceAll, { store: shared.connect() }), never)).toBeNull();
+    expect(await queryOnce([bucket(0)], correspondence(announceAll, { store: shared.connect() }), never)).toBeNull();
     expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.0.0/24']]);
     shared.breakers.set('asn:1:breaker:cymru:whois.example:43', { failures: 1, until: 30 * SECOND });
-    expect(await askOnce([bucket(2)], correspondence(announceAll, { store: shared.connect() }), never)).toBe(
-      'Cannot ask "whois.example:43": it failed, and nobody is to try it for 30 s',
+    expect(await queryOnce([bucket(2)], correspondence(announceAll, { store: shared.connect() }), never)).toBe(
+      'Cannot query "whois.example:43": the last query failed, next attempt in 30 s',
     );
   });
 });
 
-describe('Questions of a cluster that shares no store', () => {
-  it('go out in sessions ten minutes apart, the first after up to two minutes', async () => {
-    const questions = new Questions(correspondence(announceAll, { isUnshared: true, random: () => 0.5 }));
-    await questions.ask(buckets(1_500));
+describe('queries of a cluster without a shared store', () => {
+  it('are sent ten minutes apart, the first after up to two minutes', async () => {
+    const questions = new QueryScheduler(correspondence(announceAll, { isUncoordinated: true, random: () => 0.5 }));
+    await questions.query(buckets(1_500));
     await clock.advance(HOUR);
     expect(sessions.map(({ atSeconds, asked }) => [atSeconds, asked.length])).toEqual([
       [65, 1_000],
       [665, 500],
     ]);
-    await questions.ask([bucket(2_000)]);
+    await questions.query([bucket(2_000)]);
     await clock.advance(HOUR);
     expect(sessionTimes().at(-1)).toBe(3_605);
   });
 
-  it('stay ten minutes apart when the exporter starts again, and when sessions fail', async () => {
+  it('stay ten minutes apart after a restart and after failures', async () => {
     for (const respond of [announceAll, fail]) {
-      const first = new Questions(correspondence(respond, { isUnshared: true }));
-      await first.ask([bucket(sessions.length)]);
+      const first = new QueryScheduler(correspondence(respond, { isUncoordinated: true }));
+      await first.query([bucket(sessions.length)]);
       await clock.advance(10 * SECOND);
       await first.close();
-      const second = new Questions(correspondence(announceAll, { isUnshared: true }));
-      await second.ask([bucket(9)]);
+      const second = new QueryScheduler(correspondence(announceAll, { isUncoordinated: true }));
+      await second.query([bucket(9)]);
       await clock.advance(HOUR);
       await second.close();
       await store.write([{ key: `asn:1:${formatCidr(bucket(9))}`, text: '', keepUntil: clock.now() + DAY }]);
@@ -730,21 +735,21 @@ describe('Questions of a cluster that shares no store', () => {
   });
 });
 
-describe('askOnce', () => {
+describe('queryOnce', () => {
   const never = new AbortController().signal;
 
-  it('asks at once what the store does not hold fresh', async () => {
+  it('queries networks without a fresh stored answer', async () => {
     await keep(bucket(0), origin(bucket(0)));
-    expect(await askOnce(buckets(3), correspondence(), never)).toBeNull();
+    expect(await queryOnce(buckets(3), correspondence(), never)).toBeNull();
     expect(sessions).toEqual([{ atSeconds: 0, asked: ['8.0.1.0/24', '8.0.2.0/24'] }]);
     expect(delivered.map((answer) => formatCidr(answer.bucket))).toEqual(['8.0.0.0/24', '8.0.1.0/24', '8.0.2.0/24']);
   });
 
-  it('keeps 10 s between its own sessions, with a store and without', async () => {
+  it('waits 10 s between its sessions, with and without a store', async () => {
     for (const options of [{}, { store: null }]) {
       sessions = [];
       const from = clock.monotonic() / SECOND;
-      const asked = askOnce(
+      const asked = queryOnce(
         buckets(1_500, options.store === null ? 5_000 : 0),
         correspondence(announceAll, options),
         never,
@@ -755,10 +760,10 @@ describe('askOnce', () => {
     }
   });
 
-  it('keeps 10 s after the session of another, and asks only what that one did not', async () => {
-    await askOnce(buckets(1), correspondence(), never);
+  it('waits 10 s after the session of another exporter and queries the rest', async () => {
+    await queryOnce(buckets(1), correspondence(), never);
     await clock.advance(4 * SECOND);
-    const asked = askOnce(buckets(2), correspondence(), never);
+    const asked = queryOnce(buckets(2), correspondence(), never);
     await clock.advance(MINUTE);
     expect(await asked).toBeNull();
     expect(sessions).toEqual([
@@ -768,57 +773,61 @@ describe('askOnce', () => {
   });
 
   it.each<{ name: string; respond: Respond; expected: string }>([
-    { name: 'the session fails', respond: fail, expected: 'Cannot ask whois server "whois.example:43": ECONNREFUSED' },
+    {
+      name: 'the session fails',
+      respond: fail,
+      expected: 'Cannot query whois server "whois.example:43": connection refused',
+    },
     {
       name: 'some are not answered',
       respond: (asked) => replyOf(asked, [row(bucket(0))]),
-      expected: 'Cannot resolve 2 of 3 networks: "whois.example:43" gave no answer',
+      expected: 'Cannot resolve 2 of 3 networks: "whois.example:43" did not answer',
     },
-  ])('says why when $name', async ({ respond, expected }) => {
-    expect(await askOnce(buckets(3), correspondence(respond), never)).toBe(expected);
+  ])('returns the reason if $name', async ({ respond, expected }) => {
+    expect(await queryOnce(buckets(3), correspondence(respond), never)).toBe(expected);
   });
 
-  it('gives up when another holds the lease again and again', async () => {
+  it('gives up if others keep holding the lease', async () => {
     const other = openStore();
     await other.acquire(LEASE, 65 * SECOND);
-    const asked = askOnce(buckets(1), correspondence(), never);
+    const asked = queryOnce(buckets(1), correspondence(), never);
     for (let second = 0; second < 90; second += 5) {
-      await other.hold(LEASE, 65 * SECOND);
+      await other.renew(LEASE, 65 * SECOND);
       await clock.advance(5 * SECOND);
     }
     await other.close();
-    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope is asking');
+    expect(await asked).toBe('Cannot query "whois.example:43": another peerscope is querying it');
     expect(sessions).toEqual([]);
   });
 
-  it('stops waiting when told to', async () => {
+  it('stops waiting on abort', async () => {
     await store.acquire(LEASE, 65 * SECOND);
     const stop = new AbortController();
-    const asked = askOnce(buckets(1), correspondence(), stop.signal);
+    const asked = queryOnce(buckets(1), correspondence(), stop.signal);
     await settled();
     stop.abort();
-    expect(await asked).toBe('Cannot ask "whois.example:43": another peerscope is asking');
+    expect(await asked).toBe('Cannot query "whois.example:43": another peerscope is querying it');
     expect({ sessions, timers: clock.timers }).toEqual({ sessions: [], timers: 0 });
   });
 });
 
-describe('Questions of several exporters with a real server', { timeout: 60_000 }, () => {
+describe('queries of several exporters to a real server', { timeout: 60_000 }, () => {
   const asked = ['74.125.225.0/24', '62.239.237.0/24', '2a00:2381:ffff::/48', '216.169.31.0/24'].map(cidr);
 
-  it('share one SQLite file: each bucket is asked once, and both learn all', async () => {
+  it('share one SQLite file: each bucket is queried once', async () => {
     const server = await startCymruServer();
     const learnt = [new Set<string>(), new Set<string>()];
     const stores = [openStore(), openStore()];
     const exporters = learnt.map(
       (known, i) =>
-        new Questions({
+        new QueryScheduler({
           ...correspondence(),
           provider: cymruProvider(server),
           store: stores[i] ?? null,
-          deliver: (answers) => answers.forEach((answer) => known.add(formatCidr(answer.bucket))),
+          onAnswers: (answers) => answers.forEach((answer) => known.add(formatCidr(answer.bucket))),
         }),
     );
-    await Promise.all([exporters[0]?.ask(asked.slice(0, 3)), exporters[1]?.ask(asked.slice(1))]);
+    await Promise.all([exporters[0]?.query(asked.slice(0, 3)), exporters[1]?.query(asked.slice(1))]);
     await vi.waitFor(
       async () => {
         await clock.advance(SECOND);
@@ -833,14 +842,14 @@ describe('Questions of several exporters with a real server', { timeout: 60_000 
     await server.close();
   });
 
-  it('keep nothing of a session that failed, and learn when the server works again', async () => {
+  it('store nothing of a failed session and recover with the server', async () => {
     const server = await startCymruServer();
     server.behaviour = misbehaviours.resets;
-    const questions = new Questions({ ...correspondence(), provider: cymruProvider(server) });
-    await questions.ask(asked);
+    const questions = new QueryScheduler({ ...correspondence(), provider: cymruProvider(server) });
+    await questions.query(asked);
     await clock.advance(5 * SECOND);
     await vi.waitFor(() => expect(questions.status().queryFailures).toBe(1), { timeout: 30_000, interval: 10 });
-    expect(await recall(store, asked, clock.now())).toEqual([]);
+    expect(await readAnswers(store, asked, clock.now())).toEqual([]);
     expect(questions.status()).toMatchObject({ pending: 4, addressesSent: 4, breakerOpen: true });
     server.behaviour = (socket, reply) => socket.end(reply);
     await vi.waitFor(
@@ -850,7 +859,7 @@ describe('Questions of several exporters with a real server', { timeout: 60_000 
       },
       { timeout: 30_000, interval: 10 },
     );
-    expect((await recall(store, asked, clock.now())).map(({ origin: { asns } }) => asns[0])).toEqual([
+    expect((await readAnswers(store, asked, clock.now())).map(({ origin: { asns } }) => asns[0])).toEqual([
       15169, 2856, 2856, 12119,
     ]);
     await questions.close();

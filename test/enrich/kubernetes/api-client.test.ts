@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ClusterChange } from '../../../src/enrich/kubernetes/cluster-cache.ts';
-import { Kubernetes } from '../../../src/enrich/kubernetes/api-client.ts';
+import { ApiClient } from '../../../src/enrich/kubernetes/api-client.ts';
 import { KubernetesApi, podsOf, type KubernetesObject } from '../../support/kubernetes-api.ts';
 import { ManualTime } from '../../support/manual-time.ts';
 
@@ -17,7 +17,7 @@ const [web, db, shell] = ['web-7d4b9c6f8d-2xkqp', 'db-0', 'shell'].map(
 
 let api: KubernetesApi;
 let time: ManualTime;
-let kubernetes: Kubernetes | undefined;
+let kubernetes: ApiClient | undefined;
 let news: ClusterChange[];
 let reports: string[];
 let recovered: string[];
@@ -36,16 +36,16 @@ afterEach(async () => {
 });
 
 function start(resources: ('pods' | 'services' | 'endpointslices')[] = ['pods'], port = api.port): void {
-  kubernetes = new Kubernetes(resources, {
+  kubernetes = new ApiClient(resources, {
     server: { host: '127.0.0.1', port },
     nodeName: 'cp-1',
     serviceAccount: api.serviceAccount,
     version: '1.2.3',
     clock: time,
     random: () => 0.5,
-    deliver: (one) => news.push(one),
-    report: (resource, reason) => reports.push(`${resource}: ${reason}`),
-    recovered: (resource) => recovered.push(resource),
+    onChange: (one) => news.push(one),
+    onError: (resource, reason) => reports.push(`${resource}: ${reason}`),
+    onRecovered: (resource) => recovered.push(resource),
   });
 }
 
@@ -67,7 +67,7 @@ async function pause(ms: number): Promise<void> {
   time.pass(ms);
 }
 
-test('lists from the cache of the server once, and then watches for changes of the pods of this node', async () => {
+test('lists pods of this node from the server cache, then watches', async () => {
   api.set(PODS, web);
   start();
   await watching();
@@ -92,14 +92,14 @@ test('lists from the cache of the server once, and then watches for changes of t
   expect(reports).toEqual([]);
 });
 
-test('keeps no more of a pod than names, ids and addresses', async () => {
+test('keeps only names, ids and addresses of a pod', async () => {
   api.set(PODS, web);
   start();
   await watching();
   expect(JSON.stringify(news)).not.toMatch(/PASSWORD|never to be kept|managedFields|image/);
 });
 
-test('watches Services and what is behind them only where that is wanted', async () => {
+test('watches Services and EndpointSlices only if configured', async () => {
   api.set(SERVICES, { metadata: { namespace: 'shop', name: 'web' }, spec: { clusterIP: '10.96.0.7' } });
   start(['pods', 'services', 'endpointslices']);
   await watching(3);
@@ -107,7 +107,7 @@ test('watches Services and what is behind them only where that is wanted', async
   expect(kubernetes?.status.map(({ resource }) => resource)).toEqual(['pods', 'services', 'endpointslices']);
 });
 
-describe('goes on from the last version that it saw', () => {
+describe('continues from the last resource version', () => {
   test.each<{ name: string; fault: () => void; fails: boolean }>([
     { name: 'when the server ends the watch in its time', fault: () => api.end(), fails: false },
     { name: 'when the connection is reset', fault: () => api.drop(), fails: true },
@@ -145,8 +145,8 @@ describe('goes on from the last version that it saw', () => {
   });
 });
 
-describe('a watch on which nothing comes', () => {
-  test('is down 150 s after the last byte, and works again on another connection', async () => {
+describe('a silent watch', () => {
+  test('is down 150 s after the last byte and recovers on a new connection', async () => {
     start();
     await watching();
     time.pass(SILENCE_MS - 1);
@@ -159,7 +159,7 @@ describe('a watch on which nothing comes', () => {
     expect(isUp()).toBe(true);
     time.pass(1);
     await expect.poll(isUp, soon).toBe(false);
-    expect([reports, recovered]).toEqual([['pods: nothing came for 150 s'], []]);
+    expect([reports, recovered]).toEqual([['pods: no data for 150 s'], []]);
     await pause(750);
     await watching();
     expect(Number(version())).toBeGreaterThan(Number(before));
@@ -167,7 +167,7 @@ describe('a watch on which nothing comes', () => {
     expect(recovered).toEqual(['pods']);
   });
 
-  test('stays down while no answer comes on another connection either', async () => {
+  test('stays down while a new connection is silent too', async () => {
     start();
     await watching();
     api.answer = () => true;
@@ -178,12 +178,12 @@ describe('a watch on which nothing comes', () => {
   });
 });
 
-describe('waits as long as the server asks for', () => {
+describe('honors Retry-After', () => {
   test.each<{ name: string; status: number; retryAfter: string; waits: number }>([
     { name: 'in seconds', status: 429, retryAfter: '20', waits: 20_500 },
     { name: 'whatever the failure', status: 503, retryAfter: '7', waits: 7_500 },
     { name: 'as a date', status: 429, retryAfter: new Date(60_000).toUTCString(), waits: 60_500 },
-    { name: 'where the version is too old', status: 410, retryAfter: '9', waits: 9_500 },
+    { name: 'where the resource version is too old', status: 410, retryAfter: '9', waits: 9_500 },
     { name: 'but 300 s at most', status: 429, retryAfter: '999999999999', waits: 300_500 },
     { name: 'but its own time where that is longer', status: 429, retryAfter: '0', waits: 750 },
     { name: 'but its own time where a date is over', status: 429, retryAfter: new Date(-1).toUTCString(), waits: 750 },
@@ -206,7 +206,7 @@ describe('waits as long as the server asks for', () => {
     expect(recovered).toEqual(['pods']);
   });
 
-  test('in an event of the watch', async () => {
+  test('in a watch event', async () => {
     start();
     await watching();
     api.send('{"type":"ERROR","object":{"code":429,"message":"busy","details":{"retryAfterSeconds":11}}}\n');
@@ -214,7 +214,7 @@ describe('waits as long as the server asks for', () => {
     expect(reports).toEqual(['pods: busy']);
   });
 
-  test('once, and not after the next failure', async () => {
+  test('only once', async () => {
     api.answer = (_, response) => {
       response.writeHead(429, reports.length === 0 ? { 'retry-after': '20' } : {}).end();
       return true;
@@ -225,7 +225,7 @@ describe('waits as long as the server asks for', () => {
 });
 
 describe('lists again', () => {
-  test('at once when the version is too old, told as a status', async () => {
+  test('at once if the status is 410', async () => {
     api.set(PODS, web);
     start();
     await watching();
@@ -241,7 +241,7 @@ describe('lists again', () => {
     expect(reports).toEqual([]);
   });
 
-  test('at once when the version is too old, told as an event', async () => {
+  test('at once on a 410 event', async () => {
     start();
     await watching();
     api.send('{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}}\n');
@@ -250,7 +250,7 @@ describe('lists again', () => {
     expect(reports).toEqual([]);
   });
 
-  test('but ever more slowly when every version is too old', async () => {
+  test('with backoff if every version is too old', async () => {
     api.answer = ({ isWatch }, response) => {
       if (isWatch) response.writeHead(410).end();
       return isWatch;
@@ -262,7 +262,7 @@ describe('lists again', () => {
   });
 
   test.each([
-    ['a line that is no JSON', '<html>\n'],
+    ['a line that is not JSON', '<html>\n'],
     ['an event without a version', '{"type":"ADDED","object":{"metadata":{}}}\n'],
   ])('after %s', async (reason, line) => {
     start();
@@ -275,7 +275,7 @@ describe('lists again', () => {
   });
 });
 
-test('gives up on a line without an end', async () => {
+test('aborts on an endless line', async () => {
   start();
   await watching();
   const flood = 'x'.repeat(1 << 20);
@@ -283,21 +283,21 @@ test('gives up on a line without an end', async () => {
   await expect.poll(() => reports, soon).toEqual(['pods: the server sent a line longer than 4194304 bytes']);
 });
 
-test('asks again after 1 to 30 s where there is no server, and is there when it comes', async () => {
+test('retries an unreachable server after 1 to 30 s', async () => {
   const { port } = api;
   await api.close();
   api = await KubernetesApi.start();
   start(['pods'], port);
   for (const ms of [750, 1_500, 3_000, 6_000, 12_000, 22_500, 22_500]) await pause(ms);
   expect(told()).toEqual(['down']);
-  expect(reports[0]).toMatch(/^pods: connect ECONNREFUSED/);
+  expect(reports[0]).toMatch(/^pods: connection refused/);
   await kubernetes?.close();
 });
 
 test.each([
-  ['403', 'the server answered 403'],
-  ['500', 'the server answered 500'],
-])('tells that the server answered %s, and tries again', async (status, reason) => {
+  ['403', 'the server returned status 403'],
+  ['500', 'the server returned status 500'],
+])('reports status %s and retries', async (status, reason) => {
   api.answer = (_, response) => {
     response.writeHead(Number(status)).end('{"message":"no"}');
     return true;
@@ -311,9 +311,9 @@ test.each([
 });
 
 test.each([
-  ['no JSON', 'oops', 'the list is no JSON'],
-  ['another object', '{"kind":"Status"}', 'the list is not one of the Kubernetes API'],
-])('refuses a list that is %s', async (_, body, reason) => {
+  ['no JSON', 'oops', 'the list is not JSON'],
+  ['another object', '{"kind":"Status"}', 'the response is not a Kubernetes list'],
+])('rejects a list that is %s', async (_, body, reason) => {
   api.answer = (_, response) => {
     response.end(body);
     return true;
@@ -323,7 +323,7 @@ test.each([
   expect(told()).toEqual(['down']);
 });
 
-test('takes a list that comes in pages', async () => {
+test('reads a paginated list', async () => {
   api.answer = ({ isWatch, query }, response) => {
     if (isWatch) return false;
     const [next, items] = query['continue'] === undefined ? ['more', [web]] : ['', [db]];
@@ -336,7 +336,7 @@ test('takes a list that comes in pages', async () => {
   expect(api.asked[1]?.query).toEqual({ fieldSelector: 'spec.nodeName=cp-1', continue: 'more', limit: '500' });
 });
 
-test('waits for a list that is slow, and not for one that has stopped', async () => {
+test('waits for a slow list but not for a stalled one', async () => {
   let finish = (): void => undefined;
   api.answer = ({ isWatch }, response) => {
     if (isWatch) return false;
@@ -349,20 +349,20 @@ test('waits for a list that is slow, and not for one that has stopped', async ()
   time.pass(20_000);
   expect(reports).toEqual([]);
   time.pass(30_000);
-  await expect.poll(() => reports, soon).toEqual(['pods: nothing came for 30 s']);
+  await expect.poll(() => reports, soon).toEqual(['pods: no data for 30 s']);
   await pause(750);
   await expect.poll(() => api.asked.length, soon).toBe(2);
   finish();
   await watching();
 });
 
-test('gives up on a watch to which there is no answer', async () => {
+test('times out on a watch without a response', async () => {
   api.answer = ({ isWatch }) => isWatch;
   start();
   await expect.poll(() => api.asked.length, soon).toBe(2);
   await expect.poll(() => time.waits, soon).toEqual([30_000]);
   time.pass(30_000);
-  await expect.poll(() => reports, soon).toEqual(['pods: nothing came for 30 s']);
+  await expect.poll(() => reports, soon).toEqual(['pods: no data for 30 s']);
 });
 
 describe('the token', () => {
@@ -379,7 +379,7 @@ describe('the token', () => {
     expect(reports).toEqual([]);
   });
 
-  test('is read again at once when it is refused', async () => {
+  test('is read again after a 401', async () => {
     start();
     await watching();
     api.renewToken();
@@ -391,23 +391,23 @@ describe('the token', () => {
     expect(reports).toEqual([]);
   });
 
-  test('that is refused again is a failure', async () => {
+  test('that is rejected again is a failure', async () => {
     writeFileSync(join(api.serviceAccount, 'token'), 'of somebody else');
     start();
-    await expect.poll(() => reports, soon).toEqual(['pods: the server answered 401']);
+    await expect.poll(() => reports, soon).toEqual(['pods: the server returned status 401']);
     expect(api.asked).toHaveLength(2);
   });
 
-  test('that is not there is a failure, and is used when it is there', async () => {
+  test('that is missing is a failure until it exists', async () => {
     const account = api.serviceAccount;
     Object.assign(api, { serviceAccount: join(account, 'none') });
     start();
     Object.assign(api, { serviceAccount: account });
-    await expect.poll(() => reports, soon).toEqual([expect.stringMatching(/^pods: ENOENT/)]);
+    await expect.poll(() => reports, soon).toEqual([expect.stringMatching(/^pods: Cannot read/)]);
   });
 });
 
-test('believes no server whose certificate another authority signed', async () => {
+test('rejects a server with a certificate of another authority', async () => {
   const strange = '-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n';
   writeFileSync(join(api.serviceAccount, 'ca.crt'), strange);
   start();
@@ -415,27 +415,27 @@ test('believes no server whose certificate another authority signed', async () =
   expect(api.asked).toEqual([]);
 });
 
-test('the first news are that all was listed, or could not be', async () => {
+test('waits for the first list or failure of each resource', async () => {
   api.answer = ({ path }, response) => {
     if (path !== SLICES) return false;
     response.writeHead(403).end();
     return true;
   };
   start(['pods', 'services', 'endpointslices']);
-  await kubernetes?.firstNews(1_000);
+  await kubernetes?.waitForFirstList(1_000);
   expect(new Set(news.map(({ resource }) => resource)).size).toBe(3);
 });
 
-test('the first news are waited for so long at most', async () => {
+test('limits the wait for the first list', async () => {
   api.answer = () => true;
   start();
-  const first = kubernetes?.firstNews(1_000);
+  const first = kubernetes?.waitForFirstList(1_000);
   time.pass(1_000);
   await first;
   expect(told()).toEqual([]);
 });
 
-test('ends at once, whatever it waits for', async () => {
+test('closes at once in any state', async () => {
   api.set(PODS, shell);
   start();
   await watching();

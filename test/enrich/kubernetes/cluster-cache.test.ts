@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { formatCidr, parseAddress } from '../../../src/common/address.ts';
 import { parseCgroup } from '../../../src/collect/cgroup.ts';
-import { Cluster, type Resource } from '../../../src/enrich/kubernetes/cluster-cache.ts';
+import { ClusterCache, type Resource } from '../../../src/enrich/kubernetes/cluster-cache.ts';
 import { readEndpointSlice, readService } from '../../../src/enrich/kubernetes/services.ts';
 import { bucketOf } from '../../../src/common/network-class.ts';
 import { readPod, type Pod } from '../../../src/enrich/kubernetes/pods.ts';
@@ -16,23 +16,23 @@ const db = podNamed('db-0');
 const apiServer = podNamed('kube-apiserver-cp-1');
 const idOf = (pod: Pod, container: string): string => pod.containers.find(([, name]) => name === container)?.[0] ?? '';
 
-const keepsBack = (cluster: Cluster, at: Address): boolean => cluster.keepsBack(at, formatCidr(bucketOf(at)));
+const isInCluster = (cluster: ClusterCache, at: Address): boolean => cluster.isInCluster(at, formatCidr(bucketOf(at)));
 
-test('an address of a pod of this node is kept back where a file is asked for the address itself', () => {
+test('excludes a pod address of this node from exact queries', () => {
   const cluster = knowing(pods);
-  const asked = (text: string): boolean => cluster.keepsBack(address(text), `${text}/32`);
+  const asked = (text: string): boolean => cluster.isInCluster(address(text), `${text}/32`);
   expect(['10.244.0.6', '8.8.8.8'].map(asked)).toEqual([true, false]);
 });
 
-function knowing(items: readonly Pod[], resources: Resource[] = ['pods']): Cluster {
-  const cluster = new Cluster(resources);
-  cluster.begin(0);
+function knowing(items: readonly Pod[], resources: Resource[] = ['pods']): ClusterCache {
+  const cluster = new ClusterCache(resources);
+  cluster.beginScan(0);
   cluster.accept({ resource: 'pods', change: { kind: 'replace', items } }, 0);
   cluster.accept({ resource: 'pods', up: true }, 0);
   return cluster;
 }
 
-describe('a process is named', () => {
+describe('process labels', () => {
   const cluster = knowing(pods);
   const slice = (pod: Pod): string => `kubepods-burstable-pod${pod.uid.replaceAll('-', '_')}.slice`;
   const names = (pod: string, workload: string, container: string, namespace = 'shop'): object => ({
@@ -99,13 +99,13 @@ describe('a process is named', () => {
     },
     { name: 'not outside of all containers', path: '/system.slice/ssh.service', expected: null },
   ])('$name', ({ path, process = 'nginx', expected }) => {
-    expect(cluster.placeOf(process, parseCgroup(`0::${path}\n`))).toEqual(expected);
+    expect(cluster.labelsOf(process, parseCgroup(`0::${path}\n`))).toEqual(expected);
   });
 });
 
-describe('a pod that claims the hash of a configuration', () => {
+describe('a pod that claims a config hash', () => {
   const strange = (configHash: string): Pod => ({ ...web, uid: 'strange', configHash, containers: [] });
-  const nameIn = (cluster: Cluster, uid: string): string | undefined =>
+  const nameIn = (cluster: ClusterCache, uid: string): string | undefined =>
     cluster.podOf(parseCgroup(`0::/kubepods/pod${uid}\n`))?.name;
 
   test.each([
@@ -118,61 +118,61 @@ describe('a pod that claims the hash of a configuration', () => {
     expect(nameIn(cluster, hash)).toBe(victim.name);
   });
 
-  test('of a static pod whose object is made anew takes its place', () => {
+  test('of a recreated static pod takes over', () => {
     const cluster = knowing([apiServer]);
     const heir = { ...apiServer, uid: 'heir', name: 'heir' };
     cluster.accept({ resource: 'pods', change: { kind: 'delete', item: apiServer } }, 1_000);
     cluster.accept({ resource: 'pods', change: { kind: 'set', item: heir } }, 2_000);
-    cluster.begin(100_000);
+    cluster.beginScan(100_000);
     expect(nameIn(cluster, apiServer.configHash ?? '')).toBe('heir');
   });
 });
 
-describe('a pod that is gone', () => {
+describe('a deleted pod', () => {
   const cgroup = parseCgroup(`0::/kubepods/pod${db.uid}/${idOf(db, 'postgres')}\n`);
-  const knows = (cluster: Cluster, now: number): boolean => {
-    cluster.begin(now);
-    return cluster.placeOf('postgres', cgroup) !== null;
+  const knows = (cluster: ClusterCache, now: number): boolean => {
+    cluster.beginScan(now);
+    return cluster.labelsOf('postgres', cgroup) !== null;
   };
 
   test.each([
     ['deleted', { kind: 'delete', item: db }],
     ['not in a new list', { kind: 'replace', items: [web] }],
-  ] as const)('because it was %s, is known for 60 s', (_, change) => {
+  ] as const)('(%s) is known for 60 s', (_, change) => {
     const cluster = knowing([web, db]);
     // The scans may be minutes apart.
     cluster.accept({ resource: 'pods', change }, 59_000);
     expect([59_000, 118_999, 119_000].map((now) => knows(cluster, now))).toEqual([true, true, false]);
-    expect(cluster.nameOf(address('10.244.0.6'), 5432, 'tcp')).toBeNull();
-    expect(cluster.nameOf(address('10.244.0.5'), 80, 'tcp')).toBe('shop/web:80');
+    expect(cluster.endpointNameOf(address('10.244.0.6'), 5432, 'tcp')).toBeNull();
+    expect(cluster.endpointNameOf(address('10.244.0.5'), 80, 'tcp')).toBe('shop/web:80');
   });
 
-  test('is not told gone twice', () => {
+  test('is not deleted twice', () => {
     const cluster = knowing([web, db]);
     for (const at of [1_000, 50_000])
       cluster.accept({ resource: 'pods', change: { kind: 'replace', items: [web] } }, at);
     expect([knows(cluster, 60_999), knows(cluster, 61_000)]).toEqual([true, false]);
   });
 
-  test('is known for good when it comes back', () => {
+  test('is known again when it returns', () => {
     const cluster = knowing([db]);
     cluster.accept({ resource: 'pods', change: { kind: 'replace', items: [] } }, 1_000);
     cluster.accept({ resource: 'pods', change: { kind: 'replace', items: [db] } }, 2_000);
     expect(knows(cluster, 1_000_000)).toBe(true);
   });
 
-  test('leaves its address to the pod that has it now', () => {
+  test('does not keep an address that another pod took over', () => {
     const cluster = knowing([db]);
     const heir = { ...web, uid: 'heir', addresses: db.addresses };
     cluster.accept({ resource: 'pods', change: { kind: 'delete', item: db } }, 1_000);
     cluster.accept({ resource: 'pods', change: { kind: 'set', item: heir } }, 2_000);
-    cluster.begin(100_000);
-    expect(cluster.nameOf(address('10.244.0.6'), 80, 'tcp')).toBe('shop/web:80');
-    expect(keepsBack(cluster, address('10.244.0.6'))).toBe(true);
+    cluster.beginScan(100_000);
+    expect(cluster.endpointNameOf(address('10.244.0.6'), 80, 'tcp')).toBe('shop/web:80');
+    expect(isInCluster(cluster, address('10.244.0.6'))).toBe(true);
   });
 });
 
-describe('an endpoint is called', () => {
+describe('an endpoint is named', () => {
   const metadata = (name: string): object => ({ namespace: 'shop', name });
   const services = [
     { ...metadata('web'), ip: ['10.96.0.7', 'fd00:96::7'], ports: [{ name: 'http', port: 80 }] },
@@ -237,35 +237,35 @@ describe('an endpoint is called', () => {
     },
     { name: 'nothing at the address of a pod that has ended', at: '10.244.0.7', port: 80, expected: null },
   ])('$name', ({ at, port, transport = 'tcp', expected }) => {
-    expect(cluster.nameOf(address(at), port, transport)).toBe(expected);
+    expect(cluster.endpointNameOf(address(at), port, transport)).toBe(expected);
   });
 
-  test('after its Service until that is gone, and tells which addresses have other names', () => {
-    cluster.takeMoved();
+  test('after its Service until that is deleted, and reports changed addresses', () => {
+    cluster.takeChangedAddresses();
     const [service] = services;
     if (!service) expect.fail();
     cluster.accept({ resource: 'services', change: { kind: 'delete', item: service } }, 0);
-    expect(cluster.nameOf(address('10.96.0.7'), 80, 'tcp')).toBeNull();
-    expect(cluster.nameOf(address('10.244.3.3'), 8080, 'tcp')).toBe('shop/web:8080');
+    expect(cluster.endpointNameOf(address('10.96.0.7'), 80, 'tcp')).toBeNull();
+    expect(cluster.endpointNameOf(address('10.244.3.3'), 8080, 'tcp')).toBe('shop/web:8080');
     const moved = ['10.96.0.7', 'fd00:96::7', '10.244.0.5', '10.244.3.3'].map((text) => address(text)[3]);
-    expect(cluster.takeMoved()).toEqual(new Set(moved));
-    expect(cluster.takeMoved()).toEqual(new Set());
+    expect(cluster.takeChangedAddresses()).toEqual(new Set(moved));
+    expect(cluster.takeChangedAddresses()).toEqual(new Set());
     cluster.accept({ resource: 'services', change: { kind: 'set', item: service } }, 0);
-    expect(cluster.nameOf(address('10.244.3.3'), 8080, 'tcp')).toBe('shop/web:80');
+    expect(cluster.endpointNameOf(address('10.244.3.3'), 8080, 'tcp')).toBe('shop/web:80');
   });
 
-  test('by nothing that a new list does not hold', () => {
+  test('by no object missing from a new list', () => {
     const other = knowing([], ['pods', 'endpointslices']);
     const [slice] = slices;
     if (!slice) expect.fail();
     other.accept({ resource: 'endpointslices', change: { kind: 'set', item: slice } }, 0);
     other.accept({ resource: 'endpointslices', change: { kind: 'replace', items: [] } }, 0);
-    expect(other.nameOf(address('10.244.3.3'), 8080, 'tcp')).toBeNull();
-    expect(keepsBack(other, address('10.244.3.3'))).toBe(false);
+    expect(other.endpointNameOf(address('10.244.3.3'), 8080, 'tcp')).toBeNull();
+    expect(isInCluster(other, address('10.244.3.3'))).toBe(false);
   });
 });
 
-describe('addresses of the cluster are kept back', () => {
+describe('cluster addresses are excluded from queries', () => {
   const publicPod: Pod = { ...web, addresses: [address('20.1.2.3'), address('2a00:1234:5:1::7')] };
   const service = readService({
     metadata: { namespace: 'shop', name: 'web' },
@@ -283,16 +283,16 @@ describe('addresses of the cluster are kept back', () => {
     ['that of a load balancer', '20.7.7.7', true],
     ['the neighbour of a load balancer, which is not the cluster', '20.7.7.8', false],
     ['any other', '20.1.3.3', false],
-  ])('%s', (_, text, expected) => expect(keepsBack(cluster, address(text))).toBe(expected));
+  ])('%s', (_, text, expected) => expect(isInCluster(cluster, address(text))).toBe(expected));
 
-  test('until they are gone', () => {
+  test('until they are deleted', () => {
     cluster.accept({ resource: 'pods', change: { kind: 'replace', items: [] } }, 0);
-    cluster.begin(60_000);
-    expect(keepsBack(cluster, address('20.1.2.3'))).toBe(false);
+    cluster.beginScan(60_000);
+    expect(isInCluster(cluster, address('20.1.2.3'))).toBe(false);
   });
 });
 
-test('at most 100,000 addresses behind Services are known', () => {
+test('keeps at most 100,000 endpoint addresses', () => {
   const cluster = knowing([], ['pods', 'endpointslices']);
   const block = (number: number): Address[] =>
     Array.from({ length: 30_000 }, (_, i) => [0, 0, 0xffff, number * 65_536 + i]);
@@ -300,7 +300,7 @@ test('at most 100,000 addresses behind Services are known', () => {
     const item = { namespace: 'n', name: `s${number}`, service: 's', addresses: block(number), ports: [] };
     cluster.accept({ resource: 'endpointslices', change: { kind: 'set', item } }, 0);
   }
-  expect([1, 2, 3, 4].map((number) => keepsBack(cluster, [0, 0, 0xffff, number * 65_536]))).toEqual([
+  expect([1, 2, 3, 4].map((number) => isInCluster(cluster, [0, 0, 0xffff, number * 65_536]))).toEqual([
     true,
     true,
     true,
@@ -308,23 +308,23 @@ test('at most 100,000 addresses behind Services are known', () => {
   ]);
 });
 
-describe('a cluster is settled', () => {
-  test('when each resource was told of, be it that it cannot be watched', () => {
-    const cluster = new Cluster(['pods', 'services']);
-    cluster.begin(0);
-    const settled = [cluster.isSettled];
+describe('a cluster is ready', () => {
+  test('when each resource was listed or failed', () => {
+    const cluster = new ClusterCache(['pods', 'services']);
+    cluster.beginScan(0);
+    const settled = [cluster.isReady];
     cluster.accept({ resource: 'pods', change: { kind: 'replace', items: [] } }, 0);
-    settled.push(cluster.isSettled);
+    settled.push(cluster.isReady);
     cluster.accept({ resource: 'services', up: false }, 0);
-    settled.push(cluster.isSettled);
+    settled.push(cluster.isReady);
     expect(settled).toEqual([false, false, true]);
   });
 
-  test('after 10 s without a word', () => {
-    const cluster = new Cluster(['pods']);
+  test('after 10 s without a response', () => {
+    const cluster = new ClusterCache(['pods']);
     const settled = [5_000, 14_999, 15_000].map((now) => {
-      cluster.begin(now);
-      return cluster.isSettled;
+      cluster.beginScan(now);
+      return cluster.isReady;
     });
     expect(settled).toEqual([false, false, true]);
   });

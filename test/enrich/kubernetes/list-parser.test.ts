@@ -15,7 +15,7 @@ async function* piecesOf(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) yield await Promise.resolve(bytes.subarray(at, at + size));
 }
 
-test('gives the items of any list, however it is cut and spaced, and the list without them', async () => {
+test('returns items and the rest of a list for any chunking and spacing', async () => {
   const objects = fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue(), { maxKeys: 4 });
   const lists = fc.record({ metadata: objects, items: fc.array(objects), kind: fc.string(), after: fc.jsonValue() });
   await fc.assert(
@@ -36,29 +36,29 @@ test.each([
     '{"kind":"items","rows":[{}]}',
     { items: [], around: { kind: 'items', rows: [{}] } },
   ],
-])('takes no items from %s', async (_, text, expected) => {
+])('reads no items from %s', async (_, text, expected) => {
   expect(await read(text, 7)).toEqual(expected);
 });
 
-describe('refuses', () => {
+describe('rejects', () => {
   test.each([
     ['what is no JSON', 'oops'],
     ['nothing', ''],
     ['a list that ends early', '{"items":[{"a":1},{"b":'],
     ['an item that is no JSON', '{"items":[{a}]}'],
   ])('%s', async (_, text) => {
-    await expect(read(text, 5)).rejects.toThrow('the list is no JSON');
+    await expect(read(text, 5)).rejects.toThrow('the list is not JSON');
   });
 
   test.each([
     ['an item', `{"items":[{"a":"${'x'.repeat(100)}"}]}`],
     ['what is around the items', `{"items":[],"a":"${'x'.repeat(100)}"}`],
-  ])('%s that is too long, before it is all there', async (_, text) => {
+  ])('%s that is too long, before its end', async (_, text) => {
     await expect(read(text, 5, 100)).rejects.toThrow('the list has an object longer than 100 bytes');
   });
 });
 
-test('takes a list that is far longer than what it holds of it', async () => {
+test('reads a list much longer than its buffer', async () => {
   const item = `{"a":"${'x'.repeat(90)}"}`;
   const { items } = await read(`{"items":[${Array<string>(5_000).fill(item).join(',')}]}`, 1_000, 100);
   expect(items).toHaveLength(5_000);

@@ -52,7 +52,7 @@ describe.each(Object.entries(PLATFORMS))('the pods of %s', (platform, expected) 
     expect(shown).toEqual(expected);
   });
 
-  test('have ids without the scheme of their runtime', () => {
+  test('have container ids without the runtime scheme', () => {
     for (const { containers } of pods) for (const [id] of containers) expect(id).toMatch(/^[0-9a-f]{64}$/);
   });
 });
@@ -64,19 +64,19 @@ const named = (name: string): Pod => {
   return readPod(object) ?? expect.fail(`no pod ${name}`);
 };
 
-test('a static pod has the hash of its configuration beside its uid', () => {
+test('reads the config hash of a static pod', () => {
   const { uid, configHash } = named('kube-apiserver');
   expect(configHash).toMatch(/^[0-9a-f]{32}$/);
   expect(uid).not.toBe(configHash);
   expect(named('db-0').configHash).toBeNull();
 });
 
-test('a container that was restarted is known by both of its ids', () => {
+test('reads both ids of a restarted container', () => {
   const web = named('web-7d4b9c6f8d-2xkqp').containers.filter(([, name]) => name === 'web');
   expect(new Set(web.map(([id]) => id)).size).toBe(2);
 });
 
-test('a pod with one container knows it, and one with several does not say which', () => {
+test('reads the name of an only container', () => {
   expect([named('db-0').onlyContainer, named('web-7d4b9c6f8d-2xkqp').onlyContainer]).toEqual(['postgres', null]);
 });
 
@@ -169,12 +169,12 @@ describe('addresses', () => {
   ])('$name', ({ pod, expected }) => expect(readPod(pod)?.addresses.map(formatAddress)).toEqual(expected));
 });
 
-test('names that break a page are made harmless', () => {
+test('sanitizes names', () => {
   const { namespace, name } = readPod({ metadata: { uid: 'u', namespace: 'a\nb', name: 'x'.repeat(300) } }) ?? {};
   expect([namespace, name?.length]).toEqual(['a\ufffdb', 128]);
 });
 
-test('whatever an object holds, reading it gives a pod or nothing', () => {
+test('returns a pod or null for any object', () => {
   const any = fc.anything();
   const shape = fc.record(
     {

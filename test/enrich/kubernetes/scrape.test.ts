@@ -11,7 +11,7 @@ import type { Address, Family } from '../../../src/model.ts';
 import { Scrape } from '../../../src/scrape.ts';
 import { printRow, type KernelRow } from '../../support/kernel-rows.ts';
 import { Tree } from '../../support/proc-tree.ts';
-import type { Sighting } from '../../../src/store/contract.ts';
+import type { FirstSeenTime } from '../../../src/store/contract.ts';
 
 const START = Date.parse('2026-09-15T08:00:00Z');
 /** Of the tree: the process through which the pod's tables are read, and the one that holds its sockets. */
@@ -71,7 +71,7 @@ function count(): void {
 class Worker {
   readonly cache = new AsnCache();
   readonly scrape: Scrape;
-  readonly sightings: Sighting[] = [];
+  readonly sightings: FirstSeenTime[] = [];
   readonly #time = { seconds: 0 };
   families: readonly Family[] = [];
 
@@ -142,7 +142,7 @@ class Worker {
     const told = this.scrape.firstSeen?.takeSightings() ?? [];
     this.sightings.push(...told);
     this.scrape.firstSeen?.confirm(
-      told.map(({ key }) => ({ key, before: null })),
+      told.map(({ key }) => ({ key, previous: null })),
       START + this.#time.seconds * 1000,
     );
   }
@@ -159,45 +159,45 @@ const DOCKER = 'process=redis-server workload=docker container=5f5f5f5f5f5f';
 const TIME_WAIT = 'namespace=shop workload=orders pod=orders-7d4b9c6f8d-2xkqp';
 const TIME_WAIT_BY_CGROUP = `workload=containerd pod=${UID}`;
 
-describe('what the pods are called', () => {
-  test('is known from the first scan where the list came before it', () => {
+describe('pod labels', () => {
+  test('are known in the first scan after the list', () => {
     const worker = new Worker().know(listed(POD), UP).scanAt(0).scanAt(10);
     expect(worker.owners().sort()).toEqual([...REST, FULLY, DOCKER, TIME_WAIT].sort());
     expect(worker.owners('peerscope_endpoint_connections')).toContain(NAMED);
     expect(worker.owners('peerscope_tcp_active_opens_total')).toContain('namespace=shop pod=orders-7d4b9c6f8d-2xkqp');
   });
 
-  test('is what their cgroups tell where nothing is watched', () => {
+  test('come from cgroups without a watch', () => {
     const worker = new Worker(null).scanAt(0);
     expect(worker.owners().sort()).toEqual([...REST, BY_CGROUP, DOCKER, TIME_WAIT_BY_CGROUP].sort());
   });
 
-  test('is what their cgroups tell at once where the API is away from the start, until it comes', () => {
+  test('come from cgroups while the API is down since startup', () => {
     const worker = new Worker().know(DOWN).scanAt(0);
     expect(worker.owners().sort()).toEqual([...REST, BY_CGROUP, DOCKER, TIME_WAIT_BY_CGROUP].sort());
     worker.know(listed(POD), UP).scanAt(1_000);
     expect(worker.owners().sort()).toEqual([...REST, FULLY, DOCKER, TIME_WAIT].sort());
   });
 
-  test('stays while the API is away later', () => {
+  test('stay if the API goes down later', () => {
     const worker = new Worker().know(listed(POD), UP).scanAt(0).know(DOWN);
     for (const seconds of [10, 100, 10_000]) expect(worker.scanAt(seconds).owners()).toContain(FULLY);
   });
 
-  test('stays as long as they run, after they were deleted', () => {
+  test('stay while processes of a deleted pod run', () => {
     const worker = new Worker().know(listed(POD), UP).scanAt(0).know(deleted(POD));
     for (let seconds = 10; seconds < 400; seconds += 10) worker.scanAt(seconds);
     expect(worker.owners()).toContain(FULLY);
   });
 
-  test('is known for 60 s to processes that come after they were deleted', () => {
+  test('apply for 60 s to new processes of a deleted pod', () => {
     const worker = (): Worker => new Worker().know(listed(POD), UP, deleted(POD));
     expect(worker().scanAt(59).owners()).toContain(FULLY);
     expect(worker().scanAt(60).owners()).not.toContain(FULLY);
   });
 });
 
-test('whose a namespace is, is asked of all its processes when other pods are known, and not at every word of a Service', () => {
+test('re-resolves namespaces when pods change, not when Services change', () => {
   const CHILD = 25_950;
   tree.fork(SANDBOX, CHILD);
   const worker = new Worker(['pods', 'services']).know(listed(POD), UP);
@@ -218,10 +218,10 @@ test('whose a namespace is, is asked of all its processes when other pods are kn
   expect(worker.owners()).not.toContain(TIME_WAIT);
 });
 
-describe('a container that Kubernetes has not named yet', () => {
+describe('a container unknown to Kubernetes', () => {
   const total = 12;
 
-  test('is counted without any name for 10 s, and all of it by its names then', () => {
+  test('is counted without labels for 10 s, then with all labels', () => {
     const worker = new Worker().know(listed(), UP);
     for (const seconds of [0, 9.999]) {
       worker.scanAt(seconds);
@@ -239,13 +239,13 @@ describe('a container that Kubernetes has not named yet', () => {
     expect(worker.sum('peerscope_sockets_unattributed')).toBe(1);
   });
 
-  test('is named at the next scan when its pod tells of it', () => {
+  test('is labeled in the next scan after the pod update', () => {
     const worker = new Worker().know(listed({ ...POD, containers: [] }), UP).scanAt(0);
     expect(worker.owners()).not.toContain(BY_CGROUP);
     expect(worker.know(created(POD)).scanAt(1).owners()).toContain(FULLY);
   });
 
-  test('goes by its pod and its id when the pod does not tell of it in time', () => {
+  test('uses pod and container id if the pod update is late', () => {
     const worker = new Worker()
       .know(listed({ ...POD, containers: [] }), UP)
       .scanAt(0)
@@ -253,13 +253,13 @@ describe('a container that Kubernetes has not named yet', () => {
     expect(worker.owners()).toContain(`${NAMED} pod=${POD.name} container=a1a1a1a1a1a1`);
   });
 
-  test('waits while the API is away for a moment', () => {
+  test('waits while the API is briefly down', () => {
     const worker = new Worker().know(listed(), UP, DOWN).scanAt(0);
     expect(worker.owners()).not.toContain(BY_CGROUP);
     expect(worker.scanAt(10).owners()).toContain(BY_CGROUP);
   });
 
-  test('gives its name to a row that outlives its process', () => {
+  test('labels a row that outlives its process', () => {
     open();
     const worker = new Worker().know(listed(), UP).scanAt(0);
     tree.edit(SANDBOX, 'net/tcp', printRow(CALL), printRow({ ...CALL, state: 6, inode: 0 }));
@@ -273,7 +273,7 @@ describe('a container that Kubernetes has not named yet', () => {
 });
 
 test(
-  'whatever news come and when, every row is counted once, and each without a process has a reason',
+  'counts every row once for any sequence of events',
   {
     timeout: 60_000,
   },
@@ -308,8 +308,8 @@ test(
   },
 );
 
-describe('the memory of first times', () => {
-  test('waits for the name of an open connection, and has its true time', () => {
+describe('first-seen times', () => {
+  test('wait for the labels of an open connection and keep the original time', () => {
     open();
     const worker = new Worker().know(listed(), UP).scanAt(0).answerAt(1).scanAt(2);
     expect(worker.sightings.filter(({ key }) => key.includes('orders.py'))).toEqual([]);
@@ -318,7 +318,7 @@ describe('the memory of first times', () => {
     expect(worker.sightings.filter(({ key }) => key.includes('"orders.py","",'))).toEqual([]);
   });
 
-  test('waits for the name of one that closed before it was known', () => {
+  test('wait for the labels of a closed connection', () => {
     const worker = new Worker().know(listed(), UP).scanAt(0);
     open();
     worker.scanAt(1).answerAt(1);
@@ -330,7 +330,7 @@ describe('the memory of first times', () => {
   test.each([
     { name: 'the answer comes first', answerAt: 3, nameAt: 4 },
     { name: 'the name comes first', answerAt: 6, nameAt: 4 },
-  ])('waits for the name and the answer of one that closed before both: $name', ({ answerAt, nameAt }) => {
+  ])('wait for the labels and the answer of a closed connection: $name', ({ answerAt, nameAt }) => {
     const worker = new Worker().know(listed(), UP).scanAt(0);
     open();
     worker.scanAt(1);
@@ -343,7 +343,7 @@ describe('the memory of first times', () => {
     expect(worker.firstSeen).toEqual([`${NAMED} at 1`]);
   });
 
-  test('waits while the API is away, though the page tells what the cgroup does', () => {
+  test('wait while the API is down', () => {
     const worker = new Worker().know(DOWN).scanAt(0);
     open();
     worker.scanAt(100).answerAt(101).scanAt(102);
@@ -356,14 +356,14 @@ describe('the memory of first times', () => {
     expect(worker.firstSeen).toEqual([`${NAMED} at 100`]);
   });
 
-  test('takes what the cgroup tells where the API has not named a container in 10 s', () => {
+  test('use the cgroup after 10 s without Kubernetes labels', () => {
     open();
     const worker = new Worker().know(listed(), UP).scanAt(0).answerAt(1);
     worker.scanAt(10).scanAt(11);
     expect(worker.firstSeen).toEqual(['process=orders.py workload=containerd at 0']);
   });
 
-  test('takes what the cgroup tells when the API is back, and does not name a container in 10 s', () => {
+  test('use the cgroup 10 s after the API recovers', () => {
     const worker = new Worker().know(DOWN).scanAt(0);
     open();
     worker.scanAt(5).answerAt(6).scanAt(100);
@@ -372,7 +372,7 @@ describe('the memory of first times', () => {
     expect(worker.firstSeen).toEqual(['process=orders.py workload=containerd at 5']);
   });
 
-  test('has a baseline only of whole names', () => {
+  test('have a baseline only for final labels', () => {
     const worker = new Worker().know(listed(), UP).scanAt(0).scanAt(5);
     expect(worker.owners('peerscope_baseline_start_timestamp_seconds').sort()).toEqual([...REST].sort());
     worker.know(created(POD)).scanAt(6).scanAt(7);
@@ -381,10 +381,9 @@ describe('the memory of first times', () => {
 });
 
 describe('addresses of the cluster', () => {
-  const asked = (worker: Worker): string[] =>
-    worker.cache.takeQuestions().map(({ address: [, , , d] }) => `${d >>> 24}`);
+  const asked = (worker: Worker): string[] => worker.cache.takeQueries().map(({ address: [, , , d] }) => `${d >>> 24}`);
 
-  test('are not asked for, nor is anything before they are known', () => {
+  test('are not queried, and nothing is queried before they are known', () => {
     open();
     const own = { ...POD, uid: 'other', addresses: [address('1.1.1.1')], containers: [] };
     const worker = new Worker().scanAt(0);
@@ -395,20 +394,20 @@ describe('addresses of the cluster', () => {
     expect(asked(worker)).toEqual([]);
   });
 
-  test('do not keep others from being asked for', () => {
+  test('do not prevent queries for other addresses', () => {
     open();
     const worker = new Worker().scanAt(0).know(listed(POD), UP).scanAt(1);
     expect(asked(worker)).toEqual(['1']);
   });
 
-  test('are asked for without a word of the API, after 10 s', () => {
+  test('are queried after 10 s without the API', () => {
     open();
     const worker = new Worker().scanAt(0);
     expect(asked(worker)).toEqual([]);
     expect(asked(worker.scanAt(10))).toEqual(['1']);
   });
 
-  test('name endpoints, as soon as they are known', () => {
+  test('name endpoints as soon as they are known', () => {
     open();
     const worker = new Worker(['pods', 'services']).know(listed(POD), UP).scanAt(0);
     const groups = (): string[] =>
@@ -438,18 +437,18 @@ describe('the exporter itself', () => {
     tree.write(ORDERS, 'cgroup', '0::/\n');
   };
 
-  test('is in the pod that it was told, though it sees no more of its cgroup than "/"', () => {
+  test('is in the pod of POD_UID although its cgroup is "/"', () => {
     inOwnCgroupNamespace();
     const worker = new Worker(['pods'], UID).know(listed(POD), UP).scanAt(0);
     expect(worker.owners()).toContain(FULLY);
   });
 
-  test('is in the pod with that uid without the API', () => {
+  test('is in the pod of POD_UID without the API', () => {
     inOwnCgroupNamespace();
     expect(new Worker(null, UID).scanAt(0).owners()).toContain(`process=orders.py pod=${UID}`);
   });
 
-  test('is not mistaken for the host, where "/" is the root of all cgroups', () => {
+  test('is not confused with the host if "/" is the cgroup root', () => {
     inOwnCgroupNamespace();
     tree.write(1, 'cgroup', '0::/init.scope\n');
     expect(new Worker(['pods'], UID).know(listed(POD), UP).scanAt(0).owners()).toContain('process=orders.py');

@@ -5,7 +5,7 @@ import { readEndpointSlice, readService } from '../../../src/enrich/kubernetes/s
 
 const metadata = { namespace: 'shop', name: 'web' };
 
-test('a Service has its addresses inside and outside of the cluster, and its ports', () => {
+test('reads internal and external addresses and ports of a Service', () => {
   const service = readService({
     metadata,
     spec: {
@@ -29,11 +29,11 @@ test('a Service has its addresses inside and outside of the cluster, and its por
   ]);
 });
 
-test.each(['None', '', undefined])('a Service with %j as its address has none', (clusterIP) => {
+test.each(['None', '', undefined])('reads no address from %j', (clusterIP) => {
   expect(readService({ metadata, spec: { clusterIP } })?.clusterAddresses).toEqual([]);
 });
 
-test('an EndpointSlice has the addresses behind its Service', () => {
+test('reads the endpoint addresses of an EndpointSlice', () => {
   const slice = readEndpointSlice({
     metadata: { ...metadata, name: 'web-abc12', labels: { 'kubernetes.io/service-name': 'web' } },
     addressType: 'IPv4',
@@ -45,11 +45,11 @@ test('an EndpointSlice has the addresses behind its Service', () => {
   expect(slice?.ports).toEqual([{ name: 'http', port: 8080, transport: 'tcp' }]);
 });
 
-test('an EndpointSlice of no Service is of no use', () => {
+test('skips an EndpointSlice without a Service', () => {
   expect(readEndpointSlice({ metadata, endpoints: [{ addresses: ['10.244.1.5'] }] })).toBeNull();
 });
 
-test('whatever an object holds, reading it does not throw', () => {
+test('never throws for any object', () => {
   fc.assert(
     fc.property(
       fc.oneof(fc.anything(), fc.record({ metadata: fc.constant(metadata), spec: fc.anything() })),

@@ -1,0 +1,226 @@
+import { randomUUID } from 'node:crypto';
+import { readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
+import { reasonOf } from '../common/errors.ts';
+import { FIRST_SEEN_TTL_MS, type FirstSeenTime, type PreviousTime, type StoredText } from './contract.ts';
+
+const SCHEMA = 2;
+/** The maximum number of rows per transaction. */
+export const CHUNK = 1_000;
+/** The maximum number of first-seen times per category. A row takes about 120 bytes. */
+const MAX_FIRST_SEEN = 40_000;
+/** The HTTP thread waits for the database, so this stays below the timeout of a health check. */
+const BUSY_MS = 1_000;
+const DAY_MS = 86_400_000;
+
+/** SQLite primary result codes (https://www.sqlite.org/rescode.html). */
+const CORRUPT = 11;
+const FULL = 13;
+const NOT_A_DATABASE = 26;
+
+/** Files that SQLite keeps next to a database. */
+export const SIDE_FILES = ['-wal', '-shm', '-journal'];
+
+/** An open database with its prepared statements. */
+export type StoreDatabase = ReturnType<typeof openDatabase>;
+
+/**
+ * Opens the database file, creates or updates its schema, and prepares all statements. Throws if SQLite cannot use the
+ * file or if its schema is newer.
+ */
+export function openDatabase(path: string, journal: string, maxBytes: number) {
+  const database = openFile(path);
+  try {
+    const pragma = (name: string): number => Number(database.prepare(`PRAGMA ${name}`).get()?.[name]);
+    const schema = pragma('user_version');
+    if (schema > SCHEMA) throw new Error(`its schema version ${schema} is newer than the supported version ${SCHEMA}`);
+    database.exec(`PRAGMA journal_mode = ${journal}; PRAGMA synchronous = NORMAL`);
+    const maxPages = Math.floor(maxBytes / pragma('page_size'));
+    database.exec(`PRAGMA max_page_count = ${maxPages}`);
+    if (schema < SCHEMA) {
+      transaction(database, () =>
+        database.exec(`
+          CREATE TABLE IF NOT EXISTS record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+          CREATE INDEX IF NOT EXISTS record_x ON record (x);
+          CREATE TABLE IF NOT EXISTS lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+          CREATE TABLE IF NOT EXISTS first_seen (shelf TEXT, k TEXT, at INTEGER NOT NULL, x INTEGER NOT NULL, PRIMARY KEY (shelf, k))
+            STRICT, WITHOUT ROWID;
+          PRAGMA user_version = ${SCHEMA}`),
+      );
+    }
+    const past = certainPast();
+    const set = database.prepare('INSERT OR REPLACE INTO record VALUES (?, ?, ?)');
+    const expire = database.prepare(
+      'DELETE FROM record WHERE k IN (SELECT k FROM record WHERE x <= ? ORDER BY x LIMIT ?)',
+    );
+    const shrink = database.prepare('DELETE FROM record WHERE k IN (SELECT k FROM record ORDER BY x LIMIT ?)');
+    /**
+     * Deletes twice the number of new rows. Rows are spread over the tree, and a page is freed only when enough of
+     * its rows are gone.
+     */
+    const makeRoom = (rows: number): void => {
+      const used = pragma('page_count') - pragma('freelist_count');
+      if (used > maxPages * 0.875) shrink.run(2 * rows);
+    };
+    const selectTime = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ?');
+    const upsert = database.prepare(
+      `INSERT INTO first_seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, x = max(x, excluded.x)`,
+    );
+    const deleteExpired = database.prepare('DELETE FROM first_seen WHERE shelf = ? AND x <= ?');
+    const countTimes = database.prepare('SELECT count(*) AS n FROM first_seen WHERE shelf = ?');
+    const deleteOldest = database.prepare(
+      'DELETE FROM first_seen WHERE shelf = ?1 AND k IN (SELECT k FROM first_seen WHERE shelf = ?1 ORDER BY x LIMIT ?2)',
+    );
+    return {
+      database,
+      inode: inodeOf(path),
+      get: database.prepare('SELECT v FROM record WHERE k = ? AND x > ?'),
+      put: (texts: readonly StoredText[], now: number): void =>
+        transaction(database, () => {
+          expire.run(past(now), CHUNK);
+          makeRoom(texts.length);
+          for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
+        }),
+      writeFirstSeen: (times: readonly FirstSeenTime[], now: number): PreviousTime[] => {
+        const previousTimes: PreviousTime[] = [];
+        transaction(database, () => {
+          makeRoom(times.length);
+          const cutoff = past(now);
+          for (const { category, key, at } of times) {
+            const row = selectTime.get(category, key);
+            const previous = row ? Number(row['at']) : null;
+            upsert.run(category, key, Math.min(at, previous ?? at), now + FIRST_SEEN_TTL_MS);
+            previousTimes.push({ key, previous });
+          }
+          for (const category of new Set(times.map((time) => time.category))) {
+            deleteExpired.run(category, cutoff);
+            // Deletes a tenth more than needed, so that this does not run on each write.
+            if (Number(countTimes.get(category)?.['n']) > MAX_FIRST_SEEN)
+              deleteOldest.run(category, MAX_FIRST_SEEN / 10);
+          }
+        });
+        return previousTimes;
+      },
+      acquire: database.prepare(
+        `INSERT INTO lease VALUES (:lease, :holder, :end)
+         ON CONFLICT (k) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE until <= :now OR until > :end`,
+      ),
+      selectLease: database.prepare('SELECT until FROM lease WHERE k = ?'),
+      renew: database.prepare('UPDATE lease SET until = ? WHERE k = ? AND holder = ?'),
+      /** A write that tests whether the database is writable. */
+      probe: database.prepare(
+        `INSERT INTO lease VALUES ('probe', '', ?) ON CONFLICT (k) DO UPDATE SET until = excluded.until`,
+      ),
+      release: database.prepare('DELETE FROM lease WHERE k = ? AND holder = ?'),
+    };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/**
+ * Returns a function that maps the clock to a time that has certainly passed, even if the clock jumps ahead and back:
+ * a time that the clock showed a day ago and has not fallen below since. -Infinity during the first day.
+ */
+function certainPast(): (now: number) => number {
+  let mark = Infinity;
+  let past = -Infinity;
+  return (now) => {
+    if (now < mark) past = Math.min(past, (mark = now));
+    else if (now >= mark + DAY_MS) [past, mark] = [mark, now];
+    return past;
+  };
+}
+
+/**
+ * Loads node:sqlite on demand. The module is absent before Node 22.13, and a later release renames its class
+ * (DEP0210).
+ */
+function openFile(path: string): DatabaseSync {
+  const sqlite = process.getBuiltinModule('node:sqlite') as
+    { Database?: typeof DatabaseSync; DatabaseSync: typeof DatabaseSync } | undefined;
+  if (!sqlite) throw new Error(`Node.js ${process.version} has no node:sqlite`);
+  const database = new (sqlite.Database ?? sqlite.DatabaseSync)(path);
+  database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
+  return database;
+}
+
+function transaction(database: DatabaseSync, work: () => void): void {
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    work();
+    database.exec('COMMIT');
+  } catch (error) {
+    try {
+      database.exec('ROLLBACK');
+    } catch {
+      // SQLite has already rolled back after a full disk or an I/O error.
+    }
+    throw error;
+  }
+}
+
+/**
+ * Tests with a temporary database which journal mode a directory supports. SQLite also accepts WAL on read-only and
+ * network volumes; only the first write fails. `reason` says why WAL is not available. Throws if no mode works.
+ */
+export function probeJournal(directory: string): { journal: 'WAL' | 'DELETE'; reason: string | null } {
+  try {
+    probe(directory, 'WAL');
+    return { journal: 'WAL', reason: null };
+  } catch (error) {
+    probe(directory, 'DELETE');
+    return { journal: 'DELETE', reason: reasonOf(error) };
+  }
+}
+
+function probe(directory: string, journal: string): void {
+  const path = join(directory, `probe-${randomUUID()}.sqlite`);
+  try {
+    const database = openFile(path);
+    try {
+      // The file is temporary. Waiting for the disk can take 0.1 s and would not change the result.
+      database.exec(
+        `PRAGMA synchronous = OFF; PRAGMA journal_mode = ${journal}; CREATE TABLE probe (x); INSERT INTO probe VALUES (1)`,
+      );
+      database.prepare('SELECT x FROM probe').get();
+    } finally {
+      database.close();
+    }
+  } finally {
+    for (const suffix of ['', ...SIDE_FILES]) rmSync(path + suffix, { force: true });
+  }
+}
+
+/** Removes probe files that killed processes left before a given time. Newer ones may be in use. */
+export function removeProbes(directory: string, before: number): void {
+  try {
+    for (const name of readdirSync(directory)) {
+      if (!/^probe-[\da-f-]{36}\.sqlite(?:-\w+)?$/.test(name)) continue;
+      const path = join(directory, name);
+      if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) < before) rmSync(path, { force: true });
+    }
+  } catch {
+    // A leftover probe file takes a few kilobytes and is harmless.
+  }
+}
+
+export function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
+export function isCorrupt(error: unknown): boolean {
+  return [CORRUPT, NOT_A_DATABASE].includes(resultCode(error));
+}
+
+/** Returns the low byte of node:sqlite's `errcode`, which is the primary result code. */
+function resultCode(error: unknown): number {
+  return error instanceof Error && 'errcode' in error ? Number(error.errcode) & 0xff : 0;
+}
+
+/** Returns true if the disk or the file has no room left. */
+export function isFull(error: unknown): boolean {
+  return resultCode(error) === FULL;
+}
