@@ -96,7 +96,7 @@ describe('invalid usage prints one line and exits with 2', () => {
     [
       'neither a listen address nor an OTLP endpoint',
       ['--web.listen-address='],
-      'Cannot serve: --web.listen-address is empty, and no --otlp.endpoint is named',
+      'Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set',
     ],
     [
       'a misspelled flag',

@@ -15,6 +15,7 @@ import {
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
+import { reasonOf } from '../common/errors.ts';
 import type { Family } from '../model.ts';
 import { isAmount, Points, type Metric, type Origins } from './otlp-points.ts';
 
@@ -114,7 +115,7 @@ async function ask(send: (port: MessagePort) => void): Promise<Collected> {
   });
 }
 
-/** The SDK's exporter, with a result that can be trusted and a time limit that holds. */
+/** The exporter of the SDK, with a correct result and a time limit on the whole export. */
 class Delivery implements PushMetricExporter {
   readonly #exporter: PushMetricExporter;
   readonly #agent: HttpAgent;
@@ -122,12 +123,12 @@ class Delivery implements PushMetricExporter {
   readonly #ended: (failure: ExportFailure | null) => void;
   #partial: string | null = null;
 
-  /** `ended` hears of the end of every export, with null when the receiver said that it took all of it. */
+  /** `ended` is called after every export: with null if the receiver accepted all of it, else with the failure. */
   static async open(settings: OtlpSettings, ended: (failure: ExportFailure | null) => void): Promise<Delivery> {
     const { url, protocol, headers, compression, timeoutMs, tls, version } = settings;
-    const given = Object.fromEntries(Object.entries(tls).filter(([, pem]) => pem !== null)) as Record<string, string>;
+    const files = Object.fromEntries(Object.entries(tls).filter(([, pem]) => pem !== null)) as Record<string, string>;
     const agent = url.startsWith('https:')
-      ? new HttpsAgent({ keepAlive: true, ...given })
+      ? new HttpsAgent({ keepAlive: true, ...files })
       : new HttpAgent({ keepAlive: true });
     const { OTLPMetricExporter } =
       protocol === 'http/json'
@@ -156,7 +157,7 @@ class Delivery implements PushMetricExporter {
     this.#agent = agent;
     this.#timeoutMs = timeoutMs;
     this.#ended = ended;
-    this.#hearOfRefusedPoints();
+    this.#watchPartialSuccess();
   }
 
   selectAggregationTemporality(): AggregationTemporality {
@@ -165,10 +166,10 @@ class Delivery implements PushMetricExporter {
 
   export(metrics: ResourceMetrics, done: Done): void {
     this.#partial = null;
-    // The SDK's own limit is on silence: a receiver that answers byte by byte would hold an export for ever.
+    // The SDK limits silence only: a receiver that answers byte by byte would keep an export open.
     let late: string | null = null;
     const overdue = setTimeout(() => {
-      late = `no whole answer within ${this.#timeoutMs} ms`;
+      late = `no complete response within ${this.#timeoutMs} ms`;
       this.#agent.destroy();
     }, this.#timeoutMs);
     const end: Done = (result) => {
@@ -197,32 +198,31 @@ class Delivery implements PushMetricExporter {
     this.#agent.destroy();
   }
 
-  /** The SDK takes an export of which points were refused for a success, and tells its diagnostics alone. */
-  #hearOfRefusedPoints(): void {
+  /** The SDK reports an export with rejected points as a success; only its diagnostics have the number. */
+  #watchPartialSuccess(): void {
     const ignore = (): void => undefined;
     const warn = (message: string, detail?: unknown): void => {
       if (!message.startsWith('Received Partial Success')) return;
       const { rejectedDataPoints = 0, errorMessage = '' } = JSON.parse(String(detail)) as Record<string, string>;
       if (Number(rejectedDataPoints) > 0)
-        this.#partial = `it refused ${rejectedDataPoints} points: ${errorMessage}`.slice(0, LONGEST_REASON);
+        this.#partial = `the receiver rejected ${rejectedDataPoints} points: ${errorMessage}`.slice(0, LONGEST_REASON);
     };
     diag.setLogger({ error: ignore, warn, info: ignore, debug: ignore, verbose: ignore }, DiagLogLevel.WARN);
   }
 }
 
-/** What went wrong, in a few words; the SDK keeps the status of a last answer to itself when that asked for another try. */
+/** Returns the reason of a failure. After retries, the SDK does not say which status the last response had. */
 function failureOf(error: (Error & { code?: unknown; data?: unknown }) | undefined): ExportFailure {
   const message = error?.message ?? '';
   if (message === 'Export failed with retryable status')
-    return { reason: 'it answered 429, 502, 503 or 504 for as long as was tried', status: null };
+    return { reason: 'the receiver answered 429, 502, 503 or 504 to every attempt', status: null };
   const status = typeof error?.code === 'number' ? error.code : null;
   const body = typeof error?.data === 'string' ? error.data.trim() : '';
-  const reason = status === null ? message || String(error?.code) : `it answered ${status} ${message} ${body}`.trim();
+  const reason =
+    status === null
+      ? reasonOf(error) || String(error?.code)
+      : `the receiver answered ${status} ${message} ${body}`.trim();
   return { reason: reason.slice(0, LONGEST_REASON), status };
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function collection(metrics: readonly Metric[], at: number, version: string): CollectionResult {

@@ -13,7 +13,7 @@ interface Criterion {
   readonly begin: () => Alternatives;
 }
 
-/** Values of which a row must match one. */
+/** Allowed values: a row must match one. */
 interface Alternatives {
   /** Returns false for an invalid value. */
   readonly add: (text: string) => boolean;

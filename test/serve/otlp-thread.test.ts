@@ -149,37 +149,40 @@ describe('a receiver', () => {
       'whose Retry-After exceeds the timeout fails at once',
       answers(503, { 'retry-after': '3600' }),
       20_000,
-      { reason: 'it answered 429, 502, 503 or 504 for as long as was tried', status: null },
+      { reason: 'the receiver answered 429, 502, 503 or 504 to every attempt', status: null },
     ],
     [
       'that answers 400 fails with the text of the answer',
       answers(400, {}, 'cannot parse \u001b[31m'),
       20_000,
-      { reason: 'it answered 400 Bad Request cannot parse \u001b[31m', status: 400 },
+      { reason: 'the receiver answered 400 Bad Request cannot parse \u001b[31m', status: 400 },
     ],
     [
       'that answers 413 fails',
       answers(413, {}, 'x'.repeat(10_000)),
       20_000,
-      { reason: `it answered 413 Payload Too Large ${'x'.repeat(300)}`.slice(0, 300), status: 413 },
+      { reason: `the receiver answered 413 Payload Too Large ${'x'.repeat(300)}`.slice(0, 300), status: 413 },
     ],
     [
       'that does not answer fails at the timeout',
       isSilent,
       500,
-      { reason: 'no whole answer within 500 ms', status: null },
+      { reason: 'no complete response within 500 ms', status: null },
     ],
     [
       'that closes the connection fails',
       cutsTheConnection,
       500,
-      { reason: expect.stringMatching(/^(socket hang up|no whole answer within 500 ms)$/) as string, status: null },
+      {
+        reason: expect.stringMatching(/^(socket hang up|no complete response within 500 ms)$/) as string,
+        status: null,
+      },
     ],
     [
       'that rejects some points fails',
       answers(200, {}, '{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"too old"}}'),
       20_000,
-      { reason: 'it refused 3 points: too old', status: null },
+      { reason: 'the receiver rejected 3 points: too old', status: null },
     ],
   ])('%s and does not count as an export', async (_situation, answer, timeoutMs, failure) => {
     const { thread, failures } = await open(answer, { ...LONG, timeoutMs });
@@ -196,7 +199,7 @@ describe('a receiver', () => {
   it('that never finishes its answer fails at the timeout of each export', async () => {
     const { thread, failures } = await open(dribbles, { intervalMs: 200, timeoutMs: 200 });
     await expect.poll(() => thread.counts.failures, SOON).toBeGreaterThan(2);
-    expect(failures[0]).toEqual({ reason: 'no whole answer within 200 ms', status: null });
+    expect(failures[0]).toEqual({ reason: 'no complete response within 200 ms', status: null });
     expect(thread.counts.exports).toBe(0);
   });
 
@@ -204,7 +207,7 @@ describe('a receiver', () => {
     const { receiver, thread, failures } = await open(takes, { firstMs: 1_000, intervalMs: 500, timeoutMs: 500 });
     await receiver.close();
     await expect.poll(() => thread.counts.failures, SOON).toBeGreaterThan(1);
-    expect(failures[0]?.reason).toMatch(/ECONNREFUSED|no whole answer within 500 ms/);
+    expect(failures[0]?.reason).toMatch(/connection refused|no complete response within 500 ms/);
     expect(thread.counts.exports).toBe(0);
   });
 
@@ -259,7 +262,7 @@ it('a failed scan is a failed export, and the next export is sent', async () => 
   });
   await expect.poll(() => thread.counts.exports, SOON).toBeGreaterThan(0);
   // A busy machine may not end the export after them within 50 ms.
-  const ours = failures.filter(({ reason }) => !reason.startsWith('no whole answer'));
+  const ours = failures.filter(({ reason }) => !reason.startsWith('no complete response'));
   expect(ours).toEqual([
     { reason: 'no scan ended within 1 ms', status: null },
     { reason: 'the worker thread gave no answer', status: null },

@@ -485,7 +485,7 @@ describe('an exporter with OTLP', () => {
         {
           level: 'warn',
           endpoint: `${receiver.url}/v1/metrics`,
-          reason: 'it answered 415 Unsupported Media Type',
+          reason: 'the receiver answered 415 Unsupported Media Type',
           advice: 'a receiver that does not accept JSON needs --otlp.protocol=http/protobuf',
         },
       ]);
@@ -521,8 +521,8 @@ describe('a start that fails', () => {
   });
 
   test.each([
-    ['mmdb', 'it is no MMDB file'],
-    ['tsv', /^line 1 "import .*" is not first address, last address, ASN, country and name with tabs between$/],
+    ['mmdb', 'not an MMDB file'],
+    ['tsv', /^line 1 "import .*" is not a tab-separated first address, last address, ASN, country and name$/],
   ])('a file that is not a database of type %s ends with 1 and one line', async (provider, reason) => {
     const file = fileURLToPath(import.meta.url);
     const flags = [`--path.procfs=${TREE}`, `--asn.provider=${provider}`, `--asn.database=${file}`];

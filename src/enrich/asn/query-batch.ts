@@ -133,16 +133,16 @@ function storedAnswer({ bucket, origin }: Answer): StoredText {
  * Answers up to 1,000 buckets: from the store, then in one session with the provider. The lease allows one session at
  * a time among all users of the store, and then enforces the time between sessions.
  */
-export async function queryBatch(correspondence: QueryContext, errand: BatchRequest): Promise<BatchResult> {
-  const { provider, store, onAnswers: deliver, clock } = correspondence;
-  const { own, counts: tally, spacingMs, signal } = errand;
+export async function queryBatch(context: QueryContext, request: BatchRequest): Promise<BatchResult> {
+  const { provider, store, onAnswers: deliver, clock } = context;
+  const { own, counts, spacingMs, signal } = request;
   const lease = sharedKeyOf(provider, 'lock');
   const breaker = (await store?.shared?.readBreaker(sharedKeyOf(provider, 'breaker'))) ?? null;
   const openMs = breaker?.openMs ?? 0;
   const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, Math.max(LEASE_MS, spacingMs))) ?? 0);
   // A failed store grants the lease to every exporter, so each queries only its own networks.
-  const pool = store?.up ? errand.queue : null;
-  const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, correspondence.random) : own;
+  const pool = store?.up ? request.queue : null;
+  const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, context.random) : own;
   const batch = freeInMs > 0 || !pool ? mine : unite(await pool.oldest(BATCH), own);
   const known = await readAnswers(store, batch, clock.now());
   if (known.length > 0) deliver(known);
@@ -164,18 +164,18 @@ export async function queryBatch(correspondence: QueryContext, errand: BatchRequ
       ? { kind: 'nothing', ...common }
       : { kind: 'failed', reason: `Cannot query "${provider.server}": stopped`, malformed: 0, ...common };
   }
-  tally.queries++;
+  counts.queries++;
   const exchange = await provider.query(open, signal);
-  tally.addressesSent += exchange.sent;
+  counts.addressesSent += exchange.sent;
   if ('failure' in exchange) {
-    tally.queryFailures++;
+    counts.queryFailures++;
     await store?.renew(lease, spacingMs);
     return { kind: 'failed', reason: exchange.failure, malformed: exchange.malformed ?? 0, ...common };
   }
   const { reply } = exchange;
-  const answers = answersOf(reply, known, correspondence);
+  const answers = answersOf(reply, known, context);
   deliver(answers);
-  const triesOf = (bucket: Cidr): number => 1 + Math.max(tries.get(keyOf(bucket)) ?? 0, errand.triesOf(bucket));
+  const triesOf = (bucket: Cidr): number => 1 + Math.max(tries.get(keyOf(bucket)) ?? 0, request.triesOf(bucket));
   await store?.write([...answers.map(storedAnswer), ...storedTries(reply, triesOf, clock.now())]);
   const answered = answers.map(({ bucket }) => bucket);
   await pool?.remove([...answered, ...reply.refused]);

@@ -230,13 +230,13 @@ export class ListWatch<Item> {
     const { path, selection, request, clock } = this.#options;
     const abort = (this.#abort = new AbortController());
     if (this.#closed) throw new Error('the exporter is stopping');
-    const give = (reason: string) => () => abort.abort(new Error(reason));
+    const abortWith = (reason: string) => () => abort.abort(new Error(reason));
     const late = Number.isFinite(mostMs)
-      ? clock.after(mostMs, give(`incomplete response after ${mostMs / 1000} s`))
+      ? clock.after(mostMs, abortWith(`incomplete response after ${mostMs / 1000} s`))
       : null;
-    const listen = (ms: number): (() => void) => clock.after(ms, give(`no data for ${ms / 1000} s`));
+    const listen = (ms: number): (() => void) => clock.after(ms, abortWith(`no data for ${ms / 1000} s`));
     let cancel = listen(SILENCE_MS);
-    const heard = async function* (body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const resetTimeout = async function* (body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
       for await (const chunk of body) {
         cancel();
         cancel = listen(silenceMs);
@@ -253,7 +253,7 @@ export class ListWatch<Item> {
       if (status !== 200) this.#retryAfterMs = retryAfterMs(retryAfter, clock.now());
       if (status === 410) throw new Expired('the resource version is too old');
       if (status !== 200) throw new Error(`the server returned status ${status}`);
-      return await take(heard(body));
+      return await take(resetTimeout(body));
     } catch (error) {
       throw abort.signal.aborted ? abort.signal.reason : error;
     } finally {
