@@ -4,7 +4,6 @@ import {
   environmentVariable,
   FLAGS,
   flags,
-  type AsnProvider,
   type Flag,
   type ListenAddress,
   type OtlpCompression,
@@ -12,7 +11,7 @@ import {
   type ConnectionSource,
 } from './flags.ts';
 import type { LogFormat, LogLevel } from '../common/log.ts';
-import type { Rules } from '../model.ts';
+import type { AsnProviderName, Rules } from '../model.ts';
 import { isSdkDisabled, otelEndpoint, otelResource, otelSettings, type OtelSetting } from './otel-env.ts';
 import { UsageError, deepFreeze } from '../common/errors.ts';
 
@@ -57,7 +56,7 @@ export interface Config {
   /** The server used instead of a directory, or null. */
   readonly storageServer: RedisServer | null;
   readonly asn: {
-    readonly provider: AsnProvider;
+    readonly provider: AsnProviderName;
     readonly server: { readonly host: string; readonly port: number };
     /** Set only for mmdb and tsv, which require it. */
     readonly database: string | null;

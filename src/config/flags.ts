@@ -1,16 +1,16 @@
+import type { AsnProviderName } from '../model.ts';
 import type { LogFormat, LogLevel } from '../common/log.ts';
 import { parseAddress } from '../common/address.ts';
 import { parseStorageUrl } from '../store/redis-url.ts';
 import { parsePairs } from './otel-env.ts';
 
-const ASN_PROVIDERS = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'] as const;
+const ASN_PROVIDERS: readonly AsnProviderName[] = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'];
 const OTLP_PROTOCOLS = ['http/json', 'http/protobuf'] as const;
 const OTLP_COMPRESSIONS = ['gzip', 'none'] as const;
 const SOURCES = ['procfs', 'ss', 'netstat'] as const;
 const LOG_LEVELS: readonly LogLevel[] = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
 const LOG_FORMATS: readonly LogFormat[] = ['json', 'text'];
 
-export type AsnProvider = (typeof ASN_PROVIDERS)[number];
 export type OtlpProtocol = (typeof OTLP_PROTOCOLS)[number];
 export type OtlpCompression = (typeof OTLP_COMPRESSIONS)[number];
 export type ConnectionSource = (typeof SOURCES)[number];

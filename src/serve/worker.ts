@@ -4,11 +4,10 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { readServices } from '../common/etc-services.ts';
 import { openSource, type SourceName } from '../collect/host.ts';
 import { openCache } from '../enrich/asn/cache.ts';
-import type { ProviderConfig } from '../enrich/asn/open.ts';
 import type { Collected } from '../expose/otlp.ts';
 import { PartWriter } from '../expose/prometheus-text.ts';
 import { statusFamilies } from '../metrics/families.ts';
-import type { Family } from '../model.ts';
+import type { AsnProviderName, Family } from '../model.ts';
 import { RemoteNames } from '../rows/remote-names.ts';
 import { Readers, type Reader } from '../rows/streams.ts';
 import { Scrape, type ScrapeOptions } from '../scrape.ts';
@@ -33,7 +32,7 @@ export interface WorkerData {
   /** Whether the API is on. */
   readonly hasApi: boolean;
   /** `none` leaves every ASN unknown. */
-  readonly asnProvider: ProviderConfig['provider'];
+  readonly asnProvider: AsnProviderName;
 }
 
 /** Scans and renders on request, in a thread of its own: the thread that serves HTTP never waits for it. */

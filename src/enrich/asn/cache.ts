@@ -1,7 +1,6 @@
 import { cidrContains, formatCidr, isIPv4, maskAddress, parseCidr } from '../../common/address.ts';
-import type { Address, Cidr, Origin } from '../../model.ts';
+import type { Address, AsnProviderName, Cidr, Origin } from '../../model.ts';
 import { bucketOf, addressBlock, isAnnounceable } from '../../common/network-class.ts';
-import type { ProviderConfig } from './open.ts';
 
 /**
  * The answer to one query: for a /24 or /48, or for one address of a file. A plain object, so it can be sent over a
@@ -231,7 +230,7 @@ export class AsnCache {
 }
 
 /** Creates the cache for a provider: keyed by address for a file, else by /24 or /48. Null without a provider. */
-export function openCache(provider: ProviderConfig['provider']): AsnCache | null {
+export function openCache(provider: AsnProviderName): AsnCache | null {
   if (provider === 'none') return null;
   return new AsnCache(provider === 'mmdb' || provider === 'tsv' ? addressBlock : bucketOf);
 }

@@ -2,13 +2,13 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { cymruProvider, type Limits, type ServerAddress } from './cymru-whois.ts';
 import { FileDatabase, type Lookup } from './file-database.ts';
 import { type Provider, readAnswers } from './query-batch.ts';
-import type { Cidr } from '../../model.ts';
+import type { AsnProviderName, Cidr } from '../../model.ts';
 import type { Answer } from './cache.ts';
 import { openExistingStore, type StorageConfig } from '../../store/open.ts';
 
 /** Which provider maps addresses to ASNs. */
 export interface ProviderConfig {
-  readonly provider: 'cymru' | 'cymru-dns' | 'mmdb' | 'tsv' | 'none';
+  readonly provider: AsnProviderName;
   /** The bulk whois server of `cymru`. */
   readonly server: ServerAddress;
   /** The file of `mmdb` and `tsv`. */
