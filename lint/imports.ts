@@ -63,6 +63,13 @@ const specifierOf = (node: Tree): { specifier: string | null; names: string[] | 
       const name = property.type === 'Identifier' ? property.name : literal(property);
       return name === 'require' || name === 'getBuiltinModule' ? whole(literal(parameters[0])) : undefined;
     }
+    // Outside a call, the function can be passed on and called with any name.
+    case 'MemberExpression':
+    case 'Property': {
+      const key = (node['property'] ?? node['key']) as Tree;
+      const name = key.type === 'Identifier' ? key.name : literal(key);
+      return name === 'getBuiltinModule' ? whole(null) : undefined;
+    }
     case 'NewExpression': {
       const { callee, arguments: parameters } = node as unknown as { callee: Tree; arguments: unknown[] };
       if (callee.type !== 'Identifier' || callee.name !== 'URL' || !isMetaUrl(parameters[1])) return undefined;
@@ -99,7 +106,8 @@ export const importsOf = (
         specifier === null ? null : isFile ? posix.join(posix.dirname(path), specifier) : packageOf(specifier);
       found.push({ node, target, isFile, names });
     }
-    for (const key of visitorKeys[node.type] ?? []) [node[key]].flat().filter(isTree).forEach(visit);
+    for (const key of visitorKeys[node.type] ?? [])
+      if (!hit || key !== 'callee') [node[key]].flat().filter(isTree).forEach(visit);
   };
   visit(program as unknown as Tree);
   return found;

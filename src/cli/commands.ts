@@ -20,7 +20,6 @@ type OptionSpec = readonly [flags: string, description: string, standard?: strin
 /** Arguments and options of a command, parsed by commander. */
 export interface ParsedCommand {
   readonly args: string[];
-  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the signature of commander
   opts<T extends object>(): T;
 }
 

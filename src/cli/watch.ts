@@ -203,5 +203,4 @@ class WatchScreen {
   }
 }
 
-// eslint-disable-next-line no-control-regex -- key sequences of a terminal
 const KEYS = /\x1b\[[\d;]*[A-Za-z~]|\x1bO[A-Z]|[^]/g;

@@ -118,6 +118,9 @@ describe('imports between rooms', () => {
     'await import(`../${room}/families.ts`);',
     "await import('../' + room);",
     'process.getBuiltinModule(name);',
+    'const load = process.getBuiltinModule;',
+    "process.getBuiltinModule.call(null, 'node:fs');",
+    'const { getBuiltinModule: load } = process;',
     'new Worker(new URL(path, import.meta.url));',
     'new Worker(new URL(`../${room}/x.ts`, import.meta.url));',
   ])('no file may import what only the running program knows: %s', async (text) => {
@@ -223,6 +226,8 @@ describe('the clock, random numbers and the environment', () => {
       'process.hrtime();',
       'process.hrtime.bigint();',
       'process.uptime();',
+      'new Intl.DateTimeFormat().format();',
+      'const { DateTimeFormat } = Intl;',
       'const { hrtime } = process;',
     ],
     chance: [
@@ -246,6 +251,7 @@ describe('the clock, random numbers and the environment', () => {
       'const me = process;',
       'read(process);',
       'process.loadEnvFile();',
+      'process.report.getReport();',
     ],
   };
   const OUTSIDE = ['model.ts', 'metrics/x.ts', 'first-seen/recorder.ts', 'collect/x.ts', 'cli/x.ts', 'serve/x.ts'];
@@ -271,6 +277,8 @@ describe('the clock, random numbers and the environment', () => {
     "eval('Date.now()');",
     "new Function('return Date.now()');",
     "require('node:path');",
+    "await fetch('http://localhost');",
+    "new WebSocket('ws://localhost');",
   ])('no file may write %s', async (text) => {
     for (const path of [...OUTSIDE, 'common/clock.ts', 'main.ts'])
       expect(await messagesOf(path, text)).toContainEqual(expect.stringContaining('it hides what a file depends on'));
@@ -290,8 +298,17 @@ describe('the clock, random numbers and the environment', () => {
     'const process = { env: {} }; process.env;',
     'let environment: NodeJS.ProcessEnv;',
     'const each = (callback: Function) => callback;',
+    "new Intl.Segmenter('en');",
   ])('every file may write %s', async (text) => {
     expect(await messagesOf('metrics/x.ts', text)).toEqual([]);
+  });
+});
+
+test('no comment in a file of src switches a rule off', async () => {
+  const config = (await new ESLint({ cwd: root }).calculateConfigForFile(join(root, 'src/metrics/x.ts'))) as unknown;
+  expect(config).toMatchObject({
+    linterOptions: { noInlineConfig: true },
+    rules: { 'peerscope/rooms': [2], 'peerscope/ambient': [2] },
   });
 });
 

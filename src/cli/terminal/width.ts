@@ -4,7 +4,6 @@ let segmenter: Intl.Segmenter | undefined;
 /** East Asian wide and fullwidth characters, and emoji (UAX 11). */
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
-// eslint-disable-next-line no-control-regex -- color sequences of a terminal
 const SGR = /(\x1b\[[\d;]*m)/;
 const WIDTHLESS = /^[\p{Mn}\p{Me}\p{Cf}]/u;
 const MARKS = /[\p{Mn}\p{Me}]/gu;
