@@ -5,13 +5,18 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** Returns the reason of an error in words. A failed system call reads as in strerror(3), several failed connection attempts
- * as the first one. */
+/** Reasons for which libuv has words of its own; the C library's are clearer. */
+const REASONS: Readonly<Record<string, string>> = { EEXIST: 'file exists', EISDIR: 'is a directory' };
+
+/**
+ * Returns the reason of an error in words. A failed system call reads as in strerror(3), several failed connection attempts as the
+ * first one.
+ */
 export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
   if (!(error instanceof Error)) return String(error);
-  const { errno } = error as NodeJS.ErrnoException;
-  return typeof errno === 'number' && errno < 0 ? getSystemErrorMessage(errno) : error.message;
+  const { errno, code = '' } = error as NodeJS.ErrnoException;
+  return typeof errno === 'number' && errno < 0 ? (REASONS[code] ?? getSystemErrorMessage(errno)) : error.message;
 }
 
 /** Freezes a value and everything in it, and returns it. */

@@ -125,7 +125,7 @@ describe('parse', () => {
       'Cannot parse line 1 "hello 1": not a row of ss or a supported netstat\n0 rows from neither ss nor netstat, 1 line could not be parsed\n',
     ],
     ['a missing file', ['/nowhere'], '', 1, '', 'Cannot read "/nowhere": no such file or directory\n'],
-    ['a folder', ['/tmp'], '', 1, '', 'Cannot read "/tmp": illegal operation on a directory\n'],
+    ['a folder', ['/tmp'], '', 1, '', 'Cannot read "/tmp": is a directory\n'],
     ['two files', ['a', 'b'], '', 2, '', 'Cannot parse "b": only one file is allowed, after "a"\n'],
     [
       'an unknown filter value',

@@ -370,7 +370,7 @@ describe('a file', () => {
 
   it.each<[situation: string, path: () => string, reason: string]>([
     ['is absent', () => join(folder, 'absent.yaml'), 'no such file or directory'],
-    ['is a folder', () => folder, 'illegal operation on a directory'],
+    ['is a folder', () => folder, 'is a directory'],
     ['has no end', () => '/dev/zero', 'must be at most 1048576 bytes long'],
     [
       'is not text',
