@@ -38,7 +38,10 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     const rulesFile = await openRulesFile(config);
     const rules = (): Config['rules'] => rulesFile?.current ?? config.rules;
     const services = parts.add(await openServices(config, { version, rules, failures, log }));
-    const scanFailed = (reason: string): void => failures.warn('scan', { reason }, 'a scan failed');
+    const scanFailed = (reason: string): void => {
+      // A stop ends the scan that is running.
+      if (!stop.isRequested) failures.warn('scan', { reason }, 'a scan failed');
+    };
     const died = (reason: string): void => {
       log.fatal({ reason }, 'the worker thread ended');
       stop.now(1);
@@ -75,11 +78,13 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     parts.add(openReload(rulesFile, worker, log));
     logStart(config, log, version, { addresses: servers.addresses, source, access, services });
 
-    await services.firstNames(FIRST_NAMES_MS);
-    await scan();
-    isReady = true;
-    parts.add(openSampling(config.sampleIntervalMs, scan));
-    otlp = outputs.add(startOtlp?.((port) => worker.share(port, status, config.scrapeBudgetMs)) ?? null);
+    const firstScan = services.firstNames(FIRST_NAMES_MS).then(scan);
+    // A stop does not wait for a scan that the kernel blocks.
+    if ((await Promise.race([firstScan, stop.exitCode])) === undefined) {
+      isReady = true;
+      parts.add(openSampling(config.sampleIntervalMs, scan));
+      otlp = outputs.add(startOtlp?.((port) => worker.share(port, status, config.scrapeBudgetMs)) ?? null);
+    }
     const exitCode = await stop.exitCode;
     log.info('stopping');
     return exitCode;
@@ -92,12 +97,16 @@ export async function serve(config: Config, log: Log, version: string): Promise<
 class Stop {
   readonly exitCode: Promise<number>;
   readonly now: (code: number) => void;
+  isRequested = false;
 
   constructor() {
     const { promise, resolve } = Promise.withResolvers<number>();
     this.exitCode = promise;
-    this.now = resolve;
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(0));
+    this.now = (code) => {
+      this.isRequested = true;
+      resolve(code);
+    };
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => this.now(0));
   }
 }
 
