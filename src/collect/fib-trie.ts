@@ -5,7 +5,7 @@ const TENTATIVE = 0x40;
 const DUPLICATE = 0x08;
 
 /** The local routes of a routing table, and what identifies a table of a VRF. */
-interface Table {
+interface FibTable {
   readonly local: Cidr[];
   /** The lower addresses of connected /31 links, which have no broadcast address. */
   readonly links: Set<number>;
@@ -25,7 +25,7 @@ interface Table {
  * routes. So a table with such routes belongs to a VRF, and its /32 routes are addresses. A VRF with only /32 addresses is not recognized.
  */
 export class FibTrie {
-  readonly #tables = new Map<string, Table>();
+  readonly #tables = new Map<string, FibTable>();
   #table = this.#tableOf('Main');
   #leaf = '';
 
@@ -54,7 +54,7 @@ export class FibTrie {
     return [...found.values()];
   }
 
-  #tableOf(name: string): Table {
+  #tableOf(name: string): FibTable {
     const known = this.#tables.get(name);
     if (known) return known;
     const table = { local: [], links: new Set<number>(), hasBroadcast: false };
@@ -82,7 +82,7 @@ export class FibTrie {
   }
 }
 
-function isOfInterface({ hasBroadcast, links }: Table, { address }: Cidr): boolean {
+function isOfInterface({ hasBroadcast, links }: FibTable, { address }: Cidr): boolean {
   return hasBroadcast || links.has(maskAddress(address, 127)[3]);
 }
 

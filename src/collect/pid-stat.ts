@@ -13,7 +13,7 @@ export interface Stat {
 }
 
 /** The fields of /proc/PID/status that are used; null if missing. */
-export interface Status {
+export interface ProcessStatus {
   /** The effective user. */
   readonly uid: number | null;
   /** Octal with four digits, such as "0022"; null before Linux 4.7 and for zombies. */
@@ -51,7 +51,7 @@ export function parseStat(bytes: Buffer): Stat | undefined {
  * Format: proc_pid_status(5) and the kernel's Documentation/filesystems/proc.rst, table 1-2. The kernel escapes newlines in
  * the name, so that a name cannot imitate another line.
  */
-export function parseStatus(bytes: Buffer): Status {
+export function parseStatus(bytes: Buffer): ProcessStatus {
   const text = bytes.toString('latin1');
   const value = (key: string): string | undefined => {
     const line = `\n${key}:\t`;

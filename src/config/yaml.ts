@@ -8,7 +8,7 @@ const MAX_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
 
 /** The source of a text for messages, and which values are secret. */
-export interface Origin {
+export interface YamlFile {
   readonly path: string;
   readonly what: string;
   readonly isSecret?: (keys: readonly PropertyKey[]) => boolean;
@@ -47,7 +47,7 @@ export function readStart(path: string): Buffer {
  * UsageError: for invalid YAML, one line with the position; else one line per problem with the path of the key, the
  * value (if scalar and not secret) and what is allowed.
  */
-export function validate<Schema extends z.ZodType>(schema: Schema, text: string, origin: Origin): z.infer<Schema> {
+export function validate<Schema extends z.ZodType>(schema: Schema, text: string, origin: YamlFile): z.infer<Schema> {
   if (Buffer.byteLength(text) > MAX_BYTES) throw refusal(origin, [`must be at most ${MAX_BYTES} bytes long`]);
   const result = schema.safeParse(parseYaml(text, origin) ?? {}, { reportInput: true });
   if (!result.success)
@@ -59,7 +59,7 @@ export function validate<Schema extends z.ZodType>(schema: Schema, text: string,
 }
 
 /** Returns an error with one line per reason. */
-export function refusal({ path, what }: Origin, reasons: readonly string[]): UsageError {
+export function refusal({ path, what }: YamlFile, reasons: readonly string[]): UsageError {
   const lines = reasons
     .slice(0, MAX_PROBLEMS)
     .map((reason) => escapeControls(`Cannot read ${what} ${JSON.stringify(path)}: ${reason}`));
@@ -87,7 +87,7 @@ export function mapping<Shape extends z.core.$ZodLooseShape>(
   );
 }
 
-function parseYaml(text: string, origin: Origin): unknown {
+function parseYaml(text: string, origin: YamlFile): unknown {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: 'error' });
   const [error] = [...document.errors, ...document.warnings];
@@ -109,7 +109,7 @@ const YAML_REASONS: Readonly<Record<string, string>> = {
 };
 
 /** Formats a zod issue: the path of the key, the scalar value and the reason. */
-function problems(issue: z.core.$ZodIssue, { isSecret }: Origin): string[] {
+function problems(issue: z.core.$ZodIssue, { isSecret }: YamlFile): string[] {
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => `${keyPath([...issue.path, key])}: unknown key, ${issue.message}`);
   }

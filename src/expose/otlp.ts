@@ -60,7 +60,7 @@ type Done = Parameters<PushMetricExporter['export']>[1];
 
 /**
  * Exports through the OpenTelemetry SDK, in a thread of its own: to serialize 20,000 points takes a quarter of a second.
- * The families go in as a MetricProducer: instruments would keep every series for ever and drop those beyond the 2,000th.
+ * The families go in as a MetricProducer: instruments would keep every series forever and drop those beyond the 2,000th.
  */
 async function work(port: MessagePort, settings: OtlpSettings): Promise<void> {
   const points = new Points(settings.origins);

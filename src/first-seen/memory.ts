@@ -46,7 +46,7 @@ interface FirstTime {
 
 type AsnTimes = Map<string, FirstTime>;
 
-interface Owner {
+interface OwnerHistory {
   readonly labels: OwnerLabels;
   readonly baseline: FirstTime;
   readonly directions: Map<Direction, AsnTimes>;
@@ -70,8 +70,8 @@ export class FirstSeenMemory {
   /** Whether the times are of this node or shared by the cluster. */
   readonly scope: 'node' | 'cluster';
   readonly #startedAt: () => number;
-  readonly #owners = new Map<string, Owner>();
-  readonly #ownerOf = new WeakMap<OwnerLabels, Owner>();
+  readonly #owners = new Map<string, OwnerHistory>();
+  readonly #ownerOf = new WeakMap<OwnerLabels, OwnerHistory>();
   readonly #times = new Map<string, FirstTime>();
   /** Entries per direction. */
   readonly #sizes = new Map<Direction, number>();
@@ -224,7 +224,7 @@ export class FirstSeenMemory {
     return Math.min(at, this.#now);
   }
 
-  #owner(labels: OwnerLabels): Owner | null {
+  #owner(labels: OwnerLabels): OwnerHistory | null {
     const shared = this.#ownerOf.get(labels);
     if (shared && this.#times.get(shared.baseline.key) === shared.baseline) return shared;
     if (isUnnamed(labels)) return null;
@@ -288,14 +288,14 @@ export class FirstSeenMemory {
     if (shelf !== 'baseline') this.#sizes.set(shelf, (this.#sizes.get(shelf) ?? 0) - 1);
   }
 
-  #dropOwner(key: string, { baseline, directions }: Owner): void {
+  #dropOwner(key: string, { baseline, directions }: OwnerHistory): void {
     this.#owners.delete(key);
     this.#times.delete(baseline.key);
     for (const asns of directions.values()) for (const [asn, time] of asns) this.#drop(asns, asn, time);
   }
 }
 
-function asnsOf({ directions }: Owner, direction: Direction): AsnTimes {
+function asnsOf({ directions }: OwnerHistory, direction: Direction): AsnTimes {
   const asns: AsnTimes = directions.get(direction) ?? new Map<string, FirstTime>();
   directions.set(direction, asns);
   return asns;

@@ -47,7 +47,7 @@ export class ConnectionCounters {
   }
 }
 
-/** What a census is taken from, besides the counters that it keeps itself. */
+/** What is counted, besides the counters that ScanCounts keeps. */
 interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'firstSeen'> {
   readonly connections: ConnectionTable;
   readonly host: Host;
@@ -68,7 +68,7 @@ export class ScanCounts {
     this.#coverage.count(connections, protocols.opened, at);
   }
 
-  /** The census of the last scan. */
+  /** The counts of the last scan. */
   scanData({ connections, host, peers, ...counted }: Counted, at: number): ScanData {
     const { read, unchanged, empty, unreadable } = host.status;
     const { hidden, withoutProcess } = host.unread;

@@ -79,15 +79,15 @@ export interface PagePart {
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-type Kind = keyof Requests;
-type Payload<K extends Kind> = Requests[K][0];
-type Reply<K extends Kind> = Requests[K][1];
+type RequestKind = keyof Requests;
+type Payload<K extends RequestKind> = Requests[K][0];
+type ReplyTo<K extends RequestKind> = Requests[K][1];
 
 type Notification<All, K extends keyof All = keyof All> = {
   [P in K]: { readonly type: 'notification'; readonly kind: P; readonly payload: All[P] };
 }[K];
 
-type Request<K extends Kind = Kind> = {
+type Request<K extends RequestKind = RequestKind> = {
   [P in K]: { readonly type: 'request'; readonly id: number; readonly kind: P; readonly payload: Payload<P> };
 }[K];
 
@@ -110,7 +110,7 @@ export interface RequestContext {
 
 /** A handler for every kind of request. */
 export type RequestHandlers = {
-  readonly [K in Kind]: (payload: Payload<K>, context: RequestContext) => Reply<K> | Promise<Reply<K>>;
+  readonly [K in RequestKind]: (payload: Payload<K>, context: RequestContext) => ReplyTo<K> | Promise<ReplyTo<K>>;
 };
 
 /** A handler for every kind of notification. */
@@ -136,7 +136,11 @@ export class Requester {
   }
 
   /** Resolves with the reply to this request; rejects when its handler failed, after `close`, and at `rejectAll`. */
-  request<K extends Kind>(kind: K, payload: Payload<K>, transfer: readonly MessagePort[] = []): Promise<Reply<K>> {
+  request<K extends RequestKind>(
+    kind: K,
+    payload: Payload<K>,
+    transfer: readonly MessagePort[] = [],
+  ): Promise<ReplyTo<K>> {
     if (this.#closed) return Promise.reject(this.#closed);
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
@@ -203,7 +207,7 @@ export function handleMessages(
   });
 }
 
-async function answer<K extends Kind>(
+async function answer<K extends RequestKind>(
   port: MessagePort,
   handlers: RequestHandlers,
   { id, kind, payload }: Request<K>,

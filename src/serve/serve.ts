@@ -15,7 +15,7 @@ import { Closers, ClosersTogether, type Closable } from './closers.ts';
 import { EventSubscribers } from './event-subscribers.ts';
 import { createHandlers } from './http-handlers.ts';
 import type { OtlpThread } from './otlp-thread.ts';
-import { openServices, type Services } from './services.ts';
+import { openServices, type RunningServices } from './services.ts';
 import { logHashCost, logStart } from './start-line.ts';
 import { openWorker, type ScanFacts, type WorkerClient } from './worker-client.ts';
 import type { WorkerData } from './worker.ts';
@@ -147,7 +147,7 @@ async function openRulesFile({ configFile, rules }: Config): Promise<RulesFile |
   return new RulesFile(configFile, rules);
 }
 
-function workerData(config: Config, services: Services): WorkerData {
+function workerData(config: Config, services: RunningServices): WorkerData {
   return {
     procfs: config.procfs,
     source: config.source,

@@ -21,7 +21,7 @@ import { RdnsQueue } from './rdns-queue.ts';
 import type { WorkerClient } from './worker-client.ts';
 
 /** What completes the rows of a scan: ASNs, reverse DNS, the names of Kubernetes, and the store of first-seen times. */
-export interface Services extends Closable {
+export interface RunningServices extends Closable {
   readonly provider: Provider | FileDatabase | null;
   readonly asksForNames: boolean;
   /** The watched resources of Kubernetes; null where it is off. */
@@ -46,7 +46,7 @@ export interface ServicesContext {
 }
 
 /** Opens the services of the configuration. Rejects when a database cannot be read; a server that is down is retried. */
-export async function openServices(config: Config, context: ServicesContext): Promise<Services> {
+export async function openServices(config: Config, context: ServicesContext): Promise<RunningServices> {
   const { version, rules, failures, log } = context;
   let worker: WorkerClient | null = null;
   let kubernetes: ApiClient | null = null;

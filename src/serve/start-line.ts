@@ -8,14 +8,14 @@ import { isUncoordinated, type Config } from '../config/config.ts';
 import { FileDatabase } from '../enrich/asn/file-database.ts';
 import { formatStorage } from '../store/open.ts';
 import type { Access } from '../web/access.ts';
-import type { Services } from './services.ts';
+import type { RunningServices } from './services.ts';
 
 /** What the start line is about. */
 export interface StartedParts {
   readonly addresses: readonly string[];
   readonly source: Procfs | Commands;
   readonly access: Access | null;
-  readonly services: Pick<Services, 'provider' | 'watched'>;
+  readonly services: Pick<RunningServices, 'provider' | 'watched'>;
 }
 
 /** Logs one line: what runs, what it reads, who can read it, and what leaves the host. */

@@ -4,7 +4,7 @@ import { createSecureContext, type SecureVersion } from 'node:tls';
 import { z } from 'zod';
 import { reasonOf } from '../common/errors.ts';
 import { deepFreeze } from '../common/errors.ts';
-import { mapping, readStart, readYaml, refusal, validate, type Origin } from '../config/yaml.ts';
+import { mapping, readStart, readYaml, refusal, validate, type YamlFile } from '../config/yaml.ts';
 
 const CLIENT_AUTH_TYPES = [
   'NoClientCert',
@@ -49,7 +49,7 @@ export function readWebConfig(path: string): WebConfig {
 
 /** Reads the text of the file at `path`, as `readWebConfig` does. */
 export function parseWebConfig(text: string, path: string): WebConfig {
-  const origin: Origin = { path, what: WHAT, isSecret };
+  const origin: YamlFile = { path, what: WHAT, isSecret };
   const file = validate(WEB_CONFIG, text, origin);
   const section = file.tls_server_config ?? {};
   const files = [section.cert_file, section.key_file, section.client_ca_file].filter((name) => name !== undefined);
@@ -147,7 +147,7 @@ const WEB_CONFIG = mapping(
 );
 
 /** Reads and validates certificate, key and CA, so that an incomplete set is never served. */
-function readTls(section: z.infer<typeof tlsSection>, origin: Origin): TlsConfig {
+function readTls(section: z.infer<typeof tlsSection>, origin: YamlFile): TlsConfig {
   const refuse = (key: string, reason: string): Error => refusal(origin, [`tls_server_config.${key}${reason}`]);
   const read = (name: 'cert' | 'key' | 'client_ca'): string | null => {
     const { [name]: inline, [`${name}_file` as const]: file } = section;

@@ -4,7 +4,7 @@ import type { Family } from '../../model.ts';
 import { REASON_MEANINGS } from './glossary.ts';
 
 /** The owner of a line; "" for a name that does not apply, all "" without a known process. */
-export interface Owner {
+export interface ShownOwner {
   readonly process: string;
   readonly namespace: string;
   readonly workload: string;
@@ -23,7 +23,7 @@ export interface Ranking<Line> {
 }
 
 /** Connections of one owner by service endpoint. */
-export type Endpoint = Count & { readonly owner: Owner; readonly name: string; readonly transport: string };
+export type EndpointCount = Count & { readonly owner: ShownOwner; readonly name: string; readonly transport: string };
 
 /** A network operator (ASN); `name` and `country` are "" if unknown. */
 export interface Operator {
@@ -36,8 +36,8 @@ export interface Operator {
 }
 
 /** A listening TCP socket and the length of its accept queue. */
-export interface Listener {
-  readonly owner: Owner;
+export interface ListenerQueue {
+  readonly owner: ShownOwner;
   readonly address: string;
   readonly port: string;
   readonly waiting: number;
@@ -60,16 +60,16 @@ export interface Overview {
   readonly states: Count['states'];
   readonly processes: number | null;
   readonly namespaces: number;
-  readonly top: Ranking<Count & { readonly owner: Owner }>;
+  readonly top: Ranking<Count & { readonly owner: ShownOwner }>;
   /** `known` counts the operators with an ASN, without unannounced and folded ones. */
   readonly operators: (Ranking<Operator> & { readonly known: number }) | null;
   /** Connections without a known operator, by network. */
   readonly networks: readonly (readonly [network: string, count: number])[];
   readonly endpoints: Readonly<
-    Record<'inbound' | 'outbound' | 'loopback', { readonly total: number; readonly ranking: Ranking<Endpoint> }>
+    Record<'inbound' | 'outbound' | 'loopback', { readonly total: number; readonly ranking: Ranking<EndpointCount> }>
   > | null;
   readonly loopbackDuplicates: number;
-  readonly listeners: Ranking<Listener> & { readonly total: number };
+  readonly listeners: Ranking<ListenerQueue> & { readonly total: number };
   readonly blindSpots: readonly BlindSpot[];
   readonly costs: readonly { readonly collector: string; readonly seconds: number; readonly success: boolean }[];
 }
@@ -77,11 +77,11 @@ export interface Overview {
 const TOP = 10;
 const MOST_LISTENERS = 15;
 
-interface Series {
+interface LabeledValue {
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
-type Read = (family: string) => Series[] | null;
+type Read = (family: string) => LabeledValue[] | null;
 
 /** Computes the overview from the families of a scan and the status families. */
 export function overviewOf(families: readonly Family[]): Overview {
@@ -133,7 +133,7 @@ function reader(families: readonly Family[]): Read {
   };
 }
 
-function topOwners(connections: readonly Series[]): Overview['top'] {
+function topOwners(connections: readonly LabeledValue[]): Overview['top'] {
   const lines = [...grouped(connections, ownerKey).values()].map((series) => ({
     owner: ownerOf(series[0]),
     ...countOf(series),
@@ -169,9 +169,9 @@ function unknownNetworks(read: Read): Overview['networks'] {
 function endpointsOf(read: Read): Overview['endpoints'] {
   const all = read('peerscope_endpoint_connections');
   if (!all) return null;
-  const under = (direction: string): { total: number; ranking: Ranking<Endpoint> } => {
+  const under = (direction: string): { total: number; ranking: Ranking<EndpointCount> } => {
     const own = all.filter(({ labels }) => labels['direction'] === direction);
-    const keyOf = (labels: Series['labels']): string =>
+    const keyOf = (labels: LabeledValue['labels']): string =>
       JSON.stringify([ownerKey(labels), labels['endpoint_group'], labels['transport']]);
     const lines = [...grouped(own, keyOf).values()].map((series) => ({
       owner: ownerOf(series[0]),
@@ -286,24 +286,30 @@ function rank<Line extends { readonly total: number }>(
   return { lines: [...whole.slice(0, most), ...lines.filter(isFolded)], more: Math.max(0, whole.length - most) };
 }
 
-function countOf(series: readonly Series[]): Count {
+function countOf(series: readonly LabeledValue[]): Count {
   return { total: sum(series), states: descending(sumBy(series, ({ state = '' }) => state)) };
 }
 
-function ownerOf(series: Series | undefined): Owner {
+function ownerOf(series: LabeledValue | undefined): ShownOwner {
   const { process = '', namespace = '', workload = '' } = series?.labels ?? {};
   return { process, namespace, workload };
 }
 
-function ownerKey({ process, namespace, workload }: Series['labels']): string {
+function ownerKey({ process, namespace, workload }: LabeledValue['labels']): string {
   return JSON.stringify([process, namespace, workload]);
 }
 
-function grouped(series: readonly Series[], keyOf: (labels: Series['labels']) => string): Map<string, Series[]> {
+function grouped(
+  series: readonly LabeledValue[],
+  keyOf: (labels: LabeledValue['labels']) => string,
+): Map<string, LabeledValue[]> {
   return Map.groupBy(series, ({ labels }) => keyOf(labels));
 }
 
-function sumBy(series: readonly Series[], keyOf: (labels: Series['labels']) => string): Map<string, number> {
+function sumBy(
+  series: readonly LabeledValue[],
+  keyOf: (labels: LabeledValue['labels']) => string,
+): Map<string, number> {
   const sums = new Map<string, number>();
   for (const { labels, value } of series) sums.set(keyOf(labels), (sums.get(keyOf(labels)) ?? 0) + value);
   return sums;
@@ -317,7 +323,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function sum(series: readonly Series[]): number {
+function sum(series: readonly LabeledValue[]): number {
   return series.reduce((total, { value }) => total + value, 0);
 }
 

@@ -3,7 +3,14 @@ import { ASN_INFO, FAMILIES } from '../../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../metrics/status-families.ts';
 import type { Family } from '../../model.ts';
 import { markup, type Markup, type Piece } from './html.ts';
-import { overviewOf, type Count, type Endpoint, type Overview, type Owner, type Ranking } from './overview.ts';
+import {
+  overviewOf,
+  type Count,
+  type EndpointCount,
+  type Overview,
+  type ShownOwner,
+  type Ranking,
+} from './overview.ts';
 import { STYLE } from './style.ts';
 import { DIRECTION_MEANINGS, STATE_MEANINGS } from './glossary.ts';
 
@@ -226,7 +233,7 @@ ${endpointTable(ranking, direction, direction === 'outbound' ? nameOf : () => nu
 }
 
 function endpointTable(
-  ranking: Ranking<Endpoint>,
+  ranking: Ranking<EndpointCount>,
   labelledBy: string,
   nameOf: (address: string) => string | null,
 ): Markup {
@@ -289,7 +296,7 @@ function documentation(): Markup {
 }
 
 /** An owner: the process, with its namespace and workload below. */
-function named({ process, namespace, workload }: Owner): Markup {
+function named({ process, namespace, workload }: ShownOwner): Markup {
   const place = [namespace, workload].filter((name) => name !== '').join('/');
   const name = process === '' ? markup`<i>unknown process</i>` : foldedOr(process);
   return markup`${name}${place === '' ? null : markup`<span class="sub"><bdi>${place}</bdi></span>`}`;
