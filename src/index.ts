@@ -9,8 +9,8 @@ import { parseFilters } from './rows/filter.ts';
 import type { ConnectionEvent, Row } from './model.ts';
 import { decodeText } from './parse/line-splitter.ts';
 import { parseText, type Parsed } from './parse/text-reader.ts';
-import { rowsOf, type Names } from './rows/row.ts';
-import { FOR_ROWS, Scrape } from './scrape.ts';
+import { ROW_COLLECTORS, rowsOf, type Names } from './rows/row.ts';
+import { Scrape } from './scrape.ts';
 import { readServices } from './common/etc-services.ts';
 import { openSource } from './collect/host.ts';
 
@@ -104,7 +104,7 @@ class Scanner {
     const choice = { storagePath: storagePath ?? null, storageServer: null };
     const store = await openExistingStore(choice, { clock: SYSTEM_CLOCK, report: () => undefined });
     const cache = store && new AsnCache();
-    const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: FOR_ROWS };
+    const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: ROW_COLLECTORS };
     return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), cache, store);
   }
 

@@ -1,7 +1,6 @@
-import { CommandHost } from './collect/command-host.ts';
 import { ConnectionTable } from './collect/connection-table.ts';
-import { ProcfsHost, type Host } from './collect/host.ts';
-import { Procfs } from './collect/procfs.ts';
+import { hostOf, type Host } from './collect/host.ts';
+import type { Procfs } from './collect/procfs.ts';
 import { ProtocolCounters } from './collect/protocol-counters.ts';
 import type { Commands } from './collect/ss-netstat.ts';
 import type { Clock } from './common/clock.ts';
@@ -32,15 +31,6 @@ export interface ScrapeOptions {
   /** 32 random bits, which key the hash of the connection table. */
   readonly seed?: number;
 }
-
-/** The collectors that rows need. */
-export const FOR_ROWS: ScrapeOptions['collectors'] = {
-  processes: true,
-  protocols: false,
-  endpoints: false,
-  asn: true,
-  'first-seen': false,
-};
 
 /**
  * The life of a connection, scan by scan: read, attribute, enrich, aggregate. Everything is synchronous, nothing waits for the network:
@@ -73,15 +63,8 @@ export class Scrape {
     this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
     this.#names = new OwnerLabeler(this.#cluster);
     this.#protocols = new ProtocolCounters(seriesLimit);
-    this.host =
-      source instanceof Procfs
-        ? new ProcfsHost(source, this.connections, {
-            ...options,
-            names: this.#names,
-            protocols: this.#protocols,
-            monotonic,
-          })
-        : new CommandHost(source, this.connections, this.#names);
+    const parts = { names: this.#names, protocols: this.#protocols, monotonic };
+    this.host = hostOf(source, this.connections, { ...options, ...parts });
     this.peers = new ConnectionPeers(this.connections, this.host, rules, { cluster: this.#cluster, cache });
     this.#groups = new ConnectionGroups(
       rules.endpointGroups,

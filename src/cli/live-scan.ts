@@ -13,8 +13,8 @@ import { BATCH, readAnswers, SPACING_MS, type QueryContext } from '../enrich/asn
 import { openStore } from '../store/open.ts';
 import { endpointOf } from '../metrics/connection-groups.ts';
 import type { Address, Cidr, Row } from '../model.ts';
-import { inOrder, rowOf, type Names } from '../rows/row.ts';
-import { FOR_ROWS, Scrape } from '../scrape.ts';
+import { inOrder, ROW_COLLECTORS, rowOf, type Names } from '../rows/row.ts';
+import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
@@ -101,7 +101,7 @@ export class LiveScan {
     this.#cache = parts.cache;
     this.#stored = parts.stored;
     this.#resolver = parts.resolver;
-    this.#scrape = new Scrape(this.#source, { ...config, collectors: FOR_ROWS }, options.clock, parts.cache);
+    this.#scrape = new Scrape(this.#source, { ...config, collectors: ROW_COLLECTORS }, options.clock, parts.cache);
     const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
     this.#queryContext = parts.queryContext && { ...parts.queryContext, onAnswers: onAnswers };
     this.#names = {

@@ -1,6 +1,7 @@
 import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, Rules, UnattributedReason } from '../model.ts';
 import { Attribution } from './attribution.ts';
 import { cgroupParser } from './cgroup.ts';
+import { CommandHost } from './command-host.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
 import type { HashCost } from './hash-walks.ts';
@@ -204,6 +205,13 @@ export class ProcfsHost implements Host {
 
 /** The chosen source of rows; null for that of the platform: procfs on Linux, its own commands elsewhere. */
 export type SourceName = 'procfs' | Command | null;
+
+/** The host that a source of rows belongs to. */
+export function hostOf(source: Procfs | Commands, connections: ConnectionTable, options: ProcfsHostOptions): Host {
+  return source instanceof Procfs
+    ? new ProcfsHost(source, connections, options)
+    : new CommandHost(source, connections, options.names);
+}
 
 /** Opens the source of rows. Rejects with an Error of one line if procfs cannot be read. */
 export async function openSource(name: SourceName, root: string): Promise<Procfs | Commands> {

@@ -1,8 +1,17 @@
 import { formatAddress } from '../common/address.ts';
 import { NO_UID, stateOf, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Address, Row } from '../model.ts';
-import type { Scrape } from '../scrape.ts';
+import type { Scrape, ScrapeOptions } from '../scrape.ts';
 import type { ServiceNames } from '../common/etc-services.ts';
+
+/** The collectors that rows need. */
+export const ROW_COLLECTORS: ScrapeOptions['collectors'] = {
+  processes: true,
+  protocols: false,
+  endpoints: false,
+  asn: true,
+  'first-seen': false,
+};
 
 /** Names for display that a scan does not collect. */
 export interface Names {
