@@ -1,3 +1,4 @@
+import { reasonOf } from '../common/errors.ts';
 import {
   collectDefaultMetrics,
   Counter,
@@ -64,7 +65,7 @@ export class PartWriter {
       } catch (error) {
         failures.push({
           collector: collector ?? 'sockets',
-          reason: `Cannot render "${family.name}": ${String(error)}`,
+          reason: `Cannot render "${family.name}": ${reasonOf(error)}`,
         });
       }
     }

@@ -1,3 +1,4 @@
+import { reasonOf } from '../common/errors.ts';
 import { aggregate, cut, type FoldMemory } from './aggregate.ts';
 import { ASN_INFO, asnInfo, FAMILIES, type Collector, type FamilySpec } from './catalogue.ts';
 import type { Family, Sample } from '../model.ts';
@@ -38,7 +39,7 @@ export class Families {
         const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
         if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
       } catch (error) {
-        this.#failed(spec.collector ?? 'sockets', `Cannot count "${spec.name}": ${String(error)}`);
+        this.#failed(spec.collector ?? 'sockets', `Cannot count "${spec.name}": ${reasonOf(error)}`);
       }
     }
     const index = families.findIndex(({ name }) => name === ASN_INFO.shownBy[0]);

@@ -66,7 +66,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     keepsAnswers || config.collectors['first-seen']
       ? await openStore(config, {
           clock: SYSTEM_CLOCK,
-          report: (reason) => log.warn({ reason }, 'the store changed'),
+          report: (reason) => log.warn({ reason }, 'the state of the store changed'),
           onIncomplete: () => void refill().catch(storeFailed),
         })
       : null;

@@ -222,12 +222,12 @@ it('PartWriter leaves out a family that fails and reports the reason', async () 
   expect(failures).toEqual([
     {
       collector: 'sockets',
-      reason: 'Cannot render "peerscope_connections_opened_total": Error: Missing mandatory help parameter',
+      reason: 'Cannot render "peerscope_connections_opened_total": Missing mandatory help parameter',
     },
     {
       collector: 'sockets',
       reason:
-        'Cannot render "peerscope_connections": Error: A metric with the name peerscope_connections has already been registered.',
+        'Cannot render "peerscope_connections": A metric with the name peerscope_connections has already been registered.',
     },
   ]);
 });
