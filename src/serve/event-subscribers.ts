@@ -10,6 +10,7 @@ export class EventSubscribers {
   readonly #scan: () => void;
   readonly #streams = new Set<PortStream>();
   #timer: NodeJS.Timeout | undefined;
+  #closings = 0;
 
   /** `samples` is true when something else calls `scan` at an interval. */
   constructor(worker: WorkerClient, samples: boolean, scan: () => void) {
@@ -20,15 +21,18 @@ export class EventSubscribers {
 
   /** Opens the stream of one subscriber. */
   async open(filters: readonly string[]): Promise<PortStream> {
+    const closings = this.#closings;
     const stream = await this.#worker.events(filters);
     this.#streams.add(stream);
     if (!this.#samples) this.#timer ??= setInterval(this.#scan, SCAN_INTERVAL_MS);
     void stream.ended.then(() => this.#remove(stream));
+    if (closings !== this.#closings) stream.close();
     return stream;
   }
 
-  /** Ends all streams. */
+  /** Ends all streams, including those that are still being opened. */
   close(): void {
+    this.#closings++;
     for (const stream of this.#streams) stream.close();
   }
 

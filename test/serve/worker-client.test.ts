@@ -6,6 +6,7 @@ import { EMPTY_RULES } from '../../src/config/config.ts';
 import type { Collected } from '../../src/expose/otlp.ts';
 import { renderFamilies } from '../../src/expose/prometheus-text.ts';
 import { statusFamilies } from '../../src/metrics/families.ts';
+import { EventSubscribers } from '../../src/serve/event-subscribers.ts';
 import { openWorker, WorkerClient, type WorkerCallbacks } from '../../src/serve/worker-client.ts';
 import type { WorkerData } from '../../src/serve/worker.ts';
 
@@ -123,6 +124,18 @@ describe('a worker', () => {
     await expect(worker.events(['colour=red'])).rejects.toThrow('Cannot use filter "colour=red"');
     expect(worker.failures).toBe(2);
     await worker.scan(5_000);
+  });
+
+  it('ends a stream that subscribers were opening when they were closed', async () => {
+    const subscribers = new EventSubscribers(worker, true, () => undefined);
+    const opening = subscribers.open([]);
+    subscribers.close();
+    await (
+      await opening
+    ).ended;
+    const later = await subscribers.open([]);
+    subscribers.close();
+    await later.ended;
   });
 
   it('rejects everything after close, and ends its streams', async () => {
