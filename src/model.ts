@@ -53,6 +53,8 @@ export interface Cgroup {
   readonly runtime: string | null;
   readonly containerId: string | null;
   readonly outerContainerId: string | null;
+  /** The name of the container, if its monitor shows it. */
+  readonly containerName?: string;
   readonly podUid: string | null;
   readonly qos: 'guaranteed' | 'burstable' | 'besteffort' | null;
   readonly unit: string | null;

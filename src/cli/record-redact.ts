@@ -166,7 +166,9 @@ export class Redactor {
     if (kind === 'session') return unit === null ? '/user.slice/login.session' : '/user.slice/session-1.scope';
     if (kind !== 'container' && kind !== 'runtime-monitor') return inUnit === '' ? '/redacted' : inUnit;
     const inside = this.#outer(cgroup) + this.#pod(cgroup);
+    if (kind === 'container' && runtime === 'podman') return inside + inUnit + this.#container(cgroup);
     if (kind === 'container') return inside + this.#container(cgroup) + inUnit;
+    if (runtime === 'systemd-nspawn') return '/machine.slice/systemd-nspawn@redacted.service/supervisor';
     const monitor = runtime === null ? 'lxc.monitor.redacted' : `${prefixOf(runtime)}-conmon-${ZERO_ID}.scope`;
     return `${inside}/${monitor}`;
   }
@@ -184,11 +186,15 @@ export class Redactor {
     return `/kubepods.slice/${slice}.slice/${slice}-pod${uid}.slice`;
   }
 
-  #container({ containerId, runtime }: Cgroup): string {
+  #container({ containerId, runtime, unit }: Cgroup): string {
     if (containerId === null) return '';
     const id = this.#id(containerId);
-    if (runtime === 'lxc') return `/lxc.payload.container${Number.parseInt(id, 16)}`;
+    const name = `container${Number.parseInt(id, 16)}`;
+    if (runtime === 'lxc') return `/lxc.payload.${name}`;
+    if (runtime === 'libvirt-lxc') return `/machine.slice/machine-lxc-${name}.scope`;
+    if (runtime === 'systemd-nspawn') return `/machine.slice/systemd-nspawn@${name}.service/payload`;
     if (runtime === 'ecs') return `/ecs/task/${id}`;
+    if (runtime === 'podman' && unit !== null) return `/libpod-payload-${id}`;
     return runtime === null ? `/outside/${id}` : `/${prefixOf(runtime)}-${id}.scope`;
   }
 

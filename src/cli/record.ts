@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Namespaces } from '../collect/namespaces.ts';
+import { parseConmon } from '../collect/conmon.ts';
 import { nameProcess } from '../collect/process-name.ts';
 import { failed, Procfs, type ReadFailure } from '../collect/procfs.ts';
 import { TABLES } from '../collect/net-tcp-udp-raw.ts';
@@ -203,7 +204,10 @@ function redactProcess(recorded: RecordedProcess, name: string, redactor: Redact
 
 function redactCmdline(cmdline: Buffer, exe: string | null, comm: string): Buffer {
   const args = cmdline.toString().replace(/\0$/, '').split('\0');
-  const kept = redactArguments(args, (args) => nameProcess({ exe, comm, cmdline: args, self: false }, []));
+  // The arguments of conmon name a container of Podman.
+  const kept = redactArguments(args, (args) =>
+    JSON.stringify([nameProcess({ exe, comm, cmdline: args, self: false }, []), parseConmon(args)]),
+  );
   return Buffer.from(cmdline.length === 0 ? '' : kept.join('\0') + '\0');
 }
 

@@ -18,6 +18,14 @@ const ID = /^(?:(.+)-)?([0-9a-f]{64})(?:\.scope)?$/;
 const COLON_FORM = /^([^:]*):([^:]*):([0-9a-f]{64})$/;
 const FARGATE_ID = /^[0-9a-f]{32}-\d{1,20}$/;
 const LXC_PAYLOAD = /^lxc\.payload\.(.+)$/;
+/** Containers of libvirt: a scope with the driver, a counter and the name, or a folder where systemd does not run. */
+const LIBVIRT_LXC = /^(?:machine-lxc-(?:\d+-)?(.+)\.scope|(?:lxc-\d+-)?(.+)\.libvirt-lxc)$/;
+/** Units of systemd-nspawn: of machinectl, of NixOS, and of the command. Virtual machines have such scopes too. */
+const NSPAWN_SERVICE = /^(?:systemd-nspawn|container)@(.+)\.service$/;
+const NSPAWN_SCOPE = /^machine-(.+)\.scope$/;
+const UNIT = /^(.+)\.(?:service|scope)$/;
+/** Runtimes whose containers run a system of their own, with units. */
+const SYSTEMS: ReadonlySet<string | null> = new Set(['lxc', 'libvirt-lxc', 'systemd-nspawn']);
 const SESSION = /^session-.*\.scope$|\.session$/;
 
 type Found = { -readonly [Key in keyof Cgroup]: Cgroup[Key] };
@@ -28,9 +36,11 @@ type Found = { -readonly [Key in keyof Cgroup]: Cgroup[Key] };
  * `kind` is `container` in a container or elsewhere in a pod, `runtime-monitor` for conmon and similar, `session` for a login,
  * `unit` for a systemd unit (or a service of Talos), `host` for none of these, and `unknown` for a single line `0::/`: this is the own
  * cgroup of a reader with a private cgroup namespace, and the root of the host otherwise. Paths relative to the reader ("/../..") are
- * supported. The `podUid` of a static pod is the hash of its configuration.
+ * supported. The `podUid` of a static pod is the hash of its configuration. The `containerId` of LXC, libvirt-lxc and systemd-nspawn is
+ * the name.
  *
- * Lines: cgroups(7), cgroup_namespaces(7). Paths: runc and crun, kubelet, CRI-O, containerd, docker, podman, LXC, ECS.
+ * Lines: cgroups(7), cgroup_namespaces(7). Paths: runc and crun, kubelet, CRI-O, containerd, docker, podman, LXC, libvirt, systemd-nspawn,
+ * ECS.
  */
 export function parseCgroup(text: string): Cgroup {
   const lines = text.split('\n').flatMap((line) => {
@@ -89,7 +99,7 @@ function parsePath(path: string): Cgroup {
       enterContainer(found, colons[3] ?? '', RUNTIMES.get(colons[2] ?? '') ?? null);
       continue;
     }
-    if (enterPod(found, segment, previous)) continue;
+    if (enterPod(found, segment, previous) || enterSystem(found, segments, i)) continue;
     const monitor = MONITOR.exec(segment);
     if (monitor) {
       found.kind = 'runtime-monitor';
@@ -99,10 +109,13 @@ function parsePath(path: string): Cgroup {
     }
     const belowEcs = segments.slice(0, i).includes('ecs');
     const id = ID.exec(segment);
-    const payload = previous === 'lxc' ? segment : LXC_PAYLOAD.exec(segment)?.[1];
+    const payload = previous === 'lxc' || previous === 'lxc.payload' ? segment : LXC_PAYLOAD.exec(segment)?.[1];
     if (id) {
       const bare = previous === 'docker' ? 'docker' : belowEcs ? 'ecs' : null;
+      const { unit } = found;
       enterContainer(found, id[2] ?? '', id[1] === undefined ? bare : (RUNTIMES.get(id[1]) ?? null));
+      // Podman has this name only below a unit that runs nothing but this container (Quadlet).
+      if (id[1] === 'libpod-payload' && isService(unit)) found.unit = unit;
     } else if (belowEcs && FARGATE_ID.test(segment)) enterContainer(found, segment, 'ecs');
     else if (payload !== undefined && payload !== '') enterContainer(found, cleanLabel(payload), 'lxc');
     else enterUnit(found, segment, previous);
@@ -130,13 +143,50 @@ function enterContainer(found: Found, id: string, runtime: string | null): void 
   found.unit = null;
 }
 
-/** Keeps the deepest unit of a path. Units inside a container are ignored, except in LXC, where the container is a system. */
+/**
+ * Enters a container of systemd-nspawn or libvirt-lxc. systemd-nspawn keeps its container in the folder `payload` of its unit, and
+ * itself in `supervisor`; without cgroup v2, the container's own units follow the unit.
+ */
+function enterSystem(found: Found, segments: readonly string[], i: number): boolean {
+  if (found.kind === 'container' && !SYSTEMS.has(found.runtime)) return false;
+  const segment = unescapeUnit(segments[i] ?? '');
+  const next = segments[i + 1];
+  const libvirt = LIBVIRT_LXC.exec(segment);
+  const service = NSPAWN_SERVICE.exec(segment);
+  const isNspawn = service !== null && (segment.startsWith('systemd-nspawn@') || segments[i - 1] === 'machine.slice');
+  const scope = NSPAWN_SCOPE.exec(segment)?.[1];
+  const hasSystem =
+    next === 'payload' || (scope !== undefined && /^(?:supervisor|init\.scope|.+\.slice)$/.test(next ?? ''));
+  if (next === 'supervisor' && (isNspawn || scope !== undefined)) {
+    found.kind = 'runtime-monitor';
+    found.runtime = 'systemd-nspawn';
+    found.unit = null;
+  } else if (libvirt) enterContainer(found, cleanLabel(libvirt[1] ?? libvirt[2] ?? ''), 'libvirt-lxc');
+  else if (isNspawn || hasSystem) {
+    const name = isNspawn ? service[1] : (scope ?? UNIT.exec(segment)?.[1]);
+    if (name === undefined) return false;
+    enterContainer(found, cleanLabel(name), 'systemd-nspawn');
+  } else return false;
+  return true;
+}
+
+/** Whether a unit is a service of the system or of a user, rather than a login or the manager of a user's services. */
+export function isService(unit: string | null): boolean {
+  return unit !== null && unit.endsWith('.service') && !unit.startsWith('user@');
+}
+
+/** Undoes the escapes of systemd-escape(1): `\x2d` is a dash. */
+function unescapeUnit(name: string): string {
+  return name.replaceAll(/(?:\\x[0-9a-f]{2})+/g, (bytes) => Buffer.from(bytes.replaceAll('\\x', ''), 'hex').toString());
+}
+
+/** Keeps the deepest unit of a path. Units inside a container are ignored, except where the container is a system. */
 function enterUnit(found: Found, segment: string, previous: string): void {
-  const insideLxc = found.kind === 'container' && found.runtime === 'lxc';
-  if ((found.kind === 'container' && !insideLxc) || found.kind === 'runtime-monitor') return;
+  const insideSystem = found.kind === 'container' && SYSTEMS.has(found.runtime);
+  if ((found.kind === 'container' && !insideSystem) || found.kind === 'runtime-monitor') return;
   const session = SESSION.test(segment);
   const talos = previous === 'podruntime' || previous === 'system';
-  if (/\.(?:service|scope)$/.test(segment) || (talos && segment !== '')) found.unit = segment.replaceAll('\\x2d', '-');
+  if (/\.(?:service|scope)$/.test(segment) || (talos && segment !== '')) found.unit = unescapeUnit(segment);
   else if (!session) return;
-  if (!insideLxc) found.kind = session ? 'session' : 'unit';
+  if (!insideSystem) found.kind = session ? 'session' : 'unit';
 }

@@ -225,7 +225,7 @@ const WINE = /^wine(?:64|32)?(?:-preloader|-staging|-development|-stable)*$/;
 const ERLANG = /^(?:beam(?:\.\w+)*|erlexec)$/;
 
 /**
- * The arguments of the program that a dynamic loader or a translator runs, from its path on; null if `program` is none.
+ * The arguments of the program that a dynamic loader or a translator runs, from its path on; null if `program` is another one.
  * binfmt_misc may put the former argv[0] after the path; it is left out where it has the same name as the program.
  */
 export function loadedBy(program: string, args: readonly string[]): { argv: readonly string[]; loader: string } | null {

@@ -1,7 +1,9 @@
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
-import { parseCgroup } from './cgroup.ts';
+import { cleanLabel } from '../common/sanitize.ts';
+import { isService, parseCgroup } from './cgroup.ts';
+import { parseConmon } from './conmon.ts';
 import { RegexpBudget } from './regexp-budget.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
@@ -13,6 +15,10 @@ const YOUNG_SCANS = 5;
 const ROTATION = 20;
 
 const LONGEST_CMDLINE = 64 << 10;
+/** Containers whose names are remembered. */
+const MAX_CONTAINERS = 10_000;
+/** Processes above a process that are searched. */
+const MAX_ANCESTORS = 64;
 
 /** A process as of the last scan that read it; one object for its whole life. */
 class KnownProcess implements Process {
@@ -57,6 +63,8 @@ export class Processes {
   readonly #budget: RegexpBudget;
   readonly #known = new Map<number, KnownProcess>();
   readonly #ppids = new Map<number, number>();
+  /** By container id; null for a container whose name cannot be found. */
+  readonly #monitored = new Map<string, Pick<Cgroup, 'containerName' | 'unit'> | null>();
   #scan = 0;
 
   /**
@@ -143,7 +151,7 @@ export class Processes {
   /** Says whether `ancestor` is above `pid` in the process tree. */
   isAncestor(ancestor: number, pid: number): boolean {
     let at = pid;
-    for (let depth = 0; depth < 64 && at > 0; depth++) {
+    for (let depth = 0; depth < MAX_ANCESTORS && at > 0; depth++) {
       at = this.#ppidOf(at);
       if (at === ancestor) return true;
     }
@@ -162,6 +170,38 @@ export class Processes {
     return ppid;
   }
 
+  /** Adds the name of a container of Podman outside Kubernetes, and the unit that runs it. */
+  #withName({ ppid }: KnownProcess, cgroup: Cgroup): Cgroup {
+    const { runtime, containerId, podUid } = cgroup;
+    if (runtime !== 'podman' || containerId === null || podUid !== null) return cgroup;
+    let monitored = this.#monitored.get(containerId);
+    if (monitored === undefined) {
+      monitored = this.#findConmon(ppid, containerId);
+      if (this.#monitored.size >= MAX_CONTAINERS) this.#monitored.clear();
+      this.#monitored.set(containerId, monitored);
+    }
+    if (!monitored) return cgroup;
+    return { ...cgroup, ...monitored, unit: cgroup.unit ?? monitored.unit };
+  }
+
+  /** Looks for conmon: the first process above those of the container, and itself in no container. */
+  #findConmon(ppid: number, containerId: string): Pick<Cgroup, 'containerName' | 'unit'> | null {
+    let at = ppid;
+    for (let depth = 0; depth < MAX_ANCESTORS && at > 0; depth++) {
+      const cgroup = this.cgroupOf(at);
+      if (cgroup?.containerId !== containerId) {
+        if (!cgroup || cgroup.containerId !== null) return null;
+        const cmdline = this.#procfs.read(at, 'cmdline', LONGEST_CMDLINE);
+        const conmon = failed(cmdline) ? null : parseConmon(argumentsOf(cmdline));
+        if (conmon?.containerId !== containerId) return null;
+        // Podman in the foreground of a service leaves conmon in the cgroup of the service.
+        return { containerName: cleanLabel(conmon.containerName), unit: isService(cgroup.unit) ? cgroup.unit : null };
+      }
+      at = this.#ppidOf(at);
+    }
+    return null;
+  }
+
   #readStatus(process: KnownProcess): void {
     const status = this.#procfs.readSmall(process.pid, 'status');
     if (failed(status)) return;
@@ -178,7 +218,7 @@ export class Processes {
     const cgroup = this.#procfs.read(pid, 'cgroup');
     const { name: nameBefore, cgroup: cgroupBefore, comm: commBefore } = process;
     process.comm = comm;
-    if (!failed(cgroup)) process.cgroup = this.#parse(cgroup.toString());
+    if (!failed(cgroup)) process.cgroup = this.#withName(process, this.#parse(cgroup.toString()));
     const { skipped } = this.#budget;
     const running = {
       exe,

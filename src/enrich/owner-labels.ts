@@ -153,29 +153,59 @@ export class OwnerLabeler {
 
 /** Returns the labels that the cgroup alone provides. */
 function cgroupLabelsOf(process: string, cgroup: Cgroup): OwnerLabels {
-  const { podUid, containerId } = cgroup;
+  const { podUid, containerId, containerName } = cgroup;
   return {
     process,
     namespace: '',
     workload: workloadOf(cgroup),
     pod: podUid ?? '',
-    container: process === '' ? '' : (containerId?.slice(0, 12) ?? ''),
+    container: process === '' ? '' : (containerName ?? shortId(containerId ?? '')),
   };
 }
 
-/** Generated parts of unit names: a UUID, a long hex number, or a counter as in "session-12" and "run-u7". */
-const GENERATED =
-  /-(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|r?[0-9a-f]{8,}|[a-z]?\d+)(?=-|\.(?:scope|service)$)/g;
+/** The first 12 digits of an id; names, as of LXC, stay whole. */
+function shortId(containerId: string): string {
+  return /^[0-9a-f]{32}/.test(containerId) ? containerId.slice(0, 12) : containerId;
+}
+
+/** Parts of a unit name that are generated in any unit: a UUID, 32 hex digits or more, or the number of a D-Bus connection. */
+const UNIQUE =
+  /(?<![0-9a-z])(?:[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|r?[0-9a-f]{32,}|:\d+\.\d+)(?![0-9a-z])/gi;
+/**
+ * Parts that are generated in transient units only: hex digits, a counter behind a dash as in "session-12" and "run-u7", or a pid.
+ * Shorter numbers behind a dot can be a version, as in "python3.11".
+ */
+const TRANSIENT =
+  /(?:^|(?<=[-._]))r?[0-9a-f]{8,}(?=[-._]|$)|(?<=-)[a-z]?\d+(?=[-._]|$)|(?:^|(?<=[._]))\d{3,}(?=[-._]|$)/gi;
+/** The names that Podman makes up, as "zen_turing". */
+const MADE_UP = /^[a-z]+_[a-z]+\d*$/;
+/** A scope of libvirt: the driver, a counter, and the name that people gave to the machine. */
+const LIBVIRT = /^(machine-[a-z]+)-\d+(-.+)$/;
 
 /**
- * Returns the workload of a process outside Kubernetes: its systemd unit, else its container runtime, else "".
- * Cardinality stays low: instances fold into their template (`user@1000.service` becomes `user.service`), and scopes
- * and `systemd-run` units lose generated parts (`session-12.scope` becomes `session.scope`).
+ * Returns the workload of a process outside Kubernetes: its systemd unit, else the container name that Podman was given, else the
+ * container runtime, else "". Cardinality stays low: instances fold into their template (`user@1000.service` becomes `user.service`), and
+ * names lose generated parts wherever these stand (`session-12.scope` becomes `session.scope`). Numbers in the names of services stay:
+ * people choose them (`postgresql-15.service`).
  */
-export function workloadOf(cgroup: Cgroup): string {
-  const { unit, runtime } = cgroup;
-  if (unit === null) return runtime ?? '';
-  const template = unit.replace(/@.*(?=\.)/, '');
-  const transient = template.endsWith('.scope') || template.startsWith('run-');
-  return cleanLabel(transient ? template.replace(GENERATED, '') : template);
+export function workloadOf({ unit, containerName = '', runtime }: Cgroup): string {
+  if (unit === null) {
+    const given = MADE_UP.test(containerName) ? '' : withoutGenerated(containerName, true);
+    return cleanLabel(given) || (runtime ?? '');
+  }
+  const template = unit.replace(/@.*(?=\.)/s, '');
+  const suffix = /\.(?:service|scope)$/.exec(template)?.[0] ?? '';
+  const name = template.slice(0, template.length - suffix.length);
+  const isTransient = suffix === '.scope' || name.startsWith('run-');
+  const kept = withoutGenerated(name, isTransient);
+  return cleanLabel(kept === '' ? suffix.slice(1) : kept + suffix);
+}
+
+function withoutGenerated(name: string, isTransient: boolean): string {
+  const libvirt = LIBVIRT.exec(name);
+  const unique = (libvirt ? `${libvirt[1]}${libvirt[2]}` : name).replace(UNIQUE, '');
+  const rest = isTransient && !libvirt ? unique.replace(TRANSIENT, '') : unique;
+  if (rest === name) return name;
+  // What stood around a removed part remains as "a--b", ".b" or "a-".
+  return rest.replaceAll(/([-._])[-._]+/g, '$1').replaceAll(/^[-._]+|[-._]+$/g, '');
 }

@@ -7,6 +7,7 @@ import { formatAddress, ipv4, maskAddress, parseAddress, sameAddress } from '../
 import { Redactor } from '../../src/cli/record-redact.ts';
 import { record } from '../../src/cli/record.ts';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
+import type { Cgroup } from '../../src/model.ts';
 import { FibTrie, ownAddresses } from '../../src/collect/fib-trie.ts';
 import { classify } from '../../src/common/network-class.ts';
 import { scan } from '../../src/index.ts';
@@ -140,6 +141,18 @@ describe('redacted cgroups', () => {
       expect(names.filter((name) => redactor.cgroup(text).includes(name))).toEqual([]);
     },
   );
+
+  it.each([
+    `/system.slice/web.service/libpod-payload-${'a'.repeat(64)}`,
+    '/machine.slice/systemd-nspawn@private.service/payload/system.slice/nginx.service',
+    '/machine.slice/machine-private.scope/supervisor',
+    '/machine.slice/machine-lxc\\x2d1\\x2dprivate.scope/system.slice/nginx.service',
+  ])('of %s keep kind, runtime and unit', (path) => {
+    const text = new Redactor().cgroup(`0::${path}\n`);
+    const shape = ({ kind, runtime, containerId, unit }: Cgroup): unknown => [kind, runtime, !containerId, !unit];
+    expect(shape(parseCgroup(text))).toEqual(shape(parseCgroup(`0::${path}\n`)));
+    expect(text).not.toMatch(/private|web|nginx|aaa/);
+  });
 
   it('stay distinct', () => {
     const redactor = new Redactor();

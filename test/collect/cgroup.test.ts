@@ -61,7 +61,12 @@ describe('parseCgroup', () => {
     },
     {
       name: 'a podman unit (quadlet) runs its container below the service',
-      text: `0::/system.slice/web.service/libpod-payload-${A}`,
+      text: `0::/system.slice/web.service/libpod-payload-${A}/system.slice/nginx.service`,
+      expected: { kind: 'container', runtime: 'podman', containerId: A, unit: 'web.service' },
+    },
+    {
+      name: 'the manager of a user’s services is no unit of a container',
+      text: `0::/user.slice/user-1000.slice/user@1000.service/libpod-payload-${A}`,
       expected: { kind: 'container', runtime: 'podman', containerId: A },
     },
     {
@@ -189,6 +194,55 @@ describe('parseCgroup', () => {
   });
 });
 
+describe('containers that run a system have a name', () => {
+  test.each([
+    { path: '/machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service', id: 'web' },
+    { path: '/machine.slice/systemd-nspawn@web\\x2d1.service/payload/system.slice/nginx.service', id: 'web-1' },
+    { path: '/system.slice/systemd-nspawn@web.service/system.slice/nginx.service', id: 'web' },
+    { path: '/machine.slice/container@web.service/payload/system.slice/nginx.service', id: 'web' },
+    { path: '/machine.slice/container@web.service/system.slice/nginx.service', id: 'web' },
+    { path: '/machine.slice/machine-web.scope/payload/system.slice/nginx.service', id: 'web' },
+    { path: '/machine.slice/machine-a\\x2db.scope/system.slice/nginx.service', id: 'a-b' },
+    { path: '/machine.slice/machine-qemu.scope/payload/system.slice/nginx.service', id: 'qemu' },
+    { path: '/system.slice/web.service/payload/system.slice/nginx.service', id: 'web' },
+    { path: '/user.slice/user@1000.service/app.slice/machine-w.scope/payload/system.slice/nginx.service', id: 'w' },
+    {
+      path: '/machine.slice/machine-lxc\\x2d42\\x2dweb.scope/system.slice/nginx.service',
+      id: 'web',
+      by: 'libvirt-lxc',
+    },
+    { path: '/machine.slice/machine-lxc\\x2dweb.scope/system.slice/nginx.service', id: 'web', by: 'libvirt-lxc' },
+    { path: '/machine/lxc-42-web.libvirt-lxc/system.slice/nginx.service', id: 'web', by: 'libvirt-lxc' },
+    { path: '/machine/web.libvirt-lxc/system.slice/nginx.service', id: 'web', by: 'libvirt-lxc' },
+    { path: '/lxc.payload/web/system.slice/nginx.service', id: 'web', by: 'lxc' },
+  ])('$path is in $id', ({ path, id, by = 'systemd-nspawn' }) => {
+    const expected = { kind: 'container', runtime: by, containerId: id, unit: 'nginx.service' };
+    expect(parseCgroup(`0::${path}\n`)).toEqual({ ...NOTHING, ...expected });
+  });
+
+  test.each([
+    { path: '/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt/emulator', unit: 'machine-qemu-1-vm.scope' },
+    { path: '/machine.slice/machine-vm.scope', unit: 'machine-vm.scope' },
+    { path: '/system.slice/container@web.service', unit: 'container@web.service' },
+  ])('$path is the unit $unit', ({ path, unit }) => {
+    expect(parseCgroup(`0::${path}\n`)).toEqual({ ...NOTHING, kind: 'unit', unit });
+  });
+
+  test.each(['systemd-nspawn@web.service', 'container@web.service', 'machine-web.scope'])(
+    'systemd-nspawn itself is not in the container of %s',
+    (unit) => {
+      const expected = { kind: 'runtime-monitor', runtime: 'systemd-nspawn' };
+      expect(parseCgroup(`0::/machine.slice/${unit}/supervisor\n`)).toEqual({ ...NOTHING, ...expected });
+    },
+  );
+
+  test('a container of Docker inside has its id', () => {
+    const path = `/machine.slice/machine-web.scope/payload/system.slice/docker-${A}.scope`;
+    const expected = { kind: 'container', runtime: 'docker', containerId: A, outerContainerId: 'web' };
+    expect(parseCgroup(`0::${path}\n`)).toEqual({ ...NOTHING, ...expected });
+  });
+});
+
 describe('workloadOf', () => {
   const WORKLOADS = [
     { path: '/system.slice/nginx.service', expected: 'nginx.service' },
@@ -207,7 +261,32 @@ describe('workloadOf', () => {
     },
     { path: '/user.slice/user@1000.service/app.slice/app-gnome-code-4242.scope', expected: 'app-gnome-code.scope' },
     { path: '/machine.slice/machine-qemu\\x2d1\\x2dvm.scope', expected: 'machine-qemu-vm.scope' },
+    { path: '/machine.slice/machine-qemu\\x2d1\\x2dweb\\x2d2.scope', expected: 'machine-qemu-web-2.scope' },
     { path: '/init.scope', expected: 'init.scope' },
+    { path: '/system.slice/foo-2.service', expected: 'foo-2.service' },
+    { path: '/system.slice/java-deadbeef.service', expected: 'java-deadbeef.service' },
+    { path: `/nomad.slice/share.slice/${POD_UID}.redis.scope`, expected: 'redis.scope' },
+    { path: `/nomad.slice/${POD_UID.toUpperCase()}.web-server.scope`, expected: 'web-server.scope' },
+    { path: `/system.slice/ceph-${POD_UID}@osd.1.service`, expected: 'ceph.service' },
+    { path: `/system.slice/build-${A}.service`, expected: 'build.service' },
+    {
+      path: '/user.slice/user@1.service/dbus-:1.17-org.gnome.Nautilus@0.service',
+      expected: 'dbus-org.gnome.Nautilus.service',
+    },
+    {
+      path: '/user.slice/user@1.service/app.slice/app-org.kde.kate@1f3a.service',
+      expected: 'app-org.kde.kate.service',
+    },
+    {
+      path: '/user.slice/user@1.service/app.slice/app-flatpak-org.x.Y-88.scope',
+      expected: 'app-flatpak-org.x.Y.scope',
+    },
+    { path: '/user.slice/user@1.service/app.slice/app-gnome-my\\x20app-88.scope', expected: 'app-gnome-my app.scope' },
+    { path: '/user.slice/user@1.service/python3.11-4242.scope', expected: 'python3.11.scope' },
+    { path: '/user.slice/user@1.service/12345.pts.scope', expected: 'pts.scope' },
+    { path: '/user.slice/user@1.service/12345.scope', expected: 'scope' },
+    { path: `/system.slice/web.service/libpod-payload-${A}`, expected: 'web.service' },
+    { path: '/machine.slice/systemd-nspawn@web.service/payload', expected: 'systemd-nspawn' },
     { path: '/podruntime/kubelet', expected: 'kubelet' },
     { path: `/system.slice/docker-${A}.scope`, expected: 'docker' },
     { path: `/kubepods/pod${POD_UID}/${A}`, expected: '' },
@@ -220,5 +299,62 @@ describe('workloadOf', () => {
 
   test.each(WORKLOADS)('$path is of "$expected"', ({ path, expected }) => {
     expect(workloadOf(parseCgroup(`0::${path}\n`))).toBe(expected);
+  });
+
+  const hex = (length: number): fc.Arbitrary<string> =>
+    fc.string({ unit: fc.nat({ max: 15 }).map((digit) => digit.toString(16)), minLength: length, maxLength: length });
+  const [pid, number] = [fc.integer({ min: 100, max: 4_194_304 }), fc.nat({ max: 99_999 })];
+  const GENERATED = {
+    uuid: fc.uuid(),
+    id: fc.oneof(hex(8), hex(32)),
+    pid: pid.map(String),
+    counter: fc.oneof(
+      number.map(String),
+      number.map((n) => `u${n}`),
+      number.map((n) => `c${n}`),
+    ),
+  };
+  test.each<{ unit: string; part: keyof typeof GENERATED; expected: string }>([
+    { unit: '*.redis.scope', part: 'uuid', expected: 'redis.scope' },
+    { unit: 'snap.firefox.firefox.*.scope', part: 'uuid', expected: 'snap.firefox.firefox.scope' },
+    { unit: 'snap.firefox.firefox-*.scope', part: 'uuid', expected: 'snap.firefox.firefox.scope' },
+    { unit: 'vte-spawn-*.scope', part: 'uuid', expected: 'vte-spawn.scope' },
+    { unit: 'a_*_b.scope', part: 'uuid', expected: 'a_b.scope' },
+    { unit: 'job-*.service', part: 'uuid', expected: 'job.service' },
+    { unit: '*-job.scope', part: 'id', expected: 'job.scope' },
+    { unit: 'run-r*.scope', part: 'id', expected: 'run.scope' },
+    { unit: 'podman-pause-*.scope', part: 'id', expected: 'podman-pause.scope' },
+    { unit: 'app-gnome-org.gnome.Terminal-*.scope', part: 'pid', expected: 'app-gnome-org.gnome.Terminal.scope' },
+    { unit: 'apptainer-*.scope', part: 'pid', expected: 'apptainer.scope' },
+    { unit: 'kitty-*-0.scope', part: 'pid', expected: 'kitty.scope' },
+    { unit: 'tmux.*.scope', part: 'pid', expected: 'tmux.scope' },
+    { unit: '*.pts.scope', part: 'pid', expected: 'pts.scope' },
+    { unit: 'session-*.scope', part: 'counter', expected: 'session.scope' },
+    { unit: 'user@*.service', part: 'counter', expected: 'user.service' },
+    { unit: 'run-*.service', part: 'counter', expected: 'run.service' },
+    { unit: 'run-p*-i815.scope', part: 'pid', expected: 'run.scope' },
+    { unit: 'app-org.kde.kate@*.service', part: 'id', expected: 'app-org.kde.kate.service' },
+    { unit: 'dbus-:1.*-org.x@0.service', part: 'pid', expected: 'dbus-org.x.service' },
+    { unit: 'machine-qemu-*-web-2.scope', part: 'pid', expected: 'machine-qemu-web-2.scope' },
+  ])('instances of $unit have the workload $expected', ({ unit, part, expected }) => {
+    fc.assert(
+      fc.property(GENERATED[part], (generated) => {
+        const path = `/a.slice/${unit.replace('*', generated)}`;
+        for (const escaped of [path, path.replaceAll('-', '\\x2d')])
+          expect(workloadOf(parseCgroup(`0::${escaped}\n`))).toBe(expected);
+      }),
+    );
+  });
+
+  test.each([
+    { containerName: 'web', expected: 'web' },
+    { containerName: 'shop_web_2', expected: 'shop_web_2' },
+    { containerName: 'shop-web-2', expected: 'shop-web' },
+    { containerName: '0123456789ab-infra', expected: 'infra' },
+    { containerName: 'zen_turing', expected: 'podman' },
+    { containerName: 'zen_turing4', expected: 'podman' },
+    { containerName: 'web', unit: 'container-web.service', expected: 'container-web.service' },
+  ])('a container of Podman with the name $containerName is of $expected', ({ expected, ...more }) => {
+    expect(workloadOf({ ...NOTHING, kind: 'container', runtime: 'podman', containerId: A, ...more })).toBe(expected);
   });
 });

@@ -39,6 +39,18 @@ test('interns equal labels of different containers', () => {
   expect(names.labelsOf('nginx', inPod(2, 2))).toBe(names.labelsOf('nginx', inPod(2, 2)));
 });
 
+test.each([
+  { path: `/system.slice/docker-${'a'.repeat(64)}.scope`, expected: { workload: 'docker', container: 'aaaaaaaaaaaa' } },
+  { path: `/ecs/${'b'.repeat(32)}/${'c'.repeat(32)}-1234`, expected: { container: 'cccccccccccc' } },
+  { path: '/lxc.payload.database-primary/system.slice/x.service', expected: { container: 'database-primary' } },
+  {
+    path: '/machine.slice/systemd-nspawn@database-primary.service/payload/system.slice/x.service',
+    expected: { workload: 'x.service', container: 'database-primary' },
+  },
+])('outside Kubernetes, $path has the labels $expected', ({ path, expected }) => {
+  expect(new OwnerLabeler().labelsOf('p', parseCgroup(`0::${path}\n`))).toMatchObject(expected);
+});
+
 test('keeps pending owners with equal labels apart', () => {
   const { cluster, names } = knowing();
   const [one, other] = [names.labelsOf('nginx', inPod(1, 1)), names.labelsOf('nginx', inPod(2, 2))];
