@@ -177,6 +177,8 @@ const UNIQUE =
  */
 const TRANSIENT =
   /(?:^|(?<=[-._]))r?[0-9a-f]{8,}(?=[-._]|$)|(?<=-)[a-z]?\d+(?=[-._]|$)|(?:^|(?<=[._]))\d{3,}(?=[-._]|$)/gi;
+/** Hex digits as in "instance-0000002a" of OpenStack. */
+const LONG_HEX = /(?<=[-._])[0-9a-f]{8,}(?=[-._]|$)/gi;
 /** The names that Podman makes up, as "zen_turing". */
 const MADE_UP = /^[a-z]+_[a-z]+\d*$/;
 /** A scope of libvirt: the driver, a counter, and the name that people gave to the machine. */
@@ -204,7 +206,7 @@ export function workloadOf({ unit, containerName = '', runtime }: Cgroup): strin
 function withoutGenerated(name: string, isTransient: boolean): string {
   const libvirt = LIBVIRT.exec(name);
   const unique = (libvirt ? `${libvirt[1]}${libvirt[2]}` : name).replace(UNIQUE, '');
-  const rest = isTransient && !libvirt ? unique.replace(TRANSIENT, '') : unique;
+  const rest = isTransient ? unique.replace(libvirt ? LONG_HEX : TRANSIENT, '') : unique;
   if (rest === name) return name;
   // What stood around a removed part remains as "a--b", ".b" or "a-".
   return rest.replaceAll(/([-._])[-._]+/g, '$1').replaceAll(/^[-._]+|[-._]+$/g, '');

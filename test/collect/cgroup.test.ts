@@ -262,6 +262,10 @@ describe('workloadOf', () => {
     { path: '/user.slice/user@1000.service/app.slice/app-gnome-code-4242.scope', expected: 'app-gnome-code.scope' },
     { path: '/machine.slice/machine-qemu\\x2d1\\x2dvm.scope', expected: 'machine-qemu-vm.scope' },
     { path: '/machine.slice/machine-qemu\\x2d1\\x2dweb\\x2d2.scope', expected: 'machine-qemu-web-2.scope' },
+    {
+      path: '/machine.slice/machine-qemu\\x2d5\\x2dinstance\\x2d0000002a.scope',
+      expected: 'machine-qemu-instance.scope',
+    },
     { path: '/init.scope', expected: 'init.scope' },
     { path: '/system.slice/foo-2.service', expected: 'foo-2.service' },
     { path: '/system.slice/java-deadbeef.service', expected: 'java-deadbeef.service' },
