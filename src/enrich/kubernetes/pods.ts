@@ -2,6 +2,7 @@ import { parseAddress } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { listIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
+import { workloadOfPod } from './pod-workload.ts';
 
 /** The parts of a pod object that are kept. */
 export interface Pod {
@@ -58,46 +59,4 @@ function containersOf(status: ApiObject): [id: string, name: string][] {
 
 function nameOf(container: ApiObject): string {
   return cleanLabel(textIn(container['name']));
-}
-
-/**
- * Returns the workload of a pod from its controller, never from the pod name, which the API server may truncate: the
- * Deployment of a ReplicaSet and the CronJob of a Job, by the naming rules of their controllers; a static pod without
- * its node; else the controller itself; else the pod.
- */
-function workloadOfPod(metadata: ApiObject): string {
-  const controller = listIn(metadata['ownerReferences'])
-    .map(objectIn)
-    .find((owner) => owner['controller'] === true);
-  if (!controller) return textIn(metadata['name']);
-  const name = textIn(controller['name']);
-  switch (controller['kind']) {
-    case 'ReplicaSet': {
-      const labels = objectIn(metadata['labels']);
-      const hash = textIn(labels['pod-template-hash']) || textIn(labels['rollouts-pod-template-hash']);
-      return hash === '' ? name : without(name, `-${hash}`);
-    }
-    case 'Job':
-      return cronJobOf(name, Date.parse(textIn(metadata['creationTimestamp']))) ?? name;
-    case 'Node':
-      return without(textIn(metadata['name']), `-${name}`);
-    default:
-      return name;
-  }
-}
-
-function without(name: string, end: string): string {
-  return name.endsWith(end) && name.length > end.length ? name.slice(0, -end.length) : name;
-}
-
-/** The maximum delay of a Job or of a recreated pod. */
-const LATEST_MINUTES = 7 * 24 * 60;
-/** Clocks of the control plane may differ. */
-const SKEW_MINUTES = 5;
-
-/** A CronJob appends the scheduled minute (since 1970) to the names of its Jobs. */
-function cronJobOf(job: string, createdAt: number): string | null {
-  const [, name, minute] = /^(.+)-(\d{8,9})$/.exec(job) ?? [];
-  const late = createdAt / 60_000 - Number(minute);
-  return name !== undefined && late > -SKEW_MINUTES && late < LATEST_MINUTES ? name : null;
 }

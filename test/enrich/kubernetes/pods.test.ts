@@ -34,7 +34,7 @@ const PLATFORMS: Readonly<Record<string, readonly string[]>> = {
   openshift: [
     'openshift-dns/dns-default-8zq4m of dns-default: dns kube-rbac-proxy 10.129.2.5',
     'openshift-ingress/router-default-6c8d5f7b9-q2m4x of router-default: router',
-    'legacy/frontend-3-k9x2b of frontend-3: frontend 10.129.2.9',
+    'legacy/frontend-3-k9x2b of frontend: frontend 10.129.2.9',
   ],
 };
 
@@ -147,6 +147,119 @@ describe('the workload', () => {
       expected: 'shell',
     },
   ])('$name', ({ pod, expected }) => expect(readPod(pod)?.workload).toBe(expected));
+});
+
+describe('the workload of a pod that is made for one run', () => {
+  const CREATED = '2026-09-15T00:00:10Z';
+  const NS = BigInt(Date.parse(CREATED)) * 1_000_000n;
+  const argo = 'workflows.argoproj.io';
+  const ray = 'ray.io/originated-from-cr-name';
+  const flyte = { 'workflow-name': 'train', 'execution-id': 'f3c9a1' };
+  const rollout = { 'openshift.io/deployment-config.name': 'web' };
+
+  interface Run {
+    readonly of: string;
+    readonly labels?: Record<string, unknown>;
+    readonly annotations?: Record<string, unknown>;
+    readonly generateName?: string;
+    readonly expected: string;
+  }
+  /** `of` is the kind and name of the controller, or the name of a pod without one. */
+  const workloadOf = ({ of, labels = {}, annotations = {}, generateName }: Run): string | undefined => {
+    const [name = '', kind] = of.split(' ').reverse();
+    const owner = kind === undefined ? {} : { ownerReferences: [{ kind, name, controller: true }] };
+    const pod = kind === undefined ? name : 'pod-of-it';
+    return readPod({
+      metadata: {
+        ...{ uid: 'u', namespace: 'n', name: pod, creationTimestamp: CREATED, labels, annotations, generateName },
+        ...owner,
+      },
+    })?.workload;
+  };
+
+  test.each<Run>([
+    { of: 'Job resize-7xk2p', labels: { 'scaledjob.keda.sh/name': 'resize' }, expected: 'resize' },
+    { of: 'Job resize-https', labels: { 'scaledjob.keda.sh/name': 'resize-bcdfg' }, expected: 'resize-bcdfg' },
+    { of: 'Job import-x7k2p', expected: 'import' },
+    { of: 'Job import-bcdfg', expected: 'import' },
+    { of: 'Job sync-mssql', expected: 'sync-mssql' },
+    { of: 'Job probe-https', expected: 'probe-https' },
+    { of: 'Job db-migrate', expected: 'db-migrate' },
+    { of: 'Job nightly-20260915', expected: 'nightly-20260915' },
+    { of: 'Job x7k2p', expected: 'x7k2p' },
+    { of: 'Job backup-manual-x7d', expected: 'backup' },
+    { of: 'Job dagster-run-0f8fad5b-d9cb-469f-a165-70867728950e', expected: 'dagster-run' },
+    { of: 'Job dagster-run-0f8fad5b', labels: { 'dagster/job': 'daily' }, expected: 'daily' },
+    { of: `Job maintain-${NS / 1_000_000n}`, expected: 'maintain' },
+    { of: `Job maintain-${NS / 500_000n}`, expected: `maintain-${NS / 500_000n}` },
+    { of: 'Job misty-fox-9kx2d', labels: { 'prefect.io/deployment-name': 'etl/prod' }, expected: 'etl/prod' },
+    { of: 'Job set-a-0', labels: { 'jobset.sigs.k8s.io/jobset-name': 'set-x7k2p' }, expected: 'set' },
+    { of: 'Workflow etl-2fk8z', expected: 'etl' },
+    { of: `Workflow etl-${NS / 1_000_000_000n}`, expected: 'etl' },
+    { of: 'Workflow a-2fk8z', labels: { [`${argo}/cron-workflow`]: 'etl' }, expected: 'etl' },
+    { of: 'Workflow a-2fk8z', labels: { [`${argo}/workflow-template`]: 'etl' }, expected: 'etl' },
+    { of: 'Workflow a-2fk8z', labels: { [`${argo}/cluster-workflow-template`]: 'etl' }, expected: 'etl' },
+    { of: 'Deployment a', labels: { [`${argo}/cron-workflow`]: 'etl' }, expected: 'a' },
+    {
+      of: 'TaskRun build-run-8sl2d-compile',
+      labels: { 'tekton.dev/pipeline': 'build', 'tekton.dev/pipelineRun': 'build-run-8sl2d' },
+      expected: 'build',
+    },
+    {
+      of: 'TaskRun build-run-8sl2d-compile',
+      labels: { 'tekton.dev/pipeline': 'build-run-8sl2d', 'tekton.dev/pipelineRun': 'build-run-8sl2d' },
+      expected: 'build-run',
+    },
+    { of: 'TaskRun lint-8sl2d', labels: { 'tekton.dev/task': 'lint-all' }, expected: 'lint-all' },
+    { of: 'StatefulSet affinity-assistant-0a1b2c3d4e', expected: 'affinity-assistant' },
+    {
+      of: 'EphemeralRunner set-7kfj2-runner-qv8lm',
+      labels: { 'actions.github.com/scale-set-name': 'set' },
+      expected: 'set',
+    },
+    { of: 'EphemeralRunner set-7kfj2-runner-qv8lm', expected: 'set' },
+    { of: 'set-7kfj2-runner-qv8lm-workflow', expected: 'set' },
+    { of: 'Runner ci-7kfj2-qv8lm', labels: { 'runner-deployment-name': 'ci-main' }, expected: 'ci-main' },
+    { of: 'Runner ci-7kfj2-qv8lm', expected: 'ci' },
+    { of: 'Pod pi-4f8a2c-driver', labels: { 'spark-role': 'executor', 'spark-app-name': 'my-pi' }, expected: 'my-pi' },
+    {
+      of: 'SparkApplication x',
+      labels: { 'spark-role': 'driver', 'sparkoperator.k8s.io/app-name': `pi-${NS}` },
+      expected: 'pi',
+    },
+    { of: 'Pod pi-4f8a2c91d0e3b7a6-driver', expected: 'pi' },
+    { of: 'pi-4f8a2c91d0e3b7a6-exec-12', expected: 'pi' },
+    { of: 'daily-load-x8f3k2m1', labels: { dag_id: 'daily', task_id: 'load' }, expected: 'daily' },
+    { of: 'daily-load', labels: { dag_id: 'daily' }, expected: 'daily-load' },
+    { of: 'RayCluster llm-raycluster-9xk2p', labels: { [ray]: 'llm', 'ray.io/cluster': 'x' }, expected: 'llm' },
+    {
+      of: 'RayCluster llm-raycluster-9xk2p',
+      labels: { 'ray.io/cluster': 'llm-raycluster-9xk2p' },
+      expected: 'llm',
+    },
+    { of: 'RayCluster shared', labels: { 'ray.io/cluster': 'shared' }, expected: 'shared' },
+    { of: 'flyteworkflow f3c9a1', labels: flyte, expected: 'train' },
+    { of: 'runner-abc-project-7-concurrent-0-x2m4k9qp', expected: 'runner-abc-project-7' },
+    { of: 'runner-abc-project-7-concurrent-0rg4lh', expected: 'runner-abc-project-7' },
+    { of: 'runner-abc-project-7', labels: { 'project.runner.gitlab.com/name': 'shop' }, expected: 'shop' },
+    {
+      of: 'ReplicaSet hello-00001-deployment-6c8d',
+      labels: { 'serving.knative.dev/service': 'hello' },
+      expected: 'hello',
+    },
+    { of: 'ReplicationController web-3', labels: { deploymentconfig: 'web' }, expected: 'web' },
+    { of: 'ReplicationController web-3', annotations: rollout, expected: 'web' },
+    { of: 'ReplicationController web-3', expected: 'web-3' },
+    { of: 'Build web-3', expected: 'web' },
+    { of: 'Challenge shop-tls-1-2094812-3948573', expected: 'shop-tls' },
+    { of: 'node-debugger-worker-1-x7k2p', expected: 'node-debugger' },
+    { of: 'job-x9z1q', generateName: 'job-', expected: 'job' },
+    { of: 'other', generateName: 'job-', expected: 'other' },
+    { of: 'web-6c8d-abcde', generateName: 'web-6c8d-', labels: { 'pod-template-hash': '6c8d' }, expected: 'web' },
+    { of: 'StatefulSet db-x7k2p', expected: 'db-x7k2p' },
+    { of: 'Job a-x7k2p', labels: { 'scaledjob.keda.sh/name': { no: 'text' } }, expected: 'a' },
+    { of: 'Job a', labels: { 'scaledjob.keda.sh/name': 'a\nb' }, expected: 'a\ufffdb' },
+  ])('of $of with $labels is $expected', (run) => expect(workloadOf(run)).toBe(run.expected));
 });
 
 describe('addresses', () => {
