@@ -67,18 +67,25 @@ export function refusal({ path, what }: YamlFile, reasons: readonly string[]): U
   return new UsageError(lines.join('\n'));
 }
 
+/** A key that other programs support and peerscope does not: the reason, and the values that change nothing. */
+export interface Unsupported {
+  readonly reason: string;
+  readonly isHarmless: (value: unknown) => boolean;
+}
+
 /**
  * Returns the schema of a mapping with exactly these keys. Keys in `unsupported`, which other programs accept, are
- * rejected with their reason.
+ * rejected with their reason, unless they are empty or harmless.
  */
 export function mapping<Shape extends z.core.$ZodLooseShape>(
   shape: Shape,
-  unsupported: Readonly<Record<string, string>> = {},
+  unsupported: Readonly<Record<string, Unsupported>> = {},
 ): z.ZodObject<Shape, z.core.$strict> {
   const keys = Object.keys(shape).join(', ');
-  const refused = Object.entries(unsupported).map(
-    ([key, reason]) => [key, z.never(`is not supported: ${reason}`).exactOptional()] as const,
-  );
+  const refused = Object.entries(unsupported).map(([key, { reason, isHarmless }]) => {
+    const accepted = z.custom((value) => value === null || isHarmless(value), `is not supported: ${reason}`);
+    return [key, accepted.exactOptional()] as const;
+  });
   return z.strictObject(
     { ...shape, ...Object.fromEntries(refused) },
     {

@@ -51,17 +51,34 @@ export function readWebConfig(path: string): WebConfig {
 export function parseWebConfig(text: string, path: string): WebConfig {
   const origin: YamlFile = { path, what: WHAT, isSecret };
   const file = validate(WEB_CONFIG, text, origin);
-  const section = file.tls_server_config ?? {};
+  const section = presentIn(file.tls_server_config ?? {});
   const files = [section.cert_file, section.key_file, section.client_ca_file].filter((name) => name !== undefined);
   return {
     tls: Object.keys(section).length === 0 ? null : deepFreeze(readTls(section, origin)),
     users: new Map(Object.entries(file.basic_auth_users ?? {})),
-    headers: deepFreeze({ ...file.http_server_config?.headers }),
+    headers: deepFreeze(presentIn({ ...file.http_server_config?.headers })),
     files: [path, ...files.map((name) => resolve(dirname(path), name))],
   };
 }
 
 const WHAT = 'web configuration';
+
+type Present<T> = { [Key in keyof T]?: Exclude<T[Key], null | undefined> };
+
+/** The keys of a section that are not blank and not ignored. */
+function presentIn<T extends object>(section: T): Present<T> {
+  const isPresent = ([key, value]: [string, unknown]): boolean =>
+    value !== null && value !== undefined && !IGNORED.has(key);
+  return Object.fromEntries(Object.entries(section).filter(isPresent)) as Present<T>;
+}
+
+/** Accepted keys without effect. */
+const IGNORED: ReadonlySet<string> = new Set([
+  'client_allowed_sans',
+  'cipher_suites',
+  'curve_preferences',
+  'prefer_server_cipher_suites',
+]);
 
 /** Password hashes and the private key are secret. */
 function isSecret([section, key]: readonly PropertyKey[]): boolean {
@@ -69,12 +86,18 @@ function isSecret([section, key]: readonly PropertyKey[]): boolean {
 }
 
 const TEXT = 'must be a string';
-const text = z.string(TEXT).min(1, TEXT).exactOptional();
+const text = orBlank(z.string(TEXT));
 
 const VERSIONS: Readonly<Record<string, SecureVersion>> = { TLS12: 'TLSv1.2', TLS13: 'TLSv1.3' };
-const version = z.enum(Object.keys(VERSIONS), 'must be TLS12 or TLS13').exactOptional();
+const version = z.enum(Object.keys(VERSIONS), 'must be TLS12 or TLS13').nullish();
 
-const CIPHERS = 'the defaults of OpenSSL are used';
+/** exporter-toolkit treats blank values as missing. */
+function orBlank<Schema extends z.ZodType>(schema: Schema) {
+  return z.preprocess((value) => (value === null || value === '' ? undefined : value), schema.optional()).optional();
+}
+
+const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
+const CIPHERS = { reason: 'the defaults of OpenSSL are used', isHarmless: isEmptyList };
 const tlsSection = mapping(
   {
     cert_file: text,
@@ -83,32 +106,30 @@ const tlsSection = mapping(
     key: text,
     client_ca_file: text,
     client_ca: text,
-    client_auth_type: z.enum(CLIENT_AUTH_TYPES, `must be one of ${CLIENT_AUTH_TYPES.join(', ')}`).exactOptional(),
+    client_auth_type: orBlank(z.enum(CLIENT_AUTH_TYPES, `must be one of ${CLIENT_AUTH_TYPES.join(', ')}`)),
     min_version: version,
     max_version: version,
   },
   {
-    client_allowed_sans: 'every client certificate signed by the client CA is accepted',
+    client_allowed_sans: {
+      reason: 'every client certificate signed by the client CA is accepted',
+      isHarmless: isEmptyList,
+    },
     cipher_suites: CIPHERS,
     curve_preferences: CIPHERS,
-    prefer_server_cipher_suites: CIPHERS,
+    // Node.js servers prefer their own order.
+    prefer_server_cipher_suites: { ...CIPHERS, isHarmless: (value) => value === true },
   },
 );
 
 const HEADER = 'must be a string of printable ASCII characters';
-const header = z.string(HEADER).regex(/^[\x20-\x7e]+$/, HEADER);
+const header = orBlank(z.string(HEADER).regex(/^[\x20-\x7e]+$/, HEADER));
 const headers = mapping({
-  'Strict-Transport-Security': header.exactOptional(),
-  'Content-Security-Policy': header.exactOptional(),
-  'X-Content-Type-Options': z
-    .string(HEADER)
-    .regex(/^nosniff$/i, 'must be nosniff')
-    .exactOptional(),
-  'X-Frame-Options': z
-    .string(HEADER)
-    .regex(/^(deny|sameorigin)$/i, 'must be deny or sameorigin')
-    .exactOptional(),
-  'X-XSS-Protection': header.exactOptional(),
+  'Strict-Transport-Security': header,
+  'Content-Security-Policy': header,
+  'X-Content-Type-Options': orBlank(z.string(HEADER).regex(/^nosniff$/i, 'must be nosniff')),
+  'X-Frame-Options': orBlank(z.string(HEADER).regex(/^(deny|sameorigin)$/i, 'must be deny or sameorigin')),
+  'X-XSS-Protection': header,
 });
 
 /** RFC 7617, section 2. */
@@ -140,14 +161,30 @@ const WEB_CONFIG = mapping(
     basic_auth_users: users.nullish(),
     http_server_config: mapping(
       { headers: headers.nullish() },
-      { http2: 'only HTTP/1.1 is served, which every scraper speaks' },
+      {
+        http2: {
+          reason: 'only HTTP/1.1 is served, which every scraper speaks',
+          isHarmless: (value) => value === false,
+        },
+      },
     ).nullish(),
   },
-  { rate_limit: '--web.max-requests limits concurrent scrapes' },
+  { rate_limit: { reason: '--web.max-requests limits concurrent scrapes', isHarmless: isNoLimit } },
 );
 
+/** Without an interval, exporter-toolkit limits nothing, whatever the burst. */
+function isNoLimit(value: unknown): boolean {
+  const limit = z.strictObject({
+    interval: z
+      .union([z.null(), z.literal(0), z.string().regex(/^(?:0|(?:0+(?:\.0+)?(?:h|m|s|ms|us|µs|ns))+)$/)])
+      .optional(),
+    burst: z.int().nullish(),
+  });
+  return limit.safeParse(value).success;
+}
+
 /** Reads and validates certificate, key and CA, so that an incomplete set is never served. */
-function readTls(section: z.infer<typeof tlsSection>, origin: YamlFile): TlsConfig {
+function readTls(section: Present<z.infer<typeof tlsSection>>, origin: YamlFile): TlsConfig {
   const refuse = (key: string, reason: string): Error => refusal(origin, [`tls_server_config.${key}${reason}`]);
   const read = (name: 'cert' | 'key' | 'client_ca'): string | null => {
     const { [name]: inline, [`${name}_file` as const]: file } = section;

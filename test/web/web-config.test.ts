@@ -77,6 +77,39 @@ http_server_config:
   });
 });
 
+describe('what is served anyway is accepted:', () => {
+  test.each([
+    'http_server_config: { http2: false }',
+    'http_server_config: { http2: null }',
+    'rate_limit:',
+    'rate_limit: {}',
+    'rate_limit: { interval: 0s }',
+    'rate_limit: { interval: 0, burst: 20 }',
+    'rate_limit: { interval: 0h0m0s, burst: 0 }',
+    'rate_limit: { burst: 20 }',
+    'http_server_config: { headers: { X-Frame-Options: "", X-Content-Type-Options: , X-XSS-Protection: "" } }',
+    'tls_server_config: { cert_file: "", key_file: "", client_auth_type: "", client_ca_file: }',
+    'tls_server_config: { prefer_server_cipher_suites: true, cipher_suites: [] }',
+  ])('%s', (text) => expect(read(text)).toEqual(read('')));
+
+  test.each([
+    'client_allowed_sans: []',
+    'client_allowed_sans:',
+    'cipher_suites: []',
+    'cipher_suites:',
+    'curve_preferences: []',
+    'prefer_server_cipher_suites: true',
+    'client_auth_type: ""',
+    'client_ca_file: ""',
+    'client_ca: ""',
+    'cert: ""',
+    'min_version:',
+    'max_version: TLS13',
+  ])('%s of TLS', (key) =>
+    expect(read(`tls_server_config: { ${PAIR}, ${key} }`)).toEqual(read(`tls_server_config: { ${PAIR} }`)),
+  );
+});
+
 describe('an error is reported for', () => {
   const pair = (more: string): string => `tls_server_config: { ${PAIR}, ${more} }`;
   const CIPHERS = 'is not supported: the defaults of OpenSSL are used';
@@ -98,6 +131,16 @@ describe('an error is reported for', () => {
       'rate_limit: is not supported: --web.max-requests limits concurrent scrapes',
     ],
     [
+      'a rate limit in words',
+      'rate_limit: { interval: 10ms }',
+      'rate_limit: is not supported: --web.max-requests limits concurrent scrapes',
+    ],
+    [
+      'a rate limit of nothing known',
+      'rate_limit: { intervall: 0s }',
+      'rate_limit: is not supported: --web.max-requests limits concurrent scrapes',
+    ],
+    [
       'http2',
       'http_server_config: { http2: true }',
       'http_server_config.http2 true: is not supported: only HTTP/1.1 is served, which every scraper speaks',
@@ -106,8 +149,8 @@ describe('an error is reported for', () => {
     ['curve_preferences', pair('curve_preferences: [X25519]'), `tls_server_config.curve_preferences: ${CIPHERS}`],
     [
       'prefer_server_cipher_suites',
-      pair('prefer_server_cipher_suites: true'),
-      `tls_server_config.prefer_server_cipher_suites true: ${CIPHERS}`,
+      pair('prefer_server_cipher_suites: false'),
+      `tls_server_config.prefer_server_cipher_suites false: ${CIPHERS}`,
     ],
     [
       'client_allowed_sans',
