@@ -55,9 +55,11 @@ function renderPointer(name: string): Buffer {
   return Buffer.concat([Buffer.from([0xc0, 12, 0, PTR, 0, 1, 0, 0, 1, 44, 0, content.length]), content]);
 }
 
-/** A record of the name asked for; its text comes in strings of 20 characters, as a text may. */
+/** A record of the name asked for; its text comes in strings of 20 bytes, which may end inside a character. */
 function renderRecord(text: string): Buffer {
-  const strings = (text.match(/.{1,20}/gs) ?? ['']).map((part) => Buffer.from(part));
+  const bytes = Buffer.from(text);
+  const count = Math.max(1, Math.ceil(bytes.length / 20));
+  const strings = Array.from({ length: count }, (_, i) => bytes.subarray(i * 20, (i + 1) * 20));
   const content = Buffer.concat(strings.flatMap((part) => [Buffer.of(part.length), part]));
   const head = Buffer.from([0xc0, 12, 0, 16, 0, 1, 0, 0, 1, 44, content.length >>> 8, content.length & 255]);
   return Buffer.concat([head, content]);

@@ -163,6 +163,11 @@ export function cymruDnsProvider(
   return { name: 'cymru-dns', server: ZONE, query };
 }
 
+/** c-ares gives each byte as a character. A text may be split inside a character of UTF-8. */
+function textOf(chunks: readonly string[]): string {
+  return Buffer.from(chunks.join(''), 'latin1').toString('utf8');
+}
+
 function asName(asn: number): string {
   return `AS${asn}.${ZONE}.`;
 }
@@ -200,7 +205,7 @@ class Session {
     this.asked++;
     try {
       const records = await this.#resolver.resolveTxt(name);
-      return { kind: 'texts', texts: records.map((chunks) => chunks.join('')) };
+      return { kind: 'texts', texts: records.map(textOf) };
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       const reason = DNS_REASONS[code ?? ''] ?? code ?? message;

@@ -130,6 +130,15 @@ describe('a session', () => {
     );
   });
 
+  it('reads names in UTF-8, also where a string of the text ends inside a character', async () => {
+    const name = 'ÄTHERNET – Zürich 中文中文中文 🛰';
+    server.answer = (asked) =>
+      asked === 'as14061.asn.cymru.com' ? [`14061 | US | arin | 2012-09-25 | ${name}, CH`] : recorded(asked);
+    expect(told(await ask(['206.189.89.0/24']))).toEqual({
+      '206.189.89.0/24': ['206.189.80.0/20', `14061 ${name}`],
+    });
+  });
+
   it('returns registry data like whois', async () => {
     expect(await ask(['206.189.89.0/24'])).toEqual({
       sent: 1,
