@@ -253,7 +253,7 @@ it('whois reads addresses from arguments and applies the configuration', () => {
   const rules = file('networks.yaml', 'networks: [{ name: lab, cidrs: [10.0.0.0/8], asn: 64500 }]');
   const { code, stdout } = peerscope(['whois', '10.0.0.1', '-o', 'json', '--config.file', rules]);
   expect(code).toBe(0);
-  expect(JSON.parse(stdout)).toMatchObject([{ address: '10.0.0.1', network: 'lab', asn: 64_500 }]);
+  expect(JSON.parse(stdout)).toMatchObject([{ address: '10.0.0.1', network: 'lab', asn: 64_500, as_name: 'lab' }]);
 });
 
 it('record writes a tree', () => {

@@ -152,7 +152,7 @@ function describe(address: Address, remote: Remote, origin: Origin | null): Whoi
     network: remote.network,
     asn: asns && (asns[0] ?? 0),
     asns,
-    as_name: origin?.name ?? null,
+    as_name: origin ? origin.name : remote.asn === null ? null : remote.network,
     as_country: origin?.asCountry ?? null,
     bgp_prefix: origin?.prefix ?? null,
     registry: origin?.registry ?? null,

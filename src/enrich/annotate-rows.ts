@@ -6,7 +6,7 @@ import type { StoredAnswers } from './asn/open.ts';
 
 /**
  * Adds network and ASN to rows that no scan produced. ASNs come from answers already known; no query is sent. A row
- * without a complete remote address gets no ASN. Addresses in `localAddresses` get the network `self`.
+ * without a complete remote address gets no ASN. An operator-defined network with an ASN names it. Addresses in `localAddresses` get the network `self`.
  */
 export async function annotateRows(
   rows: readonly Row[],
@@ -26,6 +26,7 @@ export async function annotateRows(
   for (const { row, remote } of peers) {
     row.network = remote.network;
     row.asn = remote.asn;
+    if (remote.asn !== null) row.as_name = remote.network;
   }
   for (const { row, remote } of resolvable) {
     const origin = cache?.lookup(remote.address, now);

@@ -18,6 +18,9 @@ export interface Peer {
   readonly origin: Origin | null;
 }
 
+/** The names of ASNs, by `asn` label. */
+export type AsnNames = Pick<ReadonlyMap<string, { readonly name: string; readonly country: string }>, 'get'>;
+
 interface PeerEntry {
   network: string;
   address: Address;
@@ -50,6 +53,7 @@ export class Peers {
   readonly #peers = new Map<string, PeerEntry>();
   readonly #byBucket = new Map<string, Set<PeerEntry>>();
   readonly #names = new Map<string, { name: string; country: string }>();
+  #operatorNames: ReadonlyMap<string, { name: string; country: string }>;
   /** Peers of namespaces with unknown local addresses, with the original remote address. */
   readonly #pending = new Map<PeerEntry, { netns: number; address: Address }>();
   #renewedAt = 0;
@@ -57,13 +61,15 @@ export class Peers {
   /** Without a cache, no ASN is looked up. */
   constructor(policy: PeerPolicy, cache: AsnCache | null) {
     this.#policy = policy;
+    this.#operatorNames = operatorNamesOf(policy);
     this.#cache = cache;
   }
 
-  /** The latest name and country of each ASN, by `asn` label. Keeps the 200,000 most recent. */
-  get names(): ReadonlyMap<string, { readonly name: string; readonly country: string }> {
-    return this.#names;
-  }
+  /**
+   * The name and country of each ASN, by `asn` label: the name of the operator-defined network with this ASN, else
+   * the latest answer. Keeps the 200,000 most recent.
+   */
+  readonly names: AsnNames = { get: (asn) => this.#operatorNames.get(asn) ?? this.#names.get(asn) };
 
   /**
    * Applies a new policy and drops all peers. Callers must acquire their peers again and must not release the old
@@ -71,6 +77,7 @@ export class Peers {
    */
   setPolicy(policy: PeerPolicy): void {
     this.#policy = policy;
+    this.#operatorNames = operatorNamesOf(policy);
     this.#peers.clear();
     this.#byBucket.clear();
     this.#pending.clear();
@@ -212,6 +219,15 @@ export class Peers {
     }
     return asn;
   }
+}
+
+/** Of several networks with one ASN, the first one names it. */
+function operatorNamesOf({ networks }: PeerPolicy): Map<string, { name: string; country: string }> {
+  return new Map(
+    networks
+      .flatMap(({ name, asn }) => (asn === undefined ? [] : [[String(asn), { name, country: '' }] as const]))
+      .reverse(),
+  );
 }
 
 function keyOf(netns: number, [a, b, c, d]: Address): string {

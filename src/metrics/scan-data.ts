@@ -1,6 +1,7 @@
 import type { Contribution } from './aggregate.ts';
 import type { ConnectionGroup } from './connection-groups.ts';
 import type { Total } from '../collect/protocol-counters.ts';
+import type { AsnNames } from '../enrich/peers.ts';
 import type { Baseline, FirstSeenAsn } from '../first-seen/memory.ts';
 import type { OwnerLabels, Process } from '../model.ts';
 
@@ -19,7 +20,7 @@ export interface ScanData {
   readonly unattributed: ReadonlyMap<string, number>;
   readonly directionsGuessed: number;
   readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable' | 'no_process', number>>;
-  readonly asnNames: ReadonlyMap<string, { readonly name: string; readonly country: string }>;
+  readonly asnNames: AsnNames;
   /** Null without an ASN provider. */
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
   /** Null if the collector is off. */

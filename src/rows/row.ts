@@ -90,7 +90,7 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     network: peer?.network ?? null,
     asn: peer && peer.asn !== '' ? Number(peer.asn) : null,
     asns: origin ? [...origin.asns] : null,
-    as_name: origin?.name ?? null,
+    as_name: origin ? origin.name : peer && peer.asn !== '' ? peer.network : null,
     bgp_prefix: origin?.prefix ?? null,
     registry: origin?.registry ?? null,
     registry_country: origin?.registryCountry ?? null,

@@ -212,7 +212,7 @@ describe('parse', () => {
     expect((JSON.parse(stdout) as Row[]).map((row) => [row.network, row.asn, row.as_name, row.bgp_prefix])).toEqual([
       ['public', 13_335, 'CLOUDFLARENET', '1.1.1.0/24'],
       ['public', null, null, null],
-      ['office', 64_500, null, null],
+      ['office', 64_500, 'office', null],
     ]);
   });
 });

@@ -168,6 +168,21 @@ describe('answers', () => {
     expect(peers.names.get('64500')).toEqual({ name: 'EXAMPLE', country: 'LU' });
   });
 
+  test('have the name of the first operator-defined network with their ASN', () => {
+    const networks = [
+      { name: 'lab', cidrs: [cidr('10.0.0.0/8')], asn: 64500 },
+      { name: 'office', cidrs: [cidr('192.0.2.0/24')], asn: 64500 },
+    ];
+    const { peers, cache } = setUp({ networks });
+    const policy = { networks: [], neverSend: [], isHostOwn: () => false };
+    expect(peers.names.get('64500')).toEqual({ name: 'lab', country: '' });
+    peers.query(peers.acquire(1, address('8.8.4.4'), nobodysOwn), 0);
+    peers.update(cache.accept([{ bucket: cidr('8.8.4.0/24'), origin: origin(64500, '8.8.4.0/24') }]), 1);
+    expect(peers.names.get('64500')?.name).toBe('lab');
+    peers.setPolicy(policy);
+    expect(peers.names.get('64500')?.name).toBe('EXAMPLE');
+  });
+
   test('for a longer prefix do not apply to the rest of the bucket', () => {
     const { peers, cache } = setUp();
     const [inside, outside] = ['8.8.4.4', '8.8.4.200'].map((text) => peers.acquire(1, address(text), nobodysOwn));
