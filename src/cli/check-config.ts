@@ -1,7 +1,7 @@
 import { formatCidr } from '../common/address.ts';
 import { escapeControls } from '../common/sanitize.ts';
 import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } from '../model.ts';
-import { readRules } from '../config/rules.ts';
+import { readRules, writtenPattern } from '../config/rules.ts';
 import { UsageError } from '../common/errors.ts';
 
 interface Writer {
@@ -39,12 +39,17 @@ function precedence(i: number): string {
 
 function explainProcess({ name, exe, comm, cmdline }: ProcessRule): string {
   const conditions = [
-    exe && `executable matching ${JSON.stringify(exe.source)}`,
-    comm && `comm matching ${JSON.stringify(comm.source)}`,
-    cmdline && `command line matching ${JSON.stringify(cmdline.source)}`,
+    exe && `executable matching ${quoted(exe)}`,
+    comm && `comm matching ${quoted(comm)}`,
+    cmdline && `command line matching ${quoted(cmdline)}`,
   ].filter((condition) => condition !== undefined);
   const processes = conditions.length > 0 ? `a process with ${conditions.join(' and ')}` : 'every process';
   return `${processes} is named ${JSON.stringify(name)}`;
+}
+
+/** A pattern as it stands in the file: not escaped, so that it can be compared and copied. */
+function quoted(pattern: RegExp): string {
+  return `"${writtenPattern(pattern)}"`;
 }
 
 function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRule): string {

@@ -48,13 +48,23 @@ const cidr = z.string(CIDR).transform((text, context) => {
   return z.NEVER;
 });
 
+/** The text of each pattern in the file. `RegExp.source` escapes slashes and line breaks. */
+const WRITTEN = new WeakMap<RegExp, string>();
+
+/** Returns a pattern as it stands in the file. */
+export function writtenPattern(pattern: RegExp): string {
+  return WRITTEN.get(pattern) ?? pattern.source;
+}
+
 const PATTERN = 'must be an ECMAScript regular expression';
 const pattern = z
   .string(PATTERN)
   .max(MAX_PATTERN_LENGTH, `must be at most ${MAX_PATTERN_LENGTH} characters long`)
   .transform((source, context) => {
     try {
-      return new RegExp(source, 'u');
+      const regexp = new RegExp(source, 'u');
+      WRITTEN.set(regexp, source);
+      return regexp;
     } catch (error) {
       context.addIssue(`${PATTERN} (${String(error).replace(/^.*: /s, '')})`);
       return z.NEVER;

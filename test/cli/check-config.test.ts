@@ -40,7 +40,7 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
       code: 0,
       stdout: [
         `Configuration ${JSON.stringify(path)} is valid.`,
-        'processes[0]: a process with executable matching "^python3" and command line matching "(?<script>[a-z]+)\\\\.py" is named "app-{{ .script }}".',
+        'processes[0]: a process with executable matching "^python3" and command line matching "(?<script>[a-z]+)\\.py" is named "app-{{ .script }}".',
         'processes[1]: a process with comm matching "^k\\u001b" is named "kernel", unless an earlier rule matches.',
         'processes[2]: every process is named "{{ .exe_base }}", unless an earlier rule matches.',
         'endpoint_groups[0]: an endpoint in 10.0.0.0/8, 192.168.0.0/16 or fd00::/8 on port 5432 or 6432 over tcp belongs to group "postgres".',
@@ -54,6 +54,14 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
       stderr: [''],
     });
   });
+
+  it.each(['^/usr/bin/python3', '^\\/usr\\/bin', '[/"]', '\\d+\\.\\w', '', 'a\\\\b', "it's"])(
+    'shows the pattern %j as it was written',
+    (pattern) => {
+      const { stdout } = check(`processes: [{ name: a, exe: ${JSON.stringify(pattern)} }]`);
+      expect(stdout[1]).toBe(`processes[0]: a process with executable matching "${pattern}" is named "a".`);
+    },
+  );
 
   it('escapes control characters', () => {
     const { stdout } = check('processes: [{ name: a, exe: "^\\x9b31m\\u202e" }]\n');

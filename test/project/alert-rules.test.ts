@@ -74,6 +74,14 @@ describe.each(ALERTS)('$alert', ({ alert, file, expr, labels, annotations }) => 
   });
 });
 
+test('docs/alerts.md lists every alert with its severity, and links to its runbook', () => {
+  const text = readFileSync(join(ROOT, 'docs/alerts.md'), 'utf8');
+  const listed = [...text.matchAll(/^\| \[(\w+)\] +\| (\w+) /gm)].map(([, alert, severity]) => `${alert} ${severity}`);
+  expect(listed.sort()).toEqual(ALERTS.map(({ alert, labels }) => `${alert} ${labels?.severity}`).sort());
+  const links = [...text.matchAll(/^\[(\w+)\]: runbooks\/(\w+)\.md$/gm)].map(([, alert, runbook]) => [alert, runbook]);
+  expect(links.sort()).toEqual(ALERTS.map(({ alert }) => [alert, alert]).sort());
+});
+
 test('every runbook belongs to an alert', () => {
   expect(RUNBOOKS.sort()).toEqual(ALERTS.map(({ alert }) => alert).sort());
 });
