@@ -1,6 +1,9 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-families.ts';
@@ -164,6 +167,27 @@ describe('the README', () => {
 function cells(line: string): string[] {
   return line.split(/ {2,}/);
 }
+
+describe('docs/library.md', () => {
+  const snippets = captures(read('docs/library.md'), /^```js\n(.*?)\n```$/gms);
+  const library = pathToFileURL(join(ROOT, 'src/index.ts')).href;
+
+  test.each(snippets.map((snippet, i) => ({ number: i + 1, snippet })))(
+    'has snippet $number, which runs without errors',
+    { timeout: 60_000 },
+    async ({ number, snippet }) => {
+      const path = join(folder, `snippet-${number}.mjs`);
+      writeFileSync(path, snippet.replace("from 'peerscope'", `from '${library}'`));
+      const { stderr } = await promisify(execFile)(process.execPath, [path], { cwd: folder });
+      expect(stderr).toBe('');
+    },
+  );
+
+  test('has a snippet for each function', () => {
+    for (const name of captures(read('docs/library.md'), /^- `(\w+)\(.*?\)` /gm))
+      expect(snippets.join('\n')).toMatch(new RegExp(`import \\{[^}]*\\b${name}\\b[^}]*\\} from 'peerscope'`));
+  });
+});
 
 test('the changelog gives a reason for every runtime dependency', () => {
   const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
