@@ -58,6 +58,8 @@ export interface Cgroup {
   readonly podUid: string | null;
   readonly qos: 'guaranteed' | 'burstable' | 'besteffort' | null;
   readonly unit: string | null;
+  /** The path in cgroupfs. Kept only if a rule matches it. */
+  readonly path?: string;
 }
 
 /** The owner labels of a connection; "" for a label that does not apply. */
@@ -191,6 +193,17 @@ export interface ProcessRule {
   readonly cmdline?: RegExp;
 }
 
+/** A configuration rule that names workloads: all of its patterns must match. `name` may contain {{ .group }} for a named group of a pattern. */
+export interface WorkloadRule {
+  readonly name: string;
+  /** Patterns of labels of the pod, by key. */
+  readonly labels?: Readonly<Record<string, RegExp>>;
+  /** Patterns of annotations of the pod, by key. */
+  readonly annotations?: Readonly<Record<string, RegExp>>;
+  readonly cgroup?: RegExp;
+  readonly unit?: RegExp;
+}
+
 /** A configuration rule that names endpoints: an endpoint must match all of its conditions. */
 export interface EndpointGroupRule {
   readonly name: string;
@@ -209,6 +222,7 @@ export interface OperatorNetwork {
 /** The validated configuration file. */
 export interface Rules {
   readonly processes: readonly ProcessRule[];
+  readonly workloads: readonly WorkloadRule[];
   readonly endpointGroups: readonly EndpointGroupRule[];
   readonly networks: readonly OperatorNetwork[];
   readonly asnNeverSend: readonly Cidr[];

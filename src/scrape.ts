@@ -61,7 +61,7 @@ export class Scrape {
     this.#cache = cache;
     this.connections = new ConnectionTable(options.seed);
     this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
-    this.#names = new OwnerLabeler(this.#cluster);
+    this.#names = new OwnerLabeler(this.#cluster, rules.workloads, monotonic);
     this.#protocols = new ProtocolCounters(seriesLimit);
     const parts = { names: this.#names, protocols: this.#protocols, monotonic };
     this.host = hostOf(source, this.connections, { ...options, ...parts });
@@ -134,6 +134,12 @@ export class Scrape {
     if (host.protocolsFailure !== null) runs.fail('protocols', host.protocolsFailure);
 
     runs.attempt('processes', () => host.attribute(isLate));
+    const { slowPattern } = this.#names;
+    if (slowPattern !== null)
+      runs.report(
+        'processes',
+        `Cannot match pattern ${JSON.stringify(slowPattern.source)} with all workloads: it takes too long`,
+      );
     if (host.namingFailure !== null) runs.report('processes', host.namingFailure);
 
     this.#counts.add(connections, this.#protocols, at);
@@ -147,6 +153,7 @@ export class Scrape {
   #rename(now: number): ReadonlyMap<OwnerLabels, OwnerLabels> {
     this.#cluster?.beginScan(now);
     const renamed = this.#names.beginScan(now);
+    if (this.#cluster?.takeLabelsChanged()) this.host.renameAll();
     const hasOtherPods = this.#cluster?.takePodsChanged() ?? false;
     if (renamed.size > 0 || hasOtherPods) this.host.relabel(renamed);
     return renamed;
@@ -166,7 +173,8 @@ export class Scrape {
 
   /** Names, groups and classifies all connections by these rules from the next scan on. */
   adopt(rules: Rules): void {
-    this.host.adopt(rules.processes);
+    this.#names.adopt(rules.workloads);
+    this.host.adopt(rules);
     this.#groups.adopt(rules.endpointGroups);
     this.peers.adopt(rules);
   }

@@ -1,6 +1,6 @@
 import { formatCidr } from '../common/address.ts';
 import { escapeControls } from '../common/sanitize.ts';
-import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules } from '../model.ts';
+import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules, WorkloadRule } from '../model.ts';
 import { readRules, writtenPattern } from '../config/rules.ts';
 import { UsageError } from '../common/errors.ts';
 
@@ -21,9 +21,10 @@ export function checkConfig(path: string, stdout: Writer, stderr: Writer): 0 | 1
   }
 }
 
-function explainRules({ processes, endpointGroups, networks, asnNeverSend }: Rules): string[] {
+function explainRules({ processes, workloads, endpointGroups, networks, asnNeverSend }: Rules): string[] {
   const sentences = [
     ...processes.map((rule, i) => `processes[${i}]: ${explainProcess(rule)}${precedence(i)}`),
+    ...workloads.map((rule, i) => `workloads[${i}]: ${explainWorkload(rule)}${precedence(i)}`),
     ...endpointGroups.map((rule, i) => `endpoint_groups[${i}]: ${explainEndpointGroup(rule)}${precedence(i)}`),
     ...networks.map((network, i) => `networks[${i}]: ${explainNetwork(network)}.`),
     ...(asnNeverSend.length > 0
@@ -45,6 +46,16 @@ function explainProcess({ name, exe, comm, cmdline }: ProcessRule): string {
   ].filter((condition) => condition !== undefined);
   const processes = conditions.length > 0 ? `a process with ${conditions.join(' and ')}` : 'every process';
   return `${processes} is named ${JSON.stringify(name)}`;
+}
+
+function explainWorkload({ name, labels = {}, annotations = {}, cgroup, unit }: WorkloadRule): string {
+  const conditions = [
+    ...Object.entries(labels).map(([key, pattern]) => `label ${JSON.stringify(key)} matching ${quoted(pattern)}`),
+    ...Object.entries(annotations).map(([key, one]) => `annotation ${JSON.stringify(key)} matching ${quoted(one)}`),
+    cgroup && `cgroup matching ${quoted(cgroup)}`,
+    unit && `unit matching ${quoted(unit)}`,
+  ].filter((condition) => condition !== undefined);
+  return `a workload with ${conditions.join(' and ')} is named ${JSON.stringify(name)}`;
 }
 
 /** A pattern as it stands in the file: not escaped, so that it can be compared and copied. */

@@ -64,6 +64,16 @@ export function parseCgroup(text: string): Cgroup {
   return best;
 }
 
+/** Returns the path of a process in /proc/PID/cgroup: that of cgroup v2 or systemd, unless only others have one. */
+export function cgroupPath(text: string): string {
+  const lines = text.split('\n').flatMap((line) => {
+    const [, controllers = '', path = ''] = /^\d+:([^:]*):(\/.*)$/s.exec(line) ?? [];
+    return path === '' ? [] : [{ bySystemd: controllers === '' || controllers === 'name=systemd', path }];
+  });
+  const inOrder = [...lines.filter(({ bySystemd }) => bySystemd), ...lines];
+  return (inOrder.find(({ path }) => path !== '/')?.path ?? '/').slice(0, 4096);
+}
+
 /**
  * Returns the parser for a reader. If the cgroup of pid 1 is above the root of the reader, the reader has a cgroup namespace of its own,
  * and a single line `0::/` is its own container: in the pod with uid `ownPodUid`, if known.

@@ -73,6 +73,10 @@ export class CommandHost implements Host {
   }
 
   /** Rules need more of a process than its pid and name. */
+  renameAll(): void {
+    // Without cgroups there are no workloads.
+  }
+
   adopt(): void {
     return;
   }

@@ -1,6 +1,6 @@
-import type { Address, Cgroup, OwnerLabels, Process, ProcessRule, Row, Rules, UnattributedReason } from '../model.ts';
+import type { Address, Cgroup, OwnerLabels, Process, Row, Rules, UnattributedReason } from '../model.ts';
 import { Attribution } from './attribution.ts';
-import { cgroupParser } from './cgroup.ts';
+import { cgroupParser, cgroupPath } from './cgroup.ts';
 import { CommandHost } from './command-host.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
@@ -19,8 +19,10 @@ export interface Host {
   collect(at: number, isLate: () => boolean): void;
   /** Sets the owners of connections. */
   attribute(isLate: () => boolean): void;
-  /** Names processes by these rules from the next scan on. */
-  adopt(rules: readonly ProcessRule[]): void;
+  /** Names processes by these rules from the next scan on, and labels them again. */
+  adopt(rules: Pick<Rules, 'processes' | 'workloads'>): void;
+  /** Labels every process again from the next scan on. */
+  renameAll(): void;
   /** Replaces labels by others. The labels of pods may have changed too. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void;
   readonly status: Readonly<NamespaceCounts>;
@@ -54,7 +56,7 @@ export interface Host {
 
 /** Options of a host whose procfs is read. */
 export interface ProcfsHostOptions {
-  readonly rules: Pick<Rules, 'processes'>;
+  readonly rules: Pick<Rules, 'processes' | 'workloads'>;
   /** Without `processes` no socket has a process. */
   readonly collectors: { readonly processes: boolean; readonly protocols: boolean };
   readonly protocols: ProtocolCounters;
@@ -78,17 +80,20 @@ export class ProcfsHost implements Host {
   readonly #owners: SocketOwners;
   readonly #tables: NamespaceTables;
   readonly #attribution: Attribution;
+  #keepsPaths: boolean;
 
   constructor(procfs: Procfs, connections: ConnectionTable, options: ProcfsHostOptions) {
     const { names, collectors, monotonic } = options;
     this.#procfs = procfs;
     this.#findsOwners = collectors.processes;
     const ofPid1 = procfs.read(1, 'cgroup');
+    this.#keepsPaths = matchesPaths(options.rules);
+    const parse = cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid ?? null);
     const processes = (this.#processes = new Processes(
       procfs,
       options.rules.processes,
       (name, cgroup) => names.labelsOf(name, cgroup),
-      cgroupParser(failed(ofPid1) ? '' : ofPid1.toString(), options.podUid ?? null),
+      (text) => (this.#keepsPaths ? { ...parse(text), path: cgroupPath(text) } : parse(text)),
       monotonic,
     ));
     const owners = (this.#owners = new SocketOwners(procfs, {
@@ -124,8 +129,15 @@ export class ProcfsHost implements Host {
     this.#attribution.update();
   }
 
-  adopt(rules: readonly ProcessRule[]): void {
-    this.#processes.adopt(rules);
+  adopt(rules: Pick<Rules, 'processes' | 'workloads'>): void {
+    this.#keepsPaths = matchesPaths(rules);
+    this.#processes.adopt(rules.processes);
+    this.#tables.forgetPods();
+  }
+
+  renameAll(): void {
+    this.#processes.renameAll();
+    this.#tables.forgetPods();
   }
 
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
@@ -201,6 +213,10 @@ export class ProcfsHost implements Host {
   commandRow(): null {
     return null;
   }
+}
+
+function matchesPaths({ workloads }: Pick<Rules, 'workloads'>): boolean {
+  return workloads.some(({ cgroup }) => cgroup !== undefined);
 }
 
 /** The chosen source of rows; null for that of the platform: procfs on Linux, its own commands elsewhere. */

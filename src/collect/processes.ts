@@ -37,8 +37,8 @@ class KnownProcess implements Process {
   labels: OwnerLabels;
   scan = 0;
   age = 0;
-  /** The rules that named it. */
-  namedBy: readonly ProcessRule[] | null = null;
+  /** The generation of the rules that named it; 0 for none. */
+  generation = 0;
 
   constructor(pid: number, startTime: number, labels: OwnerLabels) {
     this.pid = pid;
@@ -66,6 +66,7 @@ export class Processes {
   /** By container id; null for a container whose name cannot be found. */
   readonly #monitored = new Map<string, Pick<Cgroup, 'containerName' | 'unit'> | null>();
   #scan = 0;
+  #generation = 1;
 
   /**
    * `label` returns the labels of a process; equal labels must be one object. `parse` reads a cgroup. `monotonic` returns milliseconds of
@@ -98,6 +99,12 @@ export class Processes {
   /** Names every process by these rules from the next scan on. */
   adopt(rules: readonly ProcessRule[]): void {
     this.#rules = rules;
+    this.renameAll();
+  }
+
+  /** Names and labels every process again from the next scan on. */
+  renameAll(): void {
+    this.#generation++;
   }
 
   /** The first pattern of a rule that took too long in this scan; null for none. */
@@ -125,7 +132,8 @@ export class Processes {
     process.threads = stat.threads;
     process.openFds = openFds;
     const turn = (this.#scan + pid) % ROTATION === 0;
-    const isDue = process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm || process.namedBy !== this.#rules;
+    const isDue =
+      process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm || process.generation !== this.#generation;
     if (isDue) this.#name(process, stat.comm);
     const { pageSize } = this.#procfs;
     if (isDue || pageSize === null) this.#readStatus(process);
@@ -226,13 +234,13 @@ export class Processes {
       cmdline: failed(cmdline) ? null : argumentsOf(cmdline),
       self: pid === this.#procfs.self,
     };
-    const isFirst = process.namedBy !== this.#rules;
-    process.namedBy = this.#rules;
+    const isFirst = process.generation !== this.#generation;
+    process.generation = this.#generation;
     const name = nameProcess(running, this.#rules, this.#budget.match);
     // If a rule ran out of time, the old name stays: load must not rename processes.
     if (isFirst || comm !== commBefore || this.#budget.skipped === skipped) process.name = name;
     // A container keeps its labels while it runs, even if Kubernetes has forgotten it.
-    if (process.age > 1 && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
+    if (!isFirst && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
     const labels = this.#label(process.name, process.cgroup);
     if (process.age > 1 && labels !== process.labels) this.renamed.add(process);
     process.labels = labels;

@@ -84,7 +84,13 @@ export interface Config {
 }
 
 /** The rules of a run without a configuration file. */
-export const EMPTY_RULES: Rules = deepFreeze({ processes: [], endpointGroups: [], networks: [], asnNeverSend: [] });
+export const EMPTY_RULES: Rules = deepFreeze({
+  processes: [],
+  workloads: [],
+  endpointGroups: [],
+  networks: [],
+  asnNeverSend: [],
+});
 
 /**
  * Builds the frozen Config from flags and environment. A flag overrides its environment variable. `given` holds flags

@@ -3,7 +3,7 @@ import { parseCidr } from '../common/address.ts';
 import { EMPTY_RULES } from './config.ts';
 import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
 import { cleanLabel } from '../common/sanitize.ts';
-import type { ProcessRule, Rules, Transport } from '../model.ts';
+import type { ProcessRule, Rules, Transport, WorkloadRule } from '../model.ts';
 import { mapping, readYaml, validate } from './yaml.ts';
 import { deepFreeze, reasonOf } from '../common/errors.ts';
 
@@ -83,26 +83,48 @@ const processRule = mapping({
   comm: pattern.exactOptional(),
   cmdline: pattern.exactOptional(),
 }).superRefine((rule: ProcessRule, context) => {
-  const known = new Set(['exe_base', 'comm', ...groupNames(rule)]);
-  const rest = rule.name.replaceAll(/\{\{\s*\.(\w+)\s*\}\}/g, (whole, group: string) =>
-    known.has(group) ? '' : whole,
-  );
+  const { exe, comm, cmdline } = rule;
+  checkTemplate(rule.name, ['exe_base', 'comm', ...groupNames([exe, comm, cmdline])], context);
+});
+
+const patterns = z
+  .record(z.string(), pattern, 'must be a mapping of keys to patterns')
+  .refine((map) => Object.keys(map).length > 0, 'must contain at least one key');
+
+const workloadRule = mapping({
+  name,
+  labels: patterns.exactOptional(),
+  annotations: patterns.exactOptional(),
+  cgroup: pattern.exactOptional(),
+  unit: pattern.exactOptional(),
+}).superRefine((rule: WorkloadRule, context) => {
+  const { labels = {}, annotations = {}, cgroup, unit } = rule;
+  const all = [...Object.values(labels), ...Object.values(annotations), cgroup, unit];
+  if (all.every((one) => one === undefined))
+    context.addIssue({ code: 'custom', message: 'must have labels, annotations, cgroup or unit' });
+  checkTemplate(rule.name, groupNames(all), context);
+});
+
+/** Adds an issue if a name contains other placeholders than those of `groups`. */
+function checkTemplate(template: string, groups: readonly string[], context: z.core.$RefinementCtx): void {
+  const known = new Set(groups);
+  const rest = template.replaceAll(/\{\{\s*\.(\w+)\s*\}\}/g, (whole, group: string) => (known.has(group) ? '' : whole));
   if (!/\{\{|\}\}/.test(rest)) return;
   const allowed = [...known].map((group) => `{{ .${group} }}`).join(', ');
   context.addIssue({
     code: 'custom',
     path: ['name'],
-    input: rule.name,
-    message: `must contain no {{ }} except ${allowed}`,
+    input: template,
+    message: `must contain no {{ }} except ${allowed || '{{ .group }} of a named group in a pattern of the rule'}`,
   });
-});
+}
 
 /**
  * Returns the named groups of a rule's patterns. The added empty alternative always matches, so `groups` lists all
  * names.
  */
-function groupNames({ exe, comm, cmdline }: ProcessRule): string[] {
-  return [exe, comm, cmdline].flatMap((regexp) =>
+function groupNames(patterns: readonly (RegExp | undefined)[]): string[] {
+  return patterns.flatMap((regexp) =>
     Object.keys((regexp && new RegExp(`${regexp.source}|`, 'u').exec('')?.groups) ?? {}),
   );
 }
@@ -140,11 +162,13 @@ const networks = listOf(network, 'networks').superRefine((list, context) => {
 
 const CONFIGURATION = mapping({
   processes: listOf(processRule, 'rules').nullish(),
+  workloads: listOf(workloadRule, 'rules').nullish(),
   endpoint_groups: listOf(endpointGroup, 'rules').nullish(),
   networks: networks.nullish(),
   asn: mapping({ never_send: listOf(cidr, 'CIDRs').nullish() }).nullish(),
 }).transform((file): Rules => ({
   processes: file.processes ?? [],
+  workloads: file.workloads ?? [],
   endpointGroups: file.endpoint_groups ?? [],
   networks: file.networks ?? [],
   asnNeverSend: file.asn?.never_send ?? [],

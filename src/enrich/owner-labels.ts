@@ -1,5 +1,8 @@
 import type { ClusterCache } from './kubernetes/cluster-cache.ts';
-import type { Cgroup, OwnerLabels } from '../model.ts';
+import { RegexpBudget, type Match } from '../collect/regexp-budget.ts';
+import { SYSTEM_CLOCK } from '../common/clock.ts';
+import type { Pod } from './kubernetes/pods.ts';
+import type { Cgroup, OwnerLabels, WorkloadRule } from '../model.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 
 /** The labels of a socket without an owner. */
@@ -41,10 +44,29 @@ export class OwnerLabeler {
   readonly #byLabels = new Map<OwnerLabels, PendingOwner>();
   /** When each container or pod was first seen without Kubernetes labels. */
   readonly #firstSeen = new Map<string, number>();
+  readonly #budget: RegexpBudget;
+  #rules: readonly WorkloadRule[];
   #now = 0;
 
-  constructor(cluster: ClusterCache | null = null) {
+  /** `monotonic` returns milliseconds of a clock that never goes back. */
+  constructor(
+    cluster: ClusterCache | null = null,
+    rules: readonly WorkloadRule[] = [],
+    monotonic: () => number = () => SYSTEM_CLOCK.monotonic(),
+  ) {
     this.#cluster = cluster;
+    this.#rules = rules;
+    this.#budget = new RegexpBudget(monotonic);
+  }
+
+  /** Names workloads by these rules from the next scan on. */
+  adopt(rules: readonly WorkloadRule[]): void {
+    this.#rules = rules;
+  }
+
+  /** The first pattern of a rule that took too long in this scan; null for none. */
+  get slowPattern(): RegExp | null {
+    return this.#budget.slow;
   }
 
   /**
@@ -53,6 +75,7 @@ export class OwnerLabeler {
    */
   beginScan(now: number): ReadonlyMap<OwnerLabels, OwnerLabels> {
     this.#now = now;
+    this.#budget.begin();
     const changed = new Map<OwnerLabels, OwnerLabels>();
     const isCrowded = this.#pending.size > MAX_PENDING / 2;
     for (const owner of this.#pending.values()) {
@@ -73,9 +96,9 @@ export class OwnerLabeler {
   /** Returns the labels of a process. `process` must already be sanitized; "" means a pod without a known process. */
   labelsOf(process: string, cgroup: Cgroup): OwnerLabels {
     const isContained = cgroup.containerId !== null || cgroup.podUid !== null;
-    if (!this.#cluster || !isContained) return this.#intern(cgroupLabelsOf(process, cgroup));
-    const kubernetesLabels = this.#cluster.labelsOf(process, cgroup);
-    return kubernetesLabels ? this.#intern({ process, ...kubernetesLabels }) : this.#wait(process, cgroup);
+    if (!this.#cluster || !isContained) return this.#intern(this.#cgroupLabelsOf(process, cgroup));
+    const kubernetesLabels = this.#kubernetesLabelsOf(process, cgroup);
+    return kubernetesLabels ? this.#intern(kubernetesLabels) : this.#wait(process, cgroup);
   }
 
   /** Returns the labels of a network namespace if all of its processes belong to one pod, else NO_OWNER. */
@@ -100,7 +123,7 @@ export class OwnerLabeler {
       return known.labels;
     }
     // A process that keeps changing its name must not evict the entries of others.
-    if (this.#pending.size >= MAX_PENDING) return this.#intern(cgroupLabelsOf(process, cgroup));
+    if (this.#pending.size >= MAX_PENDING) return this.#intern(this.#cgroupLabelsOf(process, cgroup));
     const since = this.#sinceOf(cgroup);
     const owner = { key, process, cgroup, since, lastUsedAt: this.#now, labels: { ...NO_OWNER }, isFinal: false };
     this.#updatePending(owner);
@@ -122,18 +145,37 @@ export class OwnerLabeler {
   /** Updates the labels of a pending owner. Returns true if they now come from Kubernetes and are final. */
   #updatePending(owner: PendingOwner): boolean {
     const { process, cgroup, since, labels: before } = owner;
-    const kubernetesLabels = this.#cluster?.labelsOf(process, cgroup);
-    if (kubernetesLabels) owner.labels = this.#intern({ process, ...kubernetesLabels });
+    const kubernetesLabels = this.#kubernetesLabelsOf(process, cgroup);
+    if (kubernetesLabels) owner.labels = this.#intern(kubernetesLabels);
     else if (!this.#cluster?.mayStillAppear(since, WAIT_MS)) {
       const pod = this.#cluster?.podOf(cgroup);
-      const names = cgroupLabelsOf(process, cgroup);
+      const names = this.#cgroupLabelsOf(process, cgroup);
       owner.labels = this.#intern(
-        pod ? { ...names, namespace: pod.namespace, workload: pod.workload, pod: pod.name } : names,
+        pod ? { ...names, namespace: pod.namespace, workload: this.#workloadOf(cgroup, pod), pod: pod.name } : names,
       );
       owner.isFinal = this.#cluster?.wouldHaveAppeared(since, WAIT_MS) ?? true;
     }
     if (owner.labels !== before && this.#byLabels.delete(before)) this.#byLabels.set(owner.labels, owner);
     return Boolean(kubernetesLabels);
+  }
+
+  #kubernetesLabelsOf(process: string, cgroup: Cgroup): OwnerLabels | null {
+    const labels = this.#cluster?.labelsOf(process, cgroup);
+    const pod = labels && this.#cluster?.podOf(cgroup);
+    return pod ? { process, ...labels, workload: this.#workloadOf(cgroup, pod) } : null;
+  }
+
+  #cgroupLabelsOf(process: string, cgroup: Cgroup): OwnerLabels {
+    return { ...cgroupLabelsOf(process, cgroup), workload: this.#workloadOf(cgroup, null) };
+  }
+
+  /** Returns the name that the first matching rule gives, else the default name. */
+  #workloadOf(cgroup: Cgroup, pod: Pod | null): string {
+    for (const rule of this.#rules) {
+      const name = cleanLabel(nameByRule(rule, cgroup, pod, this.#budget.match) ?? '');
+      if (name !== '') return name;
+    }
+    return pod?.workload ?? workloadOf(cgroup);
   }
 
   #drop({ key, labels }: PendingOwner): void {
@@ -161,6 +203,25 @@ function cgroupLabelsOf(process: string, cgroup: Cgroup): OwnerLabels {
     pod: podUid ?? '',
     container: process === '' ? '' : (containerName ?? shortId(containerId ?? '')),
   };
+}
+
+function nameByRule(rule: WorkloadRule, cgroup: Cgroup, pod: Pod | null, match: Match): string | undefined {
+  const { labels = {}, annotations = {} } = rule;
+  const subjects: readonly (readonly [RegExp | undefined, string | null | undefined])[] = [
+    ...Object.entries(labels).map(([key, pattern]) => [pattern, pod?.kept?.labels[key]] as const),
+    ...Object.entries(annotations).map(([key, pattern]) => [pattern, pod?.kept?.annotations[key]] as const),
+    [rule.cgroup, cgroup.path],
+    [rule.unit, cgroup.unit],
+  ];
+  const values = new Map<string, string>();
+  for (const [pattern, subject] of subjects) {
+    if (!pattern) continue;
+    const found = typeof subject === 'string' ? match(pattern, subject) : null;
+    if (!found) return undefined;
+    for (const [group, value] of Object.entries<string | undefined>(found.groups ?? {}))
+      if (value !== undefined) values.set(group, value);
+  }
+  return rule.name.replace(/\{\{\s*\.(\w+)\s*\}\}/g, (_, group: string) => values.get(group) ?? '');
 }
 
 /** The first 12 digits of an id; names, as of LXC, stay whole. */

@@ -75,7 +75,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     // Closed before the servers, because an event stream does not end by itself.
     parts.add(subscribers);
     watchAccess(access, subscribers, failures);
-    parts.add(openReload(rulesFile, worker, log));
+    parts.add(openReload(rulesFile, worker, services, log));
     logStart(config, log, version, { addresses: servers.addresses, source, access, services });
 
     const firstScan = services.firstNames(FIRST_NAMES_MS).then(scan);
@@ -164,7 +164,7 @@ function workerData(config: Config, services: RunningServices): WorkerData {
 }
 
 /** Reloads the rules on SIGHUP. */
-function openReload(file: RulesFile | null, worker: WorkerClient, log: Log): Closable {
+function openReload(file: RulesFile | null, worker: WorkerClient, services: RunningServices, log: Log): Closable {
   const reload = (): void => {
     const reason = file ? file.reload() : '--config.file is not set';
     if (!file || reason !== null) {
@@ -172,6 +172,9 @@ function openReload(file: RulesFile | null, worker: WorkerClient, log: Log): Clo
       return;
     }
     worker.notify('rules', file.current);
+    void services
+      .adoptRules()
+      .catch((error: unknown) => log.warn({ reason: reasonOf(error) }, 'the pods could not be listed again'));
     log.info('the configuration was read again');
   };
   process.on('SIGHUP', reload);

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { cidrContains } from '../common/address.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
@@ -9,6 +10,7 @@ import type { Provider } from '../enrich/asn/query-batch.ts';
 import { openAsnResolver } from '../enrich/asn/resolver.ts';
 import type { ApiClient } from '../enrich/kubernetes/api-client.ts';
 import { ClusterCache, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
+import { podKeysOf } from '../enrich/kubernetes/pods.ts';
 import { prepareClusterWatch } from '../enrich/kubernetes/start.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Rules } from '../model.ts';
@@ -32,6 +34,8 @@ export interface RunningServices extends Closable {
   readonly callbacks: Omit<NotificationHandlers<WorkerNotifications>, 'costs'>;
   /** Sends all results to this worker from now on, and starts the Kubernetes watch. */
   connect(worker: WorkerClient): Promise<void>;
+  /** Lists the pods again if the rules in effect match other labels than before. */
+  adoptRules(): Promise<void>;
   /** Waits up to `ms` for the first list of every watched resource. */
   firstNames(ms: number): Promise<void>;
   status(): Pick<Status, 'asn' | 'store' | 'kubernetes'>;
@@ -89,6 +93,10 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     // This thread needs the addresses of pods and Services only; endpoints are many.
     if (change.resource !== 'endpointslices') cluster?.accept(change, SYSTEM_CLOCK.monotonic());
   };
+  let podKeys = podKeysOf(rules().workloads);
+  const startWatch = async (): Promise<void> => {
+    kubernetes = (await watch?.start(clusterChanged, podKeys)) ?? null;
+  };
   return {
     provider,
     asksForNames: rdns !== null,
@@ -104,7 +112,14 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     },
     connect: async (client) => {
       worker = client;
-      kubernetes = (await watch?.start(clusterChanged)) ?? null;
+      await startWatch();
+    },
+    adoptRules: async () => {
+      const keys = podKeysOf(rules().workloads);
+      if (isDeepStrictEqual(keys, podKeys)) return;
+      podKeys = keys;
+      await kubernetes?.close();
+      await startWatch();
     },
     firstNames: async (ms) => kubernetes?.waitForFirstList(ms),
     status: () => ({

@@ -63,6 +63,17 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
     },
   );
 
+  it('explains rules of workloads', () => {
+    const text = `workloads:
+  - { name: "{{ .app }}", labels: { a.b/app: '^(?<app>\\w+)' }, annotations: { team: core } }
+  - { name: batch, cgroup: ^/batch/, unit: service }
+`;
+    expect(check(text).stdout.slice(1, 3)).toEqual([
+      'workloads[0]: a workload with label "a.b/app" matching "^(?<app>\\w+)" and annotation "team" matching "core" is named "{{ .app }}".',
+      'workloads[1]: a workload with cgroup matching "^/batch/" and unit matching "service" is named "batch", unless an earlier rule matches.',
+    ]);
+  });
+
   it('escapes control characters', () => {
     const { stdout } = check('processes: [{ name: a, exe: "^\\x9b31m\\u202e" }]\n');
     expect(stdout[1]).toBe('processes[0]: a process with executable matching "^\\u009b31m\\u202e" is named "a".');

@@ -28,7 +28,7 @@ const DEFAULTS: Config = {
   podUid: null,
   sampleIntervalMs: null,
   configFile: null,
-  rules: { processes: [], endpointGroups: [], networks: [], asnNeverSend: [] },
+  rules: { processes: [], workloads: [], endpointGroups: [], networks: [], asnNeverSend: [] },
 };
 
 it('needs no flag and no environment', () => {

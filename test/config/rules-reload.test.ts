@@ -13,6 +13,7 @@ const CLOCK = { now: () => Date.UTC(2026, 0, 1), monotonic: () => 0 };
 const RULES = parseRules(
   `
 processes: [{ name: 'app-{{ .script }}', exe: python3, cmdline: '(?<script>[a-z]+)[.]py' }]
+workloads: [{ name: 'in-{{ .slice }}', cgroup: '^/(?<slice>[a-z]+)' }, { name: any, unit: . }]
 endpoint_groups: [{ name: postgres, ports: [5432] }]
 networks: [{ name: partner, cidrs: [1.1.1.0/24], asn: 64500 }]
 asn: { never_send: [9.9.9.0/24] }
@@ -40,6 +41,19 @@ it.each<{ name: string; from: Rules; to: Rules }>([
   expect(after).not.toEqual(before);
   scrape.adopt(from);
   expect(shownBy(scrape)).toEqual(before);
+});
+
+it('names workloads by the cgroup of each process after a reload', () => {
+  const { scrape } = begin(EMPTY_RULES);
+  const workloads = (): Set<string> => {
+    scrape.scan(Infinity);
+    const { connections } = scrape;
+    return new Set([...connections.indexes()].map((i) => connections.labels[i]?.workload ?? ''));
+  };
+  expect([...workloads()].some((workload) => workload.startsWith('in-'))).toBe(false);
+  scrape.adopt(RULES);
+  expect([...workloads()].filter((workload) => workload !== '' && !workload.startsWith('in-'))).toEqual([]);
+  expect([...workloads()].some((workload) => workload.startsWith('in-'))).toBe(true);
 });
 
 it('does not query networks that the new rules exclude', () => {

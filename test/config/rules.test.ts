@@ -30,6 +30,12 @@ processes:            # first match names the process
     exe: "^python3"
     cmdline: "(?<script>[a-z]+)\\\\.py"
   - { name: "{{.comm}} of {{ .exe_base }}", comm: ^kworker }
+workloads:            # first match names the workload
+  - name: "{{ .app }}"
+    labels: { "example.com/app": "^(?<app>.+)$" }
+    annotations: { team: ^core$ }
+  - { name: batch, cgroup: ^/batch/ }
+  - { name: ssh, unit: ^sshd? }
 endpoint_groups:
   - { name: postgres, cidrs: [10.0.0.0/8, "2001:db8::/32"], ports: [5432], transport: tcp }
   - name: the rest
@@ -42,6 +48,11 @@ asn: { never_send: [198.51.100.0/24] }
     processes: [
       { name: 'app-{{ .script }}', exe: /^python3/u, cmdline: /(?<script>[a-z]+)\.py/u },
       { name: '{{.comm}} of {{ .exe_base }}', comm: /^kworker/u },
+    ],
+    workloads: [
+      { name: '{{ .app }}', labels: { 'example.com/app': /^(?<app>.+)$/u }, annotations: { team: /^core$/u } },
+      { name: 'batch', cgroup: /^\/batch\//u },
+      { name: 'ssh', unit: /^sshd?/u },
     ],
     endpointGroups: [
       {
@@ -94,7 +105,7 @@ describe('rejects', () => {
     [
       'an unknown section',
       'network: []',
-      'network: unknown key, must be one of processes, endpoint_groups, networks, asn',
+      'network: unknown key, must be one of processes, workloads, endpoint_groups, networks, asn',
     ],
     [
       'an unknown key of a rule',
@@ -106,14 +117,18 @@ describe('rejects', () => {
       'keys of every object',
       '__proto__: { a: 1 }\nconstructor: 1\ntoString: 2',
       ...['__proto__', 'constructor', 'toString'].map(
-        (key) => `${key}: unknown key, must be one of processes, endpoint_groups, networks, asn`,
+        (key) => `${key}: unknown key, must be one of processes, workloads, endpoint_groups, networks, asn`,
       ),
     ],
-    ['a list as the file', '- name: a', 'must be a mapping with the keys processes, endpoint_groups, networks, asn'],
+    [
+      'a list as the file',
+      '- name: a',
+      'must be a mapping with the keys processes, workloads, endpoint_groups, networks, asn',
+    ],
     [
       'words as the file',
       'hello',
-      '"hello": must be a mapping with the keys processes, endpoint_groups, networks, asn',
+      '"hello": must be a mapping with the keys processes, workloads, endpoint_groups, networks, asn',
     ],
     ['one rule without its list', 'networks: { name: a }', 'networks: must be a list of networks'],
     [
@@ -218,7 +233,7 @@ describe('rejects', () => {
     [
       'a list as a key',
       '? [asn]\n: {}',
-      '"[ asn ]": unknown key, must be one of processes, endpoint_groups, networks, asn',
+      '"[ asn ]": unknown key, must be one of processes, workloads, endpoint_groups, networks, asn',
     ],
     ['a tag', 'asn: !secret {}', 'line 1, column 6: Unresolved tag: !secret'],
     ['an alias without anchor', 'asn: *a', 'Unresolved alias (the anchor must be set before the alias): a'],
@@ -276,6 +291,13 @@ it('round-trips rules', () => {
       fc.record({ name, exe: pattern, comm: pattern, cmdline: pattern }, { requiredKeys: ['name'] }),
       few,
     ),
+    workloads: fc.array(
+      fc.record(
+        { name, labels: fc.record({ app: pattern, 'a.b/c': pattern }), cgroup: pattern, unit: pattern },
+        { requiredKeys: ['name', 'unit'] },
+      ),
+      few,
+    ),
     endpointGroups: fc.array(
       fc.record(
         {
@@ -304,6 +326,14 @@ it('round-trips rules', () => {
             Object.entries(rule).map(([key, value]) => [key, value instanceof RegExp ? value.source : value]),
           ),
         ),
+        workloads: expected.workloads.map(({ labels, ...rule }) => ({
+          ...Object.fromEntries(
+            Object.entries(rule).map(([key, value]) => [key, value instanceof RegExp ? value.source : value]),
+          ),
+          ...(labels && {
+            labels: Object.fromEntries(Object.entries(labels).map(([key, { source }]) => [key, source])),
+          }),
+        })),
         endpoint_groups: expected.endpointGroups.map(written),
         networks: expected.networks.map(written),
         asn: { never_send: expected.asnNeverSend.map(formatCidr) },
@@ -311,6 +341,38 @@ it('round-trips rules', () => {
       expect(parseRules(text, PATH)).toEqual(expected);
     }),
   );
+});
+
+it.each([
+  ['workloads: [{ name: a }]', 'workloads[0]: must have labels, annotations, cgroup or unit'],
+  ['workloads: [{ name: a, labels: {} }]', 'workloads[0].labels: must contain at least one key'],
+  ['workloads: [{ name: a, labels: app }]', 'workloads[0].labels "app": must be a mapping of keys to patterns'],
+  [
+    'workloads: [{ name: a, annotations: { a.b/c: "(" } }]',
+    /^workloads\[0\]\.annotations\."a\.b\/c" "\(": must be an ECMAScript regular expression \(/,
+  ],
+  [
+    'workloads: [{ name: "{{ .app }}", unit: a }]',
+    'workloads[0].name "{{ .app }}": must contain no {{ }} except {{ .group }} of a named group in a pattern of the rule',
+  ],
+  [
+    'workloads: [{ name: "{{ .x }}", labels: { app: "(?<app>a)" } }]',
+    'workloads[0].name "{{ .x }}": must contain no {{ }} except {{ .app }}',
+  ],
+  ['workloads: [{ name: other, unit: a }]', /^workloads\[0\]\.name "other": must be a name of/],
+  [
+    'workloads: [{ name: a, label: { app: a } }]',
+    'workloads[0].label: unknown key, must be one of name, labels, annotations, cgroup, unit',
+  ],
+])('reports the path of a wrong key in %s', (text, reason) => {
+  let message = '';
+  try {
+    parseRules(text, PATH);
+  } catch (error) {
+    message = (error as Error).message.split('\n')[0]?.replace(/^Cannot read configuration ".*?": /, '') ?? '';
+  }
+  if (typeof reason === 'string') expect(message).toBe(reason);
+  else expect(message).toMatch(reason);
 });
 
 it('returns rules or problems for any text', () => {

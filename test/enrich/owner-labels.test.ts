@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { ClusterCache } from '../../src/enrich/kubernetes/cluster-cache.ts';
-import type { Pod } from '../../src/enrich/kubernetes/pods.ts';
+import { podKeysOf, readPod, type Pod } from '../../src/enrich/kubernetes/pods.ts';
+import { parseRules } from '../../src/config/rules.ts';
 import type { Cgroup } from '../../src/model.ts';
 import { NO_OWNER, OwnerLabeler } from '../../src/enrich/owner-labels.ts';
 
@@ -110,4 +111,53 @@ describe('a namespace is', () => {
     { name: 'that of nobody with a process of the host', cgroups: [inPod(1, 1), HOST], expected: NO_OWNER },
     { name: 'that of nobody without a process', cgroups: [], expected: NO_OWNER },
   ])('$name', ({ cgroups, expected }) => expect(names.namespaceLabelsOf(cgroups)).toMatchObject(expected));
+});
+
+describe('rules of workloads', () => {
+  const rulesOf = (text: string) => parseRules(`workloads: [${text}]`, 'peerscope.yaml').workloads;
+  const metadata = {
+    ...{ uid: uidOf(1), namespace: 'shop', name: 'run-1' },
+    labels: { app: 'etl', 'example.com/run': 'nightly-17', secret: 's' },
+    annotations: { team: 'core' },
+  };
+  const status = { containerStatuses: [{ name: 'c', containerID: `containerd://${idOf(1)}` }] };
+  const workloadBy = (text: string, cgroup: Cgroup): string => {
+    const rules = rulesOf(text);
+    const pod = readPod({ metadata, status }, podKeysOf(rules)) ?? expect.fail();
+    const { cluster } = knowing(pod);
+    return new OwnerLabeler(cluster, rules).labelsOf('x', cgroup).workload;
+  };
+  const SSH = { ...HOST, path: '/system.slice/ssh.service' };
+
+  test.each<[rules: string, cgroup: Cgroup, expected: string]>([
+    ['{ name: batch, labels: { app: ^etl$ } }', inPod(1, 1), 'batch'],
+    ['{ name: "{{ .name }}", labels: { example.com/run: "(?<name>.*)-" } }', inPod(1, 1), 'nightly'],
+    [
+      '{ name: "{{ .a }}/{{.b}}", labels: { app: (?<a>.+) }, annotations: { team: (?<b>.+) } }',
+      inPod(1, 1),
+      'etl/core',
+    ],
+    ['{ name: a, labels: { app: x } }, { name: b, annotations: { team: core } }', inPod(1, 1), 'b'],
+    ['{ name: a, unit: "" }, { name: b, labels: { app: e } }, { name: c, labels: { app: e } }', inPod(1, 1), 'b'],
+    ['{ name: a, labels: { app: etl, missing: "" } }', inPod(1, 1), 'run-1'],
+    ['{ name: a, labels: { toString: "" } }', inPod(1, 1), 'run-1'],
+    ['{ name: "{{ .x }}", labels: { app: "etl(?<x>.*)" } }', inPod(1, 1), 'run-1'],
+    ['{ name: a, labels: { app: "" } }', SSH, 'ssh.service'],
+    ['{ name: login, unit: ^ssh }', SSH, 'login'],
+    ['{ name: "{{ .s }}", cgroup: "^/(?<s>[a-z]+)" }', SSH, 'system'],
+    ['{ name: a, cgroup: . }', HOST, 'ssh.service'],
+    ['{ name: a, unit: ssh, cgroup: nothing }', SSH, 'ssh.service'],
+  ])('%s', (rules, cgroup, expected) => expect(workloadBy(rules, cgroup)).toBe(expected));
+
+  test('keep in memory only the labels and annotations that they match, and at most 1,000 characters', () => {
+    const keysOf = (text: string) => podKeysOf(rulesOf(text));
+    const keys = keysOf('{ name: a, labels: { app: a, none: a }, annotations: { team: a } }');
+    const long = { ...metadata, annotations: { team: 'x'.repeat(5000), other: 'y' } };
+    expect(readPod({ metadata: long }, keys)?.kept).toEqual({
+      labels: { app: 'etl' },
+      annotations: { team: 'x'.repeat(1000) },
+    });
+    expect(readPod({ metadata }, keysOf('{ name: a, unit: a }'))).not.toHaveProperty('kept');
+    expect(readPod({ metadata })).not.toHaveProperty('kept');
+  });
 });

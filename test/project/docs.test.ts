@@ -102,8 +102,13 @@ describe('the README', () => {
 
   test('shows a valid configuration', () => {
     const configuration = blocks('yaml').find(([first]) => first?.startsWith('processes:')) ?? [];
-    const { processes, endpointGroups, networks, asnNeverSend } = parseRules(configuration.join('\n'), 'README.md');
-    expect([processes, endpointGroups, networks, asnNeverSend].map((rules) => rules.length)).toEqual([1, 1, 1, 1]);
+    const { processes, workloads, endpointGroups, networks, asnNeverSend } = parseRules(
+      configuration.join('\n'),
+      'README.md',
+    );
+    expect([processes, workloads, endpointGroups, networks, asnNeverSend].map((rules) => rules.length)).toEqual([
+      1, 1, 1, 1, 1,
+    ]);
   });
 
   test('shows metrics that the program serves for the recorded host', () => {

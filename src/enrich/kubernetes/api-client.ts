@@ -6,7 +6,7 @@ import type { Timer } from '../../common/clock.ts';
 import { reasonOf } from '../../common/errors.ts';
 import type { ClusterChange, Resource } from './cluster-cache.ts';
 import { readEndpointSlice, readService } from './services.ts';
-import { readPod } from './pods.ts';
+import { readPod, type PodKeys } from './pods.ts';
 import { ListWatch, type ApiRequest, type ApiResponse, type Change } from './list-watch.ts';
 
 const ENDPOINT_SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
@@ -17,6 +17,8 @@ export interface ApiClientOptions {
   readonly server: { readonly host: string; readonly port: number };
   /** Only pods of this node are watched. */
   readonly nodeName: string;
+  /** The labels and annotations of pods to keep. */
+  readonly podKeys?: PodKeys;
   /** The directory with `token` and `ca.crt`. */
   readonly serviceAccount: string;
   readonly version: string;
@@ -49,7 +51,7 @@ export class ApiClient {
       if (this.#awaited.size === 0) this.#firstNews.resolve(undefined);
     };
     const begin: Readonly<Record<Resource, () => { close(): Promise<void> }>> = {
-      pods: () => this.#watch(options, 'pods', '/api/v1/pods', ofNode, readPod, deliver),
+      pods: () => this.#watch(options, 'pods', '/api/v1/pods', ofNode, (pod) => readPod(pod, options.podKeys), deliver),
       services: () => this.#watch(options, 'services', '/api/v1/services', {}, readService, deliver),
       endpointslices: () => this.#watch(options, 'endpointslices', ENDPOINT_SLICES, {}, readEndpointSlice, deliver),
     };

@@ -50,6 +50,7 @@ export class ClusterCache {
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
   #otherPods = false;
+  #otherLabels = false;
   #now = 0;
   #startedAt: number | null = null;
   #podsUpAt: number | null = null;
@@ -91,6 +92,13 @@ export class ClusterCache {
     const otherPods = this.#otherPods;
     this.#otherPods = false;
     return otherPods;
+  }
+
+  /** Returns true if labels or annotations that rules match changed since the last call. */
+  takeLabelsChanged(): boolean {
+    const otherLabels = this.#otherLabels;
+    this.#otherLabels = false;
+    return otherLabels;
   }
 
   /** True if each resource was listed, has failed, or was waited for long enough. */
@@ -180,6 +188,7 @@ export class ClusterCache {
       this.#learnContainers(before);
       return;
     }
+    this.#otherLabels ||= before !== undefined && !isDeepStrictEqual(before.pod.kept, pod.kept);
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
     this.#otherPods = true;

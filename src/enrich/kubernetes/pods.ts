@@ -1,6 +1,6 @@
 import { parseAddress } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
-import type { Address } from '../../model.ts';
+import type { Address, WorkloadRule } from '../../model.ts';
 import { listIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
 import { workloadOfPod } from './pod-workload.ts';
 
@@ -12,6 +12,8 @@ export interface Pod {
   readonly namespace: string;
   readonly name: string;
   readonly workload: string;
+  /** The labels and annotations that rules match; absent without such rules. */
+  readonly kept?: { readonly labels: Kept; readonly annotations: Kept };
   /** The pod's own addresses. Empty if it uses the host network, or if it has ended and its addresses may be reused. */
   readonly addresses: readonly Address[];
   /** The id and name of each container, including the id of its last run. */
@@ -20,8 +22,32 @@ export interface Pod {
   readonly onlyContainer: string | null;
 }
 
-/** Parses a pod object of the API; null if uid, namespace or name is missing. */
-export function readPod(object: unknown): Pod | null {
+type Kept = Readonly<Record<string, string>>;
+
+/** The keys of labels and annotations that rules match. */
+export interface PodKeys {
+  readonly labels: ReadonlySet<string>;
+  readonly annotations: ReadonlySet<string>;
+}
+
+/** A longer annotation is cut. */
+const MAX_ANNOTATION = 1000;
+
+/** Returns the keys that these rules match. */
+export function podKeysOf(rules: readonly WorkloadRule[]): PodKeys {
+  return {
+    labels: new Set(rules.flatMap(({ labels = {} }) => Object.keys(labels))),
+    annotations: new Set(rules.flatMap(({ annotations = {} }) => Object.keys(annotations))),
+  };
+}
+
+function keptIn(values: ApiObject, keys: ReadonlySet<string>): Kept {
+  const found = [...keys].filter((key) => Object.hasOwn(values, key) && typeof values[key] === 'string');
+  return Object.fromEntries(found.map((key) => [key, textIn(values[key]).slice(0, MAX_ANNOTATION)]));
+}
+
+/** Parses a pod object of the API and keeps the labels and annotations in `keys`; null if uid, namespace or name is missing. */
+export function readPod(object: unknown, keys?: PodKeys): Pod | null {
   const pod = objectIn(object);
   const metadata = objectIn(pod['metadata']);
   const spec = objectIn(pod['spec']);
@@ -32,7 +58,13 @@ export function readPod(object: unknown): Pod | null {
   const hash = textIn(annotations['kubernetes.io/config.hash']) || textIn(annotations['kubernetes.io/config.mirror']);
   const ended = ['Succeeded', 'Failed'].includes(textIn(status['phase']));
   const names = [...listIn(spec['initContainers']), ...listIn(spec['containers'])].map((one) => nameOf(objectIn(one)));
+  const isKept = keys !== undefined && keys.labels.size + keys.annotations.size > 0;
+  const kept = isKept && {
+    labels: keptIn(objectIn(metadata['labels']), keys.labels),
+    annotations: keptIn(annotations, keys.annotations),
+  };
   return {
+    ...(kept && { kept }),
     uid,
     configHash: hash === '' ? null : hash,
     namespace: cleanLabel(namespace),

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { SYSTEM_CLOCK } from '../../common/clock.ts';
 import type { ClusterChange, Resource } from './cluster-cache.ts';
+import type { PodKeys } from './pods.ts';
 import type { ApiClient } from './api-client.ts';
 import type { Log, RepeatLimiter } from '../../common/log.ts';
 
@@ -37,10 +38,11 @@ export function prepareClusterWatch(
     return null;
   }
   const resources: readonly Resource[] = watched.services ? ['pods', 'services', 'endpointslices'] : ['pods'];
-  const start = async (deliver: (news: ClusterChange) => void): Promise<ApiClient> => {
+  const start = async (deliver: (news: ClusterChange) => void, podKeys: PodKeys): Promise<ApiClient> => {
     const { ApiClient } = await import('./api-client.ts');
     return new ApiClient(resources, {
       ...watched,
+      podKeys,
       serviceAccount: SERVICE_ACCOUNT,
       version,
       clock: SYSTEM_CLOCK,
@@ -57,5 +59,5 @@ export function prepareClusterWatch(
 
 export interface ClusterWatch {
   readonly resources: readonly Resource[];
-  readonly start: (deliver: (news: ClusterChange) => void) => Promise<ApiClient>;
+  readonly start: (deliver: (news: ClusterChange) => void, podKeys: PodKeys) => Promise<ApiClient>;
 }
