@@ -45,7 +45,14 @@ export class ClusterCache {
   /** Static pods, by the config hash that replaces the uid in their cgroup paths. */
   readonly #byHash = new Map<string, KnownPod>();
   readonly #byAddress = new Map<string, KnownPod>();
-  readonly #services = new Services((address, by) => this.#move(address, by));
+  /** The addresses of this node, with the number of pods that report each. */
+  readonly #nodeAddresses = new Map<string, { readonly address: Address; pods: number }>();
+  readonly #services = new Services(
+    (address, by) => this.#move(address, by),
+    () => {
+      for (const { address } of this.#nodeAddresses.values()) this.#move(address, 0);
+    },
+  );
   /** The number of pods and Services with an address in each bucket. */
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
@@ -137,11 +144,16 @@ export class ClusterCache {
     return { namespace: pod.namespace, workload: pod.workload, pod: pod.name, container };
   }
 
-  /** Returns the name of the Service at an address and port, else of the pod of this node; null if neither exists. */
+  /**
+   * Returns the name of the Service at an address and port, or at a NodePort of this node, else of the pod of
+   * this node; null if neither exists.
+   */
   endpointNameOf(address: Address, port: number | null, transport: Transport): string | null {
     const key = keyOf(address);
     const service = port === null ? null : this.#services.nameOf(key, port, transport);
     if (service !== null) return service;
+    const onNode = port !== null && this.#nodeAddresses.has(key) ? this.#services.nodePortName(port, transport) : null;
+    if (onNode !== null) return onNode;
     const pod = this.#byAddress.get(key)?.pod;
     if (!pod) return null;
     const name = `${pod.namespace}/${pod.workload}`;
@@ -197,6 +209,7 @@ export class ClusterCache {
     if (pod.configHash !== null && this.#byHash.get(pod.configHash)?.goneAt !== null)
       this.#byHash.set(pod.configHash, known);
     this.#learnContainers(known);
+    this.#countNode(pod, 1);
     for (const address of pod.addresses) {
       this.#byAddress.set(keyOf(address), known);
       this.#move(address, 1);
@@ -219,9 +232,20 @@ export class ClusterCache {
     this.#pods.delete(pod.uid);
     if (this.#byHash.get(pod.configHash ?? '') === known) this.#byHash.delete(pod.configHash ?? '');
     this.#forgetContainers(known);
+    this.#countNode(pod, -1);
     for (const address of pod.addresses) {
       if (this.#byAddress.get(keyOf(address)) === known) this.#byAddress.delete(keyOf(address));
       this.#move(address, -1);
+    }
+  }
+
+  #countNode({ nodeAddresses = [] }: Pod, by: 1 | -1): void {
+    for (const address of nodeAddresses) {
+      const key = keyOf(address);
+      const pods = (this.#nodeAddresses.get(key)?.pods ?? 0) + by;
+      if (pods > 0) this.#nodeAddresses.set(key, { address, pods });
+      else this.#nodeAddresses.delete(key);
+      if (pods === 0 || (pods === 1 && by === 1)) this.#move(address, 0);
     }
   }
 
@@ -250,10 +274,13 @@ class Services {
   readonly #slices = new Map<string, EndpointSlice>();
   readonly #slicesOf = new Map<string, Set<EndpointSlice>>();
   readonly #byAddress = new Map<string, Set<Service | EndpointSlice>>();
+  readonly #byNodePort = new Map<string, Set<Service>>();
+  readonly #moveNode: () => void;
   #endpoints = 0;
 
-  /** `move` is called for each address added or removed. */
-  constructor(move: Move) {
+  /** `move` is called for each address added or removed, `moveNode` when NodePorts change. */
+  constructor(move: Move, moveNode: () => void) {
+    this.#moveNode = moveNode;
     this.#move = move;
   }
 
@@ -298,11 +325,21 @@ class Services {
     return best && `${best.path}:${best.port}`;
   }
 
+  /** Returns the name of the Service with a NodePort. */
+  nodePortName(nodePort: number, transport: Transport): string | null {
+    const [service] = this.#byNodePort.get(`${nodePort} ${transport}`) ?? [];
+    const match = service?.ports.find((one) => one.nodePort === nodePort && one.transport === transport);
+    return service && match ? `${pathOf(service)}:${match.port}` : null;
+  }
+
   #put(service: Service, by: 1 | -1): void {
     if (by > 0) this.#services.set(pathOf(service), service);
     else this.#services.delete(pathOf(service));
     for (const address of service.clusterAddresses) this.#at(address, service, by, by);
     for (const address of service.otherAddresses) this.#at(address, service, by, 0);
+    const onNodes = service.ports.filter(({ nodePort }) => nodePort !== undefined);
+    for (const { nodePort, transport } of onNodes) join(this.#byNodePort, `${nodePort} ${transport}`, service, by);
+    if (onNodes.length > 0) this.#moveNode();
     // Endpoint names contain the ports of their Service.
     for (const slice of this.#slicesOf.get(pathOf(service)) ?? [])
       for (const address of slice.addresses) this.#move(address, 0);

@@ -16,6 +16,8 @@ export interface Pod {
   readonly kept?: { readonly labels: Kept; readonly annotations: Kept };
   /** The pod's own addresses. Empty if it uses the host network, or if it has ended and its addresses may be reused. */
   readonly addresses: readonly Address[];
+  /** The addresses of its node; absent before the pod runs. */
+  readonly nodeAddresses?: readonly Address[];
   /** The id and name of each container, including the id of its last run. */
   readonly containers: readonly (readonly [id: string, name: string])[];
   /** The name of the only container; null if there are several. */
@@ -58,6 +60,8 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
   const hash = textIn(annotations['kubernetes.io/config.hash']) || textIn(annotations['kubernetes.io/config.mirror']);
   const ended = ['Succeeded', 'Failed'].includes(textIn(status['phase']));
   const names = [...listIn(spec['initContainers']), ...listIn(spec['containers'])].map((one) => nameOf(objectIn(one)));
+  const hosts = [status['hostIP'], ...listIn(status['hostIPs']).map((one) => objectIn(one)['ip'])].map(textIn);
+  const nodeAddresses = [...new Set(hosts)].map(parseAddress).filter((address) => address !== undefined);
   const isKept = keys !== undefined && keys.labels.size + keys.annotations.size > 0;
   const kept = isKept && {
     labels: keptIn(objectIn(metadata['labels']), keys.labels),
@@ -71,6 +75,7 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
     name: cleanLabel(name),
     workload: cleanLabel(workloadOfPod(metadata)),
     addresses: spec['hostNetwork'] === true || ended ? [] : addressesOf(status),
+    ...(nodeAddresses.length > 0 && { nodeAddresses }),
     containers: ['containerStatuses', 'initContainerStatuses', 'ephemeralContainerStatuses'].flatMap((kind) =>
       listIn(status[kind]).flatMap((one) => containersOf(objectIn(one))),
     ),

@@ -8,6 +8,8 @@ export interface ServicePort {
   readonly name: string;
   readonly port: number;
   readonly transport: string;
+  /** The port on the addresses of every node. */
+  readonly nodePort?: number;
 }
 
 /** The parts of a Service that are kept. */
@@ -71,9 +73,12 @@ function addressesIn(values: readonly unknown[]): Address[] {
 
 function portsIn(value: unknown): ServicePort[] {
   return listIn(value).flatMap((one) => {
-    const { name, port, protocol } = objectIn(one);
+    const { name, port, protocol, nodePort } = objectIn(one);
+    const onNodes = numberIn(nodePort);
     const number = numberIn(port);
     const transport = textIn(protocol).toLowerCase() || 'tcp';
-    return number === null ? [] : [{ name: textIn(name), port: number, transport }];
+    return number === null
+      ? []
+      : [{ name: textIn(name), port: number, transport, ...(onNodes && { nodePort: onNodes }) }];
   });
 }

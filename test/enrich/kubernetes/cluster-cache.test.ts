@@ -329,3 +329,61 @@ describe('a cluster is ready', () => {
     expect(settled).toEqual([false, false, true]);
   });
 });
+
+describe('a NodePort', () => {
+  const pod = (labels = {}, uid = 'u', hostIP = '10.9.0.1') =>
+    readPod(
+      { metadata: { uid, namespace: 'n', name: uid, labels }, status: { hostIP, hostIPs: [{ ip: 'fd00::9' }] } },
+      { labels: new Set(['app']), annotations: new Set() },
+    ) ?? expect.fail();
+  const service =
+    readService({
+      metadata: { namespace: 'shop', name: 'web' },
+      spec: {
+        clusterIP: '10.96.0.9',
+        ports: [
+          { port: 80, nodePort: 30_080 },
+          { port: 53, protocol: 'UDP', nodePort: 30_053 },
+        ],
+      },
+    }) ?? expect.fail();
+  const nameAt = (cluster: ClusterCache, ip: string, port: number, transport: 'tcp' | 'udp' = 'tcp') =>
+    cluster.endpointNameOf(parseAddress(ip) ?? expect.fail(), port, transport);
+  const knowing = (): ClusterCache => {
+    const cluster = new ClusterCache(['pods', 'services', 'endpointslices']);
+    cluster.accept({ resource: 'pods', change: { kind: 'set', item: pod() } }, 0);
+    cluster.takeChangedAddresses();
+    cluster.accept({ resource: 'services', change: { kind: 'set', item: service } }, 0);
+    return cluster;
+  };
+
+  test.each([
+    ['10.9.0.1', 30_080, 'tcp', 'shop/web:80'],
+    ['fd00::9', 30_080, 'tcp', 'shop/web:80'],
+    ['10.9.0.1', 30_053, 'udp', 'shop/web:53'],
+    ['10.9.0.1', 30_080, 'udp', null],
+    ['10.9.0.1', 80, 'tcp', null],
+    ['10.9.0.2', 30_080, 'tcp', null],
+    ['10.96.0.9', 80, 'tcp', 'shop/web:80'],
+    ['10.96.0.9', 30_080, 'tcp', null],
+  ] as const)('at %s and port %i/%s is %s', (ip, port, transport, expected) => {
+    expect(nameAt(knowing(), ip, port, transport)).toBe(expected);
+  });
+
+  test('of a deleted Service is unknown, and its node address has changed', () => {
+    const cluster = knowing();
+    expect(cluster.takeChangedAddresses()).toContain(0x0a090001);
+    cluster.accept({ resource: 'services', change: { kind: 'delete', item: service } }, 0);
+    expect(cluster.takeChangedAddresses()).toContain(0x0a090001);
+    expect(nameAt(cluster, '10.9.0.1', 30_080)).toBeNull();
+  });
+
+  test('reports changed labels only if rules match them', () => {
+    const cluster = knowing();
+    const set = (labels: object): boolean => {
+      cluster.accept({ resource: 'pods', change: { kind: 'set', item: pod(labels) } }, 0);
+      return cluster.takeLabelsChanged();
+    };
+    expect([set({ app: 'a' }), set({ app: 'a', other: 'b' }), set({ app: 'c' })]).toEqual([true, false, true]);
+  });
+});

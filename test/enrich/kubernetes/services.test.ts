@@ -24,7 +24,7 @@ test('reads internal and external addresses and ports of a Service', () => {
   expect(service?.clusterAddresses.map(formatAddress)).toEqual(['10.96.0.7', 'fd00:96::7']);
   expect(service?.otherAddresses.map(formatAddress)).toEqual(['192.0.2.80', '203.0.113.9']);
   expect(service?.ports).toEqual([
-    { name: 'http', port: 80, transport: 'tcp' },
+    { name: 'http', port: 80, transport: 'tcp', nodePort: 30_080 },
     { name: 'dns', port: 53, transport: 'udp' },
   ]);
 });
