@@ -42,7 +42,7 @@ export interface EventsOptions extends ScanOptions {
 export async function scan(options: ScanOptions = {}): Promise<Row[]> {
   const scanner = await Scanner.open(options);
   try {
-    await scanner.scan();
+    await scanner.scan(true);
     return rowsOf(scanner.scrape, scanner.names);
   } finally {
     await scanner.close();
@@ -89,12 +89,13 @@ export function filter(...filters: readonly string[]): (row: Row) => boolean {
 /** Scans with the ASNs from the store. */
 class Scanner {
   readonly scrape: Scrape;
-  readonly names: Names = { service: readServices(), remote: () => null };
+  readonly names: Names;
   readonly #cache: AsnCache | null;
   readonly #store: Store | null;
 
-  private constructor(scrape: Scrape, cache: AsnCache | null, store: Store | null) {
+  private constructor(scrape: Scrape, names: Names, cache: AsnCache | null, store: Store | null) {
     this.scrape = scrape;
+    this.names = names;
     this.#cache = cache;
     this.#store = store;
   }
@@ -104,13 +105,15 @@ class Scanner {
     const choice = { storagePath: storagePath ?? null, storageServer: null };
     const store = await openExistingStore(choice, { clock: SYSTEM_CLOCK, report: () => undefined });
     const cache = store && new AsnCache();
-    const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: ROW_COLLECTORS };
-    return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), cache, store);
+    const services = readServices();
+    const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: ROW_COLLECTORS, services };
+    const names = { service: services, remote: () => null };
+    return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), names, cache, store);
   }
 
-  /** Scans once and returns the time in milliseconds since 1970. */
-  async scan(): Promise<number> {
-    const { at } = this.scrape.scanRows();
+  /** Scans and returns the time in milliseconds since 1970; see {@link Scrape.scanRows} for `settles`. */
+  async scan(settles = false): Promise<number> {
+    const { at } = this.scrape.scanRows(settles);
     if (this.#cache) {
       const answers = await readAnswers(this.#store, this.#cache.takeQueries(), SYSTEM_CLOCK.now());
       this.scrape.learn(this.#cache.accept(answers));

@@ -4,6 +4,7 @@ import type { Procfs } from './collect/procfs.ts';
 import { ProtocolCounters } from './collect/protocol-counters.ts';
 import type { Commands } from './collect/ss-netstat.ts';
 import type { Clock } from './common/clock.ts';
+import type { ServiceNames } from './common/etc-services.ts';
 import type { AsnCache } from './enrich/asn/cache.ts';
 import { ConnectionPeers } from './enrich/connection-peers.ts';
 import { ClusterCache, type ClusterChange, type Resource } from './enrich/kubernetes/cluster-cache.ts';
@@ -30,6 +31,8 @@ export interface ScrapeOptions {
   readonly podUid?: string | null;
   /** 32 random bits, which key the hash of the connection table. */
   readonly seed?: number;
+  /** The services that ports are registered for; none by default. */
+  readonly services?: ServiceNames;
 }
 
 /**
@@ -59,7 +62,7 @@ export class Scrape {
     const monotonic = (): number => clock.monotonic();
     this.#clock = clock;
     this.#cache = cache;
-    this.connections = new ConnectionTable(options.seed);
+    this.connections = new ConnectionTable(options.seed, options.services);
     this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
     this.#names = new OwnerLabeler(this.#cluster, rules.workloads, monotonic);
     this.#protocols = new ProtocolCounters(seriesLimit);
@@ -89,9 +92,13 @@ export class Scrape {
     );
   }
 
-  /** Scans once without computing metrics. Throws if sockets cannot be read. */
-  scanRows(): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
+  /**
+   * Scans without computing metrics. With `settles`, sockets without a process are looked up in a second scan: one that is still there
+   * and that no process holds belongs to the kernel. Throws if sockets cannot be read.
+   */
+  scanRows(settles = false): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
     this.#collect(Infinity);
+    if (settles && (this.host.unattributed.get('vanished') ?? 0) > 0) this.#collect(Infinity);
     for (const i of this.connections.indexes()) this.connections.settle(i);
     return this.#readState();
   }

@@ -43,8 +43,9 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const count = parseCount(options.count);
   const cache = openCache(config.asn.provider);
   const source = await openSource(config.source, config.procfs);
-  const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS }, clock, cache);
-  const names = { service: readServices(), remote: () => null };
+  const services = readServices();
+  const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS, services }, clock, cache);
+  const names = { service: services, remote: () => null };
   const changes = new Changes(scrape, names);
   const writer = new EventWriter(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
@@ -52,15 +53,16 @@ export async function events(config: Config, options: EventOptions): Promise<num
   try {
     for (let scans = 0; !signal.aborted; scans++) {
       const started = clock.monotonic();
-      const { at, unreadableNamespaces } = scrape.scanRows();
+      const { at, unreadableNamespaces } = scrape.scanRows(scans === 0);
       if (stored) scrape.learn(cache.accept(await stored.read(cache.takeQueries())));
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
-        stderr.write(`${coverage(rows, unreadableNamespaces, source)}\n`);
+        stderr.write(`${coverage(rows, { unreadableNamespaces, malformed: scrape.host.malformedNow, source })}\n`);
         const time = new Date(at).toISOString();
         if (options.snapshot) writer.print(rows.filter(matches).map((row) => ({ at: time, ...row })));
       }
-      writer.print(changes.take(at).filter(matches));
+      const changed = changes.take(at);
+      if (scans > 0) writer.print(changed.filter(matches));
       if (scans === count) break;
       await waitUntil(started + intervalMs, clock, signal);
     }

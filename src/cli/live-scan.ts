@@ -78,6 +78,7 @@ export class LiveScan {
   readonly #names: Names;
   readonly #resolver: ReverseDns | null;
   readonly #end = new AbortController();
+  #isFirst = true;
   #resolving: Promise<void> | null = null;
   #queue: Cidr[] = [];
   #querying: Promise<void> | null = null;
@@ -101,11 +102,17 @@ export class LiveScan {
     this.#cache = parts.cache;
     this.#stored = parts.stored;
     this.#resolver = parts.resolver;
-    this.#scrape = new Scrape(this.#source, { ...config, collectors: ROW_COLLECTORS }, options.clock, parts.cache);
+    const services = readServices(options.services);
+    this.#scrape = new Scrape(
+      this.#source,
+      { ...config, collectors: ROW_COLLECTORS, services },
+      options.clock,
+      parts.cache,
+    );
     const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
     this.#queryContext = parts.queryContext && { ...parts.queryContext, onAnswers: onAnswers };
     this.#names = {
-      service: options.names === 'none' ? (): null => null : readServices(options.services),
+      service: options.names === 'none' ? (): null => null : services,
       remote: (address) => parts.resolver?.nameOf(address) ?? null,
     };
   }
@@ -135,7 +142,8 @@ export class LiveScan {
   /** Scans once. */
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
-    const { at, unreadableNamespaces } = scrape.scanRows();
+    const { at, unreadableNamespaces } = scrape.scanRows(this.#isFirst);
+    this.#isFirst = false;
     const queries = this.#cache?.takeQueries() ?? [];
     const answers = (await this.#stored?.read(queries)) ?? [];
     this.#addAnswers(answers);
@@ -149,7 +157,7 @@ export class LiveScan {
       rows,
       connections: () =>
         indexes.map((i, position) => this.#connection(i, rows[position])).filter((connection) => connection !== null),
-      coverage: coverage(rows, unreadableNamespaces, this.#source),
+      coverage: coverage(rows, { unreadableNamespaces, malformed: scrape.host.malformedNow, source: this.#source }),
     };
   }
 
@@ -233,8 +241,16 @@ async function resolverOf(
   });
 }
 
-/** One line: how many sockets have a process, and why the others do not. */
-export function coverage(rows: readonly Row[], unreadableNamespaces: number, source: Procfs | Commands): string {
+/** What rows do not show. */
+interface Unread {
+  readonly unreadableNamespaces: number;
+  /** Malformed lines. */
+  readonly malformed: number;
+  readonly source: Procfs | Commands;
+}
+
+/** One line: how many sockets have a process, why the others do not, and what could not be read. */
+export function coverage(rows: readonly Row[], { unreadableNamespaces, malformed, source }: Unread): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
@@ -243,9 +259,9 @@ export function coverage(rows: readonly Row[], unreadableNamespaces: number, sou
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
   if (unattributed === 0 && rows.length > 0) parts.push('all attributed to a process');
   if (unreadableNamespaces > 0) parts.push(`${plural(unreadableNamespaces, 'network namespace')} could not be read`);
-  if (source instanceof Procfs) return parts.join(', ');
-  parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);
-  if (source.malformed > 0) parts.push(`${plural(source.malformed, 'line')} could not be parsed`);
+  if (!(source instanceof Procfs))
+    parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);
+  if (malformed > 0) parts.push(`${plural(malformed, 'line')} could not be parsed`);
   return parts.join(', ');
 }
 

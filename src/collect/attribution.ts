@@ -15,6 +15,8 @@ export interface AttributionSources {
   readonly processes: Processes;
   /** False if /proc belongs to a PID namespace below that of the sources: an invisible process may hold a socket. */
   readonly seesAllProcesses: boolean;
+  /** Whether processes of other users are hidden. */
+  readonly hidesProcesses: boolean;
 }
 
 /**
@@ -185,7 +187,7 @@ function inherited(sources: AttributionSources, i: number): ConnectionOwner {
  * time to search, the process is reported as vanished.
  */
 function unattributedReason(
-  { connections, owners, seesAllProcesses }: AttributionSources,
+  { connections, owners, seesAllProcesses, hidesProcesses }: AttributionSources,
   i: number,
 ): UnattributedReason {
   const before = connections.reason[i];
@@ -195,7 +197,7 @@ function unattributedReason(
     return hasEnded(connections.state[i] ?? 0) ? 'short_lived' : 'no_descriptor';
   }
   if (owners.isPostponed(inode)) return 'vanished';
-  if (owners.denied > 0) return 'permission';
+  if (owners.denied > 0 || hidesProcesses) return 'permission';
   if (!seesAllProcesses) return 'other_pid_namespace';
   return before === 'vanished' || before === 'no_descriptor' ? 'no_descriptor' : 'vanished';
 }

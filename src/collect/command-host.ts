@@ -97,7 +97,7 @@ export class CommandHost implements Host {
     this.#connections.begin(at);
     this.#merge(this.#number(output.rows));
     this.#connections.end(
-      () => this.isOwn(),
+      { ownOf: () => this.isOwn(), ephemeralPortsOf: () => this.#commands.ephemeralPorts },
       () => false,
     );
   }
@@ -195,6 +195,10 @@ export class CommandHost implements Host {
       before.get(key) ?? { ...UNKNOWN_FIELDS, pid, name, labels: this.#names.labelsOf(name, UNKNOWN_FIELDS.cgroup) };
     this.#processes.set(key, process);
     return process;
+  }
+
+  get malformedNow(): number {
+    return this.#commands.malformed;
   }
 
   get seesOwners(): boolean {

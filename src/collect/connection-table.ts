@@ -1,6 +1,7 @@
+import type { ServiceNames } from '../common/etc-services.ts';
 import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '../model.ts';
 import { ConnectionColumns, isRemote, sameAddress, type ReadOnly } from './connection-columns.ts';
-import { Directions, type IsOwn } from './direction.ts';
+import { Directions, type NamespaceFacts } from './direction.ts';
 import { EndsIndex } from './ends-hash.ts';
 import {
   CLOSE_WAIT,
@@ -69,11 +70,14 @@ class WritableConnectionTable extends ConnectionColumns {
   readonly #firstRow = new Map<number, number>();
   readonly #lastRow = new Map<number, number>();
 
-  /** `seed` (32 random bits) keeps attackers from choosing addresses that collide in the hash. */
-  constructor(seed = 0) {
+  /**
+   * `seed` (32 random bits) keeps attackers from choosing addresses that collide in the hash. `services` names the ports that show which
+   * end of a connection is the service.
+   */
+  constructor(seed = 0, services: ServiceNames = () => null) {
     super();
     this.#ends = new EndsIndex(this, seed);
-    this.#directions = new Directions(this, this.#ends);
+    this.#directions = new Directions(this, this.#ends, services);
   }
 
   /** Begins a scan. `now` is milliseconds since 1970. */
@@ -120,7 +124,7 @@ class WritableConnectionTable extends ConnectionColumns {
    * a row is kept for two more scans while `isOpen` returns true for its inode, unless the inode is in another row.
    * (Not longer: connect(2) to AF_UNSPEC removes a socket from the table for good and leaves its descriptor open.)
    */
-  end(isOwn: (netns: number) => IsOwn, isOpen: (inode: number) => boolean): void {
+  end(namespaces: NamespaceFacts, isOpen: (inode: number) => boolean): void {
     this.incomplete.clear();
     for (let i = 0; i < this.length; i++) {
       const scan = this.scanOf[i] ?? 0;
@@ -129,7 +133,7 @@ class WritableConnectionTable extends ConnectionColumns {
       if (mayBeMissed && this.#keepMissed(i, isOpen)) this.scanOf[i] = this.#scan;
       else this.#close(i);
     }
-    for (const index of this.opened) this.#directions.decide(index, isOwn);
+    for (const index of this.opened) this.#directions.decide(index, namespaces);
   }
 
   /** Sets the owner. The connection counts as changed if its labels differ or the search for its process ended. */
@@ -315,4 +319,4 @@ class WritableConnectionTable extends ConnectionColumns {
 
 /** Outside of the table its columns are read-only: `setOwner` and `touch` are the only ways to change a connection. */
 export type ConnectionTable = ReadOnly<WritableConnectionTable>;
-export const ConnectionTable: new (seed?: number) => ConnectionTable = WritableConnectionTable;
+export const ConnectionTable: new (seed?: number, services?: ServiceNames) => ConnectionTable = WritableConnectionTable;

@@ -1,21 +1,46 @@
 import { compareAddresses } from '../common/address.ts';
+import type { ServiceNames } from '../common/etc-services.ts';
 import type { Address, Direction, DirectionEvidence } from '../model.ts';
 import { isWildcard, sameAddress, type ConnectionColumns } from './connection-columns.ts';
 import type { EndsIndex } from './ends-hash.ts';
-import { FIN_WAIT2, LISTEN, RAW, SYN_SENT, TIME_WAIT } from './net-tcp-udp-raw.ts';
+import { FIN_WAIT2, LISTEN, RAW, SYN_RECV, SYN_SENT, TIME_WAIT, transportOf, UDP } from './net-tcp-udp-raw.ts';
 
 /** Says whether an address belongs to a network namespace. */
 export type IsOwn = (address: Address) => boolean;
+
+/** The first and the last port that the kernel gives to clients (ip_local_port_range). */
+export type PortRange = readonly [first: number, last: number];
+
+/** The range of a new network namespace (net/ipv4/af_inet.c). It is not inherited from another namespace. */
+export const DEFAULT_EPHEMERAL_PORTS: PortRange = [32_768, 60_999];
+
+/** What directions need to know of the network namespaces, by their numbers. */
+export interface NamespaceFacts {
+  /** The test for the addresses of a namespace; null if they are unknown. */
+  readonly ownOf: (netns: number) => IsOwn | null;
+  readonly ephemeralPortsOf: (netns: number) => PortRange;
+}
+
+/** Which end the ports show as the service: the local one above 0, the remote one below 0. A guess has the size 1. */
+type ServiceEnd = -2 | -1 | 0 | 1 | 2;
+
+const FTP_DATA = 20;
+/** Ports that rresvport(3), bindresvport(3) and the NFS client of the kernel bind for a client that root started. */
+const RESERVED: PortRange = [512, 1023];
+/** Services are registered below the default ephemeral ports; a name of a port above is chance. */
+const LAST_SERVICE = 32_767;
 
 /** Decides the direction of each connection, and which end of it is the service. */
 export class Directions {
   readonly #columns: ConnectionColumns;
   readonly #ends: EndsIndex;
+  readonly #services: ServiceNames;
   readonly #listeners = new Map<number, number[]>();
 
-  constructor(columns: ConnectionColumns, ends: EndsIndex) {
+  constructor(columns: ConnectionColumns, ends: EndsIndex, services: ServiceNames) {
     this.#columns = columns;
     this.#ends = ends;
+    this.#services = services;
   }
 
   /** Takes in a connection that opened. Its direction is final after `decide`. */
@@ -52,17 +77,22 @@ export class Directions {
    *    direction.
    * 2. The remote is a loopback address, or an own address in a state that leaves no mirror: loopback. An own address alone proves
    *    nothing, because IPVS puts every service address on the host.
-   * 3. A listener accepts on its local end: inbound.
-   * 4. Only its local port is below 1024: inbound, as a guess.
-   * 5. Otherwise outbound.
+   * 3. The state is that of a client (SYN_SENT) or a server (SYN_RECV): outbound or inbound.
+   * 4. A listener accepts on its local end: inbound.
+   * 5. The ports show which end is the service, see `#serviceEnd`: inbound or outbound.
+   * 6. The local address is not one of the namespace (a transparent proxy accepted it): inbound.
+   * 7. Otherwise a guess, with the evidence "port". The absence of a listener proves nothing: it may have been closed after accept().
+   * What the row itself shows (3, 5 and 6) has no other evidence: null.
    */
-  decide(i: number, isOwn: (netns: number) => IsOwn): void {
+  decide(i: number, { ownOf, ephemeralPortsOf }: NamespaceFacts): void {
     const columns = this.#columns;
     if (columns.direction[i] === 'listen' || (columns.pair[i] ?? -1) >= 0) return;
+    const netns = columns.netns[i] ?? 0;
+    const ephemeral = ephemeralPortsOf(netns);
     const mirror = this.#ends.mirrorOf(i);
     if (mirror >= 0) {
       const isNew = columns.openedIn[mirror] === columns.openedIn[i];
-      this.#set(i, 'loopback', 'listener', isNew ? this.#localEndServes(i) : columns.serves[mirror] === 0);
+      this.#set(i, 'loopback', 'listener', isNew ? this.#localEndServes(i, ephemeral) : columns.serves[mirror] === 0);
       if (mirror === i) return;
       if (isNew) this.#set(mirror, 'loopback', 'listener', columns.serves[i] === 0);
       columns.pair[i] = mirror;
@@ -73,11 +103,60 @@ export class Directions {
     const remote = columns.remoteAddress(i);
     const state = columns.state[i] ?? 0;
     const leavesNoMirror = state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2;
-    if (isLoopback(remote) || (leavesNoMirror && isOwn(columns.netns[i] ?? 0)(remote)))
-      this.#set(i, 'loopback', 'listener', this.#localEndServes(i));
-    else if (this.#isAccepted(i)) this.#set(i, 'inbound', 'listener', true);
-    else if (this.#hasServicePort(i)) this.#set(i, 'inbound', 'port', true);
-    else this.#set(i, 'outbound', 'listener', false);
+    if (isLoopback(remote) || (leavesNoMirror && ownOf(netns)?.(remote)))
+      this.#set(i, 'loopback', 'listener', this.#localEndServes(i, ephemeral));
+    else if (state === SYN_SENT) this.#set(i, 'outbound', null, false);
+    else if (state === SYN_RECV) this.#set(i, 'inbound', null, true);
+    // A raw socket has no ports. It receives copies of all packets of its protocol, and accepts nothing.
+    else if ((columns.table[i] ?? 0) >= RAW) this.#set(i, 'outbound', null, false);
+    else if (this.listenerOf(i) >= 0) this.#set(i, 'inbound', 'listener', true);
+    else {
+      const end = this.#serviceEnd(i, ephemeral);
+      const isCertain = Math.abs(end) > 1;
+      const isForeign =
+        !isCertain && !isWildcard(columns.local, i * 4) && ownOf(netns)?.(columns.localAddress(i)) === false;
+      const serves = isForeign || end > 0;
+      this.#set(i, serves ? 'inbound' : 'outbound', isCertain || isForeign ? null : 'port', serves);
+    }
+  }
+
+  /**
+   * Which end the ports show as the service:
+   * 1. Port 20 of TCP is that of an FTP server that connects to its client.
+   * 2. A reserved port without a service, against one from 1024 on, is that of a client that root started (NFS, GlusterFS, rsh). This
+   *    is certain only if the other port has a service.
+   * 3. Only one of them is ephemeral: the other.
+   * 4. Only one of them has a service: that one; a guess if that is a reserved port of this host, which a client may have bound.
+   * 5. A guess: a reserved port is not the service (as in 2), otherwise the lower port is. Of two ephemeral ports, none.
+   * The other end of the same connection gets the opposite answer.
+   */
+  #serviceEnd(i: number, ephemeral: PortRange): ServiceEnd {
+    const { localPort, remotePort } = this.#columns;
+    const local = localPort[i] ?? 0;
+    const remote = remotePort[i] ?? 0;
+    if (local === remote) return 0;
+    const table = this.#columns.table[i] ?? 0;
+    if (table < UDP && local === FTP_DATA && remote > RESERVED[1]) return -2;
+    if (table < UDP && remote === FTP_DATA && local > RESERVED[1]) return 2;
+    const localHasService = this.#hasService(table, local);
+    const remoteHasService = this.#hasService(table, remote);
+    const localIsReserved = isIn(RESERVED, local) && remote > RESERVED[1];
+    const remoteIsReserved = isIn(RESERVED, remote) && local > RESERVED[1];
+    if (localIsReserved && !localHasService) return remoteHasService ? -2 : -1;
+    if (remoteIsReserved && !remoteHasService) return localHasService ? 2 : 1;
+    const localIsEphemeral = isIn(ephemeral, local);
+    const remoteIsEphemeral = isIn(ephemeral, remote);
+    if (localIsEphemeral !== remoteIsEphemeral) return localIsEphemeral ? -2 : 2;
+    if (remoteHasService && !localHasService) return -2;
+    if (localHasService && !remoteHasService) return localIsReserved ? 1 : 2;
+    if (localIsReserved) return -1;
+    if (remoteIsReserved) return 1;
+    if (localIsEphemeral || (local <= RESERVED[1] && remote <= RESERVED[1])) return 0;
+    return local < remote ? 1 : -1;
+  }
+
+  #hasService(table: number, port: number): boolean {
+    return port <= LAST_SERVICE && this.#services(transportOf(table), port) !== null;
   }
 
   /** The listener that accepts on the local end of a connection; -1 for none. */
@@ -97,7 +176,7 @@ export class Directions {
     return wildcard;
   }
 
-  #set(i: number, direction: Direction, evidence: DirectionEvidence, serves: boolean): void {
+  #set(i: number, direction: Direction, evidence: DirectionEvidence | null, serves: boolean): void {
     const columns = this.#columns;
     columns.guessed += Number(evidence === 'port') - Number(columns.evidence[i] === 'port');
     columns.evidence[i] = evidence;
@@ -106,12 +185,14 @@ export class Directions {
     columns.touch(i);
   }
 
-  /** Of a loopback connection: the end with a listener is the service, otherwise the end with the lower port, then address. */
-  #localEndServes(i: number): boolean {
+  /** Of a loopback connection: the end with a listener is the service, otherwise the one that the ports show, then the lower address. */
+  #localEndServes(i: number, ephemeral: PortRange): boolean {
     const { local, localPort, remote, remotePort } = this.#columns;
     const listensHere = this.#isListenedOn(i, local, localPort[i] ?? 0);
     const listensThere = this.#isListenedOn(i, remote, remotePort[i] ?? 0);
     if (listensHere !== listensThere) return listensHere;
+    const end = this.#serviceEnd(i, ephemeral);
+    if (end !== 0) return end > 0;
     const ports = (localPort[i] ?? 0) - (remotePort[i] ?? 0);
     return (ports || compareAddresses(this.#columns.localAddress(i), this.#columns.remoteAddress(i))) < 0;
   }
@@ -125,16 +206,10 @@ export class Directions {
       this.#listenerAt(netns, table + 1, addresses, i * 4, port) >= 0
     );
   }
+}
 
-  /** A raw socket without a peer receives copies of all packets of its protocol: it accepts nothing. */
-  #isAccepted(i: number): boolean {
-    return (this.#columns.table[i] ?? 0) < RAW && this.listenerOf(i) >= 0;
-  }
-
-  #hasServicePort(i: number): boolean {
-    const port = this.#columns.localPort[i] ?? 0;
-    return port > 0 && port < 1024 && (this.#columns.remotePort[i] ?? 0) >= 1024;
-  }
+function isIn([first, last]: PortRange, port: number): boolean {
+  return port >= first && port <= last;
 }
 
 function listenerKey(netns: number, table: number, port: number): number {

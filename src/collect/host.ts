@@ -29,6 +29,8 @@ export interface Host {
   readonly unread: UnreadNamespaces;
   /** Malformed lines since the start, by table or command. */
   readonly malformed: ReadonlyMap<string, number>;
+  /** Malformed lines among the rows of the last scan. */
+  readonly malformedNow: number;
   /** When the oldest rows were read; milliseconds since 1970. */
   readonly oldestReadAt: number;
   /** Milliseconds that the protocol counters took in the last scan. */
@@ -108,8 +110,15 @@ export class ProcfsHost implements Host {
       monotonic,
       labelsOf: (pids) => names.namespaceLabelsOf(pids.values().map((pid) => processes.cgroupOf(pid))),
     });
-    const { seesAllProcesses } = procfs;
-    this.#attribution = new Attribution({ connections, tables: this.#tables, owners, processes, seesAllProcesses });
+    const { seesAllProcesses, hidesProcesses } = procfs;
+    this.#attribution = new Attribution({
+      connections,
+      tables: this.#tables,
+      owners,
+      processes,
+      seesAllProcesses,
+      hidesProcesses,
+    });
   }
 
   collect(at: number, isLate: () => boolean): void {
@@ -154,6 +163,10 @@ export class ProcfsHost implements Host {
 
   get malformed(): ReadonlyMap<string, number> {
     return this.#tables.malformed;
+  }
+
+  get malformedNow(): number {
+    return this.#tables.malformedNow;
   }
 
   get oldestReadAt(): number {

@@ -1,7 +1,7 @@
 import { reasonOf } from '../common/errors.ts';
 import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable } from './connection-table.ts';
-import type { IsOwn } from './direction.ts';
+import { DEFAULT_EPHEMERAL_PORTS, type IsOwn } from './direction.ts';
 import { HashWalks, type HashCost } from './hash-walks.ts';
 import { FibTrie, ownAddresses } from './fib-trie.ts';
 import type { Namespace } from './namespaces.ts';
@@ -54,6 +54,8 @@ class NamespaceState {
   snmp6 = '';
   /** When its rows were last current; milliseconds since 1970. */
   readAt = 0;
+  /** Malformed lines at the last read, by table. */
+  readonly malformed = new Uint32Array(TABLES.length);
 
   constructor(number: number, namespace: Namespace, firstScan: number) {
     this.number = number;
@@ -86,6 +88,8 @@ export class NamespaceTables {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
   /** Malformed lines since the start, by table. */
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));
+  /** Malformed lines among the rows of the last scan. */
+  malformedNow = 0;
   /** When the oldest rows were read; milliseconds since 1970. */
   oldestReadAt = 0;
   /** Milliseconds that the protocol counters took in the last scan. */
@@ -145,9 +149,17 @@ export class NamespaceTables {
       (oldest, [, state]) => (state.readAt > 0 ? Math.min(oldest, state.readAt) : oldest),
       now,
     );
+    this.malformedNow = 0;
+    for (const [, { malformed }] of queue) for (const lines of malformed) this.malformedNow += lines;
     if (kept.size > 0) this.#connections.keep((netns, table) => kept.has(netns * TABLES.length + table));
+    const ephemeral = this.#procfs.ephemeralPorts();
     this.#connections.end(
-      (netns) => this.isOwn(netns),
+      {
+        ownOf: (netns) => this.#ownOf(netns),
+        // The range of other namespaces cannot be read. They start with the default.
+        ephemeralPortsOf: (netns) =>
+          ephemeral && this.isMember(netns, ephemeral.pid) ? ephemeral.ports : DEFAULT_EPHEMERAL_PORTS,
+      },
       (inode) => this.#context.owners.stillHolds(inode),
     );
   }
@@ -343,6 +355,7 @@ export class NamespaceTables {
     let complete = true;
     // The scan that found the namespace was late: its connections may have been open before.
     const isFirst = state.readAt === 0 && state.firstScan !== this.#scan;
+    for (const table of TABLES.keys()) if (!tables.includes(table)) state.malformed[table] = 0;
     for (const table of tables) {
       if (this.#readTable(state, table, isFirst)) continue;
       kept.add(state.number * TABLES.length + table);
@@ -351,7 +364,8 @@ export class NamespaceTables {
     return complete;
   }
 
-  #readTable({ number, namespace }: NamespaceState, table: number, isFirst: boolean): boolean {
+  #readTable(state: NamespaceState, table: number, isFirst: boolean): boolean {
+    const { number, namespace } = state;
     let forbidden = false;
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
       const begun = this.#context.monotonic();
@@ -362,6 +376,7 @@ export class NamespaceTables {
       });
       if (!failed(malformed)) {
         if (table < UDP) this.#walks.add(number, count, this.#context.monotonic() - begun);
+        state.malformed[table] = malformed;
         const name = TABLES[table] ?? '';
         this.malformed.set(name, (this.malformed.get(name) ?? 0) + malformed);
         return true;

@@ -47,7 +47,8 @@ export class Namespaces {
     const forbidden: number[] = [];
     const moved = new Set<number>();
     const memberships = new Map<number, Membership>();
-    let hidden = 0;
+    // Hidden processes may have namespaces of their own.
+    let hidden = procfs.hidesProcesses ? 1 : 0;
     for (const pid of pids) {
       const known = this.#memberships.get(pid);
       // Tables are read through the first process of a namespace. If it moved, another namespace would be counted twice.
@@ -75,7 +76,7 @@ export class Namespaces {
       }
       for (const [tcp, inode] of this.#inodeByTcp) if (!found.has(inode)) this.#inodeByTcp.delete(tcp);
     } else {
-      hidden = Math.min(1, forbidden.length);
+      hidden = Math.max(hidden, Math.min(1, forbidden.length));
     }
     if (this.#scan++ % MOUNTS_SCANS === 0) this.#mounted = mountedNamespaces(procfs);
     const unmatched = this.#mounted.filter((inode) => !found.has(inode)).length;

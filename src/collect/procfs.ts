@@ -16,12 +16,15 @@ import {
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
 import { reasonOf } from '../common/errors.ts';
+import type { PortRange } from './direction.ts';
 import { parseSocketRows, TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
 
 /** Why a file in /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
 export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
 
 const PROC_SUPER_MAGIC = 0x9fa0;
+/** The number of the capability (capability.h). */
+const CAP_SYS_PTRACE = 19n;
 const LARGEST_FILE = 4 << 20;
 const LONGEST_LINE = 64 << 10;
 /** A read() of a seq_file returns at most one page. */
@@ -45,6 +48,15 @@ function parsePageSize(auxv: Buffer): number | null {
   return at < 0 ? null : Number(words[at + 1]);
 }
 
+/** The options of the file system that is mounted at a path, from mountinfo (proc_pid_mountinfo(5)). The last mount covers the others. */
+export function mountOptions(mountinfo: string, path: string): string[] {
+  const mounts = mountinfo.split('\n').map((line) => line.split(' '));
+  const unescaped = (text: string): string =>
+    text.replace(/\\([0-7]{3})/g, (_, code: string) => String.fromCharCode(parseInt(code, 8)));
+  const fields = mounts.findLast(([, , , , point = '']) => unescaped(point) === path) ?? [];
+  return fields.at(-1)?.split(',') ?? [];
+}
+
 function failureOf(error: unknown): ReadFailure {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') return 'vanished';
@@ -53,7 +65,7 @@ function failureOf(error: unknown): ReadFailure {
 }
 
 /**
- * The only reader of /proc. Every path is ROOT/PID/... or ROOT/stat, so that ROOT can be the /proc of the host, mounted anywhere, or a
+ * The only reader of /proc. Every path is ROOT/PID/..., ROOT/stat or ROOT/sys/net/ipv4/ip_local_port_range, so that ROOT can be the /proc of the host, mounted anywhere, or a
  * recorded tree. It never reads ROOT/net (the namespace of the reader) or anything below PID/root, PID/cwd or PID/mem.
  * All calls are synchronous: in a worker thread of their own they cost half as much as promises.
  */
@@ -65,6 +77,8 @@ export class Procfs {
   readonly self: number | null;
   /** False in a PID namespace below that of the host: kernel threads, such as kthreadd (pid 2), exist only in the first. */
   readonly seesAllProcesses: boolean;
+  /** Whether the mount option hidepid hides processes of other users from this process. */
+  readonly hidesProcesses: boolean;
   /** How descriptors are read: through PID/fd, or through PID/fdinfo if only that is allowed. */
   readonly access: 'fd' | 'fdinfo';
   /** Bytes of a memory page; null if unknown. */
@@ -92,6 +106,7 @@ export class Procfs {
     const second = this.read(2, 'comm');
     this.seesAllProcesses = !this.live || (!failed(second) && second.toString() === 'kthreadd\n');
     this.self = self !== null && /^\d+$/.test(self) ? Number(self) : null;
+    this.hidesProcesses = this.#hidesProcesses();
     this.#countsDescriptors = this.live && this.self !== null && this.#size(`${root}/self/fd`) > 0;
     this.#sockfs = this.#onlyFdinfoIsOpen(pids) ? this.#sockfsMount() : null;
     this.access = this.#sockfs === null ? 'fd' : 'fdinfo';
@@ -101,16 +116,19 @@ export class Procfs {
 
   /** When the kernel booted (btime of ROOT/stat), milliseconds since 1970; null if unknown. */
   bootedAt(): number | null {
-    let fd: number | undefined;
-    try {
-      fd = this.#open('stat');
-      const [, seconds] = /^btime (\d+)$/m.exec(readFileSync(fd, 'latin1')) ?? [];
-      return seconds === undefined ? null : Number(seconds) * 1000;
-    } catch {
-      return null;
-    } finally {
-      if (fd !== undefined) closeSync(fd);
-    }
+    const [, seconds] = /^btime (\d+)$/m.exec(this.#readText('stat') ?? '') ?? [];
+    return seconds === undefined ? null : Number(seconds) * 1000;
+  }
+
+  /**
+   * The first and the last port that the kernel gives to clients, in the namespace of process `pid`; null if unknown. /proc/sys/net is
+   * that of the reader, in any procfs, so other namespaces cannot be read. A recorded tree has the range of its pid 1.
+   */
+  ephemeralPorts(): { readonly pid: number; readonly ports: PortRange } | null {
+    const pid = this.live ? this.self : 1;
+    const text = this.#readText('sys/net/ipv4/ip_local_port_range');
+    const [, first, last] = /^(\d{1,5})\s+(\d{1,5})\s*$/.exec(text ?? '') ?? [];
+    return pid === null || first === undefined ? null : { pid, ports: [Number(first), Number(last)] };
   }
 
   /** The pids of all processes, ascending. */
@@ -226,8 +244,11 @@ export class Procfs {
    */
   descriptorCount(pid: number): number | ReadFailure {
     if (this.#countsDescriptors) {
-      const size = this.#size(`${this.root}/${pid}/fd`);
-      return size < 0 ? 'vanished' : size;
+      try {
+        return statSync(`${this.root}/${pid}/fd`, { throwIfNoEntry: false })?.size ?? 'vanished';
+      } catch (error) {
+        return failureOf(error);
+      }
     }
     const listed = this.descriptors(pid);
     return failed(listed) ? listed : listed.length;
@@ -329,6 +350,31 @@ export class Procfs {
     }
   }
 
+  /**
+   * hidepid of proc(5) hides processes unless the reader has CAP_SYS_PTRACE or, without "ptraceable", is in the group of the option gid.
+   * A capability of a user namespace has no effect outside of it: pid 1 shows that.
+   */
+  #hidesProcesses(): boolean {
+    if (this.self === null) return false;
+    const mounts = this.read(this.self, 'mountinfo');
+    const options = failed(mounts) ? [] : mountOptions(mounts.toString(), this.#realRoot);
+    const valueOf = (name: string): string | undefined =>
+      options.findLast((option) => option.startsWith(`${name}=`))?.slice(name.length + 1);
+    const hidepid = valueOf('hidepid') ?? '0';
+    if (hidepid === '0' || hidepid === 'off') return false;
+    const status = this.read(this.self, 'status');
+    const text = failed(status) ? '' : status.toString('latin1');
+    const capabilities = BigInt(`0x${/^CapEff:\t([\da-f]{1,16})$/m.exec(text)?.[1] ?? '0'}`);
+    const groups = [
+      /^Gid:\t\d+\t\d+\t\d+\t(\d+)$/m.exec(text)?.[1],
+      ...(/^Groups:\t(.*)$/m.exec(text)?.[1] ?? '').split(' '),
+    ];
+    const isPtraceable = hidepid === '4' || hidepid === 'ptraceable';
+    const isExempt =
+      ((capabilities >> CAP_SYS_PTRACE) & 1n) === 1n || (!isPtraceable && groups.includes(valueOf('gid') ?? '0'));
+    return !isExempt || failed(this.read(1, 'stat'));
+  }
+
   /** With only CAP_SYS_PTRACE, descriptors of other users can be read through fdinfo (0555), not through fd (0500). */
   #onlyFdinfoIsOpen(pids: readonly number[]): boolean {
     const opens = (path: string): boolean => {
@@ -375,6 +421,19 @@ export class Procfs {
     if (this.live || fstatSync(fd).isFile()) return fd;
     closeSync(fd);
     throw new Error(`Cannot read "${path}": it is not a regular file`);
+  }
+
+  /** The content of a file that belongs to no process; null if it cannot be read. */
+  #readText(path: string): string | null {
+    let fd: number | undefined;
+    try {
+      fd = this.#open(path);
+      return readFileSync(fd, 'latin1');
+    } catch {
+      return null;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+    }
   }
 
   #link(path: string): string | null {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
 import { parsePs, parseTasklist } from '../parse/process-list.ts';
+import { DEFAULT_EPHEMERAL_PORTS, type PortRange } from './direction.ts';
 import { isNotice, parseText, type Parsed } from '../parse/text-reader.ts';
 
 /** The commands that print connections, in the order in which they are tried. */
@@ -61,6 +62,13 @@ const ARGUMENTS: Readonly<Record<Command, Partial<Record<NodeJS.Platform, readon
   },
 };
 
+/** The default range of the ports of clients, where it is not that of Linux. */
+const EPHEMERAL_PORTS: Partial<Record<NodeJS.Platform, PortRange>> = {
+  darwin: [49_152, 65_535],
+  freebsd: [10_000, 65_535],
+  win32: [49_152, 65_535],
+};
+
 const TASKLIST = ['/fo', 'csv', '/nh'];
 const PS = ['-axo', 'pid=,ucomm='];
 
@@ -89,6 +97,11 @@ export class Commands {
   constructor(source: Command, platform: Platform = THIS_PLATFORM) {
     this.#order = source === 'ss' ? ['ss', 'netstat'] : ['netstat'];
     this.#platform = platform;
+  }
+
+  /** The first and the last port that the platform gives to clients by default. */
+  get ephemeralPorts(): PortRange {
+    return EPHEMERAL_PORTS[this.#platform.os] ?? DEFAULT_EPHEMERAL_PORTS;
   }
 
   /** The output of the first command that prints connections. Throws CommandError if none does. */

@@ -1,6 +1,11 @@
-import type { Address, Direction, OwnerLabels } from '../model.ts';
+import type { Address, OwnerLabels } from '../model.ts';
 import { PendingConnections } from './pending.ts';
-import { MAX_CLOCK_SKEW_MS, type FirstSeenTime, type PreviousTime } from '../store/contract.ts';
+import {
+  MAX_CLOCK_SKEW_MS,
+  type FirstSeenDirection,
+  type FirstSeenTime,
+  type PreviousTime,
+} from '../store/contract.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -20,7 +25,7 @@ interface Unresolved {
 /** When an owner was first seen connected to an ASN in one direction; milliseconds since 1970. */
 export interface FirstSeenAsn {
   readonly owner: OwnerLabels;
-  readonly direction: Direction;
+  readonly direction: FirstSeenDirection;
   readonly asn: string;
   readonly at: number;
 }
@@ -49,7 +54,7 @@ type AsnTimes = Map<string, FirstTime>;
 interface OwnerHistory {
   readonly labels: OwnerLabels;
   readonly baseline: FirstTime;
-  readonly directions: Map<Direction, AsnTimes>;
+  readonly directions: Map<FirstSeenDirection, AsnTimes>;
 }
 
 /**
@@ -74,10 +79,10 @@ export class FirstSeenMemory {
   readonly #ownerOf = new WeakMap<OwnerLabels, OwnerHistory>();
   readonly #times = new Map<string, FirstTime>();
   /** Entries per direction. */
-  readonly #sizes = new Map<Direction, number>();
+  readonly #sizes = new Map<FirstSeenDirection, number>();
   readonly #oversized = new Set<AsnTimes>();
   /** By bucket of the ASN cache. */
-  readonly #unresolved = new Map<Direction, PendingConnections<string, Unresolved>>();
+  readonly #unresolved = new Map<FirstSeenDirection, PendingConnections<string, Unresolved>>();
   #sightings: FirstSeenTime[] = [];
   #scan = 0;
   #now = 0;
@@ -95,7 +100,7 @@ export class FirstSeenMemory {
   }
 
   /** Records a connection of an owner to an ASN that has been open since `at`. */
-  record(labels: OwnerLabels, direction: Direction, asn: string, at: number): void {
+  record(labels: OwnerLabels, direction: FirstSeenDirection, asn: string, at: number): void {
     const owner = this.#owner(labels);
     if (!owner) return;
     const asns = asnsOf(owner, direction);
@@ -114,7 +119,7 @@ export class FirstSeenMemory {
   }
 
   /** Keeps a closed connection until the ASN of its bucket is resolved. */
-  defer(bucket: string, labels: OwnerLabels, direction: Direction, address: Address, openedAt: number): void {
+  defer(bucket: string, labels: OwnerLabels, direction: FirstSeenDirection, address: Address, openedAt: number): void {
     if (isUnnamed(labels)) return;
     const unresolved = this.#unresolved.get(direction) ?? new PendingConnections<string, Unresolved>();
     this.#unresolved.set(direction, unresolved);
@@ -131,13 +136,16 @@ export class FirstSeenMemory {
       });
   }
 
-  /** Marks an owner, and its ASN in this direction unless that is "", as present in this scan. */
-  markPresent(labels: OwnerLabels, direction: Direction, asn: string): void {
+  /** Marks an owner, and its ASN in this direction and in a guessed one unless the ASN is "", as present in this scan. */
+  markPresent(labels: OwnerLabels, direction: FirstSeenDirection, asn: string): void {
     const owner = this.#owner(labels);
     if (!owner) return;
     this.#markSeen(owner.baseline);
-    const time = asn === '' ? undefined : owner.directions.get(direction)?.get(asn);
-    if (time) this.#markSeen(time);
+    if (asn === '') return;
+    for (const seen of [direction, ''] as const) {
+      const time = owner.directions.get(seen)?.get(asn);
+      if (time) this.#markSeen(time);
+    }
   }
 
   /** Ends a scan: drops entries beyond the limits. */
@@ -269,7 +277,7 @@ export class FirstSeenMemory {
   }
 
   /** Shrinks a direction to its limit: the owners with the most ASNs lose some, the others keep all. */
-  #shrink(direction: Direction): void {
+  #shrink(direction: FirstSeenDirection): void {
     const all = [...this.#owners.values()].flatMap(({ directions }) => directions.get(direction) ?? []);
     let most = MAX_ASNS;
     while (all.reduce((sum, { size }) => sum + Math.min(size, most), 0) > MAX_ENTRIES) most >>= 1;
@@ -295,7 +303,7 @@ export class FirstSeenMemory {
   }
 }
 
-function asnsOf({ directions }: OwnerHistory, direction: Direction): AsnTimes {
+function asnsOf({ directions }: OwnerHistory, direction: FirstSeenDirection): AsnTimes {
   const asns: AsnTimes = directions.get(direction) ?? new Map<string, FirstTime>();
   directions.set(direction, asns);
   return asns;

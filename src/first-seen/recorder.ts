@@ -4,6 +4,7 @@ import { PendingConnections } from './pending.ts';
 import type { FirstSeenMemory } from './memory.ts';
 import type { Peer, Peers } from '../enrich/peers.ts';
 import type { Address, Direction, OwnerLabels, State } from '../model.ts';
+import type { FirstSeenDirection } from '../store/contract.ts';
 import type { OwnerLabeler } from '../enrich/owner-labels.ts';
 
 /** The state of a scan that the recorder reads. */
@@ -17,7 +18,7 @@ export interface ScanState {
 
 /** A connection that closed before its owner was fully named; while its ASN is "", `bucket` is the pending ASN lookup. */
 interface UnnamedConnection {
-  readonly direction: Direction;
+  readonly direction: FirstSeenDirection;
   readonly asn: string;
   readonly bucket: string | null;
   readonly address: Address;
@@ -77,8 +78,8 @@ export class FirstSeenRecorder {
     const { connections, names, peers } = this.#scan;
     const peer = this.#scan.peerOf(i);
     const labels = connections.labels[i];
-    const direction = connections.direction[i];
-    if (!peer || !labels || !direction || connections.state[i] === SYN_RECV) return;
+    const direction = connections.evidence[i] === 'port' ? '' : connections.direction[i];
+    if (!peer || !labels || direction === undefined || connections.state[i] === SYN_RECV) return;
     const isOpen = connections.has(i);
     // Wait one scan: the process may still be found.
     const mayBeFound = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
@@ -113,7 +114,7 @@ export class FirstSeenRecorder {
 
   #awaitAsn(
     labels: OwnerLabels,
-    direction: Direction,
+    direction: FirstSeenDirection,
     bucket: string | null,
     address: Address,
     openedAt: number,

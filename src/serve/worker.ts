@@ -39,10 +39,11 @@ export interface WorkerData {
 async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const cache = openCache(data.asnProvider);
   const source = await openSource(data.source, data.procfs);
-  const scrape = new Scrape(source, data.options, SYSTEM_CLOCK, cache);
+  const services = readServices();
+  const scrape = new Scrape(source, { ...data.options, services }, SYSTEM_CLOCK, cache);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {
-    service: data.hasApi ? readServices() : () => null,
+    service: services,
     remote: (address) => remoteNames.of(formatAddress(address)),
   });
   const writer = new PartWriter();

@@ -54,6 +54,9 @@ export interface BreakerState {
   readonly openMs: number;
 }
 
+/** The direction of the connections that a first-seen time is for; '' for those whose direction is a guess. */
+export type FirstSeenDirection = Direction | '';
+
 /** The maximum clock difference between nodes of a cluster, and the maximum step of one clock, that is tolerated. */
 export const MAX_CLOCK_SKEW_MS = 300_000;
 
@@ -63,7 +66,7 @@ export const FIRST_SEEN_TTL_MS = 90 * 86_400_000;
 /** A first-seen time (milliseconds since 1970) and its key in the store. */
 export interface FirstSeenTime {
   /** A direction, or 'baseline'. Each category has its own capacity. */
-  readonly category: Direction | 'baseline';
+  readonly category: FirstSeenDirection | 'baseline';
   readonly key: string;
   readonly at: number;
 }

@@ -55,7 +55,7 @@ describe('a host whose rows come from ss', () => {
     expect(rowsOf(scrape).map(brief)).toEqual([
       'listen listen  nginx 7 7,8 text',
       'established inbound listener nginx 8 8 text',
-      'established outbound listener curl 9 9 text',
+      'established outbound  curl 9 9 text',
     ]);
   });
 

@@ -35,7 +35,7 @@ const tcp6 = (local: string, remote: string, state = ESTABLISHED, inode = 7): Ke
 });
 
 describe('direction', () => {
-  const directionOf = (rows: readonly KernelRow[], own: readonly string[] = []): string[] => {
+  const directionOf = (rows: readonly KernelRow[], own: readonly string[] | null = null): string[] => {
     const table = new ConnectionTable();
     scan(table, rows, { own });
     return describeTable(table).filter((line) => !line.includes('listen'));
@@ -59,8 +59,8 @@ describe('direction', () => {
     },
     {
       name: 'an IPv4-mapped row of tcp6 belongs to a listener of tcp6, never to one of tcp',
-      rows: [listener('0.0.0.0:8080', 1), tcp6('[::ffff:192.0.2.1]:8080', '[::ffff:198.51.100.7]:51000')],
-      expected: ['tcp6 established 192.0.2.1:8080 > 198.51.100.7:51000 outbound'],
+      rows: [listener('0.0.0.0:40080', 1), tcp6('[::ffff:192.0.2.1]:40080', '[::ffff:198.51.100.7]:51000')],
+      expected: ['tcp6 established 192.0.2.1:40080 > 198.51.100.7:51000 outbound'],
     },
     {
       name: 'a dual-stack listener accepts IPv4',

@@ -1,5 +1,6 @@
 import { parseAddress } from '../../src/common/address.ts';
 import type { ConnectionTable } from '../../src/collect/connection-table.ts';
+import { DEFAULT_EPHEMERAL_PORTS, type PortRange } from '../../src/collect/direction.ts';
 import { parseSocketRows, SocketRows, stateOf, TABLES, type Table } from '../../src/collect/net-tcp-udp-raw.ts';
 import type { OwnerLabels } from '../../src/model.ts';
 import { formatAddress } from '../../src/common/address.ts';
@@ -31,16 +32,23 @@ export function printRow(row: KernelRow): string {
   return `   0: ${ends} ${hex(row.state, 2)} ${queues} ${timer}:00000000 00000000 ${String(row.uid ?? 0).padStart(5)}        0 ${row.inode ?? 0} 1 0\n`;
 }
 
-/** One scan of namespace 0 (or those given) that sees these rows; local addresses as given. */
+/** One scan of namespace 0 (or those given) that sees these rows; local addresses as given, unknown by default. */
 export function scan(
   table: ConnectionTable,
   rows: readonly KernelRow[],
   {
     now = 1_000,
-    own = [],
+    own = null,
     netns = 0,
     open = [],
-  }: { now?: number; own?: readonly string[]; netns?: number; open?: readonly number[] } = {},
+    ephemeral = DEFAULT_EPHEMERAL_PORTS,
+  }: {
+    now?: number;
+    own?: readonly string[] | null;
+    netns?: number;
+    open?: readonly number[];
+    ephemeral?: PortRange;
+  } = {},
 ): void {
   table.begin(now);
   for (const row of rows) {
@@ -52,7 +60,10 @@ export function scan(
     table.merge(netns, number, batch);
   }
   table.end(
-    () => (address) => own.includes(formatAddress(address)),
+    {
+      ownOf: () => own && ((address) => own.includes(formatAddress(address))),
+      ephemeralPortsOf: () => ephemeral,
+    },
     (inode) => open.includes(inode),
   );
 }

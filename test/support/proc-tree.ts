@@ -132,7 +132,14 @@ export class Collector {
       monotonic,
     });
     const { owners, processes, tables } = this;
-    this.#attribution = new Attribution({ connections, tables, owners, processes, seesAllProcesses: true });
+    this.#attribution = new Attribution({
+      connections,
+      tables,
+      owners,
+      processes,
+      seesAllProcesses: true,
+      hidesProcesses: false,
+    });
   }
 
   /** One scan at a time (milliseconds since 1970); of each namespace, and of the search for owners, is said whether the time is up. */
