@@ -11,6 +11,8 @@ import { LiveScan } from '../../src/cli/live-scan.ts';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
 import { runMain } from '../support/exporter.ts';
+import { printRow } from '../support/kernel-rows.ts';
+import { Tree } from '../support/proc-tree.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -25,6 +27,49 @@ const rowsOf = async (...args: string[]): Promise<Row[]> => {
   const { stdout } = await runMain(['list', '-o', 'json', ...PLAIN, ...args]);
   return JSON.parse(stdout) as Row[];
 };
+
+describe('the coverage line', () => {
+  const runOn = async (edit: (copy: Tree) => void, ...args: string[]): Promise<{ stdout: string; stderr: string }> => {
+    using copy = new Tree('plain-host');
+    edit(copy);
+    return await runMain([...args, `--path.procfs=${copy.root}`, '--asn.provider=none']);
+  };
+  const spoil = (copy: Tree): void => {
+    copy.edit(25739, 'net/tcp', /$/, `${'\0'.repeat(149)}\n  90: 050200C0:9C45 01010101:01BB 01\n`);
+    copy.edit(25739, 'net/udp', /$/, 'unreadable\n');
+  };
+
+  it.each([
+    { args: ['list'], stream: 'stdout' },
+    { args: ['list', '-o', 'json'], stream: 'stderr' },
+    { args: ['top'], stream: 'stdout' },
+    { args: ['endpoints'], stream: 'stdout' },
+    { args: ['watch', '-i', '0.1', '-c', '2', 'top'], stream: 'stdout' },
+    { args: ['events', '-i', '0.1', '-c', '1'], stream: 'stderr' },
+  ] as const)('of $args counts malformed lines of each scan', async ({ args, stream }) => {
+    const { [stream]: text } = await runOn(spoil, ...args);
+    expect(new Set(text.match(/\d+ lines? could not be parsed/g))).toEqual(new Set(['3 lines could not be parsed']));
+  });
+
+  it('says that a socket without a process is not held by any, after a second look', async () => {
+    const { stdout, stderr } = await runOn(
+      (copy) =>
+        copy.edit(
+          25739,
+          'net/tcp',
+          /$/,
+          printRow({ table: 'tcp', state: 10, local: '0.0.0.0:2049', inode: 4_000_000 }),
+        ),
+      'list',
+      '-o',
+      'json',
+    );
+    const rows = JSON.parse(stdout) as Row[];
+    expect(rows.find((row) => row.local_port === 2049)?.unattributed_reason).toBe('no_descriptor');
+    expect(rows.map((row) => row.unattributed_reason)).not.toContain('vanished');
+    expect(stderr).toContain('not held by any process');
+  });
+});
 
 describe('list', () => {
   it.each<[args: string[], is: (row: Row) => boolean]>([

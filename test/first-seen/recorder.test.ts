@@ -268,3 +268,15 @@ test('when the series limit is too small, asn_info keeps the ASNs of open connec
   expect(worker.shown('peerscope_asn_info')).toEqual([['other  ', 1]]);
   expect(worker.shown('peerscope_series_folded', 'peerscope_asn_info')).toEqual([['peerscope_asn_info', 1]]);
 });
+
+describe('a connection whose direction is a guess', () => {
+  test('is exported with an empty direction, and never as outbound', async () => {
+    // From an ephemeral port to another.
+    tree.edit(FIRST, 'net/tcp', /(?<= 01010101):01BB/g, ':A02A');
+    const worker = new Worker(tree, null, clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    await worker.scanAt(START + 2 * HOUR);
+    expect(worker.orders).toEqual([['orders.py  orders.service  13335', START / 1000]]);
+  });
+});
