@@ -1,8 +1,11 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { ScriptedProcesses, names } from '../support/sockets/scripted-processes.ts';
-import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
+import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 /** Distinguishes the rows of the test from those of the host in any namespace. */
@@ -33,13 +36,14 @@ describe('an exporter with limited privileges', () => {
   const obstacle = whyNoNamespaces();
   const network = new TestNetwork();
   const holders: ScriptedProcesses[] = [];
+  let holder = 0;
 
   beforeAll(async () => {
     if (obstacle !== null) {
       process.stderr.write(`SKIPPED: limited privileges: ${obstacle}\n`);
       return;
     }
-    const holder = await network.make(`ip address add ${ADDRESS}/32 dev lo`);
+    holder = await network.make(`ip address add ${ADDRESS}/32 dev lo`);
     const inside = [`--target=${holder}`, '--net'];
     const setpriv = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
     for (const args of [inside, [...inside, ...setpriv]]) {
@@ -62,7 +66,11 @@ describe('an exporter with limited privileges', () => {
 
   /** The rows of the namespace, as `peerscope list` shows them to a reader. */
   function list(program: string, ...before: readonly string[]): Row[] {
-    const args = [process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none'];
+    return listOf('/proc', program, ...before);
+  }
+
+  function listOf(procfs: string, program: string, ...before: readonly string[]): Row[] {
+    const args = [process.execPath, MAIN, 'list', '-o', 'json', '--asn.provider=none', `--path.procfs=${procfs}`];
     const output = execFileSync(program, [...before, ...args], {
       encoding: 'utf8',
       env: { PATH: process.env['PATH'] },
@@ -88,6 +96,48 @@ describe('an exporter with limited privileges', () => {
       return owned ? row : withoutOwner(row);
     });
     expect(seen.map(comparable)).toEqual(expected.map(comparable));
+  });
+
+  const MOUNTS = ['hidepid=1', 'hidepid=2', 'hidepid=4', `hidepid=2,gid=${USER}`, 'hidepid=0'];
+
+  it.for(MOUNTS)('with /proc mounted with %s cannot read the processes of other users', (options, { skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-hidepid '));
+    chmodSync(folder, 0o755);
+    const script = `mount -t proc -o ${options} proc "$0"; exec "$@"`;
+    const mounted = ['--mount', '--propagation=private', 'sh', '-ec', script, folder];
+    try {
+      const user = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
+      const expected = list('env').map((row) => (row.uid === 0 ? withoutOwner(row) : row));
+      expect(listOf(folder, 'unshare', ...mounted, ...user).map(comparable)).toEqual(expected.map(comparable));
+      expect(listOf(folder, 'unshare', ...mounted, 'env').map(comparable)).toEqual(list('env').map(comparable));
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('says that no process holds a socket of the kernel', ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const link = ['link', 'add', 'vx0', 'up', 'type', 'vxlan', 'id', '7', 'dstport', '4789', 'local', ADDRESS];
+    if (spawnSync('readlink', ['/proc/1/fd/0']).status !== 0) {
+      process.stderr.write('SKIPPED: a socket of the kernel: root cannot read pid 1 here\n');
+      skip('root cannot read pid 1 here');
+    }
+    const { status, stderr } = spawnSync('nsenter', [`--target=${holder}`, '--net', 'ip', ...link], {
+      encoding: 'utf8',
+    });
+    if (status !== 0) process.stderr.write(`SKIPPED: a socket of the kernel: ${stderr}\n`);
+    skip(status !== 0, stderr);
+    const output = execFileSync(
+      process.execPath,
+      [MAIN, 'list', '-o', 'json', '--asn.provider=none', 'local-port=4789'],
+      {
+        encoding: 'utf8',
+      },
+    );
+    const rows = (JSON.parse(output) as Row[]).filter(({ netns }) => netns === netnsOf(holder));
+    expect(rows.length).toBeGreaterThan(0);
+    expect(new Set(rows.map((row) => row.unattributed_reason))).toEqual(new Set(['no_descriptor']));
   });
 });
 
