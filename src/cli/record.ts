@@ -37,7 +37,7 @@ const MAX_OPTION_LENGTH = 32;
 
 /**
  * Copies what peerscope reads from `procfs` into `directory`, for use as --path.procfs=DIRECTORY: all processes, or those of `pids`,
- * with their descriptors, and the socket tables and counters of their network namespaces.
+ * with their descriptors, the socket tables and counters of their network namespaces, and the ephemeral ports of that of pid 1.
  *
  * Arguments are shortened (see {@link redactArguments}); the targets of other descriptors than sockets and memory addresses are
  * removed. Network addresses, cgroups, names and paths of executables are kept unless `redact` is set (see {@link Redactor}). `exe`
@@ -88,6 +88,12 @@ export function record(options: {
       writeFiles(`${at}/net`, tables);
       tablesAt.set(netns, pid);
     }
+  }
+  const ephemeral = procfs.ephemeralPorts();
+  if (ephemeral && pids.includes(1) && netnsOf.get(1) === procfs.netnsInode(ephemeral.pid)) {
+    mkdirSync(`${directory}/sys/net`, { recursive: true });
+    const text = Buffer.from(`${ephemeral.ports.join('\t')}\n`);
+    writeFiles(`${directory}/sys/net/ipv4`, [['ip_local_port_range', text]]);
   }
   return { processes, namespaces: tablesAt.size, vanished, denied };
 }
