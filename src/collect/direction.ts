@@ -77,12 +77,12 @@ export class Directions {
    *    direction.
    * 2. The remote is a loopback address, or an own address in a state that leaves no mirror: loopback. An own address alone proves
    *    nothing, because IPVS puts every service address on the host.
-   * 3. The state is that of a client (SYN_SENT) or a server (SYN_RECV): outbound or inbound.
-   * 4. A listener accepts on its local end: inbound.
+   * 3. Its state is SYN_SENT, or it is a raw socket, which accepts nothing: outbound.
+   * 4. A listener accepts on its local end, or its state is SYN_RECV: inbound.
    * 5. The ports show which end is the service, see `#serviceEnd`: inbound or outbound.
    * 6. The local address is not one of the namespace (a transparent proxy accepted it): inbound.
    * 7. Otherwise a guess, with the evidence "port". The absence of a listener proves nothing: it may have been closed after accept().
-   * What the row itself shows (3, 5 and 6) has no other evidence: null.
+   * What the row itself shows has no other evidence: null.
    */
   decide(i: number, { ownOf, ephemeralPortsOf }: NamespaceFacts): void {
     const columns = this.#columns;
@@ -106,10 +106,10 @@ export class Directions {
     if (isLoopback(remote) || (leavesNoMirror && ownOf(netns)?.(remote)))
       this.#set(i, 'loopback', 'listener', this.#localEndServes(i, ephemeral));
     else if (state === SYN_SENT) this.#set(i, 'outbound', null, false);
-    else if (state === SYN_RECV) this.#set(i, 'inbound', null, true);
-    // A raw socket has no ports. It receives copies of all packets of its protocol, and accepts nothing.
+    // A raw socket without a peer receives copies of all packets of its protocol. Its port is the number of the protocol.
     else if ((columns.table[i] ?? 0) >= RAW) this.#set(i, 'outbound', null, false);
     else if (this.listenerOf(i) >= 0) this.#set(i, 'inbound', 'listener', true);
+    else if (state === SYN_RECV) this.#set(i, 'inbound', null, true);
     else {
       const end = this.#serviceEnd(i, ephemeral);
       const isCertain = Math.abs(end) > 1;

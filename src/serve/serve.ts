@@ -159,7 +159,6 @@ function workerData(config: Config, services: RunningServices): WorkerData {
     },
     asnProvider: config.asn.provider,
     asksForNames: services.asksForNames,
-    hasApi: config.web.enableApi,
   };
 }
 

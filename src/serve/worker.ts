@@ -29,8 +29,6 @@ export interface WorkerData {
   readonly options: ScrapeOptions;
   /** Whether names of remotes are looked up. */
   readonly asksForNames: boolean;
-  /** Whether the API is on. */
-  readonly hasApi: boolean;
   /** `none` leaves every ASN unknown. */
   readonly asnProvider: AsnProviderName;
 }

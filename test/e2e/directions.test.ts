@@ -85,7 +85,7 @@ describe('the direction of connections whose listener is gone', () => {
   });
 
   function list(...before: readonly string[]): Row[] {
-    const [program = process.execPath, ...args] = [...before, process.execPath, MAIN];
+    const [program, ...args] = [...before, process.execPath, MAIN];
     const output = execFileSync(program, [...args, 'list', '-n', '-o', 'json', '--asn.provider=none'], {
       encoding: 'utf8',
       maxBuffer: 1 << 28,

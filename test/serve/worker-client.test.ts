@@ -20,7 +20,6 @@ const DATA: WorkerData = {
     collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true },
   },
   asnProvider: 'none',
-  hasApi: false,
   asksForNames: false,
 };
 const CALLBACKS: WorkerCallbacks = {
