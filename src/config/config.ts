@@ -1,5 +1,5 @@
 import { isAbsolute, join } from 'node:path';
-import type { RedisServer } from '../store/redis-url.ts';
+import type { RedisServer, TlsFiles } from '../store/redis-url.ts';
 import {
   environmentVariable,
   FLAGS,
@@ -159,7 +159,11 @@ export function parseConfig(
     procfs: one(flags.procfs),
     source: optional(flags.source),
     inCluster: Boolean(environment['KUBERNETES_SERVICE_HOST']),
-    storageServer: optional(flags.storageUrl),
+    storageServer: withTlsFiles(optional(flags.storageUrl), {
+      ca: optional(flags.storageCaFile),
+      cert: optional(flags.storageCertFile),
+      key: optional(flags.storageKeyFile),
+    }),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },
     otlp: sends && url !== null ? { url, ...checkClient(otlp), resource: resourceOf(environment) } : null,
@@ -267,13 +271,25 @@ function resourceOf(environment: Environment): Record<string, string> {
 }
 
 function checkClient<T extends Pick<OtlpConfig, 'clientCertificate' | 'clientKey'>>(otlp: T): T {
-  const { clientCertificate, clientKey } = otlp;
-  if ((clientCertificate === null) === (clientKey === null)) return otlp;
-  const [given, missing] =
-    clientKey === null ? ['client-certificate', 'client-key'] : ['client-key', 'client-certificate'];
-  throw new UsageError(
-    `Cannot use --otlp.${given} ${JSON.stringify(clientCertificate ?? clientKey)}: requires --otlp.${missing}`,
-  );
+  checkPair([flags.otlpClientCertificate, otlp.clientCertificate], [flags.otlpClientKey, otlp.clientKey]);
+  return otlp;
+}
+
+/** A client certificate needs its key. */
+function checkPair(...settings: readonly (readonly [flag: Flag, file: string | null])[]): void {
+  const given = settings.find(([, file]) => file !== null);
+  const missing = settings.find(([, file]) => file === null);
+  if (given && missing)
+    throw new UsageError(`Cannot use --${given[0].name} ${JSON.stringify(given[1])}: requires --${missing[0].name}`);
+}
+
+function withTlsFiles(server: RedisServer | null, files: TlsFiles): RedisServer | null {
+  const { storageCaFile, storageCertFile, storageKeyFile } = flags;
+  checkPair([storageCertFile, files.cert], [storageKeyFile, files.key]);
+  if (server?.tls) return { ...server, tls: files };
+  const [name, file] = files.ca === null ? [storageCertFile.name, files.cert] : [storageCaFile.name, files.ca];
+  if (file === null) return server;
+  throw new UsageError(`Cannot use --${name} ${JSON.stringify(file)}: requires --storage.url with rediss://`);
 }
 
 /** systemd sets absolute paths, separated by colons. The XDG specification requires relative paths to be ignored. */

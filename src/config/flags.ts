@@ -155,10 +155,31 @@ export const flags = {
     name: 'storage.url',
     placeholder: 'url',
     default: null,
-    description: 'Redis or Valkey server for state shared by a cluster. Replaces --storage.path',
-    allowed: 'a URL such as redis://host:6379, redis://:password@host:6379/0 or rediss://user:password@host:6379',
+    description:
+      'Redis or Valkey server for state shared by a cluster, also with Sentinel or Redis Cluster. Replaces --storage.path',
+    allowed:
+      'a URL such as redis://host:6379, redis://:password@host:6379/0, rediss://user:password@host:6379, ' +
+      'redis+sentinel://host1:26379,host2:26379/mymaster/0 or redis+cluster://host1:6379,host2:6379',
     parse: parseStorageUrl,
     secret: true,
+  },
+  storageCaFile: {
+    ...FILE,
+    name: 'storage.ca-file',
+    default: null,
+    description: 'Path to trusted PEM certificates for --storage.url. Replaces the certificates that Node.js trusts',
+  },
+  storageCertFile: {
+    ...FILE,
+    name: 'storage.cert-file',
+    default: null,
+    description: 'Path to the PEM client certificate for --storage.url',
+  },
+  storageKeyFile: {
+    ...FILE,
+    name: 'storage.key-file',
+    default: null,
+    description: 'Path to the PEM key of the client certificate for --storage.url',
   },
   asnProvider: {
     ...oneOf(ASN_PROVIDERS),

@@ -4,6 +4,7 @@ import type { Timer } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
 import { isErrorReply, SCRIPTS, toNumber, toOk, toText, toTexts, toTime } from './redis-commands.ts';
 import { COMMAND_MS, CONNECT_MS, connectionOptions } from './redis-connector.ts';
+import { PrimaryFinder } from './redis-primary.ts';
 import { formatRedisUrl, type RedisServer } from './redis-url.ts';
 import {
   type BreakerState,
@@ -29,7 +30,7 @@ const QUEUE_KEEP_MS = 24 * 3_600_000;
 const FAILURES_KEEP_MS = 2 * 3_600_000;
 const REASON_LENGTH = 200;
 /** Error codes of a server that failed over or is still loading. A new connection may work. */
-const FAILED_OVER = /\b(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
+const FAILED_OVER = /\b(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN)\b/;
 const FULL = /\bOOM\b/;
 
 export interface RedisStoreOptions {
@@ -42,8 +43,8 @@ export interface RedisStoreOptions {
 }
 
 /**
- * The store on a Redis or Valkey server shared by the exporters of a cluster. All keys begin with "peerscope:". Each
- * command uses one key.
+ * The store on a Redis or Valkey server shared by the exporters of a cluster. All keys begin with "peerscope:", in a
+ * Redis Cluster with "{peerscope}:", so that one node serves them all. Each command uses one key.
  *
  * A failure is reported once. The store is `up` again when a check, run every two seconds, can write and read. The
  * check also detects data loss. The password appears in no message.
@@ -55,6 +56,7 @@ export class RedisStore implements Store, SharedState {
   failures = 0;
   readonly #options: RedisStoreOptions;
   readonly #url: string;
+  readonly #primary: PrimaryFinder;
   readonly #redis: Redis;
   readonly #holder = randomUUID();
   readonly #opened = Promise.withResolvers<null>();
@@ -86,8 +88,9 @@ export class RedisStore implements Store, SharedState {
   private constructor(options: RedisStoreOptions) {
     this.#options = options;
     this.#url = formatRedisUrl(options.server);
+    this.#primary = new PrimaryFinder(options.server);
     this.#redis = new Redis({
-      ...connectionOptions(options.server),
+      ...connectionOptions(options.server, this.#primary.locate),
       // The library resets its counter on each greeting. A server that only greets must not be called ten times a second.
       retryStrategy: () => Math.min(100 * ++this.#failedConnects, RECONNECT_MAX_MS),
     });
@@ -245,6 +248,7 @@ export class RedisStore implements Store, SharedState {
     this.#closed = true;
     this.#cancelCheck();
     this.#redis.disconnect();
+    this.#primary.close();
     return Promise.resolve();
   }
 

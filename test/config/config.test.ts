@@ -51,6 +51,9 @@ it('accepts every flag', () => {
       source: 'netstat',
       'storage.path': 'state',
       'storage.url': 'rediss://exporter:p%40ss@[2001:db8::6]:6380/2',
+      'storage.ca-file': 'ca.pem',
+      'storage.cert-file': 'client.pem',
+      'storage.key-file': 'client.key',
       'asn.provider': 'mmdb',
       'asn.server': '[2001:db8::43]:4343',
       'asn.database': 'asn.mmdb',
@@ -93,9 +96,10 @@ it('accepts every flag', () => {
     inCluster: false,
     storagePath: 'state',
     storageServer: {
-      tls: true,
-      host: '2001:db8::6',
-      port: 6380,
+      kind: 'single',
+      tls: { ca: 'ca.pem', cert: 'client.pem', key: 'client.key' },
+      addresses: [{ host: '2001:db8::6', port: 6380 }],
+      primary: null,
       username: 'exporter',
       password: 'p@ss',
       database: 2,
@@ -263,12 +267,47 @@ describe('--otlp.headers', () => {
 });
 
 describe('--storage.url', () => {
-  const server = { tls: false, host: 'cache.example', port: 6379, username: null, password: null, database: 0 };
+  const at = (...addresses: string[]) =>
+    addresses.map((address) => {
+      const [host = '', port] = address.split('|');
+      return { host, port: Number(port) };
+    });
+  const server = {
+    kind: 'single',
+    tls: null,
+    addresses: at('cache.example|6379'),
+    primary: null,
+    username: null,
+    password: null,
+    database: 0,
+  } as const;
+  const tls = { ca: null, cert: null, key: null };
+  const sentinel = { ...server, kind: 'sentinel', addresses: at('a|26379'), primary: 'mymaster' } as const;
+  const cluster = { ...server, kind: 'cluster', addresses: at('a|6379') } as const;
   it.each<[url: string, expected: Config['storageServer']]>([
     ['redis://cache.example', server],
-    ['redis://cache.example:6380/15', { ...server, port: 6380, database: 15 }],
-    ['rediss://:a%2Fb%3A%40@192.0.2.1/', { ...server, tls: true, host: '192.0.2.1', password: 'a/b:@' }],
-    ['redis://user:secret@cache', { ...server, host: 'cache', username: 'user', password: 'secret' }],
+    ['redis://cache.example:6380/15', { ...server, addresses: at('cache.example|6380'), database: 15 }],
+    ['rediss://:a%2Fb%3A%40@192.0.2.1/', { ...server, tls, addresses: at('192.0.2.1|6379'), password: 'a/b:@' }],
+    ['redis://user:secret@cache', { ...server, addresses: at('cache|6379'), username: 'user', password: 'secret' }],
+    ['redis://user:a:b@cache', { ...server, addresses: at('cache|6379'), username: 'user', password: 'a:b' }],
+    ['redis://[2001:db8::6]', { ...server, addresses: at('2001:db8::6|6379') }],
+    ['redis+sentinel://a/mymaster', sentinel],
+    ['redis+sentinel://a/mymaster/', sentinel],
+    [
+      'redis+sentinel://:secret@a:1,[::1]:2,[::1],b/my.master-1_a/3',
+      {
+        ...sentinel,
+        addresses: at('a|1', '::1|2', '::1|26379', 'b|26379'),
+        password: 'secret',
+        primary: 'my.master-1_a',
+        database: 3,
+      },
+    ],
+    ['rediss+sentinel://a/mymaster/0', { ...sentinel, tls }],
+    ['redis+cluster://a', cluster],
+    ['redis+cluster://a/0', cluster],
+    ['redis+cluster://a:7000,b', { ...cluster, addresses: at('a|7000', 'b|6379') }],
+    ['rediss+cluster://u:p@a/', { ...cluster, tls, username: 'u', password: 'p' }],
   ])('%s', (url, expected) => {
     expect(parseConfig({}, { PEERSCOPE_STORAGE_URL: url }).storageServer).toEqual(expected);
   });
@@ -292,13 +331,53 @@ describe('--storage.url', () => {
     'redis://:hun/ter2@cache.example',
     'redis://user@cache.example',
     'redis://:hunter2@a.example:6379,b.example:6379',
+    'redis+sentinel://:hunter2@a.example',
+    'redis+sentinel://:hunter2@a.example/',
+    'redis+sentinel://:hunter2@a.example//0',
+    'redis+sentinel://:hunter2@a.example/my%20master',
+    'redis+sentinel://:hunter2@a.example/mymaster/name',
+    'redis+sentinel://:hunter2@a.example,/mymaster',
+    'redis+sentinel://:hunter2@a.example,b.example:0/mymaster',
+    'redis+cluster://:hunter2@a.example/1',
+    'redis+cluster://:hunter2@a.example,b.example:65536',
+    'redis+cluster://:hunter2@[::1,b.example',
+    'redis+cluster://:hunter2@[1::2::3]',
+    'redis+tls://:hunter2@a.example',
   ])('is rejected without being shown if invalid: %j', (url) => {
     expect(() => parseConfig({ 'storage.url': url }, {})).toThrow(
       new UsageError(
-        'Cannot use --storage.url: must be a URL such as redis://host:6379, redis://:password@host:6379/0 or ' +
-          'rediss://user:password@host:6379',
+        'Cannot use --storage.url: must be a URL such as redis://host:6379, redis://:password@host:6379/0, ' +
+          'rediss://user:password@host:6379, redis+sentinel://host1:26379,host2:26379/mymaster/0 or ' +
+          'redis+cluster://host1:6379,host2:6379',
       ),
     );
+  });
+
+  it.each<[given: Record<string, string>, environment: Record<string, string>, message: string]>([
+    [{}, { PEERSCOPE_STORAGE_CA_FILE: 'ca.pem' }, '--storage.ca-file "ca.pem": requires --storage.url with rediss://'],
+    [
+      { 'storage.ca-file': 'ca.pem', 'storage.url': 'redis://a' },
+      {},
+      '--storage.ca-file "ca.pem": requires --storage.url with rediss://',
+    ],
+    [
+      { 'storage.cert-file': 'c.pem', 'storage.key-file': 'c.key', 'storage.url': 'redis+sentinel://a/b' },
+      {},
+      '--storage.cert-file "c.pem": requires --storage.url with rediss://',
+    ],
+    [
+      { 'storage.cert-file': 'c.pem', 'storage.url': 'rediss://a' },
+      {},
+      '--storage.cert-file "c.pem": requires --storage.key-file',
+    ],
+    [
+      { 'storage.url': 'rediss://a' },
+      { PEERSCOPE_STORAGE_KEY_FILE: 'c.key' },
+      '--storage.key-file "c.key": requires --storage.cert-file',
+    ],
+    [{ 'storage.ca-file': '' }, {}, '--storage.ca-file "": must be a file path'],
+  ])('refuses files that it cannot use: %j %j', (given, environment, message) => {
+    expect(() => parseConfig(given, environment)).toThrow(new UsageError(`Cannot use ${message}`));
   });
 });
 
@@ -370,8 +449,13 @@ describe('the environment variable of a flag', () => {
     const text = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units).replaceAll(/[,@]/g, ''));
     fc.assert(
       fc.property(flag, text, ({ name, allowed, secret }, value) => {
-        // Beside this provider every other flag may stand.
-        const beside = { PEERSCOPE_ASN_PROVIDER: 'none' };
+        // With these, every other flag is allowed.
+        const beside = {
+          PEERSCOPE_ASN_PROVIDER: 'none',
+          PEERSCOPE_STORAGE_URL: 'rediss://cache.example',
+          PEERSCOPE_STORAGE_CERT_FILE: 'client.pem',
+          PEERSCOPE_STORAGE_KEY_FILE: 'client.key',
+        };
         const byFlag = outcome({ [name]: value }, beside);
         expect(byFlag).toEqual(outcome({}, { ...beside, [environmentVariable(name)]: value }));
         expect(

@@ -31,9 +31,18 @@ async function open(
   changes: { username?: string; password?: string; database?: number; port?: number } = {},
   clock: Timer = SYSTEM_CLOCK,
 ): Promise<RedisStore> {
-  const standard = { tls: false, host: '127.0.0.1', port: redis.port, username: null, password: null, database: 0 };
+  const { port = redis.port, ...credentials } = changes;
   const store = await RedisStore.open({
-    server: { ...standard, ...changes },
+    server: {
+      kind: 'single',
+      tls: null,
+      addresses: [{ host: '127.0.0.1', port }],
+      primary: null,
+      username: null,
+      password: null,
+      database: 0,
+      ...credentials,
+    },
     clock,
     report: (line) => void reports.push(line.replace(/"redis:[^"]*"/, 'STORE')),
     onIncomplete: () => {
@@ -247,9 +256,9 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     expect({ lacking, up: store.up }).toEqual({ lacking: 1, up: true });
     const state = 'Store STORE does not store first-seen times: the local clock is';
     expect(reports).toEqual([
-      `${state} 315360000 s behind that of the server`,
+      `${state} 315360000 s behind the server's clock`,
       'Store STORE stores first-seen times again',
-      `${state} 301 s ahead of that of the server`,
+      `${state} 301 s ahead of the server's clock`,
     ]);
   });
 

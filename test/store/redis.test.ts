@@ -1,10 +1,13 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
+import type { TlsFiles } from '../../src/store/redis-url.ts';
 import { RedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
 
 const PASSWORD = 'hunter2';
+const TLS = fileURLToPath(new URL('../fixtures/tls/', import.meta.url));
 /** Looks every 20 ms; the time for the connection stays as it is. */
 const LOOKING_OFTEN = {
   ...SYSTEM_CLOCK,
@@ -62,7 +65,15 @@ async function listen(
 
 async function open(port: number, database = 0, options: Partial<RedisStoreOptions> = {}): Promise<RedisStore> {
   const store = await RedisStore.open({
-    server: { tls: false, host: '127.0.0.1', port, username: null, password: PASSWORD, database },
+    server: {
+      kind: 'single',
+      tls: null,
+      addresses: [{ host: '127.0.0.1', port }],
+      primary: null,
+      username: null,
+      password: PASSWORD,
+      database,
+    },
     clock: SYSTEM_CLOCK,
     report: (line) => void reports.push(line.replaceAll(String(port), 'PORT')),
     onIncomplete: () => expect.fail('nothing was ever held'),
@@ -310,6 +321,38 @@ describe('RedisStore', () => {
     await vi.waitFor(() => expect(store.up).toBe(true), 5_000);
     expect(await queued).toEqual([]);
     expect(store.failures).toBeGreaterThan(0);
+  });
+
+  it.each<[files: Partial<TlsFiles>, reason: string]>([
+    [{ ca: 'missing.pem' }, 'cannot read "missing.pem": no such file or directory'],
+    [{ ca: '' }, 'cannot read "": illegal operation on a directory'],
+    [{ ca: 'key.pem' }, '"key.pem" has no PEM certificate'],
+    [{ ca: 'redis.test.ts' }, '"redis.test.ts" has no PEM certificate'],
+    [{ cert: 'key.pem', key: 'key.pem' }, '"key.pem" has no PEM certificate'],
+    [{ cert: 'certificate.pem', key: 'missing.pem' }, 'cannot read "missing.pem": no such file or directory'],
+    [{ cert: 'certificate.pem', key: 'certificate.pem' }, '"certificate.pem" has no PEM key without a passphrase'],
+    [
+      { cert: 'certificate.pem', key: 'client-key.pem' },
+      'the key in "client-key.pem" does not match the certificate in "certificate.pem"',
+    ],
+  ])('reports why it cannot use the files %j', async (files, reason) => {
+    const at = (file: string | null | undefined): string | null =>
+      typeof file === 'string' ? (file.endsWith('.ts') ? fileURLToPath(import.meta.url) : `${TLS}${file}`) : null;
+    await open(await listen(() => null), 0, {
+      server: {
+        kind: 'single',
+        tls: { ca: at(files.ca), cert: at(files.cert), key: at(files.key) },
+        addresses: [{ host: '127.0.0.1', port: ports.at(-1) ?? 0 }],
+        primary: null,
+        username: null,
+        password: null,
+        database: 0,
+      },
+    });
+    expect(connections).toEqual([]);
+    expect(reports.map((line) => line.replaceAll(/"[^"]*\/([^"/]*)"/g, '"$1"'))).toEqual([
+      `Cannot use store "0": ${reason}`,
+    ]);
   });
 
   it('reports why a server rejects clients', async () => {

@@ -1,6 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,10 +23,43 @@ export function findRedisServer(): (typeof PLACES)[number] | undefined {
   return found;
 }
 
+/** Returns a port of loopback that is free. */
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+/** Starts a Sentinel with this configuration, and stops it with the test. */
+export async function startSentinel(
+  place: (typeof PLACES)[number],
+  onTestFinished: (close: () => Promise<void>) => void,
+  configuration: (port: number) => readonly string[],
+): Promise<number> {
+  const port = await freePort();
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-sentinel-'));
+  const file = join(folder, 'sentinel.conf');
+  writeFileSync(file, ['bind 127.0.0.1', `dir ${folder}`, ...configuration(port), ''].join('\n'));
+  const sentinel = spawn(place.command, [file, '--sentinel'], { env: place.env, stdio: ['ignore', 'pipe', 'ignore'] });
+  const exit = once(sentinel, 'exit');
+  onTestFinished(async () => {
+    sentinel.kill('SIGKILL');
+    await exit;
+    rmSync(folder, { recursive: true });
+  });
+  for await (const text of sentinel.stdout.iterator({ destroyOnReturn: false }))
+    if (String(text).includes('+monitor')) break;
+  sentinel.stdout.resume();
+  return port;
+}
+
 /** How the test's own client makes itself known. */
 export interface ClientOptions {
   readonly password?: string;
-  readonly tls?: { readonly ca: Buffer };
+  readonly tls?: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
 }
 
 /** A real redis-server on a port of loopback that keeps nothing on disk. */
@@ -52,11 +85,7 @@ export class RedisServer {
     flags: (port: number) => readonly string[] = () => [],
     client: ClientOptions = {},
   ): Promise<RedisServer> {
-    const probe = createServer().listen(0, '127.0.0.1');
-    await once(probe, 'listening');
-    const { port } = probe.address() as AddressInfo;
-    probe.close();
-    await once(probe, 'close');
+    const port = await freePort();
     const server = new RedisServer(place, port, flags(port), client);
     await server.restart();
     return server;
