@@ -12,7 +12,15 @@ import {
 } from './flags.ts';
 import type { LogFormat, LogLevel } from '../common/log.ts';
 import type { AsnProviderName, Rules } from '../model.ts';
-import { isSdkDisabled, otelEndpoint, otelResource, otelSettings, type OtelSetting } from './otel-env.ts';
+import {
+  isSdkDisabled,
+  otelEndpoints,
+  otelResource,
+  otelSettings,
+  unsupportedOtelVariables,
+  type OtelSetting,
+} from './otel-env.ts';
+import { proxyFor } from './proxy.ts';
 import { UsageError, deepFreeze } from '../common/errors.ts';
 
 /** The configuration of the OTLP exporter. */
@@ -29,6 +37,10 @@ export interface OtlpConfig {
   readonly certificate: string | null;
   readonly clientCertificate: string | null;
   readonly clientKey: string | null;
+  /** The files above that standard OpenTelemetry variables name: they are ignored if they cannot be read. */
+  readonly optionalFiles: readonly string[];
+  /** The URL of an HTTP proxy, or null. */
+  readonly proxy: string | null;
   /** Resource attributes from the environment. */
   readonly resource: Readonly<Record<string, string>>;
 }
@@ -81,6 +93,8 @@ export interface Config {
   readonly sampleIntervalMs: number | null;
   readonly configFile: string | null;
   readonly rules: Rules;
+  /** Why environment variables of other programs are ignored, one line each. */
+  readonly ignored: readonly string[];
 }
 
 /** The rules of a run without a configuration file. */
@@ -105,12 +119,22 @@ export function parseConfig(
 ): Config {
   refuseUnknownTwins(environment);
 
-  // Other programs may use the standard OpenTelemetry variables. An invalid one is an error only if metrics are
-  // exported.
+  // Other programs use the standard OpenTelemetry variables too. Therefore an invalid one is not an error but ignored,
+  // as the specification requires. It is reported only if metrics are exported.
   const { name: endpoint } = flags.otlpEndpoint;
   const ownEndpoint = given[endpoint] !== undefined || environment[environmentVariable(endpoint)] !== undefined;
-  const sends = (ownEndpoint || otelEndpoint(environment) !== undefined) && !isSdkDisabled(environment);
-  const standard = sends ? otelSettings(environment) : new Map<string, OtelSetting>();
+  const sends = (ownEndpoint || otelEndpoints(environment).length > 0) && !isSdkDisabled(environment);
+  const standard = sends ? otelSettings(environment) : new Map<string, readonly OtelSetting[]>();
+  const ignored: string[] = [];
+  const ignore = <T>(read: () => T): T | null => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      ignored.push(error.message);
+      return null;
+    }
+  };
 
   const texts = (flag: Flag): { source: string; texts: string[] } | null => {
     if (given[flag.name] !== undefined)
@@ -118,8 +142,8 @@ export function parseConfig(
     const source = environmentVariable(flag.name);
     const text = environment[source];
     if (text !== undefined) return { source, texts: flag.repeatable ? text.split(',') : [text] };
-    const other = standard.get(flag.name);
-    return other ? { source: other.source, texts: [other.text] } : null;
+    const valid = standard.get(flag.name)?.find(({ source, text }) => ignore(() => check(flag, source, text)) !== null);
+    return valid ? { source: valid.source, texts: [valid.text] } : null;
   };
   const optional = <T>(flag: Flag<T>): T | null => {
     const setting = texts(flag);
@@ -132,7 +156,12 @@ export function parseConfig(
     return setting.texts.join() === '' ? [] : setting.texts.map((text) => check(flag, setting.source, text));
   };
 
-  const url = optional(flags.otlpEndpoint) ?? endpointOf(environment);
+  const endpoints = sends && !ownEndpoint ? otelEndpoints(environment) : [];
+  const [standardUrl = null] = endpoints.flatMap(({ source, text, isWhole }) => {
+    const url = ignore(() => check(flags.otlpEndpoint, source, text));
+    return url === null ? [] : [isWhole ? text : url];
+  });
+  const url = optional(flags.otlpEndpoint) ?? standardUrl;
   const intervalMs = one(flags.otlpInterval);
   const otlp = {
     protocol: one(flags.otlpProtocol),
@@ -143,7 +172,27 @@ export function parseConfig(
     certificate: optional(flags.otlpCertificate),
     clientCertificate: optional(flags.otlpClientCertificate),
     clientKey: optional(flags.otlpClientKey),
+    optionalFiles: [flags.otlpCertificate, flags.otlpClientCertificate, flags.otlpClientKey].flatMap(
+      ({ name }) => standard.get(name)?.map(({ text }) => text) ?? [],
+    ),
   };
+  const isForeign = otlp.optionalFiles.includes(otlp.clientCertificate ?? otlp.clientKey ?? '');
+  if (sends && isForeign && ignore(() => checkClient(otlp)) === null) {
+    otlp.clientCertificate = null;
+    otlp.clientKey = null;
+  }
+  if (sends)
+    for (const { source, text, allowed } of unsupportedOtelVariables(environment))
+      ignored.push(`Cannot use ${source} ${JSON.stringify(text)}: must be ${allowed}`);
+  const resource = sends
+    ? (ignore(() => resourceOf(environment)) ?? otelResource({ ...environment, OTEL_RESOURCE_ATTRIBUTES: '' }))
+    : {};
+  const proxy =
+    sends && url !== null
+      ? proxyFor(url, environment, (variable) => {
+          ignored.push(`Cannot use ${variable}: must be an HTTP URL such as http://proxy.example:3128`);
+        })
+      : null;
 
   return deepFreeze({
     web: {
@@ -166,7 +215,8 @@ export function parseConfig(
     }),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },
-    otlp: sends && url !== null ? { url, ...checkClient(otlp), resource: resourceOf(environment) } : null,
+    otlp: sends && url !== null ? { url, ...checkClient(otlp), proxy, resource: resource ?? {} } : null,
+    ignored: [...new Set(ignored)],
     log: { level: one(flags.logLevel), format: optional(flags.logFormat) ?? (onTerminal ? 'text' : 'json') },
     collectors: {
       processes: one(flags.processes),
@@ -253,13 +303,6 @@ function kubernetesOf(isOn: boolean | null, services: boolean, environment: Envi
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-function endpointOf(environment: Environment): string | null {
-  const standard = otelEndpoint(environment);
-  if (!standard || isSdkDisabled(environment)) return null;
-  const url = check(flags.otlpEndpoint, standard.source, standard.text);
-  return standard.isWhole ? standard.text : url;
-}
 
 function resourceOf(environment: Environment): Record<string, string> {
   const resource = otelResource(environment);

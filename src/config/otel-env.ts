@@ -27,30 +27,45 @@ export function isSdkDisabled(environment: Environment): boolean {
 }
 
 /**
- * Returns the endpoint from the standard variables. The metrics endpoint is complete; the signal path must be
- * appended to the general one. Undefined if neither is set or if OTEL_METRICS_EXPORTER selects another exporter.
+ * Returns the endpoints from the standard variables, most specific first. The metrics endpoint is complete; the signal
+ * path must be appended to the general one. Empty if OTEL_METRICS_EXPORTER selects another exporter.
  * https://opentelemetry.io/docs/specs/otel/protocol/exporter/
  */
-export function otelEndpoint(environment: Environment): (OtelSetting & { readonly isWhole: boolean }) | undefined {
+export function otelEndpoints(environment: Environment): (OtelSetting & { readonly isWhole: boolean })[] {
   const exporters = environment['OTEL_METRICS_EXPORTER'] || 'otlp';
-  if (!exporters.split(',').some((name) => name.trim() === 'otlp')) return undefined;
-  const whole = first(environment, ['OTEL_EXPORTER_OTLP_METRICS_ENDPOINT']);
-  if (whole) return { ...whole, isWhole: true };
-  const general = first(environment, ['OTEL_EXPORTER_OTLP_ENDPOINT']);
-  return general && { ...general, isWhole: false };
+  if (!exporters.split(',').some((name) => name.trim() === 'otlp')) return [];
+  const whole = settings(environment, ['OTEL_EXPORTER_OTLP_METRICS_ENDPOINT']);
+  const general = settings(environment, ['OTEL_EXPORTER_OTLP_ENDPOINT']);
+  return [
+    ...whole.map((setting) => ({ ...setting, isWhole: true })),
+    ...general.map((setting) => ({ ...setting, isWhole: false })),
+  ];
 }
 
 /**
- * Returns the values of the other OTLP flags from the standard variables, by flag. Empty variables are ignored; times
- * are in milliseconds.
+ * Returns the values of the other OTLP flags from the standard variables, by flag, most specific first. Empty variables
+ * are ignored; times are in milliseconds.
  */
-export function otelSettings(environment: Environment): ReadonlyMap<string, OtelSetting> {
-  const texts = new Map<string, OtelSetting>();
-  for (const [flag, variables] of EXPORTER) {
-    const found = first(environment, variables);
-    if (found) texts.set(flag, { ...found, text: found.text.replace(/^\d+$/, '$&ms') });
-  }
-  return texts;
+export function otelSettings(environment: Environment): ReadonlyMap<string, readonly OtelSetting[]> {
+  return new Map(
+    EXPORTER.map(([flag, variables]) => [
+      flag,
+      settings(environment, variables).map(({ source, text }) => ({ source, text: text.replace(/^\d+$/, '$&ms') })),
+    ]),
+  );
+}
+
+/** Returns the variables whose value is known to be unsupported, and what they must be. */
+export function unsupportedOtelVariables(environment: Environment): (OtelSetting & { readonly allowed: string })[] {
+  const allowed: readonly (readonly [variable: string, RegExp, allowed: string])[] = [
+    ['OTEL_SDK_DISABLED', /^(true|false)$/i, 'true or false'],
+    ['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE', /^cumulative$/i, 'cumulative'],
+  ];
+  return allowed.flatMap(([variable, pattern, allowed]) =>
+    settings(environment, [variable]).flatMap((setting) =>
+      pattern.test(setting.text) ? [] : [{ ...setting, allowed }],
+    ),
+  );
 }
 
 /**
@@ -88,10 +103,9 @@ export function parsePairs(text: string): [key: string, value: string][] | undef
   return pairs;
 }
 
-function first(environment: Environment, variables: readonly string[]): OtelSetting | undefined {
-  for (const source of variables) {
+function settings(environment: Environment, variables: readonly string[]): OtelSetting[] {
+  return variables.flatMap((source) => {
     const text = environment[source]?.trim();
-    if (text) return { source, text };
-  }
-  return undefined;
+    return text ? [{ source, text }] : [];
+  });
 }

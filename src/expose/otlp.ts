@@ -28,6 +28,8 @@ export interface OtlpSettings {
   readonly compression: 'gzip' | 'none';
   /** PEM; null for the certificates that Node.js trusts, and for no certificate of its own. */
   readonly tls: Readonly<Record<'ca' | 'cert' | 'key', string | null>>;
+  /** The URL of an HTTP proxy, or null. */
+  readonly proxy: string | null;
   readonly firstMs: number;
   readonly intervalMs: number;
   readonly timeoutMs: number;
@@ -125,11 +127,13 @@ class Delivery implements PushMetricExporter {
 
   /** `ended` is called after every export: with null if the receiver accepted all of it, else with the failure. */
   static async open(settings: OtlpSettings, ended: (failure: ExportFailure | null) => void): Promise<Delivery> {
-    const { url, protocol, headers, compression, timeoutMs, tls, version } = settings;
+    const { url, protocol, headers, compression, timeoutMs, tls, proxy, version } = settings;
+    // Older releases of Node.js ignore the option.
+    const proxied = proxy === null ? {} : { proxyEnv: { HTTP_PROXY: proxy, HTTPS_PROXY: proxy } };
     const files = Object.fromEntries(Object.entries(tls).filter(([, pem]) => pem !== null)) as Record<string, string>;
     const agent = url.startsWith('https:')
-      ? new HttpsAgent({ keepAlive: true, ...files })
-      : new HttpAgent({ keepAlive: true });
+      ? new HttpsAgent({ keepAlive: true, ...proxied, ...files })
+      : new HttpAgent({ keepAlive: true, ...proxied });
     const { OTLPMetricExporter } =
       protocol === 'http/json'
         ? await import('@opentelemetry/exporter-metrics-otlp-http')

@@ -50,7 +50,7 @@ export function prepareOtlp(
   { source, version, failures, log, stop }: OtlpContext,
 ): (collect: OtlpCallbacks['collect']) => OtlpThread {
   const startedAt = SYSTEM_CLOCK.now();
-  const settings = otlpSettings(otlp, {
+  const settings = otlpSettings(withoutUnreadable(otlp, log), {
     version,
     hostname: hostname(),
     machineId: readMachineId(),
@@ -58,6 +58,11 @@ export function prepareOtlp(
     origins: { exporter: startedAt, boot: (source instanceof Procfs ? source.bootedAt() : null) ?? startedAt },
     phase: Math.random(),
   });
+  if (otlp.proxy !== null && !process.allowedNodeEnvironmentFlags.has('--use-env-proxy'))
+    log.warn(
+      { reason: `Node.js ${process.version} has no support for proxies; Node.js 22.21 and 24.5 have` },
+      'otlp exports do not use the proxy',
+    );
   const dropped = Object.keys(otlp.resource).filter(describesExporterOnly);
   if (dropped.length > 0)
     log.info(
@@ -87,9 +92,10 @@ function readMachineId(): string | null {
 
 /** The settings of the thread. Throws an Error of one line when a certificate or key cannot be read. */
 export function otlpSettings(otlp: OtlpConfig, facts: RunFacts): OtlpSettings {
-  const { certificate, clientCertificate, clientKey, ...rest } = otlp;
+  const { certificate, clientCertificate, clientKey } = otlp;
+  const { url, protocol, headers, compression, intervalMs, timeoutMs, proxy } = otlp;
   return {
-    ...rest,
+    ...{ url, protocol, headers, compression, intervalMs, timeoutMs, proxy },
     version: facts.version,
     tls: {
       ca: readPem('certificate', certificate),
@@ -100,6 +106,25 @@ export function otlpSettings(otlp: OtlpConfig, facts: RunFacts): OtlpSettings {
     resource: resourceOf(facts, otlp.resource),
     origins: facts.origins,
   };
+}
+
+/** Removes the files of OpenTelemetry variables that cannot be read: they may be meant for other programs of the pod. */
+function withoutUnreadable(otlp: OtlpConfig, log: Log): OtlpConfig {
+  const isUnreadable = (what: string, file: string | null): boolean => {
+    if (file === null || !otlp.optionalFiles.includes(file)) return false;
+    try {
+      readPem(what, file);
+      return false;
+    } catch (error) {
+      log.warn({ reason: reasonOf(error) }, 'an environment variable is ignored');
+      return true;
+    }
+  };
+  const certificate = isUnreadable('certificate', otlp.certificate) ? null : otlp.certificate;
+  const { clientCertificate, clientKey } = otlp;
+  return isUnreadable('client certificate', clientCertificate) || isUnreadable('client key', clientKey)
+    ? { ...otlp, certificate, clientCertificate: null, clientKey: null }
+    : { ...otlp, certificate };
 }
 
 function readPem(what: string, file: string | null): string | null {

@@ -29,6 +29,7 @@ export async function serve(config: Config, log: Log, version: string): Promise<
   if (listenAddresses.length === 0 && !config.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
   const failures = new RepeatLimiter(log);
+  for (const reason of config.ignored) log.warn({ reason }, 'an environment variable is ignored');
   const stop = new Stop();
   const parts = new Closers();
   try {

@@ -29,6 +29,7 @@ const DEFAULTS: Config = {
   sampleIntervalMs: null,
   configFile: null,
   rules: { processes: [], workloads: [], endpointGroups: [], networks: [], asnNeverSend: [] },
+  ignored: [],
 };
 
 it('needs no flag and no environment', () => {
@@ -115,6 +116,8 @@ it('accepts every flag', () => {
       certificate: 'ca.pem',
       clientCertificate: 'client.pem',
       clientKey: 'client.key',
+      optionalFiles: [],
+      proxy: null,
       resource: {},
     },
     log: { level: 'trace', format: 'text' },
@@ -124,6 +127,7 @@ it('accepts every flag', () => {
     sampleIntervalMs: 2_000,
     configFile: 'peerscope.yaml',
     rules: DEFAULTS.rules,
+    ignored: [],
   });
 });
 
@@ -260,9 +264,11 @@ describe('--otlp.headers', () => {
       OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost',
       OTEL_EXPORTER_OTLP_HEADERS: 'Authorization: hunter2',
     };
-    expect(() => parseConfig({}, environment)).toThrow(
-      /^Cannot use OTEL_EXPORTER_OTLP_HEADERS: must be percent-encoded, comma-separated headers such as/,
-    );
+    expect(parseConfig({}, environment).ignored).toEqual([
+      expect.stringMatching(
+        /^Cannot use OTEL_EXPORTER_OTLP_HEADERS: must be percent-encoded, comma-separated headers such as/,
+      ),
+    ]);
   });
 });
 
@@ -536,6 +542,8 @@ describe('OTLP', () => {
       certificate: null,
       clientCertificate: null,
       clientKey: null,
+      optionalFiles: [],
+      proxy: null,
       resource: {},
     });
   });
@@ -615,18 +623,101 @@ describe('OTLP', () => {
     expect(otlpOf(endpoint, { 'otlp.interval': '2s' })?.timeoutMs).toBe(2_000);
   });
 
-  it.each<[environment: Record<string, string>, message: string]>([
+  const duration = 'must be a duration such as 500ms, 5s or 1m, at most 1h';
+  const DEFAULT = {
+    protocol: 'http/json',
+    compression: 'gzip',
+    intervalMs: 60_000,
+    timeoutMs: 10_000,
+    headers: {},
+  } as const;
+  it.each<[environment: Record<string, string>, expected: Partial<NonNullable<Config['otlp']>>, ...ignored: string[]]>([
     [
       { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
-      'Cannot use OTEL_EXPORTER_OTLP_PROTOCOL "grpc": must be http/json or http/protobuf',
+      DEFAULT,
+      'OTEL_EXPORTER_OTLP_PROTOCOL "grpc": must be http/json or http/protobuf',
     ],
     [
-      { OTEL_EXPORTER_OTLP_TIMEOUT: 'soon' },
-      'Cannot use OTEL_EXPORTER_OTLP_TIMEOUT "soon": must be a duration such as 500ms, 5s or 1m, at most 1h',
+      { OTEL_EXPORTER_OTLP_COMPRESSION: 'zstd' },
+      DEFAULT,
+      'OTEL_EXPORTER_OTLP_COMPRESSION "zstd": must be gzip or none',
+    ],
+    [{ OTEL_EXPORTER_OTLP_TIMEOUT: 'soon' }, DEFAULT, `OTEL_EXPORTER_OTLP_TIMEOUT "soon": ${duration}`],
+    [{ OTEL_EXPORTER_OTLP_TIMEOUT: '0' }, DEFAULT, `OTEL_EXPORTER_OTLP_TIMEOUT "0ms": ${duration}`],
+    [{ OTEL_METRIC_EXPORT_INTERVAL: '-1' }, DEFAULT, `OTEL_METRIC_EXPORT_INTERVAL "-1": ${duration}`],
+    [
+      { OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: 'x', OTEL_EXPORTER_OTLP_TIMEOUT: '3000' },
+      { timeoutMs: 3_000 },
+      `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT "x": ${duration}`,
     ],
     [
-      { OTEL_RESOURCE_ATTRIBUTES: 'a=1,b' },
-      'Cannot use OTEL_RESOURCE_ATTRIBUTES "a=1,b": must be comma-separated, percent-encoded key=value pairs',
+      { OTEL_EXPORTER_OTLP_HEADERS: 'Authorization: hunter2' },
+      DEFAULT,
+      'OTEL_EXPORTER_OTLP_HEADERS: must be percent-encoded, comma-separated headers such as Authorization=Bearer%20abc',
+    ],
+    [
+      { OTEL_RESOURCE_ATTRIBUTES: 'team=50%off,env=prod', OTEL_SERVICE_NAME: 'a' },
+      { resource: { 'service.name': 'a' } },
+      'OTEL_RESOURCE_ATTRIBUTES "team=50%off,env=prod": must be comma-separated, percent-encoded key=value pairs',
+    ],
+    [
+      { OTEL_RESOURCE_ATTRIBUTES: 'team' },
+      { resource: {} },
+      'OTEL_RESOURCE_ATTRIBUTES "team": must be comma-separated, percent-encoded key=value pairs',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: 'otel:4317' },
+      { url },
+      'OTEL_EXPORTER_OTLP_METRICS_ENDPOINT "otel:4317": must be an http or https URL such as http://localhost:4318; /v1/metrics is appended',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_CLIENT_KEY: 'k.pem' },
+      { clientKey: null },
+      '--otlp.client-key "k.pem": requires --otlp.client-certificate',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'delta' },
+      DEFAULT,
+      'OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE "delta": must be cumulative',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'LowMemory' },
+      DEFAULT,
+      'OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE "LowMemory": must be cumulative',
+    ],
+    [{ OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'Cumulative' }, DEFAULT],
+    [{ OTEL_SDK_DISABLED: 'yes' }, DEFAULT, 'OTEL_SDK_DISABLED "yes": must be true or false'],
+    [{ OTEL_SDK_DISABLED: 'False' }, DEFAULT],
+    [{ HTTP_PROXY: 'proxy.example:3128' }, { proxy: 'http://proxy.example:3128' }],
+    [
+      { HTTP_PROXY: 'socks5://u:hunter2@p:1080' },
+      { proxy: null },
+      'HTTP_PROXY: must be an HTTP URL such as http://proxy.example:3128',
+    ],
+  ])('ignores an invalid variable and reports it: %j', (environment, expected, ...ignored) => {
+    const config = parseConfig({}, { ...endpoint, ...environment });
+    expect(config.otlp).toMatchObject(expected);
+    expect(config.ignored).toEqual(ignored.map((line) => `Cannot use ${line}`));
+  });
+
+  it('is off if the only endpoint is invalid, and reports it', () => {
+    const config = parseConfig({}, { OTEL_EXPORTER_OTLP_ENDPOINT: 'otel:4317' });
+    expect(config.otlp).toBeNull();
+    expect(config.ignored).toEqual([expect.stringContaining('Cannot use OTEL_EXPORTER_OTLP_ENDPOINT "otel:4317": ')]);
+  });
+
+  it('reports no variable if it is off or overridden by a flag', () => {
+    expect(parseConfig({}, { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }).ignored).toEqual([]);
+    const given = { 'otlp.endpoint': url, 'otlp.protocol': 'http/json' };
+    expect(
+      parseConfig(given, { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_EXPORTER_OTLP_ENDPOINT: 'x' }).ignored,
+    ).toEqual([]);
+  });
+
+  it.each<[environment: Record<string, string>, message: string]>([
+    [
+      { PEERSCOPE_OTLP_PROTOCOL: 'grpc' },
+      'Cannot use PEERSCOPE_OTLP_PROTOCOL "grpc": must be http/json or http/protobuf',
     ],
     [
       { PEERSCOPE_OTLP_CLIENT_KEY: 'k.pem' },

@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer, request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { MessagePort } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -386,6 +389,40 @@ describe('certificates', () => {
     if (reason) expect(failures[0]?.reason).toMatch(reason);
     await thread.close();
     await receiver.close();
+  });
+
+  it.each(['http', 'https'])('lead through a proxy to a receiver over %s', async (scheme) => {
+    const tls = { cert: readFileSync(file('certificate')), key: readFileSync(file('key')) };
+    const receiver = await OtlpReceiver.start(scheme === 'https' ? tls : undefined);
+    const { host, hostname, port } = new URL(receiver.url);
+    const seen: string[] = [];
+    const proxy = createServer((request, response) => {
+      seen.push(`${request.method} ${request.url}`);
+      const { method, headers } = request;
+      const forwarded = httpRequest({ hostname, port, path: new URL(request.url ?? '').pathname, method, headers });
+      forwarded.on('response', (answer) => answer.pipe(response.writeHead(answer.statusCode ?? 500)));
+      request.pipe(forwarded);
+    });
+    proxy.on('connect', (request, socket) => {
+      seen.push(`${request.method} ${request.url}`);
+      const target = connect(Number(port), hostname, () => {
+        socket.write('HTTP/1.1 200 OK\r\n\r\n');
+        target.pipe(socket).pipe(target);
+      });
+      for (const end of [target, socket]) end.on('error', () => void (target.destroy(), socket.destroy()));
+    });
+    proxy.listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+    const address = proxy.address();
+    const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+    const { otlp } = parseConfig({ 'otlp.endpoint': receiver.url, ...TRUST, ...CLIENT }, {});
+    const thread = startPush(otlp, { settings: { ...LONG, proxy: url } });
+    await expect.poll(() => thread.counts, SOON).toEqual({ exports: 1, failures: 0 });
+    expect(seen).toEqual([scheme === 'https' ? `CONNECT ${host}` : `POST ${receiver.url}/v1/metrics`]);
+    await thread.close();
+    await receiver.close();
+    proxy.closeAllConnections();
+    proxy.close();
   });
 
   it('that cannot be read end the start with one line', () => {

@@ -512,6 +512,27 @@ describe('an exporter with OTLP', () => {
   });
 });
 
+test('continues without an OpenTelemetry variable that is invalid or names a missing file', async () => {
+  const receiver = await OtlpReceiver.start();
+  const environment = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
+    OTEL_METRIC_EXPORT_INTERVAL: 'abc',
+    OTEL_EXPORTER_OTLP_CERTIFICATE: '/nowhere',
+  };
+  const exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET], environment);
+  try {
+    expect(await exporter.metrics()).toContain('peerscope_otlp_exports_total');
+    const ignored = exporter.log.filter(({ msg }) => msg === 'an environment variable is ignored');
+    expect(ignored.map(({ reason }) => reason)).toEqual([
+      expect.stringContaining('Cannot use OTEL_METRIC_EXPORT_INTERVAL "abc": '),
+      'Cannot read certificate "/nowhere": no such file or directory',
+    ]);
+  } finally {
+    await exporter.stop();
+    await receiver.close();
+  }
+});
+
 describe('a start that fails', () => {
   test('a missing certificate ends with 1 and one line', async () => {
     const flags = [`--path.procfs=${TREE}`, ...QUIET, '--otlp.endpoint=https://[::1]:9', '--otlp.certificate=/nowhere'];
