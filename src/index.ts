@@ -15,7 +15,8 @@ import { readServices } from './common/etc-services.ts';
 import { openSource } from './collect/host.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
-export type { Counts, Dialect, Parsed, Warning } from './parse/text-reader.ts';
+export type { Dialect } from './parse/dialects.ts';
+export type { Counts, Parsed, Warning } from './parse/text-reader.ts';
 
 /** What to scan. */
 export interface ScanOptions {

@@ -44,12 +44,14 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const printer = new Printer(options);
   let entries: ParsedEntry[] = [];
   let rows = 0;
+  let errors = 0;
   const reader = new TextReader((entry) => entries.push(entry));
   const print = async (): Promise<void> => {
     const found = entries.flatMap((entry) => ('row' in entry ? [entry.row] : []));
     await annotateRows(found, { rules: config.rules, cache, stored, now: clock.now() });
     const matching = entries.filter((entry) => 'error' in entry || matches(entry.row));
     rows += matching.filter((entry) => 'row' in entry).length;
+    errors += entries.length - found.length;
     entries = [];
     await printer.print(matching);
   };
@@ -60,7 +62,7 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
     }
     reader.end();
     await print();
-    await printer.end(summarize(reader, rows));
+    await printer.end(summarize(reader, rows, errors));
   } finally {
     await stored?.close();
   }
@@ -86,12 +88,12 @@ async function* readFile(file: string): AsyncGenerator<Uint8Array> {
 }
 
 /** One line that summarizes the input: rows, source, and what could not be parsed. */
-function summarize(reader: TextReader, matching: number): string {
+function summarize(reader: TextReader, matching: number, errors: number): string {
   const { counts, dialect, warnings } = reader;
   const source =
     dialect === null ? (counts.error > 0 ? 'neither ss nor netstat' : 'empty input') : SOURCE_NAMES[dialect];
   const parts = [`${matching === counts.row ? '' : `${matching} of `}${plural(counts.row, 'row')} from ${source}`];
-  if (counts.error > 0) parts.push(`${plural(counts.error, 'line')} could not be parsed`);
+  if (errors > 0) parts.push(`${plural(errors, 'line')} could not be parsed`);
   if (counts.other > 0) parts.push(`${plural(counts.other, 'line')} of other socket types`);
   for (const [warning, count] of warnings) parts.push(`${plural(count, 'row')} ${WARNING_TEXTS[warning]}`);
   return parts.join(', ');

@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
 import { parsePs, parseTasklist } from '../parse/process-list.ts';
+import { isNotice } from '../parse/other-lines.ts';
+import { parseText, type Parsed } from '../parse/text-reader.ts';
 import { DEFAULT_EPHEMERAL_PORTS, type PortRange } from './direction.ts';
-import { isNotice, parseText, type Parsed } from '../parse/text-reader.ts';
 
 /** The commands that print connections, in the order in which they are tried. */
 export type Command = 'ss' | 'netstat';

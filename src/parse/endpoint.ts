@@ -77,7 +77,6 @@ function excerpt(text: string): string {
 /** Why a line or a part of it could not be parsed. */
 export type ErrorCode =
   | 'unknown-dialect'
-  | 'unsupported-section'
   | 'too-few-columns'
   | 'too-long'
   | 'bad-address'

@@ -52,14 +52,34 @@ function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   return whole;
 }
 
+/** Line ends: of every system, and of a text in which only carriage returns end lines. */
+const LINE_FEED = '\n';
+const CARRIAGE_RETURN = '\r';
+
+/** Splits a complete text into lines. */
+export function splitLines(text: string): string[] {
+  const whole = text.replace(/^\ufeff/, '');
+  const lines = whole.split(lineEndOf(whole) ?? LINE_FEED);
+  if (lines.at(-1) === '') lines.pop();
+  return lines;
+}
+
+/** How lines end: by a carriage return only if there is no line feed; null if the text has neither. */
+function lineEndOf(text: string): string | null {
+  if (text.includes(LINE_FEED)) return LINE_FEED;
+  return text.trimEnd().includes(CARRIAGE_RETURN) ? CARRIAGE_RETURN : null;
+}
+
 /** Splits chunks of text into lines. */
 class Cutter {
   #held: string[] = [];
   #length = 0;
+  #lineEnd: string | null = null;
 
   cut(text: string): TextLine[] {
+    this.#lineEnd ??= lineEndOf(text);
     const lines: TextLine[] = [];
-    const pieces = text.split('\n');
+    const pieces = text.split(this.#lineEnd ?? LINE_FEED);
     for (const [i, piece] of pieces.entries()) {
       this.#hold(piece);
       if (i < pieces.length - 1) lines.push(this.#take());

@@ -26,6 +26,8 @@ export interface LineRow {
   readonly remote: TextEndpoint;
   /** Null without a state, undefined for an unknown state name. */
   readonly state: State | null | undefined;
+  /** A state is given that depends on the transport. */
+  readonly hasState?: boolean;
   readonly receiveQueue: number | null;
   readonly sendQueue: number | null;
   readonly uid: number | null;
@@ -43,7 +45,9 @@ export interface LineRow {
 export type LineResult =
   | { readonly kind: 'row'; readonly row: LineRow }
   | { readonly kind: 'error'; readonly problem: Problem }
-  | { readonly kind: 'continuation' | 'other' };
+  | { readonly kind: 'continuation' | 'other' | 'header' }
+  /** A line of a record that has several lines, and the rows of the records that it completes. */
+  | { readonly kind: 'record'; readonly rows: readonly LineRow[] };
 
 /** A line with an error. */
 export function malformed(error: ErrorCode, reason: string): LineResult {

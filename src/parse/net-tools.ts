@@ -1,14 +1,15 @@
 import type { State, Transport } from '../model.ts';
 import { isEndpoint, isUnspecified, readColonEndpoint, type TextEndpoint, type Problem } from './endpoint.ts';
-import { NO_EXTRAS, malformed, type Holder, type LineResult, type LineRow } from './line.ts';
+import { NO_EXTRAS, malformed, wordsOf, type Holder, type LineResult, type LineRow } from './line.ts';
 import { stateOfWord } from './states.ts';
 
-/** The optional columns named by the header. */
+/** The optional columns named by the header; null if its language hides them, so that the values decide. */
 export interface NetToolsColumns {
-  readonly user: boolean;
-  readonly timer: boolean;
+  readonly user: boolean | null;
+  readonly timer: boolean | null;
 }
 
+const NO_HEADER: NetToolsColumns = { user: null, timer: null };
 /** Without -W, net-tools truncates an IPv6 address so that address, colon and port have this length. */
 const CUT_WIDTH = 23;
 /** Length at which pid and name are truncated. */
@@ -16,12 +17,29 @@ const OWNER_WIDTH = 19;
 const ROW = /^(tcp|udp|udplite|udpl|raw)(6?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(.*)$/s;
 /** Other socket types, which are not parsed. */
 const OTHER = /^(unix|sctp|l2cap|l2|rfcomm|ipx|ax25|x25|netrom)\s/;
-const TIMER = /\s(?:off|on|keepalive|timewait|probe|unkn-\d+)\s+\([\d.]+\/\d+\/\d+\)\s*$/;
+/** A timer in any language, such as "keepalive (7199.63/0/0)" or "desconh.-4 (0,90/0)". */
+const TIMER = /(?:^|\s)\S{1,30}\s+\({1,2}\d{1,10}[.,]\d{1,3}(?:\/\d{1,10}){1,2}\)\s*$/;
+const OWNER_TITLE = 'PID/Program name';
 
-/** Parses a header of netstat on Linux; null for any other line. */
+/** Parses a header of netstat on Linux in any language; null for any other line. */
 export function netToolsColumns(text: string): NetToolsColumns | null {
-  if (!/^Proto Recv-Q Send-Q \p{Lu}/u.test(text) || text.includes('(state)')) return null;
-  return { user: / User +Inode/.test(text), timer: / Timer\s*$/.test(text) };
+  if (!/^Proto\s/.test(text)) return null;
+  const [, receive = '', send = '', ...titles] = text.trim().split(/\s+/);
+  // The header of UNIX domain sockets has a title without a queue.
+  const areQueues = receive.includes('-') === send.includes('-') && !/^Ref|Ref$/.test(receive);
+  // So have the control sockets of macOS, with titles in lower case.
+  const isTitle = /^(?:\p{Lu}|[^\p{ASCII}])/u.test(titles[0] ?? '');
+  if (!areQueues || !isTitle || titles.length < 2 || /\d|[[\]]|\(state\)/.test(text) || /I-Node\b/.test(text))
+    return null;
+  if (receive !== 'Recv-Q' || titles[0] !== 'Local') {
+    const [, tail] = text.split(OWNER_TITLE);
+    return { user: null, timer: tail === undefined ? null : tail.trim() !== '' };
+  }
+  // OpenBSD and FreeBSD have no state column for UDP.
+  if (titles.join(' ') === 'Local Address Foreign Address') return null;
+  const user = /\sInode\b/.test(text);
+  const owner = text.indexOf(OWNER_TITLE);
+  return { user, timer: owner < 0 ? /\sTimer\s*$/.test(text) : text.slice(owner + OWNER_TITLE.length).trim() !== '' };
 }
 
 /** Parses a line of netstat from net-tools or busybox; null if it does not start like a row. */
@@ -86,13 +104,16 @@ function readTail(
   columns: NetToolsColumns | null,
   hasPeer: boolean,
 ): Pick<LineRow, 'state' | 'uid' | 'inode' | 'holders' | 'problems' | 'warnings'> {
-  let rest = (columns && !columns.timer ? text : text.replace(TIMER, '')).trim();
+  const { user: hasUserColumn, timer: hasTimer } = columns ?? NO_HEADER;
+  let rest = (hasTimer === false ? text : withoutTimer(text)).trim();
   const take = (pattern: RegExp): string | undefined => {
     const [found] = pattern.exec(rest) ?? [];
     if (found !== undefined) rest = rest.slice(found.length).trimStart();
     return found;
   };
-  const word = /^\S+/.exec(rest)?.[0] ?? '';
+  const words = wordsOf(rest, 0, 2).map(({ text: one }) => one);
+  const pair = stateOfWord(words.join(' '), transport) === undefined ? 1 : words.length;
+  const word = words.slice(0, pair).join(' ');
   const known = stateOfWord(word, transport);
   const isOwner = word === '-' || /^\d+\//.test(word);
   let state: State | null | undefined = transport === 'tcp' ? null : hasPeer ? 'established' : 'unconnected';
@@ -101,16 +122,28 @@ function readTail(
     if (!isOwner) take(/^\d+(?=\s|$)/);
   } else if (known !== undefined) {
     state = known;
-    take(/^\S+/);
-  } else if (word !== '' && !isOwner && !/^\d+$/.test(word) && (transport === 'tcp' || !columns?.user)) {
-    state = undefined;
+    for (let i = 0; i < pair; i++) take(/^\S+/);
+  } else if (word !== '' && !isOwner && !/^\d+$/.test(word) && (transport === 'tcp' || !hasUserColumn)) {
+    // A TCP socket without a peer is only shown if it listens, in every language.
+    state = transport === 'tcp' && !hasPeer && !isAscii(word) ? 'listen' : undefined;
     take(/^\S+/);
   }
-  const hasUser = columns ? columns.user : /^\S+\s+\d+(\s+(-|\d+\/)|$)/.test(rest) && !/^(-|\d+\/)/.test(rest);
+  const hasUser = hasUserColumn ?? (/^\S+\s+\d+(\s+(-|\d+\/)|$)/.test(rest) && !/^(-|\d+\/)/.test(rest));
   const user = hasUser ? take(/^\S+/) : undefined;
   const inode = hasUser ? Number(take(/^\d{1,15}/) ?? 0) : 0;
   const uid = /^\d+$/.test(user ?? '') && inode > 0 ? Number(user) : null;
   return { state, uid, inode: inode > 0 ? inode : null, ...readOwner(rest) };
+}
+
+/** Removes the timer at the end of a row. Only the end is searched: a name may be long. */
+function withoutTimer(text: string): string {
+  const from = Math.max(0, text.length - 120);
+  return text.slice(0, from) + text.slice(from).replace(TIMER, '');
+}
+
+function isAscii(text: string): boolean {
+  // eslint-disable-next-line no-control-regex -- the range is ASCII
+  return /^[\u0000-\u007f]*$/.test(text);
 }
 
 function readOwner(text: string): Pick<LineRow, 'holders' | 'problems' | 'warnings'> {

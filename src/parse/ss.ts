@@ -1,7 +1,7 @@
 import type { Transport } from '../model.ts';
 import { isEndpoint, readColonEndpoint, type Problem } from './endpoint.ts';
 import { NO_EXTRAS, wordsOf, malformed, type Holder, type LineResult, type LineRow, type Word } from './line.ts';
-import { stateOfWord } from './states.ts';
+import { isTcpState, stateOfWord } from './states.ts';
 
 const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([
   ['tcp', 'tcp'],
@@ -17,7 +17,28 @@ const MAX_COMM_BYTES = 15;
 
 /** Whether a line is a header of ss. */
 export function isSsHeader(text: string): boolean {
-  return /^(Netid|State|Recv-Q|Local Address:Port).*Peer Address:Port/.test(text);
+  return /^\s*(Netid|State|Recv-Q|Local\s+Address:Port).*Peer\s+Address:\s?Port/.test(text);
+}
+
+/** What the header of ss shows of its release and of the transports. */
+export interface SsHeader {
+  /** Releases since 4.14 name the processes. */
+  readonly isNew: boolean;
+  /** Without a Netid column, all rows have the same transport. */
+  readonly hasNetid: boolean;
+}
+
+export function readSsHeader(text: string): SsHeader {
+  return { isNew: /Process\s*$/.test(text), hasNetid: /^\s*Netid/.test(text) };
+}
+
+/** Details of -e, -i, -m and -o, which may stand on a line of their own. */
+const DETAIL =
+  /(?:^|\s)(?:skmem:\(|timer:\(|users:\(\(|ino:\d|sk:[\da-f]|cgroup:[/u]|(?:wscale|rto|rtt|ato|mss|pmtu|cwnd|minrtt|rcv_space|rcv_ssthresh|segs_in|segs_out|bytes_acked|bytes_sent|bytes_received|lastsnd|lastrcv|lastack|send|backoff|unacked|retrans|snd_wnd|ssthresh|token|inet-sockopt):[\d( a-f])/;
+
+/** Whether a line holds details of the row before it. */
+export function isSsDetail(text: string): boolean {
+  return DETAIL.test(text.slice(0, 1000));
 }
 
 /**
@@ -25,7 +46,6 @@ export function isSsHeader(text: string): boolean {
  * does not start like a row. Format: iproute2, misc/ss.c.
  */
 export function readSs(text: string): LineResult | null {
-  if (text.startsWith('\t')) return { kind: 'continuation' };
   const words = wordsOf(text, 0, 6);
   let at = 0;
   let netid: string | null = null;
@@ -44,8 +64,14 @@ export function readSs(text: string): LineResult | null {
   }
   const beginsAsNumbers = NUMBER.test(first) && NUMBER.test(words[1]?.text ?? '');
   const state = stateWord === null ? null : stateOfWord(stateWord, transport);
+  if (netid === null && !beginsAsNumbers && (stateWord === null || state === undefined) && /^\s/.test(text))
+    return { kind: 'continuation' };
   if (netid === null && !beginsAsNumbers && (stateWord === null || state === undefined)) return null;
-  return readRow(text, words.slice(at), { transport, state });
+  return readRow(text, words.slice(at), {
+    transport: transport ?? (isTcpState(state) ? 'tcp' : null),
+    state,
+    hasState: stateWord !== null,
+  });
 }
 
 /** Whether a word looks like a state. An address differs because it has a colon. */
@@ -53,7 +79,11 @@ function isStateWord(word: string): boolean {
   return /^[A-Z][A-Z0-9_-]+$/.test(word);
 }
 
-function readRow(text: string, words: readonly Word[], known: Pick<LineRow, 'transport' | 'state'>): LineResult {
+function readRow(
+  text: string,
+  words: readonly Word[],
+  known: Pick<LineRow, 'transport' | 'state' | 'hasState'>,
+): LineResult {
   const hasQueues = !(words[0]?.text ?? '').includes(':');
   const [received, sent] = hasQueues ? words : [];
   const [localWord, remoteWord] = words.slice(hasQueues ? 2 : 0);

@@ -1,20 +1,14 @@
 import type { ErrorRow, Row } from '../model.ts';
-import { bsdColumns, readBsd, type BsdColumns } from './bsd.ts';
-import type { TextEndpoint, ErrorCode } from './endpoint.ts';
+import { DIALECTS, mayBeHeader, openReaders, type Dialect } from './dialects.ts';
+import type { ErrorCode } from './endpoint.ts';
+import { Inference, type Section } from './inference.ts';
 import type { LineResult, LineRow, WarningCode } from './line.ts';
-import { MAX_LINE_LENGTH } from './line-splitter.ts';
-import { netToolsColumns, readNetTools, type NetToolsColumns } from './net-tools.ts';
-import { hasCommNames, isSsHeader, readSs } from './ss.ts';
-import { rowOfText, type Wildcard } from './row.ts';
-import { readWindows, windowsOwner } from './windows.ts';
-
-/** Whether a line is a notice of the tool that it cannot see all processes. */
-export function isNotice(line: string): boolean {
-  return NOTICE.test(line);
-}
-
-/** The format of the text: `net-tools` is netstat on Linux, including busybox; `bsd` is netstat on macOS and FreeBSD. */
-export type Dialect = 'ss' | 'net-tools' | 'bsd' | 'windows';
+import { MAX_LINE_LENGTH, splitLines } from './line-splitter.ts';
+import { isNotice, looksLikeSocket, sectionOf } from './other-lines.ts';
+import { cleanLine, Prefix, prefixLengths } from './prefix.ts';
+import { hasCommNames, isSsDetail, readSs } from './ss.ts';
+import { rowOfText } from './row.ts';
+import { windowsOwner } from './windows.ts';
 
 /** A parsed row, or the error of a line. */
 export type ParsedEntry =
@@ -35,7 +29,7 @@ export interface Counts {
   /** Other socket types, such as UNIX domain sockets. */
   other: number;
   blank: number;
-  /** Notices of the tool about itself. */
+  /** Lines that describe no socket: notices of the tool, prompts, dates. */
   notice: number;
   error: number;
 }
@@ -50,32 +44,37 @@ export interface Parsed {
   readonly counts: Counts;
 }
 
-const NOTICE =
-  /No info could be read for|Not all processes could be identified|^\s*will not be shown, you would have to be root|showing only processes with your user ID/;
-const OTHER_SECTION = /^(Active |Registered |Netgraph |Proto +RefC)/;
-const INTERNET = /^(Active Internet connections|Active Connections)/;
-const UNSUPPORTED = /^(TCP|UDP|SCTP): IPv[46]|\bSwind\b/;
 const MAX_EXCERPT_LENGTH = 200;
 /** Maximum number of entries held back until a later line shows the family of "*" or whether addresses are truncated. */
 const MAX_PENDING = 4096;
 /** Maximum number of lines before the first recognized one. */
 const MAX_UNRECOGNIZED = 1000;
 
+/** The formats in the order in which a header is tried. */
+const HEADER_ORDER = ['ss', 'bsd', 'net-tools', 'windows'] as const satisfies readonly Dialect[];
+
+/** Formats with headers that are indented. */
+const INDENTED_HEADERS: ReadonlySet<Dialect> = new Set<Dialect>(['windows']);
+
 interface Numbered {
   readonly number: number;
+  /** Without prefix and colors. */
   readonly text: string;
+  /** As given. */
+  readonly given: string;
 }
 
 interface PendingEntry {
   readonly line: number;
   readonly error?: ErrorRow;
   readonly row?: LineRow;
+  readonly section: Section;
 }
 
 /**
- * Parses output of ss or netstat line by line and emits rows and errors in input order. It never throws. The format is detected from
- * a header or the first row. Rows are held back only while a later line may show the family of "*" (IPv4 in ss before 4.14,
- * dual-stack since) or that addresses are not truncated.
+ * Parses output of ss, netstat and similar tools line by line and emits rows and errors in input order. It never throws. The format is
+ * detected from a header or a row, and may change within the text. A prefix of the lines, such as that of a log, is removed. Rows are
+ * held back only while a later line may show the family of "*", the transport, or that addresses are not truncated.
  */
 export class TextReader {
   dialect: Dialect | null = null;
@@ -84,15 +83,14 @@ export class TextReader {
   readonly #onEntry: (entry: ParsedEntry) => void;
   readonly #onWarning: (warning: Warning) => void;
   #number = 0;
-  #section: 'internet' | 'other' | 'unsupported' = 'internet';
-  #netTools: NetToolsColumns | null = null;
-  #bsd: BsdColumns | null = null;
+  #section: 'internet' | 'other' = 'internet';
+  readonly #readers = openReaders();
+  #prefix: Prefix | null = null;
   #lacksPermission = false;
-  readonly #unrecognized: (Numbered & { readonly hasDigit: boolean })[] = [];
+  readonly #unrecognized: (Numbered & { readonly isSocket: boolean; readonly hasDigit: boolean })[] = [];
   #openRow: (Numbered & { row: LineRow }) | null = null;
   readonly #pending: PendingEntry[] = [];
-  #wildcard: Wildcard = null;
-  #isWide = false;
+  readonly #inference = new Inference();
 
   constructor(onEntry: (entry: ParsedEntry) => void, onWarning: (warning: Warning) => void = () => undefined) {
     this.#onEntry = onEntry;
@@ -103,48 +101,55 @@ export class TextReader {
   take(text: string, isTooLong = false): void {
     const number = ++this.#number;
     if (isTooLong) {
-      this.#fail({ number, text }, 'too-long', 'the line is too long');
+      this.#fail({ number, given: text }, 'too-long', 'the line is too long');
       return;
     }
     if (this.#continuesUsers(text)) return;
-    if (/^\s*$/.test(text)) {
-      this.counts[text.startsWith('\t') && this.dialect === 'ss' ? 'continuation' : 'blank']++;
-    } else if (NOTICE.test(text)) {
+    const clean = cleanLine(text);
+    const line = this.#prefix?.remove(clean) ?? clean;
+    if (/^\s*$/.test(line)) {
+      this.counts[line.startsWith('\t') && this.dialect === 'ss' ? 'continuation' : 'blank']++;
+    } else if (isNotice(line)) {
       this.#lacksPermission = true;
       this.counts.notice++;
-    } else if (!this.#takeHeader(text)) this.#takeRow({ number, text });
+    } else if (!this.#takeHeader(line) && !this.#takeRow({ number, text: line, given: text })) {
+      const at = { number, text: line, given: text };
+      if (!this.#findPrefix(at, clean)) this.#takeUnrecognized(at);
+    }
   }
 
   /** Marks the end of the text and emits all held entries. */
   end(): void {
     this.#close();
+    if (this.dialect !== null) this.#endRecord(this.dialect);
     this.#settleUnrecognized();
     this.#flush(true);
   }
 
-  #takeHeader(text: string): boolean {
-    const netTools = netToolsColumns(text);
-    const bsd = bsdColumns(text);
-    if (isSsHeader(text)) this.#begin('ss');
-    else if (bsd) {
-      this.#begin('bsd');
-      this.#bsd = bsd;
-    } else if (netTools) {
-      this.#begin('net-tools');
-      this.#netTools = netTools;
-    } else if (INTERNET.test(text)) {
-      this.#close();
-      this.#settleUnrecognized(true);
-      this.#section = 'internet';
-    } else if (UNSUPPORTED.test(text)) {
-      this.#close();
-      this.#section = 'unsupported';
-      return false;
-    } else if (OTHER_SECTION.test(text)) {
-      this.#close();
-      this.#section = 'other';
-    } else return this.dialect === 'windows' && /^\s*Proto\s/.test(text) && this.#count('header');
+  #takeHeader(line: string): boolean {
+    const text = line.trimStart();
+    const indentation = line.length - text.length;
+    const section = sectionOf(text);
+    if (mayBeHeader(text)) {
+      for (const dialect of HEADER_ORDER) {
+        if (!this.#readers[dialect].takeHeader(text)) continue;
+        this.#begin(dialect);
+        this.#inference.begin(dialect, text);
+        if (!INDENTED_HEADERS.has(dialect)) this.#takeIndentation(line.slice(0, indentation));
+        return this.#count('header');
+      }
+    }
+    if (section === null) return false;
+    this.#close();
+    this.#section = section;
+    this.#takeIndentation(line.slice(0, indentation));
+    if (section === 'internet') this.#settleUnrecognized(true);
     return this.#count('header');
+  }
+
+  /** A header that starts a line shows how far the text is indented. */
+  #takeIndentation(blanks: string): void {
+    if (blanks !== '') this.#prefix ??= new Prefix(blanks);
   }
 
   #count(kind: keyof Counts): true {
@@ -155,82 +160,121 @@ export class TextReader {
   #begin(dialect: Dialect): void {
     this.#close();
     this.#settleUnrecognized(true);
+    if (this.dialect !== null && this.dialect !== dialect) this.#endRecord(this.dialect);
     this.dialect = dialect;
     this.#section = 'internet';
   }
 
-  #takeRow(at: Numbered): void {
-    if (this.#section === 'other') {
-      this.counts.other++;
-      return;
-    }
-    if (this.#section === 'unsupported') {
-      this.#fail(at, 'unsupported-section', 'netstat of this system is not supported');
-      return;
-    }
+  /** Handles a line that is not a header; false if it is not recognized. */
+  #takeRow(at: Numbered): boolean {
+    if (this.#section === 'other' && !looksLikeSocket(at.text)) return this.#count('other');
     const line = this.#read(at.text);
-    if (line === null) {
-      this.#takeUnrecognized(at);
-      return;
-    }
+    if (line === null) return this.#section === 'other' && this.#count('other');
+    if (line.kind === 'error' && !looksLikeSocket(at.text)) return false;
     if (line.kind === 'row') {
+      this.#section = 'internet';
       this.#close();
       this.counts.row++;
       this.#openRow = { ...at, row: line.row };
+    } else if (line.kind === 'record') {
+      this.counts.continuation++;
+      for (const row of line.rows) this.#addRecord(at, row);
     } else if (line.kind === 'error') this.#fail(at, line.problem.error, line.problem.reason);
-    else if (line.kind === 'continuation' && this.counts.row + this.counts.other + this.counts.error === 0)
-      this.#fail(at, 'unattached-continuation', 'no row before this line');
+    else if (line.kind === 'continuation') return this.#takeContinuation(at);
     else this.counts[line.kind]++;
+    return true;
   }
 
-  /** Parses a line in the detected format, or else in the first that recognizes it. */
-  #read(text: string): LineResult | null {
-    const readers: Record<Dialect, () => LineResult | null> = {
-      'net-tools': () => readNetTools(text, this.#netTools),
-      bsd: () => readBsd(text, this.#bsd),
-      windows: () => readWindows(text),
-      ss: () => readSs(text),
-    };
-    if (this.dialect !== null) return readers[this.dialect]();
-    for (const dialect of ['net-tools', 'bsd', 'windows', 'ss'] as const) {
-      const line = readers[dialect]();
-      if (line?.kind !== 'row' && line?.kind !== 'other') continue;
-      this.#settleUnrecognized(true);
-      this.dialect = dialect;
-      return line;
+  #takeContinuation(at: Numbered): boolean {
+    const hasDetails = isSsDetail(at.text);
+    if (this.counts.row + this.counts.other + this.counts.error === 0) {
+      if (hasDetails) this.#fail(at, 'unattached-continuation', 'no row before this line');
+      return hasDetails;
     }
-    return null;
+    if (hasDetails) this.#inference.takeDetail(at.text);
+    return this.#count('continuation');
+  }
+
+  /** Parses a line in the current format, or else in the first that recognizes it. */
+  #read(text: string): LineResult | null {
+    const line = this.dialect === null ? null : this.#readIn(this.dialect, text);
+    if (line !== null && line.kind !== 'error' && line.kind !== 'continuation') return line;
+    for (const dialect of DIALECTS) {
+      const other = dialect === this.dialect ? null : this.#readIn(dialect, text);
+      if (other?.kind !== 'row' && (this.dialect !== null || other?.kind !== 'other')) continue;
+      this.#begin(dialect);
+      return other;
+    }
+    return line;
+  }
+
+  #readIn(dialect: Dialect, text: string): LineResult | null {
+    return this.#readers[dialect].read(dialect === 'ss' || dialect === 'windows' ? text : text.trimStart());
+  }
+
+  /** Recognizes a header or a row after a prefix, and removes the prefix from the lines that follow. */
+  #findPrefix({ number, given }: Numbered, text: string): boolean {
+    for (const length of prefixLengths(text)) {
+      const prefix = new Prefix(text.slice(0, length));
+      const line = prefix.remove(text) ?? '';
+      const isRow = DIALECTS.some((dialect) => this.#readIn(dialect, line)?.kind === 'row');
+      if (!(isRow ? this.#takeRow({ number, text: line, given }) : this.#takeHeader(line))) continue;
+      this.#prefix = prefix;
+      return true;
+    }
+    return false;
   }
 
   /** Handles an unrecognized line: it may name the owner of a Windows row, or be a title before the first row. */
   #takeUnrecognized(at: Numbered): void {
+    const isSocket = looksLikeSocket(at.text);
     if (this.dialect === null) {
-      this.#unrecognized.push({ number: at.number, text: excerpt(at.text), hasDigit: /\d/.test(at.text) });
+      const given = excerpt(at.given);
+      this.#unrecognized.push({ number: at.number, text: '', given, isSocket, hasDigit: /\d/.test(at.text) });
       if (this.#unrecognized.length > MAX_UNRECOGNIZED) this.#settleUnrecognized();
-    } else if (this.dialect !== 'windows') this.#fail(at, 'too-few-columns', `not a row of ${this.dialect}`);
-    else if (this.#openRow) {
-      this.counts.continuation++;
-      const name = windowsOwner(at.text);
-      const [pid = null] = this.#openRow.row.holders.map((holder) => holder.pid);
-      const isForbidden = name === null && /^ \S/.test(at.text) && !/^ +--/.test(at.text);
-      if (name !== null) this.#openRow.row = { ...this.#openRow.row, holders: [{ pid, name }], reason: null };
-      else if (isForbidden && !this.#openRow.row.holders.some((holder) => holder.name !== null))
-        this.#openRow.row = { ...this.#openRow.row, reason: 'permission' };
-    } else this.#fail(at, 'unattached-continuation', 'no row before this line');
+    } else if (this.dialect === 'windows' && this.#openRow && !isSocket) this.#takeWindowsOwner(at.text);
+    else if (this.dialect === 'ss' && isSsDetail(at.text) && this.#takeContinuation(at)) return;
+    else if (isSocket) this.#fail(at, 'too-few-columns', `not a row of ${this.dialect}`);
+    else this.counts.notice++;
   }
 
-  /** Counts lines before the first recognized line as titles if they have no digits, and otherwise as errors. */
+  #takeWindowsOwner(text: string): void {
+    this.counts.continuation++;
+    if (!this.#openRow) return;
+    const name = windowsOwner(text);
+    const [pid = null] = this.#openRow.row.holders.map((holder) => holder.pid);
+    const isForbidden = name === null && /^ \S/.test(text) && !/^ +--/.test(text);
+    if (name !== null) this.#openRow.row = { ...this.#openRow.row, holders: [{ pid, name }], reason: null };
+    else if (isForbidden && !this.#openRow.row.holders.some((holder) => holder.name !== null))
+      this.#openRow.row = { ...this.#openRow.row, reason: 'permission' };
+  }
+
+  /** Counts lines before the first recognized line as titles or notices, unless they may be sockets. */
   #settleUnrecognized(isFollowed = false): void {
     for (const at of this.#unrecognized.splice(0)) {
-      if (isFollowed && !at.hasDigit) this.counts.header++;
+      if (isFollowed && !at.isSocket) this.counts[at.hasDigit ? 'notice' : 'header']++;
       else this.#fail(at, 'unknown-dialect', 'not a row of ss or a supported netstat');
     }
   }
 
-  #fail({ number, text }: Numbered, error: ErrorCode, reason: string): void {
+  /** Adds the row of a record. One of its lines has been counted as a continuation. */
+  #addRecord(at: Numbered, row: LineRow): void {
+    this.#close();
+    if (this.counts.continuation > 0) this.counts.continuation--;
+    this.counts.row++;
+    this.#openRow = { ...at, row };
+    this.#close();
+  }
+
+  #endRecord(dialect: Dialect): void {
+    const row = this.#readers[dialect].end?.() ?? null;
+    if (row) this.#addRecord({ number: this.#number, text: '', given: '' }, row);
+  }
+
+  #fail({ number, given }: Pick<Numbered, 'number' | 'given'>, error: ErrorCode, reason: string): void {
     this.#close();
     this.counts.error++;
-    this.#enqueue({ line: number, error: { line: number, error, reason, text: excerpt(text) } });
+    this.#enqueue({ line: number, error: { line: number, error, reason, text: excerpt(given) } });
   }
 
   /** Joins a row of ss that a line feed in a process name split into lines. The joined names must fit into a comm. */
@@ -255,67 +299,50 @@ export class TextReader {
     const hasTime = open.row.state !== 'time_wait' && open.row.state !== 'syn_received';
     const isForbidden = this.#lacksPermission && open.row.holders.length === 0 && hasTime;
     const row: LineRow = isForbidden ? { ...open.row, reason: 'permission' } : open.row;
-    this.#inferFormat(row);
+    this.#inference.take(this.dialect, row, open.text);
     this.#enqueue({ line: open.number, row });
     for (const { error, reason } of row.problems)
-      this.#enqueue({ line: open.number, error: { line: open.number, error, reason, text: excerpt(open.text) } });
+      this.#enqueue({ line: open.number, error: { line: open.number, error, reason, text: excerpt(open.given) } });
   }
 
-  /** Infers the family of "*" and the column width for all rows from one row. */
-  #inferFormat({ local, remote }: LineRow): void {
-    const ends = [local, remote];
-    if (this.dialect === 'ss' && this.#wildcard === null) {
-      if (ends.some(({ isBracketed, address }) => isBracketed || address === '0.0.0.0')) this.#wildcard = 6;
-      else if (ends.some(({ form, isBracketed }) => form === 'ipv6' && !isBracketed)) this.#wildcard = 4;
-    }
-    if (this.dialect === 'net-tools') this.#isWide ||= ends.some((end) => end.form === 'ipv6' && isBeyondWidth(end));
-    if (this.dialect === 'bsd') this.#isWide ||= ends.some(({ address }) => (address?.length ?? 0) > 12);
-  }
-
-  #enqueue(waiting: PendingEntry): void {
-    this.#pending.push(waiting);
+  #enqueue(waiting: Omit<PendingEntry, 'section'>): void {
+    this.#pending.push({ ...waiting, section: this.#inference.section });
     this.#flush(this.#pending.length > MAX_PENDING);
   }
 
   /** Emits the entries that are decided, or all of them. */
   #flush(everything: boolean): void {
-    const ready = this.#pending.findIndex(({ row }) => row !== undefined && this.#isUndecided(row));
+    const ready = this.#pending.findIndex(
+      ({ row, section }) => row !== undefined && this.#inference.isUndecided(row, this.dialect, section),
+    );
     const count = everything || ready < 0 ? this.#pending.length : ready;
-    for (const { line, row, error } of this.#pending.splice(0, count)) {
+    for (const { line, row, error, section } of this.#pending.splice(0, count)) {
       if (error) this.#onEntry({ line, error });
-      if (row) this.#emitRow(line, row);
+      if (row) this.#emitRow(line, this.#inference.complete(row, section));
     }
   }
 
-  #isUndecided({ family, local, remote }: LineRow): boolean {
-    const isAmbiguous = family === null && local.form === '*' && this.#wildcard === null && this.dialect === 'ss';
-    return isAmbiguous || (!this.#isWide && (local.mayBeTruncated || remote.mayBeTruncated));
-  }
-
   #emitRow(line: number, row: LineRow): void {
+    const { wildcard, isWide } = this.#inference;
     const ends = [row.local, row.remote];
     const codes = new Set<WarningCode>(row.warnings);
     if (ends.some(({ form }) => form === 'truncated')) codes.add('address-truncated');
-    if (!this.#isWide && ends.some(({ mayBeTruncated }) => mayBeTruncated)) codes.add('address-maybe-truncated');
+    if (!isWide && ends.some(({ mayBeTruncated }) => mayBeTruncated)) codes.add('address-maybe-truncated');
     if (ends.some(({ form, service }) => form === 'name' || service !== null)) codes.add('resolved-names');
     if (row.state === undefined) codes.add('unknown-state');
     if (row.holders.some(({ name }) => name?.includes('\ufffd'))) codes.add('name-lossy');
-    if ((row.family ?? this.#wildcard) === null && row.local.form === '*') codes.add('family-ambiguous');
+    if ((row.family ?? wildcard) === null && row.local.form === '*') codes.add('family-ambiguous');
     for (const warning of codes) {
       this.warnings.set(warning, (this.warnings.get(warning) ?? 0) + 1);
       this.#onWarning({ line, warning });
     }
-    this.#onEntry({ line, row: rowOfText(row, this.#wildcard, this.#isWide) });
+    this.#onEntry({ line, row: rowOfText(row, wildcard, isWide) });
   }
 }
 
 /** Whether a text can be the middle of a list of processes that line feeds in names split. */
 function isPieceOfNames(text: string): boolean {
   return text.length <= 15 || (text.includes('",pid=') && readSs(text)?.kind !== 'row');
-}
-
-function isBeyondWidth({ address, port, service }: TextEndpoint): boolean {
-  return (address?.length ?? 0) + 1 + (service ?? String(port ?? '*')).length > 23;
 }
 
 /** A well-formed copy of the beginning of a text; a slice would keep the whole line in memory. */
@@ -332,9 +359,7 @@ export function parseText(text: string): Parsed {
     (entry) => ('row' in entry ? rows.push(entry.row) : malformed.push(entry.error)),
     (warning) => warnings.push(warning),
   );
-  const lines = text.replace(/^\ufeff/, '').split('\n');
-  if (lines.at(-1) === '') lines.pop();
-  for (const line of lines) reader.take(line, line.length > MAX_LINE_LENGTH);
+  for (const line of splitLines(text)) reader.take(line, line.length > MAX_LINE_LENGTH);
   reader.end();
   return { dialect: reader.dialect, rows, malformed, warnings, counts: reader.counts };
 }

@@ -108,6 +108,12 @@ describe('parse', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: `${message}3 rows from ss, 1 line could not be parsed\n` });
   });
 
+  it('counts a row with an invalid part as a line that could not be parsed', () => {
+    const text =
+      'Proto Recv-Q Send-Q Local Address Foreign Address State PID/Program name\ntcp 0 0 192.0.2.1:1 192.0.2.2:2 LISTEN x\n';
+    expect(parse(['-o', 'jsonl'], text).stderr).toBe('1 row from netstat of Linux, 1 line could not be parsed\n');
+  });
+
   it('shows errors regardless of filters', () => {
     expect(parse(['-o', 'jsonl', 'pid=99999'], BROKEN).stdout).toBe(`${JSON.stringify(ERROR)}\n`);
   });

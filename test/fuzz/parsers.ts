@@ -27,7 +27,7 @@ import { parseWebConfig } from '../../src/web/web-config.ts';
 import { parseFilters } from '../../src/rows/filter.ts';
 import { cleanLabel } from '../../src/common/sanitize.ts';
 import type { Origin, Row } from '../../src/model.ts';
-import { decodeText } from '../../src/parse/line-splitter.ts';
+import { decodeText, splitLines } from '../../src/parse/line-splitter.ts';
 import { parseText } from '../../src/parse/text-reader.ts';
 import { parseRules } from '../../src/config/rules.ts';
 import { parseServices } from '../../src/common/etc-services.ts';
@@ -276,11 +276,10 @@ export const TARGETS: readonly Target[] = [
   ),
   target(
     'text of ss and netstat',
-    damaged(recorded('text/*.out', 'text-other/*.out', 'netstat-s/*.out'), 12),
+    damaged(recorded('text/*.out', 'text/{languages,ss}/*.out', 'text-other/*.out', 'netstat-s/*.out'), 12),
     (text) => {
       const { rows, malformed, counts } = parseText(text);
-      const lines = text.replace(/^\ufeff/, '').split('\n');
-      if (lines.at(-1) === '') lines.pop();
+      const lines = splitLines(text);
       const total = Object.values<number>({ ...counts }).reduce((sum, count) => sum + count, 0);
       ok(total === lines.length, `${lines.length} lines are ${JSON.stringify(counts)}`);
       ok(counts.row === rows.length, `${rows.length} rows`);

@@ -1,0 +1,46 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Row } from '../../src/model.ts';
+import { decodeText } from '../../src/parse/line-splitter.ts';
+import { parseText, type Parsed } from '../../src/parse/text-reader.ts';
+
+const TEXTS = join(import.meta.dirname, '..', 'fixtures', 'text');
+const parsed = (file: string): Parsed => parseText(decodeText(readFileSync(join(TEXTS, file))));
+const without = (rows: readonly Row[], keys: readonly (keyof Row)[]): unknown[] =>
+  rows.map((row) => Object.fromEntries(Object.entries(row).filter(([key]) => !keys.some((one) => one === key))));
+
+describe('netstat in another language', () => {
+  it.each(globSync('languages/*.out', { cwd: TEXTS }).sort())('%s has the rows of the C locale', (file) => {
+    const { rows, malformed } = parsed(file);
+    const [, options = ''] = /-(\w+)\.out$/.exec(file) ?? [];
+    expect(malformed).toEqual([]);
+    expect(rows).toHaveLength(21);
+    expect(rows).toEqual(parsed(`languages/C-${options}.out`).rows);
+  });
+
+  it('has the owner, user and inode', () => {
+    const row = parsed('languages/cs_CZ-tunwaeepoW.out').rows[0];
+    expect(row).toMatchObject({ state: 'listen', uid: 0, inode: 1_291_093, pid: 16_536, process: 'python3' });
+  });
+});
+
+describe('ss with other options', () => {
+  const { rows: all } = parsed('ss/tunwap.out');
+  it.each<[file: string, rows: readonly Row[]]>([
+    ['tunwapH', all],
+    ['tunwape', all],
+    ['tunwapo', all],
+    ['tunwapT', all],
+    ['tunwapeoim', all],
+    ['tunwapOeoim', all],
+    ['tapi', all.filter(({ transport }) => transport === 'tcp')],
+    ['lntp', all.filter(({ state }) => state === 'listen')],
+    ['4tunap', all.filter(({ family, transport }) => family === 4 && transport !== 'raw')],
+    ['6tunap', all.filter(({ family, transport }) => family === 6 && transport !== 'raw')],
+  ])('has the same rows with -%s', (options, expected) => {
+    const { rows, malformed } = parsed(`ss/${options}.out`);
+    expect(malformed).toEqual([]);
+    expect(without(rows, ['uid', 'inode'])).toEqual(without(expected, ['uid', 'inode']));
+  });
+});
