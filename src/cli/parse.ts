@@ -102,8 +102,12 @@ function summarize(reader: TextReader, matching: number, errors: number): string
 const SOURCE_NAMES = {
   ss: 'ss',
   'net-tools': 'netstat of Linux',
-  bsd: 'netstat of macOS or FreeBSD',
+  bsd: 'netstat of macOS or BSD',
   windows: 'netstat of Windows',
+  solaris: 'netstat of Solaris',
+  sockstat: 'sockstat',
+  lsof: 'lsof',
+  powershell: 'PowerShell',
 } as const;
 
 const WARNING_TEXTS = {

@@ -46,8 +46,8 @@ export type LineResult =
   | { readonly kind: 'row'; readonly row: LineRow }
   | { readonly kind: 'error'; readonly problem: Problem }
   | { readonly kind: 'continuation' | 'other' | 'header' }
-  /** A line of a record that has several lines, and the rows of the records that it completes. */
-  | { readonly kind: 'record'; readonly rows: readonly LineRow[] };
+  /** A line of a record that has several lines, and the rows or errors of the records that it completes. */
+  | { readonly kind: 'record'; readonly rows: readonly (LineRow | Problem)[] };
 
 /** A line with an error. */
 export function malformed(error: ErrorCode, reason: string): LineResult {

@@ -131,7 +131,7 @@ function readTail(
   const hasUser = hasUserColumn ?? (/^\S+\s+\d+(\s+(-|\d+\/)|$)/.test(rest) && !/^(-|\d+\/)/.test(rest));
   const user = hasUser ? take(/^\S+/) : undefined;
   const inode = hasUser ? Number(take(/^\d{1,15}/) ?? 0) : 0;
-  const uid = /^\d+$/.test(user ?? '') && inode > 0 ? Number(user) : null;
+  const uid = /^\d{1,10}$/.test(user ?? '') && inode > 0 ? Number(user) : null;
   return { state, uid, inode: inode > 0 ? inode : null, ...readOwner(rest) };
 }
 

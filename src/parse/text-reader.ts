@@ -1,6 +1,6 @@
 import type { ErrorRow, Row } from '../model.ts';
 import { DIALECTS, mayBeHeader, openReaders, type Dialect } from './dialects.ts';
-import type { ErrorCode } from './endpoint.ts';
+import type { ErrorCode, Problem } from './endpoint.ts';
 import { Inference, type Section } from './inference.ts';
 import type { LineResult, LineRow, WarningCode } from './line.ts';
 import { MAX_LINE_LENGTH, splitLines } from './line-splitter.ts';
@@ -51,10 +51,19 @@ const MAX_PENDING = 4096;
 const MAX_UNRECOGNIZED = 1000;
 
 /** The formats in the order in which a header is tried. */
-const HEADER_ORDER = ['ss', 'bsd', 'net-tools', 'windows'] as const satisfies readonly Dialect[];
+const HEADER_ORDER = [
+  'ss',
+  'bsd',
+  'net-tools',
+  'windows',
+  'solaris',
+  'sockstat',
+  'lsof',
+  'powershell',
+] as const satisfies readonly Dialect[];
 
 /** Formats with headers that are indented. */
-const INDENTED_HEADERS: ReadonlySet<Dialect> = new Set<Dialect>(['windows']);
+const INDENTED_HEADERS: ReadonlySet<Dialect> = new Set<Dialect>(['windows', 'solaris']);
 
 interface Numbered {
   readonly number: number;
@@ -201,7 +210,8 @@ export class TextReader {
     if (line !== null && line.kind !== 'error' && line.kind !== 'continuation') return line;
     for (const dialect of DIALECTS) {
       const other = dialect === this.dialect ? null : this.#readIn(dialect, text);
-      if (other?.kind !== 'row' && (this.dialect !== null || other?.kind !== 'other')) continue;
+      if (other?.kind !== 'row' && other?.kind !== 'record' && (this.dialect !== null || other?.kind !== 'other'))
+        continue;
       this.#begin(dialect);
       return other;
     }
@@ -258,9 +268,13 @@ export class TextReader {
   }
 
   /** Adds the row of a record. One of its lines has been counted as a continuation. */
-  #addRecord(at: Numbered, row: LineRow): void {
+  #addRecord(at: Numbered, row: LineRow | Problem): void {
     this.#close();
     if (this.counts.continuation > 0) this.counts.continuation--;
+    if ('error' in row) {
+      this.#fail(at, row.error, row.reason);
+      return;
+    }
     this.counts.row++;
     this.#openRow = { ...at, row };
     this.#close();

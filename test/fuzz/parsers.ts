@@ -162,6 +162,62 @@ const DATABASES = [
 ];
 
 /** Every parser that meets bytes from outside. */
+const LSOF = `COMMAND     PID      USER   FD   TYPE             DEVICE SIZE/OFF NODE NAME
+node      34548 user   20u  IPv4 0xa42a1d0ade5d3585      0t0  TCP *:62981 (LISTEN)
+Code\\x20H   637 user   51u  IPv6 30993  0t0  TCP [2001:db8::1]:9->[2001:db8::2]:https (CLOSE_WAIT)
+`;
+const SOCKSTAT = `USER     COMMAND    PID   FD PROTO  LOCAL ADDRESS         FOREIGN ADDRESS      
+root     sshd       1420  4  tcp4   *:22                  *:*
+www      php-fpm: m 77    6  tcp6   2001:db8::1:80        2001:db8::2:999
+?        ?          ?     ?  udp4   192.0.2.5.80          198.51.100.7.999
+root     sshd       1420  5  stream -> /var/run/log
+`;
+const SOLARIS = `TCP: IPv4
+   Local Address        Remote Address    Swind Send-Q Rwind Recv-Q    State
+-------------------- -------------------- ----- ------ ----- ------ -----------
+192.0.2.5.22         198.51.100.7.51514   64064      0 64240      0 ESTABLISHED
+UDP: IPv6
+   Local Address                     Remote Address                   State      If
+      *.68                                Idle
+SCTP: IPv4
+0.0.0.0                         0.0.0.0                              0      0 102400      0  32/32  CLOSED
+`;
+const CONNECTIONS = [
+  { LocalAddress: '::', LocalPort: 49676, RemoteAddress: '::', RemotePort: 0, State: 2, OwningProcess: 716 },
+  { LocalAddress: '192.0.2.4', LocalPort: 9, RemoteAddress: '198.51.100.34', RemotePort: 443, State: 'Established' },
+];
+const POWERSHELL = [
+  `LocalAddress LocalPort RemoteAddress RemotePort State       AppliedSetting OwningProcess
+------------ --------- ------------- ---------- -----       -------------- -------------
+::           49676     ::            0          Listen                     716
+192.0.2.4    52135     198.51.100.34 443        Established Internet       5284
+`,
+  JSON.stringify(CONNECTIONS, null, 4),
+  JSON.stringify(CONNECTIONS),
+  CONNECTIONS.map(
+    (one) =>
+      `${Object.entries(one)
+        .map(([key, value]) => `${key} : ${value}\n`)
+        .join('')}\n`,
+  ).join(''),
+  `"LocalAddress","LocalPort","RemoteAddress","RemotePort","State"\n"::","1","::","0","Listen"\n`,
+];
+
+/** Checks what holds of any text: every line is counted, and every row is valid. */
+function checkText(text: string): void {
+  const { rows, malformed, counts } = parseText(text);
+  const lines = splitLines(text);
+  const total = Object.values<number>({ ...counts }).reduce((sum, count) => sum + count, 0);
+  // One line of JSON may hold several rows.
+  ok(
+    total === lines.length || (total > lines.length && /[{}]/.test(text)),
+    `${lines.length} lines are ${JSON.stringify(counts)}`,
+  );
+  ok(counts.row === rows.length, `${rows.length} rows`);
+  ok(malformed.every(({ line, reason }) => line >= 1 && line <= lines.length && reason !== ''));
+  rows.forEach(checkRow);
+}
+
 export const TARGETS: readonly Target[] = [
   target('sockets', damaged(recorded('proc-net/{tcp,tcp6,udp,udp6,raw,raw6,udplite}')), (text) => {
     const bytes = Buffer.from(text, 'latin1');
@@ -277,15 +333,23 @@ export const TARGETS: readonly Target[] = [
   target(
     'text of ss and netstat',
     damaged(recorded('text/*.out', 'text/{languages,ss}/*.out', 'text-other/*.out', 'netstat-s/*.out'), 12),
-    (text) => {
-      const { rows, malformed, counts } = parseText(text);
-      const lines = splitLines(text);
-      const total = Object.values<number>({ ...counts }).reduce((sum, count) => sum + count, 0);
-      ok(total === lines.length, `${lines.length} lines are ${JSON.stringify(counts)}`);
-      ok(counts.row === rows.length, `${rows.length} rows`);
-      ok(malformed.every(({ line, reason }) => line >= 1 && line <= lines.length && reason !== ''));
-      rows.forEach(checkRow);
-    },
+    checkText,
+  ),
+  target('text of lsof', damaged([...recorded('text/lsof/*.out'), LSOF], 12), checkText),
+  target('text of sockstat', damaged([SOCKSTAT], 12), checkText),
+  target('text of Solaris', damaged([SOLARIS], 12), checkText),
+  target('text of PowerShell', damaged(POWERSHELL, 12), checkText),
+  target(
+    'several texts in one',
+    damaged([
+      [LSOF, SOCKSTAT, SOLARIS, ...POWERSHELL, ...recorded('text/ss/tapi.out', 'text/languages/cs_CZ-tunwao.out')].join(
+        '$ \n',
+      ),
+      recorded('text/ss/tunwapeoim.out')
+        .map((text) => text.replaceAll(/^/gm, 'Nov 30 10:00:01 web1 netmon[4711]: '))
+        .join(''),
+    ]),
+    checkText,
   ),
   target(
     'encoding of a text',

@@ -44,3 +44,19 @@ describe('ss with other options', () => {
     expect(without(rows, ['uid', 'inode'])).toEqual(without(expected, ['uid', 'inode']));
   });
 });
+
+describe('lsof', () => {
+  const brief = ({ transport, family, local_address, local_port, ...row }: Row): unknown => [
+    [transport, family, local_address, local_port, row.remote_address, row.remote_port],
+    [row.state, row.pid, row.process],
+  ];
+  const sorted = (rows: readonly Row[]): unknown[] => rows.map((row) => JSON.stringify(brief(row))).sort();
+
+  it.each(['i', 'F', 'F0', 'FpcLfPtnT'])('-%s has the sockets of ss that a process holds', (options) => {
+    const { rows, malformed, dialect } = parsed(`lsof/${options}.out`);
+    const held = parsed('ss/tunwap.out').rows.filter(({ pid, transport }) => pid !== null && transport !== 'raw');
+    expect(dialect).toBe('lsof');
+    expect(malformed).toEqual([]);
+    expect(sorted(rows.filter(({ transport }) => transport !== 'udplite'))).toEqual(sorted(held));
+  });
+});
