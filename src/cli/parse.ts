@@ -30,7 +30,8 @@ export interface ParseOptions {
 }
 
 /**
- * Prints rows parsed from saved output of ss or netstat, in the formats of `list`. Rows are streamed; a table is printed at the end.
+ * Prints rows parsed from saved output of ss or netstat, in the formats of `list`. Rows are streamed; a table is printed
+ * in pages of 5,000 rows.
  * Lines that cannot be parsed appear as {"line","error","reason","text"} among JSON rows, and otherwise on standard error.
  * Returns the exit code: 1 if the input is not output of ss or netstat. Throws UsageError for an invalid filter or a second file,
  * and a one-line Error if the file cannot be read.
@@ -120,10 +121,14 @@ const WARNING_TEXTS = {
   'resolved-names': 'with names instead of numbers (use -n)',
 } as const;
 
+/** A table of more rows is laid out in pages, so that memory stays bounded. */
+const PAGE_ROWS = 5_000;
+
 /** Writes entries in the selected format, with backpressure. */
 class Printer {
   readonly #options: ParseOptions;
-  readonly #rows: Row[] = [];
+  #rows: Row[] = [];
+  #title: string | null = null;
   #hasBegun = false;
 
   constructor(options: ParseOptions) {
@@ -132,7 +137,8 @@ class Printer {
 
   async print(entries: readonly ParsedEntry[]): Promise<void> {
     if (this.#options.output === 'table') for (const entry of entries) if ('row' in entry) this.#rows.push(entry.row);
-    const text = entries.map((entry) => this.#textOf(entry)).join('');
+    const page = this.#rows.length >= PAGE_ROWS ? this.#page().text : '';
+    const text = page + entries.map((entry) => this.#textOf(entry)).join('');
     const isFull = text !== '' && !this.#options.stdout.write(text);
     if (isFull) await once(this.#options.stdout, 'drain');
   }
@@ -144,12 +150,23 @@ class Printer {
     if (output === 'json') text = this.#hasBegun ? '\n]\n' : '[\n]\n';
     else if (output === 'csv' && !this.#hasBegun) text = csvHeader();
     else if (output === 'table') {
-      const { title, lines, omitted } = layTable(ROW_COLUMNS, this.#rows, display);
-      const last = footerLines({ coverage: summarize }, omitted, display).map((line) => line.text);
-      text = [title, ...lines, ...last].map((line) => `${line}\n`).join('');
+      const { text: page, omitted } = this.#page();
+      const last = footerLines({ coverage: summarize }, omitted, display).map(({ text: line }) => `${line}\n`);
+      text = page + last.join('');
     }
     if (text !== '' && !stdout.write(text)) await once(stdout, 'drain');
     if (output !== 'table') stderr.write(`${summarize}\n`);
+  }
+
+  /** Lays out the rows since the last page. The titles are repeated only if the columns have other widths. */
+  #page(): { text: string; omitted: readonly string[] } {
+    const rows = this.#rows;
+    this.#rows = [];
+    if (rows.length === 0 && this.#title !== null) return { text: '', omitted: [] };
+    const { title, lines, omitted } = layTable(ROW_COLUMNS, rows, this.#options.display);
+    const shown = title === this.#title ? lines : [title, ...lines];
+    this.#title = title;
+    return { text: shown.map((line) => `${line}\n`).join(''), omitted };
   }
 
   #textOf(entry: ParsedEntry): string {

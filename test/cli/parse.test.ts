@@ -76,6 +76,16 @@ describe('parse', () => {
     expect(stderr).toBe('');
   });
 
+  it('prints a large table in pages, with one title if the columns keep their widths', () => {
+    const line = 'tcp ESTAB 0 0 192.0.2.1:10000 198.51.100.7:443 users:(("nginx",pid=7,fd=3))\n';
+    const lines = parse(['-'], line.repeat(45_000)).stdout.trimEnd().split('\n');
+    expect(lines.filter((one) => one.startsWith('NETID'))).toHaveLength(1);
+    expect(lines).toHaveLength(45_002);
+    expect(lines.at(-1)).toBe('45000 rows from ss');
+    const wide = parse(['-'], line.repeat(30_000) + line.replace('192.0.2.1', '2001:db8::1').repeat(20_000)).stdout;
+    expect(wide.split('\n').filter((one) => one.startsWith('NETID'))).toHaveLength(2);
+  });
+
   it('prints CSV with the JSON names and without control characters', () => {
     const text = 'tcp LISTEN 0 5 [::]:1 [::]:* users:(("a\u001b\n"b",pid=7,fd=1),("c",pid=9,fd=1))\n';
     const [header, line] = parse(['-o', 'csv'], text).stdout.split('\n');
