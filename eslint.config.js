@@ -29,8 +29,11 @@ export default tseslint.config(
     linterOptions: { noInlineConfig: true },
     rules: { 'peerscope/rooms': 'error', 'peerscope/ambient': 'error' },
   },
-  // The control sequences of a terminal.
-  { files: ['src/cli/terminal/width.ts', 'src/cli/watch.ts'], rules: { 'no-control-regex': 'off' } },
+  // The control sequences of a terminal, and ranges of ASCII.
+  {
+    files: ['src/cli/terminal/width.ts', 'src/cli/watch.ts', 'src/parse/{net-tools,prefix,states}.ts'],
+    rules: { 'no-control-regex': 'off' },
+  },
   // The signature of commander's `opts`.
   { files: ['src/cli/commands.ts'], rules: { '@typescript-eslint/no-unnecessary-type-parameters': 'off' } },
 );

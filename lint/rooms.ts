@@ -127,7 +127,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   'node:tty': ['cli', 'cli/terminal'],
   'node:util': EVERYWHERE,
   'node:v8': ['serve/worker-client.ts'],
-  'node:vm': ['collect/regexp-budget.ts'],
+  'node:vm': ['common/regexp-budget.ts'],
   'node:worker_threads': ['expose/otlp.ts', 'serve', 'web/bcrypt-worker.ts', 'web/bcrypt.ts'],
   'node:zlib': EVERYWHERE,
 };

@@ -58,7 +58,7 @@ function explainWorkload({ name, labels = {}, annotations = {}, cgroup, unit }: 
   return `a workload with ${conditions.join(' and ')} is named ${JSON.stringify(name)}`;
 }
 
-/** A pattern as it stands in the file: not escaped, so that it can be compared and copied. */
+/** A pattern as written in the file: not escaped, so that it can be compared and copied. */
 function quoted(pattern: RegExp): string {
   return `"${writtenPattern(pattern)}"`;
 }

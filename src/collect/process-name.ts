@@ -1,7 +1,7 @@
 import { cleanLabel } from '../common/sanitize.ts';
 import type { ProcessRule } from '../model.ts';
 import { baseName, isInterpreter, loadedBy, nameOfScript } from './interpreters.ts';
-import type { Match } from './regexp-budget.ts';
+import type { Match } from '../common/regexp-budget.ts';
 
 /** What the name of a process is derived from. */
 export interface Running {

@@ -4,7 +4,7 @@ import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import { isService, parseCgroup } from './cgroup.ts';
 import { parseConmon } from './conmon.ts';
-import { RegexpBudget } from './regexp-budget.ts';
+import { RegexpBudget } from '../common/regexp-budget.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat, parseStatus } from './pid-stat.ts';

@@ -51,7 +51,7 @@ const cidr = z.string(CIDR).transform((text, context) => {
 /** The text of each pattern in the file. `RegExp.source` escapes slashes and line breaks. */
 const WRITTEN = new WeakMap<RegExp, string>();
 
-/** Returns a pattern as it stands in the file. */
+/** Returns a pattern as written in the file. */
 export function writtenPattern(pattern: RegExp): string {
   return WRITTEN.get(pattern) ?? pattern.source;
 }

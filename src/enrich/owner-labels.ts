@@ -1,5 +1,5 @@
 import type { ClusterCache } from './kubernetes/cluster-cache.ts';
-import { RegexpBudget, type Match } from '../collect/regexp-budget.ts';
+import { RegexpBudget, type Match } from '../common/regexp-budget.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import type { Pod } from './kubernetes/pods.ts';
 import type { Cgroup, OwnerLabels, WorkloadRule } from '../model.ts';

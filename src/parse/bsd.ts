@@ -101,7 +101,7 @@ function readCut(
     return { ...cut, form: 'truncated', port: /^\d{1,5}$/.test(port) && Number(port) <= 65_535 ? Number(port) : null };
   }
   if (!isEndpoint(end)) return end;
-  // HTTPS is far more likely than the few ports of which "443" is a truncation.
+  // HTTPS is far more likely than the few ports that "443" could be cut from.
   const isWholePort = end.port === null || (isRemote && end.port === 443) || end.port > 9999;
   const isPortCut = isFull && end.form !== '*' && !isWholePort;
   const isServiceCut = end.service !== null && isFull;

@@ -142,7 +142,6 @@ function withoutTimer(text: string): string {
 }
 
 function isAscii(text: string): boolean {
-  // eslint-disable-next-line no-control-regex -- the range is ASCII
   return /^[\u0000-\u007f]*$/.test(text);
 }
 

@@ -8,7 +8,6 @@ const NETID = /(?:^|\s)(?:tcp|udp|raw|sctp|dccp|mptcp|icmp6?|xdp|nl|[upv]_\w{2,4
 const MAX_PREFIX_LENGTH = 200;
 const MAX_STARTS = 4;
 /** Colors and erasures of a terminal (ECMA-48 SGR and EL), as `grep --color` and `ls --color` print them. */
-// eslint-disable-next-line no-control-regex -- that is how a terminal marks them
 const COLOR = /\u001b\[[\d;:]*[mK]/g;
 const CLOSING = new Map([
   ['"', /",?\s*$/],

@@ -72,7 +72,6 @@ function byName(names: Readonly<Partial<Record<State, string>>>): ReadonlyMap<st
 }
 
 function damagedName(name: string): string {
-  // eslint-disable-next-line no-control-regex -- the range is ASCII
   return name.replaceAll(/[^\u0000-\u007f]+/g, '?');
 }
 

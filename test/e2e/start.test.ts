@@ -36,7 +36,7 @@ const npm = (...args: readonly string[]): SpawnSyncReturns<string> =>
 
 describe('npm start', () => {
   beforeAll(() => {
-    for (const name of ['package.json', 'tsconfig.json', 'tsconfig.build.json'])
+    for (const name of ['build.js', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
       cpSync(join(ROOT, name), join(folder, name));
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
     mkdirSync(join(folder, 'src'));

@@ -240,8 +240,7 @@ describe('deploy/compose', () => {
     const ports = Object.values(services).flatMap(({ ports = [] }) => ports);
     expect(ports.filter((port) => !port.startsWith('127.0.0.1:'))).toEqual([]);
     expect(configOf([], services['peerscope']?.environment).storageServer).toMatchObject({
-      host: 'valkey',
-      port: 6379,
+      addresses: [{ host: 'valkey', port: 6379 }],
     });
   });
 

@@ -285,7 +285,7 @@ describe('an exporter with a web configuration', () => {
     ],
     [
       'a key that is not supported',
-      'rate_limit: {}\n',
+      'rate_limit: { interval: 1s }\n',
       /^Cannot read web configuration .*: rate_limit: is not supported: .*\n$/,
     ],
     ['a missing file', null, /^Cannot read web configuration ".*": no such file or directory\n$/],

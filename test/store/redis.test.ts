@@ -325,7 +325,7 @@ describe('RedisStore', () => {
 
   it.each<[files: Partial<TlsFiles>, reason: string]>([
     [{ ca: 'missing.pem' }, 'cannot read "missing.pem": no such file or directory'],
-    [{ ca: '' }, 'cannot read "": illegal operation on a directory'],
+    [{ ca: '' }, 'cannot read "": is a directory'],
     [{ ca: 'key.pem' }, '"key.pem" has no PEM certificate'],
     [{ ca: 'redis.test.ts' }, '"redis.test.ts" has no PEM certificate'],
     [{ cert: 'key.pem', key: 'key.pem' }, '"key.pem" has no PEM certificate'],

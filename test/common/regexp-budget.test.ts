@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { RegexpBudget, exponentOf } from '../../src/collect/regexp-budget.ts';
+import { RegexpBudget, exponentOf } from '../../src/common/regexp-budget.ts';
 
 /** A pattern, and a text on which it would take longer than the world lasts. */
 const ENDLESS: readonly (readonly [pattern: RegExp, text: string])[] = [
