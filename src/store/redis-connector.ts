@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { connect, isIP, Socket } from 'node:net';
 import { connect as connectTls, createSecureContext, getCACertificates, type SecureContextOptions } from 'node:tls';
-import { AbstractConnector } from 'ioredis';
+import { AbstractConnector, type RedisOptions } from 'ioredis';
 import { reasonOf } from '../common/errors.ts';
 import { ReplyGuard } from './redis-replies.ts';
 import type { RedisServer, ServerAddress, TlsFiles } from './redis-url.ts';
@@ -112,16 +112,17 @@ export function connectionOptions(
   { kind, tls, username, password, database }: RedisServer,
   locate: () => Promise<ServerAddress>,
 ) {
+  const Connector: NonNullable<RedisOptions['Connector']> = class extends GuardedConnector {
+    constructor() {
+      super(locate, tls);
+    }
+  };
   return {
     ...(username === null ? {} : { username }),
     ...(password === null ? {} : { password }),
     // The library only looks at whether it is set, to wait for the handshake.
     ...(tls ? { tls: {} } : {}),
-    Connector: class extends GuardedConnector {
-      constructor() {
-        super(locate, tls);
-      }
-    },
+    Connector,
     // RESP2 is sufficient and has no push messages.
     protocol: 2 as const,
     // The library selects it again after each reconnect. If it were set later, a failed SELECT could not be caught.
