@@ -101,8 +101,10 @@ const NOTHING: Cgroup = {
 function parsePath(path: string): Cgroup {
   const found: Found = { ...NOTHING };
   const segments = path.split('/');
+  let belowEcs = false;
   for (const [i, segment] of segments.entries()) {
     const previous = segments[i - 1] ?? '';
+    belowEcs ||= previous === 'ecs';
     const colons = COLON_FORM.exec(segment);
     if (colons) {
       enterPod(found, colons[1] ?? '', previous);
@@ -117,7 +119,6 @@ function parsePath(path: string): Cgroup {
       found.unit = null;
       continue;
     }
-    const belowEcs = segments.slice(0, i).includes('ecs');
     const id = ID.exec(segment);
     const payload = previous === 'lxc' || previous === 'lxc.payload' ? segment : LXC_PAYLOAD.exec(segment)?.[1];
     if (id) {
