@@ -2,7 +2,7 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { isDeepStrictEqual } from 'node:util';
 import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { cleanLabel } from '../common/sanitize.ts';
-import { isService, parseCgroup } from './cgroup.ts';
+import { cgroupPath, isService, parseCgroup } from './cgroup.ts';
 import { parseConmon } from './conmon.ts';
 import { RegexpBudget } from '../common/regexp-budget.ts';
 import { nameProcess } from './process-name.ts';
@@ -63,7 +63,7 @@ export class Processes {
   readonly #budget: RegexpBudget;
   readonly #known = new Map<number, KnownProcess>();
   readonly #ppids = new Map<number, number>();
-  /** By container id; null for a container whose name cannot be found. */
+  /** By the cgroup of the container; null for a container whose name cannot be found. */
   readonly #monitored = new Map<string, Pick<Cgroup, 'containerName' | 'unit'> | null>();
   #scan = 0;
   #generation = 1;
@@ -179,14 +179,18 @@ export class Processes {
   }
 
   /** Adds the name of a container of Podman outside Kubernetes, and the unit that runs it. */
-  #withName({ ppid }: KnownProcess, cgroup: Cgroup): Cgroup {
+  #withName({ ppid }: KnownProcess, text: string): Cgroup {
+    const cgroup = this.#parse(text);
     const { runtime, containerId, podUid } = cgroup;
     if (runtime !== 'podman' || containerId === null || podUid !== null) return cgroup;
-    let monitored = this.#monitored.get(containerId);
+    // A user can give a cgroup the id of another container, but not its path.
+    const path = cgroupPath(text);
+    const key = path.slice(0, path.lastIndexOf(containerId) + containerId.length);
+    let monitored = this.#monitored.get(key);
     if (monitored === undefined) {
       monitored = this.#findConmon(ppid, containerId);
       if (this.#monitored.size >= MAX_CONTAINERS) this.#monitored.clear();
-      this.#monitored.set(containerId, monitored);
+      this.#monitored.set(key, monitored);
     }
     if (!monitored) return cgroup;
     return { ...cgroup, ...monitored, unit: cgroup.unit ?? monitored.unit };
@@ -226,7 +230,7 @@ export class Processes {
     const cgroup = this.#procfs.read(pid, 'cgroup');
     const { name: nameBefore, cgroup: cgroupBefore, comm: commBefore } = process;
     process.comm = comm;
-    if (!failed(cgroup)) process.cgroup = this.#withName(process, this.#parse(cgroup.toString()));
+    if (!failed(cgroup)) process.cgroup = this.#withName(process, cgroup.toString());
     const { skipped } = this.#budget;
     const running = {
       exe,

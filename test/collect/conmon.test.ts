@@ -31,8 +31,8 @@ interface Recorded {
   readonly cmdline: readonly string[];
 }
 
-/** Returns the labels of process 300 in a tree of processes. */
-function labelsIn(processes: Readonly<Record<number, Recorded>>): unknown {
+/** Returns the labels of process 300 in a tree of processes, after those of the processes `before` it. */
+function labelsIn(processes: Readonly<Record<number, Recorded>>, before: readonly number[] = []): unknown {
   const root = mkdtempSync(join(tmpdir(), 'peerscope-conmon-'));
   onTestFinished(() => rmSync(root, { recursive: true }));
   for (const [pid, { ppid, cgroup, cmdline }] of Object.entries(processes)) {
@@ -44,7 +44,8 @@ function labelsIn(processes: Readonly<Record<number, Recorded>>): unknown {
   }
   const labeler = new OwnerLabeler();
   const known = new Processes(new Procfs(root), [], (name, cgroup) => labeler.labelsOf(name, cgroup));
-  known.begin([300]);
+  known.begin([...before, 300]);
+  for (const pid of before) known.get(pid, 0);
   return known.get(300, 0)?.labels;
 }
 
@@ -111,4 +112,21 @@ describe('a container of Podman goes by its name', () => {
       expected: BY_ID,
     },
   ])('$name', ({ processes, expected }) => expect(labelsIn(processes)).toMatchObject(expected));
+
+  test.each([
+    { name: 'under another name', cmdline: ['conmon', '-c', ID, '-n', 'evil'] },
+    { name: 'without a name', cmdline: ['bash'] },
+  ])('even if a user gave its id to another cgroup before, $name', ({ cmdline }) => {
+    const user = '/user.slice/user-1000.slice/user@1000.service';
+    const labels = labelsIn(
+      {
+        40: { ppid: 1, cgroup: `${user}/app.slice`, cmdline },
+        50: { ppid: 40, cgroup: `${user}/libpod-${ID}.scope`, cmdline: ['nc'] },
+        100: monitor,
+        300: init,
+      },
+      [50],
+    );
+    expect(labels).toMatchObject({ workload: 'web', container: 'web' });
+  });
 });
