@@ -12,7 +12,7 @@ export function workloadOfPod(metadata: ApiObject): string {
     .map(objectIn)
     .find((owner) => owner['controller'] === true);
   const kind = controller ? textIn(controller['kind']) : NONE;
-  const name = controller ? textIn(controller['name']) : nameWithoutController(metadata);
+  const name = (controller ? textIn(controller['name']) : nameWithoutController(metadata)).slice(0, MAX_NAME);
   const createdAt = Date.parse(textIn(metadata['creationTimestamp']));
   const labels = objectIn(metadata['labels']);
   const stable = stableName(kind, labels, objectIn(metadata['annotations']), createdAt);
@@ -24,6 +24,9 @@ export function workloadOfPod(metadata: ApiObject): string {
   if (end) return name.replace(end, '');
   return RUN_KINDS.has(kind) ? withoutRun(name, createdAt) : name;
 }
+
+/** The longest name of an object (RFC 1123 subdomain). The API server enforces it; patterns rely on it. */
+const MAX_NAME = 253;
 
 /** The kind of a missing controller. */
 const NONE = '';
@@ -135,7 +138,7 @@ const ENDS: readonly { readonly kinds: readonly string[]; readonly end: RegExp }
 /** `generateName` without its separator, if the API server made the name of it. */
 function nameWithoutController(metadata: ApiObject): string {
   const name = textIn(metadata['name']);
-  const prefix = textIn(metadata['generateName']);
+  const prefix = textIn(metadata['generateName']).slice(0, MAX_NAME);
   const stem = prefix.replace(/[-.]+$/, '');
   return stem !== '' && name.startsWith(prefix) ? stem : name;
 }

@@ -260,6 +260,11 @@ describe('the workload of a pod that is made for one run', () => {
     { of: 'Job a-x7k2p', labels: { 'scaledjob.keda.sh/name': { no: 'text' } }, expected: 'a' },
     { of: 'Job a', labels: { 'scaledjob.keda.sh/name': 'a\nb' }, expected: 'a\ufffdb' },
   ])('of $of with $labels is $expected', (run) => expect(workloadOf(run)).toBe(run.expected));
+
+  test('is cut to the longest name that the API server allows before any pattern reads it', () => {
+    const long = `a${'.'.repeat(250_000)}b`;
+    expect(workloadOf({ of: long, generateName: long, expected: 'a' })).toBe('a');
+  });
 });
 
 describe('addresses', () => {
