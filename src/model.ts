@@ -29,7 +29,7 @@ export type State =
 
 export type Direction = 'listen' | 'inbound' | 'outbound' | 'loopback';
 export type DirectionEvidence = 'listener' | 'history' | 'port';
-export type OwnerEvidence = 'fd' | 'history' | 'listener' | 'netns' | 'text';
+export type OwnerEvidence = 'fd' | 'history' | 'listener' | 'endpoint' | 'netns' | 'text';
 export type UnattributedReason = 'permission' | 'no_descriptor' | 'short_lived' | 'vanished' | 'other_pid_namespace';
 
 /** The network class of a remote address; networks of the operator add their own names. */

@@ -1,5 +1,6 @@
 import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '../model.ts';
 import type { ConnectionOwner, ConnectionTable } from './connection-table.ts';
+import type { EndpointOwners } from './endpoint-owners.ts';
 import type { SocketOwners } from './socket-owners.ts';
 import { chooseOwner, type Processes } from './processes.ts';
 import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './net-tcp-udp-raw.ts';
@@ -13,6 +14,8 @@ export interface AttributionSources {
   readonly tables: NamespaceTables;
   readonly owners: SocketOwners;
   readonly processes: Processes;
+  /** Who calls which remote endpoint; null if the ends of sockets are not reported. */
+  readonly endpointOwners: EndpointOwners | null;
   /** False if /proc belongs to a PID namespace below that of the sources: an invisible process may hold a socket. */
   readonly seesAllProcesses: boolean;
   /** Whether processes of other users are hidden. */
@@ -21,7 +24,7 @@ export interface AttributionSources {
 
 /**
  * Gives every connection its owner: a process with a descriptor of it, otherwise its former owner, otherwise the owner of the listener
- * on its local end, otherwise the pod of its namespace. A connection without a process gets a reason.
+ * on its local end, otherwise (if only its end is known) the sole caller of its remote endpoint, otherwise the pod of its namespace. A connection without a process gets a reason.
  * A connection is checked again only after it, its holders or their labels changed, or while it has no process.
  */
 export class Attribution {
@@ -71,6 +74,7 @@ export class Attribution {
   /** Replaces labels by others. */
   relabel(changed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
     const { connections } = this.#sources;
+    this.#sources.endpointOwners?.relabel(changed);
     for (const i of connections.indexes()) {
       const before = connections.labels[i];
       const labels = before && changed.get(before);
@@ -110,6 +114,7 @@ export class Attribution {
     );
     if (!process) return false;
     this.#assign(i, ownedBy(process, process.labels, 'fd', holders));
+    this.#sources.endpointOwners?.learn(i, process);
     return true;
   }
 
@@ -125,7 +130,7 @@ export class Attribution {
     const { connections } = this.#sources;
     this.#hold(connections.holders[i] ?? NO_PROCESSES, -1);
     this.#hold(owner.holders, 1);
-    if (owner.labels.process === '') this.#unowned.add(i);
+    if (owner.labels.process === '' && !connections.isEndedOnly(i)) this.#unowned.add(i);
     else this.#unowned.delete(i);
     connections.setOwner(i, owner);
   }
@@ -159,7 +164,7 @@ function ownedBy(
 
 /** The owner of a connection without a holder. */
 function inherited(sources: AttributionSources, i: number): ConnectionOwner {
-  const { connections, tables } = sources;
+  const { connections, tables, endpointOwners } = sources;
   const before = connections.labels[i];
   const evidence = connections.ownerEvidence[i];
   if (before && (evidence === 'fd' || evidence === 'history'))
@@ -169,6 +174,8 @@ function inherited(sources: AttributionSources, i: number): ConnectionOwner {
   if (accepting && listener !== i && connections.process[listener])
     return ownedBy(connections.process[listener] ?? null, accepting, 'listener');
   if (before && evidence === 'listener') return ownedBy(connections.process[i] ?? null, before, 'history');
+  const caller = connections.isEndedOnly(i) ? endpointOwners?.callerOf(i) : null;
+  if (caller) return ownedBy(caller.process, caller.labels, 'endpoint');
   const labels = tables.podOf(connections.netns[i] ?? 0);
   const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
   return {
@@ -194,7 +201,7 @@ function unattributedReason(
   const inode = connections.inode[i] ?? 0;
   if (inode === 0) {
     if (before && before !== 'vanished') return before;
-    return hasEnded(connections.state[i] ?? 0) ? 'short_lived' : 'no_descriptor';
+    return connections.isEndedOnly(i) || hasEnded(connections.state[i] ?? 0) ? 'short_lived' : 'no_descriptor';
   }
   if (owners.isPostponed(inode)) return 'vanished';
   if (owners.denied > 0 || hidesProcesses) return 'permission';

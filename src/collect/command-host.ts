@@ -46,6 +46,7 @@ interface NumberedSocket {
  */
 export class CommandHost implements Host {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+  readonly namespaces = null;
   readonly unread: UnreadNamespaces = { hidden: 0, withoutProcess: 0 };
   readonly malformed = new Map<string, number>();
   oldestReadAt = 0;

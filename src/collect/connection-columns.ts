@@ -22,6 +22,15 @@ export type ReadOnly<T> = {
         : T[Key];
 };
 
+/** The payload of a TCP connection since it opened, and its round-trip times; null if the kernel has not measured one yet. */
+export interface ConnectionTotals {
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  readonly retransmittedBytes: number;
+  readonly roundTripSeconds: number | null;
+  readonly minRoundTripSeconds: number | null;
+}
+
 /**
  * What is known of each connection, as columns. An index keeps its connection from open to close; addresses take four words an index.
  * Only the connection table and its parts (direction, index of the ends) write here: `touch` must follow every change that a metric
@@ -58,6 +67,25 @@ export class ConnectionColumns {
   serves = new Uint8Array(0);
   /** 1 if anything that its metrics depend on may have changed since `settle`. */
   changed = new Uint8Array(0);
+  /** The columns from here to `weight` are empty until `keepTotals`: only netlink fills them. */
+  cookie = new Float64Array(0);
+  /** 1 if the kernel gave the totals with the last row of the connection, or when it ended. */
+  hasTotals = new Uint8Array(0);
+  /** Payload since the connection opened. */
+  sentBytes = new Float64Array(0);
+  receivedBytes = new Float64Array(0);
+  retransmittedBytes = new Float64Array(0);
+  /** Smoothed and lowest round-trip time in microseconds; 0 if unknown. */
+  roundTripUs = new Uint32Array(0);
+  minRoundTripUs = new Uint32Array(0);
+  /** 1 if the kernel reported the end of the socket. */
+  ended = new Uint8Array(0);
+  /**
+   * How many connections an index stands for: more than 1 if it stands for connections of which only the end is known, 0 for the
+   * TIME_WAIT row of one of those.
+   */
+  weight = new Uint32Array(0);
+  keepsTotals = false;
   readonly direction: Direction[] = [];
   readonly evidence: (DirectionEvidence | null)[] = [];
   /** The process the connection is counted for; `holders` are all processes with a descriptor of it. */
@@ -100,6 +128,43 @@ export class ConnectionColumns {
     return (this.pair[index] ?? -1) >= 0 && this.serves[index] === 0;
   }
 
+  /** How many connections an index stands for. */
+  weightOf(index: number): number {
+    return this.keepsTotals ? (this.weight[index] ?? 1) : 1;
+  }
+
+  /** The totals of a connection; null if the kernel did not give them. */
+  totalsOf(index: number): ConnectionTotals | null {
+    if (this.hasTotals[index] !== 1) return null;
+    return {
+      sentBytes: this.sentBytes[index] ?? 0,
+      receivedBytes: this.receivedBytes[index] ?? 0,
+      retransmittedBytes: this.retransmittedBytes[index] ?? 0,
+      roundTripSeconds: seconds(this.roundTripUs[index]),
+      minRoundTripSeconds: seconds(this.minRoundTripUs[index]),
+    };
+  }
+
+  /** Adds the columns that only netlink fills. */
+  protected keepTotals(): void {
+    if (this.keepsTotals) return;
+    this.keepsTotals = true;
+    this.#growTotals(this.scanOf.length);
+  }
+
+  #growTotals(capacity: number): void {
+    const before = this.weight.length;
+    this.cookie = grown(this.cookie, new Float64Array(capacity));
+    this.hasTotals = grown(this.hasTotals, new Uint8Array(capacity));
+    this.sentBytes = grown(this.sentBytes, new Float64Array(capacity));
+    this.receivedBytes = grown(this.receivedBytes, new Float64Array(capacity));
+    this.retransmittedBytes = grown(this.retransmittedBytes, new Float64Array(capacity));
+    this.roundTripUs = grown(this.roundTripUs, new Uint32Array(capacity));
+    this.minRoundTripUs = grown(this.minRoundTripUs, new Uint32Array(capacity));
+    this.ended = grown(this.ended, new Uint8Array(capacity));
+    this.weight = grown(this.weight, new Uint32Array(capacity)).fill(1, before);
+  }
+
   protected grow(): void {
     const capacity = Math.max(1024, this.scanOf.length * 2);
     this.scanOf = grown(this.scanOf, new Uint32Array(capacity));
@@ -119,6 +184,7 @@ export class ConnectionColumns {
     this.pair = grown(this.pair, new Int32Array(capacity));
     this.serves = grown(this.serves, new Uint8Array(capacity));
     this.changed = grown(this.changed, new Uint8Array(capacity));
+    if (this.keepsTotals) this.#growTotals(capacity);
   }
 }
 
@@ -136,6 +202,10 @@ export function isWildcard(words: ArrayLike<number>, at: number): boolean {
 /** Says whether two places hold the same address. */
 export function sameAddress(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number): boolean {
   return a[at + 3] === b[bt + 3] && a[at] === b[bt] && a[at + 1] === b[bt + 1] && a[at + 2] === b[bt + 2];
+}
+
+function seconds(microseconds: number | undefined): number | null {
+  return microseconds ? microseconds / 1e6 : null;
 }
 
 function addressAt(words: Uint32Array, at: number): Address {

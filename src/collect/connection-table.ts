@@ -4,6 +4,7 @@ import { ConnectionColumns, isRemote, sameAddress, type ReadOnly } from './conne
 import { Directions, type NamespaceFacts } from './direction.ts';
 import { EndsIndex } from './ends-hash.ts';
 import {
+  CLOSE,
   CLOSE_WAIT,
   CLOSING,
   ESTABLISHED,
@@ -16,6 +17,7 @@ import {
   UDP,
   type SocketRows,
 } from './net-tcp-udp-raw.ts';
+import { DiagRows } from './sock-diag.ts';
 
 /** How many scans in a row may miss a UDP socket while others open and close. */
 const MISSED_SCANS = 2;
@@ -54,6 +56,7 @@ class WritableConnectionTable extends ConnectionColumns {
   readonly arrived: number[] = [];
   readonly left: number[] = [];
 
+  readonly #endedOnly: number[] = [];
   readonly #ends: EndsIndex;
   readonly #directions: Directions;
   #scan = 0;
@@ -93,9 +96,14 @@ class WritableConnectionTable extends ConnectionColumns {
     if (this.#firstRow.size > 8 * MAX_NAMESPACES) this.#firstRow.clear();
   }
 
-  /** Merges rows of one table of one namespace. With `isFirst`, new connections may have been open long before. */
+  /**
+   * Merges rows of one table of one namespace; the rows of a netlink dump bring the totals. With `isFirst`, new connections may have
+   * been open long before.
+   */
   merge(netns: number, table: number, rows: SocketRows, isFirst = false): void {
     const openedAt = isFirst ? 0 : this.#now;
+    const totals = rows instanceof DiagRows ? rows : null;
+    if (totals) this.keepTotals();
     const key = netns * 8 + table;
     let last = this.#lastRow.get(key) ?? -1;
     for (let row = 0; row < rows.count; row++) {
@@ -103,6 +111,8 @@ class WritableConnectionTable extends ConnectionColumns {
       const i = this.#isRowOf(expected, netns, table, rows, row)
         ? this.#refresh(expected, rows, row, rows.state[row] ?? 0, rows.inode[row] ?? 0)
         : this.#mergeRow(netns, table, rows, row, openedAt);
+      if (totals) this.#setTotals(i, totals, row);
+      else if (this.keepsTotals) this.hasTotals[i] = 0;
       if (last >= 0) this.#next[last] = i;
       else this.#firstRow.set(key, i);
       last = i;
@@ -134,6 +144,72 @@ class WritableConnectionTable extends ConnectionColumns {
       else this.#close(i);
     }
     for (const index of this.opened) this.#directions.decide(index, namespaces);
+  }
+
+  /** The connection or TIME_WAIT row that an ended socket belongs to, if no other ended socket does; -1 for none. */
+  openOf(netns: number, table: number, ended: DiagRows, row: number): number {
+    const i = this.#ends.find(this.endsKey(netns, table, ended, row), netns, table, ended, row, false);
+    if (i < 0 || this.ended[i] === 1 || this.weightOf(i) !== 1 || !this.#hasCookieOf(i, ended, row)) return -1;
+    return i;
+  }
+
+  /** A keyed hash of the ends of a row. */
+  endsKey(netns: number, table: number, rows: SocketRows, row: number): number {
+    return this.#ends.hashOf(netns, table, rows, row, 0);
+  }
+
+  /** The same hash of a connection. */
+  endsKeyOf(index: number): number {
+    return this.#ends.hashAt(index);
+  }
+
+  /** The listener that accepts on the local end of a row; -1 for none. */
+  listenerFor(netns: number, table: number, rows: SocketRows, row: number): number {
+    return this.#directions.listenerAt(netns, table, rows.local, row * 4, rows.localPort[row] ?? 0);
+  }
+
+  /** Takes in the totals that a connection ended with. */
+  finish(index: number, totals: DiagRows, row: number): void {
+    this.keepTotals();
+    this.#setTotals(index, totals, row);
+    this.ended[index] = 1;
+  }
+
+  /** Marks the TIME_WAIT row of a connection that was counted when it ended. */
+  markCounted(index: number): void {
+    this.weight[index] = 0;
+  }
+
+  /**
+   * Opens a connection that stands for `weight` connections of which only the end is known. It is closed by `closeEnded`, so that it
+   * gets an owner, a peer and a first-seen time, and is in no gauge.
+   */
+  addEnded(netns: number, table: number, totals: DiagRows, row: number, weight: number, namespaces: NamespaceFacts): number {
+    this.keepTotals();
+    const i = this.#open(this.endsKey(netns, table, totals, row), netns, table, totals, row);
+    this.openedAt[i] = this.#now;
+    this.state[i] = CLOSE;
+    this.finish(i, totals, row);
+    this.weight[i] = weight;
+    this.#directions.decide(i, namespaces);
+    this.#endedOnly.push(i);
+    return i;
+  }
+
+  /** Says whether the last scan opened a connection. */
+  isNew(index: number): boolean {
+    return this.openedIn[index] === this.#scan;
+  }
+
+  /** Says whether only the end of a connection is known. */
+  isEndedOnly(index: number): boolean {
+    return this.ended[index] === 1 && this.state[index] === CLOSE && (this.inode[index] ?? 0) === 0;
+  }
+
+  /** Closes what `addEnded` opened. */
+  closeEnded(): void {
+    for (const i of this.#endedOnly) this.#close(i);
+    this.#endedOnly.length = 0;
   }
 
   /** Sets the owner. The connection counts as changed if its labels differ or the search for its process ended. */
@@ -177,6 +253,7 @@ class WritableConnectionTable extends ConnectionColumns {
       inode !== 0 &&
       this.inode[i] === inode &&
       this.scanOf[i] === this.#scan - 1 &&
+      this.#hasCookieOf(i, rows, row) &&
       this.netns[i] === netns &&
       this.table[i] === table &&
       this.localPort[i] === rows.localPort[row] &&
@@ -200,7 +277,8 @@ class WritableConnectionTable extends ConnectionColumns {
     const state = rows.state[row] ?? 0;
     const hash = this.#ends.hashOf(netns, table, rows, row, isConnected ? 0 : inode);
     const found = this.#ends.find(hash, netns, table, rows, row, !isConnected || table >= UDP);
-    if (found >= 0 && this.#isSameConnection(found, state, inode)) return this.#refresh(found, rows, row, state, inode);
+    const isSame = found >= 0 && this.#hasCookieOf(found, rows, row) && this.#isSameConnection(found, state, inode);
+    if (isSame) return this.#refresh(found, rows, row, state, inode);
     if (found >= 0 && this.scanOf[found] !== this.#scan) this.#close(found);
     const opened = this.#open(hash, netns, table, rows, row);
     this.openedAt[opened] = openedAt;
@@ -221,6 +299,37 @@ class WritableConnectionTable extends ConnectionColumns {
     if (ended && begins) return false;
     const orphaned = before !== 0 && inode === 0;
     return !(orphaned && (begins || state === CLOSE_WAIT));
+  }
+
+  /** Says whether a row may have the cookie of a connection: a cookie identifies a socket, from SYN_RECV to TIME_WAIT. */
+  #hasCookieOf(i: number, rows: SocketRows, row: number): boolean {
+    if (!(rows instanceof DiagRows)) return true;
+    const before = this.cookie[i] ?? 0;
+    const cookie = rows.cookie[row] ?? 0;
+    return before === 0 || cookie === 0 || before === cookie;
+  }
+
+  #setTotals(i: number, totals: DiagRows, row: number): void {
+    this.cookie[i] = totals.cookie[row] ?? 0;
+    this.hasTotals[i] = totals.hasTotals[row] ?? 0;
+    if (this.hasTotals[i] === 0) return;
+    this.sentBytes[i] = totals.sentBytes[row] ?? 0;
+    this.receivedBytes[i] = totals.receivedBytes[row] ?? 0;
+    this.retransmittedBytes[i] = totals.retransmittedBytes[row] ?? 0;
+    this.roundTripUs[i] = totals.roundTripUs[row] ?? 0;
+    this.minRoundTripUs[i] = totals.minRoundTripUs[row] ?? 0;
+  }
+
+  #resetTotals(i: number): void {
+    this.cookie[i] = 0;
+    this.hasTotals[i] = 0;
+    this.sentBytes[i] = 0;
+    this.receivedBytes[i] = 0;
+    this.retransmittedBytes[i] = 0;
+    this.roundTripUs[i] = 0;
+    this.minRoundTripUs[i] = 0;
+    this.ended[i] = 0;
+    this.weight[i] = 1;
   }
 
   #refresh(i: number, rows: SocketRows, row: number, state: number, inode: number): number {
@@ -284,6 +393,7 @@ class WritableConnectionTable extends ConnectionColumns {
     this.reason[i] = null;
     this.labels[i] = null;
     this.evidence[i] = null;
+    if (this.keepsTotals) this.#resetTotals(i);
     this.touch(i);
     this.#ends.insert(i, hash);
     this.#addInode(i);

@@ -102,7 +102,8 @@ export class Directions {
     }
     const remote = columns.remoteAddress(i);
     const state = columns.state[i] ?? 0;
-    const leavesNoMirror = state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2;
+    const leavesNoMirror =
+      state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2 || columns.ended[i] === 1;
     if (isLoopback(remote) || (leavesNoMirror && ownOf(netns)?.(remote)))
       this.#set(i, 'loopback', 'listener', this.#localEndServes(i, ephemeral));
     else if (state === SYN_SENT) this.#set(i, 'outbound', null, false);
@@ -161,11 +162,11 @@ export class Directions {
   /** The listener that accepts on the local end of a connection; -1 for none. */
   listenerOf(i: number): number {
     const { netns, table, local, localPort } = this.#columns;
-    return this.#listenerAt(netns[i] ?? 0, table[i] ?? 0, local, i * 4, localPort[i] ?? 0);
+    return this.listenerAt(netns[i] ?? 0, table[i] ?? 0, local, i * 4, localPort[i] ?? 0);
   }
 
   /** The listener on an address and port: on the exact address, otherwise on the wildcard of the table; -1 for none. */
-  #listenerAt(netns: number, table: number, address: ArrayLike<number>, at: number, port: number): number {
+  listenerAt(netns: number, table: number, address: ArrayLike<number>, at: number, port: number): number {
     const { local } = this.#columns;
     let wildcard = -1;
     for (const i of this.#listeners.get(listenerKey(netns, table, port)) ?? []) {
@@ -201,8 +202,8 @@ export class Directions {
     const netns = this.#columns.netns[i] ?? 0;
     const table = (this.#columns.table[i] ?? 0) & ~1;
     return (
-      this.#listenerAt(netns, table, addresses, i * 4, port) >= 0 ||
-      this.#listenerAt(netns, table + 1, addresses, i * 4, port) >= 0
+      this.listenerAt(netns, table, addresses, i * 4, port) >= 0 ||
+      this.listenerAt(netns, table + 1, addresses, i * 4, port) >= 0
     );
   }
 }

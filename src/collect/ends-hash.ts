@@ -58,6 +58,11 @@ export class EndsIndex {
     return this.#hash(netns, table >> 1, rows.local, row * 4, localPort, rows.remote, row * 4, remotePort, inode);
   }
 
+  /** The hash that a connection was inserted with. */
+  hashAt(i: number): number {
+    return this.#hashes[i] ?? 0;
+  }
+
   /** The connection of a row: the one with the same inode, otherwise (unless `byInode`) one with the same ends; -1 for none. */
   find(hash: number, netns: number, table: number, rows: SocketRows, row: number, byInode: boolean): number {
     const columns = this.#columns;

@@ -5,18 +5,20 @@ import { CommandHost } from './command-host.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
 import type { HashCost } from './hash-walks.ts';
+import type { SocketDump } from './netlink.ts';
+import { EndpointOwners } from './endpoint-owners.ts';
 import { Namespaces, type Namespace, type UnreadNamespaces } from './namespaces.ts';
 import { SocketOwners } from './socket-owners.ts';
 import { Processes } from './processes.ts';
 import { failed, Procfs } from './procfs.ts';
 import type { ProtocolCounters } from './protocol-counters.ts';
-import { NamespaceTables, type NamespaceCounts } from './namespace-tables.ts';
+import { NamespaceTables, type NamespaceCounts, type ScannedNamespaces } from './namespace-tables.ts';
 import type { Command, Commands } from './ss-netstat.ts';
 
 /** The source of rows: the procfs of a host, or the output of its own commands. */
 export interface Host {
-  /** Reads every row into the connection table. `at` is milliseconds since 1970. */
-  collect(at: number, isLate: () => boolean): void;
+  /** Reads every row into the connection table; a dump replaces the TCP tables of its namespace. `at` is milliseconds since 1970. */
+  collect(at: number, isLate: () => boolean, dump: SocketDump | null): void;
   /** Sets the owners of connections. */
   attribute(isLate: () => boolean): void;
   /** Names processes by these rules from the next scan on, and labels them again. */
@@ -48,6 +50,8 @@ export interface Host {
   takeHashCost(): HashCost | null;
   /** The namespace of a number in the connection table; null if it is unknown or gone. */
   namespace(number: number): Namespace | null;
+  /** The namespaces of the last scan; null if rows come from a command. */
+  readonly namespaces: ScannedNamespaces | null;
   isOwn(number: number): IsOwn;
   knowsOwn(number: number): boolean;
   isHostOwn(address: Address): boolean;
@@ -62,6 +66,8 @@ export interface ProcfsHostOptions {
   /** Without `processes` no socket has a process. */
   readonly collectors: { readonly processes: boolean; readonly protocols: boolean };
   readonly protocols: ProtocolCounters;
+  /** Whether connections of which only the end is known get the sole caller of their remote endpoint as owner. */
+  readonly learnsCallers?: boolean;
   /** The uid of the pod that this process runs in, if known. */
   readonly podUid?: string | null;
   /** Milliseconds of a clock that never goes back. */
@@ -75,6 +81,7 @@ export interface ProcfsHostOptions {
 /** A host whose procfs is read. */
 export class ProcfsHost implements Host {
   unread: UnreadNamespaces = { hidden: 0, withoutProcess: 0 };
+  readonly namespaces: ScannedNamespaces;
   readonly #procfs: Procfs;
   readonly #findsOwners: boolean;
   readonly #namespaces = new Namespaces();
@@ -110,18 +117,20 @@ export class ProcfsHost implements Host {
       monotonic,
       labelsOf: (pids) => names.namespaceLabelsOf(pids.values().map((pid) => processes.cgroupOf(pid))),
     });
+    this.namespaces = this.#tables;
     const { seesAllProcesses, hidesProcesses } = procfs;
     this.#attribution = new Attribution({
       connections,
       tables: this.#tables,
       owners,
       processes,
+      endpointOwners: options.learnsCallers ? new EndpointOwners(connections, this.#tables) : null,
       seesAllProcesses,
       hidesProcesses,
     });
   }
 
-  collect(at: number, isLate: () => boolean): void {
+  collect(at: number, isLate: () => boolean, dump: SocketDump | null): void {
     const pids = this.#procfs.pids();
     const { namespaces, ...unread } = this.#namespaces.find(this.#procfs, pids);
     this.unread = unread;
@@ -130,7 +139,7 @@ export class ProcfsHost implements Host {
     for (const holder of this.#attribution.holding)
       if (this.#processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder)
         this.#owners.reset(holder.pid);
-    this.#tables.read(namespaces, at, isLate);
+    this.#tables.read(namespaces, at, isLate, dump);
   }
 
   attribute(isLate: () => boolean): void {

@@ -1,7 +1,7 @@
 import { reasonOf } from '../common/errors.ts';
 import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable } from './connection-table.ts';
-import { DEFAULT_EPHEMERAL_PORTS, type IsOwn } from './direction.ts';
+import { DEFAULT_EPHEMERAL_PORTS, type IsOwn, type NamespaceFacts } from './direction.ts';
 import { HashWalks, type HashCost } from './hash-walks.ts';
 import { FibTrie, ownAddresses } from './fib-trie.ts';
 import type { Namespace } from './namespaces.ts';
@@ -10,6 +10,7 @@ import { failed, type Procfs } from './procfs.ts';
 import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.ts';
 import { mayHoldRows, parseSockstat, type SocketCounts } from './sockstat.ts';
 import { SocketRows, TABLES, UDP } from './net-tcp-udp-raw.ts';
+import type { SocketDump } from './netlink.ts';
 
 /** The number of processes that are tried before their namespace counts as unreadable. */
 const CANDIDATES = 8;
@@ -31,6 +32,19 @@ export interface NamespaceCounts {
   unchanged: number;
   empty: number;
   unreadable: number;
+}
+
+/** The network namespaces of the last scan, by their numbers in the connection table. */
+export interface ScannedNamespaces {
+  /** What directions need to know of the namespaces. */
+  readonly facts: NamespaceFacts;
+  numbers(): Iterable<number>;
+  /** The inode number of ns/net and the processes; null after the namespace is gone. */
+  namespace(number: number): Namespace | null;
+  /** The test for the addresses of a namespace. */
+  isOwn(number: number): IsOwn;
+  /** Says whether its tables were read at least once. */
+  wasRead(number: number): boolean;
 }
 
 /** What is kept of a namespace from scan to scan. */
@@ -84,7 +98,7 @@ export interface TablesContext {
  * number of descriptors, and every socket still at its descriptor. Changes that this misses (a queue that was drained, a UDP socket that
  * connected) show ten scans later at most.
  */
-export class NamespaceTables {
+export class NamespaceTables implements ScannedNamespaces {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
   /** Malformed lines since the start, by table. */
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));
@@ -96,18 +110,23 @@ export class NamespaceTables {
   protocolsMs = 0;
   /** Why protocol counters could not be added up in the last scan; null if they could. */
   protocolsFailure: string | null = null;
+  /** What directions need to know of the namespaces, as of the last scan. */
+  facts: NamespaceFacts = { ownOf: () => null, ephemeralPortsOf: () => DEFAULT_EPHEMERAL_PORTS };
   readonly #procfs: Procfs;
   readonly #connections: ConnectionTable;
   readonly #context: TablesContext;
   readonly #rows = new SocketRows();
   readonly #walks = new HashWalks();
   readonly #states = new Map<number, NamespaceState>();
+  /** Namespaces that the last scan did not find any more. */
+  readonly #gone = new Map<number, NamespaceState>();
   readonly #numbers = new Map<number, number>();
   readonly #retired: number[] = [];
   readonly #free: number[] = [];
   #next = 0;
   #now = 0;
   #scan = 0;
+  #dump: SocketDump | null = null;
 
   constructor(procfs: Procfs, connections: ConnectionTable, context: TablesContext) {
     this.#procfs = procfs;
@@ -117,10 +136,11 @@ export class NamespaceTables {
 
   /**
    * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted;
-   * the next scan begins with those that were late. `now` is milliseconds since 1970.
+   * the next scan begins with those that were late. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
    */
-  read(namespaces: readonly Namespace[], now: number, isLate: () => boolean): void {
+  read(namespaces: readonly Namespace[], now: number, isLate: () => boolean, dump: SocketDump | null = null): void {
     this.#now = now;
+    this.#dump = dump;
     this.protocolsMs = 0;
     this.protocolsFailure = null;
     this.#walks.begin();
@@ -152,16 +172,23 @@ export class NamespaceTables {
     this.malformedNow = 0;
     for (const [, { malformed }] of queue) for (const lines of malformed) this.malformedNow += lines;
     if (kept.size > 0) this.#connections.keep((netns, table) => kept.has(netns * TABLES.length + table));
+    this.#dump = null;
     const ephemeral = this.#procfs.ephemeralPorts();
-    this.#connections.end(
-      {
-        ownOf: (netns) => this.#ownOf(netns),
-        // The range of other namespaces cannot be read. They start with the default.
-        ephemeralPortsOf: (netns) =>
-          ephemeral && this.isMember(netns, ephemeral.pid) ? ephemeral.ports : DEFAULT_EPHEMERAL_PORTS,
-      },
-      (inode) => this.#context.owners.stillHolds(inode),
-    );
+    this.facts = {
+      ownOf: (netns) => this.#ownOf(netns),
+      // The range of other namespaces cannot be read. They start with the default.
+      ephemeralPortsOf: (netns) =>
+        ephemeral && this.isMember(netns, ephemeral.pid) ? ephemeral.ports : DEFAULT_EPHEMERAL_PORTS,
+    };
+    this.#connections.end(this.facts, (inode) => this.#context.owners.stillHolds(inode));
+  }
+
+  numbers(): Iterable<number> {
+    return this.#states.keys();
+  }
+
+  wasRead(number: number): boolean {
+    return (this.#stateOf(number)?.readAt ?? 0) > 0;
   }
 
   /** What walks over the TCP hash cost in this scan, the first time that the cost is high; otherwise null. */
@@ -169,9 +196,9 @@ export class NamespaceTables {
     return this.#walks.takeCost();
   }
 
-  /** The namespace of a number in the connection table's `netns` column; null after it is gone. */
+  /** The namespace of a number in the connection table's `netns` column; null once a scan has begun after the one that missed it. */
   namespace(number: number): Namespace | null {
-    return this.#states.get(number)?.namespace ?? null;
+    return this.#stateOf(number)?.namespace ?? null;
   }
 
   /** Says whether a process is in a namespace. */
@@ -190,9 +217,14 @@ export class NamespaceTables {
     return this.#ownOf(number) !== null && (host === null || this.#ownOf(host) !== null);
   }
 
+  /** What is known of a namespace, also of one that is gone since the last scan. */
+  #stateOf(number: number): NamespaceState | undefined {
+    return this.#states.get(number) ?? this.#gone.get(number);
+  }
+
   #ownOf(number: number): IsOwn | null {
     const state = this.#states.get(number);
-    if (!state) return null;
+    if (!state) return this.#gone.get(number)?.isOwn ?? null;
     if (!state.isOwn || Math.abs(this.#now - state.addressesAt) >= ADDRESSES_TTL_MS) {
       state.isOwn = this.#readOwn(state.namespace);
       state.addressesAt = this.#now;
@@ -226,7 +258,7 @@ export class NamespaceTables {
 
   /** The labels of the pod that a namespace belongs to; empty if it belongs to none, or to several. */
   podOf(number: number): OwnerLabels {
-    const state = this.#states.get(number);
+    const state = this.#stateOf(number);
     if (!state) return this.#context.labelsOf([]);
     state.pod ??= this.#context.labelsOf(state.namespace.pids);
     return state.pod;
@@ -241,6 +273,7 @@ export class NamespaceTables {
     const present = new Set<number>();
     // The rows of a namespace that is gone are closed at the end of that scan. Its number is free in the next scan.
     this.#free.push(...this.#retired.splice(0));
+    this.#gone.clear();
     for (const namespace of namespaces) {
       const number = this.#numberOf(namespace);
       present.add(number);
@@ -253,9 +286,11 @@ export class NamespaceTables {
         if (!state.hasSameProcesses || state.age++ < YOUNG_SCANS) state.pod = null;
       }
     }
-    for (const [number, { namespace }] of this.#states) {
+    for (const [number, state] of this.#states) {
+      const { namespace } = state;
       if (present.has(number)) continue;
       this.#states.delete(number);
+      this.#gone.set(number, state);
       if (this.#numbers.get(namespace.inode) === number) this.#numbers.delete(namespace.inode);
       this.#retired.push(number);
     }
@@ -298,12 +333,13 @@ export class NamespaceTables {
     if (snmp && hasNewCounters) this.#countProtocols(state, snmp);
     const countersText = JSON.stringify(counters);
     const sameCounters = !hasNewCounters && counters && lastRead?.counters === countersText;
+    const isDumped = this.#mergeDump(state);
     if (rows && sameCounters && this.#isUnchanged(state, rows)) {
-      keepAll(kept, state.number);
+      keepAll(kept, state.number, isDumped ? UDP : 0);
       return rows.length === 0 ? 'empty' : 'unchanged';
     }
     const tables = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
-    const complete = this.#readTables(state, tables, kept);
+    const complete = this.#readTables(state, isDumped ? tables.filter((table) => table >= UDP) : tables, kept);
     state.lastRead = complete && snmp ? { counters: countersText, snmp, snmp6 } : null;
     if (tables.length === 0) return 'empty';
     return complete ? 'read' : 'unreadable';
@@ -353,15 +389,37 @@ export class NamespaceTables {
   /** Reads these tables; the others are empty. Tables that cannot be read keep their rows. */
   #readTables(state: NamespaceState, tables: readonly number[], kept: Set<number>): boolean {
     let complete = true;
-    // The scan that found the namespace was late: its connections may have been open before.
-    const isFirst = state.readAt === 0 && state.firstScan !== this.#scan;
-    for (const table of TABLES.keys()) if (!tables.includes(table)) state.malformed[table] = 0;
+    const isFirst = this.#mayHoldOlder(state);
+    for (const table of TABLES.keys())
+      if (!tables.includes(table) && this.#dump?.netns !== state.namespace.inode) state.malformed[table] = 0;
     for (const table of tables) {
       if (this.#readTable(state, table, isFirst)) continue;
       kept.add(state.number * TABLES.length + table);
       complete = false;
     }
     return complete;
+  }
+
+  /** Whether the scan that found the namespace was late: its connections may have been open before. */
+  #mayHoldOlder(state: NamespaceState): boolean {
+    return state.readAt === 0 && state.firstScan !== this.#scan;
+  }
+
+  #mergeDump(state: NamespaceState): boolean {
+    const dump = this.#dump;
+    if (dump?.netns !== state.namespace.inode) return false;
+    const isFirst = this.#mayHoldOlder(state);
+    for (const [table, rows] of [dump.tcp, dump.tcp6].entries()) {
+      this.#connections.merge(state.number, table, rows, isFirst);
+      this.#countMalformed(state, table, rows.malformed);
+    }
+    return true;
+  }
+
+  #countMalformed(state: NamespaceState, table: number, lines: number): void {
+    state.malformed[table] = lines;
+    const name = TABLES[table] ?? '';
+    this.malformed.set(name, (this.malformed.get(name) ?? 0) + lines);
   }
 
   #readTable(state: NamespaceState, table: number, isFirst: boolean): boolean {
@@ -376,9 +434,7 @@ export class NamespaceTables {
       });
       if (!failed(malformed)) {
         if (table < UDP) this.#walks.add(number, count, this.#context.monotonic() - begun);
-        state.malformed[table] = malformed;
-        const name = TABLES[table] ?? '';
-        this.malformed.set(name, (this.malformed.get(name) ?? 0) + malformed);
+        this.#countMalformed(state, table, malformed);
         return true;
       }
       forbidden ||= malformed !== 'vanished';
@@ -403,8 +459,8 @@ export class NamespaceTables {
   }
 }
 
-function keepAll(kept: Set<number>, number: number): void {
-  for (const table of TABLES.keys()) kept.add(number * TABLES.length + table);
+function keepAll(kept: Set<number>, number: number, from = 0): void {
+  for (let table = from; table < TABLES.length; table++) kept.add(number * TABLES.length + table);
 }
 
 function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
