@@ -1,4 +1,4 @@
-import { OTHER } from '../common/other.ts';
+import { escapeOther, OTHER } from '../common/other.ts';
 import type { OwnerLabels } from '../model.ts';
 import { parseSnmp, parseSnmp6, type SnmpCounters } from './snmp.ts';
 
@@ -87,7 +87,7 @@ export class ProtocolCounters {
     const known = this.#pods.get(pod);
     if (known) return known;
     const whole = new Set(this.#pods.values()).size < this.#limit - 2 || pod === NO_POD;
-    const labels = { namespace, pod: /^_*other$/.test(name) ? `_${name}` : name };
+    const labels = { namespace, pod: escapeOther(name) };
     const total = whole ? { labels, counts: { ...NONE } } : this.#other;
     this.#pods.set(pod, total);
     return total;

@@ -1,4 +1,4 @@
-import { OTHER } from '../common/other.ts';
+import { escapeOther, OTHER, type FoldStep } from '../common/other.ts';
 import type { Sample } from '../model.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -7,12 +7,6 @@ type Labels = Readonly<Record<string, string>>;
 export interface Contribution {
   readonly labels: Labels;
   readonly value: number;
-}
-
-/** Labels that fold in one step; with `when`, only the values for which it returns true. */
-export interface FoldStep {
-  readonly labels: readonly string[];
-  readonly when?: (value: string) => boolean;
 }
 
 /** The labels of a family in sample order, and the steps in which they fold. */
@@ -248,5 +242,5 @@ function foldingOf(label: string, steps: readonly FoldStep[], j: number): FoldSt
 
 function spell(value: string, folding: readonly FoldStep[]): string {
   if (folding.some(({ when }) => !when || when(value))) return OTHER;
-  return value.endsWith(OTHER) && /^_*other$/.test(value) ? `_${value}` : value;
+  return escapeOther(value);
 }

@@ -1,6 +1,7 @@
-import type { Contribution, FoldStep } from './aggregate.ts';
+import type { Contribution } from './aggregate.ts';
 import type { ProtocolCounter } from '../collect/protocol-counters.ts';
 import { isNetworkClass } from '../common/network-class.ts';
+import type { FoldStep } from '../common/other.ts';
 import type { Process, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 

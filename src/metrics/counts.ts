@@ -83,6 +83,8 @@ export class ScanCounts {
       coverageRatio: this.#coverage.ratio(at),
       namespaces: { read, unchanged, empty, unreadable: unreadable + hidden, no_process: withoutProcess },
       asnNames: peers.peers.names,
+      traffic: null,
+      netlink: null,
     };
   }
 }

@@ -1,13 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  aggregate,
-  cut,
-  type Contribution,
-  type FoldMemory,
-  type FoldSpec,
-  type FoldStep,
-} from '../../src/metrics/aggregate.ts';
+import type { FoldStep } from '../../src/common/other.ts';
+import { aggregate, cut, type Contribution, type FoldMemory, type FoldSpec } from '../../src/metrics/aggregate.ts';
 import type { Sample } from '../../src/model.ts';
 
 /** asn folds first, then process; state never folds. */

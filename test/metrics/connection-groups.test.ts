@@ -77,6 +77,8 @@ test('every family sums to the number of rows within its limit, without duplicat
             asnNames: new Map(),
             asnCache: null,
             firstSeen: null,
+            traffic: null,
+            netlink: null,
           },
           0,
         );

@@ -91,6 +91,8 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
       asnNames: new Map(),
       asnCache: { entries: 0, lookups: 0, hits: 0 },
       firstSeen: null,
+      traffic: null,
+      netlink: null,
     },
     0,
   );
