@@ -83,7 +83,12 @@ export class SocketRows {
 
   /** Makes room for one more row. */
   reserve(): void {
-    if (this.count === this.capacity) this.#resize(this.capacity * 2);
+    if (this.count === this.capacity) this.resize(this.capacity * 2);
+  }
+
+  /** Gives every column this capacity. A class with more columns overrides it. */
+  protected resize(capacity: number): void {
+    this.#resize(capacity);
   }
 
   #resize(capacity: number): void {
