@@ -1,5 +1,6 @@
 import { ConnectionTable } from './collect/connection-table.ts';
 import { hostOf, type Host } from './collect/host.ts';
+import type { SocketDump, SocketSource } from './collect/netlink.ts';
 import type { Procfs } from './collect/procfs.ts';
 import { ProtocolCounters } from './collect/protocol-counters.ts';
 import type { Commands } from './collect/ss-netstat.ts';
@@ -8,7 +9,7 @@ import type { ServiceNames } from './common/etc-services.ts';
 import type { AsnCache } from './enrich/asn/cache.ts';
 import { ConnectionPeers } from './enrich/connection-peers.ts';
 import { ClusterCache, type ClusterChange, type Resource } from './enrich/kubernetes/cluster-cache.ts';
-import { OwnerLabeler } from './enrich/owner-labels.ts';
+import { NO_OWNER, OwnerLabeler } from './enrich/owner-labels.ts';
 import { FirstSeenMemory } from './first-seen/memory.ts';
 import { FirstSeenRecorder } from './first-seen/recorder.ts';
 import type { Collector } from './metrics/catalogue.ts';
@@ -16,7 +17,9 @@ import { CollectorRuns, type Snapshot } from './metrics/collector-runs.ts';
 import { ConnectionGroups } from './metrics/connection-groups.ts';
 import { ScanCounts } from './metrics/counts.ts';
 import { Families } from './metrics/families.ts';
-import type { OwnerLabels, Rules } from './model.ts';
+import type { Direction, OwnerLabels, Rules } from './model.ts';
+import type { LedgerSources } from './traffic/ledger.ts';
+import { TrafficCollector } from './traffic/traffic-collector.ts';
 
 /** What a scrape needs to know: the series budget, the rules of the configuration, and which collectors are on. */
 export interface ScrapeOptions {
@@ -55,9 +58,17 @@ export class Scrape {
   readonly #runs: CollectorRuns;
   readonly #families: Families;
   readonly #counts = new ScanCounts();
+  /** Null without a socket source. */
+  readonly traffic: TrafficCollector | null;
 
-  /** Without a cache no ASN is looked up. */
-  constructor(source: Procfs | Commands, options: ScrapeOptions, clock: Clock, cache: AsnCache | null) {
+  /** Without a cache no ASN is looked up; without `sockets` no bytes are counted. */
+  constructor(
+    source: Procfs | Commands,
+    options: ScrapeOptions,
+    clock: Clock,
+    cache: AsnCache | null,
+    sockets: SocketSource | null = null,
+  ) {
     const { rules, collectors, seriesLimit } = options;
     const monotonic = (): number => clock.monotonic();
     this.#clock = clock;
@@ -66,7 +77,7 @@ export class Scrape {
     this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
     this.#names = new OwnerLabeler(this.#cluster, rules.workloads, monotonic);
     this.#protocols = new ProtocolCounters(seriesLimit);
-    const parts = { names: this.#names, protocols: this.#protocols, monotonic };
+    const parts = { names: this.#names, protocols: this.#protocols, monotonic, learnsCallers: sockets !== null };
     this.host = hostOf(source, this.connections, { ...options, ...parts });
     this.peers = new ConnectionPeers(this.connections, this.host, rules, { cluster: this.#cluster, cache });
     this.#groups = new ConnectionGroups(
@@ -84,6 +95,20 @@ export class Scrape {
         peers: this.peers.peers,
         peerOf: (i) => this.peers.of(i),
       });
+    const { connections, host } = this;
+    const { peers } = this.peers;
+    const labeling: Omit<LedgerSources, 'connections' | 'namespaces'> = {
+      remoteOf: (i) => this.peers.of(i),
+      awaitsAsn: (i) => {
+        const peer = this.peers.of(i);
+        return peer !== null && peers.pendingBucket(peer) !== null;
+      },
+      asnOf: (address, at) => peers.asnOf(address, at),
+      isProvisional: (labels) => this.#names.isProvisional(labels),
+      ownerOf: (i) => connections.labels[i] ?? NO_OWNER,
+      endpointOf: (i) => this.#groups.endpointOf(connections, i, this.peers.of(i)),
+    };
+    this.traffic = TrafficCollector.open(host, connections, sockets, labeling, seriesLimit);
     this.#runs = new CollectorRuns((collector) => collector === 'sockets' || collectors[collector], monotonic);
     this.#families = new Families(
       seriesLimit,
@@ -96,24 +121,36 @@ export class Scrape {
    * Scans without computing metrics. With `settles`, sockets without a process are looked up in a second scan: one that is still there
    * and that no process holds belongs to the kernel. Throws if sockets cannot be read.
    */
-  scanRows(settles = false): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
-    this.#collect(Infinity);
-    if (settles && (this.host.unattributed.get('vanished') ?? 0) > 0) this.#collect(Infinity);
+  scanRows(settles = false, dump: SocketDump | null = null): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
+    this.#collect(Infinity, dump);
+    if (settles && (this.host.unattributed.get('vanished') ?? 0) > 0) this.#collect(Infinity, dump);
     for (const i of this.connections.indexes()) this.connections.settle(i);
     return this.#readState();
   }
 
   /**
    * Scans once and computes all metrics. After about `withinMs` milliseconds, namespaces that were not reached keep their rows of the
-   * scan before. A collector that fails costs its own families; throws if sockets cannot be read or counted.
+   * scan before. A collector that fails costs its own families; throws if sockets cannot be read or counted. A dump replaces the TCP
+   * tables of its namespace.
    */
-  scan(withinMs: number): Snapshot {
-    const at = this.#collect(withinMs);
+  scan(withinMs: number, dump: SocketDump | null = null): Snapshot {
+    const at = this.#collect(withinMs, dump);
     const groups = this.#runs.run('endpoints', () => this.#groups.count(this.connections, (i) => this.peers.of(i)));
     this.#runs.attempt('first-seen', () => this.#recorder?.markPresent(groups));
     if (this.#groups.failure !== null) this.#runs.fail('endpoints', this.#groups.failure);
+    this.#runs.attempt('netlink', () => this.traffic?.countOpen((i) => this.#groups.groupOf(i), at));
     const { connections, host, peers, firstSeen } = this;
-    const counted = { connections, host, peers, groups, firstSeen, protocols: this.#protocols, asnCache: this.#cache };
+    const counted = {
+      connections,
+      host,
+      peers,
+      groups,
+      firstSeen,
+      protocols: this.#protocols,
+      asnCache: this.#cache,
+      traffic: this.traffic?.traffic ?? null,
+      netlink: this.traffic?.status ?? null,
+    };
     const families = this.#families.of(this.#counts.scanData(counted, at), at);
     return {
       ...this.#readState(),
@@ -125,7 +162,7 @@ export class Scrape {
   }
 
   /** Reads the sockets, finds their processes, and enriches both. Returns when the scan began. */
-  #collect(withinMs: number): number {
+  #collect(withinMs: number, dump: SocketDump | null): number {
     const { connections, host } = this;
     const runs = this.#runs;
     const at = this.#clock.now();
@@ -135,10 +172,12 @@ export class Scrape {
     const renamed = this.#rename(begun);
     this.peers.begin();
 
-    runs.run('sockets', () => host.collect(at, isLate));
+    runs.run('sockets', () => host.collect(at, isLate, dump));
     runs.add('sockets', -host.protocolsMs);
     runs.add('protocols', host.protocolsMs);
     if (host.protocolsFailure !== null) runs.fail('protocols', host.protocolsFailure);
+
+    runs.attempt('netlink', () => this.traffic?.match(at, begun));
 
     runs.attempt('processes', () => host.attribute(isLate));
     const { slowPattern } = this.#names;
@@ -149,9 +188,14 @@ export class Scrape {
       );
     if (host.namingFailure !== null) runs.report('processes', host.namingFailure);
 
-    this.#counts.add(connections, this.#protocols, at);
-
     runs.attempt('asn', () => this.peers.update(at));
+
+    let wiped: ReadonlyMap<Direction, number> = new Map();
+    runs.attempt('netlink', () => {
+      wiped = this.traffic?.countEnded(at, renamed) ?? wiped;
+    });
+    connections.closeEnded();
+    this.#counts.add(connections, this.#protocols, at, wiped);
     runs.attempt('first-seen', () => this.#recorder?.record(at, renamed));
     return at;
   }

@@ -15,7 +15,7 @@ export interface AttributionSources {
   readonly owners: SocketOwners;
   readonly processes: Processes;
   /** Who calls which remote endpoint; null if the ends of sockets are not reported. */
-  readonly endpointOwners: EndpointOwners | null;
+  readonly endpointOwners?: EndpointOwners | null;
   /** False if /proc belongs to a PID namespace below that of the sources: an invisible process may hold a socket. */
   readonly seesAllProcesses: boolean;
   /** Whether processes of other users are hidden. */

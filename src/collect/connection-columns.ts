@@ -22,6 +22,9 @@ export type ReadOnly<T> = {
         : T[Key];
 };
 
+/** The bit of `liveState` for a socket with an inode. */
+export const HELD = 0x80;
+
 /** The payload of a TCP connection since it opened, and its round-trip times; null if the kernel has not measured one yet. */
 export interface ConnectionTotals {
   readonly sentBytes: number;
@@ -80,6 +83,8 @@ export class ConnectionColumns {
   minRoundTripUs = new Uint32Array(0);
   /** 1 if the kernel reported the end of the socket. */
   ended = new Uint8Array(0);
+  /** The last state before TIME_WAIT, and whether the socket had an inode then: see `liveStateOf`. */
+  liveState = new Uint8Array(0);
   /**
    * How many connections an index stands for: more than 1 if it stands for connections of which only the end is known, 0 for the
    * TIME_WAIT row of one of those.
@@ -145,8 +150,8 @@ export class ConnectionColumns {
     };
   }
 
-  /** Adds the columns that only netlink fills. */
-  protected keepTotals(): void {
+  /** Adds the columns that only netlink fills; to be called before the first scan. */
+  keepTotals(): void {
     if (this.keepsTotals) return;
     this.keepsTotals = true;
     this.#growTotals(this.scanOf.length);
@@ -162,6 +167,7 @@ export class ConnectionColumns {
     this.roundTripUs = grown(this.roundTripUs, new Uint32Array(capacity));
     this.minRoundTripUs = grown(this.minRoundTripUs, new Uint32Array(capacity));
     this.ended = grown(this.ended, new Uint8Array(capacity));
+    this.liveState = grown(this.liveState, new Uint8Array(capacity));
     this.weight = grown(this.weight, new Uint32Array(capacity)).fill(1, before);
   }
 

@@ -1,6 +1,6 @@
 import type { ServiceNames } from '../common/etc-services.ts';
 import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '../model.ts';
-import { ConnectionColumns, isRemote, sameAddress, type ReadOnly } from './connection-columns.ts';
+import { ConnectionColumns, HELD, isRemote, sameAddress, type ReadOnly } from './connection-columns.ts';
 import { Directions, type NamespaceFacts } from './direction.ts';
 import { EndsIndex } from './ends-hash.ts';
 import {
@@ -11,6 +11,7 @@ import {
   FIN_WAIT2,
   grown,
   LAST_ACK,
+  NO_UID,
   SYN_RECV,
   SYN_SENT,
   TIME_WAIT,
@@ -103,7 +104,6 @@ class WritableConnectionTable extends ConnectionColumns {
   merge(netns: number, table: number, rows: SocketRows, isFirst = false): void {
     const openedAt = isFirst ? 0 : this.#now;
     const totals = rows instanceof DiagRows ? rows : null;
-    if (totals) this.keepTotals();
     const key = netns * 8 + table;
     let last = this.#lastRow.get(key) ?? -1;
     for (let row = 0; row < rows.count; row++) {
@@ -170,9 +170,13 @@ class WritableConnectionTable extends ConnectionColumns {
 
   /** Takes in the totals that a connection ended with. */
   finish(index: number, totals: DiagRows, row: number): void {
-    this.keepTotals();
     this.#setTotals(index, totals, row);
     this.ended[index] = 1;
+  }
+
+  /** Sets the received payload of a connection that ended, once it is known whether its total counts a FIN. */
+  setReceived(index: number, bytes: number): void {
+    this.receivedBytes[index] = bytes;
   }
 
   /** Marks the TIME_WAIT row of a connection that was counted when it ended. */
@@ -184,8 +188,14 @@ class WritableConnectionTable extends ConnectionColumns {
    * Opens a connection that stands for `weight` connections of which only the end is known. It is closed by `closeEnded`, so that it
    * gets an owner, a peer and a first-seen time, and is in no gauge.
    */
-  addEnded(netns: number, table: number, totals: DiagRows, row: number, weight: number, namespaces: NamespaceFacts): number {
-    this.keepTotals();
+  addEnded(
+    netns: number,
+    table: number,
+    totals: DiagRows,
+    row: number,
+    weight: number,
+    namespaces: NamespaceFacts,
+  ): number {
     const i = this.#open(this.endsKey(netns, table, totals, row), netns, table, totals, row);
     this.openedAt[i] = this.#now;
     this.state[i] = CLOSE;
@@ -320,6 +330,11 @@ class WritableConnectionTable extends ConnectionColumns {
     this.minRoundTripUs[i] = totals.minRoundTripUs[row] ?? 0;
   }
 
+  #setLiveState(i: number, state: number, inode: number): void {
+    const isTimeWait = state === TIME_WAIT || (state === FIN_WAIT2 && inode === 0 && this.uid[i] === NO_UID);
+    if (this.keepsTotals && !isTimeWait) this.liveState[i] = state | (inode === 0 ? 0 : HELD);
+  }
+
   #resetTotals(i: number): void {
     this.cookie[i] = 0;
     this.hasTotals[i] = 0;
@@ -329,6 +344,7 @@ class WritableConnectionTable extends ConnectionColumns {
     this.roundTripUs[i] = 0;
     this.minRoundTripUs[i] = 0;
     this.ended[i] = 0;
+    this.liveState[i] = 0;
     this.weight[i] = 1;
   }
 
@@ -340,6 +356,7 @@ class WritableConnectionTable extends ConnectionColumns {
     this.uid[i] = rows.uid[row] ?? 0;
     if (this.state[i] === state && this.inode[i] === inode) return i;
     this.state[i] = state;
+    this.#setLiveState(i, state, inode);
     this.touch(i);
     if (this.inode[i] === inode) return i;
     this.#removeInode(i);
@@ -394,6 +411,7 @@ class WritableConnectionTable extends ConnectionColumns {
     this.labels[i] = null;
     this.evidence[i] = null;
     if (this.keepsTotals) this.#resetTotals(i);
+    this.#setLiveState(i, rows.state[row] ?? 0, rows.inode[row] ?? 0);
     this.touch(i);
     this.#ends.insert(i, hash);
     this.#addInode(i);

@@ -102,8 +102,7 @@ export class Directions {
     }
     const remote = columns.remoteAddress(i);
     const state = columns.state[i] ?? 0;
-    const leavesNoMirror =
-      state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2 || columns.ended[i] === 1;
+    const leavesNoMirror = state === SYN_SENT || state === TIME_WAIT || state === FIN_WAIT2 || columns.ended[i] === 1;
     if (isLoopback(remote) || (leavesNoMirror && ownOf(netns)?.(remote)))
       this.#set(i, 'loopback', 'listener', this.#localEndServes(i, ephemeral));
     else if (state === SYN_SENT) this.#set(i, 'outbound', null, false);

@@ -35,7 +35,7 @@ export class NetnsIds {
     if (nsid === OWN_NSID) return this.#byNsid.get(OWN_NSID) ?? null;
     const told = this.#fromKernel.get(nsid);
     if (told !== undefined) return told;
-    if (isLoopback(local)) return this.#byNsid.get(nsid) ?? null;
+    if (isLoopback(local) || isUnspecified(local)) return this.#byNsid.get(nsid) ?? null;
     const key = `${nsid} ${local.join(' ')}`;
     let number = this.#checked.get(key);
     if (number === undefined) this.#checked.set(key, (number = this.#learn(nsid, local)));
@@ -66,6 +66,10 @@ export class NetnsIds {
     if (found !== null) this.#byNsid.set(nsid, found);
     return found;
   }
+}
+
+function isUnspecified([a, b, c, d]: Address): boolean {
+  return a === 0 && b === 0 && d === 0 && (c === 0 || c === 0xffff);
 }
 
 function isLoopback([a, b, c, d]: Address): boolean {

@@ -4,18 +4,21 @@ import { UDP } from './net-tcp-udp-raw.ts';
 const WINDOW_MS = 5 * 60_000;
 
 /**
- * How many of the new TCP connections a poll finds: those that scans saw open in the last five minutes, by those that the kernel
- * counted (ActiveOpens and PassiveOpens of RFC 4022).
+ * How many of the new TCP connections are found: those that scans saw open in the last five minutes and those whose end the kernel
+ * reported, by those that it counted (ActiveOpens and PassiveOpens of RFC 4022).
  */
 export class PollCoverage {
   readonly #scans: { readonly at: number; readonly seen: number; readonly opened: number }[] = [];
 
-  /** Adds a scan: `opened` connections were counted by the kernel since the scan before. `at` is milliseconds since 1970. */
-  count(connections: ConnectionTable, opened: number, at: number): void {
-    let seen = 0;
+  /**
+   * Adds a scan: `unseen` connections of which only the end is known, and `opened` that the kernel counted since the scan before. `at`
+   * is milliseconds since 1970.
+   */
+  count(connections: ConnectionTable, unseen: number, opened: number, at: number): void {
+    let seen = unseen;
     for (let i = 0; i < connections.length; i++) {
       if (connections.changed[i] === 0 || (connections.table[i] ?? 0) >= UDP || !connections.has(i)) continue;
-      if (connections.direction[i] !== 'listen' && connections.takeBegun(i)) seen++;
+      if (connections.direction[i] !== 'listen' && connections.takeBegun(i)) seen += connections.weightOf(i);
     }
     this.add(at, seen, opened);
   }

@@ -72,6 +72,24 @@ export class ConnectionGroups {
     return this.#present(sums);
   }
 
+  /** The group that a connection was counted in last; null if that group is gone. */
+  groupOf(index: number): ConnectionGroup | null {
+    return this.#groups[this.#groupOf[index] ?? 0] ?? null;
+  }
+
+  /** Names the endpoint of a connection by the ASN of its remote; the connection may be gone by then. "" if a rule fails. */
+  endpointOf(connections: ConnectionTable, i: number, peer: Peer | null): (asn: string) => string {
+    const rules = this.#rules;
+    const { endpoint, outbound } = endpointFacts(connections, i, peer);
+    return (asn) => {
+      try {
+        return nameEndpoint(endpoint, outbound && { network: outbound.network, asn }, rules, this.#clusterName);
+      } catch {
+        return '';
+      }
+    };
+  }
+
   #cleared(): Float64Array {
     const length = this.#groups.length * 3;
     if (this.#sums.length < length) this.#sums = new Float64Array(length * 2);
@@ -153,19 +171,30 @@ export function endpointOf(
   rules: readonly EndpointGroupRule[],
   clusterName: ClusterName = () => null,
 ): string {
-  const table = connections.table[i] ?? 0;
-  const transport = transportOf(table);
+  const { endpoint, outbound } = endpointFacts(connections, i, peer);
+  return nameEndpoint(endpoint, outbound, rules, clusterName);
+}
+
+/** The service end of a connection, and its remote if that is the service. */
+function endpointFacts(
+  connections: ConnectionTable,
+  i: number,
+  peer: Peer | null,
+): { endpoint: Endpoint; outbound: Pick<Peer, 'network' | 'asn'> | null } {
+  const transport = transportOf(connections.table[i] ?? 0);
   const serves = connections.serves[i] === 1;
   const port = serves ? connections.localPort[i] : connections.remotePort[i];
   const address = serves ? connections.localAddress(i) : connections.remoteAddress(i);
-  const outbound = connections.direction[i] === 'outbound' ? peer : null;
-  return endpointGroup(
-    { address, port: transport === 'raw' ? null : (port ?? 0), transport },
-    outbound && {
-      network: outbound.network,
-      asn: outbound.asn === '' ? null : Number(outbound.asn),
-    },
-    rules,
-    clusterName,
-  );
+  const endpoint = { address, port: transport === 'raw' ? null : (port ?? 0), transport };
+  return { endpoint, outbound: connections.direction[i] === 'outbound' ? peer : null };
+}
+
+function nameEndpoint(
+  endpoint: Endpoint,
+  outbound: Pick<Peer, 'network' | 'asn'> | null,
+  rules: readonly EndpointGroupRule[],
+  clusterName: ClusterName,
+): string {
+  const remote = outbound && { network: outbound.network, asn: outbound.asn === '' ? null : Number(outbound.asn) };
+  return endpointGroup(endpoint, remote, rules, clusterName);
 }

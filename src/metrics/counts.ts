@@ -6,7 +6,7 @@ import type { Host } from '../collect/host.ts';
 import { PollCoverage } from '../collect/poll-coverage.ts';
 import type { ProtocolCounters } from '../collect/protocol-counters.ts';
 import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
-import type { Direction } from '../model.ts';
+import type { Direction, Transport } from '../model.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
 import type { ConnectionPeers } from '../enrich/connection-peers.ts';
 
@@ -38,17 +38,22 @@ export class ConnectionCounters {
     return [...this.#counts.values()];
   }
 
-  /** Counts one more connection. */
+  /** Counts what an index of the table stands for. */
   add(connections: ConnectionTable, index: number): void {
     const transport = transportOf(connections.table[index] ?? 0);
     const direction = connections.direction[index] ?? 'outbound';
+    this.addTo(transport, direction, connections.weightOf(index));
+  }
+
+  /** Counts more connections of a transport and a direction. */
+  addTo(transport: Transport, direction: Direction, connections: number): void {
     const count = this.#counts.get(`${transport} ${direction}`);
-    if (count) count.value++;
+    if (count) count.value += connections;
   }
 }
 
 /** What is counted, besides the counters that ScanCounts keeps. */
-interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'firstSeen'> {
+interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'firstSeen' | 'traffic' | 'netlink'> {
   readonly connections: ConnectionTable;
   readonly host: Host;
   readonly peers: ConnectionPeers;
@@ -61,11 +66,26 @@ export class ScanCounts {
   readonly #closed = new ConnectionCounters();
   readonly #coverage = new PollCoverage();
 
-  /** Adds the connections that a scan saw open and close. `at` is milliseconds since 1970. */
-  add(connections: ConnectionTable, protocols: ProtocolCounters, at: number): void {
+  /**
+   * Adds the connections that a scan saw open and close. `wiped` are TCP connections outside the table that opened and closed, by
+   * direction. `at` is milliseconds since 1970.
+   */
+  add(
+    connections: ConnectionTable,
+    protocols: ProtocolCounters,
+    at: number,
+    wiped: ReadonlyMap<Direction, number> = new Map(),
+  ): void {
+    let unseen = 0;
+    for (const [direction, count] of wiped) {
+      this.#opened.addTo('tcp', direction, count);
+      this.#closed.addTo('tcp', direction, count);
+      unseen += count;
+    }
+    for (const i of connections.opened) if (connections.isEndedOnly(i)) unseen += connections.weightOf(i);
     for (const i of connections.closed) this.#closed.add(connections, i);
     for (const i of connections.opened) if (connections.openedAt[i] !== 0) this.#opened.add(connections, i);
-    this.#coverage.count(connections, protocols.opened, at);
+    this.#coverage.count(connections, unseen, protocols.opened, at);
   }
 
   /** The counts of the last scan. */
@@ -83,8 +103,6 @@ export class ScanCounts {
       coverageRatio: this.#coverage.ratio(at),
       namespaces: { read, unchanged, empty, unreadable: unreadable + hidden, no_process: withoutProcess },
       asnNames: peers.peers.names,
-      traffic: null,
-      netlink: null,
     };
   }
 }

@@ -1,9 +1,10 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
 import type { ScannedNamespaces } from '../collect/namespace-tables.ts';
+import { HELD } from '../collect/connection-columns.ts';
 import { NO_UID, FIN_WAIT2, SYN_RECV, SYN_SENT, TIME_WAIT, UDP } from '../collect/net-tcp-udp-raw.ts';
 import { NetnsIds } from '../collect/netns-ids.ts';
-import { EndedSockets } from '../collect/sock-diag.ts';
-import type { Address } from '../model.ts';
+import { EndedSockets, FIN_UNLESS_TIME_WAIT } from '../collect/sock-diag.ts';
+import type { Address, Direction } from '../model.ts';
 
 /** Ended sockets of unknown network namespaces that are kept until the next scan. */
 const MAX_WAITING = 65_536;
@@ -13,9 +14,15 @@ const MAX_GROUPS_OF_NAMESPACE = 4_096;
 /** Ends of connections that were counted when they ended, for the TIME_WAIT rows that follow. */
 const MAX_COUNTED = 262_144;
 
-/** A connection that the scan before closed, and whose end the kernel has not reported yet. */
-export interface Departed<Owner> {
+/** What is left of a socket whose remote end the kernel has discarded. */
+interface Socket {
+  readonly netns: number;
+  readonly localPort: number;
   readonly cookie: number;
+}
+
+/** A connection that the scan before closed, and whose end the kernel has not reported yet. */
+export interface Departed<Owner> extends Socket {
   readonly owner: Owner;
 }
 
@@ -36,8 +43,10 @@ export interface EndedConnections<Owner> {
   readonly late: EndedSockets;
   /** Connections that ended without totals: the kernel's report was lost, or their namespace or start is unknown. */
   readonly withoutTotals: number;
-  /** Departed connections whose end was never reported. */
+  /** Departed connections whose end was never reported, or only without their remote end. */
   readonly lost: readonly Owner[];
+  /** Connections that no scan saw and whose remote end the kernel had discarded (SO_LINGER 0), by direction. */
+  readonly wiped: ReadonlyMap<Direction, number>;
 }
 
 /**
@@ -59,8 +68,16 @@ export class EndedMatcher<Owner> {
   #groupSizes: number[] = [];
   #groupRoundTrips: RoundTrips[] = [];
   #roundTrips = new Map<number, RoundTrips>();
-  #counted = new Set<number>();
-  #countedBefore: ReadonlySet<number> = new Set();
+  /** Keys of the ends of connections that no scan saw; the group of those whose total may lack a FIN, else -1. */
+  #counted = new Map<number, number>();
+  #countedBefore: ReadonlyMap<number, number> = new Map();
+  readonly #wipedRows = new EndedSockets();
+  #wiped = new Map<Direction, number>();
+  #lostIndexes: number[] = [];
+  #lost: Owner[] = [];
+  /** The rows of connections in `#matched` that scans saw. */
+  readonly #finished = new EndedSockets();
+  #finishedIndexes: number[] = [];
   /** Connections that this scan closed, and that the scan before closed, without a report; by key of their ends. */
   readonly #departing = new Map<number, number>();
   #departed = new Map<number, Departed<Owner>>();
@@ -104,6 +121,7 @@ export class EndedMatcher<Owner> {
     this.#ids.begin(numbers.find((number) => this.#namespaces.namespace(number)?.inode === own) ?? null);
     this.#markCounted();
     this.#depart();
+    this.#matchWiped();
     const waiting = this.#waiting;
     for (let row = 0; row < waiting.count; row++) this.#takeRow(waiting, row, false);
     waiting.clear();
@@ -111,17 +129,18 @@ export class EndedMatcher<Owner> {
     else for (let row = 0; row < ended.count; row++) this.#takeRow(ended, row, true);
     this.#addGroups();
     this.#countedBefore = this.#counted;
-    this.#counted = new Set();
+    this.#counted = new Map();
     this.#scanBegan = Infinity;
   }
 
   /** Returns what matched since the last call. `ownerOf` copies what is to be kept of a connection that this scan closed. */
   settle(ownerOf: (index: number) => Owner): EndedConnections<Owner> {
-    const lost = [...this.#departed.values()].map(({ owner }) => owner);
+    this.#settleReceived();
+    const lost = [...this.#lost, ...this.#departed.values().map(({ owner }) => owner)];
+    for (const i of this.#lostIndexes) lost.push(ownerOf(i));
     this.#departed = new Map();
     for (const [key, i] of this.#departing)
-      if (this.#connections.ended[i] !== 1)
-        this.#departed.set(key, { cookie: this.#connections.cookie[i] ?? 0, owner: ownerOf(i) });
+      if (this.#connections.ended[i] !== 1) this.#departed.set(key, { ...this.#socketOf(i), owner: ownerOf(i) });
     this.#departing.clear();
     const result = {
       indexes: this.#matched,
@@ -130,7 +149,11 @@ export class EndedMatcher<Owner> {
       late: this.#lateRows,
       withoutTotals: this.#withoutTotals + lost.length,
       lost,
+      wiped: this.#wiped,
     };
+    this.#wiped = new Map();
+    this.#lostIndexes = [];
+    this.#lost = [];
     this.#matched = [];
     this.#roundTrips = new Map();
     this.#late = [];
@@ -144,7 +167,10 @@ export class EndedMatcher<Owner> {
   }
 
   #takeRow(ended: EndedSockets, row: number, mayWait: boolean): void {
-    if (ended.remotePort[row] === 0) return;
+    if (ended.remotePort[row] === 0) {
+      if (ended.isWiped(row) && this.#wipedRows.count < MAX_WAITING) copyRow(ended, row, this.#wipedRows);
+      return;
+    }
     const netns = this.#ids.namespaceOf(ended.nsid[row] ?? 0, addressAt(ended.local, row * 4));
     if (netns !== null) this.#matchRow(netns, ended, row);
     else if (mayWait && this.#waiting.count < MAX_WAITING) copyRow(ended, row, this.#waiting);
@@ -197,6 +223,69 @@ export class EndedMatcher<Owner> {
   #finish(i: number, ended: EndedSockets, row: number): void {
     this.#connections.finish(i, ended, row);
     this.#matched.push(i);
+    this.#finishedIndexes.push(i);
+    copyRow(ended, row, this.#finished);
+  }
+
+  /** Corrects the received payload of connections that scans saw by what is known of their states. */
+  #settleReceived(): void {
+    const connections = this.#connections;
+    for (const [row, i] of this.#finishedIndexes.entries()) {
+      const live = connections.liveState[i] ?? 0;
+      const leftTimeWait = connections.has(i) && isTimeWait(connections, i);
+      const facts = { lastState: live & ~HELD, wasHeld: (live & HELD) !== 0, leftTimeWait };
+      connections.setReceived(i, this.#finished.receivedBytesOf(row, facts));
+    }
+    this.#finishedIndexes = [];
+    this.#finished.clear();
+  }
+
+  /**
+   * Of a wiped connection, the namespace and the local port are left, so that one that a scan saw is found among those that this scan
+   * closed. It ends without totals.
+   */
+  #matchWiped(): void {
+    const connections = this.#connections;
+    const wiped = this.#wipedRows;
+    const later: number[] = [];
+    for (let row = 0; row < wiped.count; row++) {
+      // The table may still have it.
+      if ((wiped.receivedAt[row] ?? 0) >= this.#scanBegan) {
+        later.push(row);
+        continue;
+      }
+      const netns = this.#ids.namespaceOf(wiped.nsid[row] ?? 0, addressAt(wiped.local, row * 4));
+      if (netns === null) {
+        this.#withoutTotals++;
+        continue;
+      }
+      const cookie = wiped.cookie[row] ?? 0;
+      const isIts = (socket: Socket): boolean =>
+        socket.netns === netns &&
+        (socket.cookie === 0 ? socket.localPort === wiped.localPort[row] : socket.cookie === cookie);
+      const before = [...this.#departed].find(([, departed]) => isIts(departed));
+      const seen = [...this.#departing].find(([, i]) => isIts(this.#socketOf(i)));
+      if (before) {
+        this.#departed.delete(before[0]);
+        this.#lost.push(before[1].owner);
+        continue;
+      }
+      if (seen) {
+        this.#departing.delete(seen[0]);
+        this.#lostIndexes.push(seen[1]);
+        continue;
+      }
+      const isInbound = connections.listenerFor(netns, wiped.table[row] ?? 0, wiped, row) >= 0;
+      const direction = isInbound ? 'inbound' : 'outbound';
+      this.#wiped.set(direction, (this.#wiped.get(direction) ?? 0) + 1);
+      this.#withoutTotals++;
+    }
+    keepRows(wiped, later);
+  }
+
+  #socketOf(i: number): Socket {
+    const { netns, localPort, cookie } = this.#connections;
+    return { netns: netns[i] ?? 0, localPort: localPort[i] ?? 0, cookie: cookie[i] ?? 0 };
   }
 
   /** Marks new TIME_WAIT rows of connections that were counted when they ended. */
@@ -206,7 +295,11 @@ export class EndedMatcher<Owner> {
     for (const i of connections.opened) {
       if (!isTimeWait(connections, i)) continue;
       const key = keyOf(connections.endsKeyOf(i), connections.localPort[i]);
-      if (this.#counted.has(key) || this.#countedBefore.has(key)) connections.markCounted(i);
+      const group = this.#counted.get(key);
+      if (group === undefined && !this.#countedBefore.has(key)) continue;
+      connections.markCounted(i);
+      if (group !== undefined && group >= 0)
+        this.#groups.receivedBytes[group] = (this.#groups.receivedBytes[group] ?? 0) + 1;
     }
   }
 
@@ -229,7 +322,6 @@ export class EndedMatcher<Owner> {
       this.#withoutTotals++;
       return;
     }
-    if (this.#counted.size < MAX_COUNTED) this.#counted.add(ends);
     const key = this.listsEach ? '' : this.#groupKey(netns, table, ended, row);
     const known = this.listsEach ? undefined : this.#groupRows.get(key);
     const groups = this.#groups;
@@ -245,9 +337,11 @@ export class EndedMatcher<Owner> {
       this.#groupNetns[groups.count] = netns;
       this.#groupSizes[groups.count] = 1;
       this.#groupRoundTrips[groups.count] = { sumUs: roundTrip, count: roundTrip > 0 ? 1 : 0 };
+      this.#count(ends, groups.count, ended, row);
       copyRow(ended, row, groups);
       return;
     }
+    this.#count(ends, known, ended, row);
     this.#groupSizes[known] = (this.#groupSizes[known] ?? 0) + 1;
     groups.sentBytes[known] = (groups.sentBytes[known] ?? 0) + (ended.sentBytes[row] ?? 0);
     groups.receivedBytes[known] = (groups.receivedBytes[known] ?? 0) + (ended.receivedBytes[row] ?? 0);
@@ -257,6 +351,11 @@ export class EndedMatcher<Owner> {
     times.sumUs += roundTrip;
     times.count++;
     if (times.count === 1 || roundTrip < (groups.minRoundTripUs[known] ?? 0)) groups.minRoundTripUs[known] = roundTrip;
+  }
+
+  #count(ends: number, group: number, ended: EndedSockets, row: number): void {
+    if (this.#counted.size >= MAX_COUNTED) return;
+    this.#counted.set(ends, ended.fin[row] === FIN_UNLESS_TIME_WAIT ? group : -1);
   }
 
   /** The port of a client is left out: nothing depends on it. */
@@ -318,6 +417,13 @@ function copyRow(from: EndedSockets, row: number, to: EndedSockets): void {
   to.table[n] = from.table[row] ?? 0;
   to.nsid[n] = from.nsid[row] ?? 0;
   to.receivedAt[n] = from.receivedAt[row] ?? 0;
+  to.fin[n] = from.fin[row] ?? 0;
+}
+
+/** Keeps these rows (ascending) and removes all others. */
+function keepRows(rows: EndedSockets, kept: readonly number[]): void {
+  rows.count = 0;
+  for (const row of kept) copyRow(rows, row, rows);
 }
 
 /** A socket that only TIME_WAIT remains of: its cookie and ends stay for a minute. */

@@ -65,7 +65,7 @@ interface Departed extends Account {
 }
 
 /** A group of open connections with equal labels. */
-interface Group {
+export interface Group {
   readonly labels: Readonly<Record<string, string>>;
   readonly direction: Direction;
   readonly isEndpoint: boolean;
@@ -139,15 +139,21 @@ export class TrafficLedger {
     this.#grow();
   }
 
-  /** Counts what ended, once owners and peers are known. `at` is milliseconds since 1970. */
-  countEnded(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
+  /**
+   * Counts what ended, once owners and peers are known. `at` is milliseconds since 1970. Returns the number of connections that no scan
+   * saw and that are not in the table, by direction.
+   */
+  countEnded(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): ReadonlyMap<Direction, number> {
     this.#countPending(at, renamed);
-    const { indexes, roundTrips, departed, late, withoutTotals, lost } = this.#matcher.settle((i) => this.#depart(i));
+    const { indexes, roundTrips, departed, late, withoutTotals, lost, wiped } = this.#matcher.settle((i) =>
+      this.#depart(i),
+    );
     for (const i of indexes) this.#addOrWait(this.#accountOf(i), this.#finish(i, roundTrips.get(i) ?? null), at);
     for (const { owner, row } of departed) this.#addOrWait(owner, this.#finishLate(owner, late, row), at);
     this.#matcher.clearLate();
     for (const account of lost) this.#addOrWait(account, { ...ZERO, closedConnections: 1 }, at);
     this.closedWithoutTotals += withoutTotals;
+    return wiped;
   }
 
   /** Counts what open connections have transferred since the last scan, by their groups. */

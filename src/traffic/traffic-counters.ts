@@ -108,9 +108,9 @@ export class TrafficCounters {
     );
   }
 
-  /** Adds one observed round-trip time. */
-  addRoundTrip({ direction, network, asn }: RoundTripLabels, seconds: number): void {
-    this.#roundTrips.add([direction, network, asn], [seconds, 1]);
+  /** Adds `count` observed round-trip times with this sum. */
+  addRoundTrip({ direction, network, asn }: RoundTripLabels, sumSeconds: number, count: number): void {
+    this.#roundTrips.add([direction, network, asn], [sumSeconds, count]);
   }
 
   /** Ends the series of an owner, such as the last pod of a workload. If the owner comes back, its series begin again at 0. */
