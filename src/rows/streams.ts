@@ -48,6 +48,7 @@ export class Readers {
       this.#changes = new Changes(this.#scrape, this.#names);
       // Discards the events of the last scan; later events are relative to it.
       this.#changes.take(at);
+      this.#scrape.traffic?.listEach(true);
     }
     return subscriber;
   }
@@ -56,7 +57,9 @@ export class Readers {
   close(reader: Reader): void {
     this.#rows.delete(reader);
     this.#subscribers.delete(reader);
-    if (this.#subscribers.size === 0) this.#changes = null;
+    if (this.#subscribers.size > 0) return;
+    this.#changes = null;
+    this.#scrape.traffic?.listEach(false);
   }
 
   /** Must be called once after each scan; `at` in milliseconds since 1970. */

@@ -3,6 +3,7 @@ import { formatAddress } from '../common/address.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { readServices } from '../common/etc-services.ts';
 import { openSource, type SourceName } from '../collect/host.ts';
+import { openSocketSource, type SocketSourceOptions } from '../collect/netlink.ts';
 import { openCache } from '../enrich/asn/cache.ts';
 import type { Collected } from '../expose/otlp.ts';
 import { PartWriter } from '../expose/prometheus-text.ts';
@@ -31,14 +32,22 @@ export interface WorkerData {
   readonly asksForNames: boolean;
   /** `none` leaves every ASN unknown. */
   readonly asnProvider: AsnProviderName;
+  /** Where ended sockets and totals come from; null for nowhere. */
+  readonly sockets: SocketSourceOptions | null;
 }
+
+/** How often sockets that ended are matched between scans. */
+const ENDED_MS = 1_000;
+/** The share of its time that a scan waits for a dump of sockets. */
+const DUMP_SHARE = 0.2;
 
 /** Scans and renders on request, in a thread of its own: the thread that serves HTTP never waits for it. */
 async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const cache = openCache(data.asnProvider);
   const source = await openSource(data.source, data.procfs);
   const services = readServices();
-  const scrape = new Scrape(source, { ...data.options, services }, SYSTEM_CLOCK, cache);
+  const sockets = data.sockets && (await openSocketSource(data.sockets));
+  const scrape = new Scrape(source, { ...data.options, services }, SYSTEM_CLOCK, cache, sockets);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {
     service: services,
@@ -69,8 +78,10 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const failed = (error: unknown): void => reportError(port, error);
 
   const requests: RequestHandlers = {
-    scan: ({ withinMs }, { afterReply }) => {
-      const scan = scrape.scan(withinMs);
+    scan: async ({ withinMs }, { afterReply }) => {
+      const begun = SYSTEM_CLOCK.monotonic();
+      const dump = (await sockets?.dump(withinMs * DUMP_SHARE)) ?? null;
+      const scan = scrape.scan(withinMs - (SYSTEM_CLOCK.monotonic() - begun), dump);
       families = scan.families;
       scannedAt = scan.at;
       afterReply(() => readers.scanned(scan.at));
@@ -78,6 +89,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       afterReply(sendQuestions);
       afterReply(sendRemotes);
       afterReply(sendSightings);
+      afterReply(() => void scrape.traffic?.learnNsids().catch(failed));
       const { at, collectors, malformedRows, failures } = scan;
       return { at, collectors, malformedRows, failures };
     },
@@ -130,6 +142,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     cluster: (change) => scrape.updateCluster(change),
   };
   handleMessages(port, requests, notifications);
+  if (sockets) setInterval(() => scrape.traffic?.takeEnded(), ENDED_MS).unref();
 }
 
 /** Sends a reader's text through a port, one chunk for each message, until the port closes. A reader that fails ends the stream. */

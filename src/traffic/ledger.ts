@@ -111,9 +111,9 @@ export class TrafficLedger {
     return this.#counters.traffic;
   }
 
-  /** Whether each ended connection gets a row of its own, for readers of events. */
-  set listsEach(listsEach: boolean) {
-    this.#matcher.listsEach = listsEach;
+  /** Gives each ended connection that no scan saw a row of its own, for readers of events, or ends that. */
+  listEach(isWanted: boolean): void {
+    this.#matcher.listsEach = isWanted;
   }
 
   /** Takes in sockets that ended since the last scan. */

@@ -73,9 +73,9 @@ export class TrafficCollector {
     this.#ledger.take(this.#sockets.takeEnded());
   }
 
-  /** Whether each connection that ended between two scans has a row of its own among the changes. */
-  set listsEach(listsEach: boolean) {
-    this.#ledger.listsEach = listsEach;
+  /** Gives each connection that ends between two scans a row of its own among the changes, or ends that. */
+  listEach(isWanted: boolean): void {
+    this.#ledger.listEach(isWanted);
   }
 
   /** Asks the source for the nsids of namespaces whose nsid is unknown. */
