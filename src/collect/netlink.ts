@@ -1,34 +1,12 @@
-import type { DiagRows, EndedSockets } from './sock-diag.ts';
+import { existsSync } from 'node:fs';
+import { SYSTEM_CLOCK, type Timer } from '../common/clock.ts';
+import { agentSocket } from './agent-socket.ts';
+import { AgentStream } from './agent-stream.ts';
+import { findInherited, InheritedSockets } from './inherited-sockets.ts';
+import { spawnedAgent } from './socket-agent.ts';
+import type { SocketSource } from './socket-source.ts';
 
-/** The TCP sockets of one network namespace. */
-export interface SocketDump {
-  /** The inode number of its ns/net. */
-  readonly netns: number;
-  readonly tcp: DiagRows;
-  readonly tcp6: DiagRows;
-}
-
-/** Where dumps of sockets and events of ended sockets come from. */
-export interface SocketSource {
-  /** `own`: events of one namespace; `all`: of every namespace that has a number in it. Dumps are of one namespace. */
-  readonly scope: 'own' | 'all';
-  readonly isUp: boolean;
-  /** Why it is not up. */
-  readonly failure: string | null;
-  /** The inode number of the ns/net of its namespace; null until known. */
-  readonly netns: number | null;
-  /** Ended sockets received. */
-  readonly events: number;
-  /** How often the kernel discarded events because the receive buffer was full. */
-  readonly overruns: number;
-  /** Dumps all TCP sockets. Resolves with null if there is no complete dump within this time. The rows are valid until the next call. */
-  dump(withinMs: number): Promise<SocketDump | null>;
-  /** The sockets that ended since the last call. They are valid until the next call. */
-  takeEnded(): EndedSockets;
-  /** The numbers of the namespaces of these processes; processes whose namespace has none are left out. */
-  nsidsOf(pids: readonly number[]): Promise<ReadonlyMap<number, number>>;
-  close(): void;
-}
+export type { SocketDump, SocketSource } from './socket-source.ts';
 
 /** Where a source may come from. The first that is set is used. */
 export interface SocketSourceOptions {
@@ -38,4 +16,22 @@ export interface SocketSourceOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** The agent's program, to be started as a child; null to start none. A missing file is not an error. */
   readonly program: string | null;
+}
+
+/** Timers that do not keep the process alive. */
+const BACKGROUND_CLOCK: Timer = {
+  ...SYSTEM_CLOCK,
+  after: (ms, run) => {
+    const timer = setTimeout(run, ms).unref();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Opens the first source that there is; null for none. A source that does not work says why, and may work later. */
+export function openSocketSource({ path, environment, program }: SocketSourceOptions): SocketSource | null {
+  if (path !== null) return new AgentStream(agentSocket(path), BACKGROUND_CLOCK);
+  const inherited = findInherited(environment, process.pid);
+  if (inherited !== null) return new InheritedSockets(inherited, BACKGROUND_CLOCK);
+  if (program === null || !existsSync(program)) return null;
+  return new AgentStream(spawnedAgent(program), BACKGROUND_CLOCK);
 }
