@@ -111,8 +111,10 @@ class WritableConnectionTable extends ConnectionColumns {
       const i = this.#isRowOf(expected, netns, table, rows, row)
         ? this.#refresh(expected, rows, row, rows.state[row] ?? 0, rows.inode[row] ?? 0)
         : this.#mergeRow(netns, table, rows, row, openedAt);
-      if (totals) this.#setTotals(i, totals, row);
-      else if (this.keepsTotals) this.hasTotals[i] = 0;
+      if (this.keepsTotals && this.ended[i] !== 1) {
+        if (totals) this.#setDumped(i, totals, row);
+        else this.hasTotals[i] = 0;
+      }
       if (last >= 0) this.#next[last] = i;
       else this.#firstRow.set(key, i);
       last = i;
@@ -319,8 +321,14 @@ class WritableConnectionTable extends ConnectionColumns {
     return before === 0 || cookie === 0 || before === cookie;
   }
 
+  #setDumped(i: number, totals: DiagRows, row: number): void {
+    // The kernel gives a TIME_WAIT row a new cookie if no dump has listed its socket before.
+    const isTimeWait = totals.state[row] === TIME_WAIT || totals.state[row] === FIN_WAIT2;
+    if (!isTimeWait) this.cookie[i] = totals.cookie[row] ?? 0;
+    this.#setTotals(i, totals, row);
+  }
+
   #setTotals(i: number, totals: DiagRows, row: number): void {
-    this.cookie[i] = totals.cookie[row] ?? 0;
     this.hasTotals[i] = totals.hasTotals[row] ?? 0;
     if (this.hasTotals[i] === 0) return;
     this.sentBytes[i] = totals.sentBytes[row] ?? 0;
