@@ -19,7 +19,7 @@ const ENOUGH_MS = 600_000;
 const OPTIONS = {
   seriesLimit: 1000,
   rules: EMPTY_RULES,
-  collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true },
+  collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true },
 };
 
 const buffer = Buffer.alloc(64 << 10);

@@ -13,7 +13,7 @@ import { Scrape, type ScrapeOptions } from '../src/scrape.ts';
 import { Collector as Collecting, Tree } from './support/proc-tree.ts';
 
 const PLAIN_HOST = new Procfs(fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url)));
-const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
+const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
 const CLOCK = { now: () => Date.UTC(2026, 0, 1), monotonic: () => 0 };
 
 class Broken extends Error {

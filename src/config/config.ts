@@ -61,6 +61,8 @@ export interface Config {
   readonly procfs: string;
   /** Null selects the platform default: procfs on Linux, else the ss or netstat command. */
   readonly source: ConnectionSource | null;
+  /** The Unix socket of a running peerscope-sockets, or null. */
+  readonly netlinkSocket: string | null;
   /** True in a Kubernetes pod. */
   readonly inCluster: boolean;
   /** Null if neither a flag nor the environment names a directory. Nothing is then stored on disk. */
@@ -77,7 +79,7 @@ export interface Config {
   readonly otlp: OtlpConfig | null;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   readonly collectors: Readonly<
-    Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen' | 'rdns', boolean>
+    Record<'processes' | 'protocols' | 'endpoints' | 'asn' | 'first-seen' | 'netlink' | 'rdns', boolean>
   >;
   /** The Kubernetes API server to watch, or null. */
   readonly kubernetes: {
@@ -207,6 +209,7 @@ export function parseConfig(
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
     source: optional(flags.source),
+    netlinkSocket: checkNetlink(one(flags.netlink), optional(flags.netlinkSocket)),
     inCluster: Boolean(environment['KUBERNETES_SERVICE_HOST']),
     storageServer: withTlsFiles(optional(flags.storageUrl), {
       ca: optional(flags.storageCaFile),
@@ -224,6 +227,7 @@ export function parseConfig(
       endpoints: one(flags.endpoints),
       asn: one(flags.asn),
       'first-seen': one(flags.asn) && one(flags.firstSeen),
+      netlink: one(flags.netlink),
       rdns: one(flags.rdns),
     },
     kubernetes: kubernetesOf(optional(flags.kubernetes), one(flags.kubernetesServices), environment),
@@ -260,6 +264,11 @@ function refuseUnknownTwins(environment: Readonly<Record<string, string | undefi
       );
     }
   }
+}
+
+function checkNetlink(isOn: boolean, socket: string | null): string | null {
+  if (isOn || socket === null) return socket;
+  throw new UsageError(`Cannot use --netlink.socket ${JSON.stringify(socket)}: conflicts with --no-collector.netlink`);
 }
 
 /** Rejects a database with a network provider: a user who names a file does not expect queries to leave the host. */

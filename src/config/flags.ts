@@ -144,6 +144,14 @@ export const flags = {
     description:
       'Source of connections. Defaults to procfs on Linux and to ss elsewhere; netstat is used if ss is not installed',
   },
+  netlinkSocket: {
+    name: 'netlink.socket',
+    placeholder: 'path',
+    default: null,
+    description: 'Unix socket of a running peerscope-sockets, the source of bytes and ended connections',
+    allowed: 'an absolute path of at most 107 bytes',
+    parse: parseSocketPath,
+  },
   storagePath: {
     ...DIRECTORY,
     name: 'storage.path',
@@ -342,6 +350,13 @@ export const flags = {
       "Enable the rdns collector: reverse DNS names on the status page and in the API, from the host's own resolver",
     serveOnly: true,
   },
+  netlink: {
+    ...SWITCH,
+    name: 'collector.netlink',
+    default: 'true',
+    description: 'Enable the netlink collector: bytes, round-trip times and ended connections',
+    serveOnly: true,
+  },
   kubernetes: {
     ...SWITCH,
     name: 'collector.kubernetes',
@@ -373,6 +388,11 @@ function parseBoolean(text: string): boolean | undefined {
 
 function parsePath(text: string): string | undefined {
   return text === '' ? undefined : text;
+}
+
+/** The kernel allows 108 bytes with the terminating zero: https://man7.org/linux/man-pages/man7/unix.7.html */
+function parseSocketPath(text: string): string | undefined {
+  return /^\/./.test(text) && Buffer.byteLength(text) <= 107 ? text : undefined;
 }
 
 function oneOf<T extends string>(names: readonly T[]): Pick<Flag<T>, 'allowed' | 'values' | 'parse'> {

@@ -6,7 +6,7 @@ import type { Process, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 
 /** The collectors of a scan; each exports its duration, and all but `sockets` can be disabled. */
-export const COLLECTORS = ['sockets', 'netlink', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints'] as const;
+export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints', 'netlink'] as const;
 export type Collector = (typeof COLLECTORS)[number];
 
 /** The duration of one collector in the last scan, and whether it read everything. */

@@ -11,6 +11,7 @@ export const ROW_COLLECTORS: ScrapeOptions['collectors'] = {
   endpoints: false,
   asn: true,
   'first-seen': false,
+  netlink: true,
 };
 
 /** Names for display that a scan does not collect. */

@@ -17,13 +17,22 @@ const DEFAULTS: Config = {
   seriesLimit: 1000,
   procfs: '/proc',
   source: null,
+  netlinkSocket: null,
   inCluster: false,
   storagePath: null,
   storageServer: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
   otlp: null,
   log: { level: 'info', format: 'json' },
-  collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, rdns: false },
+  collectors: {
+    processes: true,
+    protocols: true,
+    endpoints: true,
+    asn: true,
+    'first-seen': true,
+    netlink: true,
+    rdns: false,
+  },
   kubernetes: null,
   podUid: null,
   sampleIntervalMs: null,
@@ -74,6 +83,8 @@ it('accepts every flag', () => {
       'collector.protocols': false,
       'collector.endpoints': false,
       'collector.asn': false,
+      'collector.netlink': true,
+      'netlink.socket': '/run/peerscope/sockets.sock',
       'collector.rdns': true,
     },
     {},
@@ -94,6 +105,7 @@ it('accepts every flag', () => {
     seriesLimit: 50,
     procfs: '/host/proc',
     source: 'netstat',
+    netlinkSocket: '/run/peerscope/sockets.sock',
     inCluster: false,
     storagePath: 'state',
     storageServer: {
@@ -121,7 +133,15 @@ it('accepts every flag', () => {
       resource: {},
     },
     log: { level: 'trace', format: 'text' },
-    collectors: { processes: false, protocols: false, endpoints: false, asn: false, 'first-seen': false, rdns: true },
+    collectors: {
+      processes: false,
+      protocols: false,
+      endpoints: false,
+      asn: false,
+      'first-seen': false,
+      netlink: true,
+      rdns: true,
+    },
     kubernetes: null,
     podUid: null,
     sampleIntervalMs: 2_000,
@@ -204,6 +224,11 @@ describe('rejects a value and names the allowed ones', () => {
     ['series.limit', '0x64'],
     ['series.limit', '99999999999999999999'],
     ['path.procfs', ''],
+    ['netlink.socket', ''],
+    ['netlink.socket', '/'],
+    ['netlink.socket', 'sockets.sock'],
+    ['netlink.socket', `/${'a'.repeat(107)}`],
+    ['netlink.socket', `/run/${'ä'.repeat(52)}`],
     ['storage.path', ''],
     ['config.file', ''],
     ['asn.database', ''],
@@ -403,6 +428,20 @@ describe('--asn.database', () => {
   it('is accepted with the provider none', () => {
     const { asn } = parseConfig({ 'asn.provider': 'none' }, { PEERSCOPE_ASN_DATABASE: 'asn.mmdb' });
     expect(asn).toMatchObject({ provider: 'none', database: null });
+  });
+});
+
+describe('the socket of the netlink collector', () => {
+  it.each([`/${'a'.repeat(106)}`, `/run/${'ä'.repeat(51)}`, '/run/peerscope/sockets.sock'])('can be %j', (path) => {
+    expect(parseConfig({ 'netlink.socket': path }, {}).netlinkSocket).toBe(path);
+    expect(parseConfig({}, { PEERSCOPE_NETLINK_SOCKET: path }).netlinkSocket).toBe(path);
+  });
+
+  it('cannot be named if the collector is off', () => {
+    expect(parseConfig({ 'collector.netlink': false }, {}).collectors.netlink).toBe(false);
+    expect(() => parseConfig({ 'collector.netlink': false, 'netlink.socket': '/run/a' }, {})).toThrow(
+      new UsageError('Cannot use --netlink.socket "/run/a": conflicts with --no-collector.netlink'),
+    );
   });
 });
 

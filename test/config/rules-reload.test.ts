@@ -8,7 +8,7 @@ import { parseRules } from '../../src/config/rules.ts';
 import { Scrape } from '../../src/scrape.ts';
 
 const HOST = new Procfs(fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url)));
-const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': false };
+const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': false, netlink: true };
 const CLOCK = { now: () => Date.UTC(2026, 0, 1), monotonic: () => 0 };
 const RULES = parseRules(
   `

@@ -15,7 +15,7 @@ const HOUR = 3_600_000;
 const START = Date.parse('2026-09-15T08:00:00Z');
 /** The process through which the socket tables of the host are read. */
 const FIRST = 25739;
-const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
+const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
 
 /** A scrape of a recorded tree, with a store and a clock that the test sets. */
 class Worker {

@@ -17,7 +17,7 @@ import { parseRules } from '../../src/config/rules.ts';
 import { Scrape } from '../../src/scrape.ts';
 import { Tree } from '../support/proc-tree.ts';
 
-const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true };
+const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
 const CLOCK = { now: () => Date.UTC(2026, 0, 1), monotonic: () => performance.now() };
 const HASH = '$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e';
 

@@ -62,7 +62,7 @@ describe('a running exporter', () => {
     const unknown = await exporter.get('/metrics?collect[]=cpu');
     expect(unknown.status).toBe(400);
     expect(await unknown.text()).toBe(
-      'Cannot select collector "cpu": must be one of the enabled collectors sockets, protocols, processes, asn, first-seen, endpoints\n',
+      'Cannot select collector "cpu": must be one of the enabled collectors sockets, protocols, processes, asn, first-seen, endpoints, netlink\n',
     );
   });
 

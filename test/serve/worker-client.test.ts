@@ -17,7 +17,7 @@ const DATA: WorkerData = {
   options: {
     seriesLimit: 1000,
     rules: EMPTY_RULES,
-    collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true },
+    collectors: { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true },
   },
   asnProvider: 'none',
   asksForNames: false,

@@ -269,7 +269,8 @@ function collectorSpots(read: Read): BlindSpot[] {
       what: name,
       why: 'this collector failed or ran out of time',
     })),
-    ...COLLECTORS.filter((name) => runs.length > 0 && !on.has(name)).map((name) => ({
+    // Without a source, netlink does not run.
+    ...COLLECTORS.filter((name) => runs.length > 0 && !on.has(name) && name !== 'netlink').map((name) => ({
       amount: 'Off:',
       what: name,
       why: `disabled by --no-collector.${name}`,
