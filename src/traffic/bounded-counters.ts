@@ -25,34 +25,38 @@ const RETRY_MS = 60_000;
  * series: the first fold step with a place, or `other` in every label. So a folded series never decreases either, and the sum over
  * all series is the sum of all increments.
  *
- * Three quarters of the places are for series that are not folded. Each fold step but the last may use half of the places that are
- * left; `wholeFolds` places are kept for the last step, and one for the series that is `other` in every label.
+ * Three quarters of the places are for series that are not folded, and each fold step has half of the places that are left.
+ * `wholeFolds` places are kept for the last step, and one for the series that is `other` in every label.
  *
- * Only if places are needed, a series is dropped that was not incremented for an hour and not added to since the scan before began.
- * It begins again at 0. Within 24 hours, at most 1.5 × limit distinct series exist: a database keeps each for its whole retention time.
+ * Only if its place is needed, a series is dropped that was not incremented for an hour and not added to since the scan before
+ * began. It begins again at 0. Within 24 hours, at most 1.5 × limit distinct series exist: a database keeps each for its whole
+ * retention time.
  */
 export class BoundedCounters {
   readonly #spec: CounterSpec;
   readonly #limit: number;
-  /** For each number of folded steps, below which number of series a new one may begin. */
-  readonly #rooms: readonly number[];
+  /** For each number of folded steps, the places that are left. */
+  readonly #places: number[];
+  /** For each number of folded steps, below how many distinct series within 24 hours a new one may begin. */
+  readonly #daily: readonly number[];
   readonly #series = new Map<string, Series>();
   /** When the series of the last 24 hours were last present; Infinity for those that are. */
   readonly #presentAt = new Map<string, number>();
   /** When the label sets without a place were last folded. */
   readonly #foldedAt = new Map<string, number>();
-  /** The places of label sets, by one label value after the other. Found again if forgotten. */
-  #places = newNode();
+  /** The targets of label sets, by one label value after the other. Found again if forgotten. */
+  #root = newNode();
   #nodes = 0;
   #now = -Infinity;
   #previous = -Infinity;
-  /** Series to drop, the longest idle last; null if not looked for in this scan. */
+  /** Idle series, the longest idle first; null if not looked for in this scan. */
   #idle: Series[] | null = null;
 
   constructor(spec: CounterSpec, limit: number) {
     this.#spec = spec;
     this.#limit = limit;
-    this.#rooms = roomsOf(spec, limit);
+    this.#places = placesOf(spec, limit);
+    this.#daily = this.#places.map((_, steps, places) => Math.floor(limit / 2) + sum(places.slice(0, steps + 1)));
   }
 
   /** Begins a scan; `now` in milliseconds of a clock that never goes back. */
@@ -66,7 +70,7 @@ export class BoundedCounters {
 
   /** Adds to the sums of a label set; both arrays in the order of the spec. What is not above 0 is not added. */
   add(labels: readonly string[], increments: readonly number[]): void {
-    const { series } = this.#placeOf(labels);
+    const { series } = this.#targetOf(labels);
     series.touchedAt = this.#now;
     for (let i = 0; i < series.sums.length; i++) {
       const increment = increments[i] ?? 0;
@@ -90,8 +94,8 @@ export class BoundedCounters {
     return this.#foldedAt.size;
   }
 
-  #placeOf(labels: readonly string[]): Place {
-    let node = this.#places;
+  #targetOf(labels: readonly string[]): Target {
+    let node = this.#root;
     for (const label of labels) {
       let child = node.children?.get(label);
       if (!child) {
@@ -100,23 +104,23 @@ export class BoundedCounters {
       }
       node = child;
     }
-    const { place } = node;
-    if (place?.series.isPresent && (!place.isFolded || this.#now - place.foundAt < RETRY_MS)) return place;
+    const { target } = node;
+    if (target?.series.isPresent && (!target.isFolded || this.#now - target.foundAt < RETRY_MS)) return target;
     if (this.#nodes > 16 * this.#limit) {
-      this.#places = newNode();
+      this.#root = newNode();
       this.#nodes = 0;
     }
-    return (node.place = this.#findPlace(labels));
+    return (node.target = this.#findTarget(labels));
   }
 
-  #findPlace(labels: readonly string[]): Place {
+  #findTarget(labels: readonly string[]): Target {
     const foundAt = this.#now;
     const whole = labels.map(escapeOther);
     const wholeKey = JSON.stringify(whole);
-    for (let steps = 0; steps < this.#rooms.length; steps++) {
+    for (let steps = 0; steps < this.#places.length; steps++) {
       const folded = this.#fold(whole, steps);
       const key = JSON.stringify(folded);
-      const series = this.#series.get(key) ?? (this.#makeRoom(key, steps) ? this.#start(key, folded) : null);
+      const series = this.#series.get(key) ?? (this.#hasPlace(key, steps) ? this.#start(key, folded, steps) : null);
       if (!series) continue;
       const isFolded = key !== wholeKey;
       if (!isFolded) this.#foldedAt.delete(wholeKey);
@@ -136,44 +140,43 @@ export class BoundedCounters {
     );
   }
 
-  #makeRoom(key: string, steps: number): boolean {
-    const isLast = steps > this.#spec.fold.length;
-    const room = this.#rooms[steps] ?? 0;
-    const daily = Math.floor(this.#limit / 2) + room;
-    if (!isLast && !this.#presentAt.has(key) && this.#presentAt.size >= daily) return false;
-    while (this.#series.size >= room) if (!this.#dropIdle()) return false;
-    return true;
+  #hasPlace(key: string, steps: number): boolean {
+    const isNew = !this.#presentAt.has(key);
+    if (isNew && this.#presentAt.size >= (this.#daily[steps] ?? 0)) return false;
+    return (this.#places[steps] ?? 0) > 0 || this.#dropIdle(steps);
   }
 
-  #start(key: string, labels: readonly string[]): Series {
+  #start(key: string, labels: readonly string[], steps: number): Series {
     const sums = new Array<number>(this.#spec.values).fill(0);
-    const series = { key, labels, sums, incrementedAt: this.#now, touchedAt: this.#now, isPresent: true };
+    const series = { key, labels, steps, sums, incrementedAt: this.#now, touchedAt: this.#now, isPresent: true };
     this.#series.set(key, series);
     this.#presentAt.set(key, Infinity);
+    this.#places[steps] = (this.#places[steps] ?? 0) - 1;
     return series;
   }
 
-  #dropIdle(): boolean {
+  /** Drops the longest idle of the series with so many folded steps. */
+  #dropIdle(steps: number): boolean {
     const isIdle = ({ incrementedAt, touchedAt }: Series): boolean =>
       this.#now - incrementedAt >= HOUR_MS && touchedAt < this.#previous;
-    this.#idle ??= [...this.#series.values()].filter(isIdle).sort((a, b) => b.incrementedAt - a.incrementedAt);
-    for (let series = this.#idle.pop(); series; series = this.#idle.pop()) {
-      if (!series.isPresent || !isIdle(series)) continue;
-      this.#drop(series);
-      return true;
-    }
-    return false;
+    this.#idle ??= [...this.#series.values()].filter(isIdle).sort((a, b) => a.incrementedAt - b.incrementedAt);
+    const longest = this.#idle.find((series) => series.steps === steps && series.isPresent && isIdle(series));
+    if (longest) this.#drop(longest);
+    return longest !== undefined;
   }
 
   #drop(series: Series): void {
     series.isPresent = false;
     this.#series.delete(series.key);
     this.#presentAt.set(series.key, this.#now);
+    this.#places[series.steps] = (this.#places[series.steps] ?? 0) + 1;
   }
 }
 
 interface Series extends CounterSeries {
   readonly key: string;
+  /** How many steps were folded when it began. */
+  readonly steps: number;
   readonly sums: number[];
   incrementedAt: number;
   touchedAt: number;
@@ -181,7 +184,7 @@ interface Series extends CounterSeries {
 }
 
 /** The series that a label set is added to. */
-interface Place {
+interface Target {
   readonly series: Series;
   readonly isFolded: boolean;
   readonly foundAt: number;
@@ -189,16 +192,23 @@ interface Place {
 
 interface Node {
   children: Map<string, Node> | null;
-  place: Place | null;
+  target: Target | null;
 }
 
 function newNode(): Node {
-  return { children: null, place: null };
+  return { children: null, target: null };
 }
 
-function roomsOf({ fold, wholeFolds }: CounterSpec, limit: number): number[] {
-  const shared = Math.max(0, limit - 1 - wholeFolds);
-  const rooms = [Math.floor(shared * 0.75)];
-  for (let steps = 1; steps < fold.length; steps++) rooms.push(Math.ceil((shared + (rooms.at(-1) ?? 0)) / 2));
-  return [...rooms, limit - 1, limit];
+function placesOf({ fold, wholeFolds }: CounterSpec, limit: number): number[] {
+  let left = Math.max(0, limit - 1 - wholeFolds);
+  const places = fold.map((_, steps) => {
+    const share = Math.ceil(left * (steps === 0 ? 0.75 : 0.5));
+    left -= share;
+    return share;
+  });
+  return [...places, limit - 1 - sum(places), 1];
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }

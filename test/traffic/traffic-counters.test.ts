@@ -1,0 +1,119 @@
+import { describe, expect, it } from 'vitest';
+import { NETWORK_CLASSES } from '../../src/common/network-class.ts';
+import type { Direction } from '../../src/model.ts';
+import { TrafficCounters, type AsnLabels, type EndpointLabels } from '../../src/traffic/traffic-counters.ts';
+
+const CURL = { process: 'curl', namespace: '', workload: '' };
+const WEB = { process: 'nginx', namespace: 'shop', workload: 'web' };
+const DIRECTIONS: readonly Direction[] = ['inbound', 'outbound', 'loopback'];
+
+const toAsn = (owner: typeof CURL, asn: string): AsnLabels => ({
+  ...owner,
+  direction: 'outbound',
+  network: 'public',
+  asn,
+});
+const toEndpoint = (owner: typeof CURL, endpoint_group: string): EndpointLabels => ({
+  ...owner,
+  endpoint_group,
+  direction: 'outbound',
+});
+const asnTraffic = (sentBytes: number) => ({
+  sentBytes,
+  receivedBytes: 2 * sentBytes,
+  retransmittedBytes: 1,
+  closedConnections: 0,
+});
+
+function counters(limit = 1000): TrafficCounters {
+  const made = new TrafficCounters(limit);
+  made.beginScan(0);
+  return made;
+}
+
+it('sums by all labels of each family', () => {
+  const some = counters();
+  some.addAsn(toAsn(CURL, '64500'), asnTraffic(10));
+  some.addAsn(toAsn(CURL, '64500'), { ...asnTraffic(0), closedConnections: 1 });
+  some.addEndpoint(toEndpoint(WEB, 'shop/ledger:5432'), { sentBytes: 3, receivedBytes: 4 });
+  some.addRoundTrip({ direction: 'outbound', network: 'public', asn: '64500' }, 0.25);
+  some.addRoundTrip({ direction: 'outbound', network: 'public', asn: '64500' }, 0.5);
+  expect(some.traffic).toEqual({
+    asn: [
+      {
+        labels: { ...CURL, direction: 'outbound', network: 'public', asn: '64500' },
+        sentBytes: 10,
+        receivedBytes: 20,
+        retransmittedBytes: 2,
+        closedConnections: 1,
+      },
+    ],
+    endpoints: [
+      {
+        labels: { ...WEB, endpoint_group: 'shop/ledger:5432', direction: 'outbound' },
+        sentBytes: 3,
+        receivedBytes: 4,
+      },
+    ],
+    roundTrips: [{ labels: { direction: 'outbound', network: 'public', asn: '64500' }, sumSeconds: 0.75, count: 2 }],
+    folded: { asn: 0, endpoints: 0, roundTrips: 0 },
+  });
+});
+
+describe('the series of an owner', () => {
+  it('end with it, those of others stay, and it begins again at 0', () => {
+    const some = counters();
+    for (const owner of [WEB, CURL]) {
+      some.addAsn(toAsn(owner, '64500'), asnTraffic(10));
+      some.addEndpoint(toEndpoint(owner, 'AS64500:443'), { sentBytes: 3, receivedBytes: 4 });
+    }
+    some.end(WEB);
+    some.addAsn(toAsn(WEB, '64500'), asnTraffic(1));
+    const { asn, endpoints } = some.traffic;
+    expect(asn.map(({ labels, sentBytes }) => [labels['process'], sentBytes])).toEqual([
+      ['curl', 10],
+      ['nginx', 1],
+    ]);
+    expect(endpoints.map(({ labels }) => labels['process'])).toEqual(['curl']);
+  });
+
+  it('named other end without those that are folded', () => {
+    const some = counters(50);
+    const other = { process: 'other', namespace: 'other', workload: 'other' };
+    some.addAsn(toAsn(other, '1'), asnTraffic(1));
+    for (let i = 0; i < 1000; i++) some.addAsn(toAsn({ ...WEB, process: `p${i}` }, '1'), asnTraffic(1));
+    const before = some.traffic.asn.length;
+    some.end(other);
+    expect(some.traffic.asn.length).toBe(before - 1);
+    expect(some.traffic.asn.reduce((sum, { sentBytes }) => sum + sentBytes, 0)).toBe(1000);
+  });
+});
+
+it.each([50, 51, 1000])('direction and built-in networks never fold with a limit of %i', (limit) => {
+  const some = counters(limit);
+  for (let i = 0; i < 200; i++)
+    for (const direction of DIRECTIONS)
+      for (const network of [...NETWORK_CLASSES, 'office', `net-${i}`, 'other']) {
+        const labels = { process: `p${i}`, namespace: `n${i}`, workload: `w${i}`, direction, network, asn: String(i) };
+        some.addAsn(labels, asnTraffic(1));
+        some.addEndpoint({ ...labels, endpoint_group: `AS${i}:443` }, { sentBytes: 1, receivedBytes: 1 });
+        some.addRoundTrip(labels, 1);
+      }
+  const { asn, endpoints, roundTrips, folded } = some.traffic;
+  const each = 200 * (NETWORK_CLASSES.length + 3);
+  for (const series of [asn, endpoints, roundTrips]) expect(series.length).toBeLessThanOrEqual(limit);
+  for (const direction of DIRECTIONS) {
+    const sum = (
+      series: readonly { labels: Readonly<Record<string, string>> }[],
+      value: (i: number) => number,
+    ): number => series.reduce((total, { labels }, i) => total + (labels['direction'] === direction ? value(i) : 0), 0);
+    expect(sum(asn, (i) => asn[i]?.sentBytes ?? 0)).toBe(each);
+    expect(sum(endpoints, (i) => endpoints[i]?.receivedBytes ?? 0)).toBe(each);
+    expect(sum(roundTrips, (i) => roundTrips[i]?.count ?? 0)).toBe(each);
+  }
+  for (const network of NETWORK_CLASSES) {
+    const inNetwork = asn.filter(({ labels }) => labels['network'] === network);
+    expect(inNetwork.reduce((sum, { sentBytes }) => sum + sentBytes, 0)).toBe(200 * DIRECTIONS.length);
+  }
+  expect(folded.asn).toBeGreaterThan(0);
+});
