@@ -12,6 +12,7 @@ import { openStoredAnswers } from '../enrich/asn/open.ts';
 import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 import { openSource } from '../collect/host.ts';
+import { DUMP_MS, openSocketSource, socketSourceOf } from '../collect/netlink.ts';
 
 /** Output buffered for a slow reader. Beyond it, all lines of a scan are dropped and counted. */
 const MAX_BUFFERED_BYTES = 4 << 20;
@@ -44,7 +45,9 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const cache = openCache(config.asn.provider);
   const source = await openSource(config.source, config.procfs);
   const services = readServices();
-  const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS, services }, clock, cache);
+  const sockets = openSocketSource(socketSourceOf(config));
+  const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS, services }, clock, cache, sockets);
+  scrape.traffic?.listEach(true);
   const names = { service: services, remote: () => null };
   const changes = new Changes(scrape, names);
   const writer = new EventWriter(options.stdout, clock);
@@ -53,7 +56,9 @@ export async function events(config: Config, options: EventOptions): Promise<num
   try {
     for (let scans = 0; !signal.aborted; scans++) {
       const started = clock.monotonic();
-      const { at, unreadableNamespaces } = scrape.scanRows(scans === 0);
+      const dump = (await sockets?.dump(DUMP_MS)) ?? null;
+      const { at, unreadableNamespaces } = scrape.scanRows(scans === 0, dump);
+      await scrape.traffic?.learnNsids();
       if (stored) scrape.learn(cache.accept(await stored.read(cache.takeQueries())));
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
@@ -68,6 +73,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
     }
     writer.end();
   } finally {
+    sockets?.close();
     await stored?.close();
   }
   return 0;

@@ -3,7 +3,8 @@ import { SYSTEM_CLOCK, type Timer } from '../common/clock.ts';
 import { agentSocket } from './agent-socket.ts';
 import { AgentStream } from './agent-stream.ts';
 import { findInherited, InheritedSockets } from './inherited-sockets.ts';
-import { spawnedAgent } from './socket-agent.ts';
+import type { SourceName } from './host.ts';
+import { AGENT_PROGRAM, spawnedAgent } from './socket-agent.ts';
 import type { SocketSource } from './socket-source.ts';
 
 export type { SocketDump, SocketSource } from './socket-source.ts';
@@ -18,6 +19,28 @@ export interface SocketSourceOptions {
   readonly program: string | null;
 }
 
+/** How long the commands wait for a dump. */
+export const DUMP_MS = 1_000;
+
+/** What decides where a source comes from. */
+export interface SocketSourceChoice {
+  readonly collectors: { readonly netlink: boolean };
+  readonly netlinkSocket: string | null;
+  readonly handedOver: Readonly<Record<string, string | undefined>>;
+  readonly procfs: string;
+  readonly source: SourceName;
+}
+
+/**
+ * Where a source may come from; null if the collector is off or the rows do not come from procfs. An agent is started only if the
+ * sockets of this process's own network namespace are those of the procfs that is read.
+ */
+export function socketSourceOf(choice: SocketSourceChoice): SocketSourceOptions | null {
+  const { collectors, netlinkSocket, handedOver, procfs, source } = choice;
+  if (!collectors.netlink || process.platform !== 'linux' || (source ?? 'procfs') !== 'procfs') return null;
+  return { path: netlinkSocket, environment: handedOver, program: procfs === '/proc' ? AGENT_PROGRAM : null };
+}
+
 /** Timers that do not keep the process alive. */
 const BACKGROUND_CLOCK: Timer = {
   ...SYSTEM_CLOCK,
@@ -28,7 +51,9 @@ const BACKGROUND_CLOCK: Timer = {
 };
 
 /** Opens the first source that there is; null for none. A source that does not work says why, and may work later. */
-export function openSocketSource({ path, environment, program }: SocketSourceOptions): SocketSource | null {
+export function openSocketSource(options: SocketSourceOptions | null): SocketSource | null {
+  if (!options) return null;
+  const { path, environment, program } = options;
   if (path !== null) return new AgentStream(agentSocket(path), BACKGROUND_CLOCK);
   const inherited = findInherited(environment, process.pid);
   if (inherited !== null) return new InheritedSockets(inherited, BACKGROUND_CLOCK);

@@ -63,6 +63,8 @@ export interface Config {
   readonly source: ConnectionSource | null;
   /** The Unix socket of a running peerscope-sockets, or null. */
   readonly netlinkSocket: string | null;
+  /** The variables by which systemd hands over descriptors: LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES. */
+  readonly handedOver: Readonly<Record<string, string | undefined>>;
   /** True in a Kubernetes pod. */
   readonly inCluster: boolean;
   /** Null if neither a flag nor the environment names a directory. Nothing is then stored on disk. */
@@ -209,6 +211,11 @@ export function parseConfig(
     seriesLimit: one(flags.seriesLimit),
     procfs: one(flags.procfs),
     source: optional(flags.source),
+    handedOver: {
+      LISTEN_PID: environment['LISTEN_PID'],
+      LISTEN_FDS: environment['LISTEN_FDS'],
+      LISTEN_FDNAMES: environment['LISTEN_FDNAMES'],
+    },
     netlinkSocket: checkNetlink(one(flags.netlink), optional(flags.netlinkSocket)),
     inCluster: Boolean(environment['KUBERNETES_SERVICE_HOST']),
     storageServer: withTlsFiles(optional(flags.storageUrl), {

@@ -355,7 +355,6 @@ export const flags = {
     name: 'collector.netlink',
     default: 'true',
     description: 'Enable the netlink collector: bytes, round-trip times and ended connections',
-    serveOnly: true,
   },
   kubernetes: {
     ...SWITCH,

@@ -4,6 +4,7 @@ import type { Total } from '../collect/protocol-counters.ts';
 import type { AsnNames } from '../enrich/peers.ts';
 import type { Baseline, FirstSeenAsn } from '../first-seen/memory.ts';
 import type { OwnerLabels, Process } from '../model.ts';
+import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
 import type { Traffic } from '../traffic/traffic-counters.ts';
 
 /** Data of one scan, from which its families are computed. */
@@ -33,18 +34,6 @@ export interface ScanData {
   /** Null if no socket source was asked for. */
   readonly traffic: Traffic | null;
   readonly netlink: NetlinkStatus | null;
-}
-
-/** The state of the socket source. `scope` says whether it hears of one network namespace or of all. */
-export interface NetlinkStatus {
-  readonly scope: 'own' | 'all';
-  readonly isUp: boolean;
-  /** Ended sockets that were reported. */
-  readonly events: number;
-  /** Losses of events because the receive buffer was full. */
-  readonly overruns: number;
-  /** Connections that were gone without an event. */
-  readonly closedWithoutTotals: number;
 }
 
 /** A listening TCP socket; `waiting` is the length of its accept queue. */

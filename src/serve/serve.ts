@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import type { HashCost } from '../collect/hash-walks.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/host.ts';
+import { socketSourceOf } from '../collect/netlink.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
@@ -160,6 +161,7 @@ function workerData(config: Config, services: RunningServices): WorkerData {
     },
     asnProvider: config.asn.provider,
     asksForNames: services.asksForNames,
+    sockets: socketSourceOf(config),
   };
 }
 

@@ -46,7 +46,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const cache = openCache(data.asnProvider);
   const source = await openSource(data.source, data.procfs);
   const services = readServices();
-  const sockets = data.sockets && (await openSocketSource(data.sockets));
+  const sockets = openSocketSource(data.sockets);
   const scrape = new Scrape(source, { ...data.options, services }, SYSTEM_CLOCK, cache, sockets);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {

@@ -27,7 +27,14 @@ let now: number;
 
 beforeEach(() => {
   now = 1_000_000;
-  const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': false, netlink: true };
+  const collectors = {
+    processes: true,
+    protocols: true,
+    endpoints: true,
+    asn: true,
+    'first-seen': false,
+    netlink: true,
+  };
   const commands = new Commands('ss', { os: 'linux', folders: [folder], timeoutMs: 10_000, maxBytes: 1 << 20 });
   cache = new AsnCache();
   const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors };

@@ -18,6 +18,7 @@ const DEFAULTS: Config = {
   procfs: '/proc',
   source: null,
   netlinkSocket: null,
+  handedOver: { LISTEN_PID: undefined, LISTEN_FDS: undefined, LISTEN_FDNAMES: undefined },
   inCluster: false,
   storagePath: null,
   storageServer: null,

@@ -294,7 +294,14 @@ function differences(seen: ReadonlyMap<string, string>, truth: ReadonlyMap<strin
 }
 
 function newScrape(): Scrape {
-  const collectors = { processes: true, protocols: true, endpoints: false, asn: false, 'first-seen': false, netlink: true };
+  const collectors = {
+    processes: true,
+    protocols: true,
+    endpoints: false,
+    asn: false,
+    'first-seen': false,
+    netlink: true,
+  };
   return new Scrape(new Procfs('/proc'), { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, SYSTEM_CLOCK, null);
 }
 

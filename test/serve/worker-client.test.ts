@@ -21,6 +21,7 @@ const DATA: WorkerData = {
   },
   asnProvider: 'none',
   asksForNames: false,
+  sockets: null,
 };
 const CALLBACKS: WorkerCallbacks = {
   questions: () => undefined,

@@ -36,8 +36,8 @@ it('sums by all labels of each family', () => {
   some.addAsn(toAsn(CURL, '64500'), asnTraffic(10));
   some.addAsn(toAsn(CURL, '64500'), { ...asnTraffic(0), closedConnections: 1 });
   some.addEndpoint(toEndpoint(WEB, 'shop/ledger:5432'), { sentBytes: 3, receivedBytes: 4 });
-  some.addRoundTrip({ direction: 'outbound', network: 'public', asn: '64500' }, 0.25);
-  some.addRoundTrip({ direction: 'outbound', network: 'public', asn: '64500' }, 0.5);
+  some.addRoundTrip({ direction: 'outbound', network: 'public', asn: '64500' }, 0.25, 1);
+  some.addRoundTrip({ direction: 'outbound', network: 'public', asn: '64500' }, 0.5, 1);
   expect(some.traffic).toEqual({
     asn: [
       {
@@ -97,7 +97,7 @@ it.each([50, 51, 1000])('direction and built-in networks never fold with a limit
         const labels = { process: `p${i}`, namespace: `n${i}`, workload: `w${i}`, direction, network, asn: String(i) };
         some.addAsn(labels, asnTraffic(1));
         some.addEndpoint({ ...labels, endpoint_group: `AS${i}:443` }, { sentBytes: 1, receivedBytes: 1 });
-        some.addRoundTrip(labels, 1);
+        some.addRoundTrip(labels, 1, 1);
       }
   const { asn, endpoints, roundTrips, folded } = some.traffic;
   const each = 200 * (NETWORK_CLASSES.length + 3);

@@ -76,7 +76,14 @@ class Worker {
   families: readonly Family[] = [];
 
   constructor(resources: Resource[] | null = ['pods'], podUid: string | null = null) {
-    const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
+    const collectors = {
+      processes: true,
+      protocols: true,
+      endpoints: true,
+      asn: true,
+      'first-seen': true,
+      netlink: true,
+    };
     const clock = {
       now: () => START + this.#time.seconds * 1000,
       monotonic: () => this.#time.seconds * 1000,

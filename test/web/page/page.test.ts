@@ -19,7 +19,14 @@ const OPTIONS = { telemetryPath: '/metrics', connectionsPath: null, refreshes: t
 /** The families of a recorded host, with an operator of this name for 9.9.9.0/24. */
 function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
   const procfs = new Procfs(fileURLToPath(new URL(`../../fixtures/proc/${tree}`, import.meta.url)));
-  const collectors = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
+  const collectors = {
+    processes: true,
+    protocols: true,
+    endpoints: true,
+    asn: true,
+    'first-seen': true,
+    netlink: true,
+  };
   const clock = { now: () => NOW, monotonic: () => 0 };
   const cache = new AsnCache();
   const scrape = new Scrape(procfs, { seriesLimit: 1000, rules: EMPTY_RULES, collectors }, clock, cache);
