@@ -149,6 +149,37 @@ export interface Row {
   remote_name: string | null;
   service: string | null;
   opened_at: string | null;
+  /** Payload that was sent, without retransmissions; null if the kernel gives no totals. */
+  sent_bytes: number | null;
+  received_bytes: number | null;
+  retransmitted_bytes: number | null;
+  /** The smoothed round-trip time. */
+  round_trip_seconds: number | null;
+  min_round_trip_seconds: number | null;
+  /** From here on: only in rows that were parsed from the output of another tool. */
+  local_name: string | null;
+  user: string | null;
+  cgroup: string | null;
+  acknowledged_bytes: number | null;
+  /** Retransmissions of segments since the connection opened. */
+  retransmits: number | null;
+  congestion_control: string | null;
+  congestion_window: number | null;
+  /** What the kernel waits for, such as "keepalive" or "retransmission". */
+  timer: string | null;
+  timer_seconds: number | null;
+  timer_retransmits: number | null;
+}
+
+/** What the kernel counted for a connection since it opened. Bytes are payload. */
+export interface SocketTotals {
+  /** Without retransmissions. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  readonly retransmittedBytes: number;
+  /** Smoothed; null if the kernel has not measured it. */
+  readonly roundTripSeconds: number | null;
+  readonly minRoundTripSeconds: number | null;
 }
 
 /** A change of a connection, with the connection after the change. */

@@ -5,6 +5,7 @@ import type {
   OwnerEvidence,
   OwnerLabels,
   Process,
+  SocketTotals,
   UnattributedReason,
 } from '../model.ts';
 import { grown } from './net-tcp-udp-raw.ts';
@@ -24,15 +25,6 @@ export type ReadOnly<T> = {
 
 /** The bit of `liveState` for a socket with an inode. */
 export const HELD = 0x80;
-
-/** The payload of a TCP connection since it opened, and its round-trip times; null if the kernel has not measured one yet. */
-export interface ConnectionTotals {
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
-  readonly retransmittedBytes: number;
-  readonly roundTripSeconds: number | null;
-  readonly minRoundTripSeconds: number | null;
-}
 
 /**
  * What is known of each connection, as columns. An index keeps its connection from open to close; addresses take four words an index.
@@ -139,7 +131,7 @@ export class ConnectionColumns {
   }
 
   /** The totals of a connection; null if the kernel did not give them. */
-  totalsOf(index: number): ConnectionTotals | null {
+  totalsOf(index: number): SocketTotals | null {
     if (this.hasTotals[index] !== 1) return null;
     return {
       sentBytes: this.sentBytes[index] ?? 0,

@@ -60,6 +60,21 @@ export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): R
     remote_name: line.remote.name,
     service: transport === 'raw' ? null : service,
     opened_at: null,
+    sent_bytes: null,
+    received_bytes: null,
+    retransmitted_bytes: null,
+    round_trip_seconds: null,
+    min_round_trip_seconds: null,
+    local_name: null,
+    user: null,
+    cgroup: null,
+    acknowledged_bytes: null,
+    retransmits: null,
+    congestion_control: null,
+    congestion_window: null,
+    timer: null,
+    timer_seconds: null,
+    timer_retransmits: null,
   };
 }
 

@@ -56,6 +56,7 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
   const labels = connections.labels[i];
   const peer = scrape.peers.of(i);
   const origin = peer?.origin ?? null;
+  const totals = connections.totalsOf(i);
   const openedAt = connections.openedAt[i] ?? 0;
   const serves = connections.direction[i] === 'listen' || connections.serves[i] === 1;
   const servicePort = port(serves ? connections.localPort[i] : connections.remotePort[i]);
@@ -98,6 +99,21 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     remote_name: remote ? names.remote(connections.remoteAddress(i)) : null,
     service: servicePort === null ? null : names.service(transport, servicePort),
     opened_at: openedAt > 0 ? new Date(openedAt).toISOString() : null,
+    sent_bytes: totals?.sentBytes ?? null,
+    received_bytes: totals?.receivedBytes ?? null,
+    retransmitted_bytes: totals?.retransmittedBytes ?? null,
+    round_trip_seconds: totals?.roundTripSeconds ?? null,
+    min_round_trip_seconds: totals?.minRoundTripSeconds ?? null,
+    local_name: null,
+    user: null,
+    cgroup: null,
+    acknowledged_bytes: null,
+    retransmits: null,
+    congestion_control: null,
+    congestion_window: null,
+    timer: null,
+    timer_seconds: null,
+    timer_retransmits: null,
   };
   const source = host.commandRow(i);
   return source ? { ...row, ...commandFields(source, row) } : row;

@@ -44,6 +44,21 @@ const NGINX: Row = {
   remote_name: null,
   service: 'https',
   opened_at: null,
+  sent_bytes: null,
+  received_bytes: null,
+  retransmitted_bytes: null,
+  round_trip_seconds: null,
+  min_round_trip_seconds: null,
+  local_name: null,
+  user: null,
+  cgroup: null,
+  acknowledged_bytes: null,
+  retransmits: null,
+  congestion_control: null,
+  congestion_window: null,
+  timer: null,
+  timer_seconds: null,
+  timer_retransmits: null,
 };
 
 /** A UDP socket without a peer, with all other fields unknown. */

@@ -45,6 +45,21 @@ const KEYS = [
   'remote_name',
   'service',
   'opened_at',
+  'sent_bytes',
+  'received_bytes',
+  'retransmitted_bytes',
+  'round_trip_seconds',
+  'min_round_trip_seconds',
+  'local_name',
+  'user',
+  'cgroup',
+  'acknowledged_bytes',
+  'retransmits',
+  'congestion_control',
+  'congestion_window',
+  'timer',
+  'timer_seconds',
+  'timer_retransmits',
 ] as const satisfies readonly (keyof Row)[];
 
 export type RowKey = (typeof KEYS)[number];
