@@ -201,11 +201,14 @@ export interface ErrorRow {
   readonly text: string;
 }
 
+/** The type of a metric family. A summary has sums and counts, without quantiles. */
+export type FamilyType = 'gauge' | 'counter' | 'summary';
+
 /** A Prometheus metric family. */
 export interface Family {
   readonly name: string;
   readonly help: string;
-  readonly type: 'gauge' | 'counter';
+  readonly type: FamilyType;
   readonly labels: readonly string[];
   readonly samples: readonly Sample[];
 }
@@ -214,6 +217,8 @@ export interface Family {
 export interface Sample {
   readonly labels: readonly string[];
   readonly value: number;
+  /** Only in a summary: the number of observations, whose sum is the value. */
+  readonly count?: number;
 }
 
 /** A configuration rule that names processes: all of its patterns must match. `name` may contain {{ .group }} for a named group of a pattern. */

@@ -8,7 +8,7 @@ import { renderOrigin } from '../src/enrich/asn/cache.ts';
 import { SqliteStore } from '../src/store/sqlite.ts';
 import { parsePage } from './support/page.ts';
 import { Exporter, runMain, sumOf } from './support/exporter.ts';
-import { labelsOf, prometheusName } from './support/otlp-labels.ts';
+import { prometheusName, samplesOf } from './support/otlp-labels.ts';
 import { OtlpReceiver, pointsOf, type OtlpRequest } from './support/otlp-receiver.ts';
 
 const TREES = fileURLToPath(new URL('fixtures/proc', import.meta.url));
@@ -118,11 +118,10 @@ function pageSamples(page: string): Map<string, number> {
 
 /** The same of a request, without what differs from run to run. */
 function sentSamples(request: OtlpRequest): Map<string, number> {
-  const samples = pointsOf(request).flatMap((point) => {
-    const name = prometheusName({ ...point, type: point.isCounter ? 'counter' : 'gauge' });
-    if (VOLATILE.test(name)) return [];
-    return [[JSON.stringify([name, Object.entries(labelsOf(point.attributes)).sort()]), point.value] as const];
-  });
+  const samples = pointsOf(request)
+    .flatMap((point) => samplesOf(point, point))
+    .filter(([name]) => !VOLATILE.test(name))
+    .map(([name, labels, value]) => [JSON.stringify([name, labels]), value] as const);
   return new Map(samples.sort());
 }
 

@@ -1,14 +1,17 @@
 import { ASN_INFO, FAMILIES, type FamilySpec } from '../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../metrics/status-families.ts';
 import { OTHER } from '../common/other.ts';
-import type { Family } from '../model.ts';
+import type { Family, FamilyType } from '../model.ts';
 
-/** A family in OpenTelemetry's data model: a gauge, or a counter as a monotonic cumulative sum. */
+/**
+ * Families in OpenTelemetry's data model: a gauge, a counter as a monotonic cumulative sum, or a summary as a cumulative histogram
+ * without bounds. OpenTelemetry keeps its own summaries for old formats, and the SDK cannot send them.
+ */
 export interface Metric {
   readonly name: string;
   readonly description: string;
   readonly unit: string;
-  readonly type: 'gauge' | 'counter';
+  readonly type: FamilyType;
   readonly points: readonly Point[];
 }
 
@@ -17,6 +20,8 @@ export interface Point {
   readonly attributes: Attributes;
   readonly startMs: number;
   readonly value: number;
+  /** Only in a summary: the number of observations, whose sum is the value. */
+  readonly count?: number;
 }
 
 export type Attributes = Readonly<Record<string, string | number>>;
@@ -44,7 +49,7 @@ export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
 /** The labels that become integer attributes. */
 const INTEGER_LABELS: ReadonlySet<string> = new Set(['asn', 'local_port']);
 
-type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'fold' | 'folded' | 'sinceBoot'>;
+type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'fold' | 'folded' | 'sinceBoot' | 'otlp'>;
 const SPECS: ReadonlyMap<string, Spec> = new Map(
   [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map((spec) => [spec.name, spec]),
 );
@@ -89,7 +94,9 @@ export class Points {
   /** Returns the points of an export; `at` in milliseconds since 1970. Families without points are left out. */
   of(families: readonly Family[], at: number): Metric[] {
     this.#exporting = new Map();
-    const metrics = families.map((family) => this.#metric(family, at)).filter(({ points }) => points.length > 0);
+    const metrics = merged(
+      families.map((family) => this.#metric(family, at)).filter(({ points }) => points.length > 0),
+    );
     for (const [key, counter] of this.#counters) if (at - counter.at > KEPT_MS) this.#counters.delete(key);
     this.#previousAt = at;
     return metrics;
@@ -107,20 +114,21 @@ export class Points {
     const points: Point[] = [];
     const present = new Map<string, Attributes>();
     for (const sample of samples) {
-      const { value } = sample;
+      const { value, count } = sample;
       if (!Number.isFinite(value)) continue;
       const key = JSON.stringify(sample.labels);
       const attributes = toAttributes(sample.labels);
       present.set(key, attributes);
-      const startMs = type === 'counter' ? this.#startOf(spec, `${name} ${key}`, value, at) : at;
-      points.push({ attributes, startMs, value });
+      const startMs = type === 'gauge' ? at : this.#startOf(spec, `${name} ${key}`, count ?? value, at);
+      points.push({ attributes, startMs, value, ...(count !== undefined && { count }) });
     }
     if (type === 'gauge' && isAmount(spec.unit)) {
       this.#exporting.set(name, present);
       for (const [key, attributes] of this.#exported.get(name) ?? [])
         if (!present.has(key)) points.push({ attributes, startMs: at, value: 0 });
     }
-    return { name: metricName(name, spec.unit), description: help, unit: spec.unit, type, points };
+    const { name: metric, description } = spec.otlp ?? { name: metricName(name, spec.unit), description: help };
+    return { name: metric, description, unit: spec.unit, type, points };
   }
 
   #startOf({ sinceBoot }: Spec, key: string, value: number, at: number): number {
@@ -134,8 +142,17 @@ export class Points {
   }
 }
 
+/** Joins the metrics that have the same name: the attributes of their points differ. */
+function merged(metrics: readonly Metric[]): Metric[] {
+  const byName = Map.groupBy(metrics, ({ name }) => name);
+  return Array.from(byName.values(), ([first, ...others]) => ({
+    ...(first as Metric),
+    points: [first, ...others].flatMap((metric) => metric?.points ?? []),
+  }));
+}
+
 /** Converts label values to attributes: empty ones are left out, folded ones are listed in FOLDED. */
-function attributesOf({ labels, fold, folded }: Spec): (values: readonly string[]) => Attributes {
+function attributesOf({ labels, fold, folded, otlp }: Spec): (values: readonly string[]) => Attributes {
   const mayFold = new Set(fold.flatMap((step) => step.labels));
   const columns = labels.map((label) => ({
     attribute: ATTRIBUTES.get(label) ?? `peerscope.${label}`,
@@ -145,7 +162,7 @@ function attributesOf({ labels, fold, folded }: Spec): (values: readonly string[
   return (values) => {
     // Counters that fold where they are counted fold all labels.
     const isWhollyFolded = folded !== undefined && values.every((value) => value === OTHER);
-    const attributes: Record<string, string | number> = {};
+    const attributes: Record<string, string | number> = { ...otlp?.attributes };
     const other: string[] = [];
     for (const [i, column] of columns.entries()) {
       const value = values[i] ?? '';

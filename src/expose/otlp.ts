@@ -9,6 +9,8 @@ import {
   MeterProvider,
   PeriodicExportingMetricReader,
   type CollectionResult,
+  type DataPoint,
+  type Histogram,
   type MetricData,
   type MetricProducer,
   type PushMetricExporter,
@@ -17,7 +19,7 @@ import {
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
 import type { Family } from '../model.ts';
-import { isAmount, Points, type Metric, type Origins } from './otlp-points.ts';
+import { isAmount, Points, type Metric, type Origins, type Point } from './otlp-points.ts';
 
 /** What the thread is started with; times in milliseconds. */
 export interface OtlpSettings {
@@ -239,18 +241,36 @@ function collection(metrics: readonly Metric[], at: number, version: string): Co
 
 function metricData({ name, description, unit, type, points }: Metric, at: number): MetricData {
   const endTime = hrTime(at);
-  const dataPoints = points.map(({ attributes, startMs, value }) => ({
-    attributes,
-    startTime: startMs === at ? endTime : hrTime(startMs),
-    endTime,
-    value,
-  }));
+  const pointsOf = <T>(valueOf: (point: Point) => T): DataPoint<T>[] =>
+    points.map((point) => ({
+      attributes: point.attributes,
+      startTime: point.startMs === at ? endTime : hrTime(point.startMs),
+      endTime,
+      value: valueOf(point),
+    }));
   const valueType = isAmount(unit) ? ValueType.INT : ValueType.DOUBLE;
-  const common = { descriptor: { name, description, unit, valueType }, dataPoints } as const;
-  const aggregationTemporality = AggregationTemporality.CUMULATIVE;
-  return type === 'gauge'
-    ? { ...common, aggregationTemporality, dataPointType: DataPointType.GAUGE }
-    : { ...common, aggregationTemporality, dataPointType: DataPointType.SUM, isMonotonic: true };
+  const common = {
+    descriptor: { name, description, unit, valueType },
+    aggregationTemporality: AggregationTemporality.CUMULATIVE,
+  } as const;
+  switch (type) {
+    case 'gauge':
+      return { ...common, dataPointType: DataPointType.GAUGE, dataPoints: pointsOf(({ value }) => value) };
+    case 'counter':
+      return {
+        ...common,
+        dataPointType: DataPointType.SUM,
+        isMonotonic: true,
+        dataPoints: pointsOf(({ value }) => value),
+      };
+    case 'summary':
+      return { ...common, dataPointType: DataPointType.HISTOGRAM, dataPoints: pointsOf(histogramOf) };
+  }
+}
+
+/** A histogram of one bucket, which holds every observation. */
+function histogramOf({ value: sum, count = 0 }: Point): Histogram {
+  return { buckets: { boundaries: [], counts: [count] }, sum, count };
 }
 
 function hrTime(ms: number): [seconds: number, nanoseconds: number] {

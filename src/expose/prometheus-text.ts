@@ -4,6 +4,7 @@ import {
   Counter,
   Gauge,
   Registry,
+  Summary,
   type MetricObjectWithValues,
   type MetricValue,
   type RegistryContentType,
@@ -131,6 +132,8 @@ function labelSet(labels: readonly string[], values: readonly string[]): LabelSe
 
 type MetricValues = MetricObjectWithValues<MetricValue<string>>;
 
+const METRICS = { gauge: Gauge, counter: Counter, summary: Summary } as const;
+
 /** A metric with constant values. Metrics that are set would be keyed by joined label values, under which two series can collide. */
 class ConstantMetric extends Gauge {
   readonly #values: MetricValues;
@@ -157,9 +160,16 @@ class PageRegistry {
 
   /** Writes a family; `labelSets` in the order of its samples. */
   async writeFamily({ name, help, type, samples }: Family, labelSets: readonly LabelSet[]): Promise<string> {
-    const metric = await new (type === 'counter' ? Counter : Gauge)({ name, help, registers: [] }).get();
+    const metric = await new METRICS[type]({ name, help, registers: [] }).get();
     // prom-client writes `sharedLabels`, which its histograms use, from text that it keeps.
-    const values = samples.map(({ value }, i) => ({ labels: NO_LABELS, sharedLabels: labelSets[i], value }));
+    const values = samples.flatMap(({ value, count }, i) => {
+      const line = { labels: NO_LABELS, sharedLabels: labelSets[i], value };
+      if (count === undefined) return [line];
+      return [
+        { ...line, metricName: `${name}_sum` },
+        { ...line, metricName: `${name}_count`, value: count },
+      ];
+    });
     return this.write({ ...metric, values });
   }
 

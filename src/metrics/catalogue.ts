@@ -2,8 +2,16 @@ import type { Contribution } from './aggregate.ts';
 import type { ProtocolCounter } from '../collect/protocol-counters.ts';
 import { isNetworkClass } from '../common/network-class.ts';
 import type { FoldStep } from '../common/other.ts';
-import type { Process, Sample } from '../model.ts';
-import type { ScanData } from './scan-data.ts';
+import type { FamilyType, Process, Sample } from '../model.ts';
+import {
+  ASN_COUNTERS,
+  ENDPOINT_COUNTERS,
+  ROUND_TRIP_COUNTERS,
+  type AsnTraffic,
+  type Bytes,
+  type Traffic,
+} from '../traffic/traffic-counters.ts';
+import type { NetlinkStatus, ScanData } from './scan-data.ts';
 
 /** The collectors of a scan; each exports its duration, and all but `sockets` can be disabled. */
 export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints', 'netlink'] as const;
@@ -20,13 +28,17 @@ export interface CollectorRun {
 export interface FamilySpec<Source> {
   readonly name: string;
   readonly help: string;
-  readonly type: 'gauge' | 'counter';
+  readonly type: FamilyType;
   /** The OpenTelemetry unit (UCUM): `{thing}`, `By`, `s`, `1` for a ratio, "" for info and state families. */
   readonly unit: string;
   /** For counters of the kernel, which start at boot and not with peerscope. */
   readonly sinceBoot?: true;
   /** The family is absent if this collector is off. */
   readonly collector: Collector | null;
+  /** The family is absent if this collector is off, too. */
+  readonly needs?: Collector;
+  /** For families of an optional source: the family is absent if this returns true. */
+  readonly isAbsent?: (source: Source) => boolean;
   readonly labels: readonly string[];
   /** The steps in which labels fold into `other`, in order. */
   readonly fold: readonly FoldStep[];
@@ -37,10 +49,29 @@ export interface FamilySpec<Source> {
   /** For families whose values cannot be summed: the order in which samples are kept. The rest is cut, not folded. */
   readonly cut?: (a: Sample, b: Sample) => number;
   readonly contributions: (source: Source) => Iterable<Contribution>;
+  /** For summaries, whose values are the sums: the numbers of observations, with equal labels. */
+  readonly counts?: (source: Source) => Iterable<Contribution>;
+  /** The metric of OpenTelemetry that the family is a part of, and the attributes of this part. */
+  readonly otlp?: OtlpPart;
+}
+
+/** A metric of the semantic conventions that is made of several Prometheus families. */
+export interface OtlpPart {
+  readonly name: string;
+  readonly description: string;
+  readonly attributes: Readonly<Record<string, string>>;
 }
 
 const OWNER = ['process', 'namespace', 'workload'] as const;
 const FOLD_OWNER: readonly FoldStep[] = [{ labels: ['workload'] }, { labels: ['namespace'] }, { labels: ['process'] }];
+
+const WHEN_PODS = 'Connections of pods are counted when they end.';
+const OVER_ASN = `over TCP, by network and ASN of the remote. ${WHEN_PODS}`;
+const OVER_ENDPOINT = `over TCP, by service endpoint. ${WHEN_PODS}`;
+const ASN_IO = { name: 'peerscope.asn.network.io', description: `Payload bytes ${OVER_ASN}` };
+const ENDPOINT_IO = { name: 'peerscope.endpoint.network.io', description: `Payload bytes ${OVER_ENDPOINT}` };
+const TRANSMIT = { 'network.io.direction': 'transmit' };
+const RECEIVE = { 'network.io.direction': 'receive' };
 
 /** The families of a scan, in the order of the page. */
 export const FAMILIES: readonly FamilySpec<ScanData>[] = [
@@ -225,6 +256,91 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     'Total number of UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6)',
     'udpReceiveBufferErrors',
   ),
+  perAsn('peerscope_asn_sent_bytes_total', 'By', `Total number of payload bytes sent ${OVER_ASN}`, 'sentBytes', {
+    ...ASN_IO,
+    attributes: TRANSMIT,
+  }),
+  perAsn(
+    'peerscope_asn_received_bytes_total',
+    'By',
+    `Total number of payload bytes received ${OVER_ASN}`,
+    'receivedBytes',
+    { ...ASN_IO, attributes: RECEIVE },
+  ),
+  perAsn(
+    'peerscope_asn_retransmitted_bytes_total',
+    'By',
+    `Total number of payload bytes sent again ${OVER_ASN}`,
+    'retransmittedBytes',
+  ),
+  perAsn(
+    'peerscope_asn_closed_connections_total',
+    '{connection}',
+    'Total number of TCP connections that ended, however short, by network and ASN of the remote.',
+    'closedConnections',
+  ),
+  perEndpoint(
+    'peerscope_endpoint_sent_bytes_total',
+    `Total number of payload bytes sent ${OVER_ENDPOINT}`,
+    'sentBytes',
+    {
+      ...ENDPOINT_IO,
+      attributes: TRANSMIT,
+    },
+  ),
+  perEndpoint(
+    'peerscope_endpoint_received_bytes_total',
+    `Total number of payload bytes received ${OVER_ENDPOINT}`,
+    'receivedBytes',
+    { ...ENDPOINT_IO, attributes: RECEIVE },
+  ),
+  {
+    name: 'peerscope_asn_round_trip_seconds',
+    help: 'Minimum round-trip time of TCP connections, by network and ASN of the remote. Observed when a connection ends, and at most once a minute while it is open; connections of pods are observed when they end.',
+    type: 'summary',
+    unit: 's',
+    collector: 'netlink',
+    needs: 'asn',
+    isAbsent: (data) => trafficOf(data) === null,
+    labels: ROUND_TRIP_COUNTERS.labels,
+    fold: ROUND_TRIP_COUNTERS.fold,
+    folded: (data) => trafficOf(data)?.folded.roundTrips ?? 0,
+    contributions: (data) =>
+      (trafficOf(data)?.roundTrips ?? []).map(({ labels, sumSeconds: value }) => ({ labels, value })),
+    counts: (data) => (trafficOf(data)?.roundTrips ?? []).map(({ labels, count: value }) => ({ labels, value })),
+  },
+  perSource(
+    'peerscope_netlink_up',
+    'gauge',
+    '',
+    'Whether the source of socket totals is connected: 1 if yes, 0 otherwise. Scope "own": one network namespace; "all": also the ended sockets of other network namespaces.',
+    ['scope'],
+    ({ scope, isUp }) => ({ labels: { scope }, value: Number(isUp) }),
+  ),
+  perSource(
+    'peerscope_socket_events_total',
+    'counter',
+    '{event}',
+    'Total number of ended TCP sockets that the kernel reported.',
+    ['scope'],
+    ({ scope, events: value }) => ({ labels: { scope }, value }),
+  ),
+  perSource(
+    'peerscope_socket_event_overruns_total',
+    'counter',
+    '{overrun}',
+    'Total number of times that reports of ended TCP sockets were lost because the receive buffer was full.',
+    ['scope'],
+    ({ scope, overruns: value }) => ({ labels: { scope }, value }),
+  ),
+  perSource(
+    'peerscope_connections_closed_without_totals_total',
+    'counter',
+    '{connection}',
+    'Total number of TCP connections that ended without a report. Their bytes since the last scan that saw them are not counted.',
+    [],
+    ({ closedWithoutTotals: value }) => ({ labels: {}, value }),
+  ),
   {
     name: 'peerscope_asn_first_seen_timestamp_seconds',
     help: 'Unix time at which an owner was first seen connected to an ASN. Exported while a connection exists, and for one hour after the first one unless peerscope restarts.',
@@ -317,7 +433,12 @@ export const ASN_INFO = {
   labels: ['asn', 'as_name', 'as_country'],
   fold: [{ labels: ['asn'] }],
   /** The families whose ASNs it covers. If it is cut, the ASNs of the first family are kept. */
-  shownBy: ['peerscope_asn_connections', 'peerscope_asn_first_seen_timestamp_seconds'],
+  shownBy: [
+    'peerscope_asn_connections',
+    'peerscope_asn_first_seen_timestamp_seconds',
+    'peerscope_asn_sent_bytes_total',
+    'peerscope_asn_round_trip_seconds',
+  ],
 } as const;
 
 /** The samples of peerscope_asn_info for these values of the label `asn`, in the same order. */
@@ -387,6 +508,73 @@ function perCache(
     labels: [],
     fold: [],
     contributions: ({ asnCache }) => (asnCache ? [{ labels: {}, value: asnCache[field] }] : []),
+  };
+}
+
+function perAsn(
+  name: string,
+  unit: string,
+  help: string,
+  field: keyof AsnTraffic,
+  otlp?: OtlpPart,
+): FamilySpec<ScanData> {
+  return {
+    name,
+    help,
+    type: 'counter',
+    unit,
+    collector: 'netlink',
+    needs: 'asn',
+    isAbsent: (data) => trafficOf(data) === null,
+    labels: ASN_COUNTERS.labels,
+    fold: ASN_COUNTERS.fold,
+    folded: (data) => trafficOf(data)?.folded.asn ?? 0,
+    contributions: (data) => (trafficOf(data)?.asn ?? []).map(({ labels, [field]: value }) => ({ labels, value })),
+    ...(otlp && { otlp }),
+  };
+}
+
+function perEndpoint(name: string, help: string, field: keyof Bytes, otlp: OtlpPart): FamilySpec<ScanData> {
+  return {
+    name,
+    help,
+    type: 'counter',
+    unit: 'By',
+    collector: 'netlink',
+    needs: 'endpoints',
+    isAbsent: (data) => trafficOf(data) === null,
+    labels: ENDPOINT_COUNTERS.labels,
+    fold: ENDPOINT_COUNTERS.fold,
+    folded: (data) => trafficOf(data)?.folded.endpoints ?? 0,
+    contributions: (data) =>
+      (trafficOf(data)?.endpoints ?? []).map(({ labels, [field]: value }) => ({ labels, value })),
+    otlp,
+  };
+}
+
+/** The counters of traffic; null while their source is not connected, since they would then seem to stand still. */
+function trafficOf({ netlink, traffic }: ScanData): Traffic | null {
+  return netlink?.isUp ? traffic : null;
+}
+
+function perSource(
+  name: string,
+  type: 'gauge' | 'counter',
+  unit: string,
+  help: string,
+  labels: readonly string[],
+  contribution: (status: NetlinkStatus) => Contribution,
+): FamilySpec<ScanData> {
+  return {
+    name,
+    help,
+    type,
+    unit,
+    collector: 'netlink',
+    isAbsent: ({ netlink }) => netlink === null,
+    labels,
+    fold: [],
+    contributions: ({ netlink }) => (netlink ? [contribution(netlink)] : []),
   };
 }
 

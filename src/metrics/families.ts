@@ -1,5 +1,5 @@
 import { reasonOf } from '../common/errors.ts';
-import { aggregate, cut, type FoldMemory } from './aggregate.ts';
+import { aggregate, cut, type Contribution, type FoldMemory } from './aggregate.ts';
 import { ASN_INFO, asnInfo, FAMILIES, type Collector, type FamilySpec } from './catalogue.ts';
 import type { Family, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
@@ -32,8 +32,9 @@ export class Families {
     const families: Family[] = [];
     const budgets: Budget[] = [];
     for (const spec of FAMILIES) {
-      if (spec.collector && !this.#isOn(spec.collector)) continue;
+      if ([spec.collector, spec.needs].some((collector) => collector && !this.#isOn(collector))) continue;
       try {
+        if (spec.isAbsent?.(data)) continue;
         const { samples, folded } = spec.cut ? this.#cut(spec, data, spec.cut) : this.#fold(spec, data, at);
         families.push(family(spec, samples));
         const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
@@ -52,13 +53,14 @@ export class Families {
   }
 
   #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): { samples: readonly Sample[]; folded: number } {
+    if (spec.folded) return { samples: counted(spec, data), folded: spec.folded(data) };
     const bounded = aggregate(spec.contributions(data), spec, this.#limit, this.#memories.get(spec.name));
     this.#memories.set(spec.name, bounded.memory);
     const { samples, folded: late } = this.#dailyCaps.get(spec.name)?.admit(bounded.samples, at) ?? {
       samples: bounded.samples,
       folded: 0,
     };
-    return { samples, folded: spec.folded?.(data) ?? bounded.folded + late };
+    return { samples, folded: bounded.folded + late };
   }
 
   #cut(
@@ -91,8 +93,21 @@ export function statusFamilies(status: Status): Family[] {
   return whole(STATUS_FAMILIES, status);
 }
 
+/** The samples of a family that was folded where it was counted. */
+function counted<Source>(spec: FamilySpec<Source>, source: Source): Sample[] {
+  const samples = unfolded(spec, spec.contributions(source));
+  if (!spec.counts) return samples;
+  // Equal labels are in the same order.
+  const counts = unfolded(spec, spec.counts(source));
+  return samples.map((sample, i) => ({ ...sample, count: counts[i]?.value ?? 0 }));
+}
+
+function unfolded({ labels }: FamilySpec<never>, contributions: Iterable<Contribution>): Sample[] {
+  return aggregate(contributions, { labels, fold: [] }, Infinity, undefined).samples;
+}
+
 function whole<Source>(specs: readonly FamilySpec<Source>[], source: Source): Family[] {
-  return specs.map((spec) => family(spec, aggregate(spec.contributions(source), spec, Infinity, undefined).samples));
+  return specs.map((spec) => family(spec, unfolded(spec, spec.contributions(source))));
 }
 
 function family(

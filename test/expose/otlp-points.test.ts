@@ -5,7 +5,7 @@ import { renderFamilies } from '../../src/expose/prometheus-text.ts';
 import { cleanLabel } from '../../src/common/sanitize.ts';
 import type { Family } from '../../src/model.ts';
 import { parsePage } from '../support/page.ts';
-import { CATALOGUE, labelsOf, prometheusName } from '../support/otlp-labels.ts';
+import { CATALOGUE, samplesOf } from '../support/otlp-labels.ts';
 
 const EXPORTER = 1_000_000;
 const BOOT = 5_000;
@@ -13,13 +13,20 @@ const T1 = 1_100_000;
 const T2 = 1_160_000;
 const T3 = 1_220_000;
 
-type Samples = readonly (readonly [labels: readonly string[], value: number])[];
+type Samples = readonly (readonly [labels: readonly string[], value: number, count?: number])[];
 
 function family(name: string, samples: Samples): Family {
   const spec = CATALOGUE.find((spec) => spec.name === name);
   if (!spec) throw new Error(`Cannot make family "${name}": it is not in the catalogue`);
   const { help, type, labels } = spec;
-  return { name, help, type, labels, samples: samples.map(([labels, value]) => ({ labels, value })) };
+  const counted = type === 'summary';
+  return {
+    name,
+    help,
+    type,
+    labels,
+    samples: samples.map(([labels, value, count = 1]) => ({ labels, value, ...(counted && { count }) })),
+  };
 }
 
 const newPoints = (): Points => new Points({ exporter: EXPORTER, boot: BOOT });
@@ -36,17 +43,58 @@ describe('a family', () => {
     ['peerscope_scrape_collector_duration_seconds', 'peerscope.scrape_collector_duration', 's', 'gauge'],
     ['peerscope_connection_coverage_ratio', 'peerscope.connection_coverage', '1', 'gauge'],
     ['peerscope_asn_info', 'peerscope.asn_info', '', 'gauge'],
+    ['peerscope_asn_sent_bytes_total', 'peerscope.asn.network.io', 'By', 'counter'],
+    ['peerscope_asn_received_bytes_total', 'peerscope.asn.network.io', 'By', 'counter'],
+    ['peerscope_asn_retransmitted_bytes_total', 'peerscope.asn_retransmitted', 'By', 'counter'],
+    ['peerscope_endpoint_sent_bytes_total', 'peerscope.endpoint.network.io', 'By', 'counter'],
+    ['peerscope_endpoint_received_bytes_total', 'peerscope.endpoint.network.io', 'By', 'counter'],
+    ['peerscope_asn_round_trip_seconds', 'peerscope.asn_round_trip', 's', 'summary'],
   ])('%s is named %s', (name, expected, unit, type) => {
     const { labels } = family(name, []);
     const [metric] = newPoints().of([family(name, [[labels.map(() => 'x'), 1]])], T1);
     expect(metric).toMatchObject({ name: expected, unit, type });
   });
 
-  it('of the catalogue translates back to its Prometheus name, which is unique', () => {
+  it('of the catalogue translates back to its Prometheus name, and metrics have different names', () => {
     const families = CATALOGUE.map(({ name, labels }) => family(name, [[labels.map(() => 'x'), 1]]));
     const metrics = newPoints().of(families, T1);
-    expect(metrics.map(prometheusName)).toEqual(CATALOGUE.map(({ name }) => name));
-    expect(new Set(metrics.map(({ name }) => name)).size).toBe(CATALOGUE.length);
+    const names = metrics.flatMap((metric) =>
+      metric.points.flatMap((point) => samplesOf(metric, point).map(([name]) => name)),
+    );
+    const expected = CATALOGUE.flatMap(({ name, type }) =>
+      type === 'summary' ? [`${name}_sum`, `${name}_count`] : [name],
+    );
+    expect(names.sort()).toEqual(expected.sort());
+    expect(new Set(metrics.map(({ name }) => name)).size).toBe(metrics.length);
+  });
+
+  it('of bytes sent or received is part of one metric of the semantic conventions', () => {
+    const labels = ['curl', '', '', 'outbound', 'public', '64500'];
+    const metrics = newPoints().of(
+      [
+        family('peerscope_asn_sent_bytes_total', [[labels, 3]]),
+        family('peerscope_asn_retransmitted_bytes_total', [[labels, 1]]),
+        family('peerscope_asn_received_bytes_total', [[labels, 4]]),
+      ],
+      T1,
+    );
+    const attributes = {
+      'process.executable.name': 'curl',
+      'peerscope.direction': 'outbound',
+      'peerscope.network': 'public',
+      'network.peer.as.number': 64500,
+    };
+    expect(metrics.map(({ name, unit, points }) => [name, unit, points])).toEqual([
+      [
+        'peerscope.asn.network.io',
+        'By',
+        [
+          { attributes: { 'network.io.direction': 'transmit', ...attributes }, startMs: EXPORTER, value: 3 },
+          { attributes: { 'network.io.direction': 'receive', ...attributes }, startMs: EXPORTER, value: 4 },
+        ],
+      ],
+      ['peerscope.asn_retransmitted', 'By', [{ attributes, startMs: EXPORTER, value: 1 }]],
+    ]);
   });
 
   it('without series is left out', () => {
@@ -203,6 +251,19 @@ describe('a counter', () => {
   });
 });
 
+describe('a summary', () => {
+  const trips = (sum: number, count: number): Family[] => [
+    family('peerscope_asn_round_trip_seconds', [[['outbound', 'public', '64500'], sum, count]]),
+  ];
+
+  it('has its sum and its count, and starts like a counter', () => {
+    const points = newPoints();
+    expect(points.of(trips(0.5, 2), T1)).toMatchObject([{ points: [{ value: 0.5, count: 2, startMs: EXPORTER }] }]);
+    expect(points.of(trips(0.75, 3), T2)).toMatchObject([{ points: [{ value: 0.75, count: 3, startMs: EXPORTER }] }]);
+    expect(points.of(trips(0.9, 1), T3)).toMatchObject([{ points: [{ value: 0.9, count: 1, startMs: T2 }] }]);
+  });
+});
+
 it('Prometheus text and OTLP points have the same samples, for any labels', async () => {
   const text = fc.oneof(
     fc.constantFrom('', 'other', '_other', '0', '64500', '007', '1,b:2'),
@@ -235,9 +296,7 @@ it('Prometheus text and OTLP points have the same samples, for any labels', asyn
       const sent = newPoints()
         .of(families, T1)
         .flatMap((metric) =>
-          metric.points.map(({ attributes, value }) =>
-            JSON.stringify([prometheusName(metric), Object.entries(labelsOf(attributes)).sort(), value]),
-          ),
+          metric.points.flatMap((point) => samplesOf(metric, point).map((sample) => JSON.stringify(sample))),
         );
       expect(sent.sort()).toEqual(onPage.sort());
       expect(new Set(sent).size).toBe(sent.length);

@@ -9,7 +9,7 @@ import {
   withOpenMetricsMetadata,
   type Format,
 } from '../../src/expose/prometheus-text.ts';
-import type { Family } from '../../src/model.ts';
+import type { Family, FamilyType } from '../../src/model.ts';
 
 const CONNECTIONS: Family = {
   name: 'peerscope_connections',
@@ -72,6 +72,40 @@ describe('renderFamilies', () => {
         '# HELP peerscope_asn_queries Connections opened.',
         '# TYPE peerscope_asn_queries counter',
         'peerscope_asn_queries_total 7',
+        '',
+      ].join('\n'),
+    },
+    {
+      name: 'writes a summary as sum and count, one series after the other',
+      families: [
+        {
+          name: 'x_seconds',
+          help: 'X.',
+          type: 'summary',
+          labels: ['asn'],
+          samples: [
+            { labels: ['1'], value: 0.25, count: 3 },
+            { labels: [''], value: 0, count: 0 },
+          ],
+        },
+      ],
+      text: [
+        '# HELP x_seconds X.',
+        '# TYPE x_seconds summary',
+        'x_seconds_sum{asn="1"} 0.25',
+        'x_seconds_count{asn="1"} 3',
+        'x_seconds_sum{asn=""} 0',
+        'x_seconds_count{asn=""} 0',
+        '',
+      ].join('\n'),
+      openmetrics: [
+        '# HELP x_seconds X.',
+        '# TYPE x_seconds summary',
+        '# UNIT x_seconds seconds',
+        'x_seconds_sum{asn="1"} 0.25',
+        'x_seconds_count{asn="1"} 3',
+        'x_seconds_sum{asn=""} 0',
+        'x_seconds_count{asn=""} 0',
         '',
       ].join('\n'),
     },
@@ -147,7 +181,7 @@ describe('renderFamilies', () => {
       .record({
         name,
         help: hostile.filter((text) => text !== ''),
-        type: fc.constantFrom('gauge', 'counter'),
+        type: fc.constantFrom<FamilyType>('gauge', 'counter', 'summary'),
         labels: fc.uniqueArray(name, { maxLength: 3 }),
       })
       .chain((family) =>
@@ -158,7 +192,7 @@ describe('renderFamilies', () => {
           .map((samples) => ({
             ...family,
             name: family.type === 'counter' ? `${family.name}_total` : family.name,
-            samples,
+            samples: samples.map((sample, i) => (family.type === 'summary' ? { ...sample, count: i } : sample)),
           })),
       );
     await fc.assert(
@@ -171,11 +205,15 @@ describe('renderFamilies', () => {
             name,
             help,
             type,
-            series: samples.map((sample) => ({
-              name,
-              labels: labels.map((label, i) => [label, sample.labels[i]]),
-              value: sample.value + 0, // Zero has no sign on a page.
-            })),
+            series: samples.flatMap((sample) => {
+              const labeled = labels.map((label, i) => [label, sample.labels[i]]);
+              const value = sample.value + 0; // Zero has no sign on a page.
+              if (!('count' in sample)) return [{ name, labels: labeled, value }];
+              return [
+                { name: `${name}_sum`, labels: labeled, value },
+                { name: `${name}_count`, labels: labeled, value: sample.count },
+              ];
+            }),
           }));
           expect(readPage(page, format)).toEqual(expected);
         },
@@ -302,7 +340,7 @@ function readPage(page: string, format: Format): ReadFamily[] {
     const [, unit] = format === 'openmetrics' ? (/_(seconds|bytes|ratio)$/.exec(named) ?? []) : [];
     if (unit !== undefined) take(new RegExp(`# UNIT ${named} ${unit}\n`, 'y'));
     const name = type === 'counter' && format === 'openmetrics' ? `${named}_total` : named;
-    const suffix = type === 'histogram' ? '_(?:bucket|sum|count)' : '';
+    const suffix = { histogram: '_(?:bucket|sum|count)', summary: '_(?:sum|count)' }[type] ?? '';
     const series: ReadFamily['series'] = [];
     while (at < page.length && page[at] !== '#') {
       const [own = ''] = take(new RegExp(`(${name}${suffix})(?=[{ ])`, 'y'));

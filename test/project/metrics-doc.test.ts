@@ -16,6 +16,8 @@ interface Described {
   readonly help: string;
   readonly labels: readonly string[];
   readonly collector?: string | null;
+  readonly needs?: string;
+  readonly isAbsent?: unknown;
   readonly fold?: readonly { readonly labels: readonly string[] }[];
 }
 
@@ -24,14 +26,19 @@ const seriesOf = (families: readonly Family[]): number =>
 
 const inTicks = (words: readonly string[]): string => words.map((word) => `\`${word}\``).join(', ');
 
-function describeFamily({ name, type, help, labels, collector, fold = [] }: Described): string {
+function describeFamily({ name, type, help, labels, collector, needs, isAbsent, fold = [] }: Described): string {
+  const switches = [collector, needs].filter(Boolean).map((name) => `\`--no-collector.${name}\``);
+  const absent = [
+    ...(isAbsent ? ['without a source of socket totals'] : []),
+    ...switches.map((flag) => `with ${flag}`),
+  ];
   const folds = fold.map((step) => inTicks(step.labels));
   return [
     `### ${name}`,
     '',
     help,
     '',
-    `- ${type}${collector ? `; absent with \`--no-collector.${collector}\`` : ''}`,
+    `- ${type}${absent.length > 0 ? `; absent ${absent.join(' or ')}` : ''}`,
     labels.length > 0 ? `- labels: ${inTicks(labels)}` : '- no labels',
     ...(folds.length > 0 ? [`- folds: ${folds.join(', then ')}`] : []),
     ...(EXAMPLES[name] === undefined ? [] : [`- for example: \`${EXAMPLES[name]}\``]),

@@ -7,6 +7,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parseConfig } from '../../src/config/config.ts';
 import type { Collected, ExportFailure, OtlpSettings } from '../../src/expose/otlp.ts';
+import type { Family } from '../../src/model.ts';
 import {
   adviceOn,
   describesExporterOnly,
@@ -88,6 +89,43 @@ describe('an export', () => {
     const [sent] = receiver.requests;
     expect(sent && receivedResource(sent)).toMatchObject({ 'service.name': 'peerscope', 'os.type': 'linux' });
     expect(sent?.resourceMetrics[0].scopeMetrics[0].scope).toEqual({ name: 'peerscope', version: '1.2.3' });
+  });
+
+  it('has a summary as a cumulative histogram with one bucket', async () => {
+    const trips: Family = {
+      name: 'peerscope_asn_round_trip_seconds',
+      help: 'Round trips.',
+      type: 'summary',
+      labels: ['direction', 'network', 'asn'],
+      samples: [{ labels: ['outbound', 'public', '64500'], value: 0.75, count: 3 }],
+    };
+    const { receiver } = await open(takes, LONG, () => [trips]);
+    await expect.poll(() => receiver.received.length, SOON).toBe(1);
+    expect(receiver.requests[0]?.resourceMetrics[0].scopeMetrics[0].metrics).toEqual([
+      {
+        name: 'peerscope.asn_round_trip',
+        description: 'Round trips.',
+        unit: 's',
+        histogram: {
+          aggregationTemporality: 2,
+          dataPoints: [
+            {
+              attributes: [
+                { key: 'peerscope.direction', value: { stringValue: 'outbound' } },
+                { key: 'peerscope.network', value: { stringValue: 'public' } },
+                { key: 'network.peer.as.number', value: { intValue: 64500 } },
+              ],
+              startTimeUnixNano: '1000000000000',
+              timeUnixNano: expect.any(String) as string,
+              bucketCounts: [3],
+              explicitBounds: [],
+              count: 3,
+              sum: 0.75,
+            },
+          ],
+        },
+      },
+    ]);
   });
 
   it('is uncompressed protobuf when configured', async () => {

@@ -40,7 +40,8 @@ const labels = new Map<string, ReadonlySet<string>>([
 for (const own of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'nodejs_eventloop_lag_seconds'])
   labels.set(own, new Set(TARGET_LABELS));
 for (const family of [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES])
-  labels.set(family.name, new Set([...family.labels, ...TARGET_LABELS, ...UNHONOURED]));
+  for (const name of seriesNames(family))
+    labels.set(name, new Set([...family.labels, ...TARGET_LABELS, ...UNHONOURED]));
 const recorded = RULES.filter(({ record }) => record !== undefined);
 /** Rules record series of each other. */
 for (let round = 0; round < 3; round++)
@@ -61,6 +62,11 @@ labels.set(
     }),
   ]),
 );
+
+/** The names of the series of a family. */
+export function seriesNames({ name, type }: { readonly name: string; readonly type: string }): string[] {
+  return type === 'summary' ? [`${name}_sum`, `${name}_count`] : [name];
+}
 
 /** The labels of every metric in the catalogue, the recording rules, and Prometheus itself. */
 export const LABELS: ReadonlyMap<string, ReadonlySet<string>> = labels;

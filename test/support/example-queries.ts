@@ -24,6 +24,25 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_tcp_listen_overflows_total: 'sum by (namespace, pod) (increase(peerscope_tcp_listen_overflows_total[5m]))',
   peerscope_udp_receive_buffer_errors_total:
     'sum by (namespace, pod) (increase(peerscope_udp_receive_buffer_errors_total[5m]))',
+  peerscope_asn_sent_bytes_total:
+    'topk(10, sum by (asn) (increase(peerscope_asn_sent_bytes_total{direction="outbound", network="public"}[1h])))',
+  peerscope_asn_received_bytes_total:
+    'topk(10, sum by (process, workload) (increase(peerscope_asn_received_bytes_total[1h])))',
+  peerscope_asn_retransmitted_bytes_total:
+    'sum by (asn) (increase(peerscope_asn_retransmitted_bytes_total[1h])) / sum by (asn) (increase(peerscope_asn_sent_bytes_total[1h]))',
+  peerscope_asn_closed_connections_total:
+    'topk(10, sum by (asn) (rate(peerscope_asn_closed_connections_total{direction="outbound"}[5m])))',
+  peerscope_endpoint_sent_bytes_total:
+    'topk(10, sum by (endpoint_group) (increase(peerscope_endpoint_sent_bytes_total[1h])))',
+  peerscope_endpoint_received_bytes_total:
+    'topk(10, sum by (endpoint_group) (increase(peerscope_endpoint_received_bytes_total[1h])))',
+  peerscope_asn_round_trip_seconds:
+    'sum by (asn) (rate(peerscope_asn_round_trip_seconds_sum[1h])) / sum by (asn) (rate(peerscope_asn_round_trip_seconds_count[1h]))',
+  peerscope_netlink_up: 'min by (instance, scope) (peerscope_netlink_up)',
+  peerscope_socket_events_total: 'sum by (instance) (rate(peerscope_socket_events_total[5m]))',
+  peerscope_socket_event_overruns_total: 'sum by (instance) (increase(peerscope_socket_event_overruns_total[1h]))',
+  peerscope_connections_closed_without_totals_total:
+    'sum by (instance) (increase(peerscope_connections_closed_without_totals_total[1h]))',
   peerscope_asn_first_seen_timestamp_seconds:
     'time() - peerscope_asn_first_seen_timestamp_seconds{direction="outbound"} < 86400',
   peerscope_baseline_start_timestamp_seconds: 'time() - peerscope_baseline_start_timestamp_seconds',

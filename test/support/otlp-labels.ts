@@ -22,3 +22,30 @@ export function prometheusName({ name, unit, type }: Pick<Metric, 'name' | 'unit
   const suffix = { By: '_bytes', s: '_seconds', '1': type === 'gauge' ? '_ratio' : '' }[unit] ?? '';
   return `${name.replaceAll('.', '_')}${suffix}${type === 'counter' ? '_total' : ''}`;
 }
+
+/** A sample on a page of metrics; labels sorted by name, without empty ones. */
+export type PageSample = readonly [name: string, labels: (readonly [string, string])[], value: number];
+
+/** The samples that a point stands for: a metric of the semantic conventions has points of several families. */
+export function samplesOf(metric: Pick<Metric, 'name' | 'unit' | 'type'>, point: SentPoint): PageSample[] {
+  const { attributes, value, count } = point;
+  const parts = CATALOGUE.flatMap((family) => ('otlp' in family ? [{ ...family, otlp: family.otlp }] : []));
+  const part = parts.find(
+    ({ otlp }) =>
+      otlp.name === metric.name && Object.entries(otlp.attributes).every(([name, text]) => attributes[name] === text),
+  );
+  const own = Object.entries(attributes).filter(([name]) => !(name in (part?.otlp.attributes ?? {})));
+  const name = part?.name ?? prometheusName(metric);
+  const labels = Object.entries(labelsOf(Object.fromEntries(own))).sort();
+  if (count === undefined) return [[name, labels, value]];
+  return [
+    [`${name}_sum`, labels, value],
+    [`${name}_count`, labels, count],
+  ];
+}
+
+interface SentPoint {
+  readonly attributes: Attributes;
+  readonly value: number;
+  readonly count?: number | undefined;
+}

@@ -19,6 +19,13 @@ interface DataPoint {
   readonly asDouble?: number;
 }
 
+interface HistogramPoint extends Omit<DataPoint, 'asInt' | 'asDouble'> {
+  readonly sum: number;
+  readonly count: number;
+  readonly bucketCounts: readonly number[];
+  readonly explicitBounds: readonly number[];
+}
+
 interface OtlpMetric {
   readonly name: string;
   readonly description: string;
@@ -29,6 +36,7 @@ interface OtlpMetric {
     readonly isMonotonic: boolean;
     readonly aggregationTemporality: number;
   };
+  readonly histogram?: { readonly dataPoints: readonly HistogramPoint[]; readonly aggregationTemporality: number };
 }
 
 /** An ExportMetricsServiceRequest in JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding). */
@@ -45,11 +53,14 @@ export interface OtlpRequest {
 export interface ReceivedPoint {
   readonly name: string;
   readonly unit: string;
+  readonly type: 'gauge' | 'counter' | 'summary';
   readonly isCounter: boolean;
   readonly attributes: Readonly<Record<string, string | number>>;
   readonly startMs: number;
   readonly endMs: number;
   readonly value: number;
+  /** Only in a summary. */
+  readonly count?: number;
 }
 
 export interface Received {
@@ -127,18 +138,25 @@ export class OtlpReceiver {
 
 /** Every point of a request. */
 export function pointsOf({ resourceMetrics: [{ scopeMetrics }] }: OtlpRequest): ReceivedPoint[] {
-  return scopeMetrics[0].metrics.flatMap(
-    ({ name, unit, gauge, sum }) =>
-      (gauge ?? sum)?.dataPoints.map((point) => ({
-        name,
-        unit,
-        isCounter: sum?.isMonotonic === true && sum.aggregationTemporality === 2,
-        attributes: attributesOf(point.attributes),
-        startMs: Number(BigInt(point.startTimeUnixNano) / 1_000_000n),
-        endMs: Number(BigInt(point.timeUnixNano) / 1_000_000n),
+  return scopeMetrics[0].metrics.flatMap(({ name, unit, gauge, sum, histogram }) => {
+    const isCounter = sum?.isMonotonic === true && sum.aggregationTemporality === 2;
+    const head = (point: DataPoint | HistogramPoint) => ({
+      name,
+      unit,
+      isCounter,
+      type: histogram ? ('summary' as const) : isCounter ? ('counter' as const) : ('gauge' as const),
+      attributes: attributesOf(point.attributes),
+      startMs: Number(BigInt(point.startTimeUnixNano) / 1_000_000n),
+      endMs: Number(BigInt(point.timeUnixNano) / 1_000_000n),
+    });
+    return [
+      ...((gauge ?? sum)?.dataPoints ?? []).map((point) => ({
+        ...head(point),
         value: point.asInt ?? point.asDouble ?? Number.NaN,
-      })) ?? [],
-  );
+      })),
+      ...(histogram?.dataPoints ?? []).map((point) => ({ ...head(point), value: point.sum, count: point.count })),
+    ];
+  });
 }
 
 /** The attributes of the resource of a request. */
