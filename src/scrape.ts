@@ -19,7 +19,7 @@ import { ScanCounts } from './metrics/counts.ts';
 import { Families } from './metrics/families.ts';
 import type { Direction, OwnerLabels, Rules } from './model.ts';
 import type { LedgerSources } from './traffic/ledger.ts';
-import { TrafficCollector } from './traffic/traffic-collector.ts';
+import { NO_SOURCE, TrafficCollector, type NetlinkStatus } from './traffic/traffic-collector.ts';
 
 /** What a scrape needs to know: the series budget, the rules of the configuration, and which collectors are on. */
 export interface ScrapeOptions {
@@ -34,6 +34,8 @@ export interface ScrapeOptions {
   readonly podUid?: string | null;
   /** 32 random bits, which key the hash of the connection table. */
   readonly seed?: number;
+  /** Whether a missing socket source is shown as one that is down. */
+  readonly expectsSockets?: boolean;
   /** The services that ports are registered for; none by default. */
   readonly services?: ServiceNames;
 }
@@ -58,6 +60,7 @@ export class Scrape {
   readonly #runs: CollectorRuns;
   readonly #families: Families;
   readonly #counts = new ScanCounts();
+  readonly #noSource: NetlinkStatus | null;
   /** Null without a socket source. */
   readonly traffic: TrafficCollector | null;
 
@@ -108,6 +111,7 @@ export class Scrape {
       ownerOf: (i) => connections.labels[i] ?? NO_OWNER,
       endpointOf: (i) => this.#groups.endpointOf(connections, i, this.peers.of(i)),
     };
+    this.#noSource = options.expectsSockets === true ? NO_SOURCE : null;
     this.traffic = TrafficCollector.open(host, connections, sockets, labeling, seriesLimit);
     this.#runs = new CollectorRuns((collector) => collector === 'sockets' || collectors[collector], monotonic);
     this.#families = new Families(
@@ -149,7 +153,7 @@ export class Scrape {
       protocols: this.#protocols,
       asnCache: this.#cache,
       traffic: this.traffic?.traffic ?? null,
-      netlink: this.traffic?.status ?? null,
+      netlink: this.traffic?.status ?? this.#noSource,
     };
     const families = this.#families.of(this.#counts.scanData(counted, at), at);
     return {

@@ -11,7 +11,8 @@ import {
   type Bytes,
   type Traffic,
 } from '../traffic/traffic-counters.ts';
-import type { NetlinkStatus, ScanData } from './scan-data.ts';
+import type { ScanData } from './scan-data.ts';
+import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
 
 /** The collectors of a scan; each exports its duration, and all but `sockets` can be disabled. */
 export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints', 'netlink'] as const;

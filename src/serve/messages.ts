@@ -57,6 +57,8 @@ export interface WorkerNotifications {
   readonly sightings: readonly FirstSeenTime[];
   /** What walks over the TCP hash of the host cost: sent once, where that is much. */
   readonly costs: HashCost;
+  /** Why bytes and ended connections are not read, or null once they are: sent when it changes. */
+  readonly sockets: { readonly failure: string | null };
 }
 
 /** What a scan leaves besides its families; `at` in milliseconds since 1970. */

@@ -17,7 +17,7 @@ import { EventSubscribers } from './event-subscribers.ts';
 import { createHandlers } from './http-handlers.ts';
 import type { OtlpThread } from './otlp-thread.ts';
 import { openServices, type RunningServices } from './services.ts';
-import { logHashCost, logStart } from './start-line.ts';
+import { logHashCost, logSocketSource, logStart } from './start-line.ts';
 import { openWorker, type ScanFacts, type WorkerClient } from './worker-client.ts';
 import type { WorkerData } from './worker.ts';
 
@@ -49,7 +49,8 @@ export async function serve(config: Config, log: Log, version: string): Promise<
       stop.now(1);
     };
     const costs = (cost: HashCost): void => logHashCost(log, cost);
-    const callbacks = { ...services.callbacks, costs, failed: scanFailed, died };
+    const sockets = ({ failure }: { failure: string | null }): void => logSocketSource(log, failure);
+    const callbacks = { ...services.callbacks, costs, sockets, failed: scanFailed, died };
     const worker = parts.add(openWorker(workerData(config, services), config.scrapeBudgetMs, callbacks));
     await services.connect(worker);
 

@@ -31,7 +31,7 @@ export interface RunningServices extends Closable {
   /** Whether first-seen times are those of this node or of the whole cluster. */
   readonly baselineScope: 'node' | 'cluster';
   /** What the worker asks the services for. */
-  readonly callbacks: Omit<NotificationHandlers<WorkerNotifications>, 'costs'>;
+  readonly callbacks: Omit<NotificationHandlers<WorkerNotifications>, 'costs' | 'sockets'>;
   /** Sends all results to this worker from now on, and starts the Kubernetes watch. */
   connect(worker: WorkerClient): Promise<void>;
   /** Lists the pods again if the rules in effect match other labels than before. */

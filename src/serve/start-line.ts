@@ -82,6 +82,12 @@ export function logHashCost(log: Log, { namespaces, reads, msPerRead, msPerScan 
   );
 }
 
+/** Logs that bytes and ended connections are read from now on, or why they are not. */
+export function logSocketSource(log: Log, failure: string | null): void {
+  if (failure === null) log.info('bytes and ended connections are read through netlink');
+  else log.warn({ reason: failure }, 'bytes and ended connections are not read: sockets come from procfs alone');
+}
+
 function isLoopback(host: string | null): boolean {
   if (host === null) return false;
   if (host === 'localhost') return true;

@@ -47,7 +47,8 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const source = await openSource(data.source, data.procfs);
   const services = readServices();
   const sockets = openSocketSource(data.sockets);
-  const scrape = new Scrape(source, { ...data.options, services }, SYSTEM_CLOCK, cache, sockets);
+  const options = { ...data.options, services, expectsSockets: data.sockets !== null };
+  const scrape = new Scrape(source, options, SYSTEM_CLOCK, cache, sockets);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {
     service: services,
@@ -70,6 +71,12 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     const addresses = data.asksForNames ? remoteNames.wanted(scrape, scannedAt) : [];
     if (addresses.length > 0) notifyMain(port, 'remotes', addresses);
   };
+  let failure: string | null | undefined;
+  const sendSocketSource = (): void => {
+    if (!sockets || sockets.failure === failure) return;
+    failure = sockets.failure;
+    notifyMain(port, 'sockets', { failure });
+  };
   const sendSightings = (): void => {
     const sightings = scrape.firstSeen?.takeSightings() ?? [];
     if (sightings.length > 0) notifyMain(port, 'sightings', sightings);
@@ -86,6 +93,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       scannedAt = scan.at;
       afterReply(() => readers.scanned(scan.at));
       afterReply(sendHashCost);
+      afterReply(sendSocketSource);
       afterReply(sendQuestions);
       afterReply(sendRemotes);
       afterReply(sendSightings);

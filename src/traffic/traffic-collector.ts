@@ -17,6 +17,9 @@ export interface NetlinkStatus {
   readonly closedWithoutTotals: number;
 }
 
+/** The state of a source that was asked for and does not exist. */
+export const NO_SOURCE: NetlinkStatus = { scope: 'own', isUp: false, events: 0, overruns: 0, closedWithoutTotals: 0 };
+
 /** Counts the bytes of connections, and those that ended, from a socket source. */
 export class TrafficCollector {
   readonly #host: Host;

@@ -28,6 +28,7 @@ const CALLBACKS: WorkerCallbacks = {
   sightings: () => undefined,
   remotes: () => undefined,
   costs: () => undefined,
+  sockets: () => undefined,
   failed: (reason) => expect.fail(reason),
   died: (reason) => expect.fail(reason),
 };
