@@ -26,6 +26,8 @@ export interface EndedFacts {
   readonly wasHeld: boolean;
   /** Whether the scan after the event found a TIME_WAIT row, or a FIN_WAIT2 row without inode, of its ends; null if it is not known. */
   readonly leftTimeWait: boolean | null;
+  /** The sent payload of its other end, if that is on this host and ended too; else null. */
+  readonly peerSentBytes: number | null;
 }
 
 /**
@@ -92,7 +94,9 @@ export class EndedSockets extends DiagRows {
   receivedBytesOf(i: number, facts: EndedFacts): number {
     const received = this.receivedBytes[i] ?? 0;
     const fin = this.fin[i];
-    if (fin === FIN_UNLESS_TIME_WAIT) return received + (countsFin(facts) ? 0 : 1);
+    const most = fin === FIN_ABSENT ? received : received + 1;
+    if (facts.peerSentBytes === most || facts.peerSentBytes === most - 1) return facts.peerSentBytes;
+    if (fin === FIN_UNLESS_TIME_WAIT) return countsFin(facts) ? received : most;
     return fin === FIN_ABSENT && received > 0 && hasFin(facts.lastState) ? received - 1 : received;
   }
 
