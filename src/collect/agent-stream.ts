@@ -52,7 +52,7 @@ const FAMILIES = [
   { family: 10, version: 6 },
 ] as const;
 
-/** A dump of one family: nobody asks for it, it is awaited, or it arrives too late and is discarded. */
+/** A dump of one family: it is not requested, it is awaited, or it arrives too late and is discarded. */
 interface FamilyDump {
   readonly version: 4 | 6;
   readonly rows: DiagRows;

@@ -60,6 +60,7 @@ export class InheritedSockets implements SocketSource {
   readonly #buffer = new Uint8Array(DATAGRAM);
   /** Null if the descriptors cannot be used. */
   #timer: NodeJS.Timeout | null = null;
+  #droppedBefore = 0;
   #overruns = 0;
   #sequence = 0;
 
@@ -70,6 +71,8 @@ export class InheritedSockets implements SocketSource {
     this.failure = whyNotNetlink(dump, 'dump', 0) ?? whyNotNetlink(ended, 'ended', DESTROY_GROUPS);
     if (this.failure !== null) return;
     this.netns = statSync('/proc/self/ns/net').ino;
+    this.#discard(ended);
+    this.#droppedBefore = droppedBy(ended);
     this.#timer = setInterval(() => this.#drain(), DRAIN_MS).unref();
   }
 
@@ -130,9 +133,15 @@ export class InheritedSockets implements SocketSource {
     }
   }
 
-  /** Discards what an earlier dump left, and asks for a dump. The kernel has its first part ready when the write returns. */
+  /** Reads all that waits: the rest of an earlier dump, or events from before the start, whose time is unknown. */
+  #discard(fd: number): void {
+    let left: number | string = 0;
+    while (left !== 'EAGAIN') left = read(fd, this.#buffer);
+  }
+
+  /** Asks for a dump. The kernel has its first part ready when the write returns. */
   #request(family: 4 | 6): void {
-    for (let left: number | string = ''; left !== 'EAGAIN';) left = read(this.#dumpFd, this.#buffer);
+    this.#discard(this.#dumpFd);
     writeSync(this.#dumpFd, encodeDump(family, ++this.#sequence, this.#littleEndian));
   }
 
@@ -157,7 +166,8 @@ export class InheritedSockets implements SocketSource {
         return;
       }
       if (length === 'EAGAIN') return;
-      if (typeof length === 'string') this.#overruns++;
+      if (typeof length === 'string')
+        this.#overruns = Math.max(this.#overruns + 1, droppedBy(this.#endedFd) - this.#droppedBefore);
       else this.#ended.append(this.#buffer.subarray(0, length), this.#littleEndian, -1, now);
     }
   }
@@ -180,13 +190,28 @@ function read(fd: number, buffer: Uint8Array): number | 'EAGAIN' | 'ENOBUFS' {
   }
 }
 
+/** The columns of a socket in /proc/net/netlink of this network namespace; undefined if it is not there. */
+function columnsOf(fd: number): string[] | undefined {
+  const inode = String(fstatSync(fd).ino);
+  const lines = readFileSync('/proc/self/net/netlink', 'latin1').split('\n');
+  return lines.map((line) => line.trim().split(/\s+/)).find((columns) => columns[9] === inode);
+}
+
+/** How many messages the kernel has discarded for a socket; 0 if it cannot be read. */
+function droppedBy(fd: number): number {
+  try {
+    return Number(columnsOf(fd)?.[8] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
 /** Why a descriptor is not a non-blocking sock_diag socket of this namespace; null if it is one. */
 function whyNotNetlink(fd: number, name: string, groups: number): string | null {
   const refused = (reason: string): string => `Cannot use descriptor ${fd} "${name}": ${reason}`;
   if (fd < 0) return `Cannot use the descriptors of LISTEN_FDNAMES: none is called "${name}"`;
   try {
-    const stat = fstatSync(fd);
-    if (!stat.isSocket()) return refused('it is not a socket');
+    if (!fstatSync(fd).isSocket()) return refused('it is not a socket');
     const flags = parseInt(
       /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? '0',
       8,
@@ -194,8 +219,7 @@ function whyNotNetlink(fd: number, name: string, groups: number): string | null 
     // A read that blocks would stop the whole program.
     if ((flags & constants.O_NONBLOCK) === 0)
       return refused('it is blocking; systemd needs NonBlocking=true in the service');
-    const table = readFileSync('/proc/self/net/netlink', 'latin1').split('\n');
-    const row = table.map((line) => line.trim().split(/\s+/)).find((columns) => columns.at(-1) === String(stat.ino));
+    const row = columnsOf(fd);
     if (!row) return refused('it is not a netlink socket of this network namespace');
     if (row[1] !== String(NETLINK_SOCK_DIAG))
       return refused(`it is a netlink socket of protocol ${row[1]}, not 4 (inet-diag)`);

@@ -19,7 +19,7 @@ export interface SocketSource {
   readonly netns: number | null;
   /** Ended sockets received. */
   readonly events: number;
-  /** How often the kernel discarded events because the receive buffer was full. */
+  /** Events that were lost: the receive buffer of the kernel was full, or too many waited to be taken. */
   readonly overruns: number;
   /** Dumps all TCP sockets. Resolves with null if there is no complete dump within this time. The rows are valid until the next call. */
   dump(withinMs: number): Promise<SocketDump | null>;

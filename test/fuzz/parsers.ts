@@ -11,6 +11,8 @@ import { nameProcess } from '../../src/collect/process-name.ts';
 import { parseFdinfo } from '../../src/collect/procfs.ts';
 import { readProtocolCounts } from '../../src/collect/protocol-counters.ts';
 import { parseSocketRows, SocketRows } from '../../src/collect/net-tcp-udp-raw.ts';
+import { FrameDecoder } from '../../src/collect/agent-frames.ts';
+import { DiagRows, EndedSockets, parseDump, parseEnded, parseNsid } from '../../src/collect/sock-diag.ts';
 import { parseSockstat } from '../../src/collect/sockstat.ts';
 import { parseStat, parseStatus } from '../../src/collect/pid-stat.ts';
 import { readStatistics, renderStatistics } from '../../src/collect/netstat-s.ts';
@@ -32,6 +34,7 @@ import { parseText } from '../../src/parse/text-reader.ts';
 import { parseRules } from '../../src/config/rules.ts';
 import { parseServices } from '../../src/common/etc-services.ts';
 import { writeMmdb } from '../support/mmdb-writer.ts';
+import { answerTruly, eventFrame, helloFrame, nsidFrame } from '../support/fake-agent.ts';
 import { damaged, damagedBytes, damagedJson } from './damage.ts';
 import { UsageError } from '../../src/common/errors.ts';
 import { workloadOf } from '../../src/enrich/owner-labels.ts';
@@ -203,6 +206,14 @@ const POWERSHELL = [
   `"LocalAddress","LocalPort","RemoteAddress","RemotePort","State"\n"::","1","::","0","Listen"\n`,
 ];
 
+const NSID = Buffer.from(nsidFrame(40, 4).subarray(16));
+const AGENT_STREAM = Buffer.concat([
+  helloFrame(),
+  ...[2, 10].map((family) => answerTruly({ version: 1, kind: 1, family, pid: 0 })),
+  nsidFrame(40, 4),
+  eventFrame({ localPort: 443 }, 4),
+]);
+
 /** Checks what holds of any text: every line is counted, and every row is valid. */
 function checkText(text: string): void {
   const { rows, malformed, counts } = parseText(text);
@@ -232,6 +243,38 @@ export const TARGETS: readonly Target[] = [
       ok(!bytes.subarray(end).includes(0x0a), 'whole lines are left');
       for (let i = 0; i < rows.count; i++) ok(isCount(rows.inode[i] ?? -1), 'an inode is invalid');
     }
+  }),
+  target('sock_diag', damagedBytes(datagrams()), (bytes) => {
+    const most = bytes.length / 16 + 1;
+    for (const littleEndian of [true, false]) {
+      const rows = new EndedSockets(1);
+      parseEnded(bytes, littleEndian, -1, 0, rows);
+      checkSockets(rows, most);
+      for (let i = 0; i < rows.count; i++)
+        for (const leftTimeWait of [true, false, null]) {
+          const facts = { lastState: 8, wasHeld: false, leftTimeWait, peerSentBytes: null };
+          ok(isCount(rows.receivedBytesOf(i, facts)), 'the received bytes of an event are invalid');
+        }
+      for (const family of [4, 6] as const) {
+        const dump = new DiagRows(1);
+        parseDump(bytes, family, littleEndian, dump);
+        checkSockets(dump, most);
+      }
+    }
+  }),
+  target('namespace ids', damagedBytes([NSID]), (bytes) => {
+    for (const littleEndian of [true, false]) ok(isCount(parseNsid(bytes, littleEndian)), 'a namespace id is invalid');
+  }),
+  target('agent frames', fc.tuple(damagedBytes([AGENT_STREAM]), fc.integer({ min: 1, max: 300 })), ([bytes, size]) => {
+    const decode = (length: number): unknown => {
+      const frames: unknown[] = [];
+      const decoder = new FrameDecoder(true, ({ kind, value, nsid, payload }) =>
+        frames.push([kind, value, nsid, Buffer.from(payload).toString('latin1')]),
+      );
+      for (let at = 0; at < bytes.length; at += length) decoder.push(bytes.subarray(at, at + length));
+      return [frames, decoder.invalidLength];
+    };
+    deepStrictEqual(decode(size), decode(bytes.length));
   }),
   target('stat', damaged(recorded('proc/*/[0-9]*/stat')), (text) => {
     const stat = parseStat(Buffer.from(text, 'latin1'));
@@ -438,6 +481,24 @@ export const TARGETS: readonly Target[] = [
     },
   ),
 ];
+
+/** A dump of each family, and destroy events. */
+function datagrams(): Buffer[] {
+  const [dump = '', endings = ''] = [recorded('sock-diag/dump.json')[0], recorded('sock-diag/endings.jsonl')[0]];
+  const { tcp, tcp6 } = JSON.parse(dump) as Record<'tcp' | 'tcp6', string[]>;
+  const events = endings
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { event: string }).event);
+  return [...tcp, ...tcp6, ...events, events.slice(0, 4).join('')].map((hex) => Buffer.from(hex, 'hex'));
+}
+
+function checkSockets(rows: DiagRows, most: number): void {
+  ok(rows.count + rows.malformed <= most, `${rows.count} rows and ${rows.malformed} malformed ones`);
+  for (let i = 0; i < rows.count; i++)
+    for (const column of [rows.cookie, rows.sentBytes, rows.receivedBytes, rows.retransmittedBytes])
+      ok(isCount(column[i] ?? -1), 'a count is invalid');
+}
 
 function cgroupCases(): string[] {
   const { cases } = JSON.parse(readFileSync(join(FIXTURES, 'cgroup', 'cases.json'), 'utf8')) as {
