@@ -46,6 +46,7 @@ export const WORDS: readonly (readonly [words: string, advice: string])[] = [
 const FILES = [
   'src/**/*.ts',
   'grafana/*.ts',
+  'native/*.c',
   'docs/**/*.md',
   'deploy/**/*.{conf,md,service,ts,yaml,yml}',
   '{CHANGELOG,CONTRIBUTING,README,SECURITY}.md',
