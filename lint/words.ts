@@ -48,7 +48,7 @@ const FILES = [
   'grafana/*.ts',
   'native/*.c',
   'docs/**/*.md',
-  'deploy/**/*.{conf,md,service,ts,yaml,yml}',
+  'deploy/**/*.{conf,md,service,socket,ts,yaml,yml}',
   '{CHANGELOG,CONTRIBUTING,README,SECURITY}.md',
 ];
 

@@ -186,7 +186,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
   }
 
   const daemonSetOf = (manifests: readonly Manifest[]): Workload => {
-    const found = manifests.find(({ kind }) => kind === 'DaemonSet');
+    const found = manifests.find(({ kind, metadata }) => kind === 'DaemonSet' && metadata.name !== 'peerscope-sockets');
     if (!found) throw new Error('no DaemonSet');
     return found as Workload;
   };
@@ -212,6 +212,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     rules: RULES,
     servicemonitor: ['Service peerscope', 'ServiceMonitor peerscope'],
     'state-hostpath': [],
+    traffic: ['DaemonSet peerscope-sockets'],
     unprivileged: [],
     valkey: VALKEY,
   };
@@ -305,7 +306,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     });
   });
 
-  it('every component except unprivileged keeps the privileges, and state-hostpath changes only its own volume', () => {
+  it('every component except unprivileged keeps the privileges, and changes only its own volume', () => {
     const base = (readDocument('deploy/k8s/base/daemonset.yaml') as Workload).spec.template.spec;
     for (const component of COMPONENTS) {
       const { containers, volumes, ...pod } = daemonSetOf(compose([component])).spec.template.spec;
@@ -325,11 +326,34 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
         ...(component === 'state-hostpath'
           ? { state: { name: 'state', hostPath: { path: '/var/lib/peerscope', type: 'Directory' } } }
           : {}),
+        ...(component === 'traffic'
+          ? { sockets: { name: 'sockets', hostPath: { path: '/run/peerscope', type: 'DirectoryOrCreate' } } }
+          : {}),
       };
       const byName = Object.fromEntries(volumes.map((volume) => [volume.name, volume]));
       const expected = Object.fromEntries(ownVolumes.map((volume) => [volume.name, volume]));
       expect(byName, component).toEqual({ ...expected, ...changed });
     }
+  });
+
+  it('the component traffic gives the exporter the socket of the agent, read-only, at the path where the agent listens', () => {
+    const manifests = compose(['traffic']);
+    const agent = manifests.find(({ metadata }) => metadata.name === 'peerscope-sockets') as Workload | undefined;
+    const [{ args = [] } = {}] = agent?.spec.template.spec.containers ?? [];
+    const [container] = daemonSetOf(manifests).spec.template.spec.containers;
+    expect(container?.env).toEqual([{ name: 'PEERSCOPE_NETLINK_SOCKET', value: args[1] }]);
+    expect(container).toMatchObject({
+      volumeMounts: expect.arrayContaining([
+        { name: 'sockets', mountPath: '/run/peerscope', readOnly: true },
+      ]) as unknown,
+    });
+  });
+
+  it('an overlay renames the image of the exporter and of the agent together', () => {
+    const images = [{ name: 'peerscope', newName: 'registry.example/peerscope', newTag: '0.1.0-search' }];
+    const workloads = compose(['traffic'], { images }).filter(({ kind }) => kind === 'DaemonSet') as Workload[];
+    const used = workloads.flatMap(({ spec }) => spec.template.spec.containers.map(({ image }) => image));
+    expect(used).toEqual(Array(2).fill('registry.example/peerscope:0.1.0-search'));
   });
 
   it('the component metadata is allowed to list and watch pods, and nothing else', () => {
@@ -371,10 +395,11 @@ describe('docker compose', () => {
 describe('systemd', () => {
   const analyze = find('systemd-analyze', [['systemd-analyze']]);
 
-  it.skipIf(analyze === null)('finds the unit well-formed and its exposure as low as docs/deploy.md says', () => {
+  it.skipIf(analyze === null)('finds the units well-formed and the exposure as low as docs/deploy.md says', () => {
     const unit = join(ROOT, 'deploy/systemd/peerscope.service');
+    const sockets = filesOf('deploy/systemd/*.socket').map((path) => join(ROOT, path));
     const run = (...args: readonly string[]) => spawnSync('systemd-analyze', args, { encoding: 'utf8' });
-    const verified = run('verify', unit);
+    const verified = run('verify', unit, ...sockets);
     const complaints = verified.stderr.split('\n').filter((line) => line !== '' && !/not executable/.test(line));
     expect(complaints).toEqual([]);
     const { stdout } = run('security', '--offline=yes', '--no-pager', unit);

@@ -6,7 +6,7 @@ import { environmentVariable, FLAGS } from '../../src/config/flags.ts';
 import { parseRules } from '../../src/config/rules.ts';
 import { filesOf, parseDocuments, readDocument, readText, type Manifest, type Workload } from '../support/manifests.ts';
 
-const DEPLOYED = filesOf('deploy/**/*.{yaml,yml,service}');
+const DEPLOYED = filesOf('deploy/**/*.{yaml,yml,service,socket}');
 const DAEMON_SET = readDocument('deploy/k8s/base/daemonset.yaml') as Workload;
 
 interface Kustomization {
@@ -165,6 +165,42 @@ describe('deploy/k8s/base', () => {
   });
 });
 
+describe('deploy/k8s/components/traffic', () => {
+  const agent = readDocument('deploy/k8s/components/traffic/sockets.yaml') as Workload;
+  const { containers, volumes, ...pod } = agent.spec.template.spec;
+  const { affinity, nodeSelector, tolerations } = DAEMON_SET.spec.template.spec;
+
+  it('gives the agent only the privileges that docs/security.md explains, on the nodes of the exporter', () => {
+    expect(pod).toEqual({
+      affinity,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      hostNetwork: true,
+      nodeSelector,
+      tolerations,
+      terminationGracePeriodSeconds: 5,
+      securityContext: DAEMON_SET.spec.template.spec['securityContext'],
+    });
+    expect(containers).toEqual([
+      {
+        name: 'sockets',
+        image: DAEMON_SET.spec.template.spec.containers[0]?.image,
+        command: ['/app/dist/peerscope-sockets'],
+        args: ['--listen', '/run/peerscope/sockets.sock', '--uid', '10043'],
+        resources: { requests: { cpu: '10m', memory: '8Mi' }, limits: { memory: '32Mi' } },
+        securityContext: {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ['ALL'], add: ['NET_BROADCAST'] },
+          seLinuxOptions: { type: 'spc_t' },
+        },
+        volumeMounts: [{ name: 'sockets', mountPath: '/run/peerscope' }],
+      },
+    ]);
+    expect(volumes).toEqual([{ name: 'sockets', hostPath: { path: '/run/peerscope', type: 'Directory' } }]);
+  });
+});
+
 test('every component is a kustomize Component, and overlays use only existing ones', () => {
   const components = filesOf('deploy/k8s/components/*/kustomization.yaml');
   expect(components.filter((path) => (readDocument(path) as Kustomization).kind !== 'Component')).toEqual([]);
@@ -267,6 +303,9 @@ describe('deploy/systemd/peerscope.service', () => {
     ['AmbientCapabilities', ['CAP_SYS_PTRACE']],
     ['CapabilityBoundingSet', ['CAP_SYS_PTRACE']],
     ['NoNewPrivileges', ['yes']],
+    ['Sockets', ['peerscope-dump.socket peerscope-ended.socket']],
+    ['NonBlocking', ['yes']],
+    ['RestrictAddressFamilies', ['AF_INET AF_INET6 AF_UNIX']],
     ['ProtectSystem', ['strict']],
     ['ProtectHome', ['yes']],
     ['RestrictNamespaces', ['yes']],
