@@ -22,6 +22,7 @@ export const UIDS = {
   overview: 'peerscope-overview',
   owner: 'peerscope-owner',
   asn: 'peerscope-asn',
+  traffic: 'peerscope-traffic',
   health: 'peerscope-health',
 } as const;
 

@@ -3,10 +3,11 @@ import asn from './asn.ts';
 import health from './health.ts';
 import overview from './overview.ts';
 import owner from './owner.ts';
+import traffic from './traffic.ts';
 
 const RULES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'];
 
-export const DASHBOARDS = [overview, owner, asn, health];
+export const DASHBOARDS = [overview, owner, asn, traffic, health];
 
 /** The files that Grafana imports: path below this folder, and text. */
 export function generated(): ReadonlyMap<string, string> {

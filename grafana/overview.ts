@@ -1,12 +1,9 @@
 import { dashboard, UIDS } from './dashboard.ts';
 import { bars, drillDown, lines, stat, table, TARGETS } from './panels.ts';
+import { NO_TRAFFIC, operators, TO_OPERATOR, TO_OWNER, workloads } from './traffic.ts';
 
 const NO_CONNECTIONS = 'No data. Check that Prometheus scrapes peerscope.';
 const NO_RULES = 'No data. Check that the recording rules are loaded.';
-const TO_ASN = [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])];
-const TO_OWNER = [
-  drillDown('${__field.labels.process}', UIDS.owner, '__field.labels', ['process', 'workload', 'namespace']),
-];
 
 /** The labels of alerts, in reading order. No alert has all of them. */
 const ALERT_LABELS = [
@@ -153,7 +150,7 @@ export default dashboard({
             noData: NO_RULES,
             width: 12,
             height: 10,
-            links: TO_ASN,
+            links: TO_OPERATOR,
           },
           [
             `topk(10, sum by (asn) (peerscope_asn_connections{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
@@ -174,6 +171,35 @@ export default dashboard({
             labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace'],
           },
           `1000 * min by (process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}} > time() - 86400) * on (asn) group_left (as_name) peerscope:asn_info`,
+        ),
+      ],
+    },
+    {
+      heading: 'Traffic',
+      panels: [
+        bars(
+          {
+            title: 'Top 10 operators by bytes sent',
+            description:
+              'Bytes a second sent to each network operator in the last hour. It needs netlink sockets: see docs/traffic.md. The dashboard Traffic has more.',
+            unit: 'binBps',
+            noData: NO_TRAFFIC,
+            width: 12,
+            links: TO_OPERATOR,
+          },
+          operators(10, 'sent'),
+        ),
+        bars(
+          {
+            title: 'Top 10 processes by bytes sent',
+            description:
+              'Bytes a second that each process sent over the network in the last hour, without loopback. It needs netlink sockets: see docs/traffic.md.',
+            unit: 'binBps',
+            noData: NO_TRAFFIC,
+            width: 12,
+            links: TO_OWNER,
+          },
+          workloads(10, 'sent'),
         ),
       ],
     },

@@ -102,7 +102,7 @@ test('runbooks, groups and recorded series follow one naming scheme', () => {
   for (const { alert } of ALERTS) expect(alert).toMatch(/^Peerscope([A-Z][a-z]+)+$/);
   for (const { group, record } of RULES) {
     expect(group).toMatch(/^peerscope-[a-z]+$/);
-    if (record !== undefined) expect(record).toMatch(/^peerscope:[a-z_]+(:[a-z]+)?$/);
+    if (record !== undefined) expect(record).toMatch(/^peerscope:[a-z_]+(:[a-z]+|:rate1h)?$/);
   }
 });
 

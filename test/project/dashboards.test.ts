@@ -11,7 +11,7 @@ import { EXAMPLES } from '../support/example-queries.ts';
 import { parsePromql } from '../support/promql.ts';
 
 const FOLDER = join(import.meta.dirname, '../../grafana');
-const UNITS = ['short', 'bytes', 's', 'percentunit', 'cps', 'dateTimeFromNow'];
+const UNITS = ['short', 'bytes', 'binBps', 's', 'percentunit', 'cps', 'dateTimeFromNow'];
 /** Series that no target has: one name for the whole fleet, and alerts that are about no host. */
 const WITHOUT_TARGET = ['peerscope:asn_info', 'ALERTS'];
 
