@@ -186,8 +186,8 @@ describe('deploy/k8s/components/traffic', () => {
         name: 'sockets',
         image: DAEMON_SET.spec.template.spec.containers[0]?.image,
         command: ['/app/dist/peerscope-sockets'],
-        args: ['--listen', '/run/peerscope/sockets.sock', '--uid', '10043'],
-        resources: { requests: { cpu: '10m', memory: '8Mi' }, limits: { memory: '32Mi' } },
+        args: ['--listen', '/run/peerscope/sockets.sock', '--uid', '10043', '--all'],
+        resources: { requests: { cpu: '10m', memory: '8Mi' }, limits: { memory: '48Mi' } },
         securityContext: {
           allowPrivilegeEscalation: false,
           readOnlyRootFilesystem: true,
