@@ -15,11 +15,11 @@ const TARGETS = ['sysinit', 'basic', 'network', 'sockets', 'shutdown'];
 
 /**
  * Runs a systemd as PID 1 of namespaces of its own: processes, mounts, network, and cgroups below `$CGROUP`, which it mounts
- * itself. /run, /opt and /var/lib are empty. What the services print goes to the standard output.
+ * itself. It ends with this process. /run, /opt and /var/lib are empty. What the services print goes to the standard output.
  */
 const SETUP = `
 echo $$ >"$CGROUP/cgroup.procs"
-exec unshare --mount --pid --net --uts --ipc --cgroup --fork --kill-child --mount-proc sh -ec '
+exec setpriv --pdeathsig KILL unshare --mount --pid --net --uts --ipc --cgroup --fork --kill-child --mount-proc sh -ec '
   umount --recursive /sys/fs/cgroup
   for folder in /run /opt /var/lib; do mount -t tmpfs tmpfs $folder; done
   mkdir -p /run/systemd/system ${PROGRAM}
