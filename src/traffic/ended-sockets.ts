@@ -233,7 +233,7 @@ export class EndedMatcher<Owner> {
     for (const [row, i] of this.#finishedIndexes.entries()) {
       const live = connections.liveState[i] ?? 0;
       const leftTimeWait = connections.has(i) && isTimeWait(connections, i);
-      const facts = { lastState: live & ~HELD, wasHeld: (live & HELD) !== 0, leftTimeWait };
+      const facts = { lastState: live & ~HELD, wasHeld: (live & HELD) !== 0, leftTimeWait, peerSentBytes: null };
       connections.setReceived(i, this.#finished.receivedBytesOf(row, facts));
     }
     this.#finishedIndexes = [];
