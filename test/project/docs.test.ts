@@ -10,6 +10,7 @@ import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-famil
 import { stateOf } from '../../src/collect/net-tcp-udp-raw.ts';
 import { environmentVariable, FLAGS } from '../../src/config/flags.ts';
 import { parseRules } from '../../src/config/rules.ts';
+import { seriesNames } from '../support/alert-rules.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
 import { runMain, samplesOf } from '../support/exporter.ts';
 
@@ -57,11 +58,8 @@ describe.each(DOCUMENTS)('%s names only', (document) => {
   const text = read(document);
 
   test('metrics of the catalogue', () => {
-    const known = new Set(
-      CATALOGUE.flatMap(({ name, type }: { readonly name: string; readonly type: string }) =>
-        type === 'summary' ? [name, `${name}_sum`, `${name}_count`] : [name],
-      ),
-    );
+    const known = new Set(CATALOGUE.flatMap(seriesNames));
+    for (const { name } of CATALOGUE) known.add(name);
     expect(captures(text, /\b(peerscope_\w+)/g).filter((name) => !known.has(name))).toEqual([]);
   });
 
