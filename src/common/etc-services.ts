@@ -28,3 +28,38 @@ export function readServices(file = '/etc/services'): ServiceNames {
     return () => null;
   }
 }
+
+/** Returns the port of a service by its name or an alias, or null. Without a transport, TCP and UDP must agree. */
+export type ServicePorts = (transport: Transport | null, name: string) => number | null;
+
+/** Parses a services database for the other direction. A name wins over an alias, and the first line of equal names over the others. */
+export function parseServicePorts(text: string): ServicePorts {
+  const names = new Map<string, number>();
+  const aliases = new Map<string, number>();
+  const add = (ports: Map<string, number>, key: string, port: number): void => {
+    if (!ports.has(key)) ports.set(key, port);
+  };
+  for (const [, name = '', digits = '', protocol = '', others = ''] of text.matchAll(
+    /^([\x21-\x22\x24-\x7e]+)[ \t]+(\d{1,5})\/(tcp|udp)(?![^\s#])([^#\n]*)/gm,
+  )) {
+    if (Number(digits) > 65_535) continue;
+    add(names, `${protocol} ${name}`, Number(digits));
+    for (const [alias] of others.matchAll(/\S+/g)) add(aliases, `${protocol} ${alias}`, Number(digits));
+  }
+  const find = (protocol: string, name: string): number | null =>
+    names.get(`${protocol} ${name}`) ?? aliases.get(`${protocol} ${name}`) ?? null;
+  return (transport, name) => {
+    if (transport !== null) return find(transport === 'udplite' ? 'udp' : transport, name);
+    const [tcp, udp] = [find('tcp', name), find('udp', name)];
+    return tcp === null || udp === null || tcp === udp ? (tcp ?? udp) : null;
+  };
+}
+
+/** Reads the services database of this host. If there is none, no name has a port. */
+export function readServicePorts(file = '/etc/services'): ServicePorts {
+  try {
+    return parseServicePorts(readFileSync(file, 'latin1'));
+  } catch {
+    return () => null;
+  }
+}

@@ -1,3 +1,4 @@
+import type { State, Transport } from '../model.ts';
 import type { Dialect } from './dialects.ts';
 import { isUnspecified, type TextEndpoint } from './endpoint.ts';
 import type { LineRow } from './line.ts';
@@ -19,8 +20,14 @@ export class Inference {
   /** Addresses are not truncated. */
   isWide = false;
   section: Section = { hasOneTransport: false, transport: null, isOpen: true };
+  /** The transport of rows that do not show theirs. */
+  readonly #transport: Transport | null;
   readonly #stars = new Set<string>();
   readonly #anyIPv6 = new Set<string>();
+
+  constructor(transport: Transport | null) {
+    this.#transport = transport;
+  }
 
   /** Begins the rows below a header. */
   begin(dialect: Dialect, header: string): void {
@@ -51,14 +58,17 @@ export class Inference {
   /** Whether a later line may still show more about a row. */
   isUndecided({ family, transport, local, remote }: LineRow, dialect: Dialect | null, section: Section): boolean {
     const isAmbiguous = family === null && local.form === '*' && this.wildcard === null && dialect === 'ss';
-    const mayBeTcp = transport === null && section.hasOneTransport && section.transport === null && section.isOpen;
+    const isUnknown = transport === null && this.#transport === null;
+    const mayBeTcp = isUnknown && section.hasOneTransport && section.transport === null && section.isOpen;
     return isAmbiguous || mayBeTcp || (!this.isWide && (local.mayBeTruncated || remote.mayBeTruncated));
   }
 
   /** The row with what its section shows. */
-  complete(row: LineRow, { hasOneTransport, transport }: Section): LineRow {
-    if (row.transport !== null || !hasOneTransport || transport === null) return row;
-    return { ...row, transport, state: row.state === null && row.hasState ? 'closed' : row.state };
+  complete(row: LineRow, section: Section): LineRow {
+    const transport = this.#transport ?? (section.hasOneTransport ? section.transport : null);
+    if (row.transport !== null || transport === null) return row;
+    const closed: State = transport === 'tcp' ? 'closed' : 'unconnected';
+    return { ...row, transport, state: row.state === null && row.hasState ? closed : row.state };
   }
 
   #wildcardOf({ transport, local, remote }: LineRow): Wildcard {

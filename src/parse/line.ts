@@ -1,4 +1,5 @@
 import type { Row, State, Transport } from '../model.ts';
+import type { Details } from './details.ts';
 import type { TextEndpoint, ErrorCode, Problem } from './endpoint.ts';
 
 /** What is uncertain about a parsed row. */
@@ -34,6 +35,9 @@ export interface LineRow {
   readonly inode: number | null;
   readonly holders: readonly Holder[];
   readonly reason: Row['unattributed_reason'];
+  readonly details: Details;
+  /** The text of details that later lines may continue: a row of ss without its ends and processes. */
+  readonly detailText?: string;
   /** Parts that could not be parsed and are missing from the row. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly WarningCode[];
@@ -80,6 +84,7 @@ export const NO_EXTRAS = {
   inode: null,
   holders: [],
   reason: null,
+  details: {},
   problems: [],
   warnings: [],
   isOpen: false,

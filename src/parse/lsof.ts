@@ -110,7 +110,7 @@ export class LsofFields {
   }
 }
 
-function rowOf({ c, p, u, t, P, n = '', TST }: Fields): LineRow | Problem {
+function rowOf({ c, p, u, L, t, P, n = '', TST }: Fields): LineRow | Problem {
   const transport = TRANSPORTS.get(P ?? '');
   if (transport === undefined) return { error: 'bad-address', reason: `"${(P ?? '').slice(0, 60)}" is not a protocol` };
   const [localText = '', remoteText] = n.split(' ', 1)[0]?.split('->', 2) ?? [];
@@ -131,6 +131,7 @@ function rowOf({ c, p, u, t, P, n = '', TST }: Fields): LineRow | Problem {
     receiveQueue: null,
     sendQueue: null,
     uid: /^\d{1,10}$/.test(u ?? '') ? Number(u) : null,
+    details: { user: L ?? (u === undefined || u === '' || /^\d+$/.test(u) ? null : u) },
     holders: pid === null && name === null ? [] : [{ pid, name }],
   };
 }

@@ -1,4 +1,5 @@
 import type { State, Transport } from '../model.ts';
+import { readNetToolsTimer, type Details } from './details.ts';
 import { isEndpoint, isUnspecified, readColonEndpoint, type TextEndpoint, type Problem } from './endpoint.ts';
 import { NO_EXTRAS, malformed, wordsOf, type Holder, type LineResult, type LineRow } from './line.ts';
 import { stateOfWord } from './states.ts';
@@ -18,7 +19,7 @@ const ROW = /^(tcp|udp|udplite|udpl|raw)(6?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(.*)
 /** Other socket types, which are not parsed. */
 const OTHER = /^(unix|sctp|l2cap|l2|rfcomm|ipx|ax25|x25|netrom)\s/;
 /** A timer in any language, such as "keepalive (7199.63/0/0)" or "desconh.-4 (0,90/0)". */
-const TIMER = /(?:^|\s)\S{1,30}\s+\({1,2}\d{1,10}[.,]\d{1,3}(?:\/\d{1,10}){1,2}\)\s*$/;
+const TIMER = /(?:^|\s)(\S{1,30})\s+\({1,2}(\d{1,10}[.,]\d{1,3}(?:\/\d{1,10}){1,2})\)\s*$/;
 const OWNER_TITLE = 'PID/Program name';
 
 /** Parses a header of netstat on Linux in any language; null for any other line. */
@@ -103,9 +104,10 @@ function readTail(
   transport: Transport,
   columns: NetToolsColumns | null,
   hasPeer: boolean,
-): Pick<LineRow, 'state' | 'uid' | 'inode' | 'holders' | 'problems' | 'warnings'> {
+): Pick<LineRow, 'state' | 'uid' | 'inode' | 'holders' | 'details' | 'problems' | 'warnings'> {
   const { user: hasUserColumn, timer: hasTimer } = columns ?? NO_HEADER;
-  let rest = (hasTimer === false ? text : withoutTimer(text)).trim();
+  const timer = hasTimer === false ? null : findTimer(text);
+  let rest = (timer ? text.slice(0, timer.start) : text).trim();
   const take = (pattern: RegExp): string | undefined => {
     const [found] = pattern.exec(rest) ?? [];
     if (found !== undefined) rest = rest.slice(found.length).trimStart();
@@ -132,13 +134,16 @@ function readTail(
   const user = hasUser ? take(/^\S+/) : undefined;
   const inode = hasUser ? Number(take(/^\d{1,15}/) ?? 0) : 0;
   const uid = /^\d{1,10}$/.test(user ?? '') && inode > 0 ? Number(user) : null;
-  return { state, uid, inode: inode > 0 ? inode : null, ...readOwner(rest) };
+  const name = inode > 0 && user !== undefined && !/^\d+$/.test(user) ? user : null;
+  const details = { ...timer?.details, ...(name === null ? {} : { user: name }) };
+  return { state, uid, inode: inode > 0 ? inode : null, details, ...readOwner(rest) };
 }
 
-/** Removes the timer at the end of a row. Only the end is searched: a name may be long. */
-function withoutTimer(text: string): string {
+/** Parses the timer at the end of a row. Only the end is searched: a name may be long. */
+function findTimer(text: string): { start: number; details: Details } | null {
   const from = Math.max(0, text.length - 120);
-  return text.slice(0, from) + text.slice(from).replace(TIMER, '');
+  const match = TIMER.exec(text.slice(from));
+  return match && { start: from + match.index, details: readNetToolsTimer(match[1] ?? '', match[2] ?? '') };
 }
 
 function isAscii(text: string): boolean {

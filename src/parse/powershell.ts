@@ -31,6 +31,12 @@ const STATES: ReadonlyMap<string, State> = new Map<string, State>([
   ['12', 'closed'],
   ['100', 'closed'],
 ]);
+/** The states as PowerShell names them. */
+const STATE_NAMES: ReadonlySet<string> = new Set(
+  'Bound Closed CloseWait Closing DeleteTCB Established FinWait1 FinWait2 LastAck Listen SynReceived SynSent TimeWait'.split(
+    ' ',
+  ),
+);
 /** A line of JSON starts with punctuation, a string, or a lone value. */
 const JSON_LINE = /^\s*(?:[[\]{},"]|(?:null|true|false|-?\d[\d.eE+-]*)\s*,?\s*$)/;
 const MAX_DEPTH = 64;
@@ -75,7 +81,7 @@ export class PowerShell {
     const [, key, value] = /^\s*([A-Z]\w{1,40})\s*: ?(.*)$/.exec(text) ?? [];
     if (key !== undefined && value !== undefined && (KEYS.has(key) || this.#record))
       return this.#takeProperty(key, value);
-    const properties = this.#csv ? this.#readCsv(text) : this.#readTable(text);
+    const properties = this.#csv ? this.#readCsv(text) : (this.#readTable(text) ?? readPlainTable(text));
     const row = properties && rowOf(properties, this.#isUdp);
     if (!row) return null;
     if (!('error' in row)) return { kind: 'row', row };
@@ -122,6 +128,20 @@ export class PowerShell {
     }
     return properties;
   }
+}
+
+/**
+ * Parses a row of a table without titles. It has the columns of Get-NetTCPConnection: addresses and ports, the state as PowerShell
+ * names it, the setting (which may be empty) and the process ID.
+ */
+function readPlainTable(text: string): Properties | null {
+  const [, ...values] =
+    /^\s*(\S{1,60})\s+(\d{1,5})\s+(\S{1,60})\s+(\d{1,5})\s+([A-Z][A-Za-z]{3,10}[12]?)(?:\s+[A-Z][A-Za-z]{1,30})?(?:\s+(\d{1,10}))?\s*$/.exec(
+      text,
+    ) ?? [];
+  if (!STATE_NAMES.has(values[4] ?? '') || !parseAddress((values[0] ?? '').replace(/%.*$/, ''))) return null;
+  const titles = ['LocalAddress', 'LocalPort', 'RemoteAddress', 'RemotePort', 'State', 'OwningProcess'];
+  return new Map(titles.flatMap((title, i) => (values[i] === undefined ? [] : [[title, values[i]] as const])));
 }
 
 /** Splits a line of CSV; a field in quotation marks may hold separators and doubled quotation marks. */

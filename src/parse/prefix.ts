@@ -2,7 +2,7 @@
 
 /** Where a row or a header may start after a prefix. */
 const START =
-  /(?<![\w./@\][-])(?:(?:tcp|udp|udplite|udpl|icm|icmp|raw|TCP|UDP)(?:46|4|6)?\s+\S|(?:LISTEN|ESTAB|UNCONN|SYN-SENT|SYN-RECV|FIN-WAIT-[12]|TIME-WAIT|CLOSE-WAIT|LAST-ACK|CLOSING)\s+\d|Proto\s|Netid\s|State\s+Recv-Q|Recv-Q\s|Active\s|Socket\s|Tcpcb\s|COMMAND\s|USER\s|LocalAddress\s|(?:TCP|UDP): IPv[46]|unix\s|u_(?:str|dgr|seq)\s)/g;
+  /(?<![\w./@\][-])(?:(?:tcp|udp|udplite|udpl|icm|icmp|raw|TCP|UDP)(?:46|4|6)?\s+\S|(?:LISTEN|ESTAB|UNCONN|SYN-SENT|SYN-RECV|FIN-WAIT-[12]|TIME-WAIT|CLOSE-WAIT|LAST-ACK|CLOSING)\s+\d|Proto\s|Netid\s|State\s+Recv-Q|Recv-Q\s|Active\s|Socket\s|Tcpcb\s|COMMAND\s|USER\s|LocalAddress\s|(?:TCP|UDP): IPv[46]|unix\s|u_(?:str|dgr|seq)\s|[\da-f:.]{2,45}(?:%\w+)?\s+\d{1,5}\s+[\da-f:.]{2,45}(?:%\w+)?\s+\d{1,5}\s+[A-Z][a-z])/g;
 /** A state after a Netid does not start the row. */
 const NETID = /(?:^|\s)(?:tcp|udp|raw|sctp|dccp|mptcp|icmp6?|xdp|nl|[upv]_\w{2,4})\s+$/;
 const MAX_PREFIX_LENGTH = 200;

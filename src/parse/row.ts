@@ -1,3 +1,4 @@
+import type { ServicePorts } from '../common/etc-services.ts';
 import type { Row } from '../model.ts';
 import { isUnspecified, type TextEndpoint } from './endpoint.ts';
 import type { LineRow } from './line.ts';
@@ -5,22 +6,33 @@ import type { LineRow } from './line.ts';
 /** The address family of "*", if known. */
 export type Wildcard = 4 | 6 | null;
 
+/** What the rest of a text and the services database say about a row. */
+export interface RowContext {
+  readonly wildcard: Wildcard;
+  /** Addresses are not truncated. */
+  readonly isWide: boolean;
+  readonly portOf: ServicePorts;
+}
+
 /** Converts a parsed row to a JSON row; unknown fields are null. A possibly truncated address is null unless `isWide`. */
-export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): Row {
-  const { transport, holders } = line;
+export function rowOfText(line: LineRow, { wildcard, isWide, portOf }: RowContext): Row {
+  const { transport, holders, details } = line;
   const family = line.family ?? wildcard;
   const addressOf = (end: TextEndpoint): string | null => {
     if (end.form !== '*') return end.mayBeTruncated && !isWide ? null : end.address;
     return family === null ? null : family === 4 ? '0.0.0.0' : '::';
   };
-  const port = (end: TextEndpoint): number | null => (transport === 'raw' ? null : end.port);
+  const port = (end: TextEndpoint): number | null => {
+    if (transport === 'raw') return null;
+    return end.port ?? (end.service === null ? null : portOf(transport, end.service));
+  };
   const hasRemote = !isUnspecified(line.remote);
   const remote = hasRemote ? addressOf(line.remote) : null;
   const state = line.state === undefined ? 'unknown' : line.state;
   const isOpen = state === 'listen' || (transport !== 'tcp' && state === 'unconnected' && !hasRemote);
   const isLoopback = remote !== null && (remote === '::1' || remote.startsWith('127.'));
   const owner = ownerOf(line);
-  const service = line.remote.service ?? line.local.service;
+  const service = isOpen ? line.local.service : (line.remote.service ?? line.local.service);
   return {
     transport,
     family,
@@ -60,21 +72,21 @@ export function rowOfText(line: LineRow, wildcard: Wildcard, isWide: boolean): R
     remote_name: line.remote.name,
     service: transport === 'raw' ? null : service,
     opened_at: null,
-    sent_bytes: null,
-    received_bytes: null,
-    retransmitted_bytes: null,
-    round_trip_seconds: null,
-    min_round_trip_seconds: null,
-    local_name: null,
-    user: null,
-    cgroup: null,
-    acknowledged_bytes: null,
-    retransmits: null,
-    congestion_control: null,
-    congestion_window: null,
-    timer: null,
-    timer_seconds: null,
-    timer_retransmits: null,
+    sent_bytes: details.sent_bytes ?? null,
+    received_bytes: details.received_bytes ?? null,
+    retransmitted_bytes: details.retransmitted_bytes ?? null,
+    round_trip_seconds: details.round_trip_seconds ?? null,
+    min_round_trip_seconds: details.min_round_trip_seconds ?? null,
+    local_name: line.local.name,
+    user: details.user ?? null,
+    cgroup: details.cgroup ?? null,
+    acknowledged_bytes: details.acknowledged_bytes ?? null,
+    retransmits: details.retransmits ?? null,
+    congestion_control: details.congestion_control ?? null,
+    congestion_window: details.congestion_window ?? null,
+    timer: details.timer ?? null,
+    timer_seconds: details.timer_seconds ?? null,
+    timer_retransmits: details.timer_retransmits ?? null,
   };
 }
 

@@ -59,6 +59,7 @@ export function readSockstat(text: string, isKnown: boolean): LineResult | null 
       receiveQueue: null,
       sendQueue: null,
       uid: /^\d{1,10}$/.test(word1(0)) ? Number(word1(0)) : null,
+      details: { user: /^(?:\?|\d+)$/.test(word1(0)) ? null : word1(0) },
       holders: pid === null ? [] : [holder],
       warnings: (name?.length ?? 0) === COMMAND_WIDTH ? ['name-truncated'] : [],
     },

@@ -105,17 +105,22 @@ function readRow(
       remote,
       receiveQueue: received ? Number(received.text) : null,
       sendQueue: sent ? Number(sent.text) : null,
-      ...readDetails(text, remoteWord.end),
+      ...readTail(text, remoteWord.end),
     },
   };
 }
 
-/** Parses the details after the endpoints: processes, timer, uid and inode. Stops at the cgroup, because its path may contain anything. */
-function readDetails(text: string, from: number): Pick<LineRow, 'holders' | 'uid' | 'inode' | 'problems' | 'isOpen'> {
+/** Parses processes, uid and inode after the endpoints. Stops at the cgroup, because its path may contain anything. */
+function readTail(
+  text: string,
+  from: number,
+): Pick<LineRow, 'holders' | 'uid' | 'inode' | 'detailText' | 'problems' | 'isOpen'> {
   let holders: readonly Holder[] = [];
   const problems: Problem[] = [];
   let uid: number | null = null;
   let inode: number | null = null;
+  let before = '';
+  let after = from;
   for (let at = from; ;) {
     const [word] = wordsOf(text, at, 1);
     if (!word || word.text.startsWith('cgroup:')) break;
@@ -126,13 +131,17 @@ function readDetails(text: string, from: number): Pick<LineRow, 'holders' | 'uid
       const users = readUsers(text.slice(word.start + 'users:('.length, end + 1));
       if (users) holders = users;
       else problems.push({ error: 'bad-users', reason: 'invalid list of processes' });
+      before += text.slice(after, word.start);
       at = end + 2;
+      after = at;
     } else if (/^uid:\d{1,10}$/.test(word.text)) uid = Number(word.text.slice(4));
     else if (/^ino:\d{1,15}$/.test(word.text)) inode = Number(word.text.slice(4));
   }
   // With -e, the inode is always printed, and the uid unless it is 0.
   if (inode !== null) uid ??= 0;
-  return { holders, uid: inode === 0 ? null : uid, inode: inode === 0 ? null : inode, problems, isOpen: false };
+  const detailText = before + text.slice(after);
+  const isKnown = inode !== 0;
+  return { holders, uid: isKnown ? uid : null, inode: isKnown ? inode : null, detailText, problems, isOpen: false };
 }
 
 const UNTERMINATED_USERS: Problem = { error: 'bad-users', reason: 'unterminated list of processes' };

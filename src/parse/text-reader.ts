@@ -1,4 +1,6 @@
-import type { ErrorRow, Row } from '../model.ts';
+import type { ServicePorts } from '../common/etc-services.ts';
+import type { ErrorRow, Row, Transport } from '../model.ts';
+import { MAX_DETAILS_LENGTH, readSsDetails } from './details.ts';
 import { DIALECTS, mayBeHeader, openReaders, type Dialect } from './dialects.ts';
 import type { ErrorCode, Problem } from './endpoint.ts';
 import { Inference, type Section } from './inference.ts';
@@ -10,9 +12,25 @@ import { hasCommNames, isSsDetail, readSs } from './ss.ts';
 import { rowOfText } from './row.ts';
 import { windowsOwner } from './windows.ts';
 
+/** A parsed row and where it comes from. */
+export interface ParsedRow {
+  readonly line: number;
+  readonly row: Row;
+  /** The number of its text in the input, from 0 on: output of another tool, or a header that was there before, begins a new text. */
+  readonly text: number;
+  readonly dialect: Dialect;
+}
+
 /** A parsed row, or the error of a line. */
-export type ParsedEntry =
-  { readonly line: number; readonly row: Row } | { readonly line: number; readonly error: ErrorRow };
+export type ParsedEntry = ParsedRow | { readonly line: number; readonly error: ErrorRow };
+
+/** What a text does not say. */
+export interface TextOptions {
+  /** The transport of rows that do not show theirs, such as those of `ss -t`. */
+  readonly transport?: Transport | null;
+  /** The ports of services by name. */
+  readonly portOf?: ServicePorts;
+}
 
 /** An uncertainty about the row of a line. */
 export interface Warning {
@@ -77,6 +95,8 @@ interface PendingEntry {
   readonly line: number;
   readonly error?: ErrorRow;
   readonly row?: LineRow;
+  readonly text: number;
+  readonly dialect: Dialect | null;
   readonly section: Section;
 }
 
@@ -97,13 +117,23 @@ export class TextReader {
   #prefix: Prefix | null = null;
   #lacksPermission = false;
   readonly #unrecognized: (Numbered & { readonly isSocket: boolean; readonly hasDigit: boolean })[] = [];
-  #openRow: (Numbered & { row: LineRow }) | null = null;
+  #openRow: (Numbered & { row: LineRow; details?: string }) | null = null;
   readonly #pending: PendingEntry[] = [];
-  readonly #inference = new Inference();
+  readonly #inference: Inference;
+  readonly #portOf: ServicePorts;
+  /** The number of the current text, and its headers. */
+  #text = 0;
+  readonly #headers = new Set<string>();
 
-  constructor(onEntry: (entry: ParsedEntry) => void, onWarning: (warning: Warning) => void = () => undefined) {
+  constructor(
+    onEntry: (entry: ParsedEntry) => void,
+    onWarning: (warning: Warning) => void = () => undefined,
+    { transport = null, portOf = (): null => null }: TextOptions = {},
+  ) {
     this.#onEntry = onEntry;
     this.#onWarning = onWarning;
+    this.#inference = new Inference(transport);
+    this.#portOf = portOf;
   }
 
   /** Adds the next line, without its line feed. If `isTooLong`, `text` is only its beginning. */
@@ -143,6 +173,7 @@ export class TextReader {
       for (const dialect of HEADER_ORDER) {
         if (!this.#readers[dialect].takeHeader(text)) continue;
         this.#begin(dialect);
+        this.#takeTitle(text);
         this.#inference.begin(dialect, text);
         if (!INDENTED_HEADERS.has(dialect)) this.#takeIndentation(line.slice(0, indentation));
         return this.#count('header');
@@ -150,6 +181,7 @@ export class TextReader {
     }
     if (section === null) return false;
     this.#close();
+    this.#takeTitle(text);
     this.#section = section;
     this.#takeIndentation(line.slice(0, indentation));
     if (section === 'internet') this.#settleUnrecognized(true);
@@ -169,9 +201,24 @@ export class TextReader {
   #begin(dialect: Dialect): void {
     this.#close();
     this.#settleUnrecognized(true);
-    if (this.dialect !== null && this.dialect !== dialect) this.#endRecord(this.dialect);
+    if (this.dialect !== null && this.dialect !== dialect) {
+      this.#endRecord(this.dialect);
+      this.#beginText();
+    }
     this.dialect = dialect;
     this.#section = 'internet';
+  }
+
+  /** A title or header that the text already has begins another text. */
+  #takeTitle(title: string): void {
+    const text = title.trimEnd();
+    if (this.#headers.has(text)) this.#beginText();
+    this.#headers.add(text);
+  }
+
+  #beginText(): void {
+    this.#text++;
+    this.#headers.clear();
   }
 
   /** Handles a line that is not a header; false if it is not recognized. */
@@ -190,7 +237,10 @@ export class TextReader {
       for (const row of line.rows) this.#addRecord(at, row);
     } else if (line.kind === 'error') this.#fail(at, line.problem.error, line.problem.reason);
     else if (line.kind === 'continuation') return this.#takeContinuation(at);
-    else this.counts[line.kind]++;
+    else {
+      if (line.kind === 'header' && !/^[-\s]*$/.test(at.text)) this.#takeTitle(at.text);
+      this.counts[line.kind]++;
+    }
     return true;
   }
 
@@ -201,6 +251,9 @@ export class TextReader {
       return hasDetails;
     }
     if (hasDetails) this.#inference.takeDetail(at.text);
+    const open = this.#openRow;
+    if (open && this.dialect === 'ss' && (open.details?.length ?? 0) < MAX_DETAILS_LENGTH)
+      open.details = `${open.details ?? ''} ${at.text.trim()}`;
     return this.#count('continuation');
   }
 
@@ -312,15 +365,23 @@ export class TextReader {
     this.#openRow = null;
     const hasTime = open.row.state !== 'time_wait' && open.row.state !== 'syn_received';
     const isForbidden = this.#lacksPermission && open.row.holders.length === 0 && hasTime;
-    const row: LineRow = isForbidden ? { ...open.row, reason: 'permission' } : open.row;
+    const details = this.dialect === 'ss' ? `${open.row.detailText ?? ''}${open.details ?? ''}` : '';
+    const row: LineRow = {
+      ...open.row,
+      ...(isForbidden && { reason: 'permission' }),
+      ...(details.trim() !== '' && {
+        details: readSsDetails(details.slice(0, 2 * MAX_DETAILS_LENGTH), open.row.state),
+      }),
+    };
     this.#inference.take(this.dialect, row, open.text);
     this.#enqueue({ line: open.number, row });
     for (const { error, reason } of row.problems)
       this.#enqueue({ line: open.number, error: { line: open.number, error, reason, text: excerpt(open.given) } });
   }
 
-  #enqueue(waiting: Omit<PendingEntry, 'section'>): void {
-    this.#pending.push({ ...waiting, section: this.#inference.section });
+  #enqueue(waiting: Pick<PendingEntry, 'line' | 'row' | 'error'>): void {
+    const { section } = this.#inference;
+    this.#pending.push({ ...waiting, section, text: this.#text, dialect: this.dialect });
     this.#flush(this.#pending.length > MAX_PENDING);
   }
 
@@ -330,13 +391,14 @@ export class TextReader {
       ({ row, section }) => row !== undefined && this.#inference.isUndecided(row, this.dialect, section),
     );
     const count = everything || ready < 0 ? this.#pending.length : ready;
-    for (const { line, row, error, section } of this.#pending.splice(0, count)) {
+    for (const { line, row, error, section, text, dialect } of this.#pending.splice(0, count)) {
       if (error) this.#onEntry({ line, error });
-      if (row) this.#emitRow(line, this.#inference.complete(row, section));
+      if (row && dialect) this.#emitRow({ line, text, dialect }, this.#inference.complete(row, section));
     }
   }
 
-  #emitRow(line: number, row: LineRow): void {
+  #emitRow(place: Omit<ParsedRow, 'row'>, row: LineRow): void {
+    const { line } = place;
     const { wildcard, isWide } = this.#inference;
     const ends = [row.local, row.remote];
     const codes = new Set<WarningCode>(row.warnings);
@@ -350,7 +412,7 @@ export class TextReader {
       this.warnings.set(warning, (this.warnings.get(warning) ?? 0) + 1);
       this.#onWarning({ line, warning });
     }
-    this.#onEntry({ line, row: rowOfText(row, wildcard, isWide) });
+    this.#onEntry({ ...place, row: rowOfText(row, { wildcard, isWide, portOf: this.#portOf }) });
   }
 }
 
@@ -364,14 +426,26 @@ function excerpt(text: string): string {
   return Buffer.from(text.replace(/\r$/, '').slice(0, MAX_EXCERPT_LENGTH)).toString();
 }
 
+/** A parsed text whose rows have their places. */
+export interface PlacedText extends Omit<Parsed, 'rows'> {
+  readonly rows: ParsedRow[];
+}
+
 /** Parses a complete output of ss or netstat. It never throws. */
-export function parseText(text: string): Parsed {
-  const rows: Row[] = [];
+export function parseText(text: string, options: TextOptions = {}): Parsed {
+  const { rows, ...rest } = placeText(text, options);
+  return { ...rest, rows: rows.map(({ row }) => row) };
+}
+
+/** The same with the place of each row. */
+export function placeText(text: string, options: TextOptions = {}): PlacedText {
+  const rows: ParsedRow[] = [];
   const malformed: ErrorRow[] = [];
   const warnings: Warning[] = [];
   const reader = new TextReader(
-    (entry) => ('row' in entry ? rows.push(entry.row) : malformed.push(entry.error)),
+    (entry) => ('row' in entry ? rows.push(entry) : malformed.push(entry.error)),
     (warning) => warnings.push(warning),
+    options,
   );
   for (const line of splitLines(text)) reader.take(line, line.length > MAX_LINE_LENGTH);
   reader.end();

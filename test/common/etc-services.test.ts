@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Transport } from '../../src/model.ts';
-import { parseServices, readServices } from '../../src/common/etc-services.ts';
+import { parseServicePorts, parseServices, readServicePorts, readServices } from '../../src/common/etc-services.ts';
 
 const DATABASE = `# Network services, Internet style
 tcpmux\t\t1/tcp\t\t\t\t# TCP port service multiplexer
@@ -45,4 +45,29 @@ test('returns short names without control characters for any database', () => {
 
 test('returns no names without a database', () => {
   expect(readServices('/dev/null/services')('tcp', 443)).toBeNull();
+});
+
+test.each<{ transport: Transport | null; name: string; expected: number | null }>([
+  { transport: 'tcp', name: 'https', expected: 443 },
+  { transport: 'udplite', name: 'domain', expected: 53 },
+  { transport: 'raw', name: 'https', expected: null },
+  { transport: 'tcp', name: 'webcache', expected: 8080 },
+  { transport: 'udp', name: 'webcache', expected: null },
+  { transport: null, name: 'https', expected: 443 },
+  { transport: null, name: 'tcpmux', expected: 1 },
+  { transport: null, name: 'twice', expected: null },
+  { transport: 'udp', name: 'twice', expected: 12 },
+  { transport: 'tcp', name: 'shadowed', expected: 14 },
+  { transport: 'tcp', name: 'bad', expected: null },
+  { transport: 'tcp', name: '#', expected: null },
+  { transport: 'tcp', name: '', expected: null },
+])('the port of $name in $transport is $expected', ({ transport, name, expected }) => {
+  const portOf = parseServicePorts(
+    `${DATABASE}twice 11/tcp\ntwice 12/udp\nother 13/tcp shadowed # x\nshadowed 14/tcp\n`,
+  );
+  expect(portOf(transport, name)).toBe(expected);
+});
+
+test('without a database, no name has a port', () => {
+  expect(readServicePorts('/dev/null/services')('tcp', 'https')).toBeNull();
 });

@@ -110,6 +110,24 @@ OwningProcess  : 5284
     expectRows(text, 'powershell', TCP_ROWS);
   });
 
+  it('reads a table without titles', () => {
+    const lines = [
+      '192.0.2.20    50123  198.51.100.80  443  Established Internet  4711',
+      '192.0.2.20    50124  198.51.100.81  443  TimeWait              0',
+      '::            445    ::             0    Listen                4',
+      'fe80::1%5     50125  fe80::2%5      445  SynSent',
+    ];
+    const expected = [
+      'tcp 4 | 192.0.2.20 50123 | 198.51.100.80 443 | established | - 4711',
+      'tcp 4 | 192.0.2.20 50124 | 198.51.100.81 443 | time_wait | -',
+      'tcp 6 | :: 445 | * | listen | - 4',
+      'tcp 6 | fe80::1 50125 | fe80::2 445 | syn_sent | -',
+    ];
+    expectRows(lines.join('\n'), 'powershell', expected);
+    expectRows(lines.map((line) => `> ${line}`).join('\n'), 'powershell', expected);
+    expect(parseText('192.0.2.20 50123 198.51.100.80 443 Walking 7').rows).toEqual([]);
+  });
+
   it('reads Get-NetUDPEndpoint if the text names it, and otherwise leaves the transport open', () => {
     const text = 'LocalAddress LocalPort\n------------ ---------\n0.0.0.0      500\n';
     expectRows(`PS> Get-NetUDPEndpoint\n${text}`, 'powershell', ['udp 4 | 0.0.0.0 500 | * | unconnected | -']);

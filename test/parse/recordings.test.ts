@@ -10,13 +10,23 @@ const parsed = (file: string): Parsed => parseText(decodeText(readFileSync(join(
 const without = (rows: readonly Row[], keys: readonly (keyof Row)[]): unknown[] =>
   rows.map((row) => Object.fromEntries(Object.entries(row).filter(([key]) => !keys.some((one) => one === key))));
 
+/** What -e, -i and -o add. */
+const DETAILS: readonly (keyof Row)[] = [
+  ...(['uid', 'inode', 'cgroup', 'timer', 'timer_seconds', 'timer_retransmits'] as const),
+  ...(['sent_bytes', 'received_bytes', 'acknowledged_bytes', 'retransmitted_bytes', 'retransmits'] as const),
+  ...(['round_trip_seconds', 'min_round_trip_seconds', 'congestion_control', 'congestion_window'] as const),
+];
+
 describe('netstat in another language', () => {
   it.each(globSync('languages/*.out', { cwd: TEXTS }).sort())('%s has the rows of the C locale', (file) => {
     const { rows, malformed } = parsed(file);
     const [, options = ''] = /-(\w+)\.out$/.exec(file) ?? [];
     expect(malformed).toEqual([]);
     expect(rows).toHaveLength(21);
-    expect(rows).toEqual(parsed(`languages/C-${options}.out`).rows);
+    // The recordings were made one after the other. A name in another encoding than UTF-8 is unknown.
+    const expected = parsed(`languages/C-${options}.out`).rows;
+    const other: (keyof Row)[] = file.includes('EUC-JP') ? ['timer_seconds', 'timer'] : ['timer_seconds'];
+    expect(without(rows, other)).toEqual(without(expected, other));
   });
 
   it('has the owner, user and inode', () => {
@@ -41,7 +51,7 @@ describe('ss with other options', () => {
   ])('has the same rows with -%s', (options, expected) => {
     const { rows, malformed } = parsed(`ss/${options}.out`);
     expect(malformed).toEqual([]);
-    expect(without(rows, ['uid', 'inode'])).toEqual(without(expected, ['uid', 'inode']));
+    expect(without(rows, DETAILS)).toEqual(without(expected, DETAILS));
   });
 });
 
