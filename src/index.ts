@@ -6,12 +6,13 @@ import { openExistingStore } from './store/open.ts';
 import type { Store } from './store/contract.ts';
 import { Changes } from './rows/changes.ts';
 import { parseFilters } from './rows/filter.ts';
-import type { ConnectionEvent, Row } from './model.ts';
+import type { ConnectionEvent, Row, Transport } from './model.ts';
 import { decodeText } from './parse/line-splitter.ts';
-import { parseText, type Parsed } from './parse/text-reader.ts';
+import { placeText, type Parsed } from './parse/text-reader.ts';
+import { setDirections } from './collect/saved-output.ts';
 import { ROW_COLLECTORS, rowsOf, type Names } from './rows/row.ts';
 import { Scrape } from './scrape.ts';
-import { readServices } from './common/etc-services.ts';
+import { readServicePorts, readServices } from './common/etc-services.ts';
 import { openSource } from './collect/host.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
@@ -71,12 +72,21 @@ export async function* events(options: EventsOptions = {}): AsyncGenerator<Conne
   }
 }
 
+/** How to parse a text. */
+export interface ParseOptions {
+  /** The transport of rows that do not show theirs, such as those of `ss -t`. */
+  readonly transport?: Transport;
+}
+
 /**
- * Parses output of ss or netstat from any supported system, as `peerscope parse` does. Bytes are UTF-8 or UTF-16. It never throws;
- * lines that cannot be parsed are in `malformed`.
+ * Parses output of ss, netstat and similar tools from any supported system, as `peerscope parse` does. Bytes are UTF-8 or UTF-16. It
+ * never throws; lines that cannot be parsed are in `malformed`. Names of services have the ports of the services database of this host.
  */
-export function parse(text: string | Uint8Array): Parsed {
-  return parseText(typeof text === 'string' ? text : decodeText(text));
+export function parse(text: string | Uint8Array, { transport }: ParseOptions = {}): Parsed {
+  const options = { transport: transport ?? null, portOf: readServicePorts() };
+  const { rows, ...rest } = placeText(typeof text === 'string' ? text : decodeText(text), options);
+  setDirections(rows, readServices());
+  return { ...rest, rows: rows.map(({ row }) => row) };
 }
 
 /**

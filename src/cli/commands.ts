@@ -5,6 +5,7 @@ import type { TopKey } from './top.ts';
 import type { CommandShape } from './command-shape.ts';
 import type { OutputFormat } from './view.ts';
 import type { Config } from '../config/config.ts';
+import type { Transport } from '../model.ts';
 
 // Imports are dynamic so that each command loads only its own modules.
 
@@ -15,7 +16,12 @@ export interface CommandContext {
   readonly program: () => CommandShape;
 }
 
-type OptionSpec = readonly [flags: string, description: string, standard?: string, choices?: readonly string[]];
+type OptionSpec = readonly [
+  flags: string,
+  description: string,
+  standard?: string | undefined,
+  choices?: readonly string[],
+];
 
 /** Arguments and options of a command, parsed by commander. */
 export interface ParsedCommand {
@@ -49,6 +55,8 @@ interface SingleCommand extends CommandName {
 /** A command that shows connections, once or under `watch`. */
 interface ViewCommand extends Omit<SingleCommand, 'run'> {
   readonly outputs: readonly string[];
+  /** Whether it can show saved text instead of a scan. */
+  readonly readsText?: true;
   /** What it shows. `isScreen` is true if it is redrawn on a terminal. */
   readonly request: (command: ParsedCommand, isScreen: boolean) => Promise<ViewRequest>;
 }
@@ -85,6 +93,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       ['-n, --number <number>', 'Number of entries to show', '10'],
       ['--by <what>', 'Group connections by this', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
+    readsText: true,
     request: async (command, isScreen) => {
       const { topView } = await import('./top.ts');
       const { number, by } = command.opts<{ number: string; by: TopKey }>();
@@ -97,6 +106,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     description: 'Show which endpoints are connected: distant inbound, distant outbound and looping',
     outputs: ['table', 'json', 'jsonl'],
     options: [['-n, --numeric', 'Do not resolve remote addresses; otherwise waits up to 3 s for reverse DNS']],
+    readsText: true,
     request: async (command) => {
       const { endpointsView } = await import('./endpoints.ts');
       const { numeric } = command.opts<{ numeric?: boolean }>();
@@ -106,6 +116,16 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
 ];
 
 const COLOR: OptionSpec = ['--color <when>', 'When to use colors', 'auto', ['auto', 'always', 'never']];
+const TRANSPORT: OptionSpec = [
+  '--transport <transport>',
+  'Transport of rows that do not show it, such as those of ss -t',
+  undefined,
+  ['tcp', 'udp', 'udplite', 'raw'],
+];
+const FROM: OptionSpec = [
+  '--from <file>',
+  'Show saved output of ss, netstat or a similar tool instead of this host; - is standard input',
+];
 const INTERVAL: OptionSpec = ['-i, --interval <seconds>', 'Time between scans', '1'];
 
 /** The TCP states and their meanings, for the end of the help. */
@@ -123,7 +143,7 @@ function indent(text: string): string {
 function viewCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
-    options: [...(spec.options ?? []), COLOR],
+    options: [...(spec.options ?? []), ...(spec.readsText ? [FROM, TRANSPORT] : []), COLOR],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: false }),
   };
 }
@@ -154,24 +174,38 @@ async function runViewCommand(
     color: 'auto' | 'always' | 'never';
     interval: string;
     count?: string;
+    from?: string;
+    transport?: Transport;
   }>();
   const { stdin, stdout, stderr } = process;
   const interrupt = new AbortController();
   if (isWatch)
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) process.once(name, () => interrupt.abort());
   const request = await spec.request(command, isWatch && stdout.isTTY);
-  return runView(await withRules(config), request, {
-    output: given.output,
-    color: given.color,
-    env,
-    watch: isWatch ? given : null,
-    stdin,
-    stdout,
-    stderr,
-    signal: interrupt.signal,
-    clock: SYSTEM_CLOCK,
-    random: Math.random,
-  });
+  const saved = given.from === undefined ? {} : await savedRequest(given.from, given.transport);
+  return runView(
+    await withRules(config),
+    { ...request, ...saved },
+    {
+      output: given.output,
+      color: given.color,
+      env,
+      watch: isWatch ? given : null,
+      stdin,
+      stdout,
+      stderr,
+      signal: interrupt.signal,
+      clock: SYSTEM_CLOCK,
+      random: Math.random,
+    },
+  );
+}
+
+/** How to show saved text: only with what it says and what is stored. */
+async function savedRequest(file: string, transport: Transport | undefined): Promise<Partial<ViewRequest>> {
+  const { openSavedOutput } = await import('./saved-text.ts');
+  const saved = await openSavedOutput(file, { stdin: () => standardInput(), transport });
+  return { saved, names: 'services', queriesProvider: false };
 }
 
 /** Reads standard input to its end or until the signal. Rejects a directory, which Node.js would read as empty input. */
@@ -269,20 +303,26 @@ export const COMMANDS: readonly CommandSpec[] = [
     usage: 'parse [file] [filter...]',
     description: 'Convert output of ss or netstat, from a file or standard input, to the rows of list',
     outputs: ['table', 'json', 'jsonl', 'csv'],
-    options: [COLOR],
+    options: [TRANSPORT, COLOR],
     run: async (config, command, { env }) => {
       const { parse } = await import('./parse.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
       const { displayOf } = await import('./view.ts');
-      const { output, color: choice } = command.opts<{
+      const {
+        output,
+        color: choice,
+        ...given
+      } = command.opts<{
         output: 'table' | 'json' | 'jsonl' | 'csv';
+        transport?: Transport;
         color: 'auto' | 'always' | 'never';
       }>();
       const { args } = command;
       const { stdout, stderr } = process;
       const display = displayOf(stdout, { choice, env });
       const stdin = standardInput();
-      return parse(await withRules(config), { args, output, stdin, stdout, stderr, display, clock: SYSTEM_CLOCK });
+      const io = { stdin, stdout, stderr, display, clock: SYSTEM_CLOCK };
+      return parse(await withRules(config), { args, output, ...given, ...io });
     },
   },
   {

@@ -18,6 +18,7 @@ import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
+import { DUMP_MS, openSocketSource, socketSourceOf, type SocketSource } from '../collect/netlink.ts';
 
 /** Maximum wait for names and operators. */
 const WAIT_LIMIT_MS = 3_000;
@@ -34,6 +35,8 @@ export interface LiveScanOptions {
   readonly waitsForAnswers: boolean;
   /** Path of the services database; defaults to that of the host. */
   readonly services?: string | undefined;
+  /** Saved output of commands to show instead of this host. */
+  readonly saved?: Commands | undefined;
   readonly clock: Timer;
   /** Returns a number in [0, 1). */
   readonly random: () => number;
@@ -71,6 +74,7 @@ export class LiveScan {
   readonly #config: Config;
   readonly #options: LiveScanOptions;
   readonly #source: Procfs | Commands;
+  readonly #sockets: SocketSource | null;
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
   readonly #stored: StoredAnswers | null;
@@ -90,6 +94,7 @@ export class LiveScan {
     options: LiveScanOptions,
     parts: {
       source: Procfs | Commands;
+      sockets: SocketSource | null;
       cache: AsnCache | null;
       stored: StoredAnswers | null;
       queryContext: Omit<QueryContext, 'onAnswers'> | null;
@@ -108,7 +113,9 @@ export class LiveScan {
       { ...config, collectors: ROW_COLLECTORS, services },
       options.clock,
       parts.cache,
+      parts.sockets,
     );
+    this.#sockets = parts.sockets;
     const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
     this.#queryContext = parts.queryContext && { ...parts.queryContext, onAnswers: onAnswers };
     this.#names = {
@@ -120,7 +127,7 @@ export class LiveScan {
   /** Rejects with a one-line Error if procfs or the ASN database cannot be read. Opens the store last, so that a failure leaves nothing open. */
   static async open(config: Config, options: LiveScanOptions): Promise<LiveScan> {
     const { clock, report, random, queriesProvider, names } = options;
-    const source = await openSource(config.source, config.procfs);
+    const source = options.saved ?? (await openSource(config.source, config.procfs));
     const cache = openCache(config.asn.provider);
     // A local database needs no query: it is read like the store.
     const usesProvider = cache && queriesProvider && config.asn.database === null;
@@ -128,7 +135,8 @@ export class LiveScan {
     const resolver = await resolverOf(config, clock, names);
     if (provider === null || provider instanceof FileDatabase) {
       const stored = cache && (await openStoredAnswers(config, { clock, report }));
-      return new LiveScan(config, options, { source, cache, resolver, stored, queryContext: null });
+      const sockets = openSockets(config, options);
+      return new LiveScan(config, options, { source, sockets, cache, resolver, stored, queryContext: null });
     }
     const store = await openStore(config, { clock, report });
     const stored: StoredAnswers = {
@@ -136,13 +144,15 @@ export class LiveScan {
       close: async () => store?.close(),
     };
     const queryContext = { provider, store, report, clock, random };
-    return new LiveScan(config, options, { source, cache, resolver, stored, queryContext });
+    const sockets = openSockets(config, options);
+    return new LiveScan(config, options, { source, sockets, cache, resolver, stored, queryContext });
   }
 
   /** Scans once. */
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
-    const { at, unreadableNamespaces } = scrape.scanRows(this.#isFirst);
+    const dump = (await this.#sockets?.dump(DUMP_MS)) ?? null;
+    const { at, unreadableNamespaces } = scrape.scanRows(this.#isFirst, dump);
     this.#isFirst = false;
     const queries = this.#cache?.takeQueries() ?? [];
     const answers = (await this.#stored?.read(queries)) ?? [];
@@ -164,6 +174,7 @@ export class LiveScan {
   /** Cancels running queries and closes the store. */
   async close(): Promise<void> {
     this.#end.abort();
+    this.#sockets?.close();
     this.#resolver?.close();
     await Promise.all([this.#querying, this.#resolving]);
     await this.#stored?.close();
@@ -227,6 +238,11 @@ export class LiveScan {
   }
 }
 
+/** The source of the bytes of connections; null for saved output. */
+function openSockets(config: Config, { saved }: LiveScanOptions): SocketSource | null {
+  return saved ? null : openSocketSource(socketSourceOf(config));
+}
+
 /** The reverse DNS resolver, or null. It never queries for addresses in `asn.never_send`. */
 async function resolverOf(
   { rules }: Config,
@@ -257,7 +273,14 @@ export function coverage(rows: readonly Row[], { unreadableNamespaces, malformed
   const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
   const total = plural(rows.length, 'socket');
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
-  if (unattributed === 0 && rows.length > 0) parts.push('all attributed to a process');
+  const isThisHost = source instanceof Procfs || source.isThisHost;
+  const unknown = isThisHost
+    ? 0
+    : rows.filter(
+        ({ process, pid, unattributed_reason: reason }) => process === null && pid === null && reason === null,
+      ).length;
+  if (unknown > 0) parts.push(`${unknown} without a process in the text`);
+  if (unattributed + unknown === 0 && rows.length > 0) parts.push('all attributed to a process');
   if (unreadableNamespaces > 0) parts.push(`${plural(unreadableNamespaces, 'network namespace')} could not be read`);
   if (!(source instanceof Procfs))
     parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);

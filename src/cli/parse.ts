@@ -1,19 +1,21 @@
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
 import type { Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { openCache } from '../enrich/asn/cache.ts';
 import { annotateRows } from '../enrich/annotate-rows.ts';
 import { parseFilters } from '../rows/filter.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
-import type { ErrorRow, Row } from '../model.ts';
+import type { ErrorRow, Row, Transport } from '../model.ts';
 import { linesOf } from '../parse/line-splitter.ts';
-import { isUnrecognized, TextReader, type ParsedEntry } from '../parse/text-reader.ts';
+import { isUnrecognized, TextReader, type ParsedEntry, type ParsedRow } from '../parse/text-reader.ts';
+import { setDirections } from '../collect/saved-output.ts';
+import { readServicePorts, readServices, type ServiceNames } from '../common/etc-services.ts';
 import { plural, jsonLine } from './terminal/format.ts';
 import { csvHeader, csvLine, ROW_COLUMNS } from './terminal/row-columns.ts';
 import { layTable, type Display } from './terminal/table.ts';
+import { readBytes } from './saved-text.ts';
 import { footerLines } from './view.ts';
-import { reasonOf, UsageError } from '../common/errors.ts';
+import { UsageError } from '../common/errors.ts';
 import { openStoredAnswers } from '../enrich/asn/open.ts';
 
 /** Options of `parse`. */
@@ -21,6 +23,8 @@ export interface ParseOptions {
   /** At most one file ("-" is standard input) and filters. A file name that looks like a filter needs a path such as ./a=b. */
   readonly args: readonly string[];
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
+  /** The transport of rows that do not show theirs. */
+  readonly transport?: Transport;
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: { write(text: string): unknown };
@@ -43,31 +47,82 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const stored = cache && (await openStoredAnswers(config, { clock, report }));
   const printer = new Printer(options);
-  let entries: ParsedEntry[] = [];
+  const directions = new DirectionBuffer(readServices());
   let rows = 0;
   let errors = 0;
-  const reader = new TextReader((entry) => entries.push(entry));
-  const print = async (): Promise<void> => {
+  const reader = new TextReader((entry) => directions.add(entry), undefined, {
+    transport: options.transport ?? null,
+    portOf: readServicePorts(),
+  });
+  const print = async (entries: readonly ParsedEntry[]): Promise<void> => {
     const found = entries.flatMap((entry) => ('row' in entry ? [entry.row] : []));
     await annotateRows(found, { rules: config.rules, cache, stored, now: clock.now() });
     const matching = entries.filter((entry) => 'error' in entry || matches(entry.row));
     rows += matching.filter((entry) => 'row' in entry).length;
     errors += entries.length - found.length;
-    entries = [];
     await printer.print(matching);
   };
   try {
-    for await (const lines of linesOf(file === null ? options.stdin : readFile(file))) {
+    for await (const lines of linesOf(file === null ? options.stdin : readBytes(file))) {
       for (const { text, isTooLong } of lines) reader.take(text, isTooLong);
-      await print();
+      await print(directions.takeComplete());
     }
     reader.end();
-    await print();
+    await print(directions.takeAll());
     await printer.end(summarize(reader, rows, errors));
   } finally {
     await stored?.close();
   }
   return isUnrecognized(reader.counts) ? 1 : 0;
+}
+
+/** Maximum number of rows that wait for the end of their text. */
+const MAX_WAITING_ROWS = 10_000;
+
+/**
+ * Holds entries until their text ends, because a later listener or mirror can show the direction of a row. Of a longer text, all
+ * listeners so far are kept, and later ones do not count for the rows before them.
+ */
+class DirectionBuffer {
+  readonly #services: ServiceNames;
+  #entries: ParsedEntry[] = [];
+  #rows: ParsedRow[] = [];
+  #listeners: ParsedRow[] = [];
+
+  constructor(services: ServiceNames) {
+    this.#services = services;
+  }
+
+  add(entry: ParsedEntry): void {
+    this.#entries.push(entry);
+    if ('row' in entry) this.#rows.push(entry);
+  }
+
+  /** The entries of texts that have ended, or all if there are too many. */
+  takeComplete(): readonly ParsedEntry[] {
+    if (this.#rows.length > MAX_WAITING_ROWS) return this.takeAll();
+    const text = this.#rows.at(-1)?.text;
+    if (this.#rows[0]?.text === text) return this.#rows.length === 0 ? this.#entries.splice(0) : [];
+    const end = this.#entries.findIndex((entry) => 'row' in entry && entry.text === text);
+    return this.#take(end);
+  }
+
+  takeAll(): readonly ParsedEntry[] {
+    return this.#take(this.#entries.length);
+  }
+
+  #take(count: number): readonly ParsedEntry[] {
+    const entries = this.#entries.splice(0, count);
+    const rows = entries.filter((entry) => 'row' in entry);
+    this.#rows = this.#entries.filter((entry) => 'row' in entry);
+    setDirections([...this.#listeners, ...rows], this.#services);
+    const text = rows.at(-1)?.text;
+    const listeners = [...this.#listeners, ...rows].filter(
+      (one) => one.text === text && one.row.direction === 'listen',
+    );
+    this.#listeners = listeners.slice(-MAX_WAITING_ROWS);
+    return entries;
+  }
 }
 
 function readArguments(args: readonly string[]): { file: string | null; matches: (row: Row) => boolean } {
@@ -78,14 +133,6 @@ function readArguments(args: readonly string[]): { file: string | null; matches:
       `Cannot parse "${cleanLabel(another)}": only one file is allowed, after "${cleanLabel(file)}"`,
     );
   return { file: file === '-' ? null : file, matches: parseFilters(args.filter(isFilter)) };
-}
-
-async function* readFile(file: string): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const chunk of createReadStream(file)) yield chunk as Uint8Array;
-  } catch (error) {
-    throw new Error(`Cannot read "${cleanLabel(file)}": ${withoutControls(reasonOf(error))}`, { cause: error });
-  }
 }
 
 /** One line that summarizes the input: rows, source, and what could not be parsed. */
@@ -136,6 +183,10 @@ class Printer {
   }
 
   async print(entries: readonly ParsedEntry[]): Promise<void> {
+    for (let at = 0; at < entries.length; at += PAGE_ROWS) await this.#print(entries.slice(at, at + PAGE_ROWS));
+  }
+
+  async #print(entries: readonly ParsedEntry[]): Promise<void> {
     if (this.#options.output === 'table') for (const entry of entries) if ('row' in entry) this.#rows.push(entry.row);
     const page = this.#rows.length >= PAGE_ROWS ? this.#page().text : '';
     const text = page + entries.map((entry) => this.#textOf(entry)).join('');

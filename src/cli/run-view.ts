@@ -1,3 +1,4 @@
+import type { Commands } from '../collect/ss-netstat.ts';
 import type { Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { withoutControls } from '../common/sanitize.ts';
@@ -17,6 +18,8 @@ export interface ViewRequest {
   readonly queriesProvider: boolean;
   /** Path of the services database; defaults to that of the host. */
   readonly services?: string;
+  /** Saved output of commands to show instead of this host. */
+  readonly saved?: Commands;
 }
 
 /** Output options; `watch` holds unparsed text. */
@@ -40,7 +43,7 @@ export interface RunViewOptions extends Streams {
  */
 export async function runView(
   config: Config,
-  { view, names, queriesProvider, services }: ViewRequest,
+  { view, names, queriesProvider, services, saved }: ViewRequest,
   options: RunViewOptions,
 ): Promise<number> {
   const { output, color: choice, env, stdin, stdout, stderr, signal, clock, random } = options;
@@ -56,6 +59,7 @@ export async function runView(
       queriesProvider: mayQuery,
       waitsForAnswers: !isScreen,
       services,
+      saved,
       clock,
       random,
       report,

@@ -3,7 +3,7 @@ import { formatAddress, parseAddress } from '../common/address.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { Address, Cgroup, OwnerLabels, Process, Row, State, UnattributedReason } from '../model.ts';
 import { parseCgroup } from './cgroup.ts';
-import type { Commands } from './ss-netstat.ts';
+import type { CommandOutput, Commands } from './ss-netstat.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
 import type { Host } from './host.ts';
@@ -11,8 +11,6 @@ import type { UnreadNamespaces } from './namespaces.ts';
 import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './net-tcp-udp-raw.ts';
 import type { NamespaceCounts } from './namespace-tables.ts';
 
-/** The number of the one namespace that a command covers. */
-const NETNS = 0;
 const UNSPECIFIED: Address = [0, 0, 0, 0];
 const CODES = new Map<State, number>(Array.from({ length: 12 }, (_, code) => [stateOf(0, code), code]));
 /** The fields of a process that no command prints. */
@@ -36,11 +34,16 @@ interface Labeler {
 /** A socket by its row. It has a negative number that takes the place of the inode. */
 interface NumberedSocket {
   readonly number: number;
+  readonly host: number;
   readonly row: Row;
 }
 
+/** The names that every host has for its loopback addresses. */
+const LOOPBACK_NAME = /^(?:localhost|ip6-localhost|ip6-loopback|localhost[46]?(?:\.localdomain[46]?)?)$/i;
+
 /**
- * A host whose rows come from its own commands. It covers one network namespace, without containers or counters; of processes only the
+ * A host whose rows come from its own commands, or from text that they printed on one or more hosts: then each host has the namespace
+ * of its number. It covers one network namespace, without containers or counters; of processes only the
  * pid and name are known. The rows go through the same connection table. A truncated address is unspecified there, so that its ASN is
  * never looked up.
  */
@@ -63,7 +66,8 @@ export class CommandHost implements Host {
   #hasOwners = false;
   #processes = new Map<string, Process>();
   readonly #rows = new SocketRows();
-  readonly #own = new Set<string>();
+  /** The addresses of each host. */
+  readonly #own = new Map<number, Set<string>>();
   #namesByPid: ReadonlyMap<number, string> = new Map();
   #next = -1;
 
@@ -93,31 +97,38 @@ export class CommandHost implements Host {
     this.oldestReadAt = at;
     Object.assign(this.status, { read: 1, unchanged: 0, empty: 0, unreadable: 0 });
     this.#namesByPid = output.names;
+    const sockets = this.#number(output);
     this.#own.clear();
-    for (const address of ownAddresses(output.rows)) this.#own.add(address);
+    const interfaces = this.#commands.isThisHost ? interfaceAddresses() : [];
+    for (const { host, row } of sockets) {
+      const own = this.#own.get(host) ?? new Set(interfaces);
+      this.#own.set(host, own);
+      if (row.local_address !== null) own.add(row.local_address);
+    }
     this.#connections.begin(at);
-    this.#merge(this.#number(output.rows));
+    this.#merge(sockets);
     this.#connections.end(
-      { ownOf: () => this.isOwn(), ephemeralPortsOf: () => this.#commands.ephemeralPorts },
+      { ownOf: (host) => this.isOwn(host), ephemeralPortsOf: (host) => this.#commands.ephemeralPortsOf(host) },
       () => false,
     );
   }
 
   /** Numbers the socket of each row as in the last output. An ended connection whose ends are open again is a new socket. */
-  #number(rows: readonly Row[]): readonly NumberedSocket[] {
+  #number({ rows, hosts }: CommandOutput): readonly NumberedSocket[] {
     const before = this.#sockets;
     this.#sockets = new Map();
     this.#rowByNumberBefore = this.#rowByNumber;
     this.#rowByNumber = new Map();
-    return rows.map((row) => {
-      const ends = [row.local_address, row.local_port, row.remote_address, row.remote_port];
-      const holders = row.remote_port === null ? row.pids : [];
-      const base = JSON.stringify([row.transport, row.family, ...ends, ...holders]);
-      let key = base;
-      for (let twin = 1; this.#sockets.has(key); twin++) key = `${base} ${twin}`;
+    const twins = new Map<string, number>();
+    return rows.map((row, i) => {
+      const host = hosts?.[i] ?? 0;
+      const base = `${host} ${socketKey(row)}`;
+      const twin = (twins.get(base) ?? 0) + 1;
+      twins.set(base, twin);
+      const key = `${base} ${twin}`;
       const last = before.get(key);
       const isSame = last && !(hasEnded(last.row) && !hasEnded(row));
-      const socket = { number: isSame ? last.number : this.#next--, row };
+      const socket = { number: isSame ? last.number : this.#next--, host, row };
       this.#sockets.set(key, socket);
       this.#rowByNumber.set(socket.number, row);
       return socket;
@@ -125,11 +136,11 @@ export class CommandHost implements Host {
   }
 
   #merge(sockets: readonly NumberedSocket[]): void {
-    const byTable = Map.groupBy(sockets, ({ row }) => tableOf(row));
-    for (const table of TABLES.keys()) {
+    const byTable = Map.groupBy(sockets, ({ host, row }) => host * TABLES.length + tableOf(row));
+    for (const [key, members] of [...byTable].sort(([a], [b]) => a - b)) {
       this.#rows.clear();
-      for (const socket of byTable.get(table) ?? []) this.#add(socket);
-      this.#connections.merge(NETNS, table, this.#rows);
+      for (const socket of members) this.#add(socket);
+      this.#connections.merge(Math.floor(key / TABLES.length), key % TABLES.length, this.#rows);
     }
   }
 
@@ -138,9 +149,14 @@ export class CommandHost implements Host {
     rows.reserve();
     const i = rows.count++;
     const wildcard = row.family === 4 ? parseAddress('0.0.0.0') : UNSPECIFIED;
-    const address = (text: string | null): Address => parseAddress(text ?? '') ?? wildcard ?? UNSPECIFIED;
-    rows.local.set(address(row.local_address), i * 4);
-    rows.remote.set(address(row.remote_address), i * 4);
+    const loopback = parseAddress(row.family === 6 ? '::1' : '127.0.0.1');
+    const isOneName = row.local_name !== null && row.local_name === row.remote_name;
+    const address = (text: string | null, name: string | null): Address => {
+      const isLoopback = name !== null && (isOneName || LOOPBACK_NAME.test(name));
+      return parseAddress(text ?? '') ?? (isLoopback ? loopback : wildcard) ?? UNSPECIFIED;
+    };
+    rows.local.set(address(row.local_address, row.local_name), i * 4);
+    rows.remote.set(address(row.remote_address, row.remote_name), i * 4);
     rows.localPort[i] = row.local_port ?? 0;
     rows.remotePort[i] = row.remote_port ?? 0;
     rows.state[i] = CODES.get(row.state === 'unconnected' ? 'closed' : (row.state ?? 'unknown')) ?? 0;
@@ -170,13 +186,14 @@ export class CommandHost implements Host {
     const owner = chosen ?? former ?? process[listener] ?? null;
     const labels = owner?.labels ?? this.#names.labelsOf('', UNKNOWN_FIELDS.cgroup);
     const evidence = chosen ? 'text' : former ? 'history' : owner ? 'listener' : null;
-    const reason = labels.process === '' ? this.#unattributedReason(i, owner) : null;
+    const reason = labels.process === '' ? this.#unattributedReason(i, row, owner) : null;
     if (reason) this.unattributed.set(reason, (this.unattributed.get(reason) ?? 0) + 1);
     this.#connections.setOwner(i, { process: owner, holders, evidence, labels, reason });
   }
 
   /** A command prints no process that it may not read, and none for sockets without a descriptor. A process without a name ended meanwhile. */
-  #unattributedReason(i: number, owner: Process | null): UnattributedReason {
+  #unattributedReason(i: number, row: Row, owner: Process | null): UnattributedReason | null {
+    if (!this.#commands.isThisHost) return row.unattributed_reason;
     if (owner) return 'vanished';
     const state = this.#connections.state[i];
     if (state === TIME_WAIT) return 'short_lived';
@@ -218,8 +235,8 @@ export class CommandHost implements Host {
     return null;
   }
 
-  isOwn(): IsOwn {
-    return (address) => this.isHostOwn(address);
+  isOwn(number: number): IsOwn {
+    return (address) => this.#own.get(number)?.has(formatAddress(address)) ?? false;
   }
 
   knowsOwn(): boolean {
@@ -227,7 +244,7 @@ export class CommandHost implements Host {
   }
 
   isHostOwn(address: Address): boolean {
-    return this.#own.has(formatAddress(address));
+    return this.isOwn(0)(address);
   }
 
   isAlive(): boolean {
@@ -240,17 +257,31 @@ export class CommandHost implements Host {
   }
 }
 
-/** The addresses of the interfaces, and the local addresses of the rows. */
-function ownAddresses(rows: readonly Row[]): string[] {
-  const interfaces = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const own = interfaces
-    .map(({ address }) => parseAddress(address.replace(/%.*$/, '')))
-    .filter((address) => address !== undefined);
-  return [...own.map(formatAddress), ...rows.flatMap((row) => row.local_address ?? [])];
+/** What identifies the socket of a row in the output of a command. Several sockets can be equal, such as those with SO_REUSEPORT. */
+export function socketKey(row: Row): string {
+  const local = `${row.local_address ?? row.local_name} ${row.local_port}`;
+  const remote = `${row.remote_address ?? row.remote_name} ${row.remote_port}`;
+  const { transport, family, pids } = row;
+  return `${transport} ${family} ${local} ${remote} ${row.remote_port === null ? pids.join(' ') : ''}`;
 }
 
+/** Whether a row has a peer that its text does not show, such as one that is cut off. Then its direction is unknown. */
+export function lacksPeer({ state, remote_address, remote_port, remote_name }: Row): boolean {
+  const isConnected = state !== null && !['listen', 'unconnected', 'closed', 'unknown'].includes(state);
+  return isConnected && remote_address === null && remote_port === null && remote_name === null;
+}
+
+function interfaceAddresses(): string[] {
+  const addresses = Object.values(networkInterfaces()).flatMap((some) => some ?? []);
+  return addresses.flatMap(({ address }) => {
+    const parsed = parseAddress(address.replace(/%.*$/, ''));
+    return parsed ? [formatAddress(parsed)] : [];
+  });
+}
+
+/** The two transports with ports have the same rules of direction: a row without a transport is like one of TCP. */
 function tableOf({ transport, family }: Row): number {
-  return TRANSPORTS.indexOf(transport ?? 'raw') * 2 + (family === 4 ? 0 : 1);
+  return TRANSPORTS.indexOf(transport ?? 'tcp') * 2 + (family === 4 ? 0 : 1);
 }
 
 function hasEnded({ state }: Row): boolean {

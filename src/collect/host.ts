@@ -255,6 +255,6 @@ export function hostOf(source: Procfs | Commands, connections: ConnectionTable, 
 export async function openSource(name: SourceName, root: string): Promise<Procfs | Commands> {
   const chosen = name ?? (process.platform === 'linux' ? 'procfs' : 'ss');
   if (chosen === 'procfs') return new Procfs(root);
-  const { Commands } = await import('./ss-netstat.ts');
-  return new Commands(chosen);
+  const { SystemCommands } = await import('./ss-netstat.ts');
+  return new SystemCommands(chosen);
 }

@@ -64,7 +64,7 @@ const ARGUMENTS: Readonly<Record<Command, Partial<Record<NodeJS.Platform, readon
 };
 
 /** The default range of the ports of clients, where it is not that of Linux. */
-const EPHEMERAL_PORTS: Partial<Record<NodeJS.Platform, PortRange>> = {
+export const EPHEMERAL_PORTS: Partial<Record<NodeJS.Platform, PortRange>> = {
   darwin: [49_152, 65_535],
   freebsd: [10_000, 65_535],
   win32: [49_152, 65_535],
@@ -74,10 +74,26 @@ const TASKLIST = ['/fo', 'csv', '/nh'];
 const PS = ['-axo', 'pid=,ucomm='];
 
 /** The parsed output of a command. */
-export interface CommandOutput extends Parsed {
-  readonly command: Command;
+export interface CommandOutput extends Pick<Parsed, 'rows' | 'malformed'> {
+  readonly command: string;
   /** Names of processes by pid, if the command prints none. */
   readonly names: ReadonlyMap<number, string>;
+  /** The host of each row by number, from 0 on; without it, all rows are of one host. */
+  readonly hosts?: readonly number[];
+}
+
+/** Where the output of commands comes from: this host runs them, or a text has it. */
+export interface Commands {
+  /** The command that printed the last output; null before. */
+  readonly last: string | null;
+  /** Malformed lines in the last output. */
+  readonly malformed: number;
+  /** The rows are of this host, and it has all of their processes. */
+  readonly isThisHost: boolean;
+  /** The first and the last port that a host gives to clients by default. */
+  ephemeralPortsOf(host: number): PortRange;
+  /** Throws an Error of one line if there is no output. */
+  read(): CommandOutput;
 }
 
 /** What a command printed, or why it printed nothing; with `mayRefuse`, other arguments may work. */
@@ -86,11 +102,10 @@ type Outcome = { readonly text: string } | { readonly reason: string; readonly m
 /**
  * Runs the platform's own commands: with fixed arguments, no shell, an environment of their own, a time limit and an output limit.
  */
-export class Commands {
-  /** The command that printed the last output; null before. */
+export class SystemCommands implements Commands {
   last: Command | null = null;
-  /** Malformed lines in the last output. */
   malformed = 0;
+  readonly isThisHost = true;
   readonly #order: readonly Command[];
   readonly #platform: Platform;
 
@@ -100,8 +115,7 @@ export class Commands {
     this.#platform = platform;
   }
 
-  /** The first and the last port that the platform gives to clients by default. */
-  get ephemeralPorts(): PortRange {
+  ephemeralPortsOf(): PortRange {
     return EPHEMERAL_PORTS[this.#platform.os] ?? DEFAULT_EPHEMERAL_PORTS;
   }
 

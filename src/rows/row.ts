@@ -1,4 +1,5 @@
 import { formatAddress } from '../common/address.ts';
+import { lacksPeer } from '../collect/command-host.ts';
 import { NO_UID, stateOf, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Address, Row } from '../model.ts';
 import type { Scrape, ScrapeOptions } from '../scrape.ts';
@@ -120,14 +121,54 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
 }
 
 /** The fields from the output of a command: the connection table has 0 or its own numbers for fields that the command does not print. */
-function commandFields(source: Row, { pid, remote_name, service }: Row): Partial<Row> {
-  const { family, local_address, local_port, remote_address, remote_port, receive_queue, send_queue } = source;
-  const ends = { local_address, local_port, remote_address, remote_port };
-  const { uid, inode, state } = source;
-  const names = { remote_name: source.remote_name ?? remote_name, service: source.service ?? service };
-  const process = { pid: pid === 0 ? null : pid, pids: source.pids, process_state: null, threads: null };
-  return { family, ...ends, state, receive_queue, send_queue, uid, inode, ...names, ...process };
+function commandFields(
+  source: Row,
+  { pid, remote_name, service, network, direction, direction_evidence }: Row,
+): Partial<Row> {
+  const isHidden = source.remote_address === null && network === 'unspecified';
+  const isUnknown = lacksPeer(source);
+  return {
+    ...Object.fromEntries(COMMAND_FIELDS.map((key) => [key, source[key]])),
+    direction: isUnknown ? null : direction,
+    direction_evidence: isUnknown ? null : direction_evidence,
+    network: isHidden ? null : network,
+    remote_name: source.remote_name ?? remote_name,
+    service: source.service ?? service,
+    pid: pid === 0 ? null : pid,
+    process_state: null,
+    threads: null,
+  };
 }
+
+const COMMAND_FIELDS = [
+  'transport',
+  'family',
+  'local_address',
+  'local_port',
+  'remote_address',
+  'remote_port',
+  'state',
+  'receive_queue',
+  'send_queue',
+  'uid',
+  'inode',
+  'pids',
+  'sent_bytes',
+  'received_bytes',
+  'retransmitted_bytes',
+  'round_trip_seconds',
+  'min_round_trip_seconds',
+  'local_name',
+  'user',
+  'cgroup',
+  'acknowledged_bytes',
+  'retransmits',
+  'congestion_control',
+  'congestion_window',
+  'timer',
+  'timer_seconds',
+  'timer_retransmits',
+] as const satisfies readonly (keyof Row)[];
 
 function netnsInode(scrape: Scrape, i: number): number | null {
   return scrape.host.namespace(scrape.connections.netns[i] ?? 0)?.inode ?? null;

@@ -45,7 +45,10 @@ describe('parse', () => {
   it('prints the rows of a file, with the network of each remote', () => {
     const { code, stdout, stderr } = parse([SS, '-o', 'json']);
     const rows = JSON.parse(stdout) as Row[];
-    expect(rows.map((row) => ({ ...row, network: null }))).toEqual(parseText(TEXT).rows);
+    const isText = { direction: null, direction_evidence: null, network: null };
+    expect(rows.map((row) => ({ ...row, ...isText }))).toEqual(
+      parseText(TEXT).rows.map((row) => ({ ...row, ...isText })),
+    );
     expect(new Set(rows.map((row) => row.network))).toEqual(new Set([null, 'loopback', 'documentation']));
     expect({ code, stderr }).toEqual({ code: 0, stderr: '28 rows from ss\n' });
   });
@@ -187,12 +190,12 @@ describe('parse', () => {
     expect({ status, stderr }).toEqual({ status: 1, stderr: 'Cannot read standard input: it is a directory\n' });
   });
 
-  it('prints while reading, and exits quietly when its output is closed', async () => {
+  it('prints each text when the next begins, and exits quietly when its output is closed', async () => {
     const child = spawn(process.execPath, [MAIN, 'parse', '-o', 'jsonl'], { env: ENVIRONMENT, timeout: 30_000 });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.stdin.on('error', () => undefined);
-    child.stdin.write(TEXT);
+    child.stdin.write(TEXT + TEXT);
     const [chunk] = (await once(child.stdout, 'data')) as [Buffer];
     expect(chunk.toString()).toMatch(/^\{"transport":"udp"/);
     child.stdout.destroy();

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import { Commands } from '../../src/collect/ss-netstat.ts';
+import { SystemCommands } from '../../src/collect/ss-netstat.ts';
 import { EMPTY_RULES } from '../../src/config/config.ts';
 import { AsnCache } from '../../src/enrich/asn/cache.ts';
 import { Changes } from '../../src/rows/changes.ts';
@@ -35,7 +35,7 @@ beforeEach(() => {
     'first-seen': false,
     netlink: true,
   };
-  const commands = new Commands('ss', { os: 'linux', folders: [folder], timeoutMs: 10_000, maxBytes: 1 << 20 });
+  const commands = new SystemCommands('ss', { os: 'linux', folders: [folder], timeoutMs: 10_000, maxBytes: 1 << 20 });
   cache = new AsnCache();
   const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors };
   scrape = new Scrape(commands, options, { now: () => now, monotonic: () => now }, cache);

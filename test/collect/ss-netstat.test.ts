@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { CommandError, Commands, type Command, type Platform } from '../../src/collect/ss-netstat.ts';
+import { CommandError, SystemCommands, type Command, type Platform } from '../../src/collect/ss-netstat.ts';
 import { parsePs, parseTasklist } from '../../src/parse/process-list.ts';
 
 const FIXTURES = new URL('../fixtures/', import.meta.url).pathname;
@@ -25,7 +25,7 @@ function machine(os: NodeJS.Platform, scripts: Readonly<Record<string, string>>)
 }
 
 const read = (source: Command, platform: Platform): [command: string, rows: number] => {
-  const { command, rows } = new Commands(source, platform).read();
+  const { command, rows } = new SystemCommands(source, platform).read();
   return [command, rows.length];
 };
 
@@ -68,7 +68,7 @@ describe('the commands of a platform', () => {
 
   it('report why there is no process, from the notices of netstat', () => {
     const notice = `echo '(Not all processes could be identified, non-owned process info' >&2`;
-    const { rows } = new Commands(
+    const { rows } = new SystemCommands(
       'netstat',
       machine('linux', { netstat: `${notice}\necho noise >&2\n${NETSTAT}` }),
     ).read();
@@ -92,7 +92,7 @@ describe('the commands of a platform', () => {
       ['printed nothing that is known', 'printed nothing that is known'],
     ],
   ])('that are %s give an error with each reason', (_situation, os, scripts, [ss, netstat]) => {
-    const commands = new Commands('ss', { ...machine(os, scripts), timeoutMs: 500 });
+    const commands = new SystemCommands('ss', { ...machine(os, scripts), timeoutMs: 500 });
     const tried = [
       { command: 'ss', reason: ss },
       { command: 'netstat', reason: netstat },
@@ -107,7 +107,7 @@ describe('the commands of a platform', () => {
 
   it('that do not end are not run again with other arguments', () => {
     const platform = machine('linux', { netstat: `echo run >> "$0".runs; exec sleep 60` });
-    expect(() => new Commands('netstat', { ...platform, timeoutMs: 500 }).read()).toThrow('did not end within 0.5 s');
+    expect(() => new SystemCommands('netstat', { ...platform, timeoutMs: 500 }).read()).toThrow('did not end within 0.5 s');
     expect(readFileSync(join(platform.folder, 'netstat.runs'), 'utf8')).toBe('run\n');
   });
 
@@ -116,13 +116,13 @@ describe('the commands of a platform', () => {
       'netstat.exe': `cat ${FIXTURES}text-other/windows-10-netstat-anob.out | grep -e TCP -e UDP`,
       'tasklist.exe': `[ "$*" = "/fo csv /nh" ] && printf '"svchost.exe","1712","Services","0","12.345 K"\\r\\n'`,
     });
-    const told = new Commands('ss', windows).read();
+    const told = new SystemCommands('ss', windows).read();
     expect([told.command, told.rows.length, told.names]).toEqual(['netstat', 318, new Map([[1712, 'svchost.exe']])]);
     const mac = machine('darwin', {
       netstat: `cat ${FIXTURES}text-other/macos-10.14-netstat.out`,
       ps: `[ "$*" = "-axo pid=,ucomm=" ] && printf '    1 launchd\\n 2903 Some App  \\n'`,
     });
-    expect(new Commands('ss', mac).read().names).toEqual(
+    expect(new SystemCommands('ss', mac).read().names).toEqual(
       new Map([
         [1, 'launchd'],
         [2903, 'Some App'],

@@ -30,9 +30,10 @@ import { parseFilters } from '../../src/rows/filter.ts';
 import { cleanLabel } from '../../src/common/sanitize.ts';
 import type { Origin, Row } from '../../src/model.ts';
 import { decodeText, splitLines } from '../../src/parse/line-splitter.ts';
-import { parseText } from '../../src/parse/text-reader.ts';
+import { parseText, placeText } from '../../src/parse/text-reader.ts';
+import { setDirections } from '../../src/collect/saved-output.ts';
 import { parseRules } from '../../src/config/rules.ts';
-import { parseServices } from '../../src/common/etc-services.ts';
+import { parseServicePorts, parseServices } from '../../src/common/etc-services.ts';
 import { writeMmdb } from '../support/mmdb-writer.ts';
 import { answerTruly, eventFrame, helloFrame, nsidFrame } from '../support/fake-agent.ts';
 import { damaged, damagedBytes, damagedJson } from './damage.ts';
@@ -93,6 +94,14 @@ function checkRow(row: Row): void {
     'a pid is invalid',
   );
   ok(isCanonical(row.local_address) && isCanonical(row.remote_address), 'an address is not canonical');
+  const { sent_bytes, received_bytes, acknowledged_bytes, retransmitted_bytes, retransmits } = row;
+  const counts = [sent_bytes, received_bytes, acknowledged_bytes, retransmitted_bytes, retransmits];
+  ok([...counts, row.congestion_window, row.timer_retransmits].every(isCount), 'a detail is no count');
+  const seconds = [row.round_trip_seconds, row.min_round_trip_seconds, row.timer_seconds];
+  ok(
+    seconds.every((time) => time === null || (Number.isFinite(time) && time >= 0)),
+    'a detail is no time',
+  );
   deepStrictEqual(JSON.parse(JSON.stringify(row)), row);
 }
 
@@ -204,6 +213,7 @@ const POWERSHELL = [
         .join('')}\n`,
   ).join(''),
   `"LocalAddress","LocalPort","RemoteAddress","RemotePort","State"\n"::","1","::","0","Listen"\n`,
+  '::  49676  ::  0  Listen  716\n192.0.2.4  52135  198.51.100.34  443  Established Internet  5284\n',
 ];
 
 const NSID = Buffer.from(nsidFrame(40, 4).subarray(16));
@@ -213,10 +223,15 @@ const AGENT_STREAM = Buffer.concat([
   nsidFrame(40, 4),
   eventFrame({ localPort: 443 }, 4),
 ]);
+const SERVICES = 'ssh 22/tcp\nsmtp 25/tcp mail\ndomain 53/tcp\ndomain 53/udp\nhttps 443/tcp\n';
+const SERVICE_NAMES = parseServices(SERVICES);
+const SERVICE_PORTS = parseServicePorts(SERVICES);
 
 /** Checks what holds of any text: every line is counted, and every row is valid. */
 function checkText(text: string): void {
-  const { rows, malformed, counts } = parseText(text);
+  const { rows: placed, malformed, counts } = placeText(text, { portOf: SERVICE_PORTS });
+  setDirections(placed, SERVICE_NAMES);
+  const rows = placed.map(({ row }) => row);
   const lines = splitLines(text);
   const total = Object.values<number>({ ...counts }).reduce((sum, count) => sum + count, 0);
   // One line of JSON or of lsof -F0 may hold several rows.
