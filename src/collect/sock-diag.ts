@@ -319,12 +319,16 @@ function appendRow(view: DataView, body: number, end: number, littleEndian: bool
 
 /**
  * Whether `bytes_received` of an ended socket counts the FIN of its peer. The event has neither its last state nor its shutdown flags.
- * What it has was found with sockets that end in every way (test/collect/sock-diag.test.ts):
+ * What it has was found with sockets that end in every way (test/support/sockets/endings.py):
  * - The receive queue counts an unread FIN as 1 byte. A closed socket does not read, so all that is left of an orderly end is a FIN.
  *   Wrong by 1 if the process closed with exactly one unread byte.
- * - More bytes in the queue are unread data, whose end sent or got an RST; a FIN behind them does not show.
- * - An empty queue: without an acknowledged FIN of its own the socket ended by an RST or a timeout in ESTABLISHED. With it, the peer
- *   closed first and the process read the end of the stream, or the process closed first and the TIME_WAIT row will get the FIN.
+ * - More bytes in the queue are unread data, whose end sent or got an RST. A FIN behind them does not show: wrong by 1 unless the last
+ *   scan saw CLOSE_WAIT.
+ * - With an empty queue and without an acknowledged FIN of its own, the socket ended by an RST or a timeout in ESTABLISHED. Wrong by 1
+ *   if that was in CLOSE_WAIT after the end was read, unless the last scan saw it.
+ * - With an empty queue and an acknowledged FIN, either the peer closed first and the process read the end of the stream, or the
+ *   process closed first and its TIME_WAIT row gets the FIN: the next scan decides. Wrong by 1 if an RST removed that row before, or if
+ *   the process called shutdown(SHUT_WR), read to the end and closed between two scans.
  */
 function finOf(view: DataView, info: number, littleEndian: boolean, rows: EndedSockets, i: number): number {
   const received = rows.receivedBytes[i] ?? 0;

@@ -151,7 +151,7 @@ describe('sockets through netlink', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as Ending);
-    expect(endings.length).toBe(46);
+    expect(endings.length).toBe(48);
     for (const knowsPeer of [false, true])
       expect(endings.map((ending) => [ending.side, ending.name, receivedOf(ending, { knowsPeer })])).toEqual(
         endings.map((ending) => [ending.side, ending.name, expectedOf(ending, { knowsPeer })]),

@@ -29,6 +29,8 @@ const OFF_BY_ALONE: Readonly<Record<string, number>> = {
   ...OFF_BY,
   // It is active, and has read the end of the stream.
   'client: shutdown(SHUT_WR), then read to the end': 1,
+  // It read the FIN, and was reset before it sent its own.
+  'server: shutdown(SHUT_WR), then close with 50 unread bytes': 1,
   // It is the same as an unread FIN.
   'client: close with one unread byte': -1,
   // Of unread bytes the last may be a FIN.

@@ -143,6 +143,15 @@ def half_close_scanned(c):
     c.client.sock.close()
 
 
+def half_close_unread(c):
+    c.client.sock.shutdown(socket.SHUT_WR)
+    c.server.read()
+    c.server.send(50)
+    c.client.sock.close()
+    time.sleep(0.05)
+    c.server.sock.close()
+
+
 def both_shut(c):
     c.client.sock.shutdown(socket.SHUT_WR)
     c.server.sock.shutdown(socket.SHUT_WR)
@@ -282,6 +291,7 @@ WAYS = [
     ("both close at once", both_at_once, {}),
     ("shutdown(SHUT_WR), then read to the end", half_close, {}),
     ("shutdown(SHUT_WR), then read to the end, with a scan between", half_close_scanned, {}),
+    ("shutdown(SHUT_WR), then close with 50 unread bytes", half_close_unread, {}),
     ("both call shutdown(SHUT_WR)", both_shut, {}),
     ("close with 500 unread bytes", unread_data, {}),
     ("close with one unread byte", unread_byte, {}),
