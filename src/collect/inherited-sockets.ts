@@ -61,6 +61,7 @@ export class InheritedSockets implements SocketSource {
   /** Null if the descriptors cannot be used. */
   #timer: NodeJS.Timeout | null = null;
   #droppedBefore = 0;
+  #isOverrun = false;
   #overruns = 0;
   #sequence = 0;
 
@@ -158,16 +159,21 @@ export class InheritedSockets implements SocketSource {
     if (this.#timer === null) return;
     const now = this.#clock.monotonic();
     for (let i = 0; i < MOST_DATAGRAMS; i++) {
-      let length: number | string;
+      let length: ReturnType<typeof read>;
       try {
         length = read(this.#endedFd, this.#buffer);
       } catch (error) {
         this.#stop(`Cannot read descriptor ${this.#endedFd} "ended": ${reasonOf(error)}`);
         return;
       }
-      if (length === 'EAGAIN') return;
-      if (typeof length === 'string')
-        this.#overruns = Math.max(this.#overruns + 1, droppedBy(this.#endedFd) - this.#droppedBefore);
+      if (length === 'EAGAIN') {
+        if (this.#isOverrun)
+          this.#overruns = Math.max(this.#overruns + 1, droppedBy(this.#endedFd) - this.#droppedBefore);
+        this.#isOverrun = false;
+        return;
+      }
+      // Until the queue is empty, the kernel says so only once, whatever else it discards.
+      if (length === 'ENOBUFS') this.#isOverrun = true;
       else this.#ended.append(this.#buffer.subarray(0, length), this.#littleEndian, -1, now);
     }
   }
