@@ -4,24 +4,30 @@
 #   ptrace   CAP_SYS_PTRACE: sees all processes (default)
 # The container must have the capabilities of the variant, or the kernel refuses to start it. See docs/security.md.
 
-# BUILD needs Node.js 24 with npm, and setcap or apt-get to install it; BASE needs /nodejs/bin/node and nothing else.
+# The socket agent, /app/dist/peerscope-sockets, is the same in all of them. It may use CAP_NET_BROADCAST if the container has it, and
+# starts without it: the capability is permitted, not effective.
+
+# BUILD needs Node.js 24 with npm, and setcap and musl-gcc or apt-get to install them; BASE needs /nodejs/bin/node and nothing else.
 ARG BUILD=docker.io/library/node:24-trixie-slim
 ARG BASE=gcr.io/distroless/nodejs24-debian13:nonroot
 
 FROM ${BASE} AS base
 
 FROM ${BUILD} AS tools
-RUN command -v setcap || { apt-get update && apt-get install --yes --no-install-recommends libcap2-bin; }
+RUN { command -v setcap && command -v musl-gcc; } \
+  || { apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev libcap2-bin musl-tools; }
 
 FROM tools AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts --prefer-offline
 COPY build.js tsconfig.json tsconfig.build.json LICENSE ./
+COPY native native
 COPY src src
 RUN npm run build && npm prune --omit=dev --ignore-scripts \
   && find dist node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -path 'dist/*.1' -o -name .built \) -delete \
   && mkdir app && mv LICENSE package.json dist node_modules app \
+  && setcap cap_net_broadcast+p app/dist/peerscope-sockets \
   && mkdir state && mkdir --mode=0700 state/peerscope
 
 # setcap comes last, because copying and chown drop file capabilities.

@@ -1,5 +1,5 @@
 /**
- * Builds dist from src: `node build.js`. With --if-needed it does so only if dist is missing or older than its source, and with
+ * Builds dist from src and native: `node build.js`. With --if-needed it does so only if dist is missing or older than its source, and with
  * --if-installed only if the TypeScript compiler is installed, which `npm ci --omit=dev` leaves out.
  * dist/.built is as old as the start of the build, so that a file edited meanwhile counts as newer.
  */
@@ -7,11 +7,12 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
+import { buildAgent } from './native/build.js';
 
 const ROOT = import.meta.dirname;
 const DIST = join(ROOT, 'dist');
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
-const SOURCES = ['package.json', 'tsconfig.json', 'tsconfig.build.json', 'src'];
+const SOURCES = ['package.json', 'tsconfig.json', 'tsconfig.build.json', 'src', 'native'];
 
 /** When a file, or the newest entry of a folder, changed; a folder changes when an entry is added or removed. */
 function changedAt(path) {
@@ -32,6 +33,7 @@ function build() {
   // Standard output belongs to the command that npm start runs.
   execFileSync(process.execPath, [TSC, '-p', join(ROOT, 'tsconfig.build.json')], { stdio: ['ignore', 2, 2] });
   writeFileSync(join(DIST, 'peerscope.1'), execFileSync(process.execPath, [join(DIST, 'main.js'), 'man']));
+  buildAgent(join(DIST, 'peerscope-sockets'));
   renameSync(join(DIST, '.building'), join(DIST, '.built'));
 }
 

@@ -1,4 +1,5 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -26,6 +27,7 @@ const MIB = 2 ** 20;
 const MEMORY_LIMIT = 256 * MIB;
 /** A listener of root and one of a user, in a namespace of their own. */
 const ADDRESS = '10.67.0.1';
+const AGENT = '/app/dist/peerscope-sockets';
 const LIMITS = ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
 
 /** What code in the container may do to a process of root, as docs/security.md says. */
@@ -265,6 +267,10 @@ describe('the image', { timeout: 300_000 }, () => {
         expect(found).toBe(`${root}/var/lib/peerscope\n`);
         const node = join(root, 'nodejs/bin/node');
         expect(execFileSync('getcap', [node], { encoding: 'utf8' }).trim()).toBe(getcap && `${node} ${getcap}`);
+        const agent = join(root, AGENT);
+        expect(execFileSync('getcap', [agent], { encoding: 'utf8' })).toBe(`${agent} cap_net_broadcast=p\n`);
+        const bytes = readFileSync(agent);
+        expect(['ld-linux', 'ld-musl'].filter((loader) => bytes.includes(loader))).toEqual([]);
       } finally {
         buildah('umount', container);
         buildah('rm', container);
@@ -319,6 +325,33 @@ describe('the image', { timeout: 300_000 }, () => {
         container.remove();
       }
     });
+  });
+
+  it.for([
+    { capabilities: ['NET_BROADCAST'], scope: 'all namespaces with an nsid' },
+    { capabilities: [], scope: 'this namespace' },
+  ])('starts the socket agent with $capabilities, as its own user', async ({ capabilities, scope }, { skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const rights = ['--cap-drop=ALL', ...capabilities.map((name) => `--cap-add=${name}`)];
+    const start = [
+      'run',
+      '--rm',
+      '--no-healthcheck',
+      '--network=none',
+      '--read-only',
+      '--tmpfs=/run:mode=0777',
+      ...LIMITS,
+    ];
+    const program = [`--entrypoint=${AGENT}`, 'localhost/peerscope:none', '--listen', '/run/sockets', '--uid', '10043'];
+    const args = podman(...start, ...rights, '--security-opt=no-new-privileges', ...program);
+    const child = spawn('podman', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    for await (const line of createInterface({ input: child.stderr })) {
+      expect(line).toBe(`Listening on /run/sockets; ended sockets of ${scope}`);
+      // podman passes it on.
+      child.kill('SIGTERM');
+    }
+    if (child.exitCode === null) await once(child, 'exit');
+    expect(child.exitCode).toBe(0);
   });
 
   it.for(VARIANTS)('lets code in its variant $variant do what docs/security.md says', (given, { skip }) => {

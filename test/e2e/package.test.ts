@@ -43,11 +43,11 @@ describe('the packed package, installed with only its dependencies', () => {
     writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
   });
 
-  it('holds only the program, its types, its manual page, and README, LICENSE and CHANGELOG', () => {
+  it('holds only the program, its types, its manual page, the source of the socket agent, and README, LICENSE and CHANGELOG', () => {
     const [archive = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
     const files = run('tar', ['-tzf', archive]).trim().split('\n').sort();
     const others = files.filter((file) => !/^package\/dist\/[\w/-]+(?:\.js|\.d\.ts)$/.test(file));
-    const FIRST = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/peerscope.1', 'package.json'];
+    const FIRST = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/peerscope.1', 'native/sockets.c', 'package.json'];
     expect(others).toEqual(FIRST.map((file) => `package/${file}`));
     // As many programs as sources: nothing is left over from an earlier build.
     const sources = globSync('src/**/*.ts', { cwd: ROOT }).length;

@@ -38,6 +38,7 @@ describe('npm start', () => {
   beforeAll(() => {
     for (const name of ['build.js', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
       cpSync(join(ROOT, name), join(folder, name));
+    cpSync(join(ROOT, 'native'), join(folder, 'native'), { recursive: true });
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
     mkdirSync(join(folder, 'src'));
     writeSources();
@@ -53,7 +54,15 @@ describe('npm start', () => {
     writeSources();
     rmSync(join(folder, 'dist'), { recursive: true, force: true });
     cpSync(join(folder, 'built'), join(folder, 'dist'), { recursive: true });
-    const sources = ['src', 'src/main.ts', 'src/word.ts', 'src/other.ts'];
+    const sources = [
+      'native',
+      'native/build.js',
+      'native/sockets.c',
+      'src',
+      'src/main.ts',
+      'src/word.ts',
+      'src/other.ts',
+    ];
     for (const path of [...sources, 'package.json', 'tsconfig.json', 'tsconfig.build.json']) touch(path, 120);
     touch('dist/.built', 60);
   });
@@ -67,6 +76,7 @@ describe('npm start', () => {
     ['builds where a file is gone', () => rmSync(join(folder, 'src/other.ts')), 'source'],
     ['builds where the package changed', () => touch('package.json'), 'source'],
     ['builds where the compiler is to do otherwise', () => touch('tsconfig.build.json'), 'source'],
+    ['builds where the socket agent changed', () => touch('native/sockets.c'), 'source'],
     ['runs the build where only a test changed', () => write('test.ts', ''), 'build'],
   ])('%s', (_what, change, word) => {
     change();
@@ -96,6 +106,32 @@ describe('npm start', () => {
   it('has a variant that runs the source', () => {
     rmSync(join(folder, 'dist'), { recursive: true });
     expect(npm('-s', 'run', 'dev', '--', 'list').stdout).toBe('["source","list"]\n');
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('the build of the socket agent', () => {
+  const compilers = mkdtempSync(join(tmpdir(), 'peerscope-compilers-'));
+  afterAll(() => rmSync(compilers, { recursive: true }));
+
+  const PREFIX = 'Cannot compile the socket agent "native/sockets.c": ';
+  it.for<[what: string, script: string | null, said: string]>([
+    ['there is no compiler', null, `${PREFIX}no C compiler is installed. peerscope works without it.\n`],
+    [
+      'the compiler fails',
+      'echo sockets.c: In a function >&2; echo "sockets.c:1:2: fatal error: linux/audit.h: No such file" >&2; exit 1',
+      `${PREFIX}cc: sockets.c:1:2: fatal error: linux/audit.h: No such file. peerscope works without it.\n`,
+    ],
+    ['the compiler fails without a word', 'exit 3', `${PREFIX}cc: status 3. peerscope works without it.\n`],
+    ['it works', 'exit 0', ''],
+  ])('prints one line at most if %s, and never fails', ([, script, said]) => {
+    rmSync(join(compilers, 'cc'), { force: true });
+    if (script !== null) writeFileSync(join(compilers, 'cc'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const program = `import { buildAgent } from ${JSON.stringify(join(ROOT, 'native/build.js'))}; buildAgent('/dev/null');`;
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+      encoding: 'utf8',
+      env: { PATH: compilers },
+    });
+    expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '', stderr: said });
   });
 });
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes what the Dockerfile builds on, from Debian's packages: localhost/peerscope-build, a bookworm with Node.js, npm and setcap, and
-# localhost/peerscope-base, the few packages of a distroless image and Node.js. For image.test.ts; takes root, debootstrap, buildah
-# and `npm ci`, a minute and 700 MB below .cache/image.
+# Makes what the Dockerfile builds on, from Debian's packages: localhost/peerscope-build, a bookworm with Node.js, npm, setcap and a
+# C compiler, and localhost/peerscope-base, the few packages of a distroless image and Node.js. For image.test.ts; takes root,
+# debootstrap, buildah and `npm ci`, two minutes and 1 GB below .cache/image. .ci/run repeats it if this file changes.
 set -eu
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 cache=$root/.cache/image
@@ -14,7 +14,7 @@ rm -rf "$cache"
 mkdir -p "$cache"
 trap 'rm -rf "$cache"' EXIT # half a store is none
 build=$cache/build
-debootstrap --variant=minbase --include=libcap2-bin bookworm "$build" "$mirror"
+debootstrap --variant=minbase --include=gcc,libc6-dev,libcap2-bin,musl-tools bookworm "$build" "$mirror"
 
 base=$cache/base
 mkdir -p "$base/nodejs/bin" "$cache/debs"
@@ -36,3 +36,4 @@ for name in build base; do
 done
 trap - EXIT
 umount "$cache/storage/overlay" 2>/dev/null || true
+cp "$0" "$cache/bases.sh"
