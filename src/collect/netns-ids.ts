@@ -1,70 +1,117 @@
+import { isIPv4 } from '../common/address.ts';
 import type { Address } from '../model.ts';
 import type { ScannedNamespaces } from './namespace-tables.ts';
 
 /** The nsid of events of the own namespace. */
 export const OWN_NSID = -1;
 
+/** Answers that are kept within a scan or between two. */
+const MAX_ANSWERS = 65_536;
+
+type KnownNamespaces = Pick<ScannedNamespaces, 'numbers' | 'isOwn' | 'namespace'>;
+
 /**
  * Which network namespace an nsid names. The kernel gives a namespace an nsid of its own in each other namespace (man 8 ip-netns), so
- * the exporter cannot ask for the ids of another process; it learns them from the local addresses of ended connections, which one
- * namespace alone has, or from the kernel where the agent runs beside it. An nsid is used again after its namespace has gone: a local
- * address that the namespace does not have ends what was learned.
+ * the exporter cannot ask for the ids of another process; it learns them from the local addresses of ended connections, if one
+ * namespace alone has the address, or from the kernel where the agent runs beside it.
+ *
+ * A namespace keeps its nsid. After it has gone, another may get it: between scans a local address that the namespace does not have
+ * is therefore not assigned. If the scan finds that the namespace still exists, the address is foreign (a transparent proxy).
  */
 export class NetnsIds {
-  readonly #known: Pick<ScannedNamespaces, 'numbers' | 'isOwn'>;
+  readonly #namespaces: KnownNamespaces;
   readonly #byNsid = new Map<number, number>();
-  #fromKernel: ReadonlyMap<number, number> = new Map();
-  #checked = new Map<string, number | null>();
+  readonly #nsidOf = new Map<number, number>();
+  #present: ReadonlySet<number> = new Set();
+  #isScanning = false;
+  /** The answers since the scan began or ended, by nsid and address. */
+  readonly #answers = new Map<number | string, number | null>();
 
-  constructor(known: Pick<ScannedNamespaces, 'numbers' | 'isOwn'>) {
-    this.#known = known;
+  constructor(namespaces: KnownNamespaces) {
+    this.#namespaces = namespaces;
   }
 
-  /** Begins a scan. Namespaces that are gone are forgotten; `own` is the number of the namespace that the events come from. */
+  /** Begins to match in a scan. `own` is the number of the namespace that the events come from; namespaces that are gone are forgotten. */
   begin(own: number | null): void {
-    const present = new Set(this.#known.numbers());
-    for (const [nsid, number] of this.#byNsid) if (!present.has(number)) this.#byNsid.delete(nsid);
-    this.#fromKernel = new Map([...this.#fromKernel].filter(([, number]) => present.has(number)));
-    if (own === null) this.#byNsid.delete(OWN_NSID);
-    else this.#byNsid.set(OWN_NSID, own);
-    this.#checked = new Map();
+    this.#isScanning = true;
+    this.#answers.clear();
+    this.#present = new Set(this.#namespaces.numbers());
+    for (const [nsid, number] of this.#byNsid) if (this.#namespaces.namespace(number) === null) this.#forget(nsid);
+    this.#forget(OWN_NSID);
+    if (own !== null) this.#set(OWN_NSID, own);
+  }
+
+  /** Ends it: from here on, a namespace may have gone and its nsid may name another one. */
+  end(): void {
+    this.#isScanning = false;
+    this.#answers.clear();
   }
 
   /** The number of the namespace of a socket that ended; null if it is not known. */
   namespaceOf(nsid: number, local: Address): number | null {
-    if (nsid === OWN_NSID) return this.#byNsid.get(OWN_NSID) ?? null;
-    const told = this.#fromKernel.get(nsid);
-    if (told !== undefined) return told;
-    if (isLoopback(local) || isUnspecified(local)) return this.#byNsid.get(nsid) ?? null;
-    const key = `${nsid} ${local.join(' ')}`;
-    let number = this.#checked.get(key);
-    if (number === undefined) this.#checked.set(key, (number = this.#learn(nsid, local)));
-    return number;
+    const known = this.#byNsid.get(nsid) ?? null;
+    if (nsid === OWN_NSID || isLoopback(local) || isUnspecified(local)) return known;
+    const key = isIPv4(local) ? nsid * 0x100000000 + local[3] : `${nsid} ${local.join(' ')}`;
+    let answer = this.#answers.get(key);
+    if (answer !== undefined) return answer;
+    if (this.#answers.size >= MAX_ANSWERS) this.#answers.clear();
+    answer = this.#find(nsid, local, known);
+    this.#answers.set(key, answer);
+    return answer;
   }
 
   /** Says whether the events of a namespace can be told from others. */
   covers(number: number): boolean {
-    return this.#byNsid.values().some((known) => known === number) || [...this.#fromKernel.values()].includes(number);
+    return this.#nsidOf.has(number);
   }
 
   /** Takes in the nsids that the kernel gave for namespaces, by number of the namespace. */
   learn(nsids: ReadonlyMap<number, number>): void {
-    this.#fromKernel = new Map([...this.#fromKernel, ...[...nsids].map(([number, nsid]) => [nsid, number] as const)]);
+    for (const [number, nsid] of nsids) this.#set(nsid, number);
   }
 
-  #learn(nsid: number, local: Address): number | null {
-    const before = this.#byNsid.get(nsid);
-    if (before !== undefined && this.#known.isOwn(before)(local)) return before;
-    this.#byNsid.delete(nsid);
+  #find(nsid: number, local: Address, known: number | null): number | null {
+    const isPresent = known !== null && this.#present.has(known);
+    if (isPresent && (this.#isScanning || this.#namespaces.isOwn(known)(local))) return known;
+    if (isPresent) return null;
+    const found = this.#soleOwnerOf(local);
+    if (found === null) return known !== null && this.#namespaces.isOwn(known)(local) ? known : null;
+    const other = this.#nsidOf.get(found);
+    if (other !== undefined && other !== nsid) {
+      // One of the two has a connection with an address of the other: learn both again.
+      this.#forget(other);
+      return null;
+    }
+    this.#set(nsid, found);
+    return found;
+  }
+
+  #soleOwnerOf(local: Address): number | null {
     const own = this.#byNsid.get(OWN_NSID);
     let found: number | null = null;
-    for (const number of this.#known.numbers()) {
-      if (number === own || !this.#known.isOwn(number)(local)) continue;
+    for (const number of this.#present) {
+      if (number === own || !this.#namespaces.isOwn(number)(local)) continue;
       if (found !== null) return null;
       found = number;
     }
-    if (found !== null) this.#byNsid.set(nsid, found);
     return found;
+  }
+
+  #set(nsid: number, number: number): void {
+    this.#forget(nsid);
+    const before = this.#nsidOf.get(number);
+    if (before !== undefined) this.#byNsid.delete(before);
+    this.#byNsid.set(nsid, number);
+    this.#nsidOf.set(number, nsid);
+    this.#answers.clear();
+  }
+
+  #forget(nsid: number): void {
+    const number = this.#byNsid.get(nsid);
+    if (number === undefined) return;
+    this.#byNsid.delete(nsid);
+    this.#nsidOf.delete(number);
+    this.#answers.clear();
   }
 }
 
