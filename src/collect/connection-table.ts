@@ -181,9 +181,10 @@ class WritableConnectionTable extends ConnectionColumns {
     this.receivedBytes[index] = bytes;
   }
 
-  /** Marks the TIME_WAIT row of a connection that was counted when it ended. */
+  /** Marks a row of a connection that was counted when it ended: its TIME_WAIT row, or one from before its end. */
   markCounted(index: number): void {
     this.weight[index] = 0;
+    this.ended[index] = 1;
   }
 
   /**

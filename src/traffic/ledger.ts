@@ -4,7 +4,8 @@ import { grown } from '../collect/net-tcp-udp-raw.ts';
 import type { SocketSource } from '../collect/netlink.ts';
 import type { EndedSockets } from '../collect/sock-diag.ts';
 import type { Address, Direction, OwnerLabels } from '../model.ts';
-import { EndedMatcher, type RoundTrips } from './ended-sockets.ts';
+import type { RoundTrips } from './ended-groups.ts';
+import { EndedMatcher } from './ended-sockets.ts';
 import { TrafficCounters, type Traffic } from './traffic-counters.ts';
 
 /** How long an ended connection waits for its ASN and for the name of its owner, and an open one is observed once in. */
@@ -145,15 +146,13 @@ export class TrafficLedger {
    */
   countEnded(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): ReadonlyMap<Direction, number> {
     this.#countPending(at, renamed);
-    const { indexes, roundTrips, departed, late, withoutTotals, lost, wiped } = this.#matcher.settle((i) =>
-      this.#depart(i),
-    );
-    for (const i of indexes) this.#addOrWait(this.#accountOf(i), this.#finish(i, roundTrips.get(i) ?? null), at);
-    for (const { owner, row } of departed) this.#addOrWait(owner, this.#finishLate(owner, late, row), at);
-    this.#matcher.clearLate();
-    for (const account of lost) this.#addOrWait(account, { ...ZERO, closedConnections: 1 }, at);
-    this.closedWithoutTotals += withoutTotals;
-    return wiped;
+    const ended = this.#matcher.settle((i) => this.#depart(i));
+    for (const i of ended.indexes) this.#addOrWait(this.#accountOf(i), this.#finish(i, ended.roundTrips.get(i)), at);
+    for (const { owner, row } of ended.departed) this.#addOrWait(owner, this.#finishLate(owner, ended.late, row), at);
+    for (const [account, receivedBytes] of ended.lacking) this.#addOrWait(account, { ...ZERO, receivedBytes }, at);
+    for (const account of ended.lost) this.#addOrWait(account, { ...ZERO, closedConnections: 1 }, at);
+    this.closedWithoutTotals += ended.withoutTotals;
+    return ended.unlisted;
   }
 
   /** Counts what open connections have transferred since the last scan, by their groups. */
@@ -253,7 +252,7 @@ export class TrafficLedger {
   }
 
   /** What an ended connection adds. */
-  #finish(i: number, roundTrips: RoundTrips | null): Amounts {
+  #finish(i: number, roundTrips: RoundTrips | undefined): Amounts {
     const { connections } = this.#sources;
     const isGroup = connections.isEndedOnly(i);
     const closedConnections = isGroup ? connections.weightOf(i) : 1;
