@@ -13,7 +13,8 @@ interface Previous {
 
 /**
  * The changes between two scans, by connection as the connection table identifies them: accept(), close(), TIME_WAIT and the end of
- * a process do not close a connection, and a reused port is a new connection.
+ * a process do not close a connection, and a reused port is a new connection. A connection of which only the end is known is closed and
+ * was never opened; the TIME_WAIT row that it leaves is no change.
  */
 export class Changes {
   readonly #scrape: Scrape;
@@ -35,21 +36,24 @@ export class Changes {
     const time = new Date(at).toISOString();
     const events: ConnectionEvent[] = [];
     for (const i of inOrder(this.#scrape, connections.closed)) {
+      if (connections.weightOf(i) === 0) continue;
+      const isEndedOnly = connections.isEndedOnly(i);
       const last = this.#previous[i];
       this.#previous[i] = undefined;
       const known = last && { netns: last.netns, pid: last.owner?.pid ?? null };
       const openedAt = connections.openedAt[i] ?? 0;
-      const seconds = openedAt > 0 ? Math.max(0, at - openedAt) / 1000 : null;
+      const seconds = openedAt > 0 && !isEndedOnly ? Math.max(0, at - openedAt) / 1000 : null;
       events.push({
         event: 'closed',
         at: time,
         duration_seconds: seconds,
         ...rowOf(this.#scrape, i, this.#names),
         ...known,
+        ...(isEndedOnly && { opened_at: null }),
       });
     }
     for (const i of inOrder(this.#scrape, connections.opened)) {
-      if ((connections.openedAt[i] ?? 0) > 0)
+      if ((connections.openedAt[i] ?? 0) > 0 && connections.weightOf(i) > 0 && !connections.isEndedOnly(i))
         events.push({ event: 'opened', at: time, ...rowOf(this.#scrape, i, this.#names) });
     }
     const before = this.#update();
@@ -71,6 +75,7 @@ export class Changes {
     const { connections, host } = this.#scrape;
     const before = new Map<number, Previous>();
     for (const i of connections.indexes()) {
+      if (connections.weightOf(i) === 0) continue;
       const was = this.#previous[i];
       const state = connections.state[i] ?? 0;
       const owner = connections.process[i] ?? null;
