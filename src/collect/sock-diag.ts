@@ -312,7 +312,9 @@ function appendRow(view: DataView, body: number, end: number, littleEndian: bool
   const isValid = received >= 0 && sent >= 0 && retransmitted >= 0;
   rows.hasTotals[n] = isValid ? 1 : 0;
   rows.sentBytes[n] = isValid ? Math.max(0, sent - retransmitted) : 0;
-  rows.receivedBytes[n] = isValid ? received - (received > 0 && hasFin(state) ? 1 : 0) : 0;
+  // The kernel reads tcpi_state after idiag_state, right before the totals: a FIN may arrive between the two.
+  const isAfterFin = hasFin(state) || hasFin(view.getUint8(info));
+  rows.receivedBytes[n] = isValid ? received - (received > 0 && isAfterFin ? 1 : 0) : 0;
   rows.retransmittedBytes[n] = isValid ? retransmitted : 0;
   return info;
 }

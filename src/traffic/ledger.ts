@@ -281,7 +281,10 @@ export class TrafficLedger {
     return this.#amounts(sent, received, retransmitted, 1, times);
   }
 
-  /** tcp_disconnect() in the kernel sets the totals of a socket to 0: what was counted before stays. */
+  /**
+   * tcp_disconnect() in the kernel sets the totals of a socket to 0: what was counted before stays. A FIN that arrived while a dump read
+   * the socket may have been counted as a byte.
+   */
   #amounts(
     sent: number,
     received: number,
@@ -289,7 +292,7 @@ export class TrafficLedger {
     closedConnections: number,
     roundTrips: RoundTrips | null,
   ): Amounts {
-    if (sent < 0 || received < 0) this.closedWithoutTotals++;
+    if (sent < 0 || received < -1) this.closedWithoutTotals++;
     return {
       sentBytes: Math.max(0, sent),
       receivedBytes: Math.max(0, received),
