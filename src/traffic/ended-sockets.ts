@@ -316,20 +316,24 @@ export class EndedMatcher<Owner> {
     for (const i of connections.closed) {
       if ((connections.table[i] ?? 0) >= UDP || connections.direction[i] === 'listen') continue;
       if (connections.ended[i] === 1 || connections.weightOf(i) === 0) continue;
-      const state = connections.state[i] ?? 0;
-      // A connection that was never established has no totals; one in TIME_WAIT at the first scan had ended before.
-      if (state === SYN_SENT || state === SYN_RECV || (isTimeWait(connections, i) && connections.openedAt[i] === 0))
-        continue;
+      // A connection in TIME_WAIT at the first scan had ended before.
+      if (isTimeWait(connections, i) && connections.openedAt[i] === 0) continue;
       this.#departing.set(keyOf(connections.endsKeyOf(i), connections.localPort[i]), i);
     }
   }
 
   /** Returns the owners of connections that the scan before closed and whose ends were not reported. */
   #loseDeparted(): Owner[] {
-    // Nothing is reported of namespaces without an nsid. The first report may come after the first of their connections departed.
-    const lost = [...this.#departed.values()].filter(({ netns }) => this.#ids.covers(netns));
-    for (const socket of lost) this.#wiped.match(socket);
-    return lost.map(({ owner }) => owner);
+    const lost: Owner[] = [];
+    for (const departed of this.#departed.values()) {
+      // Nothing is reported of namespaces without an nsid. The first report may come after the first of their connections departed.
+      if (!this.#ids.covers(departed.netns)) continue;
+      const isWiped = this.#wiped.match(departed);
+      // Of a connection that was never established nothing has to be reported.
+      const state = departed.liveState & ~HELD;
+      if (isWiped || (state !== SYN_SENT && state !== SYN_RECV)) lost.push(departed.owner);
+    }
+    return lost;
   }
 
   #keepDeparting(ownerOf: (index: number) => Owner): void {

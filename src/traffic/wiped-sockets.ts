@@ -51,12 +51,13 @@ export class WipedSockets {
     return unknown;
   }
 
-  /** Removes the wiped socket of a connection that scans saw, by its cookie; without one, by namespace and local port. */
-  match({ netns, localPort, cookie }: Pick<Wiped, 'netns' | 'localPort' | 'cookie'>): void {
-    if (this.#placed.size === 0) return;
+  /** Removes the wiped socket of a connection that scans saw, by its cookie; without one, by namespace and local port. Says if there was one. */
+  match({ netns, localPort, cookie }: Pick<Wiped, 'netns' | 'localPort' | 'cookie'>): boolean {
+    if (this.#placed.size === 0) return false;
     this.#index ??= this.#indexed();
     const candidates = this.#index.get(cookie === 0 ? portKey(netns, localPort) : cookieKey(netns, cookie));
-    for (let wiped = candidates?.pop(); wiped; wiped = candidates?.pop()) if (this.#placed.delete(wiped)) return;
+    for (let wiped = candidates?.pop(); wiped; wiped = candidates?.pop()) if (this.#placed.delete(wiped)) return true;
+    return false;
   }
 
   /** Ends a scan. Returns the directions of connections that no scan saw. */
