@@ -42,7 +42,7 @@
 #endif
 
 enum { PROTOCOL = 1, MAX_CLIENTS = 8, MAX_PAYLOAD = 65536, MAX_WAITING = 4 << 20, MAX_EVENTS_AT_ONCE = 1024 };
-enum { RECEIVE_BUFFER = 4 << 20, BATCH_MS = 20, PATIENCE_MS = 1000, MAX_DESCRIPTORS = 65536, OWN = -1 };
+enum { RECEIVE_BUFFER = 4 << 20, BATCH_MS = 20, PATIENCE_MS = 10000, MAX_DESCRIPTORS = 65536, OWN = -1 };
 enum { NO_GROUP = 65534 };
 enum { HELLO = 1, DUMP, EVENT, OVERRUN, NSID, FAILED };
 enum { ASK_DUMP = 1, ASK_NSID = 2 };
@@ -55,6 +55,7 @@ struct client {
     uint16_t wanted;        /* the family of the dump that it waits for, or 0 */
     size_t received;        /* bytes of the request */
     unsigned char request[sizeof(struct request)];
+    uint32_t lost;          /* events that it has not been told of */
     uint64_t waiting_since; /* when the client last took any of `bytes` */
     size_t waiting;
     unsigned char bytes[MAX_WAITING];
@@ -89,10 +90,14 @@ static void close_client(struct client *client) {
         dump_client = NULL;
 }
 
+static bool has_room(const struct client *client, size_t size) {
+    return sizeof(struct frame) + size <= sizeof client->bytes - client->waiting;
+}
+
 /* Queues a frame. A client without room for it is closed. */
 static void put(struct client *client, uint16_t kind, uint16_t value, int32_t nsid, const void *body, size_t size) {
     const struct frame frame = { (uint32_t)size, kind, value, nsid };
-    if (sizeof frame + size > sizeof client->bytes - client->waiting) {
+    if (!has_room(client, size)) {
         close_client(client);
         return;
     }
@@ -103,10 +108,13 @@ static void put(struct client *client, uint16_t kind, uint16_t value, int32_t ns
     client->waiting += sizeof frame + size;
 }
 
-static void put_all(uint16_t kind, int32_t nsid, const void *body, size_t size) {
+/* A client without room loses the event. */
+static void put_event(int32_t nsid, size_t size) {
     for (EACH(client))
-        if (client->fd >= 0)
-            put(client, kind, 0, nsid, body, size);
+        if (client->fd >= 0 && has_room(client, size))
+            put(client, EVENT, 0, nsid, payload, size);
+        else
+            client->lost++;
 }
 
 static void put_failed(struct client *client, uint16_t kind, int error, uint32_t subject) {
@@ -116,6 +124,10 @@ static void put_failed(struct client *client, uint16_t kind, int error, uint32_t
 
 /* Sends what waits. A client that takes none of it for PATIENCE_MS is closed. */
 static void flush(struct client *client) {
+    if (client->lost > 0 && has_room(client, sizeof client->lost)) {
+        put(client, OVERRUN, 0, OWN, &client->lost, sizeof client->lost);
+        client->lost = 0;
+    }
     ssize_t sent = send(client->fd, client->bytes, client->waiting, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) {
         client->waiting_since = now;
@@ -172,15 +184,15 @@ static ssize_t receive(int fd, void *to, size_t size, int32_t *nsid) {
     return received;
 }
 
-/* Reports how many events the kernel has dropped so far. Until the queue is empty, only the first one gives ENOBUFS. */
-static void put_overrun(void) {
+/* Counts the events that the kernel has dropped so far. Until the queue is empty, only the first one gives ENOBUFS. */
+static void count_drops(void) {
     uint32_t memory[SK_MEMINFO_VARS] = { 0 };
     socklen_t size = sizeof memory;
     getsockopt(events, SOL_SOCKET, SO_MEMINFO, memory, &size);
     const uint32_t lost = memory[SK_MEMINFO_DROPS] - drops;
     drops += lost;
-    if (lost > 0)
-        put_all(OVERRUN, OWN, &lost, sizeof lost);
+    for (EACH(client))
+        client->lost += lost;
 }
 
 static void read_events(void) {
@@ -188,13 +200,13 @@ static void read_events(void) {
     for (int i = 0; i < MAX_EVENTS_AT_ONCE; i++) {
         const ssize_t size = receive(events, payload, sizeof payload, &nsid);
         if (size > 0)
-            put_all(EVENT, nsid, payload, (size_t)size);
+            put_event(nsid, (size_t)size);
         else if (size == -EAGAIN)
             break;
         else if (size < 0 && size != -ENOBUFS)
             die("read", "events", strerror((int)-size));
     }
-    put_overrun();
+    count_drops();
     events_at = now + BATCH_MS;
 }
 
@@ -333,7 +345,7 @@ static void serve(void) {
             read_dump();
         start_next_dump();
         for (EACH(client))
-            if (client->fd >= 0 && client->waiting > 0)
+            if (client->fd >= 0 && (client->waiting > 0 || client->lost > 0))
                 flush(client);
     }
 }
