@@ -256,6 +256,8 @@ export class AgentStream implements SocketSource {
   /** Ends the connection, answers all that wait, and connects again after a pause. */
   #break(reason: string): void {
     this.#cancelTimer();
+    // What ends until it is connected again is not reported.
+    if (this.#isGreeted && !this.#isClosed) this.#overruns++;
     this.#link?.destroy();
     this.#link = null;
     this.#isGreeted = false;

@@ -87,6 +87,19 @@ describe('AgentStream', () => {
     expect(source.events).toBe(2);
   });
 
+  test('a connection that breaks counts as a loss, and a refused one does not', async () => {
+    const [source, agent] = await open();
+    await source.dump(1_000);
+    for (const client of agent.clients) client.destroy();
+    await vi.waitFor(() => expect(source.isUp).toBe(false));
+    expect(source.overruns).toBe(1);
+    agent.behavior = { greeting: helloFrame({ version: 2 }) };
+    time.pass(1_000);
+    await vi.waitFor(() => expect(source.failure).toContain('version 2'));
+    source.close();
+    expect(source.overruns).toBe(1);
+  });
+
   test('asks for the namespaces of processes, and leaves out those without a number', async () => {
     const [source] = await open({
       answer: (request) => (request.pid === 70 ? failedFrame(2, 3, 70) : answerTruly(request)),
