@@ -170,12 +170,13 @@ function inherited(sources: AttributionSources, i: number): ConnectionOwner {
   const evidence = connections.ownerEvidence[i];
   if (before && (evidence === 'fd' || evidence === 'history'))
     return ownedBy(connections.process[i] ?? null, before, 'history');
-  const listener = connections.inode[i] === 0 ? connections.listenerOf(i) : -1;
+  const hasHolder = connections.inode[i] !== 0 && connections.ended[i] !== 1;
+  const listener = hasHolder ? -1 : connections.listenerOf(i);
   const accepting = connections.labels[listener];
   if (accepting && listener !== i && connections.process[listener])
     return ownedBy(connections.process[listener] ?? null, accepting, 'listener');
   if (before && evidence === 'listener') return ownedBy(connections.process[i] ?? null, before, 'history');
-  const isGone = connections.isEndedOnly(i) || (connections.inode[i] === 0 && hasEnded(connections.state[i] ?? 0));
+  const isGone = connections.ended[i] === 1 || (!hasHolder && hasEnded(connections.state[i] ?? 0));
   const caller = isGone ? endpointOwners?.callerOf(i) : null;
   if (caller) return ownedBy(caller.process, caller.labels, 'endpoint');
   const labels = tables.podOf(connections.netns[i] ?? 0);
