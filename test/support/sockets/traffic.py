@@ -1,11 +1,21 @@
 """TCP connections with known payload, for tests of bytes and of ended connections.
 
-    traffic.py serve ADDRESS PORT [--paths N]
-    traffic.py call ADDRESS PORT --connections N --rate N --sent BYTES --received BYTES [--end WAY[,WAY...]] [--hold SECONDS]
+    traffic.py serve ADDRESS PORT [--listener-ends-after N]
+    traffic.py call ADDRESS PORT --connections N --rate N --sent BYTES --received BYTES [--end WAY[,WAY...]] [--from-port PORT]
+        [--by self|fork|pass] [--together] [--keep]
 
 Each connection begins with a header of 16 bytes: how much the caller sends after it, how much it wants back, and how the
-connection ends. Both processes print one line of JSON when they are done: connections, sent and received payload, headers included.
-The server prints "ready" first and ends with its standard input. Ways to end:
+connection ends. Both processes print "ready" first, and one line of JSON when they are done: connections, sent and received payload,
+headers included, and the bytes that the kernel sent again, as it says before the close. They end with their standard input.
+
+    --by fork            a child of the caller sends and closes
+    --by pass            another process gets the descriptor by SCM_RIGHTS, sends and closes
+    --from-port          the port of the caller, for each connection
+    --together           all connections are open before the first ends
+    --keep               one more connection is open from before "ready" until the end
+    --listener-ends-after  the server closes its listener after so many connections
+
+Ways to end:
 
     client     the caller closes first, after it read everything
     server     the server closes first, and the caller reads the end of the stream
@@ -26,6 +36,13 @@ import time
 
 WAYS = ["client", "server", "early", "half", "reset", "linger"]
 HEADER = struct.Struct("!IIII")
+# struct tcp_info, include/uapi/linux/tcp.h
+TCP_INFO_BYTES_RETRANS = 208
+
+
+def sent_again(connection):
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return struct.unpack_from("=Q", info, TCP_INFO_BYTES_RETRANS)[0]
 
 
 def read_exactly(connection, wanted):
@@ -38,26 +55,81 @@ def read_exactly(connection, wanted):
 
 def call(options):
     ways = [WAYS.index(way) for way in options.end.split(",")]
-    totals = {"connections": 0, "sent": 0, "received": 0, "pid": os.getpid()}
+    totals = {"connections": 0, "sent": 0, "received": 0, "retransmitted": 0}
+    kept = start(options, WAYS.index("client"), totals, 0) if options.keep else None
+    print("ready", flush=True)
+    helper = Helper(options) if options.by == "pass" else None
     begun = time.monotonic()
+    opened = []
     for number in range(options.connections):
         way = ways[number % len(ways)]
         delay = begun + number / options.rate - time.monotonic()
         if delay > 0:
             time.sleep(delay)
-        connection = socket.create_connection((options.address, options.port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(HEADER.pack(options.sent, options.received, way, 0) + b"x" * options.sent)
-        totals["connections"] += 1
-        totals["sent"] += HEADER.size + options.sent
-        finish(connection, options, WAYS[way])
-        totals["received"] += options.received
-    if options.hold:
-        time.sleep(options.hold)
+        connection = start(options, way, totals, options.from_port)
+        if options.together:
+            opened.append((connection, WAYS[way]))
+        else:
+            hand_over(connection, options, WAYS[way], totals, helper)
+    for connection, way in opened:
+        hand_over(connection, options, way, totals, helper)
+    print("done", flush=True)
+    sys.stdin.read()
+    if kept:
+        finish(kept, options, "client", totals)
     print(json.dumps(totals), flush=True)
 
 
-def finish(connection, options, way):
+def start(options, way, totals, port):
+    connection = socket.socket(socket.AF_INET6 if ":" in options.address else socket.AF_INET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port:
+        connection.bind(("", port))
+    connection.connect((options.address, options.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(HEADER.pack(options.sent, options.received, way, 0) + b"x" * options.sent)
+    totals["connections"] += 1
+    totals["sent"] += HEADER.size + options.sent
+    totals["received"] += options.received
+    return connection
+
+
+class Helper:
+    """Another process that ends the connections whose descriptors it gets."""
+
+    def __init__(self, options):
+        self.ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            self.ours.close()
+            while True:
+                way, descriptors, _, _ = socket.recv_fds(theirs, 64, 1)
+                if not way:
+                    os._exit(0)
+                finish(socket.socket(fileno=descriptors[0]), options, way.decode(), {"retransmitted": 0})
+                theirs.send(b"x")
+        theirs.close()
+
+    def end(self, connection, way):
+        socket.send_fds(self.ours, [way.encode()], [connection.fileno()])
+        connection.close()
+        self.ours.recv(1)
+
+
+def hand_over(connection, options, way, totals, helper):
+    if helper:
+        helper.end(connection, way)
+    elif options.by == "fork":
+        child = os.fork()
+        if child == 0:
+            finish(connection, options, way, totals)
+            os._exit(0)
+        connection.close()
+        os.waitpid(child, 0)
+    else:
+        finish(connection, options, way, totals)
+
+
+def finish(connection, options, way, totals):
     if way == "half":
         connection.shutdown(socket.SHUT_WR)
     if way == "reset":
@@ -72,6 +144,7 @@ def finish(connection, options, way):
         assert connection.recv(1) == b""
     if way == "linger":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    totals["retransmitted"] += sent_again(connection)
     connection.close()
 
 
@@ -91,8 +164,9 @@ def serve(options):
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
     listener = socket.create_server((options.address, options.port), family=family, backlog=4096)
     listener.setblocking(False)
-    totals = {"connections": 0, "sent": 0, "received": 0, "pid": os.getpid()}
+    totals = {"connections": 0, "sent": 0, "received": 0, "retransmitted": 0}
     poll = select.epoll()
+    listener_fd = listener.fileno()
     poll.register(listener, select.EPOLLIN)
     poll.register(sys.stdin, select.EPOLLIN)
     served = {}
@@ -100,8 +174,12 @@ def serve(options):
     is_ending = False
     while not is_ending or served:
         for number, _ in poll.poll(0.05 if is_ending else -1):
-            if number == listener.fileno():
+            if number == listener_fd:
                 accept(listener, poll, served, totals)
+                if options.listener_ends_after and totals["connections"] >= options.listener_ends_after:
+                    poll.unregister(listener)
+                    listener_fd = -1
+                    listener.close()
             elif number == sys.stdin.fileno():
                 is_ending = not os.read(number, 1024)
                 if is_ending:
@@ -109,7 +187,9 @@ def serve(options):
                     deadline = time.monotonic() + 2
             elif number in served and step(served[number], totals):
                 poll.unregister(number)
-                served.pop(number).connection.close()
+                connection = served.pop(number).connection
+                totals["retransmitted"] += sent_again(connection)
+                connection.close()
         if is_ending and time.monotonic() > deadline:
             break
     print(json.dumps(totals), flush=True)
@@ -167,6 +247,10 @@ parser.add_argument("--rate", type=float, default=1e9)
 parser.add_argument("--sent", type=int, default=0)
 parser.add_argument("--received", type=int, default=0)
 parser.add_argument("--end", default="client")
-parser.add_argument("--hold", type=float, default=0)
+parser.add_argument("--from-port", type=int, default=0)
+parser.add_argument("--by", choices=["self", "fork", "pass"], default="self")
+parser.add_argument("--together", action="store_true")
+parser.add_argument("--keep", action="store_true")
+parser.add_argument("--listener-ends-after", type=int, default=0)
 arguments = parser.parse_args()
 {"serve": serve, "call": call}[arguments.what](arguments)
