@@ -3,9 +3,11 @@ import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit, pad, wrap } from './terminal/width.ts';
 import { plural } from './terminal/format.ts';
-import { bytesOf, connectionColumns, hasRemote, operatorOf } from './terminal/row-columns.ts';
+import { bytesOf } from '../common/units.ts';
+import { Rates, sumOf, totalOf, type Traffic, type TrafficOf } from './rates.ts';
+import { connectionColumns, hasRemote, operatorOf } from './terminal/row-columns.ts';
 import type { ScannedConnection, ScanResult } from './live-scan.ts';
-import { layTable, type Display } from './terminal/table.ts';
+import { layTable, type Column, type Display } from './terminal/table.ts';
 import { footerLines, type ViewLine, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
 
@@ -29,7 +31,16 @@ interface TopGroup {
   readonly connections: number;
   readonly states: ReadonlyMap<string, number>;
   readonly rows: readonly Row[];
+  readonly members: readonly ScannedConnection[];
   readonly holders: readonly Row[];
+  /** Of its connections together; null if none is known. */
+  readonly traffic: Traffic | null;
+}
+
+/** How much traffic there is: a second since the scan before, or in total at the first scan. */
+interface Measure {
+  readonly of: TrafficOf;
+  readonly isRate: boolean;
 }
 
 /** Singular, plural, and the label of connections without the key. */
@@ -54,30 +65,41 @@ const MAX_LABEL_WIDTH = 32;
 const CHART_WIDTH = 80;
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/** The groups with the most connections to a remote, their connections, and a bar chart of all groups. */
+/**
+ * The groups with the most traffic, or with the most connections to a remote where no traffic is known; their connections; and a bar
+ * chart of all groups. From the second scan on, traffic is that between two scans.
+ */
 export function topView(choice: TopChoice): View {
   const matches = parseFilters(choice.filters);
   const limit = parseNumber(choice.number);
   const { by } = choice;
-  const groupsOf = (result: ScanResult): TopGroup[] =>
+  const rates = new Rates();
+  const measureOf = (result: ScanResult): Measure => {
+    const rateOf = rates.of(result);
+    return { of: rateOf ?? totalOf, isRate: rateOf !== null };
+  };
+  const groupsOf = (result: ScanResult, measure: Measure): TopGroup[] =>
     rank(
       result.connections().filter(({ row }) => matches(row)),
       by,
+      measure.of,
     );
   return {
     name: WORDS[by][1],
     draw: (result, display) => {
-      const groups = groupsOf(result);
-      const chart = drawChart(groups, { by, limit }, display);
+      const measure = measureOf(result);
+      const groups = groupsOf(result, measure);
+      const chart = drawChart(groups, { by, limit, measure }, display);
       const shown = groups.filter(({ name }) => name !== null).slice(0, limit);
-      const { lines, omitted } = drawSections(shown, by, display);
+      const { lines, omitted } = drawSections(shown, { by, measure }, display);
       const end = footerLines(result, omitted, display);
       return choice.isChartFirst ? [...chart, BLANK, ...lines, ...end] : [...lines, ...chart, ...end];
     },
     objects: (result) => {
-      const groups = groupsOf(result);
+      const measure = measureOf(result);
+      const groups = groupsOf(result, measure);
       const named = groups.filter(({ name }) => name !== null).slice(0, limit);
-      return [...named, ...groups.filter(({ name }) => name === null)].map((group) => objectOf(group, by));
+      return [...named, ...groups.filter(({ name }) => name === null)].map((group) => objectOf(group, by, measure));
     },
   };
 }
@@ -89,22 +111,18 @@ function parseNumber(text: string): number {
   throw new UsageError(`Cannot use --number ${JSON.stringify(text)}: must be a whole number of at least 1`);
 }
 
-/** Most connections first; the group without a name comes last. By endpoint, a loopback pair counts once. */
-function rank(connections: readonly ScannedConnection[], by: TopKey): TopGroup[] {
+/** Most traffic first, then most connections; the group without a name comes last. By endpoint, a loopback pair counts once. */
+function rank(connections: readonly ScannedConnection[], by: TopKey, trafficOf: TrafficOf): TopGroup[] {
   const remote = connections.filter(({ row }) => row.direction !== 'listen' && hasRemote(row));
   const present = new Set(remote.map(({ number }) => number));
   const counted = remote.filter(({ countedAs }) => by !== 'endpoint' || countedAs === null || !present.has(countedAs));
   const groups = Map.groupBy(counted, (connection) => nameOf(connection, by));
   return [...groups]
-    .map(([name, members]) =>
-      groupOf(
-        name,
-        members.map(({ row }) => row),
-      ),
-    )
+    .map(([name, members]) => groupOf(name, sorted(members, trafficOf), trafficOf))
     .sort(
       (a, b) =>
         Number(a.name === null) - Number(b.name === null) ||
+        amountOf(b.traffic) - amountOf(a.traffic) ||
         b.connections - a.connections ||
         (String(a.name) < String(b.name) ? -1 : 1),
     );
@@ -123,24 +141,53 @@ function nameOf({ row, endpoint }: ScannedConnection, by: TopKey): string | null
   }
 }
 
-function groupOf(name: string | null, rows: readonly Row[]): TopGroup {
+/** Most traffic first; otherwise in the order of the scan. */
+function sorted(members: readonly ScannedConnection[], trafficOf: TrafficOf): readonly ScannedConnection[] {
+  const amounts = new Map(members.map((member) => [member, amountOf(trafficOf(member))]));
+  return members.toSorted((a, b) => (amounts.get(b) ?? 0) - (amounts.get(a) ?? 0));
+}
+
+function amountOf(traffic: Traffic | null): number {
+  return traffic === null ? 0 : traffic.sent + traffic.received;
+}
+
+function groupOf(name: string | null, members: readonly ScannedConnection[], trafficOf: TrafficOf): TopGroup {
+  const rows = members.map(({ row }) => row);
   const states = new Map<string, number>();
   for (const { state } of rows) states.set(state ?? 'unknown', (states.get(state ?? 'unknown') ?? 0) + 1);
   const byCount = [...states].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
   const holders = new Map(rows.filter(({ pid }) => pid !== null).map((row) => [row.pid, row]));
-  return { name, connections: rows.length, states: new Map(byCount), rows, holders: [...holders.values()] };
+  const traffic = sumOf(members.map(trafficOf));
+  return {
+    name,
+    connections: rows.length,
+    states: new Map(byCount),
+    rows,
+    members,
+    holders: [...holders.values()],
+    traffic,
+  };
 }
 
 function drawSections(
   groups: readonly TopGroup[],
-  by: TopKey,
+  { by, measure }: { by: TopKey; measure: Measure },
   display: Display,
 ): { lines: ViewLine[]; omitted: string[] } {
   const { paint } = display;
   const indented = { ...display, width: display.width - 2 };
   const without = new Set<string>();
   const lines = groups.flatMap((group): ViewLine[] => {
-    const { title, lines, omitted } = layTable(connectionColumns(by === 'process'), group.rows, indented);
+    const plain = connectionColumns(by === 'process').map((column) => ofRows(column));
+    // The states are in the line above, so that traffic has their room.
+    const columns =
+      group.traffic === null
+        ? plain
+        : [
+            ...plain.map((column) => (column.title === 'STATE' ? { ...column, dropOrder: 4 } : column)),
+            ...trafficColumns(measure),
+          ];
+    const { title, lines, omitted } = layTable(columns, group.members, indented);
     for (const column of omitted) without.add(column);
     const name = cleanLabel(group.name ?? '');
     const label = `${name}  ${plural(group.connections, 'connection')}: ${statesOf(group)}`;
@@ -149,6 +196,9 @@ function drawSections(
         text: paint(text, 'title'),
         key: i === 0 ? (): string => `${by} ${name}` : null,
       })),
+      ...(group.traffic === null
+        ? []
+        : [{ text: fit(`  ${trafficText(group.traffic, measure)}`, display.width), key: null }]),
       { text: fit(`  ${describe(group)}`, display.width), key: null },
       { text: `  ${title}`, key: null },
       ...lines.map((text, i) => ({ text: `  ${text}`, key: () => lineKey(by, name, group.rows[i]) })),
@@ -156,6 +206,29 @@ function drawSections(
     ];
   });
   return { lines, omitted: [...without] };
+}
+
+/** A column of rows for connections. */
+function ofRows({ cell, tone, ...column }: Column<Row>): Column<ScannedConnection> {
+  return { ...column, cell: ({ row }) => cell(row), ...(tone && { tone: ({ row }: ScannedConnection) => tone(row) }) };
+}
+
+function trafficColumns({ of, isRate }: Measure): readonly Column<ScannedConnection>[] {
+  const column = (title: string, key: keyof Traffic, dropOrder: number): Column<ScannedConnection> => ({
+    title: isRate ? `${title}/S` : title,
+    cell: (connection) => {
+      const traffic = of(connection);
+      return traffic === null ? '-' : bytesOf(traffic[key]);
+    },
+    right: true,
+    dropOrder,
+  });
+  return [column('SENT', 'sent', 3), column('RECEIVED', 'received', 3)];
+}
+
+function trafficText({ sent, received }: Traffic, { isRate }: Measure): string {
+  const per = isRate ? '/s' : '';
+  return `${bytesOf(sent)}${per} sent, ${bytesOf(received)}${per} received`;
 }
 
 function statesOf({ states }: TopGroup): string {
@@ -200,41 +273,50 @@ function lineKey(by: TopKey, name: string, row: Row | undefined): string {
   ]);
 }
 
-/** One bar per shown group, one for all others, and one for connections without the key. They add up to all connections. */
+/**
+ * One bar per shown group, one for all others, and one for connections without the key. They add up to all connections, or to their
+ * traffic where it is known.
+ */
 function drawChart(
   groups: readonly TopGroup[],
-  { by, limit }: { by: TopKey; limit: number },
+  { by, limit, measure }: { by: TopKey; limit: number; measure: Measure },
   display: Display,
 ): ViewLine[] {
   const { paint } = display;
   const named = groups.filter(({ name }) => name !== null);
   const rest = named.slice(limit);
-  const total = groups.reduce((count, group) => count + group.connections, 0);
+  const traffic = sumOf(groups.map((group) => group.traffic));
+  const valueOf = (group: TopGroup): number => (traffic ? amountOf(group.traffic) : group.connections);
   const bars = named
     .slice(0, limit)
-    .map((group) => ({ label: cleanLabel(group.name ?? ''), count: group.connections, isOne: true }));
-  const others = rest.reduce((count, group) => count + group.connections, 0);
-  if (others > 0) bars.push({ label: plural(rest.length, 'other'), count: others, isOne: false });
+    .map((group) => ({ label: cleanLabel(group.name ?? ''), value: valueOf(group), isOne: true }));
+  if (rest.length > 0) {
+    const value = rest.reduce((sum, group) => sum + valueOf(group), 0);
+    bars.push({ label: plural(rest.length, 'other'), value, isOne: false });
+  }
   for (const group of groups)
-    if (group.name === null) bars.push({ label: WORDS[by][2], count: group.connections, isOne: false });
+    if (group.name === null) bars.push({ label: WORDS[by][2], value: valueOf(group), isOne: false });
+  const textOf = (value: number): string => (traffic ? bytesOf(value) + (measure.isRate ? '/s' : '') : String(value));
   const width = Math.min(display.width, CHART_WIDTH);
   const [one, several] = WORDS[by];
-  const heading = `${plural(total, 'connection')} with a remote, ${plural(named.length, one, several)}`;
+  const total = groups.reduce((count, group) => count + group.connections, 0);
+  const counts = `${plural(total, 'connection')} with a remote, ${plural(named.length, one, several)}`;
+  const heading = traffic ? `${counts}, ${trafficText(traffic, measure)}` : counts;
   const labels = Math.min(
     bars.reduce((widest, { label }) => Math.max(widest, cellsOf(label)), 0),
     MAX_LABEL_WIDTH,
     Math.max(8, Math.floor(width / 3)),
   );
-  const longest = bars.reduce((greatest, { count }) => Math.max(greatest, count), 1);
-  const counts = String(longest).length;
-  const room = Math.max(1, width - labels - counts - 4);
+  const longest = bars.reduce((greatest, { value }) => Math.max(greatest, value), 1);
+  const numbers = bars.reduce((widest, { value }) => Math.max(widest, textOf(value).length), 1);
+  const room = Math.max(1, width - labels - numbers - 4);
   return [
     { text: paint(fit(heading, display.width), 'title'), key: null },
-    ...bars.map(({ label, count, isOne }) => {
+    ...bars.map(({ label, value, isOne }) => {
       const text = pad(fit(label, labels), labels);
-      const drawn = paint(bar(count, longest, room), 'bar');
+      const drawn = value === 0 ? '' : paint(bar(value, longest, room), 'bar');
       const shown = isOne ? text : paint(text, 'faint');
-      return { text: `${shown}  ${String(count).padStart(counts)}  ${drawn}`, key: null };
+      return { text: `${shown}  ${textOf(value).padStart(numbers)}  ${drawn}`.trimEnd(), key: null };
     }),
   ];
 }
@@ -245,7 +327,8 @@ function bar(count: number, longest: number, cells: number): string {
   return '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '');
 }
 
-function objectOf({ name, connections, states, rows, holders }: TopGroup, by: TopKey): object {
+function objectOf(group: TopGroup, by: TopKey, { isRate }: Measure): object {
+  const { name, connections, states, rows, holders, members } = group;
   const [first] = rows;
   const identity =
     by === 'asn'
@@ -261,5 +344,13 @@ function objectOf({ name, connections, states, rows, holders }: TopGroup, by: To
     resident_memory_bytes,
     umask,
   }));
-  return { ...identity, connections, states: Object.fromEntries(states), processes, rows };
+  const total = sumOf(members.map(totalOf));
+  const rate = isRate ? group.traffic : null;
+  const traffic = {
+    sent_bytes: total?.sent ?? null,
+    received_bytes: total?.received ?? null,
+    sent_bytes_per_second: rate?.sent ?? null,
+    received_bytes_per_second: rate?.received ?? null,
+  };
+  return { ...identity, connections, ...traffic, states: Object.fromEntries(states), processes, rows };
 }

@@ -1,4 +1,5 @@
 import { cleanLabel, withoutControls } from '../../common/sanitize.ts';
+import { bytesOf, secondsOf } from '../../common/units.ts';
 import type { Row } from '../../model.ts';
 import { fit } from './width.ts';
 import { toneOf, type Tone } from './color.ts';
@@ -110,21 +111,25 @@ export const ROW_COLUMNS: readonly Column<Row>[] = [
 
 /** Additional columns of a wide table. */
 const MORE_COLUMNS: readonly Column<Row>[] = [
+  { title: 'SENT', cell: (row) => unitOf(row.sent_bytes, bytesOf), right: true },
+  { title: 'RECEIVED', cell: (row) => unitOf(row.received_bytes, bytesOf), right: true },
+  { title: 'RETRANSMITTED', cell: (row) => unitOf(row.retransmitted_bytes, bytesOf), right: true },
+  { title: 'ROUND TRIP', cell: (row) => unitOf(row.round_trip_seconds, secondsOf), right: true },
   { title: 'PREFIX', cell: (row) => row.bgp_prefix ?? '-' },
   { title: 'REGISTRY', cell: (row) => row.registry ?? '-' },
   { title: 'COUNTRY', cell: (row) => row.registry_country ?? '-' },
   { title: 'PROCESS STATE', cell: (row) => row.process_state ?? '-' },
   { title: 'UMASK', cell: (row) => row.umask ?? '-' },
   { title: 'THREADS', cell: (row) => String(row.threads ?? '-'), right: true },
-  {
-    title: 'MEMORY',
-    cell: (row) => (row.resident_memory_bytes === null ? '-' : bytesOf(row.resident_memory_bytes)),
-    right: true,
-  },
+  { title: 'MEMORY', cell: (row) => unitOf(row.resident_memory_bytes, bytesOf), right: true },
   { title: 'UID', cell: (row) => String(row.uid ?? '-'), right: true },
   { title: 'NETNS', cell: (row) => String(row.netns ?? '-'), right: true },
   { title: 'CONTAINER', cell: (row) => row.container ?? row.container_id?.slice(0, 12) ?? '-' },
 ];
+
+function unitOf(value: number | null, format: (value: number) => string): string {
+  return value === null ? '-' : format(value);
+}
 
 /** The columns of `list`: `fields` if set, otherwise the default columns, without SERVICE if `isNumeric`. */
 export function columnsOf({
@@ -156,9 +161,10 @@ export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[]
 }
 
 function fieldColumn(key: RowKey): Column<Row> {
-  const isNumber = ['port', 'queue', 'uid', 'inode', 'netns', 'pid', 'threads', 'bytes', 'asn'].some((word) =>
-    key.endsWith(word),
-  );
+  const isNumber = [
+    ...['port', 'queue', 'uid', 'inode', 'netns', 'pid', 'threads', 'bytes', 'asn'],
+    ...['seconds', 'retransmits', 'window'],
+  ].some((word) => key.endsWith(word));
   return {
     title: key.toUpperCase(),
     cell: (row) => textOf(row[key]) || '-',
@@ -240,12 +246,4 @@ export function operatorOf({ network, asn, as_name: name }: Pick<Row, 'network' 
   if (network === null) return '';
   if (asn === null) return network;
   return asn === 0 ? 'not announced' : `AS${asn}${name === null ? '' : ` ${name}`}`;
-}
-
-/** Formats bytes in the largest binary unit with a value of at least 1. */
-export function bytesOf(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
-  const amount = bytes / 1024 ** power;
-  return `${power === 0 ? amount : amount.toFixed(1)} ${units[power] ?? ''}`;
 }

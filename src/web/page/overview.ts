@@ -35,6 +35,19 @@ export interface Operator {
   readonly total: number;
 }
 
+/** Bytes of payload since the exporter started. */
+export interface Traffic {
+  readonly sent: number;
+  readonly received: number;
+  readonly total: number;
+}
+
+/** Traffic by network operator and by process. `network` is set without a known operator. */
+export interface TrafficOverview {
+  readonly operators: Ranking<Traffic & Pick<Operator, 'asn' | 'name'> & { readonly network: string }>;
+  readonly processes: Ranking<Traffic & { readonly owner: ShownOwner }>;
+}
+
 /** A listening TCP socket and the length of its accept queue. */
 export interface ListenerQueue {
   readonly owner: ShownOwner;
@@ -63,6 +76,8 @@ export interface Overview {
   readonly top: Ranking<Count & { readonly owner: ShownOwner }>;
   /** `known` counts the operators with an ASN, without unannounced and folded ones. */
   readonly operators: (Ranking<Operator> & { readonly known: number }) | null;
+  /** Null without a source of bytes. */
+  readonly traffic: TrafficOverview | null;
   /** Connections without a known operator, by network. */
   readonly networks: readonly (readonly [network: string, count: number])[];
   readonly endpoints: Readonly<
@@ -108,6 +123,7 @@ export function overviewOf(families: readonly Family[]): Overview {
     ),
     top: topOwners(connections),
     operators: operatorsOf(read),
+    traffic: trafficOf(read),
     networks: unknownNetworks(read),
     endpoints: endpointsOf(read),
     loopbackDuplicates: valueOf(read, 'peerscope_loopback_duplicates') ?? 0,
@@ -159,6 +175,39 @@ function operatorsOf(read: Read): Overview['operators'] {
   });
   const known = lines.filter(({ asn }) => asn !== '0' && asn !== OTHER).length;
   return { ...rank(lines, TOP, ({ asn }) => asn === OTHER), known };
+}
+
+function trafficOf(read: Read): TrafficOverview | null {
+  const sent = read('peerscope_asn_sent_bytes_total');
+  const received = read('peerscope_asn_received_bytes_total');
+  if (!sent || !received) return null;
+  const facts = new Map((read('peerscope_asn_info') ?? []).map(({ labels }) => [labels['asn'], labels]));
+  const groups = (
+    keyOf: (labels: LabeledValue['labels']) => string,
+  ): (Traffic & { first: LabeledValue['labels'] })[] => {
+    const [sentBy, receivedBy] = [sumBy(sent, keyOf), sumBy(received, keyOf)];
+    const labels = new Map([...received, ...sent].map((series) => [keyOf(series.labels), series.labels]));
+    return [...labels].map(([key, first]) => {
+      const bytes = { sent: sentBy.get(key) ?? 0, received: receivedBy.get(key) ?? 0 };
+      return { ...bytes, total: bytes.sent + bytes.received, first };
+    });
+  };
+  const operators = groups(({ asn = '', network = '' }) => (asn === '' ? `network ${network}` : asn));
+  return {
+    operators: rank(
+      operators.map(({ first, ...bytes }) => {
+        const { asn = '', network = '' } = first;
+        return { ...bytes, asn, name: facts.get(asn)?.['as_name'] ?? '', network: asn === '' ? network : '' };
+      }),
+      TOP,
+      ({ asn }) => asn === OTHER,
+    ),
+    processes: rank(
+      groups(ownerKey).map(({ first, ...bytes }) => ({ ...bytes, owner: ownerOf({ labels: first, value: 0 }) })),
+      TOP,
+      ({ owner }) => owner.process === OTHER,
+    ),
+  };
 }
 
 function unknownNetworks(read: Read): Overview['networks'] {

@@ -1,4 +1,5 @@
 import { OTHER } from '../../common/other.ts';
+import { bytesOf } from '../../common/units.ts';
 import { ASN_INFO, FAMILIES } from '../../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../metrics/status-families.ts';
 import type { Family } from '../../model.ts';
@@ -10,6 +11,7 @@ import {
   type Overview,
   type ShownOwner,
   type Ranking,
+  type Traffic,
 } from './overview.ts';
 import { STYLE } from './style.ts';
 import { DIRECTION_MEANINGS, STATE_MEANINGS } from './glossary.ts';
@@ -49,6 +51,7 @@ export function renderPage(
 <main>
 ${totals(overview)}
 ${topProcesses(overview)}
+${traffic(overview)}
 <div class="two">
 ${operators(overview)}
 ${listeners(overview)}
@@ -176,10 +179,7 @@ function operators({ operators, networks }: Overview): Markup {
     ({ asn, name, country, inbound, outbound, total }) =>
       markup`<tr><th scope="row">${operatorName(asn, name)}<span class="sub">${[...(/^[1-9]/.test(asn) ? [`AS${asn}`] : []), ...(country === '' ? [] : [country])].join(' · ')}</span></th><td class="number">${number(inbound)}</td><td class="number">${number(outbound)}</td><td class="number">${number(total)}</td></tr>`,
   );
-  const rest = networks.map(
-    ([network, count]) =>
-      markup`<li>${network === 'public' ? 'public, operator unknown' : network} <b>${number(count)}</b></li>`,
-  );
+  const rest = networks.map(([network, count]) => markup`<li>${networkName(network)} <b>${number(count)}</b></li>`);
   return markup`<section aria-labelledby="operators"><h2 id="operators">Remote network operators</h2>
 ${
   rows === undefined
@@ -191,6 +191,34 @@ ${
 }${operators && moreLine(operators, 'operator')}${
     rest.length === 0 ? null : markup`<h3>Other networks</h3><ul class="states">${rest}</ul>`
   }</section>`;
+}
+
+function traffic({ traffic }: Overview): Markup | null {
+  if (!traffic) return null;
+  const bytes = (line: Traffic): Markup =>
+    markup`<td class="number">${bytesOf(line.sent)}</td><td class="number">${bytesOf(line.received)}</td>`;
+  const table = (id: string, title: string, rows: readonly Markup[], ranking: Ranking<unknown>, many: string): Markup =>
+    markup`<div><h3 id="${id}">By ${title}</h3>
+${
+  rows.length === 0
+    ? markup`<p>None yet.</p>`
+    : markup`<table aria-labelledby="${id}"><thead><tr><th scope="col">${title}</th><th scope="col" class="number">Sent</th><th scope="col" class="number">Received</th></tr></thead>
+<tbody>${rows}</tbody></table>`
+}${moreLine(ranking, title, many)}</div>`;
+  const operators = traffic.operators.lines.map(
+    (line) =>
+      markup`<tr><th scope="row">${line.network === '' ? operatorName(line.asn, line.name) : networkName(line.network)}${/^[1-9]/.test(line.asn) ? markup`<span class="sub">AS${line.asn}</span>` : null}</th>${bytes(line)}</tr>`,
+  );
+  const processes = traffic.processes.lines.map(
+    (line) => markup`<tr><th scope="row">${named(line.owner)}</th>${bytes(line)}</tr>`,
+  );
+  return markup`<section aria-labelledby="traffic"><h2 id="traffic">Who this host sends to, in bytes</h2><p>Payload of TCP connections since peerscope started. Connections in other network namespaces count when they close.</p>
+<div class="two">${table('traffic-operators', 'operator', operators, traffic.operators, 'operators')}
+${table('traffic-processes', 'process', processes, traffic.processes, 'processes')}</div></section>`;
+}
+
+function networkName(network: string): string {
+  return network === 'public' ? 'public, operator unknown' : network;
 }
 
 function operatorName(asn: string, name: string): Piece {

@@ -31,6 +31,7 @@ test('without families, the overview is empty', () => {
     namespaces: 0,
     top: { lines: [], more: 0 },
     operators: null,
+    traffic: null,
     networks: [],
     endpoints: null,
     loopbackDuplicates: 0,
@@ -242,5 +243,59 @@ describe('blindSpots', () => {
     const lines = overviewOf(families).blindSpots.map(({ amount, what, why }) => `${amount} ${what}: ${why}`);
     expect(lines).toHaveLength(spots.length);
     for (const [i, spot] of spots.entries()) expect(lines[i]).toMatch(spot);
+  });
+});
+
+describe('traffic', () => {
+  const labels = `${OWNER} direction network asn`;
+  const sent = family(
+    'asn_sent_bytes_total',
+    labels,
+    ['curl - - outbound public 64500', 100],
+    ['curl - - outbound public 64501', 5],
+    ['nginx - web inbound public 64500', 20],
+    ['nginx - web outbound private -', 7],
+    ['other other other other other other', 1000],
+  );
+  const received = family(
+    'asn_received_bytes_total',
+    labels,
+    ['curl - - outbound public 64501', 400],
+    ['nginx - web inbound public -', 3],
+  );
+
+  test('is summed by operator and by process, most bytes first, folded series last', () => {
+    const { traffic } = overviewOf([
+      sent,
+      received,
+      family('asn_info', 'asn as_name as_country', ['64501 EXAMPLE LU', 1]),
+    ]);
+    expect(traffic?.operators.lines).toEqual([
+      { asn: '64501', name: 'EXAMPLE', network: '', sent: 5, received: 400, total: 405 },
+      { asn: '64500', name: '', network: '', sent: 120, received: 0, total: 120 },
+      { asn: '', name: '', network: 'private', sent: 7, received: 0, total: 7 },
+      { asn: '', name: '', network: 'public', sent: 0, received: 3, total: 3 },
+      { asn: 'other', name: '', network: '', sent: 1000, received: 0, total: 1000 },
+    ]);
+    expect(
+      traffic?.processes.lines.map(({ owner, ...bytes }) => [
+        owner.process,
+        owner.workload,
+        bytes.sent,
+        bytes.received,
+      ]),
+    ).toEqual([
+      ['curl', '', 105, 400],
+      ['nginx', 'web', 27, 3],
+      ['other', 'other', 1000, 0],
+    ]);
+  });
+
+  test('is absent without both families, and empty before any byte', () => {
+    expect(overviewOf([sent]).traffic).toBeNull();
+    expect(overviewOf([received]).traffic).toBeNull();
+    const none = { lines: [], more: 0 };
+    const empty = [family('asn_sent_bytes_total', labels), family('asn_received_bytes_total', labels)];
+    expect(overviewOf(empty).traffic).toEqual({ operators: none, processes: none });
   });
 });

@@ -206,6 +206,38 @@ describe('the page', () => {
   });
 });
 
+describe('traffic', () => {
+  const labels = ['process', 'namespace', 'workload', 'direction', 'network', 'asn'];
+  const counted = (name: string, value: number): Family => ({
+    name,
+    help: '',
+    type: 'counter',
+    labels,
+    samples: [
+      { labels: ['<b>curl', '', '', 'outbound', 'public', '19281'], value },
+      { labels: ['<b>curl', '', '', 'outbound', 'public', ''], value: 1 },
+    ],
+  });
+  const pageOf = (given: readonly Family[]): string => renderPage(given, OPTIONS);
+  const bytes = [
+    counted('peerscope_asn_sent_bytes_total', 1_258_290),
+    counted('peerscope_asn_received_bytes_total', 10),
+  ];
+
+  test('is shown in bytes by operator and process', () => {
+    const text = readable(pageOf([...familiesOf('plain-host'), ...bytes]));
+    expect(text).toMatch(/Who this host sends to, in bytes/);
+    expect(text).toMatch(/QUAD9-AS-1\s*AS19281\s*1\.2 MiB\s*10 B/);
+    expect(text).toMatch(/public, operator unknown\s*1 B\s*1 B/);
+    expect(text).toMatch(/&lt;b&gt;curl|<b>curl/);
+    expect(pageOf([...familiesOf('plain-host'), ...bytes])).not.toContain('<b>curl');
+  });
+
+  test('is not shown without a source of bytes', () => {
+    expect(pageOf(familiesOf('plain-host'))).not.toContain('in bytes');
+  });
+});
+
 describe('names from other processes', () => {
   test('are escaped', () => {
     const text = renderPage(familiesOf('hostile', '<img src=x onerror=alert(1)>'), OPTIONS);
