@@ -107,7 +107,9 @@ describe('the commands of a platform', () => {
 
   it('that do not end are not run again with other arguments', () => {
     const platform = machine('linux', { netstat: `echo run >> "$0".runs; exec sleep 60` });
-    expect(() => new SystemCommands('netstat', { ...platform, timeoutMs: 500 }).read()).toThrow('did not end within 0.5 s');
+    expect(() => new SystemCommands('netstat', { ...platform, timeoutMs: 500 }).read()).toThrow(
+      'did not end within 0.5 s',
+    );
     expect(readFileSync(join(platform.folder, 'netstat.runs'), 'utf8')).toBe('run\n');
   });
 
