@@ -55,7 +55,7 @@ export class Rates {
   }
 }
 
-/** Tells a connection from a later one that reuses its number. */
+/** Distinguishes a connection from a later one that reuses its number. */
 function keyOf({ netns, local_address, local_port, remote_address, remote_port, opened_at }: Row): string {
   return `${netns} ${local_address} ${local_port} ${remote_address} ${remote_port} ${opened_at}`;
 }

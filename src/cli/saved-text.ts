@@ -16,7 +16,7 @@ export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** Reads saved output of ss, netstat or a similar tool from a file or standard input ("-"), in place of a scan. */
+/** Reads saved output of ss, netstat or a similar tool from a file or standard input ("-"), instead of a scan. */
 export async function openSavedOutput(
   file: string,
   { stdin, transport }: { stdin: () => AsyncIterable<Uint8Array>; transport: Transport | undefined },

@@ -78,7 +78,7 @@ export class ConnectionColumns {
   /** The last state before TIME_WAIT, and whether the socket had an inode then: see `liveStateOf`. */
   liveState = new Uint8Array(0);
   /**
-   * How many connections an index stands for: more than 1 if it stands for connections of which only the end is known, 0 for the
+   * How many connections an index stands for: more than 1 if it stands for connections known only by their end, 0 for the
    * TIME_WAIT row of one of those.
    */
   weight = new Uint32Array(0);

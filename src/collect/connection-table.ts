@@ -188,7 +188,7 @@ class WritableConnectionTable extends ConnectionColumns {
   }
 
   /**
-   * Opens a connection that stands for `weight` connections of which only the end is known. It is closed by `closeEnded`, so that it
+   * Opens a connection that stands for `weight` connections known only by their end. It is closed by `closeEnded`, so that it
    * gets an owner, a peer and a first-seen time, and is in no gauge.
    */
   addEnded(

@@ -16,7 +16,7 @@ export interface Caller {
 }
 
 /**
- * Which owner calls which remote TCP endpoint, by network namespace: so a connection of which only the end is known has an owner, if
+ * Which owner calls which remote TCP endpoint, by network namespace: so a connection known only by its end has an owner, if
  * all that scans saw of its endpoint have the same.
  */
 export class EndpointOwners {

@@ -66,7 +66,7 @@ export interface ProcfsHostOptions {
   /** Without `processes` no socket has a process. */
   readonly collectors: { readonly processes: boolean; readonly protocols: boolean };
   readonly protocols: ProtocolCounters;
-  /** Whether connections of which only the end is known get the sole caller of their remote endpoint as owner. */
+  /** Whether connections known only by their end get the sole caller of their remote endpoint as owner. */
   readonly learnsCallers?: boolean;
   /** The uid of the pod that this process runs in, if known. */
   readonly podUid?: string | null;

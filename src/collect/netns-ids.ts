@@ -60,7 +60,7 @@ export class NetnsIds {
     return answer;
   }
 
-  /** Says whether the events of a namespace can be told from others. */
+  /** Says whether the events of a namespace can be distinguished from others. */
   covers(number: number): boolean {
     return this.#nsidOf.has(number);
   }

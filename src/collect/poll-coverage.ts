@@ -11,7 +11,7 @@ export class PollCoverage {
   readonly #scans: { readonly at: number; readonly seen: number; readonly opened: number }[] = [];
 
   /**
-   * Adds a scan: `unseen` connections of which only the end is known, and `opened` that the kernel counted since the scan before. `at`
+   * Adds a scan: `unseen` connections known only by their end, and `opened` that the kernel counted since the scan before. `at`
    * is milliseconds since 1970.
    */
   count(connections: ConnectionTable, unseen: number, opened: number, at: number): void {

@@ -13,7 +13,7 @@ interface Previous {
 
 /**
  * The changes between two scans, by connection as the connection table identifies them: accept(), close(), TIME_WAIT and the end of
- * a process do not close a connection, and a reused port is a new connection. A connection of which only the end is known is closed and
+ * a process do not close a connection, and a reused port is a new connection. A connection known only by its end is closed and
  * was never opened; the TIME_WAIT row that it leaves is no change.
  */
 export class Changes {

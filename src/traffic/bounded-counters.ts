@@ -155,7 +155,7 @@ export class BoundedCounters {
     return series;
   }
 
-  /** Drops the longest idle of the series with so many folded steps. */
+  /** Drops the longest idle of the series with this number of folded steps. */
   #dropIdle(steps: number): boolean {
     const isIdle = ({ incrementedAt, touchedAt }: Series): boolean =>
       this.#now - incrementedAt >= HOUR_MS && touchedAt < this.#previous;

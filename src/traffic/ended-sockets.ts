@@ -34,9 +34,9 @@ interface Counted {
 
 /** The result of matching the ended sockets of a scan. */
 export interface EndedConnections<Owner> {
-  /** Connections in the table: those that scans saw, and those of which only the end is known. Their totals are in its columns. */
+  /** Connections in the table: those that scans saw, and those known only by their end. Their totals are in its columns. */
   readonly indexes: readonly number[];
-  /** Round-trip times of connections in `indexes` of which only the end is known. */
+  /** Round-trip times of connections in `indexes` known only by their end. */
   readonly roundTrips: ReadonlyMap<number, RoundTrips>;
   /** Connections that an earlier scan closed, with the row in `late`. */
   readonly departed: readonly { readonly owner: Owner; readonly row: number }[];

@@ -5,7 +5,7 @@ import type { Direction, OwnerLabels } from '../model.ts';
 import { TrafficLedger, type Group, type LedgerSources } from './ledger.ts';
 import type { Traffic } from './traffic-counters.ts';
 
-/** The state of the socket source. `scope` says whether it hears of one network namespace or of all. */
+/** The state of the socket source. `scope` says whether it covers one network namespace or all. */
 export interface NetlinkStatus {
   readonly scope: 'own' | 'all';
   readonly isUp: boolean;
