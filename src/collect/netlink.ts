@@ -32,13 +32,15 @@ export interface SocketSourceChoice {
 }
 
 /**
- * Where a source may come from; null if the collector is off or the rows do not come from procfs. An agent is started only if the
+ * Where a source may come from; null if the collector is off, the rows do not come from procfs, or there is none to try. An agent is started only if the
  * sockets of this process's own network namespace are those of the procfs that is read.
  */
 export function socketSourceOf(choice: SocketSourceChoice): SocketSourceOptions | null {
   const { collectors, netlinkSocket, handedOver, procfs, source } = choice;
   if (!collectors.netlink || process.platform !== 'linux' || (source ?? 'procfs') !== 'procfs') return null;
-  return { path: netlinkSocket, environment: handedOver, program: procfs === '/proc' ? AGENT_PROGRAM : null };
+  const program = procfs === '/proc' ? AGENT_PROGRAM : null;
+  if (netlinkSocket === null && handedOver['LISTEN_FDS'] === undefined && program === null) return null;
+  return { path: netlinkSocket, environment: handedOver, program };
 }
 
 /** Timers that do not keep the process alive. */

@@ -151,18 +151,20 @@ async function openRulesFile({ configFile, rules }: Config): Promise<RulesFile |
 }
 
 function workerData(config: Config, services: RunningServices): WorkerData {
+  const sockets = socketSourceOf(config);
   return {
     procfs: config.procfs,
     source: config.source,
     options: {
       ...config,
+      collectors: { ...config.collectors, netlink: sockets !== null },
       seed: randomInt(2 ** 32),
       baselineScope: services.baselineScope,
       ...(services.watched ? { cluster: services.watched } : {}),
     },
     asnProvider: config.asn.provider,
     asksForNames: services.asksForNames,
-    sockets: socketSourceOf(config),
+    sockets,
   };
 }
 

@@ -107,6 +107,7 @@ it('accepts every flag', () => {
     procfs: '/host/proc',
     source: 'netstat',
     netlinkSocket: '/run/peerscope/sockets.sock',
+    handedOver: { LISTEN_PID: undefined, LISTEN_FDS: undefined, LISTEN_FDNAMES: undefined },
     inCluster: false,
     storagePath: 'state',
     storageServer: {
