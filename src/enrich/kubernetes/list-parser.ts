@@ -1,6 +1,6 @@
-const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END] = Buffer.from('"\\[]{}');
-/** The text before the items. */
-const BEFORE_ITEMS = /[{,]\s*"items"\s*:\s*$/;
+const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END, COMMA, SPACE] = Buffer.from('"\\[]{}, ');
+/** The text of a member of the list before its items, without white space. */
+const ITEMS = '"items":';
 
 /**
  * Parses a list of the Kubernetes API as a stream. Passes each item to `take`, so that at most one item is held as
@@ -35,6 +35,8 @@ class ListText {
   #itemBytes = 0;
   #depth = 0;
   #isInItems = false;
+  /** The start of the current member, without white space outside of strings, as far as it can be `ITEMS`. */
+  #member = '';
   #isInString = false;
   #isEscaped = false;
 
@@ -50,19 +52,23 @@ class ListText {
   push(chunk: Buffer): void {
     let from = 0;
     for (let i = 0; i < chunk.length; i++) {
-      const byte = chunk[i];
+      const byte = chunk[i] ?? 0;
       if (this.#isInString) {
         if (this.#isEscaped) this.#isEscaped = false;
         else if (byte === BACKSLASH) this.#isEscaped = true;
         else if (byte === QUOTE) this.#isInString = false;
-      } else if (byte === QUOTE) this.#isInString = true;
-      else if (byte === BRACE || byte === BRACKET) {
+        this.#extendMember(byte);
+      } else if (byte === QUOTE) {
+        this.#isInString = true;
+        this.#extendMember(byte);
+      } else if (byte === BRACE || byte === BRACKET) {
+        const startsItems = this.#depth === 1 && byte === BRACKET && this.#member === ITEMS;
+        this.#member = '';
         if (this.#depth++ === 2 && this.#isInItems) from = i;
-        if (this.#depth !== 2 || byte !== BRACKET || this.#isInItems) continue;
-        this.#keep(chunk.subarray(from, i));
-        from = i;
-        this.#isInItems = BEFORE_ITEMS.test(this.around.toString('latin1'));
-        if (this.#isInItems) this.#around.push(chunk.subarray(i, i + 1));
+        if (!startsItems || this.#isInItems) continue;
+        this.#keep(chunk.subarray(from, i + 1));
+        this.#isInItems = true;
+        from = i + 1;
       } else if (byte === BRACE_END || byte === BRACKET_END) {
         this.#depth--;
         if (!this.#isInItems || this.#depth > 2) continue;
@@ -73,10 +79,15 @@ class ListText {
           this.#itemBytes = 0;
         } else this.#isInItems = false;
         from = this.#isInItems ? i + 1 : i;
-      }
+      } else if (byte === COMMA) this.#member = '';
+      else if ((SPACE ?? 0) < byte) this.#extendMember(byte);
     }
     if (!this.#isInItems) this.#keep(chunk.subarray(from));
     else if (this.#depth > 2) this.#keepItem(chunk.subarray(from));
+  }
+
+  #extendMember(byte: number): void {
+    if (this.#depth === 1 && this.#member.length <= ITEMS.length) this.#member += String.fromCharCode(byte);
   }
 
   #keep(text: Buffer): void {

@@ -63,3 +63,14 @@ test('reads a list much longer than its buffer', async () => {
   const { items } = await read(`{"items":[${Array<string>(5_000).fill(item).join(',')}]}`, 1_000, 100);
   expect(items).toHaveLength(5_000);
 });
+
+test.each([
+  ['arrays outside of the items', ',"x":[]'],
+  ['spaces before the items', ' '],
+  ['objects outside of the items', ',"x":{}'],
+  ['members that begin like the items', ',"items ":[]'],
+])('reads a list with 300,000 %s in one pass', async (_, unit) => {
+  // Reading the text again at each of them would take an hour.
+  const { items } = await read(`{"kind":"PodList"${unit.repeat(300_000)},"items":[{}]}`, 1 << 16, 8 << 20);
+  expect(items).toEqual([{}]);
+});
