@@ -35,7 +35,7 @@ export class Directions {
   readonly #columns: ConnectionColumns;
   readonly #ends: EndsIndex;
   readonly #services: ServiceNames;
-  readonly #listeners = new Map<number, number[]>();
+  readonly #listeners = new Map<number, PortListeners>();
 
   constructor(columns: ConnectionColumns, ends: EndsIndex, services: ServiceNames) {
     this.#columns = columns;
@@ -50,9 +50,9 @@ export class Directions {
     columns.direction[i] = listens ? 'listen' : 'outbound';
     if (!listens) return;
     const key = listenerKey(columns.netns[i] ?? 0, columns.table[i] ?? 0, columns.localPort[i] ?? 0);
-    const others = this.#listeners.get(key);
-    if (others) others.push(i);
-    else this.#listeners.set(key, [i]);
+    let listeners = this.#listeners.get(key);
+    if (!listeners) this.#listeners.set(key, (listeners = new PortListeners()));
+    listeners.add(i, columns.local);
   }
 
   /** Takes out a connection that closed. */
@@ -66,9 +66,9 @@ export class Directions {
     }
     if (columns.direction[i] !== 'listen') return;
     const key = listenerKey(columns.netns[i] ?? 0, columns.table[i] ?? 0, columns.localPort[i] ?? 0);
-    const others = (this.#listeners.get(key) ?? []).filter((other) => other !== i);
-    if (others.length > 0) this.#listeners.set(key, others);
-    else this.#listeners.delete(key);
+    const listeners = this.#listeners.get(key);
+    listeners?.delete(i, columns.local);
+    if (listeners?.size === 0) this.#listeners.delete(key);
   }
 
   /**
@@ -166,13 +166,7 @@ export class Directions {
 
   /** The listener on an address and port: on the exact address, otherwise on the wildcard of the table; -1 for none. */
   listenerAt(netns: number, table: number, address: ArrayLike<number>, at: number, port: number): number {
-    const { local } = this.#columns;
-    let wildcard = -1;
-    for (const i of this.#listeners.get(listenerKey(netns, table, port)) ?? []) {
-      if (sameAddress(local, i * 4, address, at)) return i;
-      if (wildcard < 0 && isWildcard(local, i * 4)) wildcard = i;
-    }
-    return wildcard;
+    return this.#listeners.get(listenerKey(netns, table, port))?.at(address, at, this.#columns.local) ?? -1;
   }
 
   #set(i: number, direction: Direction, evidence: DirectionEvidence | null, serves: boolean): void {
@@ -205,6 +199,54 @@ export class Directions {
       this.listenerAt(netns, table + 1, addresses, i * 4, port) >= 0
     );
   }
+}
+
+/**
+ * The listeners of a port in the order in which they opened. A user can open a listener on each of the addresses 127.0.0.0/8, or
+ * thousands on one address (SO_REUSEPORT): no method takes longer with more of them.
+ */
+class PortListeners {
+  readonly #all = new Set<number>();
+  readonly #wildcards = new Set<number>();
+  readonly #byAddress = new Map<string, Set<number>>();
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** `local` has the local addresses of all connections. */
+  add(i: number, local: ArrayLike<number>): void {
+    this.#all.add(i);
+    if (isWildcard(local, i * 4)) this.#wildcards.add(i);
+    const key = addressKey(local, i * 4);
+    const sharing = this.#byAddress.get(key);
+    if (sharing) sharing.add(i);
+    else this.#byAddress.set(key, new Set([i]));
+  }
+
+  delete(i: number, local: ArrayLike<number>): void {
+    this.#all.delete(i);
+    this.#wildcards.delete(i);
+    const key = addressKey(local, i * 4);
+    const sharing = this.#byAddress.get(key);
+    sharing?.delete(i);
+    if (sharing?.size === 0) this.#byAddress.delete(key);
+  }
+
+  /** The first listener on this address, otherwise the first on a wildcard; -1 for none. */
+  at(address: ArrayLike<number>, at: number, local: ArrayLike<number>): number {
+    const [only = -1] = this.#all;
+    // Most ports have one listener: no text is needed.
+    if (this.#all.size === 1)
+      return this.#wildcards.size === 1 || sameAddress(local, only * 4, address, at) ? only : -1;
+    const [exact] = this.#byAddress.get(addressKey(address, at)) ?? [];
+    const [wildcard = -1] = this.#wildcards;
+    return exact ?? wildcard;
+  }
+}
+
+function addressKey(words: ArrayLike<number>, at: number): string {
+  return `${words[at]} ${words[at + 1]} ${words[at + 2]} ${words[at + 3]}`;
 }
 
 function isIn([first, last]: PortRange, port: number): boolean {

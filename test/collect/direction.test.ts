@@ -186,3 +186,32 @@ describe('without a listener, the ports of a connection decide', () => {
 function listener(port: number, table: 'tcp' | 'udp' = 'tcp'): KernelRow {
   return { table, state: table === 'tcp' ? LISTEN : CLOSE, local: `0.0.0.0:${port}`, inode: 1 };
 }
+
+describe('a user with a listener on each of many addresses', () => {
+  const COUNT = 16_000;
+  const addressOf = (n: number): string => `127.${1 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
+
+  test.each<{ name: string; local: (n: number) => string }>([
+    { name: 'addresses', local: addressOf },
+    { name: 'sockets of one address (SO_REUSEPORT)', local: () => '192.0.2.9' },
+  ])('gets its directions without a search through all $name', ({ local }) => {
+    const table = new ConnectionTable(0, SERVICES);
+    const numbers = Array.from({ length: COUNT }, (_, n) => n);
+    // A search for each connection would compare 256,000,000 addresses.
+    scan(table, [
+      ...numbers.map((n) => ({ ...listener(9000), local: `${local(n)}:9000`, inode: 1 + n })),
+      ...numbers.map((n) => ({
+        table: 'tcp' as const,
+        state: ESTABLISHED,
+        local: `${n % 2 === 0 ? local(n) : OWN}:9000`,
+        remote: `198.51.${n >> 8}.${n & 255}:12345`,
+        inode: 1 + COUNT + n,
+      })),
+    ]);
+    expect(numbers.filter((n) => table.direction[table.indexOf(1 + COUNT + n)] === 'inbound')).toHaveLength(COUNT);
+    const evidence = numbers.map((n) => table.evidence[table.indexOf(1 + COUNT + n)] ?? 'row');
+    expect(evidence.filter((shown) => shown === 'listener')).toHaveLength(COUNT / 2);
+    scan(table, []);
+    expect(table.size).toBe(0);
+  });
+});
