@@ -1,23 +1,41 @@
 import { isUtf8 } from 'node:buffer';
 import { createHmac, randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import { TurnQueue } from '../common/turn-queue.ts';
 import { Bcrypt } from './bcrypt.ts';
+import { clientOf } from './limits.ts';
 import { answer, type Middleware } from './middleware.ts';
 
 /** The result of a check; `busy` when too many passwords are being checked. */
 export type Verdict = 'granted' | 'denied' | 'busy';
 
-/** How many checks may wait: at the default cost of bcrypt, about a second. */
-const MAX_QUEUED = 8;
+/** How many checks may wait: as many as there can be clients, so that nobody who waits is rejected. */
+const MAX_QUEUED = 512;
 /** Kept apart, so that denied passwords of an attack do not push out granted ones. */
 const MAX_GRANTED = 100;
 const MAX_DENIED = 1_000;
 /** The delay of each answer to a wrong password: without it, thirty clients that guess passwords starve the main thread. */
 const DENIAL_MS = 200;
 
+/** Who asks for a check. */
+export interface Asker {
+  /** The clients take turns. */
+  readonly client: string;
+  readonly isGone: () => boolean;
+}
+
+interface Check extends Asker {
+  /** Compares the password, or rejects the check with `busy`. */
+  readonly start: () => Promise<void>;
+  readonly drop: () => void;
+}
+
 /**
  * Checks passwords against bcrypt hashes, one at a time and each once: verdicts are cached under a keyed digest.
  * Unknown users take as long as known ones.
+ *
+ * Guesses of others delay a check and never prevent it. Clients take turns. A check goes on when its client has gone, so a scraper
+ * whose time runs out is let in at a later scrape. Only with 512 waiting, the newest of those without a client are dropped.
  */
 export class Passwords {
   readonly #compare: (password: string, hash: string) => Promise<boolean>;
@@ -25,14 +43,19 @@ export class Passwords {
   readonly #granted = new Set<string>();
   readonly #denied = new Set<string>();
   readonly #pending = new Map<string, Promise<Verdict>>();
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new TurnQueue<Check>(MAX_QUEUED);
+  #isComparing = false;
 
   constructor(compare: (password: string, hash: string) => Promise<boolean>) {
     this.#compare = compare;
   }
 
   /** Checks the Authorization header of a request against the bcrypt hashes of users. Rejects when the comparison failed. */
-  async check(users: ReadonlyMap<string, string>, authorization: string | undefined): Promise<Verdict> {
+  async check(
+    users: ReadonlyMap<string, string>,
+    authorization: string | undefined,
+    asker: Asker = { client: '', isGone: () => false },
+  ): Promise<Verdict> {
     const credentials = parseCredentials(authorization);
     if (!credentials) return 'denied';
     const { user, password } = credentials;
@@ -42,14 +65,20 @@ export class Passwords {
     if (this.#denied.has(digest)) return 'denied';
     const pending = this.#pending.get(digest);
     if (pending) return pending;
-    if (this.#pending.size > MAX_QUEUED) return 'busy';
-    const verdict = this.#next(password, hash ?? this.#decoyHash(users, user)).then((isMatch) => {
-      const isGranted = isMatch && hash !== undefined;
-      if (isGranted) remember(this.#granted, digest, MAX_GRANTED);
-      else remember(this.#denied, digest, MAX_DENIED);
-      return isGranted ? 'granted' : 'denied';
-    });
+    const { promise: verdict, resolve, reject } = Promise.withResolvers<Verdict>();
+    const start = async (): Promise<void> => {
+      try {
+        const isMatch = await this.#compare(password, hash ?? this.#decoyHash(users, user));
+        const isGranted = isMatch && hash !== undefined;
+        if (isGranted) remember(this.#granted, digest, MAX_GRANTED);
+        else remember(this.#denied, digest, MAX_DENIED);
+        resolve(isGranted ? 'granted' : 'denied');
+      } catch (error) {
+        reject(error instanceof Error ? error : new Error(String(error)));
+      }
+    };
     this.#pending.set(digest, verdict);
+    this.#enqueue({ ...asker, start, drop: () => resolve('busy') });
     try {
       return await verdict;
     } finally {
@@ -57,10 +86,20 @@ export class Passwords {
     }
   }
 
-  #next(password: string, hash: string): Promise<boolean> {
-    const result = this.#last.then(() => this.#compare(password, hash));
-    this.#last = result.catch(() => undefined);
-    return result;
+  #enqueue(check: Check): void {
+    if (this.#turns.size >= MAX_QUEUED) {
+      const gone = this.#turns.newestOf(check.client).find(({ isGone }) => isGone());
+      if (gone) this.#turns.delete(gone);
+      gone?.drop();
+    }
+    this.#turns.add(check.client, check)?.drop();
+    if (!this.#isComparing) void this.#compareAll();
+  }
+
+  async #compareAll(): Promise<void> {
+    this.#isComparing = true;
+    for (let check = this.#turns.next(); check; check = this.#turns.next()) await check.start();
+    this.#isComparing = false;
   }
 
   /** The hash to compare an unknown user with: one of the real ones, always the same, so that timing does not reveal the user. */
@@ -83,7 +122,9 @@ export class BasicAuth {
   middleware(users: () => ReadonlyMap<string, string>): Middleware {
     return async (request, response, next) => {
       const known = users();
-      const verdict = known.size === 0 ? 'granted' : await this.#passwords.check(known, request.headers.authorization);
+      const { socket, headers } = request;
+      const asker = { client: clientOf(socket), isGone: () => socket.destroyed };
+      const verdict = known.size === 0 ? 'granted' : await this.#passwords.check(known, headers.authorization, asker);
       if (verdict === 'granted') next();
       else if (request.headers.authorization === undefined) deny(verdict, response);
       else setTimeout(deny, DENIAL_MS, verdict, response);

@@ -119,20 +119,70 @@ describe('passwords', () => {
     expect(run.compared).toHaveLength(3);
   });
 
-  it('are compared one at a time, equal ones together, with at most nine in the queue', async () => {
+  it('are compared one at a time, equal ones together', async () => {
     const { passwords, compared, finish } = start();
     const check = (password: string): Promise<Verdict> => passwords.check(USERS, basic(`alice:${password}`));
-    const first = [check('secret'), check('secret'), ...Array.from({ length: 8 }, (_, i) => check(`wrong ${i}`))];
+    const all = [check('secret'), check('secret'), ...Array.from({ length: 8 }, (_, i) => check(`wrong ${i}`))];
     await turn();
     expect(compared).toEqual(['secret with hash of secret']);
-    expect(await Promise.all([check('wrong 8'), check('wrong 9')])).toEqual(['busy', 'busy']);
     for (let i = 0; i < 9; i++) {
       finish();
       await turn();
     }
-    expect(await Promise.all(first)).toEqual(['granted', 'granted', ...Array<Verdict>(8).fill('denied')]);
+    expect(await Promise.all(all)).toEqual(['granted', 'granted', ...Array<Verdict>(8).fill('denied')]);
     expect(compared).toHaveLength(9);
-    expect(await verdictOf({ passwords, compared, finish }, 'alice:wrong 9')).toBe('denied');
+  });
+
+  /** Guesses of the client 10.0.0.1, which waits for its answers or not. */
+  const guess = (passwords: Passwords, count: number, isGone: () => boolean): Promise<Verdict>[] =>
+    Array.from({ length: count }, (_, i) =>
+      passwords.check(USERS, basic(`alice:guess ${i}`), { client: '10.0.0.1', isGone }),
+    );
+
+  it.each<{ title: string; client: string; guesses: number; isGone: boolean; turns: number }>([
+    { title: 'of another client', client: '10.0.0.2', guesses: 500, isGone: false, turns: 3 },
+    {
+      title: 'of another client, although the queue is full',
+      client: '10.0.0.2',
+      guesses: 600,
+      isGone: false,
+      turns: 3,
+    },
+    { title: 'of the same client', client: '10.0.0.1', guesses: 500, isGone: false, turns: 501 },
+    {
+      title: 'of the same client, among thousands that it left',
+      client: '10.0.0.1',
+      guesses: 5_000,
+      isGone: true,
+      turns: 513,
+    },
+  ])('$title are compared in turn while others are guessed', async ({ client, guesses, isGone, turns }) => {
+    const { passwords, compared, finish } = start();
+    void guess(passwords, guesses, () => isGone);
+    // The time of this scraper runs out: its next scrape finds the verdict.
+    void passwords.check(USERS, basic('alice:secret'), { client, isGone: () => true });
+    void guess(passwords, isGone ? 1_000 : 0, () => true);
+    const again = passwords.check(USERS, basic('alice:secret'), { client, isGone: () => false });
+    await turn();
+    for (let i = 0; i < turns; i++) {
+      finish();
+      await turn();
+    }
+    expect(await again).toBe('granted');
+    expect(compared.indexOf('secret with hash of secret')).toBe(turns - 1);
+  });
+
+  it('of more clients than can wait are answered with busy', async () => {
+    const { passwords, finish } = start();
+    const verdicts = guess(passwords, 600, () => false);
+    await turn();
+    for (let i = 0; i < 600; i++) {
+      finish();
+      await turn();
+    }
+    const found = await Promise.all(verdicts);
+    expect(found.filter((verdict) => verdict === 'denied')).toHaveLength(513);
+    expect(found.filter((verdict) => verdict === 'busy')).toHaveLength(87);
   });
 
   it('that are right stay cached during thousands of wrong ones', async () => {

@@ -1,0 +1,107 @@
+/**
+ * A bounded queue whose owners take turns, so that nobody waits for the volume of another. An item can have several owners, and is in
+ * the queue of each. In a full queue, a new item takes the place of the newest of the owner with the most, unless that is its own.
+ */
+export class TurnQueue<Item> {
+  readonly #most: number;
+  /** By owner, in the order of their turns. */
+  readonly #queues = new Map<string, Set<Item>>();
+  readonly #ownersOf = new Map<Item, Set<string>>();
+  #size = 0;
+
+  /** `most` is the number of items, counted once for each of their owners. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** The number of different items. */
+  get size(): number {
+    return this.#ownersOf.size;
+  }
+
+  has(item: Item): boolean {
+    return this.#ownersOf.has(item);
+  }
+
+  /** Adds an item at the end of the queue of its owner. Returns the item that lost its place: null, the given one or another one. */
+  add(owner: string, item: Item): Item | null {
+    const own = this.#queues.get(owner);
+    if (own?.has(item)) return null;
+    let lost: Item | null = null;
+    if (this.#size >= this.#most) {
+      const [largest, queue] = this.#largest();
+      if (!queue || queue.size <= (own?.size ?? 0) + 1) return item;
+      const newest = [...queue].at(-1);
+      if (newest === undefined) return item;
+      this.#remove(largest, newest);
+      if (!this.has(newest)) lost = newest;
+    }
+    this.#queues.set(owner, (own ?? new Set<Item>()).add(item));
+    this.#ownersOf.set(item, (this.#ownersOf.get(item) ?? new Set<string>()).add(owner));
+    this.#size++;
+    return lost;
+  }
+
+  /** Removes an item from the queues of all its owners. */
+  delete(item: Item): void {
+    for (const owner of [...(this.#ownersOf.get(item) ?? [])]) this.#remove(owner, item);
+  }
+
+  /** Removes and returns the next item; its owners are the last to have a turn again. */
+  next(): Item | undefined {
+    for (const [owner, queue] of this.#queues) {
+      const [item] = queue;
+      if (item === undefined) continue;
+      this.delete(item);
+      this.#queues.delete(owner);
+      if (queue.size > 0) this.#queues.set(owner, queue);
+      return item;
+    }
+    return undefined;
+  }
+
+  /** The items in the order of the turns: the first of each owner, the second of each, and so on. */
+  *items(): Generator<Item> {
+    const seen = new Set<Item>();
+    const nextOf = (queue: SetIterator<Item>): { readonly item: Item } | null => {
+      for (let step = queue.next(); !step.done; step = queue.next())
+        if (!seen.has(step.value)) {
+          seen.add(step.value);
+          return { item: step.value };
+        }
+      return null;
+    };
+    let queues = [...this.#queues.values()].map((queue) => queue.values());
+    while (queues.length > 0) {
+      const unfinished: SetIterator<Item>[] = [];
+      for (const queue of queues) {
+        const found = nextOf(queue);
+        if (!found) continue;
+        unfinished.push(queue);
+        yield found.item;
+      }
+      queues = unfinished;
+    }
+  }
+
+  /** The items of an owner, newest first. */
+  newestOf(owner: string): Item[] {
+    return [...(this.#queues.get(owner) ?? [])].reverse();
+  }
+
+  #remove(owner: string, item: Item): void {
+    const queue = this.#queues.get(owner);
+    if (!queue?.delete(item)) return;
+    this.#size--;
+    if (queue.size === 0) this.#queues.delete(owner);
+    const owners = this.#ownersOf.get(item);
+    owners?.delete(owner);
+    if (owners?.size === 0) this.#ownersOf.delete(item);
+  }
+
+  #largest(): [owner: string, queue: Set<Item> | undefined] {
+    let found: [string, Set<Item> | undefined] = ['', undefined];
+    for (const [owner, queue] of this.#queues) if (queue.size > (found[1]?.size ?? 0)) found = [owner, queue];
+    return found;
+  }
+}
