@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parseFilters } from '../rows/filter.ts';
 import { reasonOf } from '../common/errors.ts';
 import { escapeControls } from '../common/sanitize.ts';
-import { disconnectWhenSlow } from './limits.ts';
+import { clientOf, ReaderPlaces, type RequestLimits } from './limits.ts';
 
 /** Where the API is served. */
 export const CONNECTIONS_PATH = '/api/v1/connections';
@@ -34,18 +34,30 @@ const HEARTBEAT_MS = 15_000;
 const RETRY_SECONDS = 5;
 const CONTENT_TYPES = { json: 'application/json; charset=utf-8', jsonl: 'application/jsonl; charset=utf-8' } as const;
 
+/** Handles one request to its end; `stalls` says whether its client reads. */
+type ReadingRoute = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  stalls: (doesStall: boolean) => void,
+) => Promise<void>;
+
 /** The routes of the API. */
-export function apiRoutes(api: Api): { readonly connections: Route; readonly events: Route } {
+export function apiRoutes(
+  api: Api,
+  limits: Pick<RequestLimits, 'sending'>,
+): { readonly connections: Route; readonly events: Route } {
   return {
-    connections: bounded(async (request, response) => {
+    connections: bounded(async (request, response, stalls) => {
       const { filters, format = 'json' } = readQuery(request.url ?? '');
       if (format !== 'json' && format !== 'jsonl')
         throw new BadRequest(`Cannot use format "${format}": must be json or jsonl`);
       checkFilters(filters);
       const chunks = await opened(() => api.connections(filters, format));
-      await send(chunks, request, response, { 'Content-Type': CONTENT_TYPES[format] });
+      await send(chunks, request, response, { 'Content-Type': CONTENT_TYPES[format] }, stalls);
+      limits.sending(response);
+      response.end();
     }),
-    events: bounded(async (request, response) => {
+    events: bounded(async (request, response, stalls) => {
       const { filters, format } = readQuery(request.url ?? '');
       if (format !== undefined) throw new BadRequest(`Cannot use format "${format}": events have one format`);
       checkFilters(filters);
@@ -56,7 +68,9 @@ export function apiRoutes(api: Api): { readonly connections: Route; readonly eve
         if (!response.writableNeedDrain) response.write(':\n\n');
       }, HEARTBEAT_MS);
       try {
-        await send(chunks, request, response, headers, `retry: ${RETRY_SECONDS * 1000}\n\n`);
+        await send(chunks, request, response, headers, stalls, `retry: ${RETRY_SECONDS * 1000}\n\n`);
+        limits.sending(response);
+        response.end();
       } finally {
         clearInterval(heartbeat);
       }
@@ -70,13 +84,13 @@ class BadRequest extends Error {}
 class Unavailable extends Error {}
 
 /** Limits concurrent requests, and reports errors before the first byte as JSON. */
-function bounded(route: Route): Route {
-  let readers = 0;
+function bounded(route: ReadingRoute): Route {
+  const places = new ReaderPlaces(MAX_READERS);
   return async (request, response) => {
-    readers++;
+    const reader = places.take(clientOf(request.socket), () => response.destroy());
     try {
-      if (readers > MAX_READERS) throw new Unavailable(`${MAX_READERS} clients are reading already`);
-      await route(request, response);
+      if (!reader) throw new Unavailable(`${MAX_READERS} clients are reading already`);
+      await route(request, response, (doesStall) => places.stalls(reader, doesStall));
     } catch (error) {
       if (response.headersSent) response.destroy();
       else if (error instanceof BadRequest) refuse(response, 400, error.message);
@@ -84,7 +98,7 @@ function bounded(route: Route): Route {
         refuse(response, 503, error.message, { 'Retry-After': String(RETRY_SECONDS) });
       else throw error;
     } finally {
-      readers--;
+      if (reader) places.free(reader);
     }
   };
 }
@@ -118,12 +132,13 @@ async function opened(open: () => Promise<ChunkStream>): Promise<ChunkStream> {
   }
 }
 
-/** Sends chunks as fast as the client reads them, until the last one, or until the client disconnects or stalls. */
+/** Sends chunks as fast as the client reads them, until the last one, or until the client disconnects or stalls. Does not end the response. */
 async function send(
   chunks: ChunkStream,
   request: IncomingMessage,
   response: ServerResponse,
   headers: Readonly<Record<string, string>>,
+  stalls: (doesStall: boolean) => void,
   first = '',
 ): Promise<void> {
   // A client that disconnected during the scan emits no `close` any more.
@@ -133,15 +148,14 @@ async function send(
   }
   response.once('close', () => chunks.close());
   response.writeHead(200, headers);
-  if (request.method === 'HEAD') {
-    response.end();
-    return;
-  }
+  if (request.method === 'HEAD') return;
   response.write(first);
-  for (let chunk = await chunks.next(); chunk !== null && !response.destroyed; chunk = await chunks.next())
-    if (!response.write(chunk)) await drained(response);
-  disconnectWhenSlow(response);
-  response.end();
+  for (let chunk = await chunks.next(); chunk !== null && !response.destroyed; chunk = await chunks.next()) {
+    if (response.write(chunk)) continue;
+    stalls(true);
+    await drained(response);
+    stalls(false);
+  }
 }
 
 /** Waits until the client has read what was written, and disconnects one that stalls. Node's own timeout can take twice as long. */

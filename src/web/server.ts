@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
@@ -7,7 +7,7 @@ import type { ListenAddress } from '../config/flags.ts';
 import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
 import { answer, type Middleware } from './middleware.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
-import { ClientLimit, disconnectWhenSlow, limitRequests } from './limits.ts';
+import { ClientLimit, RequestLimits } from './limits.ts';
 import { PAGE_POLICY } from './page/style.ts';
 import { CONTENT_TYPES, type Format } from '../expose/prometheus-text.ts';
 import type { Tls } from './tls.ts';
@@ -86,15 +86,16 @@ export function createApp(handlers: HttpHandlers): Express {
       .send(text);
   });
   for (const middleware of handlers.middleware) app.use(middleware);
-  const limit = (): Middleware => limitRequests(handlers.maxRequests);
-  app.get(handlers.telemetryPath, limit(), (request, response) => sendMetrics(handlers, request, response));
-  const routes = handlers.api && apiRoutes(handlers.api);
+  const limits = new RequestLimits();
+  const limit = (): Middleware => limits.limit(handlers.maxRequests);
+  app.get(handlers.telemetryPath, limit(), (request, response) => sendMetrics(handlers, limits, request, response));
+  const routes = handlers.api && apiRoutes(handlers.api, limits);
   // Event streams stay open and have a limit of their own.
   if (routes) app.get(EVENTS_PATH, limit(), routes.events);
   app.use(limit());
   app.get('/', async (request, response) => {
     const page = await handlers.page(request.query['refresh'] !== 'off');
-    disconnectWhenSlow(response);
+    limits.sending(response);
     response.set({ 'Content-Security-Policy': PAGE_POLICY, ...handlers.headers() });
     response.type('html').send(page);
   });
@@ -120,7 +121,12 @@ const allowMethods: Middleware = ({ method = '' }, response, next) => {
   else answer(response, 405, 'Only GET and HEAD are allowed.', { Allow: 'GET, HEAD', Connection: 'close' });
 };
 
-async function sendMetrics(handlers: HttpHandlers, request: Request, response: Response): Promise<void> {
+async function sendMetrics(
+  handlers: HttpHandlers,
+  limits: RequestLimits,
+  request: Request,
+  response: Response,
+): Promise<void> {
   const requested = negotiateFormat(request.get('Accept'));
   const withinMs = timeLimitMs(request.get('X-Prometheus-Scrape-Timeout-Seconds'), handlers.scrapeBudgetMs);
   const choice = chooseCollectors(request.url, handlers.collectors);
@@ -133,7 +139,7 @@ async function sendMetrics(handlers: HttpHandlers, request: Request, response: R
   const isCompressed = acceptsGzip(request.get('Accept-Encoding'));
   if (isCompressed) response.set('Content-Encoding', 'gzip');
   const sent = isCompressed ? await compressOnce(body) : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
-  disconnectWhenSlow(response);
+  limits.sending(response);
   response.send(sent);
 }
 
@@ -210,6 +216,10 @@ export class Servers {
         answer(response, 503, 'Stopping.', { Connection: 'close' });
         return;
       }
+      if (isAmbiguous(request)) {
+        answer(response, 400, 'Ambiguous request.', { Connection: 'close' });
+        return;
+      }
       response.once('close', () => {
         if (this.#isStopping) server.closeIdleConnections();
       });
@@ -227,6 +237,16 @@ export class Servers {
     server.removeAllListeners('error').on('error', (error) => failed(reasonOf(error)));
     this.#servers.push(server);
   }
+}
+
+/** A proxy may understand a request differently that has two hosts, or a transfer coding that this server does not decode. */
+function isAmbiguous({ headersDistinct, httpVersion }: IncomingMessage): boolean {
+  const { host = [], 'transfer-encoding': codings = [] } = headersDistinct;
+  return (
+    host.length > 1 ||
+    codings.length > 1 ||
+    codings.some((coding) => httpVersion !== '1.1' || coding.trim().toLowerCase() !== 'chunked')
+  );
 }
 
 function listenReason(error: NodeJS.ErrnoException): string {

@@ -3,6 +3,7 @@ import { createServer, get, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { apiRoutes, type Api, type ChunkStream } from '../../src/web/api.ts';
+import { RequestLimits } from '../../src/web/limits.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -43,7 +44,7 @@ async function serve({
     }));
   };
   const api: Api = { connections: open, events: open };
-  const { connections, events } = apiRoutes(api);
+  const { connections, events } = apiRoutes(api, new RequestLimits());
   const server = createServer((incoming, response) => {
     const route = incoming.url?.startsWith('/api/v1/events') ? events : connections;
     void route(incoming, response).catch((error: unknown) => expect.fail(String(error)));
@@ -183,14 +184,15 @@ describe('a client', () => {
   });
 
   test('whose stream fails gets an aborted response', async () => {
-    const broken = apiRoutes({
+    const failing: Api = {
       connections: () =>
         Promise.resolve({
           next: () => Promise.reject(new Error('the worker thread ended the stream')),
           close: () => undefined,
         }),
       events: () => Promise.reject(new Error('none')),
-    });
+    };
+    const broken = apiRoutes(failing, new RequestLimits());
     const server = createServer((incoming, response) => void broken.connections(incoming, response));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import express from 'express';
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
-import { ClientLimit, disconnectWhenSlow } from '../../src/web/limits.ts';
+import { ClientLimit, clientOf, ReaderPlaces, RequestLimits } from '../../src/web/limits.ts';
 import { Servers, type HttpHandlers } from '../../src/web/server.ts';
 import { Served } from '../support/served.ts';
 
@@ -24,8 +24,8 @@ async function start(handlers: Partial<HttpHandlers> = {}): Promise<Served> {
 }
 
 /** A raw socket to the server. */
-async function open({ port }: { port: number }): Promise<Socket> {
-  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+async function open({ port }: { port: number }, localAddress = '127.0.0.1'): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true });
   sockets.push(socket);
   socket.on('error', () => undefined);
   await once(socket, 'connect');
@@ -57,6 +57,19 @@ function slowScrapes(): { metrics: HttpHandlers['metrics']; waiting: number; go:
     },
   };
   return slow;
+}
+
+/** Longer than what the kernel buffers for a client that does not read. */
+const LONG_PAGE = { format: 'text', body: Buffer.alloc(8 << 20, 'a') } as const;
+
+const SHORT_PAGE = { format: 'text', body: Buffer.from('peerscope_up 1\n') } as const;
+
+/** Requests a page on a new connection without reading it. Resolves when the server sends it. */
+async function ignoreResponse(served: Served, localAddress?: string): Promise<Socket> {
+  const socket = await open(served, localAddress);
+  socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+  await once(socket, 'readable');
+  return socket;
 }
 
 describe('a request', () => {
@@ -96,6 +109,16 @@ describe('a request', () => {
     ['for a tunnel', 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n', []],
     ['without a Host', 'GET /metrics HTTP/1.1\r\n\r\n', [400]],
     ['of TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', [400]],
+    ['with two hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', [400]],
+    ['with one host twice', 'GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n', [400]],
+    ...['xchunked', 'identity', 'gzip, chunked', 'chunked, chunked', 'chunked\r\nTransfer-Encoding: chunked', ''].map(
+      (coding): [string, string, number[]] => [
+        `with the transfer coding ${JSON.stringify(coding)}`,
+        `GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ${coding}\r\n\r\n`,
+        [400],
+      ],
+    ),
+    ['of HTTP/1.0 with chunks', 'GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n', [400]],
     ['with two lengths', 'GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', [400]],
     [
       'with a length and chunks',
@@ -253,7 +276,7 @@ describe('a scrape', () => {
     const server = createServer((request, response) => {
       request.socket.once('close', () => {
         vi.useFakeTimers({ toFake: ['setTimeout'] });
-        disconnectWhenSlow(response);
+        new RequestLimits().sending(response);
         resolve(vi.getTimerCount());
         vi.useRealTimers();
       });
@@ -305,6 +328,69 @@ describe('a client', () => {
       expect(read).toBeLessThan(size);
     },
   );
+
+  it('that does not read its responses holds no place of others', async () => {
+    const served = await start({ maxRequests: 2, metrics: () => Promise.resolve(LONG_PAGE) });
+    for (let i = 0; i < 10; i++) await ignoreResponse(served);
+    const { status, body } = await served.ask('/metrics');
+    expect([status, body.length]).toEqual([200, LONG_PAGE.body.length]);
+  });
+
+  it.each<{ title: string; others: readonly string[]; isCut: boolean }>([
+    { title: 'is disconnected', others: [], isCut: true },
+    { title: 'stays if another client has more of them', others: ['127.0.0.2'], isCut: false },
+  ])('with the oldest of 65 unread responses $title', async ({ others, isCut }) => {
+    const served = await start({ metrics: () => Promise.resolve(LONG_PAGE) });
+    const oldest = await ignoreResponse(served);
+    for (let i = 0; i < 64; i++) await ignoreResponse(served, others[0]);
+    // The kernel holds the start of the response.
+    const received = new Promise<number>((resolve) => {
+      let read = 0;
+      oldest.on('data', (chunk: Buffer) => (read += chunk.length));
+      oldest.once('end', () => resolve(read)).once('close', () => resolve(read));
+    });
+    expect((await received) < LONG_PAGE.body.length).toBe(isCut);
+  });
+
+  it.each([
+    { title: 'that was fast before', knows: true },
+    { title: 'that is new', knows: false },
+  ])('$title has a place although another client takes all of them', async ({ knows }) => {
+    const slow = slowScrapes();
+    let isSlow = false;
+    const served = await start({
+      maxRequests: 2,
+      metrics: (...given) => (isSlow ? slow.metrics(...given) : Promise.resolve(SHORT_PAGE)),
+    });
+    if (knows) expect((await served.ask('/metrics', { localAddress: '127.0.0.2' })).status).toBe(200);
+    isSlow = true;
+    const taken = [served.ask('/metrics'), served.ask('/metrics')];
+    await expect.poll(() => slow.waiting).toBe(2);
+    const other = served.ask('/metrics', { localAddress: '127.0.0.2' });
+    await expect.poll(() => slow.waiting).toBe(3);
+    expect((await served.ask('/metrics')).status).toBe(503);
+    expect((await served.ask('/metrics', { localAddress: '127.0.0.2' })).status).toBe(503);
+    slow.go();
+    expect((await Promise.all([...taken, other])).map(({ status }) => status)).toEqual([200, 200, 200]);
+  });
+
+  it('that was fast before has a place although many new clients take those beyond the limit', async () => {
+    const slow = slowScrapes();
+    let isSlow = false;
+    const served = await start({
+      maxRequests: 2,
+      metrics: (...given) => (isSlow ? slow.metrics(...given) : Promise.resolve(SHORT_PAGE)),
+    });
+    expect((await served.ask('/metrics', { localAddress: '127.0.0.2' })).status).toBe(200);
+    isSlow = true;
+    const many = Array.from({ length: 40 }, (_, i) => served.ask('/metrics', { localAddress: `127.0.1.${i}` }));
+    await expect.poll(() => slow.waiting).toBe(2 + 8);
+    const known = served.ask('/metrics', { localAddress: '127.0.0.2' });
+    await expect.poll(() => slow.waiting).toBe(2 + 8 + 1);
+    slow.go();
+    expect((await known).status).toBe(200);
+    expect((await Promise.all(many)).filter(({ status }) => status === 200)).toHaveLength(10);
+  });
 
   it('that pipelines a thousand requests is disconnected', async () => {
     let asked = 0;
@@ -412,5 +498,59 @@ describe('a server at its limit of clients', () => {
       for (const socket of sockets) socket.destroy();
       server.close();
     }
+  });
+});
+
+describe('RequestLimits and ReaderPlaces', () => {
+  test.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['2001:db8:1:2:3:4:5:6', '20010db8 10002 '],
+    ['2001:db8:1:2:ffff::1', '20010db8 10002 '],
+    ['2001:db8:1:3::1', '20010db8 10003 '],
+    ['fe80::1%eth0', 'fe800000 0 eth0'],
+    ['fe80::2%eth1', 'fe800000 0 eth1'],
+    ['', ''],
+  ])('the client at %j is %j', (remoteAddress, client) => {
+    expect(clientOf({ remoteAddress })).toBe(client);
+  });
+
+  const READERS: readonly {
+    readonly title: string;
+    readonly readers: readonly string[];
+    readonly stalled: readonly number[];
+    readonly stalledMs: number;
+    readonly by: string;
+    readonly cut: readonly string[] | null;
+  }[] = [
+    { title: 'a free place', readers: ['a', 'a'], stalled: [], by: 'b', cut: [] },
+    { title: 'no place of a client that reads', readers: ['a', 'a', 'b'], stalled: [], by: 'a', cut: null },
+    { title: 'no place of a client with an equal share', readers: ['a', 'b', 'c'], stalled: [], by: 'd', cut: null },
+    { title: 'the newest place of a client with more', readers: ['a', 'a', 'b'], stalled: [], by: 'c', cut: ['a1'] },
+    { title: 'no place beyond its share', readers: ['a', 'a', 'b'], stalled: [], by: 'b', cut: null },
+    { title: 'the place of a client that stalls', readers: ['a', 'b', 'c'], stalled: [1], by: 'a', cut: ['b1'] },
+    { title: 'the place that stalls for longest', readers: ['a', 'a', 'a'], stalled: [2, 0], by: 'b', cut: ['a2'] },
+    {
+      title: 'no place that stalls for 1.9 seconds',
+      readers: ['a', 'b', 'c'],
+      stalled: [1],
+      by: 'a',
+      cut: null,
+      stalledMs: 1_800,
+    },
+  ].map((one) => ({ stalledMs: 2_000, ...one }));
+  test.each(READERS)('a new reader gets $title', ({ readers, stalled, stalledMs, by, cut }) => {
+    let now = 0;
+    const places = new ReaderPlaces(3, () => now);
+    const lost: string[] = [];
+    const taken = readers.map((client, i) => places.take(client, () => void lost.push(`${client}${i}`)));
+    for (const i of stalled) {
+      const reader = taken[i];
+      if (reader) places.stalls(reader, true);
+      now += 100;
+    }
+    now += stalledMs;
+    const found = places.take(by, () => undefined);
+    expect(found === null ? null : lost).toEqual(cut);
   });
 });
