@@ -32,9 +32,19 @@ export class Changes {
    * A closed connection has the process and namespace that it had, even if they have ended.
    */
   take(at: number): ConnectionEvent[] {
+    return [...this.events(at)];
+  }
+
+  /** Discards the events of the last scan. */
+  skip(at: number): void {
+    const events = this.events(at);
+    while (events.next().done !== true);
+  }
+
+  /** Like `take`, one event at a time; all of them must be consumed. */
+  *events(at: number): Generator<ConnectionEvent> {
     const { connections } = this.#scrape;
     const time = new Date(at).toISOString();
-    const events: ConnectionEvent[] = [];
     for (const i of inOrder(this.#scrape, connections.closed)) {
       if (connections.weightOf(i) === 0) continue;
       const isEndedOnly = connections.isEndedOnly(i);
@@ -43,18 +53,13 @@ export class Changes {
       const known = last && { netns: last.netns, pid: last.owner?.pid ?? null };
       const openedAt = connections.openedAt[i] ?? 0;
       const seconds = openedAt > 0 && !isEndedOnly ? Math.max(0, at - openedAt) / 1000 : null;
-      events.push({
-        event: 'closed',
-        at: time,
-        duration_seconds: seconds,
-        ...rowOf(this.#scrape, i, this.#names),
-        ...known,
-        ...(isEndedOnly && { opened_at: null }),
-      });
+      const row = rowOf(this.#scrape, i, this.#names);
+      const unseen = isEndedOnly && { opened_at: null };
+      yield { event: 'closed', at: time, duration_seconds: seconds, ...row, ...known, ...unseen };
     }
     for (const i of inOrder(this.#scrape, connections.opened)) {
       if ((connections.openedAt[i] ?? 0) > 0 && connections.weightOf(i) > 0 && !connections.isEndedOnly(i))
-        events.push({ event: 'opened', at: time, ...rowOf(this.#scrape, i, this.#names) });
+        yield { event: 'opened', at: time, ...rowOf(this.#scrape, i, this.#names) };
     }
     const before = this.#update();
     for (const i of inOrder(this.#scrape, before.keys())) {
@@ -64,10 +69,9 @@ export class Changes {
       const row = rowOf(this.#scrape, i, this.#names);
       const table = connections.table[i] ?? 0;
       const previous: State = stateOf(table, was.state);
-      if (was.state !== is.state) events.push({ event: 'state', at: time, previous, ...row });
-      if (isHandedOver(was, is)) events.push({ event: 'owner', at: time, previous: was.process, ...row });
+      if (was.state !== is.state) yield { event: 'state', at: time, previous, ...row };
+      if (isHandedOver(was, is)) yield { event: 'owner', at: time, previous: was.process, ...row };
     }
-    return events;
   }
 
   /** Remembers all connections; returns the previous state of those that changed. */

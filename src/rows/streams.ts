@@ -11,8 +11,9 @@ export type RowFormat = 'json' | 'jsonl';
 const CHUNK = 64 << 10;
 /** The number of rows read for one chunk, so that a filter with few matches does not delay scans. */
 const ROWS_PER_CHUNK = 1_000;
-/** The most text buffered for a slow subscriber, in characters. */
+/** The most text buffered for a slow subscriber, and for all of them, in characters. */
 const MAX_BUFFERED = 4 << 20;
+const MAX_ALL_BUFFERED = 8 << 20;
 
 /** Text in chunks, read at the pace of the consumer. */
 export interface Reader {
@@ -47,7 +48,7 @@ export class Readers {
     if (!this.#changes) {
       this.#changes = new Changes(this.#scrape, this.#names);
       // Discards the events of the last scan; later events are relative to it.
-      this.#changes.take(at);
+      this.#changes.skip(at);
       this.#scrape.traffic?.listEach(true);
     }
     return subscriber;
@@ -66,8 +67,11 @@ export class Readers {
   scanned(at: number): void {
     for (const reader of this.#rows.values()) reader.scanned();
     if (!this.#changes) return;
-    const events = this.#changes.take(at);
-    for (const subscriber of this.#subscribers.values()) subscriber.add(events, at);
+    const subscribers = [...this.#subscribers.values()];
+    const most = Math.min(MAX_BUFFERED, MAX_ALL_BUFFERED / subscribers.length);
+    // One at a time: a scan can have hundreds of thousands of events.
+    for (const event of this.#changes.events(at)) for (const subscriber of subscribers) subscriber.add(event, at, most);
+    for (const subscriber of subscribers) subscriber.flush();
   }
 }
 
@@ -132,7 +136,10 @@ class RowReader implements Reader {
 /** The events of scans as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). */
 class EventReader implements Reader {
   readonly #wants: Filter;
-  #buffered = '';
+  /** Full chunks, and the one that is being filled. */
+  readonly #chunks: string[] = [];
+  #last = '';
+  #length = 0;
   #dropped = 0;
   #droppedAt = 0;
   #callback: ((text: string) => void) | null = null;
@@ -143,36 +150,45 @@ class EventReader implements Reader {
 
   next(callback: (text: string | null) => void): void {
     this.#callback = callback;
-    this.#flush();
+    this.flush();
   }
 
-  /** Buffers events. From the first one that does not fit until the next read, events are dropped and counted. */
-  add(events: readonly ConnectionEvent[], at: number): void {
-    for (const event of events) {
-      if (!this.#wants(event)) continue;
-      const text = this.#dropped > 0 ? '' : format(event.event, event);
-      if (text === '' || this.#buffered.length + text.length > MAX_BUFFERED) this.#drop(at);
-      else this.#buffered += text;
-    }
-    this.#flush();
+  /**
+   * Buffers an event if the buffer has at most `most` characters then. From the first one that does not fit until the buffer is read,
+   * events are dropped and counted.
+   */
+  add(event: ConnectionEvent, at: number, most: number): void {
+    if (!this.#wants(event)) return;
+    const text = this.#dropped > 0 ? '' : format(event.event, event);
+    if (text === '' || this.#length + text.length > most) {
+      this.#dropped++;
+      this.#droppedAt = at;
+    } else this.#append(text);
   }
 
-  #drop(at: number): void {
-    this.#dropped++;
-    this.#droppedAt = at;
-  }
-
-  #flush(): void {
-    if (!this.#callback || this.#buffered === '') return;
+  /** Sends a waiting client the next chunk. */
+  flush(): void {
+    if (!this.#callback || this.#length === 0) return;
     const callback = this.#callback;
-    const text = this.#buffered;
+    const full = this.#chunks.shift();
+    const text = full ?? this.#last;
+    if (full === undefined) this.#last = '';
+    this.#length -= text.length;
     this.#callback = null;
-    this.#buffered = '';
+    if (this.#length === 0 && this.#dropped > 0) {
+      const at = new Date(this.#droppedAt).toISOString();
+      this.#append(format('dropped', { event: 'dropped', count: this.#dropped, at }));
+      this.#dropped = 0;
+    }
     callback(text);
-    if (this.#dropped === 0) return;
-    const at = new Date(this.#droppedAt).toISOString();
-    this.#buffered = format('dropped', { event: 'dropped', count: this.#dropped, at });
-    this.#dropped = 0;
+  }
+
+  #append(text: string): void {
+    this.#last += text;
+    this.#length += text.length;
+    if (this.#last.length < CHUNK) return;
+    this.#chunks.push(this.#last);
+    this.#last = '';
   }
 }
 

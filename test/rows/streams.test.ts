@@ -136,21 +136,43 @@ describe('a reader of events', { timeout: 30_000 }, () => {
     expect(received.map(eventsOf)).toEqual([['opened 10001']]);
   });
 
-  it('buffers at most 4 MiB, and then reports the number of dropped events', () => {
+  /** What a reader has buffered, in chunks. */
+  const buffered = (reader: Reader): string => {
+    let all = '';
+    for (let size = -1; size !== all.length;) {
+      size = all.length;
+      reader.next((text) => {
+        expect(text?.length).toBeLessThan((64 << 10) + 2_000);
+        all += text ?? '';
+      });
+    }
+    return all;
+  };
+
+  it.each([
+    { readers: 1, most: 4 << 20 },
+    { readers: 2, most: 4 << 20 },
+    { readers: 16, most: (8 << 20) / 16 },
+  ])('of $readers buffers at most $most characters, and then reports the number of dropped events', (given) => {
     scan(ports(9_000, 9_001));
-    const reader = readers.subscribe(['port=443'], now);
+    const all = Array.from({ length: given.readers }, () => readers.subscribe(['port=443'], now));
     scan(ports(9_000, 9_001).concat(ports(10_000, 18_000)));
     scan(ports(10_000, 18_001));
-    const text = next(reader) ?? '';
-    expect(text.length).toBeLessThanOrEqual(4 << 20);
-    expect(text.length).toBeGreaterThan((4 << 20) - 2_000);
-    // The second scan also closed one.
-    const received = events(text).map(({ local_port }) => local_port);
-    expect(received).toEqual(ports(10_000, 10_000 + received.length));
+    for (const reader of all) {
+      const found = events(buffered(reader));
+      const dropped = found.pop();
+      // The second scan also closed one.
+      const received = found.map(({ local_port }) => local_port);
+      expect(received).toEqual(ports(10_000, 10_000 + received.length));
+      expect(dropped).toEqual({ event: 'dropped', count: 8_002 - received.length, at: '2026-01-01T00:00:02.000Z' });
+      const kept = found.map((event) => `event: opened\ndata: ${JSON.stringify(event)}\n\n`).join('');
+      expect(kept.length).toBeLessThanOrEqual(given.most);
+      expect(kept.length).toBeGreaterThan(given.most - 2_000);
+    }
+    const later: string[][] = [];
+    for (const reader of all) reader.next((text) => later.push(eventsOf(text)));
     scan(ports(10_000, 18_002));
-    const [dropped, ...after] = events(next(reader));
-    expect(dropped).toEqual({ event: 'dropped', count: 8_002 - received.length, at: '2026-01-01T00:00:02.000Z' });
-    expect(after.map(({ local_port }) => local_port)).toEqual([18_001]);
+    expect(later).toEqual(all.map(() => ['opened 18001']));
   });
 
   it('gets nothing after it is closed, and a later one gets no earlier events', () => {
