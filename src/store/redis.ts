@@ -2,7 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { Redis } from 'ioredis';
 import type { Timer } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
-import { isErrorReply, SCRIPTS, toNumber, toOk, toText, toTexts, toTime } from './redis-commands.ts';
+import {
+  isErrorReply,
+  isWrongType,
+  SCRIPTS,
+  TEXT_BYTES,
+  toNumber,
+  toOk,
+  toShortText,
+  toTexts,
+  toTime,
+} from './redis-commands.ts';
 import { COMMAND_MS, CONNECT_MS, connectionOptions } from './redis-connector.ts';
 import { PrimaryFinder } from './redis-primary.ts';
 import { formatRedisUrl, type RedisServer } from './redis-url.ts';
@@ -28,6 +38,11 @@ const MAX_QUEUE = 50_000;
 const QUEUE_KEEP_MS = 24 * 3_600_000;
 /** How long failures are kept after the breaker allows an attempt. */
 const FAILURES_KEEP_MS = 2 * 3_600_000;
+/** The longest time that a breaker is open, and the most failures that it counts. */
+const BREAKER_MOST_MS = 3_600_000;
+const FAILURES_MOST = 100;
+/** The maximum number of first-seen times. One takes about 500 bytes of the server. */
+const MAX_FIRST_SEEN = 150_000;
 const REASON_LENGTH = 200;
 /** Error codes of a server that failed over or is still loading. A new connection may work. */
 const FAILED_OVER = /\b(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN)\b/;
@@ -40,11 +55,14 @@ export interface RedisStoreOptions {
   readonly report: (message: string) => void;
   /** Called when the server lost data or missed writes. */
   readonly onIncomplete: () => void;
+  /** The maximum number of first-seen times in the store. The largest owners lose some first. */
+  readonly maxFirstSeen?: number;
 }
 
 /**
  * The store on a Redis or Valkey server shared by the exporters of a cluster. All keys begin with "peerscope:", in a
- * Redis Cluster with "{peerscope}:", so that one node serves them all. Each command uses one key.
+ * Redis Cluster with "{peerscope}:", so that one node serves them all. What other clients of the server stored under them is bounded:
+ * texts are cut, and values of other types are missing and overwritten.
  *
  * A failure is reported once. The store is `up` again when a check, run every two seconds, can write and read. The
  * check also detects data loss. The password appears in no message.
@@ -136,7 +154,7 @@ export class RedisStore implements Store, SharedState {
     for (let start = 0; start < keys.length; start += CHUNK) {
       const chunk = keys.slice(start, start + CHUNK);
       // Sent together. Unlike MGET and pipelines, this works on every kind of server.
-      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#redis.get(key).then(toText))));
+      const texts = await this.#attempt(() => Promise.all(chunk.map((key) => this.#readText(key))));
       if (!texts) break;
       for (const [i, key] of chunk.entries()) {
         const text = texts[i];
@@ -149,7 +167,9 @@ export class RedisStore implements Store, SharedState {
   async write(texts: readonly StoredText[]): Promise<void> {
     const now = this.#options.clock.now();
     for (let start = 0; start < texts.length; start += CHUNK) {
-      const chunk = texts.slice(start, start + CHUNK).filter(({ keepUntil }) => keepUntil > now);
+      const chunk = texts
+        .slice(start, start + CHUNK)
+        .filter(({ text, keepUntil }) => keepUntil > now && Buffer.byteLength(text) <= TEXT_BYTES);
       const done = await this.#attemptWrite(() =>
         Promise.all(
           chunk.map(({ key, text, keepUntil }) =>
@@ -172,7 +192,12 @@ export class RedisStore implements Store, SharedState {
       // One command per key: a full server still returns stored times.
       const answers = chunk.map(async ({ key, at }): Promise<PreviousTime> => {
         const before = await this.#attemptWrite(async () => {
-          const reply = await this.#redis.eval(SCRIPTS.writeFirstSeen, 1, key, String(at), FIRST_SEEN_TTL_MS);
+          const tenant = tenantOf(key);
+          const keys = [key, `first:of:${tenant}`, 'first:sizes', 'first:last', 'first:total'];
+          const most = this.#options.maxFirstSeen ?? MAX_FIRST_SEEN;
+          const now = Math.floor(this.#options.clock.now());
+          const given = [at, FIRST_SEEN_TTL_MS, now, most, tenant, key].map(String);
+          const reply = await this.#redis.eval(SCRIPTS.writeFirstSeen, keys.length, ...keys, ...given);
           return reply === null ? null : toNumber(reply);
         });
         return { key, previous: before === undefined ? 'unknown' : before };
@@ -182,15 +207,10 @@ export class RedisStore implements Store, SharedState {
     return previousTimes;
   }
 
+  /** A lease that lasts longer than twice the requested time, or for ever, was not taken by an exporter. */
   async acquire(lease: string, ms: number): Promise<number> {
-    const isTaken = await this.#attempt(async () => {
-      const reply = await this.#redis.set(lease, this.#holder, 'PX', Math.ceil(ms), 'NX');
-      if (reply !== null) toOk(reply);
-      return reply === null;
-    });
-    if (!isTaken) return 0;
-    const leftMs = await this.#attempt(async () => toNumber(await this.#redis.pttl(lease)));
-    return leftMs === undefined ? 0 : Math.max(1, leftMs);
+    const given = [this.#holder, Math.ceil(ms), Math.ceil(2 * ms)].map(String);
+    return (await this.#attempt(() => this.#redis.eval(SCRIPTS.acquire, 1, lease, ...given).then(toNumber))) ?? 0;
   }
 
   async renew(lease: string, ms: number): Promise<void> {
@@ -215,7 +235,7 @@ export class RedisStore implements Store, SharedState {
   }
 
   async readQueue(queue: string, most: number): Promise<readonly string[]> {
-    return (await this.#attempt(async () => toTexts(await this.#redis.zrange(queue, 0, String(most - 1))))) ?? [];
+    return (await this.#attempt(() => this.#redis.eval(SCRIPTS.readQueue, 1, queue, most).then(toTexts))) ?? [];
   }
 
   async dequeue(queue: string, members: readonly string[]): Promise<void> {
@@ -225,11 +245,12 @@ export class RedisStore implements Store, SharedState {
 
   async readBreaker(name: string): Promise<BreakerState | null> {
     const state = await this.#attempt(() =>
-      Promise.all([this.#redis.get(failuresOf(name)).then(toText), this.#redis.pttl(name).then(toNumber)] as const),
+      Promise.all([this.#readText(failuresOf(name)), this.#redis.pttl(name).then(toNumber)] as const),
     );
     if (!state) return null;
-    const [failures, openMs] = state;
-    return { failures: Number(failures) || 0, openMs: Math.max(0, openMs) };
+    const [text, openMs] = state;
+    const failures = /^\d{1,9}$/.test(text ?? '') ? Math.min(FAILURES_MOST, Number(text)) : 0;
+    return { failures, openMs: openMs > BREAKER_MOST_MS ? 0 : Math.max(0, openMs) };
   }
 
   async writeBreaker(name: string, { failures, openMs }: BreakerState): Promise<void> {
@@ -250,6 +271,16 @@ export class RedisStore implements Store, SharedState {
     this.#redis.disconnect();
     this.#primary.close();
     return Promise.resolve();
+  }
+
+  /** Returns the text under a key; null if there is none, or if it cannot be ours. */
+  async #readText(key: string): Promise<string | null> {
+    try {
+      return toShortText(await this.#redis.getrange(key, 0, TEXT_BYTES));
+    } catch (error) {
+      if (isWrongType(error)) return null;
+      throw error;
+    }
   }
 
   /** Returns undefined on failure. */
@@ -311,7 +342,7 @@ export class RedisStore implements Store, SharedState {
       const time = this.#redis.time().then((reply) => {
         this.#serverAtZero = toTime(reply) - this.#options.clock.monotonic();
       });
-      const before = this.#redis.get(key).then(toText);
+      const before = this.#readText(key);
       const taken = this.#redis.set(key, check, 'PX', ALIVE_KEEP_MS).then((reply) => {
         toOk(reply);
         this.#wroteSinceCheck = false;
@@ -384,6 +415,16 @@ export class RedisStore implements Store, SharedState {
     const { password } = this.#options.server;
     const message = reasonOf(error);
     return (password ? message.replaceAll(password, '***') : message).slice(0, REASON_LENGTH);
+  }
+}
+
+/** The owner of a first-seen time, by which the store is shared: the namespace and the workload in its key. */
+export function tenantOf(key: string): string {
+  try {
+    const [, namespace = '', workload = ''] = JSON.parse(key.slice(key.indexOf('['))) as unknown[];
+    return `${String(namespace)}/${String(workload)}`;
+  } catch {
+    return '/';
   }
 }
 

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SYSTEM_CLOCK, type Timer } from '../../src/common/clock.ts';
@@ -30,6 +31,7 @@ afterEach(async () => {
 async function open(
   changes: { username?: string; password?: string; database?: number; port?: number } = {},
   clock: Timer = SYSTEM_CLOCK,
+  maxFirstSeen?: number,
 ): Promise<RedisStore> {
   const { port = redis.port, ...credentials } = changes;
   const store = await RedisStore.open({
@@ -48,6 +50,7 @@ async function open(
     onIncomplete: () => {
       lacking++;
     },
+    ...(maxFirstSeen === undefined ? {} : { maxFirstSeen }),
   });
   stores.push(store);
   return store;
@@ -295,9 +298,9 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
   });
 
   it('needs only the documented permissions', async () => {
-    const rights = '~peerscope:* +get +set +del +pttl +pexpire +zadd +zcard +zrange +zrem +eval +select +time'.split(
-      ' ',
-    );
+    const asn = readFileSync(new URL('../../docs/asn.md', import.meta.url), 'utf8');
+    const rights = (/\*\*ACL:\*\* `([^`]*)`/.exec(asn)?.[1] ?? '').split(/\s+/);
+    expect(rights).toContain('+getrange');
     await redis.client.call('ACL', 'SETUSER', 'exporter', 'on', '>secret', ...rights);
     const store = await open({ username: 'exporter', password: 'secret' });
     await store.write([stored('a')]);
@@ -311,5 +314,111 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await store.writeFirstSeen([{ category: 'outbound', key: 'a', at: 1 }]);
     expect(await store.readBreaker(BREAKER)).toEqual({ failures: 0, openMs: 0 });
     expect({ up: store.up, reports }).toEqual({ up: true, reports: [] });
+  });
+
+  describe('another client of the server', () => {
+    const KEY = 'peerscope:asn:1:8.8.8.0/24';
+
+    it.each<{ title: string; plant: () => Promise<unknown> }>([
+      { title: 'a text of 64 MiB', plant: () => redis.client.setrange(KEY, 64 << 20, 'x') },
+      { title: 'a list', plant: () => redis.client.rpush(KEY, 'x') },
+      { title: 'a hash', plant: () => redis.client.hset(KEY, 'a', 'b') },
+      { title: 'a stream', plant: () => redis.client.xadd(KEY, '*', 'a', 'b') },
+    ])('stores $title as an answer: it is missing, and overwritten', async ({ plant }) => {
+      const store = await open();
+      await plant();
+      await store.write([stored('other')]);
+      expect(await store.read(['asn:1:8.8.8.0/24', 'other'])).toEqual(new Map([['other', 'text of other']]));
+      await store.write([stored('asn:1:8.8.8.0/24')]);
+      expect(await store.read(['asn:1:8.8.8.0/24'])).toHaveProperty('size', 1);
+      expect({ up: store.up, failures: store.failures, reports }).toEqual({ up: true, failures: 0, reports: [] });
+    });
+
+    it.each<{ title: string; plant: (key: string) => Promise<unknown> }>([
+      { title: 'for ever', plant: (key) => redis.client.set(key, 'me') },
+      { title: 'for a year', plant: (key) => redis.client.set(key, 'me', 'EX', 31_536_000) },
+      { title: 'as a list', plant: (key) => redis.client.rpush(key, 'me') },
+      { title: 'as a text of 64 MiB', plant: (key) => redis.client.setrange(key, 64 << 20, 'x') },
+    ])('takes the lease $title: the next exporter takes it', async ({ plant }) => {
+      const [one, other] = [await open(), await open()];
+      await plant(`peerscope:${LEASE}`);
+      expect(await one.acquire(LEASE, 65_000)).toBe(0);
+      expect(await other.acquire(LEASE, 65_000)).toBeGreaterThan(60_000);
+      await plant(`peerscope:renewed`).catch(() => undefined);
+      await one.renew('renewed', 1_000);
+      await one.release('renewed');
+      expect({ up: one.up, failures: one.failures }).toEqual({ up: true, failures: 0 });
+    });
+
+    it.each<{ title: string; plant: (key: string) => Promise<unknown>; left: string[] }>([
+      { title: 'a text', plant: (key) => redis.client.set(key, 'x'), left: ['a'] },
+      {
+        title: 'long members',
+        plant: (key) => redis.client.zadd(key, 0, 'y'.repeat(140_000), 0, 'z'.repeat(1_000_000), 0, 'b'),
+        left: ['b', 'a'],
+      },
+    ])('stores $title as the queue: it is removed', async ({ plant, left }) => {
+      const store = await open();
+      await plant(`peerscope:${QUEUE}`);
+      const found = await store.readQueue(QUEUE, 10);
+      expect(found).toEqual(left.slice(0, -1));
+      await plant(`peerscope:${QUEUE}`);
+      await store.enqueue(QUEUE, ['a']);
+      expect(await store.readQueue(QUEUE, 10)).toEqual(left);
+      expect({ up: store.up, failures: store.failures }).toEqual({ up: true, failures: 0 });
+    });
+
+    it.each(['nan', '-5', '1e3', '0x10', '9'.repeat(400)])(
+      'stores %s as a first-seen time: it is overwritten',
+      async (text) => {
+        const store = await open();
+        await redis.client.set('peerscope:a', text);
+        const given = [{ category: 'outbound' as const, key: 'a', at: 5_000 }];
+        expect(await store.writeFirstSeen(given)).toEqual([{ key: 'a', previous: null }]);
+        expect(await store.writeFirstSeen(given)).toEqual([{ key: 'a', previous: 5_000 }]);
+      },
+    );
+  });
+
+  describe('first-seen times beyond the limit', () => {
+    const seen = (workload: string, count: number, from = 0) =>
+      Array.from({ length: count }, (_, i) => ({
+        category: 'outbound' as const,
+        key: `first:1:${JSON.stringify(['curl', 'shop', workload, 'outbound', String(from + i)])}`,
+        at: 1_700_000_000_000,
+      }));
+    const times = async (): Promise<number> => (await redis.client.keys('peerscope:first:1:*')).length;
+
+    it('are deleted from the largest owner, oldest first, and those of others stay', async () => {
+      const store = await open({}, SYSTEM_CLOCK, 5_000);
+      const victims = [seen('api', 300), seen('web', 20)].flat();
+      await store.writeFirstSeen(victims);
+      for (let round = 0; round < 4; round++) await store.writeFirstSeen(seen('flood', 5_000, 5_000 * round));
+      expect(await times()).toBeLessThanOrEqual(5_000);
+      const again = await store.writeFirstSeen(victims);
+      expect(again.filter(({ previous }) => previous !== 1_700_000_000_000)).toEqual([]);
+      const [newest] = await store.writeFirstSeen(seen('flood', 1, 19_999));
+      expect(newest?.previous).toBe(1_700_000_000_000);
+      expect(reports).toEqual([]);
+    });
+
+    it('of thousands of owners are deleted too', async () => {
+      const store = await open({}, SYSTEM_CLOCK, 2_000);
+      await store.writeFirstSeen(Array.from({ length: 6_000 }, (_, i) => seen(`owner ${i}`, 1)).flat());
+      expect(await times()).toBeLessThanOrEqual(2_000);
+      expect(await redis.client.zcard('peerscope:first:sizes')).toBeLessThanOrEqual(2_000);
+    });
+
+    it('are counted again after another client damaged the index', async () => {
+      const store = await open({}, SYSTEM_CLOCK, 2_000);
+      await store.writeFirstSeen(seen('api', 100));
+      for (const key of ['first:of:shop/api', 'first:sizes', 'first:last', 'first:total']) {
+        await redis.client.del(`peerscope:${key}`);
+        await redis.client.rpush(`peerscope:${key}`, 'x');
+        await store.writeFirstSeen(seen('api', 3_000, 1_000));
+        expect(await times()).toBeLessThanOrEqual(3_200);
+      }
+      expect({ up: store.up, failures: store.failures }).toEqual({ up: true, failures: 0 });
+    });
   });
 });

@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import type { TlsFiles } from '../../src/store/redis-url.ts';
-import { RedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
+import type { BreakerState } from '../../src/store/contract.ts';
+import { RedisStore, tenantOf, type RedisStoreOptions } from '../../src/store/redis.ts';
 
 const PASSWORD = 'hunter2';
 const TLS = fileURLToPath(new URL('../fixtures/tls/', import.meta.url));
@@ -83,12 +84,17 @@ async function open(port: number, database = 0, options: Partial<RedisStoreOptio
   return store;
 }
 
+/** Whether a command is the script that reads a queue: its text has several lines and is not among the words. */
+const readsQueue = (words: readonly string[]): boolean =>
+  is(words, 'eval') && words.length === 4 && words[2]?.endsWith(':queue') === true;
+
 /** As a server that is well, and never lost what it was given. */
-function answerWell([command = '']: readonly string[]): string {
+function answerWell(words: readonly string[]): string {
+  const [command = ''] = words;
+  if (readsQueue(words)) return '*0';
   const known: Readonly<Record<string, string>> = {
-    get: '$3\r\n999',
+    getrange: '$3\r\n999',
     time: `*2\r\n$10\r\n${Math.floor(Date.now() / 1000)}\r\n$1\r\n0`,
-    zrange: '*0',
   };
   return known[command.toLowerCase()] ?? (/^(eval|pttl|zrem|del)$/i.test(command) ? ':0' : '+OK');
 }
@@ -145,14 +151,14 @@ const UNASKED = [
 
 /** A reply of each kind that the command does not have. */
 const WRONG_KINDS: readonly (readonly [command: string, answer: string])[] = [
-  ...([':1', '*0', '*1\r\n*1\r\n:1'] as const).map((answer) => ['get', answer] as const),
+  ...([':1', '*0', '*1\r\n*1\r\n:1'] as const).map((answer) => ['getrange', answer] as const),
   ...(['$-1', ':1', '*-1', '+QUEUED', '*1\r\n+OK'] as const).map((answer) => ['set', answer] as const),
   ...(['$-1', ':1', '*0', '+a'] as const).map((answer) => ['select', answer] as const),
   ...(['$-1', ':1', '*-1', '*0', '*2\r\n:1\r\n:2', '*2\r\n+a\r\n+b', '+OK'] as const).map(
     (answer) => ['time', answer] as const,
   ),
   ...(['$-1', ':1', '*-1', '+OK', '*1\r\n:1', '*1\r\n$-1', '*1\r\n-ERR', '*1\r\n*1\r\n+a'] as const).map(
-    (answer) => ['zrange', answer] as const,
+    (answer) => ['the queue', answer] as const,
   ),
   ...['zrem', 'del', 'pttl', 'eval'].flatMap((command) =>
     (['+OK', '*-1', '*0', '$1\r\n1'] as const).map((answer) => [command, answer] as const),
@@ -240,7 +246,7 @@ describe('RedisStore', () => {
     let looks = 0;
     const port = await listen((words) => {
       const command = words[0]?.toLowerCase();
-      if (command === 'get') looks++;
+      if (command === 'getrange') looks++;
       return command === 'eval' ? '-NOPERM no rights for eval' : answerWell(words);
     });
     let lacking = 0;
@@ -292,12 +298,55 @@ describe('RedisStore', () => {
   });
 
   it.each(WRONG_KINDS)('does not believe a server whose %s gives %j', async (command, answer) => {
-    const port = await listen((words) => (is(words, command) ? answer : answerWell(words)));
+    const isIt = (words: readonly string[]): boolean =>
+      command === 'the queue' ? readsQueue(words) : is(words, command);
+    const port = await listen((words) => (isIt(words) ? answer : answerWell(words)));
     const store = await open(port, 0, { onIncomplete: () => undefined });
     await useAll(store);
     expect(store.up).toBe(false);
     expect(store.failures).toBeGreaterThan(0);
     expect(reports).toEqual([expect.stringContaining('/0": unexpected reply ')]);
+  });
+
+  it.each<{ title: string; answers: Readonly<Record<string, string>>; breaker: BreakerState }>([
+    { title: 'no breaker', answers: { getrange: '$0\r\n', pttl: ':-2' }, breaker: { failures: 0, openMs: 0 } },
+    { title: 'ours', answers: { getrange: '$1\r\n3', pttl: ':60000' }, breaker: { failures: 3, openMs: 60_000 } },
+    { title: 'one for ever', answers: { getrange: '$1\r\n3', pttl: ':-1' }, breaker: { failures: 3, openMs: 0 } },
+    { title: 'one for years', answers: { getrange: '$1\r\n3', pttl: ':3600001' }, breaker: { failures: 3, openMs: 0 } },
+    ...['-1', '1e300', 'Infinity', '0x10', '9999999999', 'x'].map((text) => ({
+      title: `${text} failures`,
+      answers: { getrange: `$${text.length}\r\n${text}`, pttl: ':0' },
+      breaker: { failures: 0, openMs: 0 },
+    })),
+    {
+      title: 'many failures',
+      answers: { getrange: '$9\r\n999999999', pttl: ':0' },
+      breaker: { failures: 100, openMs: 0 },
+    },
+    {
+      title: 'a list',
+      answers: { getrange: '-WRONGTYPE not a string', pttl: ':5' },
+      breaker: { failures: 0, openMs: 5 },
+    },
+  ])('reads $title of another client as $breaker', async ({ answers, breaker }) => {
+    const port = await listen((words) => {
+      const ours = words[1]?.includes('breaker') ? answers[words[0]?.toLowerCase() ?? ''] : undefined;
+      return ours ?? answerWell(words);
+    });
+    const store = await open(port);
+    expect(await store.readBreaker('breaker')).toEqual(breaker);
+    expect({ up: store.up, reports }).toEqual({ up: true, reports: [] });
+  });
+
+  it.each([
+    ['first:1:["curl","shop","api","outbound","1"]', 'shop/api'],
+    ['base:1:["curl","","ssh.service"]', '/ssh.service'],
+    ['first:1:["!0001.py","","","outbound","1"]', '/'],
+    ['first:1:[oops', '/'],
+    ['first:1:[1]', '/'],
+    ['', '/'],
+  ])('shares the first-seen times of %s by %j', (key, tenant) => {
+    expect(tenantOf(key)).toBe(tenant);
   });
 
   it.each(UNASKED)('has another connection where %s comes that nobody asked for', async (_, bytes) => {
@@ -312,7 +361,7 @@ describe('RedisStore', () => {
 
   it.each(HOSTILE)('has another connection where %s is the answer', async (_, bytes, reason) => {
     const port = await listen((words, connection) =>
-      is(words, 'zrange') && connection === 1 ? bytes : answerWell(words),
+      readsQueue(words) && connection === 1 ? bytes : answerWell(words),
     );
     const store = await open(port, 0, { onIncomplete: () => undefined });
     const queued = store.readQueue('queue', 10);
@@ -396,7 +445,7 @@ describe('RedisStore', () => {
     30_000,
   );
 
-  it.each(['set', 'get', 'time', 'select'])(
+  it.each(['set', 'getrange', 'time', 'select'])(
     'calls anew a server that refuses %s for whatever reason',
     async (command) => {
       const port = await listen((words, connection) =>
