@@ -6,6 +6,8 @@ export class TurnQueue<Item> {
   readonly #most: number;
   /** By owner, in the order of their turns. */
   readonly #queues = new Map<string, Set<Item>>();
+  /** The items of each owner as they were added; the end may be gone already. */
+  readonly #stacks = new Map<string, Item[]>();
   readonly #ownersOf = new Map<Item, Set<string>>();
   #size = 0;
 
@@ -31,12 +33,16 @@ export class TurnQueue<Item> {
     if (this.#size >= this.#most) {
       const [largest, queue] = this.#largest();
       if (!queue || queue.size <= (own?.size ?? 0) + 1) return item;
-      const newest = [...queue].at(-1);
+      const newest = this.#newest(largest, queue);
       if (newest === undefined) return item;
       this.#remove(largest, newest);
       if (!this.has(newest)) lost = newest;
     }
-    this.#queues.set(owner, (own ?? new Set<Item>()).add(item));
+    const queue = (own ?? new Set<Item>()).add(item);
+    this.#queues.set(owner, queue);
+    const stack = this.#stacks.get(owner) ?? [];
+    if (stack.length > 2 * queue.size) this.#stacks.set(owner, [...queue]);
+    else this.#stacks.set(owner, stack).get(owner)?.push(item);
     this.#ownersOf.set(item, (this.#ownersOf.get(item) ?? new Set<string>()).add(owner));
     this.#size++;
     return lost;
@@ -53,8 +59,7 @@ export class TurnQueue<Item> {
       const [item] = queue;
       if (item === undefined) continue;
       this.delete(item);
-      this.#queues.delete(owner);
-      if (queue.size > 0) this.#queues.set(owner, queue);
+      if (this.#queues.delete(owner)) this.#queues.set(owner, queue);
       return item;
     }
     return undefined;
@@ -89,11 +94,21 @@ export class TurnQueue<Item> {
     return [...(this.#queues.get(owner) ?? [])].reverse();
   }
 
+  #newest(owner: string, queue: ReadonlySet<Item>): Item | undefined {
+    const stack = this.#stacks.get(owner) ?? [];
+    let newest = stack.pop();
+    while (newest !== undefined && !queue.has(newest)) newest = stack.pop();
+    return newest;
+  }
+
   #remove(owner: string, item: Item): void {
     const queue = this.#queues.get(owner);
     if (!queue?.delete(item)) return;
     this.#size--;
-    if (queue.size === 0) this.#queues.delete(owner);
+    if (queue.size === 0) {
+      this.#queues.delete(owner);
+      this.#stacks.delete(owner);
+    }
     const owners = this.#ownersOf.get(item);
     owners?.delete(owner);
     if (owners?.size === 0) this.#ownersOf.delete(item);

@@ -70,7 +70,8 @@ export class ConnectionPeers {
     for (let i = 0; i < connections.length; i++) {
       if (connections.changed[i] === 0 || !connections.has(i) || connections.direction[i] === 'listen') continue;
       const peer = (this.#byIndex[i] ??= this.#hold(i));
-      if (connections.state[i] !== SYN_RECV && this.#mayLookUp && this.peers.query(peer, at)) resolved.add(peer);
+      if (connections.state[i] === SYN_RECV || !this.#mayLookUp) continue;
+      if (this.peers.query(peer, at, this.#tenantOf(i))) resolved.add(peer);
     }
     this.#touch(resolved);
     this.peers.renew(at);
@@ -86,6 +87,14 @@ export class ConnectionPeers {
     this.peers.setPolicy(this.#policyOf(rules));
     this.#byIndex.fill(null);
     for (const i of this.#connections.indexes()) this.#connections.touch(i);
+  }
+
+  /** Who needs the ASN of a connection: a pod, a unit or container of root, or a user. */
+  #tenantOf(i: number): string {
+    const { namespace = '', pod = '', workload = '' } = this.#connections.labels[i] ?? {};
+    if (pod !== '') return `${namespace}/${pod}`;
+    const uid = this.#connections.uid[i] ?? 0;
+    return uid === 0 ? `0 ${workload}` : String(uid);
   }
 
   #policyOf({ networks, asnNeverSend: neverSend }: Rules): PeerPolicy {

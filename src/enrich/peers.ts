@@ -28,6 +28,8 @@ interface PeerEntry {
   origin: Origin | null;
   bucket: string | null;
   queried: boolean;
+  /** Who needed the ASN first. */
+  tenant: string;
   uses: number;
 }
 
@@ -91,7 +93,7 @@ export class Peers {
     const key = keyOf(netns, address);
     let peer = this.#peers.get(key);
     if (!peer) {
-      peer = { ...this.#classify(address, isOwn), origin: null, queried: false, uses: 0 };
+      peer = { ...this.#classify(address, isOwn), origin: null, queried: false, tenant: '', uses: 0 };
       this.#peers.set(key, peer);
       if (isOwn) this.#addToBucket(peer);
       else this.#pending.set(peer, { netns, address });
@@ -128,12 +130,20 @@ export class Peers {
     return classified;
   }
 
-  /** Queries a peer once. Call it when a connection has left SYN_RECV. Returns true if the ASN label changed. */
-  query(peer: Peer, now: number): boolean {
+  /**
+   * Queries a peer once, and again for each other tenant while there is no answer. Call it when a connection of the tenant has left
+   * SYN_RECV. Returns true if the ASN label changed.
+   */
+  query(peer: Peer, now: number, tenant = ''): boolean {
     const known = peer as PeerEntry;
-    if (known.queried || known.bucket === null || !this.#cache || this.#isInCluster(known)) return false;
+    if (known.bucket === null || !this.#cache || this.#isInCluster(known)) return false;
+    if (known.queried) {
+      if (known.origin === null) this.#cache.want(known.address, now, tenant);
+      return false;
+    }
     known.queried = true;
-    return this.#resolve(known, this.#cache.lookup(known.address, now));
+    known.tenant = tenant;
+    return this.#resolve(known, this.#cache.lookup(known.address, now, tenant));
   }
 
   /** Returns the bucket of a queried peer without an answer, else null. */
@@ -153,7 +163,7 @@ export class Peers {
     const changed = new Set<Peer>();
     for (const bucket of buckets)
       for (const peer of this.#byBucket.get(bucket) ?? []) {
-        const origin = peer.queried ? (this.#cache?.lookup(peer.address, now) ?? null) : null;
+        const origin = peer.queried ? (this.#cache?.lookup(peer.address, now, peer.tenant) ?? null) : null;
         if (origin ? this.#resolve(peer, origin) : this.#dropOrigin(peer)) changed.add(peer);
       }
     return changed;
@@ -164,7 +174,7 @@ export class Peers {
     if (Math.abs(now - this.#renewedAt) < RENEW_MS) return;
     this.#renewedAt = now;
     for (const peer of this.#peers.values())
-      if (peer.queried && !this.#isInCluster(peer)) this.#cache?.lookup(peer.address, now);
+      if (peer.queried && !this.#isInCluster(peer)) this.#cache?.lookup(peer.address, now, peer.tenant);
   }
 
   #isInCluster({ address, bucket }: PeerEntry): boolean {

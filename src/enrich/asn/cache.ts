@@ -1,5 +1,6 @@
 import { cidrContains, formatCidr, isIPv4, maskAddress, parseCidr } from '../../common/address.ts';
 import type { Address, AsnProviderName, Cidr, Origin } from '../../model.ts';
+import { TurnQueue } from '../../common/turn-queue.ts';
 import { bucketOf, addressBlock, isAnnounceable } from '../../common/network-class.ts';
 
 /**
@@ -16,11 +17,19 @@ export interface Answer {
   readonly covers?: Cidr;
 }
 
+/** A network to query, and who needs the answer: those who need answers take turns. */
+export interface Question extends Cidr {
+  readonly tenant: string;
+}
+
 const CAPACITY = 50_000;
 const REPEAT_MS = 300_000;
 
 /** The maximum number of origins of a network. Real networks have fewer than ten. */
 export const ORIGINS_MOST = 16;
+
+/** Longer than any answer is fresh: a store may contain an answer that another client would never let expire. */
+const FRESH_MOST_MS = 7 * 86_400_000;
 
 /** How long an answer is served if it cannot be renewed. */
 export const STALE_MS = 30 * 86_400_000;
@@ -71,6 +80,7 @@ export function parseOrigin(text: string): Origin | undefined {
   const { v, a, p, c, r, d, n, o, t, x, s } = Object(stored) as Record<string, unknown>;
   if (v !== 1 || !Array.isArray(a) || a.length > ORIGINS_MOST || !a.every(isAsn) || !isWhole(t) || !isWhole(x))
     return undefined;
+  if (x - t > FRESH_MOST_MS) return undefined;
   if (!isTextOrNull(n, CLEAN) || !isTextOrNull(p, PREFIX) || (p !== null && !isPrefix(p))) return undefined;
   if (!isTextOrNull(o, COUNTRY) || !isTextOrNull(c, COUNTRY) || !isTextOrNull(r, WORD) || !isTextOrNull(d, DATE))
     return undefined;
@@ -137,7 +147,7 @@ export class AsnCache {
   readonly #entries = new Latest<Entry>();
   readonly #records = new Records();
   readonly #notedAt = new Latest<number>();
-  #questions: Cidr[] = [];
+  #questions = new TurnQueue<Question>(CAPACITY);
 
   constructor(questionOf: (address: Address) => Cidr = bucketOf) {
     this.blockOf = questionOf;
@@ -151,9 +161,9 @@ export class AsnCache {
   /**
    * Returns the origin of an address, or null if unknown. An answer up to 30 days old is returned while its renewal
    * is queued. An answer with a prefix longer than the bucket applies only to addresses of that prefix. The address
-   * must be public, unwrapped, and allowed by `mayQuery`.
+   * must be public, unwrapped, and allowed by `mayQuery`. `tenant` is who needs the answer.
    */
-  lookup(address: Address, now: number): Origin | null {
+  lookup(address: Address, now: number, tenant = ''): Origin | null {
     this.lookups++;
     const bucket = this.blockOf(address);
     const key = formatCidr(bucket);
@@ -163,7 +173,7 @@ export class AsnCache {
       this.hits++;
       return record.origin;
     }
-    if (!entry || !isFresh(entry.origin, now)) this.#note(key, bucket, now);
+    if (!entry || !isFresh(entry.origin, now)) this.#note(key, bucket, now, tenant);
     if (!entry) return null;
     this.#entries.delete(key);
     if (!isServable(entry.origin, now)) return null;
@@ -181,10 +191,16 @@ export class AsnCache {
     });
   }
 
-  /** Returns the buckets queued since the last call. */
-  takeQueries(): Cidr[] {
-    const questions = this.#questions;
-    this.#questions = [];
+  /** Queues a query that another tenant may have queued already, so that it is in the turns of both. */
+  want(address: Address, now: number, tenant: string): void {
+    const bucket = this.blockOf(address);
+    this.#note(formatCidr(bucket), bucket, now, tenant);
+  }
+
+  /** Returns the buckets queued since the last call, in the order of turns. */
+  takeQueries(): Question[] {
+    const questions = [...this.#questions.items()];
+    this.#questions = new TurnQueue(CAPACITY);
     return questions;
   }
 
@@ -219,13 +235,16 @@ export class AsnCache {
     return new Set(keys);
   }
 
-  #note(key: string, bucket: Cidr, now: number): void {
-    const notedAt = this.#notedAt.get(key);
+  #note(key: string, bucket: Cidr, now: number, tenant: string): void {
+    const noteKey = tenant === '' ? key : `${tenant} ${key}`;
+    const notedAt = this.#notedAt.get(noteKey);
     if (notedAt !== undefined && Math.abs(now - notedAt) < REPEAT_MS) return;
-    if (this.#questions.length >= CAPACITY) return;
-    this.#notedAt.delete(key);
-    this.#notedAt.set(key, now);
-    this.#questions.push(bucket);
+    const question = { ...bucket, tenant };
+    const lost = this.#questions.add(tenant, question);
+    if (lost === question) return;
+    if (lost) this.#notedAt.delete(lost.tenant === '' ? formatCidr(lost) : `${lost.tenant} ${formatCidr(lost)}`);
+    this.#notedAt.delete(noteKey);
+    this.#notedAt.set(noteKey, now);
   }
 }
 

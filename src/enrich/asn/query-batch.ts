@@ -4,7 +4,7 @@ import type { Cidr } from '../../model.ts';
 import { isFresh, isServable, parseOrigin, renderOrigin, STALE_MS, type Answer } from './cache.ts';
 import { toOrigin, type Exchange, type Reply } from './cymru-whois.ts';
 import type { SharedQueue } from './shared-queue.ts';
-import type { BreakerState, Store, StoredText } from '../../store/contract.ts';
+import { MAX_CLOCK_SKEW_MS, type BreakerState, type Store, type StoredText } from '../../store/contract.ts';
 
 const SECOND_MS = 1_000;
 const HOUR_MS = 3_600_000;
@@ -59,7 +59,7 @@ export interface QueryCounts {
 export interface BatchRequest {
   /** At most 1,000. */
   readonly own: readonly Cidr[];
-  /** Networks queued by other exporters are queried first, up to 1,000 in total. Null if there is no shared queue. */
+  /** Networks queued by other exporters and `own` take turns, up to 1,000 in total. Null if there is no shared queue. */
   readonly queue: SharedQueue | null;
   /** How often this process queried a network without an answer. */
   readonly triesOf: (bucket: Cidr) => number;
@@ -143,7 +143,7 @@ export async function queryBatch(context: QueryContext, request: BatchRequest): 
   // A failed store grants the lease to every exporter, so each queries only its own networks.
   const pool = store?.up ? request.queue : null;
   const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, context.random) : own;
-  const batch = freeInMs > 0 || !pool ? mine : unite(await pool.oldest(BATCH), own);
+  const batch = freeInMs > 0 || !pool ? mine : takeTurns(await pool.oldest(BATCH), own);
   const known = await readAnswers(store, batch, clock.now());
   if (known.length > 0) deliver(known);
   const fresh = new Set(known.filter(({ origin }) => isFresh(origin, clock.now())).map(({ bucket }) => keyOf(bucket)));
@@ -153,7 +153,7 @@ export async function queryBatch(context: QueryContext, request: BatchRequest): 
     const common = { settled, resting: [], breaker };
     return missing.length === 0 ? { kind: 'nothing', ...common } : { kind: 'taken', freeInMs, ...common };
   }
-  const tries = await readTries(store, missing);
+  const tries = await readTries(store, missing, clock.now());
   const resting = missing.filter((bucket) => (tries.get(keyOf(bucket)) ?? 0) >= TRIES);
   const open = missing.filter((bucket) => !resting.includes(bucket));
   await pool?.remove([...settled, ...resting]);
@@ -192,9 +192,12 @@ function someOf(buckets: readonly Cidr[], most: number, random: () => number): r
   return buckets.length <= most ? buckets : [...buckets.slice(start), ...buckets.slice(0, start)].slice(0, most);
 }
 
-function unite(first: readonly Cidr[], then: readonly Cidr[]): Cidr[] {
-  const buckets = new Map([...first, ...then].map((bucket) => [keyOf(bucket), bucket]));
-  return [...buckets.values()].slice(0, BATCH);
+/** Whatever is in the queue, half of the networks are our own; what one half does not need is for the other. */
+function takeTurns(queued: readonly Cidr[], own: readonly Cidr[]): Cidr[] {
+  const buckets = new Map<string, Cidr>();
+  for (let i = 0; i < Math.max(queued.length, own.length); i++)
+    for (const bucket of [queued[i], own[i]]) if (bucket && buckets.size < BATCH) buckets.set(keyOf(bucket), bucket);
+  return [...buckets.values()];
 }
 
 function answersOf(reply: Reply, known: readonly Answer[], { provider, clock, random }: QueryContext): Answer[] {
@@ -207,15 +210,29 @@ function answersOf(reply: Reply, known: readonly Answer[], { provider, clock, ra
   });
 }
 
-async function readTries(store: Store | null, buckets: readonly Cidr[]): Promise<ReadonlyMap<string, number>> {
+async function readTries(
+  store: Store | null,
+  buckets: readonly Cidr[],
+  now: number,
+): Promise<ReadonlyMap<string, number>> {
   if (!store || buckets.length === 0) return new Map();
   const texts = await store.read(buckets.map(triesKeyOf));
-  return new Map(buckets.map((bucket) => [keyOf(bucket), Number(texts.get(triesKeyOf(bucket))) || 0]));
+  return new Map(buckets.map((bucket) => [keyOf(bucket), parseTries(texts.get(triesKeyOf(bucket)) ?? '', now)]));
+}
+
+/** The number of tries, and until when it counts: another client of the store could keep it for ever. */
+function parseTries(text: string, now: number): number {
+  const [, tries, until] = /^(\d{1,4}) (\d{1,15})$/.exec(text) ?? [];
+  const leftMs = Number(until) - now;
+  return leftMs > 0 && leftMs <= REFUSED_REST_MS + MAX_CLOCK_SKEW_MS ? Number(tries) : 0;
 }
 
 function storedTries(reply: Reply, triesOf: (bucket: Cidr) => number, now: number): StoredText[] {
   const stored = (buckets: readonly Cidr[], tries: (bucket: Cidr) => number, keepMs: number): StoredText[] =>
-    buckets.map((bucket) => ({ key: triesKeyOf(bucket), text: String(tries(bucket)), keepUntil: now + keepMs }));
+    buckets.map((bucket) => {
+      const keepUntil = now + keepMs;
+      return { key: triesKeyOf(bucket), text: `${tries(bucket)} ${keepUntil}`, keepUntil };
+    });
   return [
     ...stored(reply.unanswered, triesOf, UNANSWERED_REST_MS),
     ...stored(reply.refused, () => TRIES, REFUSED_REST_MS),

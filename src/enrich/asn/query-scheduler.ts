@@ -1,7 +1,8 @@
 import type { Timer } from '../../common/clock.ts';
 import { reasonOf } from '../../common/errors.ts';
 import type { AsnStatus, Cidr } from '../../model.ts';
-import { isFresh, type Answer } from './cache.ts';
+import { TurnQueue } from '../../common/turn-queue.ts';
+import { isFresh, type Answer, type Question } from './cache.ts';
 import { SharedQueue } from './shared-queue.ts';
 import {
   queryBatch,
@@ -34,6 +35,8 @@ const ALONE_LOOK_MS = 2 * SECOND_MS;
 /** The time between two sessions of an exporter in a cluster without a shared store. */
 const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
+/** How many waiting networks an exporter adds to the shared queue, so that none fills it. */
+const SHARED_MOST = 500;
 
 /**
  * Returns a wait of 1-3 s, or less if the lease ends sooner, because the holder may have queried the same networks.
@@ -97,6 +100,7 @@ function pause(ms: number, clock: Timer, signal: AbortSignal): Promise<void> {
 interface PendingQuery {
   readonly bucket: Cidr;
   tries: number;
+  isShared: boolean;
 }
 
 /** The dependencies of a QueryScheduler. */
@@ -112,7 +116,8 @@ export interface QuerySchedulerOptions extends QueryContext {
  * most 30 s (the first time for up to 5 s more), and sent in sessions of at most 1,000 networks, one at a time and 10
  * s apart. After a failed session, a circuit breaker delays the next attempt: one minute, doubling to one hour, with
  * full jitter. Unanswered networks are retried in the next session, up to three times, and then paused for an hour.
- * Networks that the server rejects are paused for a day.
+ * Networks that the server rejects are paused for a day. Those who need answers take turns: a user with thousands of unknown peers
+ * delays no other one.
  *
  * With a shared store, all of this applies to the whole cluster: misses go into one queue, the holder of the lease
  * queries them, and the breaker is shared. While the store is down, each exporter queries its own networks, after an
@@ -126,6 +131,8 @@ export class QueryScheduler {
   readonly #queue: SharedQueue | null;
   readonly #mayQuery: (bucket: Cidr) => boolean;
   readonly #waiting = new Map<string, PendingQuery>();
+  /** The keys of the waiting networks. */
+  readonly #turns = new TurnQueue<string>(WAITING_MOST);
   readonly #restingUntil = new Map<string, number>();
   readonly #isUncoordinated: boolean;
   readonly #spacingMs: number;
@@ -156,20 +163,27 @@ export class QueryScheduler {
   }
 
   /**
-   * Adds queries. Resolves when stored answers have been delivered. Networks that are already waiting or paused are
-   * skipped.
+   * Adds queries, for the tenants of questions. Resolves when stored answers have been delivered. Networks that are already waiting or
+   * paused are skipped.
    */
-  async query(buckets: readonly Cidr[]): Promise<void> {
+  async query(buckets: readonly (Cidr & Partial<Question>)[]): Promise<void> {
     const { store, onAnswers: deliver, report, clock } = this.#context;
     const now = clock.monotonic();
     let turnedAway = 0;
-    const added = buckets.filter((bucket) => {
-      if (!this.#isNew(bucket, now)) return false;
-      if (this.#waiting.size < WAITING_MOST) return this.#waiting.set(keyOf(bucket), { bucket, tries: 0 });
+    const added: Cidr[] = [];
+    for (const { tenant = '', ...bucket } of buckets) {
+      const key = keyOf(bucket);
+      if (this.#stop.signal.aborted || (this.#restingUntil.get(key) ?? 0) > now) continue;
+      const lost = this.#turns.add(tenant, key);
+      if (lost !== key && !this.#waiting.has(key)) {
+        this.#waiting.set(key, { bucket, tries: 0, isShared: false });
+        added.push(bucket);
+      }
+      if (lost === null) continue;
       // It is queried again later if it is still in use.
+      if (!this.#turns.has(lost)) this.#waiting.delete(lost);
       turnedAway++;
-      return false;
-    });
+    }
     if (turnedAway > 0) report(`Cannot queue ${turnedAway} ASN queries: ${WAITING_MOST} are already waiting`);
     if (added.length === 0) return;
     this.#gatheringSince ??= now;
@@ -178,14 +192,15 @@ export class QueryScheduler {
     const known = await readAnswers(store, added, clock.now());
     if (known.length > 0) deliver(known);
     this.#forget(known.filter(({ origin }) => isFresh(origin, clock.now())).map(({ bucket }) => bucket));
-    await this.#queue?.add(added.filter((bucket) => this.#waiting.has(keyOf(bucket))));
+    await this.#share();
   }
 
   /** Writes the known answers and waiting queries to a store that may have lost them. */
   async restore(answers: readonly Answer[]): Promise<void> {
     const { store, clock } = this.#context;
     if (store) await restoreAnswers(store, answers, clock.now());
-    await this.#queue?.add([...this.#waiting.values()].map(({ bucket }) => bucket));
+    for (const pending of this.#waiting.values()) pending.isShared = false;
+    await this.#share();
   }
 
   status(): AsnStatus {
@@ -206,9 +221,25 @@ export class QueryScheduler {
     await this.#session;
   }
 
-  #isNew(bucket: Cidr, now: number): boolean {
-    const key = keyOf(bucket);
-    return !this.#stop.signal.aborted && !this.#waiting.has(key) && (this.#restingUntil.get(key) ?? 0) <= now;
+  /** Adds the next networks in turn to the shared queue. */
+  async #share(): Promise<void> {
+    if (!this.#queue) return;
+    const next: Cidr[] = [];
+    for (const pending of this.#inTurn(SHARED_MOST))
+      if (!pending.isShared) {
+        pending.isShared = true;
+        next.push(pending.bucket);
+      }
+    await this.#queue.add(next);
+  }
+
+  *#inTurn(most: number): Generator<PendingQuery> {
+    let count = 0;
+    for (const key of this.#turns.items()) {
+      const pending = this.#waiting.get(key);
+      if (pending) yield pending;
+      if (++count === most) return;
+    }
   }
 
   /** Answers queried on behalf of others would evict local entries from the cache. */
@@ -218,7 +249,12 @@ export class QueryScheduler {
   }
 
   #forget(buckets: readonly Cidr[]): void {
-    for (const bucket of buckets) this.#waiting.delete(keyOf(bucket));
+    for (const bucket of buckets) this.#drop(keyOf(bucket));
+  }
+
+  #drop(key: string): void {
+    this.#waiting.delete(key);
+    this.#turns.delete(key);
   }
 
   #plan(): void {
@@ -246,6 +282,7 @@ export class QueryScheduler {
     this.#forget(outcome.settled);
     for (const bucket of outcome.resting) this.#rest(bucket, now + UNANSWERED_REST_MS);
     if (outcome.breaker) this.#failuresInRow = outcome.breaker.failures;
+    await this.#share();
     const takenBefore = this.#takenInRow;
     this.#takenInRow = outcome.kind === 'taken' && this.#queue ? this.#takenInRow + 1 : 0;
     switch (outcome.kind) {
@@ -267,9 +304,9 @@ export class QueryScheduler {
   /** Returns the waiting buckets of the next session. Removes those that the rules now exclude. */
   #allowed(): readonly Cidr[] {
     const batch: Cidr[] = [];
-    for (const [key, { bucket }] of this.#waiting) {
+    for (const { bucket } of [...this.#inTurn(WAITING_MOST)]) {
       if (this.#mayQuery(bucket)) batch.push(bucket);
-      else this.#waiting.delete(key);
+      else this.#drop(keyOf(bucket));
       if (batch.length === BATCH) break;
     }
     return batch;
@@ -330,7 +367,7 @@ export class QueryScheduler {
   }
 
   #rest(bucket: Cidr, until: number): void {
-    this.#waiting.delete(keyOf(bucket));
+    this.#drop(keyOf(bucket));
     this.#restingUntil.set(keyOf(bucket), until);
     if (this.#restingUntil.size <= WAITING_MOST) return;
     for (const key of this.#restingUntil.keys()) {

@@ -192,11 +192,36 @@ describe('AsnCache', () => {
     expect(cache.takeQueries()).toHaveLength(1);
   });
 
+  it('queues a bucket once for each tenant, in the order of turns', () => {
+    const cache = new AsnCache();
+    for (const host of ['1.1.1.1', '1.1.2.1', '1.1.3.1']) cache.lookup(address(host), NOW, 'a');
+    cache.lookup(address('8.8.8.8'), NOW, 'b');
+    cache.want(address('1.1.3.1'), NOW, 'b');
+    cache.want(address('1.1.3.1'), NOW, 'b');
+    expect(cache.takeQueries().map((one) => `${one.tenant} ${formatCidr(one)}`)).toEqual([
+      'a 1.1.1.0/24',
+      'b 8.8.8.0/24',
+      'a 1.1.2.0/24',
+      'b 1.1.3.0/24',
+      'a 1.1.3.0/24',
+    ]);
+    expect(cache.lookups).toBe(4);
+  });
+
+  it('queues the bucket of a tenant although another one has 50,000', () => {
+    const cache = new AsnCache();
+    for (let i = 0; i < 50_010; i++) cache.lookup(ipv4(0x08000000 + i * 256), NOW, '65534');
+    cache.lookup(address('1.1.1.1'), NOW, '1000');
+    const found = cache.takeQueries();
+    expect(found).toHaveLength(50_000);
+    expect(found.slice(0, 2).map(({ tenant }) => tenant)).toEqual(['65534', '1000']);
+  });
+
   it('uses plain values that can be sent to another thread', () => {
     const cache = new AsnCache();
     cache.lookup(address('1.1.1.1'), NOW);
     const [bucket] = structuredClone(cache.takeQueries());
-    expect(bucket).toEqual(parseCidr('1.1.1.0/24'));
+    expect(bucket).toEqual({ ...parseCidr('1.1.1.0/24'), tenant: '' });
     cache.accept(structuredClone([answer('1.1.1.0/24')]));
     expect(cache.lookup(address('1.1.1.1'), NOW)).toEqual(cloudflare);
   });
@@ -366,18 +391,20 @@ describe('the cache for a file', () => {
 });
 
 const country = fc.option(fc.stringMatching(/^[A-Z]{2}$/));
-const origins: fc.Arbitrary<Origin> = fc.record({
-  asns: fc.array(fc.nat(0xffffffff), { maxLength: 16 }),
-  name: fc.option(fc.string({ unit: 'binary', minLength: 1 }).map((name) => parseName(name).name ?? 'AS')),
-  asCountry: country,
-  prefix: fc.option(fc.constantFrom('192.0.2.0/24', '2001:db8::/32', '8.0.0.0/8')),
-  registry: fc.option(fc.constantFrom('arin', 'ripencc', 'other')),
-  registryCountry: country,
-  allocated: fc.option(fc.stringMatching(/^\d{4}-\d\d-\d\d$/)),
-  askedAt: fc.nat(2 ** 45),
-  freshUntil: fc.nat(2 ** 45),
-  source: fc.constantFrom('cymru', 'cymru-dns', 'mmdb'),
-});
+const origins: fc.Arbitrary<Origin> = fc
+  .record({
+    asns: fc.array(fc.nat(0xffffffff), { maxLength: 16 }),
+    name: fc.option(fc.string({ unit: 'binary', minLength: 1 }).map((name) => parseName(name).name ?? 'AS')),
+    asCountry: country,
+    prefix: fc.option(fc.constantFrom('192.0.2.0/24', '2001:db8::/32', '8.0.0.0/8')),
+    registry: fc.option(fc.constantFrom('arin', 'ripencc', 'other')),
+    registryCountry: country,
+    allocated: fc.option(fc.stringMatching(/^\d{4}-\d\d-\d\d$/)),
+    askedAt: fc.nat(2 ** 45),
+    freshUntil: fc.nat(7 * DAY),
+    source: fc.constantFrom('cymru', 'cymru-dns', 'mmdb'),
+  })
+  .map((origin) => ({ ...origin, freshUntil: origin.askedAt + origin.freshUntil }));
 
 describe('parseOrigin', () => {
   it.each(['0.0.0.0/0', '8.0.0.0/7', '::/0', '2000::/3'])('rejects %s, which would match every address', (prefix) => {
@@ -407,6 +434,14 @@ describe('parseOrigin', () => {
     { name: 'an ASN that is a text', stored: renderOrigin(cloudflare).replace('[13335]', '["13335"]') },
     { name: 'an ASN beyond 32 bits', stored: renderOrigin(cloudflare).replace('[13335]', '[4294967296]') },
     { name: 'an ASN of negative zero', stored: renderOrigin(cloudflare).replace('[13335]', '[-0,13335]') },
+    {
+      name: 'an answer that never expires',
+      stored: renderOrigin(cloudflare).replace(/"x":\d+/, '"x":9007199254740991'),
+    },
+    {
+      name: 'an answer that is fresh for eight days',
+      stored: renderOrigin({ ...cloudflare, freshUntil: NOW + 8 * DAY }),
+    },
     { name: 'a time that is null', stored: renderOrigin(cloudflare).replace(/"t":\d+/, '"t":null') },
     { name: 'a time beyond all time', stored: renderOrigin(cloudflare).replace(/"t":\d+/, '"t":1e999') },
     {

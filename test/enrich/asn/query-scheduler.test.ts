@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { formatCidr, ipv4, parseCidr } from '../../../src/common/address.ts';
-import { renderOrigin, type Answer } from '../../../src/enrich/asn/cache.ts';
+import { renderOrigin, type Answer, type Question } from '../../../src/enrich/asn/cache.ts';
 import { cymruProvider, parseReply, type Exchange } from '../../../src/enrich/asn/cymru-whois.ts';
 import { bucketOf } from '../../../src/common/network-class.ts';
 import { queryOnce, QueryScheduler, type QuerySchedulerOptions } from '../../../src/enrich/asn/query-scheduler.ts';
@@ -72,6 +72,8 @@ function cidr(text: string): Cidr {
 
 const bucket = (i: number): Cidr => bucketOf(ipv4(0x08000000 + i * 256));
 const buckets = (count: number, from = 0): Cidr[] => Array.from({ length: count }, (_, i) => bucket(from + i));
+
+const questionsOf = (tenant: string, asked: readonly Cidr[]): Question[] => asked.map((one) => ({ ...one, tenant }));
 
 const BANNER = 'Bulk mode; whois.example [2026-09-15 08:00:00 +0000]\n';
 const row = (asked: Cidr, asn = 64_000): string => {
@@ -324,7 +326,7 @@ describe('QueryScheduler', () => {
       correspondence((asked) =>
         replyOf(
           asked,
-          asked.filter((one) => one !== bucketZero).map((one) => row(one)),
+          asked.filter((one) => formatCidr(one) !== '8.0.0.0/24').map((one) => row(one)),
         ),
       ),
     );
@@ -390,6 +392,34 @@ describe('QueryScheduler', () => {
     await questions.query(buckets(10, 50_000));
     expect(questions.status().pending).toBeLessThan(50_000);
     expect(reports).toHaveLength(1);
+  });
+
+  it.each<{ title: string; victim: Question[]; first: readonly Cidr[] }>([
+    { title: 'another network', victim: questionsOf('1000', [bucket(1)]), first: [bucket(1)] },
+    { title: 'a network that the flood has too', victim: questionsOf('1000', [bucket(9_999)]), first: [bucket(9_999)] },
+    { title: 'as many networks', victim: questionsOf('1000', buckets(500, 30_000)), first: buckets(500, 30_000) },
+  ])('queries $title of a user in the next session while another one floods', async ({ victim, first }) => {
+    const questions = new QueryScheduler(correspondence(announceAll, { store: null }));
+    await questions.query(questionsOf('65534', buckets(17_000, 5_000)));
+    await clock.advance(12 * SECOND);
+    await questions.query(questionsOf('65534', buckets(17_000, 22_000)));
+    await questions.query(victim);
+    const before = sessions.length;
+    await clock.advance(10 * SECOND);
+    expect(new Set(sessions[before]?.asked)).toEqual(
+      new Set([...first.map(formatCidr), ...(sessions[before]?.asked ?? [])]),
+    );
+    expect(sessions[before]?.asked).toHaveLength(1_000);
+  });
+
+  it('drops networks of the user with the most when 50,000 are waiting', async () => {
+    const questions = new QueryScheduler(correspondence(announceAll, { store: null }));
+    await questions.query(questionsOf('65534', buckets(50_000, 5_000)));
+    await questions.query(questionsOf('1000', buckets(10)));
+    expect(questions.status().pending).toBe(50_000);
+    expect(reports).toEqual(['Cannot queue 10 ASN queries: 50000 are already waiting']);
+    await clock.advance(6 * SECOND);
+    expect(sessions[0]?.asked).toEqual(expect.arrayContaining(buckets(10).map(formatCidr)));
   });
 
   it('works without a store', async () => {
@@ -554,7 +584,7 @@ describe('queries of a cluster', () => {
     await clock.advance(2 * MINUTE);
     const asked = sessions.flatMap((session) => session.asked);
     expect(asked.toSorted()).toEqual(buckets(2_500).map(formatCidr).sort());
-    expect(sessions.map((session) => session.asked.length)).toEqual([1_000, 1_000, 500]);
+    expect(sessions.map((session) => session.asked.length).sort()).toEqual([1_000, 1_000, 500]);
     for (const [i, time] of sessionTimes().entries())
       if (i > 0) expect(time - (sessionTimes()[i - 1] ?? 0)).toBeGreaterThanOrEqual(10);
     expect(learned.map((own) => new Set(own).size)).toEqual([1_500, 1_500, 1_500]);
@@ -604,9 +634,43 @@ describe('queries of a cluster', () => {
     const exporter = startExporter(announceAll, { mayQuery: (one) => formatCidr(one) !== '9.9.9.0/24' });
     await exporter.query([bucket(0)]);
     await clock.advance(MINUTE);
-    expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.1.0/24', '2606:4700::/48', '8.0.0.0/24']]);
+    expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.1.0/24', '8.0.0.0/24', '2606:4700::/48']]);
     expect([...(shared.queues.get(QUEUE) ?? [])]).toEqual(['9.9.9.0/24']);
   });
+
+  it('of an exporter are half of its sessions, whatever is in the queue', async () => {
+    await shared.connect().shared?.enqueue(QUEUE, buckets(20_000, 10_000).map(formatCidr));
+    const exporter = startExporter();
+    await exporter.query(buckets(700));
+    await clock.advance(20 * SECOND);
+    const own = new Set(buckets(700).map(formatCidr));
+    expect(sessions.map(({ asked }) => asked.filter((one) => own.has(one)).length)).toEqual([500, 200]);
+    expect(sessions.map(({ asked }) => asked.length)).toEqual([1_000, 1_000]);
+  });
+
+  it('of one tenant do not fill the queue: others are sent in the next session of any exporter', async () => {
+    const [flooded, other] = [startExporter(), startExporter()];
+    await flooded.query(questionsOf('65534', buckets(17_000, 10_000)));
+    await other.query(buckets(1));
+    await clock.advance(10 * SECOND);
+    expect(shared.queues.get(QUEUE)?.size).toBeLessThanOrEqual(1_000);
+    await flooded.close();
+    const victim = startExporter();
+    await victim.query(questionsOf('1000', [bucket(7)]));
+    const before = sessions.length;
+    await clock.advance(20 * SECOND);
+    expect(sessions.slice(before).flatMap(({ asked }) => asked)).toContain('8.0.7.0/24');
+  });
+
+  it.each(['9999', '4', '4 99999999999999', '4 -1', '4 1', 'x'])(
+    'are sent although another client stored %j as their tries',
+    async (text) => {
+      shared.texts.set('asn:1:tries:8.0.0.0/24', { key: '', text, keepUntil: Infinity });
+      await startExporter().query([bucket(0)]);
+      await clock.advance(MINUTE);
+      expect(sessions.map(({ asked }) => asked)).toEqual([['8.0.0.0/24']]);
+    },
+  );
 
   it('share one breaker', async () => {
     let works = false;
