@@ -273,10 +273,13 @@ export class RedisStore implements Store, SharedState {
     return Promise.resolve();
   }
 
-  /** Returns the text under a key; null if there is none, or if it cannot be ours. */
+  /** Returns the text under a key; null if there is none, or if it cannot be ours. A long one is deleted: many fill the server. */
   async #readText(key: string): Promise<string | null> {
     try {
-      return toShortText(await this.#redis.getrange(key, 0, TEXT_BYTES));
+      const reply = await this.#redis.getrange(key, 0, TEXT_BYTES);
+      const text = toShortText(reply);
+      if (text === null && reply !== '') await this.#redis.del(key).then(toNumber);
+      return text;
     } catch (error) {
       if (isWrongType(error)) return null;
       throw error;

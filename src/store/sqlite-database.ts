@@ -3,6 +3,7 @@ import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { reasonOf } from '../common/errors.ts';
+import { makePrivateFile } from '../common/files.ts';
 import { FIRST_SEEN_TTL_MS, type FirstSeenTime, type PreviousTime, type StoredText } from './contract.ts';
 
 const SCHEMA = 2;
@@ -13,6 +14,20 @@ const MAX_FIRST_SEEN = 40_000;
 /** The HTTP thread waits for the database, so this stays below the timeout of a health check. */
 const BUSY_MS = 1_000;
 const DAY_MS = 86_400_000;
+
+/** The schema: a file with anything else, such as a view or a trigger, was not made by peerscope. */
+const OBJECTS: Readonly<Record<string, string>> = {
+  record: 'CREATE TABLE record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID',
+  record_x: 'CREATE INDEX record_x ON record (x)',
+  lease: 'CREATE TABLE lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID',
+  first_seen:
+    'CREATE TABLE first_seen (shelf TEXT, k TEXT, at INTEGER NOT NULL, x INTEGER NOT NULL, PRIMARY KEY (shelf, k)) STRICT, WITHOUT ROWID',
+};
+/** A file of this many times the maximum size was not made by peerscope either. */
+const SIZE_FACTOR = 4;
+
+/** The owner of a first-seen time, by which the file is shared: the namespace and the workload in its key. */
+const TENANT = `CASE WHEN json_valid(substr(k, instr(k, '['))) THEN json_extract(substr(k, instr(k, '[')), '$[1]', '$[2]') END`;
 
 /** SQLite primary result codes (https://www.sqlite.org/rescode.html). */
 const CORRUPT = 11;
@@ -30,22 +45,26 @@ export type StoreDatabase = ReturnType<typeof openDatabase>;
  * file or if its schema is newer.
  */
 export function openDatabase(path: string, journal: string, maxBytes: number) {
+  makePrivateFile(path);
+  for (const suffix of SIDE_FILES) makePrivateFile(path + suffix, false);
+  const { size } = statSync(path);
+  if (size > SIZE_FACTOR * maxBytes) throw new ForeignFile(`its size is ${size} bytes`);
   const database = openFile(path);
   try {
+    database.exec('PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON');
     const pragma = (name: string): number => Number(database.prepare(`PRAGMA ${name}`).get()?.[name]);
     const schema = pragma('user_version');
     if (schema > SCHEMA) throw new Error(`its schema version ${schema} is newer than the supported version ${SCHEMA}`);
+    checkSchema(database);
     database.exec(`PRAGMA journal_mode = ${journal}; PRAGMA synchronous = NORMAL`);
     const maxPages = Math.floor(maxBytes / pragma('page_size'));
     database.exec(`PRAGMA max_page_count = ${maxPages}`);
     if (schema < SCHEMA) {
       transaction(database, () =>
         database.exec(`
-          CREATE TABLE IF NOT EXISTS record (k TEXT PRIMARY KEY, v TEXT NOT NULL, x INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-          CREATE INDEX IF NOT EXISTS record_x ON record (x);
-          CREATE TABLE IF NOT EXISTS lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-          CREATE TABLE IF NOT EXISTS first_seen (shelf TEXT, k TEXT, at INTEGER NOT NULL, x INTEGER NOT NULL, PRIMARY KEY (shelf, k))
-            STRICT, WITHOUT ROWID;
+          ${Object.values(OBJECTS)
+            .map((sql) => `${sql.replace(/^CREATE (?:TABLE|INDEX)/, '$& IF NOT EXISTS')};`)
+            .join('\n')}
           PRAGMA user_version = ${SCHEMA}`),
       );
     }
@@ -69,8 +88,12 @@ export function openDatabase(path: string, journal: string, maxBytes: number) {
     );
     const deleteExpired = database.prepare('DELETE FROM first_seen WHERE shelf = ? AND x <= ?');
     const countTimes = database.prepare('SELECT count(*) AS n FROM first_seen WHERE shelf = ?');
+    /** Deletes the oldest of the owners with the most. */
     const deleteOldest = database.prepare(
-      'DELETE FROM first_seen WHERE shelf = ?1 AND k IN (SELECT k FROM first_seen WHERE shelf = ?1 ORDER BY x LIMIT ?2)',
+      `DELETE FROM first_seen WHERE shelf = ?1 AND k IN (
+         SELECT k FROM (
+           SELECT k, x, row_number() OVER (PARTITION BY ${TENANT} ORDER BY x DESC) AS rank FROM first_seen WHERE shelf = ?1
+         ) ORDER BY rank DESC, x LIMIT ?2)`,
     );
     return {
       database,
@@ -117,6 +140,21 @@ export function openDatabase(path: string, journal: string, maxBytes: number) {
   } catch (error) {
     database.close();
     throw error;
+  }
+}
+
+/** The file has something that peerscope never writes. */
+class ForeignFile extends Error {}
+
+/** Throws if the file has other objects than ours: reading from a view or writing with a trigger can take forever. */
+function checkSchema(database: DatabaseSync): void {
+  const asWritten = (sql: string): string => sql.replaceAll(/\s+/g, ' ').trim();
+  for (const { type, name, sql } of database.prepare('SELECT type, name, sql FROM sqlite_schema').iterate()) {
+    const expected = OBJECTS[String(name)];
+    // The index of a primary key has no text.
+    if (type === 'index' && sql === null) continue;
+    if (expected === undefined || typeof sql !== 'string' || asWritten(sql) !== expected)
+      throw new ForeignFile(`its ${String(type)} ${JSON.stringify(String(name).slice(0, 80))} is not one of peerscope`);
   }
 }
 
@@ -211,8 +249,9 @@ export function inodeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
+/** Returns true for a damaged file, and for one that peerscope did not make. */
 export function isCorrupt(error: unknown): boolean {
-  return [CORRUPT, NOT_A_DATABASE].includes(resultCode(error));
+  return error instanceof ForeignFile || [CORRUPT, NOT_A_DATABASE].includes(resultCode(error));
 }
 
 /** Returns the low byte of node:sqlite's `errcode`, which is the primary result code. */

@@ -16,7 +16,7 @@ import {
   type StoreDatabase,
 } from './sqlite-database.ts';
 import { reasonOf } from '../common/errors.ts';
-import { makeDirectory } from '../common/files.ts';
+import { checkPrivate, makeDirectory } from '../common/files.ts';
 
 const FILE = 'peerscope.sqlite';
 const MAX_BYTES = 32 * 1024 * 1024;
@@ -26,7 +26,7 @@ const FILE_CHECK_MS = 5_000;
 const DAY_MS = 86_400_000;
 
 export interface SqliteStoreOptions {
-  /** Created if absent, with mode 0700. */
+  /** Created if absent, with mode 0700. Not used if other users can change files in it. */
   readonly directory: string;
   /** Returns whole milliseconds since 1970. */
   readonly now: () => number;
@@ -45,7 +45,7 @@ export interface SqliteStoreOptions {
  *
  * A failure is counted and reported once. For the next minute, the store neither reads nor writes (on a full disk, it
  * does not write) and grants every lease. `onIncomplete` lets callers write their data again. A file that is not a
- * database is renamed to `peerscope.sqlite.corrupt` and a new file is created. A file with a newer schema is left
+ * database, or that peerscope did not make, is renamed to `peerscope.sqlite.corrupt` and a new file is created. A file with a newer schema is left
  * unchanged.
  */
 export class SqliteStore implements Store {
@@ -205,6 +205,7 @@ export class SqliteStore implements Store {
     const { directory, report, maxBytes = MAX_BYTES } = this.#options;
     try {
       makeDirectory(directory);
+      checkPrivate(directory);
       removeProbes(directory, this.#options.now() - DAY_MS);
       const { journal, reason } = probeJournal(directory);
       if (reason !== null) report(`Store "${this.#path}" runs without a write-ahead log: ${reason}`);

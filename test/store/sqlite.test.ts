@@ -1,5 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
+  chownSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -533,4 +537,167 @@ describe('a store that fails', () => {
     await store.write([stored('a')]);
     expect(await read(store, 'a')).toEqual({ a: 'text of a' });
   });
+});
+
+describe('a file or directory of another user', () => {
+  const refusal = (reason: string): string[] => [`Cannot use store "FOLDER/peerscope.sqlite": ${reason}`];
+  const isRoot = process.geteuid?.() === 0;
+  const ours = async (): Promise<void> => {
+    const store = open();
+    await store.write([stored('a')]);
+    await store.close();
+  };
+  const sql = (text: string): void => {
+    const database = new DatabaseSync(path());
+    database.exec(text);
+    database.close();
+  };
+
+  it.each<{ title: string; plant: () => void; reason: string; needsRoot?: boolean }>([
+    {
+      title: 'a directory that every user can write to',
+      plant: () => chmodSync(folder, 0o777),
+      reason: 'every user can write to "FOLDER"',
+    },
+    {
+      title: 'such a directory with the sticky bit',
+      plant: () => chmodSync(folder, 0o1777),
+      reason: 'every user can write to "FOLDER"',
+    },
+    {
+      title: 'a directory of another user',
+      plant: () => chownSync(folder, 65_534, 65_534),
+      reason: '"FOLDER" belongs to another user (65534)',
+      needsRoot: true,
+    },
+    {
+      title: 'a file of another user',
+      plant: () => chownSync(path(), 65_534, 65_534),
+      reason: '"FOLDER/peerscope.sqlite" belongs to another user (65534)',
+      needsRoot: true,
+    },
+    {
+      title: 'a link',
+      plant: () => {
+        renameSync(path(), `${path()}.other`);
+        symlinkSync(`${path()}.other`, path());
+      },
+      reason: '"FOLDER/peerscope.sqlite" is a link',
+    },
+    {
+      title: 'a link that leads nowhere',
+      plant: () => {
+        rmSync(path());
+        symlinkSync('/nowhere', path());
+      },
+      reason: '"FOLDER/peerscope.sqlite" is a link',
+    },
+    {
+      title: 'a hard link',
+      plant: () => linkSync(path(), `${path()}.other`),
+      reason: '"FOLDER/peerscope.sqlite" has a second name (hard link)',
+    },
+    {
+      title: 'a write-ahead log that is a link',
+      plant: () => symlinkSync('/etc/passwd', `${path()}-wal`),
+      reason: '"FOLDER/peerscope.sqlite-wal" is a link',
+    },
+    {
+      title: 'a shared memory that is a pipe',
+      plant: () => void execFileSync('mkfifo', [`${path()}-shm`]),
+      reason: '"FOLDER/peerscope.sqlite-shm" is not a regular file',
+    },
+  ])('is not used: $title', async ({ plant, reason, needsRoot = false }) => {
+    if (needsRoot && !isRoot) return;
+    await ours();
+    plant();
+    const store = open();
+    expect(await read(store, 'a')).toEqual({});
+    expect({ up: store.up, reports }).toEqual({ up: false, reports: refusal(reason) });
+  });
+
+  it.each<{ title: string; plant: () => void; name: string }>([
+    {
+      title: 'a view without an end as a table',
+      plant: () =>
+        sql(`DROP TABLE record; CREATE VIEW record AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+             SELECT CAST(i AS TEXT) AS k, '' AS v, 0 AS x FROM n`),
+      name: 'view "record"',
+    },
+    {
+      title: 'a trigger',
+      plant: () => sql('CREATE TRIGGER t AFTER INSERT ON lease BEGIN DELETE FROM record; END'),
+      name: 'trigger "t"',
+    },
+    { title: 'another table', plant: () => sql('CREATE TABLE other (x)'), name: 'table "other"' },
+    { title: 'another index', plant: () => sql('CREATE INDEX other ON record (v)'), name: 'index "other"' },
+    {
+      title: 'a table with a generated column',
+      plant: () =>
+        sql('DROP TABLE lease; CREATE TABLE lease (k TEXT PRIMARY KEY, holder AS (zeroblob(1 << 30)), until)'),
+      name: 'table "lease"',
+    },
+    {
+      title: 'a table with a check',
+      plant: () =>
+        sql(
+          'DROP TABLE lease; CREATE TABLE lease (k PRIMARY KEY, holder TEXT CHECK (length(holder) < 9), until INTEGER)',
+        ),
+      name: 'table "lease"',
+    },
+    {
+      title: 'a virtual table',
+      plant: () => sql('CREATE VIRTUAL TABLE search USING fts5 (x)'),
+      name: 'table "search"',
+    },
+  ])('is renamed: one with $title', async ({ plant, name }) => {
+    await ours();
+    plant();
+    const store = open();
+    await store.write([stored('b')]);
+    expect(await read(store, 'a', 'b')).toEqual({ b: 'text of b' });
+    expect(reports).toEqual([
+      `Store "FOLDER/peerscope.sqlite" is corrupt and was renamed to "peerscope.sqlite.corrupt": its ${name} is not one of peerscope`,
+    ]);
+  });
+
+  it('is renamed if it is much larger than ours can be', async () => {
+    await ours();
+    truncateSync(path(), 5 << 20);
+    const store = open({ maxBytes: 1 << 20 });
+    await store.write([stored('b')]);
+    expect(reports).toEqual([expect.stringContaining('its size is 5242880 bytes')]);
+    expect(await read(store, 'b')).toEqual({ b: 'text of b' });
+  });
+
+  it('cannot read ours, whatever the umask is', async () => {
+    const umask = process.umask(0);
+    try {
+      await ours();
+      chmodSync(path(), 0o644);
+      const store = open();
+      await store.write([stored('b')]);
+      for (const name of readdirSync(folder)) expect(statSync(join(folder, name)).mode & 0o777, name).toBe(0o600);
+    } finally {
+      process.umask(umask);
+    }
+  });
+});
+
+it('first-seen times of a flood replace none of other owners', async () => {
+  const store = open();
+  const of = (workload: string, count: number, from = 0): FirstSeenTime[] =>
+    Array.from({ length: count }, (_, i) =>
+      seen(`first:1:${JSON.stringify(['curl', '', workload, 'outbound', String(from + i)])}`, 1000),
+    );
+  const victims = [...of('nginx.service', 500), ...of('ssh.service', 20), seen('not ours', 1000)];
+  await store.writeFirstSeen(victims);
+  for (let round = 0; round < 3; round++) {
+    now += 1_000;
+    await store.writeFirstSeen(of('flood.scope', 20_000, 20_000 * round));
+  }
+  const again = await store.writeFirstSeen(victims);
+  expect(again.filter(({ previous }) => previous !== 1000)).toEqual([]);
+  const [newest, oldest] = await store.writeFirstSeen([...of('flood.scope', 1, 59_999), ...of('flood.scope', 1)]);
+  expect([newest?.previous, oldest?.previous]).toEqual([1000, null]);
 });
