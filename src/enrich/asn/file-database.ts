@@ -129,12 +129,16 @@ export class FileDatabase {
   }
 }
 
-/** Opens a regular file for reading. Rejects anything else, such as a pipe without a writer. */
+/** The largest databases of operators have about 100 MiB. */
+export const FILE_BYTES_MOST = 512 * 1024 * 1024;
+
+/** Opens a regular file of up to 512 MiB for reading. Rejects anything else, such as a pipe without a writer. */
 export async function openFile(file: string): Promise<FileHandle> {
   const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-  if ((await handle.stat()).isFile()) return handle;
+  const stats = await handle.stat();
+  if (stats.isFile() && stats.size <= FILE_BYTES_MOST) return handle;
   await handle.close();
-  throw new Error('not a regular file');
+  throw new Error(stats.isFile() ? `longer than ${FILE_BYTES_MOST} bytes` : 'not a regular file');
 }
 
 function unreadable(file: string, error: unknown): string {

@@ -5,21 +5,41 @@ import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../../commo
 import { cleanLabel, escapeControls } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
-import { openFile, type AsnRecord, type Lookup } from './file-database.ts';
+import { FILE_BYTES_MOST, openFile, type AsnRecord, type Lookup } from './file-database.ts';
 
 const LINE_LENGTH = 4096;
+/** About ten times what a complete table has. */
+const RANGES_MOST = 8_000_000;
+const NAMES_MOST = 1_000_000;
+const NAMES_BYTES_MOST = 64 * 1024 * 1024;
+/** A table has a tenth of its length when compressed. */
+const RATIO_MOST = 100;
+const RATIO_FROM_BYTES = 1024 * 1024;
 
 /** Reads a table of iptoasn.com, plain or gzip. Rejects with the reason if the format is wrong. */
 export async function loadTsv(file: string): Promise<Lookup> {
   const handle = await openFile(file);
   try {
     const source = handle.createReadStream({ start: 0, autoClose: false });
+    const gunzip = createGunzip();
     const table = await ((await isGzip(handle))
-      ? pipeline(source, createGunzip(), parseTsv)
+      ? pipeline(source, gunzip, (text) => limitExpansion(text, () => gunzip.bytesWritten), parseTsv)
       : pipeline(source, parseTsv));
     return (address) => table.find(address);
   } finally {
     await handle.close();
+  }
+}
+
+/** Passes decompressed bytes on. Throws if they are many more than the compressed bytes that were read. */
+async function* limitExpansion(text: AsyncIterable<Uint8Array>, read: () => number): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of text) {
+    bytes += chunk.length;
+    if (bytes > FILE_BYTES_MOST) throw new Error(`longer than ${FILE_BYTES_MOST} bytes when decompressed`);
+    if (bytes > RATIO_FROM_BYTES && bytes > RATIO_MOST * read())
+      throw new Error(`more than ${RATIO_MOST} times longer when decompressed`);
+    yield chunk;
   }
 }
 
@@ -128,6 +148,7 @@ class TableBuilder {
   readonly #v6 = new Ranges(4);
   readonly #operators: Buffer[] = [];
   readonly #operatorOf = new Map<string, number>();
+  #operatorBytes = 0;
   #line = 0;
 
   add(line: string): void {
@@ -141,6 +162,7 @@ class TableBuilder {
     if (isV4 !== isIPv4(last) || compareAddresses(first, last) > 0)
       throw this.#wrong(line, 'is not a valid address range');
     const operator = this.#operator(asnText, line.slice(firstText.length + lastText.length + 2).trimEnd());
+    if (this.#v4.length + this.#v6.length >= RANGES_MOST) throw new Error(`more than ${RANGES_MOST} address ranges`);
     if (!(isV4 ? this.#v4 : this.#v6).add(first, last, operator)) throw this.#wrong(line, 'is not in ascending order');
   }
 
@@ -161,6 +183,9 @@ class TableBuilder {
     const bytes = Buffer.from(columns);
     const known = this.#operatorOf.get(asn);
     if (known !== undefined && this.#operators[known]?.equals(bytes)) return known;
+    this.#operatorBytes += bytes.length;
+    if (this.#operators.length >= NAMES_MOST || this.#operatorBytes > NAMES_BYTES_MOST)
+      throw new Error(`more than ${NAMES_MOST} AS names, or more than ${NAMES_BYTES_MOST} bytes of them`);
     const operator = this.#operators.push(bytes) - 1;
     this.#operatorOf.set(asn, operator);
     return operator;

@@ -1,13 +1,20 @@
 import { Reader, type Response } from 'mmdb-lib';
+import type { Cache } from 'mmdb-lib/lib/types.js';
 import { formatAddress, ipv4, isIPv4 } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
 import { openFile, type AsnRecord, type Lookup } from './file-database.ts';
+import { checkValueSize, ValueTooLarge } from './mmdb-limits.ts';
 
 /** How many ranges from the start of each address family are checked for an ASN. */
 const PROBES = 1_000;
 const IPV6_START: Address = [0x20000000, 0, 0, 0];
+
+/** What comes before the metadata, which is at most 128 KiB long. */
+const METADATA_MARKER = Buffer.from('\xab\xcd\xefMaxMind.com', 'latin1');
+const METADATA_BYTES = 131_072;
+const SEPARATOR_BYTES = 16;
 
 /** GeoLite2-ASN, GeoIP2-ISP, DB-IP and ip-location-db; IPinfo; others. */
 const ASN_KEYS = ['autonomous_system_number', 'asn', 'as_number'];
@@ -29,14 +36,27 @@ export async function loadMmdb(file: string): Promise<Lookup> {
  * An address is unknown if it has no record, or if its record has no ASN or is damaged.
  */
 export function parseMmdb(bytes: Buffer): Lookup {
-  const reader = openReader(bytes);
+  /** The record that is about to be decoded is checked first. */
+  let isChecked = false;
+  const cache: Cache = {
+    get: (offset) => {
+      if (!isChecked) checkValueSize(bytes, Number(offset), reader.metadata.searchTreeSize + SEPARATOR_BYTES);
+      isChecked = true;
+      return undefined;
+    },
+    set: () => undefined,
+  };
+  const reader = openReader(bytes, cache);
+  const tooLarge: ValueTooLarge[] = [];
   const look = (address: Address): { record: unknown; bits: number } => {
     // In an IPv4 tree, the first 32 bits of an IPv6 address would match an unrelated record.
     if (!isIPv4(address) && reader.metadata.ipVersion === 4) return { record: null, bits: 0 };
+    isChecked = false;
     try {
       const [record, bits] = reader.getWithPrefixLength(formatAddress(address));
       return { record, bits: isIPv4(address) ? bits + 96 : bits };
-    } catch {
+    } catch (error) {
+      if (error instanceof ValueTooLarge && tooLarge.length === 0) tooLarge.push(error);
       return { record: null, bits: 128 };
     }
   };
@@ -44,7 +64,9 @@ export function parseMmdb(bytes: Buffer): Lookup {
     const { record, bits } = look(address);
     return parseRecord(record, bits);
   };
-  if (!holdsAsn(look)) {
+  const isUsable = holdsAsn(look);
+  if (tooLarge[0]) throw tooLarge[0];
+  if (!isUsable) {
     const type: unknown = reader.metadata.databaseType;
     const shown = typeof type === 'string' ? JSON.stringify(cleanLabel(type)) : 'unknown';
     throw new Error(`contains no ASNs (database type: ${shown})`);
@@ -52,9 +74,14 @@ export function parseMmdb(bytes: Buffer): Lookup {
   return lookup;
 }
 
-function openReader(bytes: Buffer): Reader<Response> {
+function openReader(bytes: Buffer, cache: Cache): Reader<Response> {
   try {
-    return new Reader(bytes);
+    const start = Math.max(0, bytes.length - METADATA_BYTES);
+    const marker = bytes.subarray(start).lastIndexOf(METADATA_MARKER);
+    if (marker < 0) throw new Error('no metadata');
+    const metadata = start + marker + METADATA_MARKER.length;
+    checkValueSize(bytes, metadata, metadata);
+    return new Reader(bytes, { cache });
   } catch (error) {
     throw new Error('not an MMDB file', { cause: error });
   }

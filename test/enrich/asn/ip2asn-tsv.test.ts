@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -163,6 +163,22 @@ describe('a file', () => {
   it('in truncated gzip is rejected', async () => {
     writeFileSync(path, gzipSync(TABLE.join('')).subarray(0, -20));
     await expect(loadTsv(path)).rejects.toThrow('unexpected end of file');
+  });
+
+  it('that is more than 100 times longer when decompressed is rejected', async () => {
+    const name = 'a'.repeat(3_900);
+    const lines = Array.from({ length: 2_000 }, (_, i) => {
+      const block = `1.${i >> 8}.${i & 255}`;
+      return `${block}.0\t${block}.255\t13335\tUS\t${name}\n`;
+    });
+    writeFileSync(path, gzipSync(lines.join('')));
+    await expect(loadTsv(path)).rejects.toThrow('more than 100 times longer when decompressed');
+  });
+
+  it('longer than any table is rejected before it is read', async () => {
+    writeFileSync(path, '');
+    truncateSync(path, 2 ** 40);
+    await expect(loadTsv(path)).rejects.toThrow('longer than 536870912 bytes');
   });
 
   it('that is a directory is rejected', async () => {

@@ -161,6 +161,69 @@ describe('rejects', () => {
   });
 });
 
+describe('a record that is much larger than its bytes', () => {
+  const TOO_LARGE = 'a record has more than 512 values, 65536 bytes or 16 levels';
+  const control = (type: number, size: number): number[] => (type < 8 ? [(type << 5) | size] : [size, type - 7]);
+  const text = (value: string): number[] => [...control(2, value.length), ...Buffer.from(value)];
+  const pointer = (to: number): number[] => [0x20 | (to >> 8), to & 255];
+  const asn = [...text('asn'), ...control(6, 2), 0x34, 0x17];
+  /** An array of two pointers to the next array, and so on: 2 ** levels values. */
+  const doubling = (at: number, levels: number): number[] =>
+    Array.from({ length: levels }, (_, i) => [
+      ...control(11, 2),
+      ...pointer(at + 6 * (i + 1)),
+      ...pointer(at + 6 * (i + 1)),
+    ])
+      .flat()
+      .concat(control(5, 1), 1);
+  const head = [...control(7, 2), ...asn, ...text('x')];
+  /** A database whose whole tree leads to this value. */
+  const databaseOf = (value: readonly number[], metadata?: readonly number[]): Buffer => {
+    const whole = writeMmdb([]);
+    const marker = whole.indexOf('MaxMind.com') + 11;
+    const found = metadata ? Buffer.from(metadata) : Buffer.from(whole.subarray(marker));
+    const end = Buffer.from('\xab\xcd\xefMaxMind.com', 'latin1');
+    const node = Buffer.from([0, 0, 17, 0, 0, 17]);
+    return Buffer.concat([node, Buffer.alloc(16), Buffer.from(value), end, found]);
+  };
+
+  it.each<{ title: string; value: number[]; reason: string | null }>([
+    { title: 'a small one', value: [...control(7, 1), ...asn], reason: null },
+    { title: 'pointers to a small one', value: [...control(7, 2), ...asn, ...text('x'), ...pointer(1)], reason: null },
+    { title: '2 ** 5 values', value: [...head, ...doubling(head.length, 5)], reason: null },
+    { title: '2 ** 10 values', value: [...head, ...doubling(head.length, 10)], reason: TOO_LARGE },
+    { title: '2 ** 40 values', value: [...head, ...doubling(head.length, 40)], reason: TOO_LARGE },
+    { title: 'a value that contains itself', value: [...head, ...pointer(0)], reason: TOO_LARGE },
+    { title: 'a pointer to itself', value: pointer(0), reason: TOO_LARGE },
+    {
+      title: 'a million booleans',
+      value: [...head, 31, 4, 0x0e, 0xff, 0xff, ...Array.from({ length: 2_000 }, () => control(14, 1)).flat()],
+      reason: TOO_LARGE,
+    },
+    {
+      title: 'a text of 40,000 bytes',
+      value: [...head, 0x5e, 0x9b, 0x23, ...Array<number>(40_000).fill(97)],
+      reason: TOO_LARGE,
+    },
+    {
+      title: 'arrays in arrays',
+      value: [...head, ...Array.from({ length: 40 }, () => control(11, 1)).flat(), ...control(5, 0)],
+      reason: TOO_LARGE,
+    },
+  ])('$title is refused with $reason', ({ value, reason }) => {
+    const parse = (): unknown => parseMmdb(databaseOf(value))(address('1.1.1.1'));
+    if (reason === null) expect(parse()).toMatchObject({ asns: [13335] });
+    else expect(parse).toThrow(new Error(reason));
+  });
+
+  it.each([
+    ['2 ** 40 values', doubling(0, 40)],
+    ['a pointer to itself', pointer(0)],
+  ])('in the metadata is refused: %s', (_, metadata) => {
+    expect(() => parseMmdb(databaseOf([], metadata))).toThrow(new Error('not an MMDB file'));
+  });
+});
+
 it('never throws in a lookup of a damaged file', () => {
   const whole = writeMmdb([
     ['1.1.1.0/24', CLOUDFLARE],
