@@ -1,7 +1,9 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { looseImages } from '../../lint/base-images.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const textOf = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
@@ -70,10 +72,18 @@ describe('the runtime dependencies', () => {
 interface Step {
   readonly uses?: string;
   readonly run?: string;
+  readonly with?: Readonly<Record<string, string>>;
+  readonly env?: Readonly<Record<string, string>>;
+}
+interface Job {
+  readonly 'timeout-minutes'?: number;
+  readonly needs?: string;
+  readonly permissions?: Readonly<Record<string, string>>;
+  readonly steps: readonly Step[];
 }
 interface Workflow {
   readonly permissions: Readonly<Record<string, string>>;
-  readonly jobs: Readonly<Record<string, { readonly 'timeout-minutes'?: number; readonly steps: readonly Step[] }>>;
+  readonly jobs: Readonly<Record<string, Job>>;
 }
 
 describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path) => {
@@ -100,23 +110,77 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
     expect(files.filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
   });
 
-  it('builds before it publishes, because --ignore-scripts skips prepare', () => {
-    const publishing = Object.values(workflow.jobs)
-      .map(({ steps }) => steps.flatMap(({ run }) => run ?? []))
-      .filter((runs) => runs.some((run) => run.startsWith('npm publish')));
-    for (const runs of publishing) {
-      const [install, build, publish] = [
+  it('runs scripts of packages only in jobs without rights', () => {
+    const running = jobs.filter(({ steps }) =>
+      steps.some(({ run }) => /\bnpm (?:ci|install|run|test)\b/.test(run ?? '')),
+    );
+    const granted = running.flatMap(({ permissions = workflow.permissions }) => Object.entries(permissions));
+    expect(granted.filter(([, right]) => right !== 'read')).toEqual([]);
+  });
+
+  it('publishes what was built before, from a commit that ci has passed', () => {
+    const publishing = jobs.filter(({ steps }) => steps.some(({ run }) => run?.startsWith('npm publish')));
+    for (const { needs = '', steps } of publishing) {
+      expect(steps.map(({ uses }) => uses).filter((uses) => uses?.startsWith('actions/checkout'))).toEqual([]);
+      const building = workflow.jobs[needs];
+      const built = building?.steps.flatMap(({ run }) => run ?? []) ?? [];
+      const order = [
         'npm ci --ignore-scripts',
         'npm run build',
-        'npm publish --ignore-scripts',
-      ].map((command) => runs.findIndex((run) => run.startsWith(command)));
-      expect([install, build, publish]).toEqual([install, build, publish].toSorted((a = -1, b = -1) => a - b));
-      expect(install).toBeGreaterThanOrEqual(0);
+        'npm run check',
+        'mkdir release && npm pack --ignore',
+      ].map((command) => built.findIndex((run) => run.startsWith(command)));
+      expect(order).toEqual(order.toSorted((a = -1, b = -1) => a - b));
+      expect(order[0]).toBeGreaterThanOrEqual(0);
+      const passed = workflow.jobs[building?.needs ?? '']?.steps.flatMap(({ run }) => run ?? []) ?? [];
+      expect(passed.some((run) => run.includes('--workflow ci.yml') && run.includes('$GITHUB_SHA'))).toBe(true);
+    }
+  });
+
+  it('builds images only from base images with a digest', () => {
+    for (const { steps } of jobs.filter(({ steps }) =>
+      steps.some(({ uses }) => uses?.startsWith('docker/build-push')),
+    )) {
+      const checked = steps.findIndex(({ run }) => run?.startsWith('node lint/base-images.ts "$BUILD" "$BASE"'));
+      const builds = steps.findIndex(({ uses }) => uses?.startsWith('docker/build-push'));
+      expect(checked).toBeGreaterThanOrEqual(0);
+      expect(builds).toBeGreaterThan(checked);
+      const given = steps[builds]?.with?.['build-args']?.split('\n').filter((line) => /^(?:BUILD|BASE)=/.test(line));
+      expect(given).toEqual(['BUILD', 'BASE'].map((name) => `${name}=${steps[checked]?.env?.[name]}`));
     }
   });
 
   it('pastes no text of a pull request into a shell', () => {
     const pasted = runs.flatMap((run) => [...run.matchAll(/\$\{\{\s*([^}]*?)\s*\}\}/g)].map(([, what = '']) => what));
     expect(pasted.filter((what) => !['github.repository', 'steps.build.outputs.digest'].includes(what))).toEqual([]);
+  });
+});
+
+describe('a base image', () => {
+  const digest = `sha256:${'0123456789abcdef'.repeat(4)}`;
+  it.each([
+    [`docker.io/library/node@${digest}`, true],
+    [`docker.io/library/node:24-trixie-slim@${digest}`, true],
+    [`localhost:5000/node@${digest}`, true],
+    ['docker.io/library/node:24-trixie-slim', false],
+    ['gcr.io/distroless/nodejs24-debian13:nonroot', false],
+    [`node@${digest.slice(0, -1)}`, false],
+    [`node@${digest}0`, false],
+    [`node@sha512:${'0'.repeat(64)}`, false],
+    [`node:${digest}`, false],
+    [`node:latest # @${digest}`, false],
+    ['', false],
+  ])('%j has a digest: %j', (image, hasDigest) => {
+    expect(looseImages([image])).toEqual(hasDigest ? [] : [image]);
+  });
+
+  it.each([
+    [[`node@${digest}`, `base@${digest}`], 0],
+    [[`node@${digest}`, 'base:latest'], 1],
+    [['', ''], 1],
+    [[], 1],
+  ])('is refused by the lint without one: %j ends with %d', (images, status) => {
+    const run = spawnSync(process.execPath, [join(ROOT, 'lint/base-images.ts'), ...images]);
+    expect(run.status).toBe(status);
   });
 });
