@@ -16,6 +16,7 @@ import { Closers, ClosersTogether, type Closable } from './closers.ts';
 import { EventSubscribers } from './event-subscribers.ts';
 import { createHandlers } from './http-handlers.ts';
 import type { OtlpThread } from './otlp-thread.ts';
+import { ReloadSignal } from './reload-signal.ts';
 import { openServices, type RunningServices } from './services.ts';
 import { logHashCost, logSocketSource, logStart } from './start-line.ts';
 import { openWorker, type ScanFacts, type WorkerClient } from './worker-client.ts';
@@ -168,7 +169,7 @@ function workerData(config: Config, services: RunningServices): WorkerData {
   };
 }
 
-/** Reloads the rules on SIGHUP. */
+/** Reloads the rules on SIGHUP, at most once a second. */
 function openReload(file: RulesFile | null, worker: WorkerClient, services: RunningServices, log: Log): Closable {
   const reload = (): void => {
     const reason = file ? file.reload() : '--config.file is not set';
@@ -182,8 +183,14 @@ function openReload(file: RulesFile | null, worker: WorkerClient, services: Runn
       .catch((error: unknown) => log.warn({ reason: reasonOf(error) }, 'the pods could not be listed again'));
     log.info('the configuration was read again');
   };
-  process.on('SIGHUP', reload);
-  return { close: () => void process.off('SIGHUP', reload) };
+  const signal = new ReloadSignal(reload, SYSTEM_CLOCK);
+  process.on('SIGHUP', signal.received);
+  return {
+    close: () => {
+      process.off('SIGHUP', signal.received);
+      signal.close();
+    },
+  };
 }
 
 /** Scans at an interval; null leaves scans to scrapes. */
