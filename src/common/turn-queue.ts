@@ -1,5 +1,5 @@
 /**
- * A bounded queue whose owners take turns, so that nobody waits for the volume of another. An item can have several owners, and is in
+ * A bounded queue whose owners take turns, so that no owner waits for the volume of another. An item can have several owners, and is in
  * the queue of each. In a full queue, a new item takes the place of the newest of the owner with the most, unless that is its own.
  */
 export class TurnQueue<Item> {

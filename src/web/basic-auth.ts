@@ -9,7 +9,7 @@ import { answer, type Middleware } from './middleware.ts';
 /** The result of a check; `busy` when too many passwords are being checked. */
 export type Verdict = 'granted' | 'denied' | 'busy';
 
-/** How many checks may wait: as many as there can be clients, so that nobody who waits is rejected. */
+/** How many checks may wait: as many as there can be clients, so that no waiting client is rejected. */
 const MAX_QUEUED = 512;
 /** Kept apart, so that denied passwords of an attack do not push out granted ones. */
 const MAX_GRANTED = 100;
@@ -34,7 +34,7 @@ interface Check extends Asker {
  * Checks passwords against bcrypt hashes, one at a time and each once: verdicts are cached under a keyed digest.
  * Unknown users take as long as known ones.
  *
- * Guesses of others delay a check and never prevent it. Clients take turns. A check goes on when its client has gone, so a scraper
+ * Guesses of others delay a check and never prevent it. Clients take turns. A check continues when its client has gone, so a scraper
  * whose time runs out is let in at a later scrape. Only with 512 waiting, the newest of those without a client are dropped.
  */
 export class Passwords {

@@ -299,7 +299,7 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
 
   it('needs only the documented permissions', async () => {
     const asn = readFileSync(new URL('../../docs/asn.md', import.meta.url), 'utf8');
-    const rights = (/\*\*ACL:\*\* `([^`]*)`/.exec(asn)?.[1] ?? '').split(/\s+/);
+    const rights = (/`(~peerscope:\* [^`]*)`/.exec(asn)?.[1] ?? '').split(/\s+/);
     expect(rights).toContain('+getrange');
     await redis.client.call('ACL', 'SETUSER', 'exporter', 'on', '>secret', ...rights);
     const store = await open({ username: 'exporter', password: 'secret' });
