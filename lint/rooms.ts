@@ -152,7 +152,14 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   'node:util': EVERYWHERE,
   'node:v8': ['serve/worker-client.ts'],
   'node:vm': ['common/regexp-budget.ts'],
-  'node:worker_threads': ['expose/otlp.ts', 'serve', 'web/bcrypt-worker.ts', 'web/bcrypt.ts'],
+  'node:worker_threads': [
+    'enrich/asn/database-thread.ts',
+    'enrich/asn/database-worker.ts',
+    'expose/otlp.ts',
+    'serve',
+    'web/bcrypt-worker.ts',
+    'web/bcrypt.ts',
+  ],
   'node:zlib': EVERYWHERE,
 };
 

@@ -5,7 +5,7 @@ import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../../commo
 import { cleanLabel, escapeControls } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
-import { FILE_BYTES_MOST, openFile, type AsnRecord, type Lookup } from './file-database.ts';
+import { FILE_BYTES_MOST, openFile, type AsnRecord } from './file-database.ts';
 
 const LINE_LENGTH = 4096;
 /** About ten times what a complete table has. */
@@ -17,15 +17,14 @@ const RATIO_MOST = 100;
 const RATIO_FROM_BYTES = 1024 * 1024;
 
 /** Reads a table of iptoasn.com, plain or gzip. Rejects with the reason if the format is wrong. */
-export async function loadTsv(file: string): Promise<Lookup> {
+export async function readTsv(file: string): Promise<OperatorTable> {
   const handle = await openFile(file);
   try {
     const source = handle.createReadStream({ start: 0, autoClose: false });
     const gunzip = createGunzip();
-    const table = await ((await isGzip(handle))
+    return await ((await isGzip(handle))
       ? pipeline(source, gunzip, (text) => limitExpansion(text, () => gunzip.bytesWritten), parseTsv)
       : pipeline(source, parseTsv));
-    return (address) => table.find(address);
   } finally {
     await handle.close();
   }
@@ -72,20 +71,23 @@ export async function parseTsv(chunks: AsyncIterable<Uint8Array>): Promise<Opera
 class Ranges {
   readonly #words: 1 | 4;
   readonly #stride: number;
-  #rows = new Uint32Array(0);
-  #length = 0;
+  #rows: Uint32Array<ArrayBuffer>;
+  #length: number;
 
-  constructor(words: 1 | 4) {
+  /** `rows` are those of other ranges. */
+  constructor(words: 1 | 4, rows = new Uint32Array(0)) {
     this.#words = words;
     this.#stride = 2 * words + 1;
+    this.#rows = rows;
+    this.#length = rows.length / this.#stride;
   }
 
   get length(): number {
     return this.#length;
   }
 
-  get bytes(): number {
-    return this.#rows.byteLength;
+  get rows(): Uint32Array<ArrayBuffer> {
+    return this.#rows;
   }
 
   /** Returns false if a range does not follow all earlier ranges. */
@@ -172,7 +174,13 @@ class TableBuilder {
     this.#v6.trim();
     let end = 0;
     const ends = Uint32Array.from(this.#operators, ({ length }) => (end += length));
-    return new OperatorTable(this.#v4, this.#v6, Buffer.concat(this.#operators), ends);
+    const operators = new Uint8Array(end);
+    let at = 0;
+    for (const operator of this.#operators) {
+      operators.set(operator, at);
+      at += operator.length;
+    }
+    return new OperatorTable({ v4: this.#v4.rows, v6: this.#v6.rows, operators, ends });
   }
 
   /**
@@ -200,30 +208,42 @@ function isAsn(text: string): boolean {
   return /^\d{1,10}$/.test(text) && Number(text) < 2 ** 32;
 }
 
+/** The arrays of a table, which can be sent to another thread. */
+export interface TableColumns {
+  readonly v4: Uint32Array<ArrayBuffer>;
+  readonly v6: Uint32Array<ArrayBuffer>;
+  readonly operators: Uint8Array<ArrayBuffer>;
+  readonly ends: Uint32Array<ArrayBuffer>;
+}
+
 /** The complete table in a few large arrays, to keep memory close to the data size. */
-class OperatorTable {
+export class OperatorTable {
+  readonly columns: TableColumns;
   readonly #v4: Ranges;
   readonly #v6: Ranges;
-  readonly #columns: Buffer;
+  readonly #operators: Buffer;
   readonly #ends: Uint32Array;
 
-  constructor(v4: Ranges, v6: Ranges, columns: Buffer, ends: Uint32Array) {
-    this.#v4 = v4;
-    this.#v6 = v6;
-    this.#columns = columns;
+  constructor(columns: TableColumns) {
+    const { v4, v6, operators, ends } = columns;
+    this.columns = columns;
+    this.#v4 = new Ranges(1, v4);
+    this.#v6 = new Ranges(4, v6);
+    this.#operators = Buffer.from(operators.buffer, operators.byteOffset, operators.length);
     this.#ends = ends;
   }
 
   /** The size of the arrays. */
   get bytes(): number {
-    return this.#v4.bytes + this.#v6.bytes + this.#columns.byteLength + this.#ends.byteLength;
+    const { v4, v6, operators, ends } = this.columns;
+    return v4.byteLength + v6.byteLength + operators.byteLength + ends.byteLength;
   }
 
   find(address: Address): AsnRecord | undefined {
     const range = (isIPv4(address) ? this.#v4 : this.#v6).find(address);
     if (!range) return undefined;
     const { first, last, operator } = range;
-    const columns = this.#columns.toString('utf8', this.#ends[operator - 1] ?? 0, this.#ends[operator]);
+    const columns = this.#operators.toString('utf8', this.#ends[operator - 1] ?? 0, this.#ends[operator]);
     const [asnText, country = '', name = ''] = columns.split('\t', 3);
     const bits = coveredBits(address, first, last);
     const asn = Number(asnText);

@@ -21,10 +21,12 @@ const ASN_KEYS = ['autonomous_system_number', 'asn', 'as_number'];
 const NAME_KEYS = ['autonomous_system_organization', 'as_name', 'name', 'as_organization'];
 
 /** Reads a file in MaxMind DB format. Rejects with the reason if the format is wrong or the file contains no ASNs. */
-export async function loadMmdb(file: string): Promise<Lookup> {
+export async function readMmdb(file: string): Promise<Buffer<ArrayBuffer>> {
   const handle = await openFile(file);
   try {
-    return parseMmdb(await handle.readFile());
+    const bytes = await handle.readFile();
+    parseMmdb(bytes);
+    return bytes;
   } finally {
     await handle.close();
   }
@@ -33,9 +35,33 @@ export async function loadMmdb(file: string): Promise<Lookup> {
 /**
  * Parses an ASN database in MaxMind DB format (https://maxmind.github.io/MaxMind-DB/) with records of GeoLite2-ASN,
  * DB-IP, IPinfo or ip-location-db. Throws if the format is wrong or the records have no ASN, as in a city database.
- * An address is unknown if it has no record, or if its record has no ASN or is damaged.
+ * An address is unknown if it has no record, or if its record has no ASN, is damaged or too large.
  */
 export function parseMmdb(bytes: Buffer): Lookup {
+  const { look, type, tooLarge } = openMmdb(bytes);
+  const isUsable = holdsAsn(look);
+  if (tooLarge[0]) throw tooLarge[0];
+  if (isUsable) return lookupWith(look);
+  const shown = typeof type === 'string' ? JSON.stringify(cleanLabel(type)) : 'unknown';
+  throw new Error(`contains no ASNs (database type: ${shown})`);
+}
+
+/** Looks up addresses in a file that `parseMmdb` has accepted. */
+export function lookupMmdb(bytes: Buffer): Lookup {
+  return lookupWith(openMmdb(bytes).look);
+}
+
+type Look = (address: Address) => { readonly record: unknown; readonly bits: number };
+
+function lookupWith(look: Look): Lookup {
+  return (address) => {
+    const { record, bits } = look(address);
+    return parseRecord(record, bits);
+  };
+}
+
+/** `tooLarge` has the first error of a record that was not decoded. */
+function openMmdb(bytes: Buffer): { look: Look; type: unknown; tooLarge: readonly ValueTooLarge[] } {
   /** The record that is about to be decoded is checked first. */
   let isChecked = false;
   const cache: Cache = {
@@ -48,7 +74,7 @@ export function parseMmdb(bytes: Buffer): Lookup {
   };
   const reader = openReader(bytes, cache);
   const tooLarge: ValueTooLarge[] = [];
-  const look = (address: Address): { record: unknown; bits: number } => {
+  const look: Look = (address) => {
     // In an IPv4 tree, the first 32 bits of an IPv6 address would match an unrelated record.
     if (!isIPv4(address) && reader.metadata.ipVersion === 4) return { record: null, bits: 0 };
     isChecked = false;
@@ -60,18 +86,7 @@ export function parseMmdb(bytes: Buffer): Lookup {
       return { record: null, bits: 128 };
     }
   };
-  const lookup: Lookup = (address) => {
-    const { record, bits } = look(address);
-    return parseRecord(record, bits);
-  };
-  const isUsable = holdsAsn(look);
-  if (tooLarge[0]) throw tooLarge[0];
-  if (!isUsable) {
-    const type: unknown = reader.metadata.databaseType;
-    const shown = typeof type === 'string' ? JSON.stringify(cleanLabel(type)) : 'unknown';
-    throw new Error(`contains no ASNs (database type: ${shown})`);
-  }
-  return lookup;
+  return { look, type: reader.metadata.databaseType, tooLarge };
 }
 
 function openReader(bytes: Buffer, cache: Cache): Reader<Response> {
@@ -87,7 +102,7 @@ function openReader(bytes: Buffer, cache: Cache): Reader<Response> {
   }
 }
 
-function holdsAsn(look: (address: Address) => { record: unknown; bits: number }): boolean {
+function holdsAsn(look: Look): boolean {
   return [ipv4(0), IPV6_START].some((start) => {
     let address: Address | undefined = start;
     for (let probe = 0; address && probe < PROBES; probe++) {

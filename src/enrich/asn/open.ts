@@ -24,8 +24,10 @@ export async function openProvider(
   { provider, server, database }: ProviderConfig,
   { clock, report, limits }: { clock: Clock; report: (message: string) => void; limits?: Limits | undefined },
 ): Promise<Provider | FileDatabase | null> {
-  const open = (load: (file: string) => Promise<Lookup>): Promise<FileDatabase> => {
+  const open = async (format: 'mmdb' | 'tsv'): Promise<FileDatabase> => {
     if (database === null) throw new Error(`Cannot use ASN provider "${provider}": no database is configured`);
+    const { loadDatabase } = await import('./database-thread.ts');
+    const load = (file: string): Promise<Lookup> => loadDatabase({ format, file });
     return FileDatabase.open({ provider, file: database, load, clock, report });
   };
   switch (provider) {
@@ -34,9 +36,9 @@ export async function openProvider(
     case 'cymru-dns':
       return (await import('./cymru-dns.ts')).cymruDnsProvider(clock);
     case 'mmdb':
-      return open((await import('./mmdb.ts')).loadMmdb);
+      return open('mmdb');
     case 'tsv':
-      return open((await import('./ip2asn-tsv.ts')).loadTsv);
+      return open('tsv');
     case 'none':
       return null;
   }

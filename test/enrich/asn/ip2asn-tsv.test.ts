@@ -12,7 +12,7 @@ import {
   maskAddress,
   parseAddress,
 } from '../../../src/common/address.ts';
-import { loadTsv, parseTsv } from '../../../src/enrich/asn/ip2asn-tsv.ts';
+import { readTsv, parseTsv } from '../../../src/enrich/asn/ip2asn-tsv.ts';
 import type { Address } from '../../../src/model.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-tsv-'));
@@ -157,12 +157,12 @@ describe('a file', () => {
     ['in gzip, whatever its name', (text: string) => gzipSync(text)],
   ])('is read %s', async (_, pack) => {
     writeFileSync(path, pack(TABLE.join('')));
-    expect((await loadTsv(path))(address('1.1.1.1'))).toEqual({ ...CLOUDFLARE, bits: 120 });
+    expect((await readTsv(path)).find(address('1.1.1.1'))).toEqual({ ...CLOUDFLARE, bits: 120 });
   });
 
   it('in truncated gzip is rejected', async () => {
     writeFileSync(path, gzipSync(TABLE.join('')).subarray(0, -20));
-    await expect(loadTsv(path)).rejects.toThrow('unexpected end of file');
+    await expect(readTsv(path)).rejects.toThrow('unexpected end of file');
   });
 
   it('that is more than 100 times longer when decompressed is rejected', async () => {
@@ -172,17 +172,17 @@ describe('a file', () => {
       return `${block}.0\t${block}.255\t13335\tUS\t${name}\n`;
     });
     writeFileSync(path, gzipSync(lines.join('')));
-    await expect(loadTsv(path)).rejects.toThrow('more than 100 times longer when decompressed');
+    await expect(readTsv(path)).rejects.toThrow('more than 100 times longer when decompressed');
   });
 
   it('longer than any table is rejected before it is read', async () => {
     writeFileSync(path, '');
     truncateSync(path, 2 ** 40);
-    await expect(loadTsv(path)).rejects.toThrow('longer than 536870912 bytes');
+    await expect(readTsv(path)).rejects.toThrow('longer than 536870912 bytes');
   });
 
   it('that is a directory is rejected', async () => {
-    await expect(loadTsv(folder)).rejects.toThrow('not a regular file');
+    await expect(readTsv(folder)).rejects.toThrow('not a regular file');
   });
 });
 
