@@ -34,10 +34,12 @@ export function makeDirectory(path: string): void {
 }
 
 const STICKY = 0o1000;
+/** Folders for all users that can be a mount of their own. */
+const SHARED_FOLDERS = ['/tmp', '/var/tmp', '/dev/shm', '/run/lock', '/run/shm'];
 
 /**
- * Throws if other users than root can replace the files in a directory: if they own it or a directory above, or can write there. An
- * `emptyDir` of Kubernetes is writable for all users of its pod, and is a mount of its own.
+ * Throws if other users than root can replace the files in a directory: if they own it or a directory above, or can write there. A
+ * volume of a container can be writable for all users of the container, and is a mount of its own.
  */
 export function checkPrivate(directory: string): void {
   const own = process.geteuid?.();
@@ -47,7 +49,7 @@ export function checkPrivate(directory: string): void {
     const stats = statSync(path);
     if (stats.uid !== own && stats.uid !== 0) throw new Error(`"${path}" belongs to another user (${stats.uid})`);
     const isSticky = (stats.mode & STICKY) !== 0;
-    const isVolume = !below && !isSticky && stats.dev !== statSync(dirname(path)).dev;
+    const isVolume = !below && !SHARED_FOLDERS.includes(path) && stats.dev !== statSync(dirname(path)).dev;
     if ((stats.mode & 0o002) !== 0 && !isVolume && !(below && isSticky))
       throw new Error(`every user can write to "${path}"`);
     below = stats;

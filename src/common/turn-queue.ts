@@ -25,6 +25,11 @@ export class TurnQueue<Item> {
     return this.#ownersOf.has(item);
   }
 
+  /** The number of items of an owner. */
+  sizeOf(owner: string): number {
+    return this.#queues.get(owner)?.size ?? 0;
+  }
+
   /** Adds an item at the end of the queue of its owner. Returns the item that lost its place: null, the given one or another one. */
   add(owner: string, item: Item): Item | null {
     const own = this.#queues.get(owner);

@@ -38,8 +38,11 @@ export interface Store {
 
 /** Queues and circuit breakers that exporters of a cluster share. Methods never reject. */
 export interface SharedState {
-  /** Adds members to a queue. Duplicates are ignored; a full queue drops new members. */
-  enqueue(queue: string, members: readonly string[]): Promise<void>;
+  /**
+   * Adds members to a queue, ahead of those that were added within the last `aheadMs`. Duplicates are ignored; a full queue drops new
+   * members.
+   */
+  enqueue(queue: string, members: readonly string[], aheadMs?: number): Promise<void>;
   /** Returns up to `most` members, oldest first. Empty if the store fails. */
   readQueue(queue: string, most: number): Promise<readonly string[]>;
   dequeue(queue: string, members: readonly string[]): Promise<void>;

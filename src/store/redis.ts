@@ -221,8 +221,8 @@ export class RedisStore implements Store, SharedState {
     await this.#attempt(() => this.#redis.eval(SCRIPTS.release, 1, lease, this.#holder).then(toNumber));
   }
 
-  async enqueue(queue: string, members: readonly string[]): Promise<void> {
-    const now = this.#options.clock.now();
+  async enqueue(queue: string, members: readonly string[], aheadMs = 0): Promise<void> {
+    const now = this.#options.clock.now() - aheadMs;
     for (let start = 0; start < members.length; start += CHUNK) {
       const chunk = members.slice(start, start + CHUNK);
       const done = await this.#attemptWrite(() =>

@@ -616,6 +616,12 @@ describe('a file or directory of another user', () => {
     expect({ up: store.up, reports }).toEqual({ up: false, reports: refusal(reason) });
   });
 
+  it.each(['/tmp', '/dev/shm'].filter((shared) => existsSync(shared)))('is not in %s itself', (shared) => {
+    const store = open({ directory: shared });
+    expect(store.up).toBe(false);
+    expect(reports).toEqual([expect.stringContaining(`every user can write to "${shared}"`)]);
+  });
+
   it.each<{ title: string; plant: () => void; name: string }>([
     {
       title: 'a view without an end as a table',

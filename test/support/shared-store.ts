@@ -7,7 +7,8 @@ export class SharedServer {
   refusesWrites = false;
   readonly texts = new Map<string, StoredText>();
   readonly leases = new Map<string, { readonly holder: Store; readonly until: number }>();
-  readonly queues = new Map<string, Set<string>>();
+  /** The members with the time from which they count. */
+  readonly queues = new Map<string, Map<string, number>>();
   readonly breakers = new Map<string, { readonly failures: number; readonly until: number }>();
   readonly #clock: Clock;
 
@@ -21,14 +22,21 @@ export class SharedServer {
     const whileThere = <T>(work: () => T, otherwise: T): Promise<T> => Promise.resolve(this.gone ? otherwise : work());
     const whileWritten = <T>(work: () => T, otherwise: T): Promise<T> =>
       whileThere(() => (this.refusesWrites ? otherwise : work()), otherwise);
-    const queue = (name: string): Set<string> => {
-      const members = this.queues.get(name) ?? new Set();
+    const queue = (name: string): Map<string, number> => {
+      const members = this.queues.get(name) ?? new Map<string, number>();
       this.queues.set(name, members);
       return members;
     };
     const commons: SharedState = {
-      enqueue: (name, members) => whileWritten(() => members.forEach((member) => queue(name).add(member)), undefined),
-      readQueue: (name, most) => whileThere(() => [...queue(name)].slice(0, most), []),
+      enqueue: (name, members, aheadMs = 0) =>
+        whileWritten(() => {
+          for (const member of members) if (!queue(name).has(member)) queue(name).set(member, now() - aheadMs);
+        }, undefined),
+      readQueue: (name, most) =>
+        whileThere(() => {
+          const oldest = [...queue(name)].sort(([, a], [, b]) => a - b);
+          return oldest.slice(0, most).map(([member]) => member);
+        }, []),
       dequeue: (name, members) =>
         whileWritten(() => members.forEach((member) => queue(name).delete(member)), undefined),
       readBreaker: (name) =>

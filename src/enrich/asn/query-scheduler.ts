@@ -36,7 +36,10 @@ const ALONE_LOOK_MS = 2 * SECOND_MS;
 const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
 /** How many waiting networks an exporter adds to the shared queue, so that none fills it. */
-const SHARED_MOST = 500;
+const SHARED_MOST = 2_000;
+/** The first networks of each tenant go ahead of those that were added within this time. */
+const FIRST_MOST = 100;
+const AHEAD_MS = 30 * SECOND_MS;
 
 /**
  * Returns a wait of 1-3 s, or less if the lease ends sooner, because the holder may have queried the same networks.
@@ -100,6 +103,8 @@ function pause(ms: number, clock: Timer, signal: AbortSignal): Promise<void> {
 interface PendingQuery {
   readonly bucket: Cidr;
   tries: number;
+  /** Whether its tenant waited for few others. */
+  readonly isFirst: boolean;
   isShared: boolean;
 }
 
@@ -176,7 +181,12 @@ export class QueryScheduler {
       if (this.#stop.signal.aborted || (this.#restingUntil.get(key) ?? 0) > now) continue;
       const lost = this.#turns.add(tenant, key);
       if (lost !== key && !this.#waiting.has(key)) {
-        this.#waiting.set(key, { bucket, tries: 0, isShared: false });
+        this.#waiting.set(key, {
+          bucket,
+          tries: 0,
+          isFirst: this.#turns.sizeOf(tenant) <= FIRST_MOST,
+          isShared: false,
+        });
         added.push(bucket);
       }
       if (lost === null) continue;
@@ -224,13 +234,12 @@ export class QueryScheduler {
   /** Adds the next networks in turn to the shared queue. */
   async #share(): Promise<void> {
     if (!this.#queue) return;
-    const next: Cidr[] = [];
-    for (const pending of this.#inTurn(SHARED_MOST))
-      if (!pending.isShared) {
-        pending.isShared = true;
-        next.push(pending.bucket);
-      }
-    await this.#queue.add(next);
+    const next = [...this.#inTurn(SHARED_MOST)].filter(({ isShared }) => !isShared);
+    for (const pending of next) pending.isShared = true;
+    const bucketsOf = (first: boolean): Cidr[] =>
+      next.filter(({ isFirst }) => isFirst === first).map(({ bucket }) => bucket);
+    await this.#queue.add(bucketsOf(true), AHEAD_MS);
+    await this.#queue.add(bucketsOf(false), 0);
   }
 
   *#inTurn(most: number): Generator<PendingQuery> {

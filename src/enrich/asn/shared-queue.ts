@@ -20,8 +20,9 @@ export class SharedQueue {
     this.#mayQuery = mayQuery;
   }
 
-  async add(buckets: readonly Cidr[]): Promise<void> {
-    if (buckets.length > 0) await this.#shared.enqueue(this.#queue, buckets.map(formatCidr));
+  /** Adds networks, ahead of those that were added within the last `aheadMs`. */
+  async add(buckets: readonly Cidr[], aheadMs: number): Promise<void> {
+    if (buckets.length > 0) await this.#shared.enqueue(this.#queue, buckets.map(formatCidr), aheadMs);
   }
 
   /**
