@@ -27,7 +27,8 @@ export const SCRIPTS = {
     return redis.call('DEL', KEYS[1])`,
   /**
    * A value that is not a time is not ours and is overwritten. The times are indexed by tenant. With too many of them, those of tenants
-   * that wrote none for 90 days are forgotten, and then the oldest of the largest tenant are deleted.
+   * that wrote none for 90 days are forgotten, and then the oldest of the largest tenant are deleted. With a full server, the oldest
+   * of a tenant with more than a thousand are deleted.
    * KEYS: the time, the index of the tenant, the sizes of the tenants, their last writes, the total.
    * ARGV: the time, its lifetime, the current time, the maximum total, the tenant, the key of the time without a prefix.
    */
@@ -37,17 +38,19 @@ export const SCRIPTS = {
     local kept = redis.pcall('GETRANGE', key, 0, 15)
     if type(kept) == 'table' and not string.find(kept.err, 'WRONGTYPE', 1, true) then return kept end
     local before = type(kept) == 'string' and #kept < 16 and string.match(kept, '^%d+$') and tonumber(kept) or nil
-    if before and before <= tonumber(ARGV[1]) then
-      redis.call('PEXPIRE', key, ttl)
-    else
-      redis.call('SET', key, ARGV[1], 'PX', ttl)
-    end
     local root = string.sub(key, 1, -#member - 1)
     local indexes = string.sub(index, 1, -#tenant - 1)
     local function forget(name, left)
       if left > 0 then return redis.call('ZADD', sizes, left, name) end
       redis.call('ZREM', sizes, name)
       redis.call('ZREM', last, name)
+    end
+    local function drop(name, count, most)
+      local oldest = redis.call('ZRANGE', indexes .. name, 0, most - 1)
+      for _, old in ipairs(oldest) do redis.call('DEL', root .. old) end
+      if #oldest > 0 then redis.call('ZREM', indexes .. name, unpack(oldest)) end
+      forget(name, count - #oldest)
+      return #oldest
     end
     local function shrink()
       local size, freed = tonumber(redis.call('GETRANGE', all, 0, 15)), 0
@@ -59,13 +62,27 @@ export const SCRIPTS = {
         local largest = redis.call('ZRANGE', sizes, -1, -1)[1]
         if size - freed <= most - ${FIRST_SEEN_ROOM} or not largest then break end
         local count = redis.call('ZCARD', indexes .. largest)
-        local oldest = redis.call('ZRANGE', indexes .. largest, 0, math.min(500, math.floor(count / 10)))
-        for _, old in ipairs(oldest) do redis.call('DEL', root .. old) end
-        if #oldest > 0 then redis.call('ZREM', indexes .. largest, unpack(oldest)) end
-        freed = freed + math.max(count > 0 and 1 or tonumber(redis.call('ZSCORE', sizes, largest)), #oldest)
-        forget(largest, count - #oldest)
+        local known = tonumber(redis.call('ZSCORE', sizes, largest))
+        local dropped = drop(largest, count, math.min(500, math.floor(count / 10) + 1))
+        freed = freed + math.max(count > 0 and 1 or known, dropped)
       end
       redis.call('SET', all, math.max(0, size - freed))
+    end
+    if before and before <= tonumber(ARGV[1]) then
+      redis.call('PEXPIRE', key, ttl)
+    else
+      local set = redis.pcall('SET', key, ARGV[1], 'PX', ttl)
+      if set.err then
+        pcall(function()
+          local largest = string.find(set.err, 'OOM', 1, true) and redis.call('ZRANGE', sizes, -1, -1)[1]
+          local count = largest and redis.call('ZCARD', indexes .. largest) or 0
+          if count <= ${FIRST_SEEN_ROOM} then return end
+          -- A full server does not let the total be changed: it is counted again from here.
+          redis.call('DEL', all)
+          drop(largest, count, 500)
+        end)
+        return set
+      end
     end
     local isIndexed = pcall(function()
       if redis.call('ZADD', index, now, member) == 1 then

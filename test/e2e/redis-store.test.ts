@@ -116,6 +116,9 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
     await other.enqueue(QUEUE, ['a', 'b']);
     expect(await other.readQueue(QUEUE, 10)).toEqual(['b', 'a']);
     expect(await other.readQueue(QUEUE, 1)).toEqual(['b']);
+    await other.enqueue(QUEUE, ['ahead'], 60_000);
+    expect(await other.readQueue(QUEUE, 10)).toEqual(['ahead', 'b', 'a']);
+    await one.dequeue(QUEUE, ['ahead']);
     await one.dequeue(QUEUE, ['b', 'never there']);
     expect(await one.readQueue(QUEUE, 10)).toEqual(['a']);
     await one.enqueue(
@@ -401,6 +404,20 @@ describe.skipIf(!place)('RedisStore with a real server', { timeout: 60_000 }, ()
       expect(newest?.previous).toBe(1_700_000_000_000);
       expect(reports).toEqual([]);
     });
+
+    it('of a flood are deleted when the server is full, and those of others are stored', async () => {
+      const store = await open();
+      await store.writeFirstSeen(seen('api', 300));
+      const [, used = ''] = /^used_memory:(\d+)/m.exec(await redis.client.info('memory')) ?? [];
+      await redis.client.config('SET', 'maxmemory', String(Number(used) + (4 << 20)));
+      for (let round = 0; round < 20; round++) await store.writeFirstSeen(seen('flood', 1_000, 1_000 * round));
+      await vi.waitFor(() => expect(store.up).toBe(true), 120_000);
+      const later = await store.writeFirstSeen([...seen('api', 300), ...seen('web', 20)]);
+      expect(later.map(({ previous }) => previous)).toEqual([
+        ...Array<number>(300).fill(1_700_000_000_000),
+        ...Array<null>(20).fill(null),
+      ]);
+    }, 180_000);
 
     it('of thousands of owners are deleted too', async () => {
       const store = await open({}, SYSTEM_CLOCK, 2_000);
