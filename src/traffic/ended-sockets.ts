@@ -6,6 +6,7 @@ import { NetnsIds, OWN_NSID } from '../collect/netns-ids.ts';
 import { EndedSockets, FIN_UNLESS_TIME_WAIT, type EndedFacts } from '../collect/sock-diag.ts';
 import type { Direction } from '../model.ts';
 import { EndedGroups, type RoundTrips } from './ended-groups.ts';
+import { EndedPairs } from './ended-pairs.ts';
 import { copyRow, localAddress } from './ended-rows.ts';
 import { WipedSockets } from './wiped-sockets.ts';
 
@@ -62,6 +63,7 @@ export class EndedMatcher<Owner> {
   readonly #ids: NetnsIds;
   /** Whether every connection is listed apart, for readers of events. */
   listsEach = false;
+  readonly #pairs = new EndedPairs();
   readonly #waiting = new EndedSockets();
   readonly #groups: EndedGroups;
   readonly #wiped = new WipedSockets();
@@ -98,8 +100,7 @@ export class EndedMatcher<Owner> {
 
   /** Takes in sockets that ended since the last scan. Before the first scan nothing is known about them: they are dropped. */
   take(ended: EndedSockets): void {
-    if (this.#firstBegan === null) return;
-    for (let row = 0; row < ended.count; row++) this.#takeRow(ended, row, true);
+    if (this.#firstBegan !== null) this.#pairs.pass(ended, true, (rows, row) => this.#takeRow(rows, row, true));
   }
 
   /** Takes in the nsids of namespaces, by their numbers. */
@@ -127,7 +128,7 @@ export class EndedMatcher<Owner> {
     const waiting = this.#waiting;
     for (let row = 0; row < waiting.count; row++) this.#takeRow(waiting, row, false);
     waiting.clear();
-    for (let row = 0; row < ended.count; row++) this.#takeRow(ended, row, true);
+    this.#pairs.pass(ended, false, (rows, row) => this.#takeRow(rows, row, true));
     this.#placeWiped();
     const { indexes, roundTrips } = this.#groups.enter();
     this.#groupIndexes = indexes;
