@@ -1,16 +1,16 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AGENT_PROGRAM } from '../../src/collect/socket-agent.ts';
+import type { ConnectionEvent, Row } from '../../src/model.ts';
 import { ENVIRONMENT, Exporter, samplesOf, sumOf } from '../support/exporter.ts';
 import { FakeAgent, frame, helloFrame, words, type Behavior } from '../support/fake-agent.ts';
 import { Agent } from '../support/socket-agent.ts';
-import { netnsOf, TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
+import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import type { Trial, TrialReport } from '../support/traffic-trial.ts';
 
 const here = (name: string): string => join(import.meta.dirname, '../support', name);
@@ -229,7 +229,7 @@ describe.skipIf(obstacle !== null)('the program and its socket agent', () => {
   }
 
   /** A connection inside the namespace, with 3,016 bytes from the client. It ends with its standard input. */
-  async function transfer(): Promise<{ end(): Promise<void> }> {
+  async function transfer(...options: readonly string[]): Promise<{ end(): Promise<void> }> {
     const args = (...more: readonly string[]): string[] => [
       `--target=${node}`,
       '--net',
@@ -240,11 +240,20 @@ describe.skipIf(obstacle !== null)('the program and its socket agent', () => {
     const started: ChildProcess[] = [];
     for (const more of [
       ['serve', '127.0.0.1', '18999'],
-      ['call', '127.0.0.1', '18999', '--connections', '0', '--keep', '--sent', '3000'],
+      [
+        'call',
+        '127.0.0.1',
+        '18999',
+        '--keep',
+        '--sent',
+        '3000',
+        ...(options.length > 0 ? options : ['--connections', '0']),
+      ],
     ]) {
       const child = spawn('nsenter', args(...more), { stdio: ['pipe', 'pipe', 'inherit'] });
       started.push(child);
-      for await (const _ of createInterface({ input: child.stdout })) break;
+      for await (const line of createInterface({ input: child.stdout }))
+        if (line === (more[0] === 'call' ? 'done' : 'ready')) break;
     }
     const end = async (): Promise<void> => {
       for (const child of started.splice(0).reverse()) {
@@ -329,6 +338,91 @@ describe.skipIf(obstacle !== null)('the program and its socket agent', () => {
       expect(performance.now() - begun).toBeLessThan(1_000);
     },
   );
+
+  const MAIN = join(import.meta.dirname, '../../src/main.ts');
+  /** The totals that `ss -tinHO` shows, by ends. */
+  function totalsOfSs(text: string): Record<string, readonly number[]> {
+    const lines = text.split('\n').filter((line) => line.includes(' cwnd:'));
+    return Object.fromEntries(
+      lines.map((line) => {
+        const [, , local = '', remote = ''] = line.trim().split(/\s+/);
+        const number = (name: string): number => Number(new RegExp(` ${name}:([\\d.]+)`).exec(line)?.[1] ?? 0);
+        const again = number('bytes_retrans');
+        const times = ['rtt', 'minrtt'].map((name) => Math.round(number(name) * 1000));
+        return [`${local} ${remote}`, [number('bytes_sent') - again, number('bytes_received'), again, ...times]];
+      }),
+    );
+  }
+
+  it('lists 2,000 open sockets with the totals that ss -tin shows', { timeout: 60_000 }, async () => {
+    await startAgent();
+    await transfer('--together', '--connections', '1000', '--received', '700');
+    const ss = (): Record<string, readonly number[]> => totalsOfSs(network.run(node, 'ss -tinHO state established'));
+    const list = `${process.execPath} ${MAIN} list -o json --asn.provider=none --netlink.socket=${path} port=18999`;
+    // The server may still send.
+    let before = ss();
+    for (let after = ss(); JSON.stringify(after) !== JSON.stringify(before); after = ss()) before = after;
+    const rows = (JSON.parse(network.run(node, list)) as Row[]).filter(({ state }) => state === 'established');
+    expect(JSON.stringify(ss())).toBe(JSON.stringify(before));
+    const micros = (seconds: number | null): number => Math.round((seconds ?? NaN) * 1e6);
+    const listed = rows.map((row) => [
+      `${row.local_address}:${row.local_port} ${row.remote_address}:${row.remote_port}`,
+      [
+        ...[row.sent_bytes, row.received_bytes, row.retransmitted_bytes],
+        ...[row.round_trip_seconds, row.min_round_trip_seconds].map(micros),
+      ],
+    ]);
+    expect(rows.length).toBeGreaterThanOrEqual(2_000);
+    const differences = listed.filter(
+      ([ends, values]) => JSON.stringify(values) !== JSON.stringify(before[String(ends)]),
+    );
+    expect(differences).toEqual([]);
+  });
+
+  it('prints each ended connection with its bytes as an event', { timeout: 60_000 }, async () => {
+    await startAgent();
+    const args = ['events', '--interval=0.5', '--asn.provider=none', `--netlink.socket=${path}`, 'port=18999'];
+    const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: ENVIRONMENT });
+    ends.push(() => child.kill());
+    // It writes what it covers after its first scan.
+    await once(child.stderr, 'data');
+    const traffic = await transfer('--connections', '50', '--rate', '100', '--received', '700', '--end', 'reset');
+    // The end of the connection that stays open leaves a TIME_WAIT row, and closes after that.
+    const ended = new Map<string, string>();
+    void traffic.end();
+    for await (const line of createInterface({ input: child.stdout })) {
+      const event = JSON.parse(line) as ConnectionEvent;
+      if (event.event === 'closed' && event.direction === 'loopback')
+        ended.set(`${event.local_port} ${event.remote_port}`, `${event.sent_bytes} ${event.received_bytes}`);
+      if (ended.size === 101) break;
+    }
+    const sides = Object.groupBy(ended, ([ports]) => (ports.startsWith('18999 ') ? 'server' : 'client'));
+    expect(new Set(sides.server?.map(([, bytes]) => bytes))).toEqual(new Set(['700 3016']));
+    expect(new Set(sides.client?.map(([, bytes]) => bytes))).toEqual(new Set(['3016 700']));
+    expect(sides.client).toHaveLength(50);
+  });
+
+  it('starts the agent by itself, and neither has a capability', { timeout: 60_000 }, async () => {
+    const flags = ['--asn.provider=none', '--storage.path=/dev/null/none'];
+    const exporter = await Exporter.start(flags, {}, ['setpriv', '--bounding-set=-all', '--inh-caps=-all', 'env']);
+    ends.push(() => exporter.stop());
+    const page = await exporter.metricsOnce(isUp);
+    expect(page).toContain('peerscope_netlink_up{scope="own"} 1');
+    const { pid = 0 } = exporter.process;
+    const tasks = `/proc/${pid}/task`;
+    const children = readdirSync(tasks).map((task) => readFileSync(join(tasks, task, 'children'), 'utf8'));
+    const agents = [...children.join(' ').matchAll(/\d+/g)].map(Number);
+    expect(agents).toHaveLength(1);
+    const status = (of: number): string => readFileSync(`/proc/${of}/status`, 'utf8');
+    for (const one of [pid, ...agents])
+      for (const set of ['Prm', 'Eff', 'Inh', 'Amb', 'Bnd'])
+        expect(status(one)).toMatch(new RegExp(`Cap${set}:\\s0{16}`));
+    expect(status(agents[0] ?? 0)).toMatch(/NoNewPrivs:\s1\nSeccomp:\s2/);
+    await exporter.stop();
+    // It is gone, or nobody has taken its exit status.
+    const isGone = (of: number): boolean => !existsSync(`/proc/${of}`) || /^State:\sZ/m.test(status(of));
+    await vi.waitFor(() => expect(isGone(agents[0] ?? 0)).toBe(true));
+  });
 
   it('stays on procfs without a socket, and uses it when it is there', { timeout: 60_000 }, async () => {
     const exporter = await startExporter();

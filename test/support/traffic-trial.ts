@@ -20,7 +20,6 @@ import { Exporter } from './exporter.ts';
 import { TestNetwork } from './sockets/network.ts';
 
 const TRAFFIC = join(import.meta.dirname, 'sockets/traffic.py');
-const WITH_DESCRIPTORS = join(import.meta.dirname, 'sockets/with-netlink.py');
 const PORT = 18_777;
 /** How long a scan waits for a dump. */
 const DUMP_MS = 1_000;
@@ -36,12 +35,14 @@ export interface Trial {
   /** Arguments of `traffic.py call`, and of `traffic.py serve`. */
   readonly call: readonly string[];
   readonly serve?: readonly string[];
+  /** How many processes call at the same time. */
+  readonly callers?: number;
   /** Which percentage of the packets is lost on their way. */
   readonly lossPercent?: number;
   /** The part of the exporter that scans, in this process, or the whole program. */
   readonly exporter?: 'scrape' | 'program';
-  /** How the exporter gets sockets: by the agent, or by descriptors with the default buffer, which only the program takes. */
-  readonly sockets?: 'agent' | 'descriptors';
+  /** How the exporter gets sockets: by the agent; by descriptors that this process has from with-netlink.py; or not at all. */
+  readonly sockets?: 'agent' | 'descriptors' | 'none';
   /** Whether the agent is stopped while there is traffic. */
   readonly agentStops?: boolean;
   /** How long scans go on after the last connection, at least, in seconds. */
@@ -139,6 +140,16 @@ class End {
   }
 }
 
+function added(payloads: readonly Payload[]): Payload {
+  const sum = (name: keyof Payload): number => payloads.reduce((total, payload) => total + payload[name], 0);
+  return {
+    connections: sum('connections'),
+    sent: sum('sent'),
+    received: sum('received'),
+    retransmitted: sum('retransmitted'),
+  };
+}
+
 /** An exporter of either kind. */
 interface Scanner {
   readonly pid: number;
@@ -146,9 +157,9 @@ interface Scanner {
   close(): Promise<void>;
 }
 
-function openScrape(socket: string): Scanner {
+function openScrape(path: string | null): Scanner {
   const config = parseConfig({ 'asn.provider': 'none' }, {});
-  const source = openSocketSource({ path: socket, environment: {}, program: null }) as SocketSource;
+  const source = openSocketSource({ path, environment: process.env, program: null }) as SocketSource;
   const scrape = new Scrape(new Procfs('/proc'), config, SYSTEM_CLOCK, null, source);
   const taking = setInterval(() => scrape.traffic?.takeEnded(), ENDED_MS);
   return {
@@ -178,8 +189,8 @@ function openScrape(socket: string): Scanner {
   };
 }
 
-async function openProgram(flags: readonly string[], by: readonly string[]): Promise<Scanner> {
-  const exporter = await Exporter.start(['--asn.provider=none', '--storage.path=/dev/null/none', ...flags], {}, by);
+async function openProgram(flags: readonly string[]): Promise<Scanner> {
+  const exporter = await Exporter.start(['--asn.provider=none', '--storage.path=/dev/null/none', ...flags]);
   return {
     pid: exporter.process.pid ?? 0,
     scan: async () => parsePage(await exporter.metrics()),
@@ -225,7 +236,8 @@ async function run(trial: Trial): Promise<TrialReport> {
   const { place, interval, call, serve = [], lossPercent = 0, exporter = 'scrape', sockets = 'agent' } = trial;
   spawnSync('ip', ['link', 'set', 'lo', 'up']);
   await using network = new TestNetwork();
-  const node = await network.make('echo 1 > /proc/sys/net/ipv4/ip_forward');
+  // Descriptors are of the namespace of this process.
+  const node = sockets === 'descriptors' ? process.pid : await network.make('echo 1 > /proc/sys/net/ipv4/ip_forward');
   const [client, server] = place === 'pods' ? [await network.make(), await network.make()] : [node, node];
   if (place === 'pods') {
     for (const [pod, n] of [
@@ -253,11 +265,8 @@ async function run(trial: Trial): Promise<TrialReport> {
         })
       : null;
   if (agent) for await (const _ of createInterface({ input: agent.stderr })) break;
-  const byDescriptors = ['nsenter', ...inside(node), '/usr/bin/python3', WITH_DESCRIPTORS];
-  const scanner =
-    exporter === 'scrape'
-      ? openScrape(socket)
-      : await openProgram(agent ? [`--netlink.socket=${socket}`] : [], agent ? [] : byDescriptors);
+  const flag = sockets === 'agent' ? `--netlink.socket=${socket}` : '--no-collector.netlink';
+  const scanner = exporter === 'scrape' ? openScrape(agent ? socket : null) : await openProgram([flag]);
   const agentPid = agent?.pid ?? 0;
   const agentCpu = (): CpuTime => (agent ? cpuOf(agentPid) : { user: 0, system: 0 });
 
@@ -287,8 +296,11 @@ async function run(trial: Trial): Promise<TrialReport> {
   const before = [cpuOf(scanner.pid), agentCpu()] as const;
   const begun = performance.now();
 
-  const calling = new End(inside(client), ['call', address, String(PORT), ...call]);
-  await calling.line();
+  const calling = Array.from(
+    { length: trial.callers ?? 1 },
+    () => new End(inside(client), ['call', address, String(PORT), ...call]),
+  );
+  for (const one of calling) await one.line();
   let last = first;
   let scans = 0;
   const stepsBack: string[] = [];
@@ -301,7 +313,7 @@ async function run(trial: Trial): Promise<TrialReport> {
     last = next;
   };
   const finished = new AbortController();
-  const traffic = calling.line().finally(() => finished.abort());
+  const traffic = Promise.all(calling.map((one) => one.line())).finally(() => finished.abort());
   if (trial.agentStops === true) agent?.kill('SIGSTOP');
   while (!finished.signal.aborted) {
     await pause(interval * 1000, undefined, { signal: finished.signal }).catch(() => undefined);
@@ -311,7 +323,7 @@ async function run(trial: Trial): Promise<TrialReport> {
   if (trial.agentStops === true) agent?.kill('SIGCONT');
   const seconds = (performance.now() - begun) / 1000;
   await scan();
-  const clientTruth = await calling.end();
+  const clientTruth = added(await Promise.all(calling.map((one) => one.end())));
   const serverTruth = await serving.end();
   await pause((trial.restSeconds ?? 0.3) * 1000);
   for (let i = 0; i < 4; i++) {

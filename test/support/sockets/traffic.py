@@ -11,7 +11,7 @@ headers included, and the bytes that the kernel sent again, as it says before th
     --by fork            a child of the caller sends and closes
     --by pass            another process gets the descriptor by SCM_RIGHTS, sends and closes
     --from-port          the port of the caller, for each connection
-    --together           all connections are open before the first ends
+    --together           all connections are open until the standard input ends
     --keep               one more connection is open from before "ready" until the end
     --listener-ends-after  the server closes its listener after so many connections
 
@@ -71,10 +71,10 @@ def call(options):
             opened.append((connection, WAYS[way]))
         else:
             hand_over(connection, options, WAYS[way], totals, helper)
-    for connection, way in opened:
-        hand_over(connection, options, way, totals, helper)
     print("done", flush=True)
     sys.stdin.read()
+    for connection, way in opened:
+        hand_over(connection, options, way, totals, helper)
     if kept:
         finish(kept, options, "client", totals)
     print(json.dumps(totals), flush=True)
