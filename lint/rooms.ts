@@ -17,6 +17,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   enrich: ['common', 'enrich/asn', 'enrich/kubernetes', 'model.ts'],
   'first-seen': ['collect', 'enrich', 'model.ts', 'store/contract.ts'],
   traffic: ['collect', 'common', 'model.ts'],
+  unusual: ['common'],
   metrics: ['collect', 'common', 'enrich', 'first-seen/memory.ts', 'model.ts', 'traffic'],
   'scrape.ts': [
     'collect',

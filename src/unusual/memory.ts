@@ -1,0 +1,698 @@
+import { operatorOf, tradeOf } from './operators.ts';
+import { judge, PUBLISHED, type Evidence, type Owner, type Reach, type Report } from './evidence.ts';
+import {
+  decodeRecord,
+  decodeReport,
+  encodeEntry,
+  encodeReport,
+  encodeWorkload,
+  entryKey,
+  reportKey,
+  type UnusualRecord,
+} from './records.ts';
+import {
+  isEphemeral,
+  listenerWhat,
+  METADATA,
+  operatorWhat,
+  parseWhat,
+  portWhat,
+  withoutRelease,
+  type Kind,
+} from './what.ts';
+import { DAY_MS, THING_KINDS, WorkloadMemory, type Entry, type ThingKind } from './workload-memory.ts';
+
+const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+/** A thing that was not met for this time is forgotten. */
+const FORGET_MS = 90 * DAY_MS;
+/** The maximum clock difference between nodes, and the maximum step of one clock, that is tolerated. */
+const CLOCK_SKEW_MS = 5 * MINUTE_MS;
+
+const MAX_WORKLOADS = 5_000;
+/** Per workload and kind. */
+const MAX_THINGS = 200;
+/** Of all workloads, for outbound things and listeners; strangers choose the inbound ones, which have a limit of their own. */
+const MAX_ENTRIES = 40_000;
+const MAX_INBOUND_ENTRIES = 10_000;
+const MAX_REPORTS = 10_000;
+
+/** How many new things of a kind a calm workload meets in seven days. */
+const CALM: Readonly<Record<ThingKind, number>> = {
+  operator: 2,
+  port: 1,
+  process: 2,
+  caller: 2,
+  server: 2,
+  peer: 2,
+  inner_port: 2,
+  listener: 2,
+  metadata: 2,
+  metadata_caller: 2,
+  administrator: 2,
+};
+const CALM_MS = 7 * DAY_MS;
+/** A calm workload that met more new things than this in 28 days is restless. */
+const RESTLESS = 4;
+const RESTLESS_MS = 28 * DAY_MS;
+
+const LATE_MS = 10 * MINUTE_MS;
+
+/** Fan-out: more than this, and more than three times the busiest hour before. */
+const FAN_OUT = 10;
+const FAN_OUT_RATIO = 3;
+/** Volume of an hour: more than this, and more than four times the busiest hour before. */
+const VOLUME = { bytes: 64 * 2 ** 20, ratio: 4 };
+const LARGE_VOLUME = { bytes: 2 ** 30, ratio: 16 };
+
+/** Local ports of services through which administrators come in, if the process is not known by name. */
+const ADMINISTRATIVE_LOCAL_PORTS: ReadonlySet<number> = new Set([
+  22, 23, 2375, 2376, 3389, 5900, 5985, 5986, 6443, 10250,
+]);
+const ADMINISTRATIVE_PROCESSES: ReadonlySet<string> = new Set(
+  'sshd sshd-session dropbear in.telnetd telnetd xrdp Xvnc x11vnc cockpit-ws dockerd kubelet kube-apiserver etcd'.split(
+    ' ',
+  ),
+);
+
+/** What is known of the process that holds a socket. */
+export interface Holder {
+  /** "" if no process holds it. */
+  readonly process: string;
+  /** Milliseconds since 1970; null if unknown. */
+  readonly startedAt: number | null;
+  /** When its container or unit started. */
+  readonly containerStartedAt: number | null;
+}
+
+interface Observed {
+  readonly owner: Owner;
+  readonly holder: Holder;
+  /** When it opened, or was seen first. */
+  readonly at: number;
+}
+
+/** A socket, with all that is known about it. It is observed when it opens, when more becomes known, and once an hour while it is open. */
+export type Observation =
+  | (Observed & {
+      readonly event: 'outbound';
+      readonly transport: string;
+      readonly network: 'public' | 'inside' | 'cloud_metadata';
+      /** 0 or null if it is not announced or not known yet. */
+      readonly asn: number | null;
+      readonly port: number;
+      /** Inside: the Service or workload, such as shop/ledger, else the address; null if unknown. */
+      readonly peer: string | null;
+    })
+  | (Observed & {
+      readonly event: 'inbound';
+      readonly network: 'public' | 'inside';
+      readonly asn: number | null;
+      readonly localPort: number;
+    })
+  /** A listener that other hosts can reach. */
+  | (Observed & { readonly event: 'listen'; readonly transport: string; readonly port: number });
+
+/** A first-seen time for the store, and the answer. */
+export interface Sighting {
+  readonly key: string;
+  readonly at: number;
+}
+
+export interface PreviousTime {
+  readonly key: string;
+  readonly previous: number | null | 'unknown';
+}
+
+/** A new thing that waits for the store: another node may have met it before. */
+interface Candidate {
+  readonly memory: WorkloadMemory;
+  readonly kind: ThingKind;
+  readonly what: string;
+  readonly entry: Entry;
+  readonly holder: Holder;
+  readonly asn: number | null;
+}
+
+export interface UnusualOptions {
+  /** Whether nodes share what they learn. Without a store, new things are known to be new at once. */
+  readonly isShared: boolean;
+  /** The name of this node: after a restart it reports again what the store has as its reports of the last hour. */
+  readonly node?: string;
+  /** Whether an owner's `what` is declared to be normal by an annotation or the configuration. */
+  readonly isExpected?: (owner: Owner, what: string, at: number) => boolean;
+  /** Suspect operators, which are reported without the gates. */
+  readonly suspects?: () => ReadonlySet<string>;
+}
+
+/**
+ * Remembers what each workload meets, and reports what is unusual for it.
+ *
+ * A workload is the owner, on whichever node its processes run; a process is one of the things that it meets. A new thing is recorded at once
+ * and reported when the store confirms that no other node had met it. Gates decide which new things count: the workload must be learned
+ * and calm in this kind; points depend on how many other calm workloads know the thing (reach), on a rollout, and on whether the process
+ * started late.
+ *
+ * Bounded: per workload and kind, in all, and in workloads; the least recently seen are dropped first. What strangers choose (the operators
+ * of inbound connections) has a limit of its own, and evicts nothing else.
+ */
+export class UnusualMemory {
+  readonly #options: UnusualOptions;
+  readonly #workloads = new Map<string, WorkloadMemory>();
+  /** The workloads that know a thing. */
+  readonly #knownBy = new Map<string, Set<WorkloadMemory>>();
+  readonly #candidates = new Map<string, Candidate>();
+  #sightings: Sighting[] = [];
+  #reports: (Report & { firstExportAt: number | null })[] = [];
+  readonly #totals = new Map<string, { owner: Owner; kind: Kind; count: number }>();
+  readonly #dirty = new Map<string, () => UnusualRecord | null>();
+  /** Keys of entries, least recently seen first. */
+  readonly #outbound = new Map<string, Candidate['entry']>();
+  readonly #inbound = new Map<string, Candidate['entry']>();
+  #isComplete: boolean;
+  #now = 0;
+
+  constructor(options: UnusualOptions) {
+    this.#options = options;
+    this.#isComplete = !options.isShared;
+  }
+
+  /** Begins a scan; `now` in milliseconds since 1970. */
+  begin(now: number): void {
+    this.#now = now;
+  }
+
+  /** Notes a rollout: new pods of a workload from a new template, or a unit that was restarted with another program. */
+  release(owner: Owner, at: number): void {
+    const memory = this.#workloadOf(owner, at);
+    if (!memory || (memory.releasedAt ?? -Infinity) >= at) return;
+    memory.releasedAt = at;
+    this.#markWorkload(memory);
+  }
+
+  observe(observation: Observation): void {
+    const { owner, holder, at } = observation;
+    const memory = this.#workloadOf(owner, at);
+    if (!memory) return;
+    if (memory.markActive(this.#now)) this.#markWorkload(memory);
+    const meet = (kind: ThingKind, what: string, asn: number | null = null): void =>
+      this.#meet(memory, kind, what, at, holder, asn);
+    const process = withoutRelease(holder.process);
+    if (observation.event === 'inbound') {
+      const { asn, localPort, network } = observation;
+      const isAdministrative =
+        ADMINISTRATIVE_PROCESSES.has(holder.process) || ADMINISTRATIVE_LOCAL_PORTS.has(localPort);
+      if (network === 'public' && asn && isAdministrative) meet('administrator', operatorWhat(asn), asn);
+      return;
+    }
+    if (process !== '') meet('process', `process/${process}`);
+    if (observation.event === 'listen') {
+      meet('listener', listenerWhat(observation.transport, observation.port));
+      if (process !== '') meet('server', `process/${process}`);
+      return;
+    }
+    const { transport, network, asn, port, peer } = observation;
+    if (network === 'cloud_metadata') {
+      meet('metadata', METADATA);
+      if (process !== '') {
+        meet('metadata_caller', `process/${process}`);
+        meet('caller', `process/${process}`);
+      }
+    } else if (network === 'public') {
+      // The port follows the operator, which weighs more.
+      if (asn) meet('operator', operatorWhat(asn), asn);
+      meet('port', portWhat(transport, port));
+      if (process !== '') meet('caller', `process/${process}`);
+      this.#countHour(memory, holder, asn ? { operator: operatorWhat(asn) } : {});
+    } else {
+      if (peer !== null) meet('peer', peer);
+      // Answers to a client that is taken for a server come from an ephemeral port.
+      if (!isEphemeral(port) || peer !== null) meet('inner_port', portWhat(transport, port));
+      this.#countHour(memory, holder, { peer: `${peer ?? ''} ${port}` });
+    }
+  }
+
+  /** Adds bytes that a workload sent to an operator; only where the kernel counts them. */
+  addBytes(owner: Owner, holder: Holder, asn: number | null, bytes: number): void {
+    const memory = this.#workloadOf(owner, this.#now);
+    if (memory && bytes > 0)
+      this.#countHour(memory, holder, { bytes, ...(asn ? { operator: operatorWhat(asn) } : {}) });
+  }
+
+  /** Declares a thing normal for a workload (`peerscope accept`), or not normal: then it is new when it is met again. */
+  decide(owner: Owner, what: string, isAccepted: boolean, at: number, by: string): string | null {
+    const value = parseWhat(what);
+    if (typeof value !== 'string') return value.problem;
+    const memory = this.#workloadOf(owner, at);
+    if (!memory) return `Cannot remember "${owner.namespace}/${owner.workload}": too many workloads`;
+    memory.decisions.set(value, { isAccepted, at, by });
+    if (!isAccepted) this.#forget(memory, value, at);
+    this.#reports = this.#reports.filter(
+      (report) => !isAccepted || !sameOwner(report.owner, owner) || report.what !== value,
+    );
+    this.#markWorkload(memory);
+    return null;
+  }
+
+  /** Ends a scan: drops what is beyond the limits. */
+  end(): void {
+    const now = this.#now;
+    const isExpired = ({ lastAt }: { lastAt: number }): boolean => now - lastAt > FORGET_MS;
+    this.#trim(this.#outbound, MAX_ENTRIES, isExpired);
+    this.#trim(this.#inbound, MAX_INBOUND_ENTRIES, isExpired);
+    if (this.#workloads.size > MAX_WORKLOADS) {
+      const oldestFirst = [...this.#workloads.values()].sort((a, b) => a.lastAt - b.lastAt);
+      for (const memory of oldestFirst.slice(0, this.#workloads.size - MAX_WORKLOADS)) this.#drop(memory);
+    }
+    this.#reports = this.#reports
+      .filter(({ firstExportAt }) => firstExportAt === null || Math.abs(now - firstExportAt) < HOUR_MS)
+      .slice(-MAX_REPORTS);
+  }
+
+  /** The first-seen times to send to the store since the last call. */
+  takeSightings(): Sighting[] {
+    return this.#sightings.splice(0);
+  }
+
+  /** Applies the answers of the store. A thing that the store had is not new. */
+  confirm(answers: readonly PreviousTime[], now: number): void {
+    this.#now = Math.max(this.#now, now);
+    for (const { key, previous } of answers) {
+      const candidate = this.#candidates.get(key);
+      if (!candidate) continue;
+      const { entry } = candidate;
+      if (previous === 'unknown' && !this.#isComplete) {
+        // Without the memory of the others nothing is known to be new: ask again.
+        this.#sightings.push({ key, at: entry.firstAt });
+        continue;
+      }
+      this.#candidates.delete(key);
+      const distrusted = candidate.memory.decisions.get(candidate.what);
+      const isForgotten = distrusted !== undefined && !distrusted.isAccepted && Number(previous) <= distrusted.at;
+      // An equal time is this node's own, whose answer was lost.
+      if (typeof previous === 'number' && previous < entry.firstAt && !isForgotten) {
+        entry.firstAt = previous;
+        entry.recordedAt = Math.min(entry.recordedAt, previous);
+      } else this.#settle(candidate);
+    }
+  }
+
+  /** Says that all records of the store were merged: from then on, new things are known to be new even while the store is down. */
+  markComplete(): void {
+    this.#isComplete = true;
+  }
+
+  /** Merges records of the store, which other nodes or a former run wrote. The earliest first time wins. Records that are not valid are ignored. */
+  merge(records: readonly UnusualRecord[], now: number): void {
+    this.#now = Math.max(this.#now, now);
+    for (const record of records) {
+      const reported = decodeReport(record, now + CLOCK_SKEW_MS);
+      if (reported) this.#restore(reported.report, reported.node);
+      const decoded = decodeRecord(record, now + CLOCK_SKEW_MS);
+      if (!decoded) continue;
+      const memory = this.#workloadOf(decoded.owner, decoded.since ?? decoded.entry.firstAt);
+      if (!memory) continue;
+      if (decoded.entry) this.#mergeEntry(memory, decoded.kind, decoded.what, decoded.entry);
+      else {
+        memory.since = Math.min(memory.since, decoded.since);
+        memory.lastAt = Math.max(memory.lastAt, decoded.lastAt);
+        memory.learnedAt = earliest(memory.learnedAt, decoded.learnedAt);
+        memory.operatorsLearnedAt = earliest(memory.operatorsLearnedAt, decoded.operatorsLearnedAt);
+        memory.activeHours = Math.max(memory.activeHours, decoded.activeHours);
+        memory.releasedAt = latest(memory.releasedAt, decoded.releasedAt);
+        for (const hour of decoded.busiest) memory.mergeHour(hour);
+        for (const [what, decision] of decoded.decisions) {
+          if ((memory.decisions.get(what)?.at ?? -Infinity) >= decision.at) continue;
+          memory.decisions.set(what, decision);
+          if (!decision.isAccepted) this.#forget(memory, what, decision.at);
+        }
+      }
+    }
+  }
+
+  /** Records that changed since the last call: about 100 bytes for a thing, 1,000 for a workload. */
+  takeRecords(): UnusualRecord[] {
+    const records = [...this.#dirty.values()].flatMap((encode) => encode() ?? []);
+    this.#dirty.clear();
+    return records;
+  }
+
+  /** Marks all records as changed, for a store that lost its data. */
+  markAllChanged(): void {
+    for (const memory of this.#workloads.values()) {
+      this.#markWorkload(memory);
+      for (const [kind, things] of memory.things) for (const what of things.keys()) this.#markEntry(memory, kind, what);
+    }
+  }
+
+  /**
+   * The reports to export: for an hour from the first export on, so that an outage of Prometheus hides none. One for each kind and `what` of a
+   * workload.
+   */
+  export(now: number): readonly Report[] {
+    for (const report of this.#reports) report.firstExportAt ??= now;
+    return this.#reports;
+  }
+
+  /** The sum of points of each workload with a report. */
+  points(): { readonly owner: Owner; readonly points: number }[] {
+    const sums = new Map<string, { owner: Owner; points: number }>();
+    for (const { owner, points } of this.#reports) {
+      const sum = sums.get(ownerKey(owner)) ?? { owner, points: 0 };
+      sum.points += points;
+      sums.set(ownerKey(owner), sum);
+    }
+    return [...sums.values()];
+  }
+
+  /** The number of reports since the start, by workload and kind. */
+  get totals(): readonly { readonly owner: Owner; readonly kind: Kind; readonly count: number }[] {
+    return [...this.#totals.values()];
+  }
+
+  /** Since when each workload has been watched. */
+  get watchedSince(): { readonly owner: Owner; readonly at: number }[] {
+    return [...this.#workloads.values()].map((memory) => ({ owner: memory, at: Math.min(memory.since, this.#now) }));
+  }
+
+  /** The number of entries, for limits and tests. */
+  get size(): { readonly workloads: number; readonly outbound: number; readonly inbound: number } {
+    return { workloads: this.#workloads.size, outbound: this.#outbound.size, inbound: this.#inbound.size };
+  }
+
+  #workloadOf(owner: Owner, at: number): WorkloadMemory | null {
+    const key = ownerKey(owner);
+    const known = this.#workloads.get(key);
+    if (known) return known;
+    if (this.#workloads.size >= 2 * MAX_WORKLOADS) return null;
+    const memory = new WorkloadMemory(owner.namespace, owner.workload, Math.min(at, this.#now));
+    this.#workloads.set(key, memory);
+    this.#markWorkload(memory);
+    return memory;
+  }
+
+  #meet(memory: WorkloadMemory, kind: ThingKind, what: string, at: number, holder: Holder, asn: number | null): void {
+    const known = memory.thing(kind, what);
+    const now = this.#now;
+    if (known) {
+      // The original time is lost if the clock was set back; the entry is not new.
+      if (known.firstAt > now + CLOCK_SKEW_MS) known.firstAt = known.recordedAt = now - HOUR_MS;
+      const isLastSeenOld = now - known.lastAt >= HOUR_MS || known.lastAt > now + CLOCK_SKEW_MS;
+      if (isLastSeenOld) this.#touch(memory, kind, what, known);
+      return;
+    }
+    const entry: Entry = { firstAt: Math.min(at, now), recordedAt: now, lastAt: now };
+    const limit = kind === 'administrator' ? MAX_INBOUND_ENTRIES : MAX_ENTRIES;
+    if (this.#keysOf(kind).size >= 2 * limit) return;
+    memory.setThing(kind, what, entry);
+    this.#index(memory, kind, what, entry);
+    this.#markEntry(memory, kind, what);
+    this.#limitThings(memory, kind);
+    const candidate: Candidate = { memory, kind, what, entry, holder, asn };
+    if (!this.#options.isShared) {
+      this.#settle(candidate);
+      return;
+    }
+    const key = entryKey(memory, kind, what);
+    this.#candidates.set(key, candidate);
+    this.#sightings.push({ key, at: entry.firstAt });
+  }
+
+  #keysOf(kind: ThingKind): Map<string, Entry> {
+    return kind === 'administrator' ? this.#inbound : this.#outbound;
+  }
+
+  #index(memory: WorkloadMemory, kind: ThingKind, what: string, entry: Entry): void {
+    this.#keysOf(kind).set(entryKey(memory, kind, what), entry);
+    const thing = `${kind} ${what}`;
+    const workloads = this.#knownBy.get(thing) ?? new Set();
+    this.#knownBy.set(thing, workloads.add(memory));
+  }
+
+  /** Once an hour a thing in use moves to the end of the queue; the record is written again once a day. */
+  #touch(memory: WorkloadMemory, kind: ThingKind, what: string, entry: Entry): void {
+    const before = Math.floor(entry.lastAt / DAY_MS);
+    entry.lastAt = this.#now;
+    const keys = this.#keysOf(kind);
+    const key = entryKey(memory, kind, what);
+    keys.delete(key);
+    keys.set(key, entry);
+    if (Math.floor(this.#now / DAY_MS) !== before) this.#markEntry(memory, kind, what);
+  }
+
+  #mergeEntry(memory: WorkloadMemory, kind: ThingKind, what: string, entry: Entry): void {
+    const distrusted = memory.decisions.get(what);
+    if (distrusted && !distrusted.isAccepted && entry.firstAt <= distrusted.at) return;
+    const known = memory.thing(kind, what);
+    if (!known) {
+      const added = { ...entry };
+      memory.setThing(kind, what, added);
+      this.#index(memory, kind, what, added);
+      this.#limitThings(memory, kind);
+      return;
+    }
+    if (entry.firstAt < known.firstAt) this.#candidates.delete(entryKey(memory, kind, what));
+    known.firstAt = Math.min(known.firstAt, entry.firstAt);
+    known.recordedAt = Math.min(known.recordedAt, entry.recordedAt);
+    known.lastAt = Math.max(known.lastAt, entry.lastAt);
+  }
+
+  /** Reports a new thing, if it passes the gates. */
+  #settle({ memory, kind, what, entry, holder, asn }: Candidate): void {
+    entry.recordedAt = this.#now;
+    const isSuspect = asn !== null && this.#isSuspect(asn);
+    if (isSuspect) {
+      const reason = `The operator AS${asn} is in the list of suspects.`;
+      this.#report(memory, holder, entry, { kind: 'operator', what, reach: 'none', points: 3, reason });
+      return;
+    }
+    if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
+      return;
+    if (this.#newThings(memory, kind, CALM_MS) > CALM[kind]) return;
+    const evidence = judge({
+      kind,
+      what,
+      process: withoutRelease(holder.process),
+      isLate: lateness(holder),
+      isReleased: isReleased(memory, entry.firstAt, holder),
+      reach: this.#reach(memory, kind, what),
+      isProcessNew:
+        this.#now - (memory.thing('process', `process/${withoutRelease(holder.process)}`)?.recordedAt ?? 0) < HOUR_MS,
+      isLarge: tradeOf(what) === 'cloud',
+      isHosting: tradeOf(what) === 'hosting',
+      isRestless: this.#newThings(memory, kind, RESTLESS_MS) > RESTLESS,
+      isPeerOld: kind === 'peer' && this.#isLearnedWorkload(what),
+      newInHour: this.#newInHour(memory, kind),
+      recent: this.#recent(memory),
+    });
+    if (evidence) this.#report(memory, holder, entry, evidence);
+  }
+
+  #isSuspect(asn: number): boolean {
+    const suspects = this.#options.suspects?.();
+    return suspects !== undefined && (suspects.has(`AS${asn}`) || suspects.has(`AS${operatorOf(asn)}`));
+  }
+
+  #isExpected(memory: WorkloadMemory, what: string): boolean {
+    const decision = memory.decisions.get(what);
+    if (decision) return decision.isAccepted;
+    return this.#options.isExpected?.(memory, what, this.#now) ?? false;
+  }
+
+  #isLearnedWorkload(peer: string): boolean {
+    const [namespace = '', workload = ''] = peer.split('/');
+    return (this.#workloads.get(ownerKey({ namespace, workload }))?.learnedAt ?? null) !== null;
+  }
+
+  #recent(memory: WorkloadMemory): Report[] {
+    return this.#reports.filter(({ owner, recordedAt }) => owner === memory && this.#now - recordedAt < HOUR_MS);
+  }
+
+  /** The things of a kind that were new within a time; the time of learning and the last hour do not count. */
+  #newThings(memory: WorkloadMemory, kind: ThingKind, ms: number): number {
+    const from = Math.max(this.#now - ms, memory.learnedAtOf(kind));
+    const to = this.#now - HOUR_MS;
+    let count = 0;
+    for (const { recordedAt } of memory.things.get(kind)?.values() ?? [])
+      if (recordedAt > from && recordedAt <= to) count++;
+    return count;
+  }
+
+  #newInHour(memory: WorkloadMemory, kind: ThingKind): number {
+    let count = 0;
+    for (const { recordedAt } of memory.things.get(kind)?.values() ?? []) if (recordedAt > this.#now - HOUR_MS) count++;
+    return count;
+  }
+
+  /**
+   * How many other calm workloads know a thing. One that met it over more than a day has a vote. Of those that met it just now, three
+   * together have one: a service that moved to another operator, not a single other victim.
+   */
+  #reach(memory: WorkloadMemory, kind: ThingKind, what: string): Reach {
+    let established = 0;
+    let fresh = 0;
+    for (const other of this.#knownBy.get(`${kind} ${what}`) ?? []) {
+      const entry = other.thing(kind, what);
+      if (other === memory || !entry || !this.#mayVote(other, kind)) continue;
+      if (entry.lastAt - entry.firstAt >= DAY_MS) established++;
+      else fresh++;
+    }
+    if (established >= Math.max(3, Math.ceil(this.#workloads.size / 20))) return 'many';
+    return established > 0 || fresh >= 3 ? 'few' : 'none';
+  }
+
+  #mayVote(other: WorkloadMemory, kind: ThingKind): boolean {
+    const isFull = (other.things.get(kind)?.size ?? 0) >= MAX_THINGS;
+    return !isFull && this.#newThings(other, kind, CALM_MS) <= CALM[kind];
+  }
+
+  #countHour(
+    memory: WorkloadMemory,
+    holder: Holder,
+    counted: { operator?: string; peer?: string; bytes?: number },
+  ): void {
+    const now = this.#now;
+    const counts = memory.countHour(now, counted);
+    if (memory.learnedAt === null) return;
+    for (const measure of ['operators', 'peers'] as const) {
+      const before = memory.busiestBefore(measure, now);
+      if (counts[measure] <= Math.max(FAN_OUT, FAN_OUT_RATIO * before)) continue;
+      const what = `fan_out/${measure}`;
+      const noun = measure === 'operators' ? 'network operators' : 'peers and ports inside the network';
+      const reason = `Calls to ${counts[measure]} ${noun} within an hour; the maximum of the past month is ${before}.`;
+      this.#reportOnce(memory, holder, { kind: 'fan_out', what, reach: 'none', points: 3, reason });
+    }
+    if (counts.bytes < VOLUME.bytes) return;
+    const before = memory.busiestBefore('bytes', now);
+    const exceeds = ({ bytes, ratio }: typeof VOLUME): boolean => counts.bytes >= Math.max(bytes, ratio * before);
+    if (!exceeds(VOLUME)) return;
+    const points = exceeds(LARGE_VOLUME) ? 3 : 2;
+    const what = `volume/${counted.operator ?? 'public'}`;
+    const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
+    const reason = `Sent ${megabytes(counts.bytes)} MB within an hour; the maximum of the past month is ${megabytes(before)} MB.`;
+    this.#reportOnce(memory, holder, { kind: 'volume', what, reach: 'none', points, reason });
+  }
+
+  #reportOnce(memory: WorkloadMemory, holder: Holder, evidence: Evidence): void {
+    if (this.#isExpected(memory, evidence.what)) return;
+    if (this.#recent(memory).some(({ kind }) => kind === evidence.kind)) return;
+    this.#report(memory, holder, { firstAt: this.#now, recordedAt: this.#now, lastAt: this.#now }, evidence);
+  }
+
+  #report(memory: WorkloadMemory, { process }: Holder, { firstAt, recordedAt }: Entry, evidence: Evidence): void {
+    const { kind, what } = evidence;
+    const before = this.#reports.find(
+      (report) => report.owner === memory && report.kind === kind && report.what === what,
+    );
+    const added = { owner: memory, process, at: firstAt, recordedAt, firstExportAt: null };
+    if (before) {
+      // A process that held a socket before it called out, or an operator in both directions: one report with the sum.
+      const points = before.points + evidence.points;
+      const reason = `${before.reason} ${evidence.reason}`;
+      const grown = { ...before, points, reason };
+      this.#reports[this.#reports.indexOf(before)] = grown;
+      this.#markReport(grown);
+      return;
+    }
+    const report = { ...evidence, ...added };
+    this.#reports.push(report);
+    this.#markReport(report);
+    const key = JSON.stringify([memory.namespace, memory.workload, kind]);
+    const total = this.#totals.get(key) ?? { owner: memory, kind, count: 0 };
+    total.count++;
+    this.#totals.set(key, total);
+  }
+
+  /** What this node reported before it was restarted. */
+  #restore(report: Report, node: string): void {
+    const owner = this.#workloadOf(report.owner, report.at);
+    if (node !== (this.#options.node ?? '') || !owner || this.#now - report.recordedAt >= HOUR_MS) return;
+    const isKnown = this.#reports.some(
+      (own) => own.owner === owner && own.kind === report.kind && own.what === report.what,
+    );
+    if (!isKnown) this.#reports.push({ ...report, owner, firstExportAt: null });
+  }
+
+  #markReport(report: Report): void {
+    this.#dirty.set(reportKey(report), () => encodeReport(report, this.#options.node ?? ''));
+  }
+
+  #markEntry(memory: WorkloadMemory, kind: ThingKind, what: string): void {
+    this.#dirty.set(entryKey(memory, kind, what), () => {
+      const entry = memory.thing(kind, what);
+      return entry ? encodeEntry(memory, kind, what, entry) : null;
+    });
+  }
+
+  #markWorkload(memory: WorkloadMemory): void {
+    this.#dirty.set(ownerKey(memory), () => encodeWorkload(memory));
+  }
+
+  #forget(memory: WorkloadMemory, value: string, at: number): void {
+    for (const kind of THING_KINDS)
+      if ((memory.thing(kind, value)?.firstAt ?? Infinity) <= at) this.#dropThing(memory, kind, value);
+  }
+
+  #limitThings(memory: WorkloadMemory, kind: ThingKind): void {
+    const things = memory.things.get(kind);
+    if (!things || things.size <= MAX_THINGS) return;
+    let oldest: string | null = null;
+    let oldestAt = Infinity;
+    for (const [what, { lastAt }] of things) if (lastAt < oldestAt) [oldest, oldestAt] = [what, lastAt];
+    if (oldest !== null) this.#dropThing(memory, kind, oldest);
+  }
+
+  #dropThing(memory: WorkloadMemory, kind: ThingKind, what: string): void {
+    memory.things.get(kind)?.delete(what);
+    const key = entryKey(memory, kind, what);
+    this.#keysOf(kind).delete(key);
+    this.#candidates.delete(key);
+    const thing = `${kind} ${what}`;
+    const workloads = this.#knownBy.get(thing);
+    workloads?.delete(memory);
+    if (workloads?.size === 0) this.#knownBy.delete(thing);
+  }
+
+  #trim(keys: Map<string, Entry>, limit: number, isExpired: (entry: Entry) => boolean): void {
+    for (const [key, entry] of keys) {
+      if (keys.size <= limit && !isExpired(entry)) return;
+      const { owner, kind, what } = decodeRecord({ key, text: '[0,0,0]' }, Infinity) ?? {};
+      const memory = owner && this.#workloads.get(ownerKey(owner));
+      if (memory && kind && what !== undefined) this.#dropThing(memory, kind, what);
+      else keys.delete(key);
+    }
+  }
+
+  #drop(memory: WorkloadMemory): void {
+    for (const [kind, things] of memory.things)
+      for (const what of [...things.keys()]) this.#dropThing(memory, kind, what);
+    this.#workloads.delete(ownerKey(memory));
+    this.#dirty.delete(ownerKey(memory));
+  }
+}
+
+function ownerKey({ namespace, workload }: Owner): string {
+  return `${namespace}/${workload}`;
+}
+
+function sameOwner(a: Owner, b: Owner): boolean {
+  return a.namespace === b.namespace && a.workload === b.workload;
+}
+
+function lateness({ startedAt, containerStartedAt }: Holder): boolean | null {
+  return startedAt === null || containerStartedAt === null ? null : startedAt - containerStartedAt > LATE_MS;
+}
+
+/** A rollout explains what its own processes do in their first hour, and what processes do that are not known. */
+function isReleased({ releasedAt }: WorkloadMemory, at: number, { startedAt }: Holder): boolean {
+  if (releasedAt === null || at < releasedAt - CLOCK_SKEW_MS || at > releasedAt + HOUR_MS) return false;
+  return startedAt === null || startedAt >= releasedAt - CLOCK_SKEW_MS;
+}
+
+function earliest(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.min(a, b);
+}
+
+function latest(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.max(a, b);
+}

@@ -1,0 +1,228 @@
+import {
+  THING_KINDS,
+  type BusiestHour,
+  type Decision,
+  type Entry,
+  type ThingKind,
+  type WorkloadMemory,
+} from './workload-memory.ts';
+import { REACHES, type Owner, type Report } from './evidence.ts';
+import { KINDS, operatorWhat, withoutRelease } from './what.ts';
+
+/** A small record of the store. Version 1 of the format is part of the key. */
+export interface UnusualRecord {
+  readonly key: string;
+  readonly text: string;
+}
+
+interface DecodedEntry {
+  readonly owner: Owner;
+  readonly kind: ThingKind;
+  readonly what: string;
+  readonly entry: Entry;
+  readonly since?: undefined;
+}
+
+interface DecodedReport {
+  readonly report: Report;
+  readonly node: string;
+}
+
+interface DecodedWorkload {
+  readonly owner: Owner;
+  readonly kind?: undefined;
+  readonly what?: undefined;
+  readonly entry?: undefined;
+  readonly since: number;
+  readonly lastAt: number;
+  readonly learnedAt: number | null;
+  readonly operatorsLearnedAt: number | null;
+  readonly activeHours: number;
+  readonly releasedAt: number | null;
+  readonly busiest: readonly BusiestHour[];
+  readonly decisions: readonly (readonly [what: string, decision: Decision])[];
+}
+
+const ENTRY = 'unusual:1:';
+const WORKLOAD = 'workload:1:';
+const REPORT = 'report:1:';
+/** The keys of peerscope 0.1, per process. */
+const FIRST_SEEN = 'first:1:';
+const BASELINE = 'base:1:';
+const DAY_MS = 86_400_000;
+
+export function entryKey({ namespace, workload }: Owner, kind: ThingKind, what: string): string {
+  return ENTRY + JSON.stringify([namespace, workload, kind, what]);
+}
+
+export function encodeEntry(owner: Owner, kind: ThingKind, what: string, entry: Entry): UnusualRecord {
+  return { key: entryKey(owner, kind, what), text: JSON.stringify([entry.firstAt, entry.recordedAt, entry.lastAt]) };
+}
+
+export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
+  const {
+    namespace,
+    workload,
+    since,
+    lastAt,
+    learnedAt,
+    operatorsLearnedAt,
+    activeHours,
+    releasedAt,
+    busiest,
+    decisions,
+  } = memory;
+  return {
+    key: WORKLOAD + JSON.stringify([namespace, workload]),
+    text: JSON.stringify({
+      since,
+      lastAt,
+      learnedAt,
+      operatorsLearnedAt,
+      activeHours,
+      releasedAt,
+      busiest: busiest.map(({ day, operators, peers, bytes }) => [day, operators, peers, bytes]),
+      decisions: [...decisions].map(([what, { isAccepted, at, by }]) => [what, isAccepted, at, by]),
+    }),
+  };
+}
+
+export function reportKey({ owner, kind, what }: Pick<Report, 'owner' | 'kind' | 'what'>): string {
+  return REPORT + JSON.stringify([owner.namespace, owner.workload, kind, what]);
+}
+
+/** A report, with the node that exports it. */
+export function encodeReport(report: Report, node: string): UnusualRecord {
+  const { process, reach, points, reason, at, recordedAt } = report;
+  return { key: reportKey(report), text: JSON.stringify({ process, reach, points, reason, at, recordedAt, node }) };
+}
+
+/** Decodes a report; null for other records. */
+export function decodeReport({ key, text }: UnusualRecord, latest: number): DecodedReport | null {
+  if (!key.startsWith(REPORT)) return null;
+  return orNull(() => {
+    const [namespace = '', workload = '', kind = '', what = ''] = textsIn(key, REPORT, 4);
+    const { process, reach, points, reason, at, recordedAt, node } = fieldsIn(JSON.parse(text) as unknown);
+    if (!isOneOf(KINDS, kind) || !isOneOf(REACHES, reach)) throw new TypeError();
+    if (typeof process !== 'string' || typeof reason !== 'string' || typeof node !== 'string') throw new TypeError();
+    const owner = { namespace, workload };
+    const times = { at: timeIn(at, latest), recordedAt: timeIn(recordedAt, latest) };
+    return { node, report: { owner, kind, what, process, reach, reason, points: timeIn(points, 100), ...times } };
+  });
+}
+
+/**
+ * Decodes a record, or a first-seen time of peerscope 0.1 as `{key, text: time}`. Null if it is not valid, or of a time after `latest`:
+ * the store may be shared with others.
+ */
+export function decodeRecord({ key, text }: UnusualRecord, latest: number): DecodedEntry | DecodedWorkload | null {
+  return orNull(() => {
+    const value: unknown = JSON.parse(text);
+    if (key.startsWith(ENTRY)) return decodeEntry(textsIn(key, ENTRY, 4), value, latest);
+    if (key.startsWith(WORKLOAD)) return decodeWorkload(textsIn(key, WORKLOAD, 2), value, latest);
+    if (key.startsWith(FIRST_SEEN)) return decodeFirstSeen(textsIn(key, FIRST_SEEN, 5), timeIn(value, latest));
+    if (key.startsWith(BASELINE)) return decodeBaseline(textsIn(key, BASELINE, 3), timeIn(value, latest));
+    return null;
+  });
+}
+
+/** Others may write to the store: what is not valid is ignored. */
+function orNull<T>(decode: () => T): T | null {
+  try {
+    return decode();
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+function decodeEntry(
+  [namespace = '', workload = '', kind = '', what = '']: string[],
+  value: unknown,
+  latest: number,
+): DecodedEntry {
+  const [firstAt, recordedAt, lastAt] = listIn(value).map((time) => timeIn(time, latest));
+  if (!isOneOf(THING_KINDS, kind) || firstAt === undefined || recordedAt === undefined || lastAt === undefined)
+    throw new TypeError();
+  return { owner: { namespace, workload }, kind, what, entry: { firstAt, recordedAt, lastAt } };
+}
+
+function decodeWorkload([namespace = '', workload = '']: string[], value: unknown, latest: number): DecodedWorkload {
+  const fields = fieldsIn(value);
+  const timeOrNull = (field: unknown): number | null => (field === null ? null : timeIn(field, latest));
+  return {
+    owner: { namespace, workload },
+    since: timeIn(fields['since'], latest),
+    lastAt: timeIn(fields['lastAt'], latest),
+    learnedAt: timeOrNull(fields['learnedAt']),
+    operatorsLearnedAt: timeOrNull(fields['operatorsLearnedAt']),
+    activeHours: timeIn(fields['activeHours'], Infinity),
+    releasedAt: timeOrNull(fields['releasedAt']),
+    busiest: listIn(fields['busiest']).map((hour) => {
+      const [day = 0, operators = 0, peers = 0, bytes = 0] = listIn(hour).map((count) => timeIn(count, Infinity));
+      return { day, operators, peers, bytes };
+    }),
+    decisions: listIn(fields['decisions']).map((decision) => {
+      const [what, isAccepted, at, by] = listIn(decision);
+      if (typeof what !== 'string' || typeof by !== 'string') throw new TypeError();
+      return [what, { isAccepted: isAccepted === true, at: timeIn(at, latest), by }] as const;
+    }),
+  };
+}
+
+/** peerscope 0.1 remembered operators per process. Its times become those of the workload. */
+function decodeFirstSeen(
+  [process = '', namespace = '', workload = '', direction = '', asn = '']: string[],
+  at: number,
+): DecodedEntry {
+  if (direction !== 'outbound' || !/^[1-9]\d{0,9}$/.test(asn)) throw new TypeError();
+  const entry = { firstAt: at, recordedAt: at, lastAt: at };
+  return { owner: formerOwner(process, namespace, workload), kind: 'operator', what: operatorWhat(Number(asn)), entry };
+}
+
+/** Operators are learned a day after the baseline began; all else has to be learned first. */
+function decodeBaseline([process = '', namespace = '', workload = '']: string[], at: number): DecodedWorkload {
+  return {
+    owner: formerOwner(process, namespace, workload),
+    since: at,
+    lastAt: at,
+    learnedAt: null,
+    operatorsLearnedAt: at + DAY_MS,
+    activeHours: 0,
+    releasedAt: null,
+    busiest: [],
+    decisions: [],
+  };
+}
+
+function formerOwner(process: string, namespace: string, workload: string): Owner {
+  return { namespace, workload: workload === '' ? withoutRelease(process) : workload };
+}
+
+function textsIn(key: string, prefix: string, length: number): string[] {
+  const texts = listIn(JSON.parse(key.slice(prefix.length)) as unknown);
+  if (texts.length !== length) throw new TypeError();
+  return texts.map((text) => {
+    if (typeof text !== 'string') throw new TypeError();
+    return text;
+  });
+}
+
+function listIn(value: unknown): unknown[] {
+  if (!Array.isArray(value)) throw new TypeError();
+  return value as unknown[];
+}
+
+function timeIn(value: unknown, latest: number): number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0 || value > latest) throw new TypeError();
+  return value;
+}
+
+function fieldsIn(value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) throw new TypeError();
+  return value as Record<string, unknown>;
+}
+
+function isOneOf<T extends string>(values: readonly T[], value: unknown): value is T {
+  return (values as readonly unknown[]).includes(value);
+}

@@ -1,0 +1,164 @@
+const HOUR_MS = 3_600_000;
+export const DAY_MS = 24 * HOUR_MS;
+/** The days whose busiest hours are remembered: a job that runs once a month has its last run among them. */
+const DAYS = 32;
+
+/**
+ * What a workload meets and remembers. `caller` is a process that called a public address, `server` one that listened, `administrator` an
+ * operator that connected to a service for administrators.
+ */
+export const THING_KINDS = [
+  'operator',
+  'port',
+  'process',
+  'caller',
+  'server',
+  'peer',
+  'inner_port',
+  'listener',
+  'metadata',
+  'metadata_caller',
+  'administrator',
+] as const;
+
+export type ThingKind = (typeof THING_KINDS)[number];
+
+/** Times are milliseconds since 1970. */
+export interface Entry {
+  /** When the workload first met the thing. */
+  firstAt: number;
+  /** When that became known: later than `firstAt` if the ASN or the store answered late. */
+  recordedAt: number;
+  lastAt: number;
+}
+
+/** The largest values of an hour, per day. */
+export interface BusiestHour {
+  readonly day: number;
+  operators: number;
+  peers: number;
+  bytes: number;
+}
+
+/** Whether and when a value of `what` was declared normal or not normal. */
+export interface Decision {
+  readonly isAccepted: boolean;
+  readonly at: number;
+  readonly by: string;
+}
+
+/** The current hour, which is compared with the hours before. */
+class CurrentHour {
+  readonly hour: number;
+  readonly operators = new Set<string>();
+  readonly peers = new Set<string>();
+  bytes = 0;
+
+  constructor(hour: number) {
+    this.hour = hour;
+  }
+}
+
+/** A set beyond this size is a fan-out whatever its exact size. */
+const MAX_FAN_OUT = 10_000;
+
+/** What one workload has met. It has no opinion about it. */
+export class WorkloadMemory {
+  readonly namespace: string;
+  readonly workload: string;
+  /** Since when the workload has been watched. */
+  since: number;
+  lastAt: number;
+  /** When there was enough to compare with; null until then. */
+  learnedAt: number | null = null;
+  /** The same for operators, in the memory of peerscope 0.1, which had no other things. */
+  operatorsLearnedAt: number | null = null;
+  /** The number of different hours with activity. */
+  activeHours = 0;
+  releasedAt: number | null = null;
+  readonly things = new Map<ThingKind, Map<string, Entry>>();
+  readonly busiest: BusiestHour[] = [];
+  readonly decisions = new Map<string, Decision>();
+  #lastActiveHour = -1;
+  #hour = new CurrentHour(-1);
+
+  constructor(namespace: string, workload: string, since: number) {
+    this.namespace = namespace;
+    this.workload = workload;
+    this.since = since;
+    this.lastAt = since;
+  }
+
+  thing(kind: ThingKind, what: string): Entry | undefined {
+    return this.things.get(kind)?.get(what);
+  }
+
+  setThing(kind: ThingKind, what: string, entry: Entry): void {
+    const known = this.things.get(kind) ?? new Map<string, Entry>();
+    this.things.set(kind, known.set(what, entry));
+  }
+
+  /**
+   * Notes activity. A workload is learned after a day and three hours with activity: a service after a day, a job that runs weekly
+   * after its third run. Returns true once an hour.
+   */
+  markActive(at: number): boolean {
+    this.lastAt = Math.max(this.lastAt, at);
+    const hour = Math.floor(at / HOUR_MS);
+    if (this.learnedAt === null && at - this.since >= DAY_MS && this.activeHours >= 3) this.learnedAt = at;
+    if (hour === this.#lastActiveHour) return false;
+    this.#lastActiveHour = hour;
+    this.activeHours++;
+    return true;
+  }
+
+  /** When there was enough of a kind to compare with; Infinity if there is not yet. */
+  learnedAtOf(kind: ThingKind): number {
+    const learnedAt = this.learnedAt ?? Infinity;
+    return kind === 'operator' ? Math.min(learnedAt, this.operatorsLearnedAt ?? Infinity) : learnedAt;
+  }
+
+  /** Adds to the current hour. Returns the counts of the hour so far. */
+  countHour(
+    at: number,
+    { operator, peer, bytes = 0 }: { operator?: string; peer?: string; bytes?: number },
+  ): { operators: number; peers: number; bytes: number } {
+    const hour = Math.floor(at / HOUR_MS);
+    if (hour !== this.#hour.hour) {
+      this.closeHour();
+      this.#hour = new CurrentHour(hour);
+    }
+    const current = this.#hour;
+    if (operator !== undefined && current.operators.size < MAX_FAN_OUT) current.operators.add(operator);
+    if (peer !== undefined && current.peers.size < MAX_FAN_OUT) current.peers.add(peer);
+    current.bytes += bytes;
+    return { operators: current.operators.size, peers: current.peers.size, bytes: current.bytes };
+  }
+
+  /** The largest value of an hour before the current one. */
+  busiestBefore(measure: 'operators' | 'peers' | 'bytes', now: number): number {
+    const oldest = Math.floor(now / DAY_MS) - DAYS;
+    return this.busiest.reduce((most, hour) => (hour.day >= oldest ? Math.max(most, hour[measure]) : most), 0);
+  }
+
+  /** Moves the counts of the current hour to the busiest hours. */
+  closeHour(): void {
+    const { hour, operators, peers, bytes } = this.#hour;
+    if (hour < 0) return;
+    const day = Math.floor((hour * HOUR_MS) / DAY_MS);
+    this.mergeHour({ day, operators: operators.size, peers: peers.size, bytes });
+  }
+
+  mergeHour({ day, operators, peers, bytes }: BusiestHour): void {
+    const known = this.busiest.find((busiest) => busiest.day === day);
+    if (known) {
+      known.operators = Math.max(known.operators, operators);
+      known.peers = Math.max(known.peers, peers);
+      known.bytes = Math.max(known.bytes, bytes);
+      return;
+    }
+    this.busiest.push({ day, operators, peers, bytes });
+    this.busiest.sort((a, b) => a.day - b.day);
+    while (this.busiest.length > DAYS) this.busiest.shift();
+  }
+}
