@@ -1,5 +1,6 @@
 /** Replays a world through the memory of the program: one scan and scrape a minute on each node, memory shared by a store. */
-import { UnusualMemory, type Observation, type Report } from '../../src/unusual/memory.ts';
+import type { Report } from '../../src/unusual/evidence.ts';
+import { UnusualMemory, type Observation } from '../../src/unusual/memory.ts';
 import type { WorldLine } from './world-line.ts';
 
 /** The start of every world, in milliseconds since 1970. */
@@ -18,7 +19,7 @@ export interface ReportedPoints {
   readonly points: number;
   readonly reason: string;
   /** When Prometheus has the sample. */
-  readonly at: number;
+  at: number;
   /** The attack that the line belongs to. */
   readonly attack: string | null;
 }
@@ -73,15 +74,13 @@ class Agenda<T> {
 /** The scrapes of one node, at its own second of the minute. */
 class Node {
   readonly phase: number;
-  downUntil = 0;
 
   constructor(index: number) {
     this.phase = (index * 37) % SCRAPE;
   }
 
   scrapeFrom(second: number): number {
-    const first = this.phase + Math.ceil((second - this.phase) / SCRAPE) * SCRAPE;
-    return first;
+    return this.phase + Math.ceil((second - this.phase) / SCRAPE) * SCRAPE;
   }
 }
 
@@ -97,7 +96,7 @@ export async function replay(
   lines: Iterable<WorldLine> | AsyncIterable<WorldLine>,
   { events }: ReplayOptions,
 ): Promise<Replayed> {
-  let store = new Map<string, number>();
+  const store = new Map<string, number>();
   const memory = new UnusualMemory({ isShared: true });
   memory.markComplete();
   const nodes = new Map<string, Node>();
@@ -153,12 +152,17 @@ export async function replay(
       if (seen.has(report)) continue;
       seen.add(report);
       const { kind, what, points, reason } = report;
-      const scrape = node.scrapeFrom(second + 1);
-      const at = Math.max(scrape, down.get('prometheus ') ?? 0);
+      const at = node.scrapeFrom(second + 1);
       const workload = `${line.namespace}/${line.workload}`;
       reported.push({ workload, kind, what, points, reason, at, attack: line.attack });
     }
     if (count % 1000 === 0) memory.end();
+  };
+
+  /** Reports that Prometheus could not scrape are scraped when it is back. */
+  const postpone = (up: number): void => {
+    const since = down.get('prometheus ') ?? up;
+    for (const report of reported.slice(-100)) if (report.at >= since) report.at = Math.max(report.at, up + SCRAPE);
   };
 
   const advance = (until: number): void => {
@@ -197,10 +201,10 @@ export async function replay(
     if (line.what === 'down' || line.what === 'up') {
       const part = partOf(line);
       const key = `${part} ${part === 'node' || part === 'exporter' ? line.node : ''}`;
-      if (line.what === 'down') down.set(key, line.until ?? Infinity);
+      if (line.what === 'down') down.set(key, line.at);
       else {
+        if (part === 'prometheus') postpone(line.at);
         down.delete(key);
-        if (part === 'store') store = new Map([...store]);
         // What is still open, or waits for the provider, is seen from now on.
         for (const { line: waiting } of waitingForUp.splice(0)) {
           const scan = part === 'provider' ? line.at : scanOf(waiting, line.at);

@@ -102,6 +102,7 @@ interface Workload {
   readonly weekday: number | null;
   release: number;
   containerStartedAt: number;
+  formerContainerStartedAt: number;
   readonly pod: string;
 }
 
@@ -387,6 +388,7 @@ class Life {
       weekday: null,
       release: 0,
       containerStartedAt: -30 * DAY,
+      formerContainerStartedAt: -30 * DAY,
       pod: named.namespace === '' ? '' : `${named.name}-7d9f-x`,
       ...named,
     };
@@ -425,7 +427,8 @@ class Life {
   }
 
   #line(workload: Workload, at: number, given: Partial<WorldLine>): WorldLine {
-    const began = workload.containerStartedAt;
+    const isBefore = at < workload.containerStartedAt;
+    const began = isBefore ? workload.formerContainerStartedAt : workload.containerStartedAt;
     return {
       at: Math.floor(at),
       until: Math.floor(at) + 120,
@@ -513,6 +516,7 @@ class Life {
     const chance = this.#chance;
     const lines = [this.#line(workload, at, { what: 'release', process: null })];
     workload.release++;
+    workload.formerContainerStartedAt = workload.containerStartedAt;
     workload.containerStartedAt = at + 30;
     const added: Habit[] = [];
     if (chance.isTrue(0.06))
