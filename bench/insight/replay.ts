@@ -8,6 +8,7 @@ const EPOCH_MS = Date.UTC(2026, 0, 5);
 const SCRAPE = 60;
 /** The kernel keeps TIME_WAIT rows for a minute (TCP_TIMEWAIT_LEN). */
 const TIME_WAIT = 60;
+const SMALL_TRANSFER = 2 ** 20;
 /** Answers of the ASN provider are batched. */
 const PROVIDER = 6;
 
@@ -102,13 +103,14 @@ export async function replay(
   const nodes = new Map<string, Node>();
   const agenda = new Agenda<WorldLine>();
   const resolutions = new Agenda<WorldLine>();
+  const transfers = new Agenda<{ line: WorldLine; bytes: number }>();
   const known = new Set<number>();
   const down = new Map<string, number>();
   const attacks = new Map<string, Attack>();
   const reported: ReportedPoints[] = [];
   const seen = new Set<Report>();
   const waitingForUp: { key: string; line: WorldLine }[] = [];
-  let count = 0;
+  let lineCount = 0;
   let now = 0;
   let lastEnd = 0;
 
@@ -128,14 +130,33 @@ export async function replay(
     return scan < (line.held ? until : until + TIME_WAIT) ? scan : null;
   };
 
-  const observe = (line: WorldLine, second: number): void => {
+  /** A transfer is counted as it proceeds, in at most ten parts. TIME_WAIT rows have no bytes. */
+  const planBytes = (line: WorldLine): void => {
+    const { at, until, bytes_sent: bytes, network, what, held } = line;
+    if (!bytes || network !== 'public' || what !== 'outbound' || !(held || events)) return;
+    const seconds = Math.min((until ?? at + 3600) - at, 86_400);
+    const parts = bytes < SMALL_TRANSFER ? 1 : Math.min(10, Math.ceil(seconds / SCRAPE));
+    for (let part = 1; part <= parts; part++) {
+      const scan = scanOf({ ...line, until: Infinity }, at + Math.floor((seconds * part) / parts));
+      if (scan !== null) transfers.add(scan, { line, bytes: bytes / parts });
+    }
+  };
+
+  const count = (line: WorldLine, second: number, act: () => void): void => {
     now = second;
-    const at = EPOCH_MS + line.at * 1000;
     memory.begin(EPOCH_MS + second * 1000);
+    act();
+    publish(line, second);
+  };
+
+  const observe = (line: WorldLine, second: number): void => {
+    const at = EPOCH_MS + line.at * 1000;
     const observation = observationOf(line, at, events);
-    if (observation) memory.observe(observation);
-    if (line.bytes_sent && line.network === 'public' && line.what === 'outbound')
-      memory.addBytes(line, holderOf(line, events), line.asn, line.bytes_sent);
+    if (observation) count(line, second, () => memory.observe(observation));
+  };
+
+  /** Asks the store about new things, and notes the reports for the next scrape. */
+  const publish = (line: WorldLine, second: number): void => {
     const sightings = memory.takeSightings();
     if (sightings.length > 0)
       memory.confirm(
@@ -156,7 +177,7 @@ export async function replay(
       const workload = `${line.namespace}/${line.workload}`;
       reported.push({ workload, kind, what, points, reason, at, attack: line.attack });
     }
-    if (count % 1000 === 0) memory.end();
+    if (lineCount % 1000 === 0) memory.end();
   };
 
   /** Reports that Prometheus could not scrape are scraped when it is back. */
@@ -165,10 +186,16 @@ export async function replay(
     for (const report of reported.slice(-100)) if (report.at >= since) report.at = Math.max(report.at, up + SCRAPE);
   };
 
+  const isNodeDown = (node: string): boolean =>
+    isDown('exporter', node) || isDown('node', node) || isDown('prometheus');
+
   const advance = (until: number): void => {
+    for (const [second, { line, bytes }] of transfers.take(until))
+      if (!isNodeDown(line.node))
+        count(line, second, () => memory.addBytes(line, holderOf(line, events), line.asn, bytes));
     for (const [second, line] of agenda.take(until)) {
       for (const [answered, resolved] of resolutions.take(second)) observe(resolved, answered);
-      if (isDown('exporter', line.node) || isDown('node', line.node) || isDown('prometheus')) {
+      if (isNodeDown(line.node)) {
         waitingForUp.push({ key: line.node, line });
         continue;
       }
@@ -182,7 +209,7 @@ export async function replay(
           continue;
         }
         known.add(asn);
-        observe({ ...line, asn: null, bytes_sent: null }, second);
+        observe({ ...line, asn: null }, second);
         resolutions.add(second + PROVIDER, line);
       } else observe(line, second);
     }
@@ -190,7 +217,7 @@ export async function replay(
   };
 
   for await (const line of lines) {
-    count++;
+    lineCount++;
     advance(line.at);
     lastEnd = line.at;
     if (line.attack !== null) {
@@ -214,11 +241,14 @@ export async function replay(
     } else if (line.what === 'release') memory.release(line, EPOCH_MS + line.at * 1000);
     else if (line.what !== 'process') {
       const scan = scanOf(line, line.at);
-      if (scan !== null) agenda.add(scan, line);
+      if (scan !== null) {
+        agenda.add(scan, line);
+        planBytes(line);
+      }
     }
   }
   advance(lastEnd + 2 * SCRAPE);
-  return { reports: reported, attacks, seconds: Math.max(now, lastEnd), nodes: nodes.size, lines: count };
+  return { reports: reported, attacks, seconds: Math.max(now, lastEnd), nodes: nodes.size, lines: lineCount };
 }
 
 function holderOf(
@@ -236,6 +266,8 @@ function holderOf(
 
 function observationOf(line: WorldLine, at: number, events: boolean): Observation | null {
   const { what, namespace, workload, transport, asn, peer } = line;
+  // Only what other hosts can reach, or is on another host.
+  if (transport === 'raw' || ['loopback', 'self', 'multicast', 'link_local'].includes(line.network ?? '')) return null;
   const observed = { owner: { namespace, workload }, holder: holderOf(line, events), at };
   const port = line.port ?? 0;
   if (what === 'listen') return { ...observed, event: 'listen', transport: transport ?? 'tcp', port };

@@ -63,6 +63,12 @@ class Chance {
     return value;
   }
 
+  /** A factor with a log-normal distribution: sizes of transfers have heavy tails. */
+  factor(sigma: number): number {
+    const normal = Math.sqrt(-2 * Math.log(1 - this.next())) * Math.cos(2 * Math.PI * this.next());
+    return Math.exp(sigma * normal);
+  }
+
   /** The number of events of a Poisson process. */
   count(mean: number): number {
     const limit = Math.exp(-Math.min(mean, 500));
@@ -191,6 +197,8 @@ class Life {
   readonly #workloads: Workload[] = [];
   readonly #saas: number[][] = [];
   readonly #services: { peer: string; port: number }[] = [];
+  /** The number of databases, which are the first of the services. */
+  #databases = 0;
   #nextOperator = 210_000;
 
   constructor({ nodes }: WorldOptions, chance: Chance) {
@@ -221,16 +229,18 @@ class Life {
           lines.push(...this.#run(workload, start + this.#chance.between(2, 4) * HOUR, HOUR, 24));
         continue;
       }
-      if (this.#chance.isTrue(workload.releasesPerDay))
-        lines.push(...this.#release(workload, start + this.#chance.between(8, 18) * HOUR));
       this.#drift(workload);
       lines.push(...this.#run(workload, start, DAY, 1));
+      // What a rollout adds begins with it.
+      if (this.#chance.isTrue(workload.releasesPerDay))
+        lines.push(...this.#release(workload, start + this.#chance.between(8, 18) * HOUR));
     }
     lines.push(...this.#people(start), ...this.#outages(start, day));
     return lines;
   }
 
   #addDatabases(count: number): void {
+    this.#databases = count;
     for (let i = 0; i < count; i++) {
       const [process, port] = this.#chance.pick(DATABASES);
       const namespace = this.#chance.pick(NAMESPACES);
@@ -413,8 +423,9 @@ class Life {
     };
   }
 
-  #call(operators: readonly number[], port: number, perDay: number, bytes = 50_000): Habit {
+  #call(operators: readonly number[], port: number, perDay: number, typicalBytes = 50_000): Habit {
     const held = this.#chance.isTrue(0.6);
+    const bytes = Math.min(1e10, typicalBytes * this.#chance.factor(2.5));
     return this.#habit({ network: 'public', operators, port, perDay, held, seconds: held ? 300 : 1, bytes });
   }
 
@@ -467,7 +478,7 @@ class Life {
       peer,
       held,
       until: Math.floor(at + seconds * this.#chance.between(0.5, 2)),
-      bytes_sent: Math.floor(bytes * this.#chance.between(0.3, 3)),
+      bytes_sent: Math.min(1e11, Math.floor(bytes * this.#chance.factor(1))),
     });
   }
 
@@ -679,7 +690,7 @@ class Life {
           ),
         );
       case 'lateral_database': {
-        const target = chance.pick(this.#services);
+        const target = chance.pick(this.#services.slice(0, this.#databases));
         return [
           line(1200, { ...target, ...(chance.isTrue(0.6) ? late(chance.pick(['psql', 'python3', 'mysql'])) : {}) }),
         ];

@@ -35,6 +35,8 @@ export interface Report extends Evidence {
 export interface Circumstances {
   readonly kind: ThingKind;
   readonly what: string;
+  /** The remote port, such as tcp/5432; "" if only the local one is known. */
+  readonly port: string;
   /** "" if no process holds the socket. */
   readonly process: string;
   /** The process started more than ten minutes after its container; null if that is unknown. */
@@ -110,8 +112,10 @@ const WATCHED_PEERS = 3;
 export function judge(circumstances: Circumstances): Evidence | null {
   const { kind, what, reach, isLate, isReleased } = circumstances;
   const judged = POINTS[kind](circumstances);
-  // A rollout explains one point, of a process that started with its container.
-  const explained = isReleased && isLate !== true && !judged.isFurther ? 1 : 0;
+  // A rollout explains one point, of a process that started with its container. It does not explain an operator that no other workload
+  // calls: such is a release with a foreign part in it.
+  const isForeign = kind === 'operator' && reach === 'none' && judged.isFurther !== true;
+  const explained = isReleased && isLate !== true && !isForeign ? 1 : 0;
   const points = judged.points - explained;
   if (points <= 0) return null;
   const published = kind === 'metadata_caller' ? METADATA : what;
@@ -186,21 +190,22 @@ const POINTS: Readonly<Record<ThingKind, (circumstances: Circumstances) => Judge
     reason: `${process} listened for the first time.`,
   }),
 
-  peer: ({ what, reach, isLate, isPeerOld, newInHour, recent }) => {
+  peer: ({ what, port, reach, isLate, isPeerOld, newInHour, recent }) => {
     if (ADMINISTRATIVE_PEERS.has(what))
       return { points: 3, reason: `First call to ${what}, which controls the cluster.` };
-    const own = isLate === true || reach === 'few' || (reach === 'none' && isPeerOld) ? 1 : 0;
+    const isRare = isLate === true || reach === 'few' || (reach === 'none' && isPeerOld);
+    const own = isRare ? (DATA_PORTS.has(port) ? 2 : 1) : 0;
     const counted = recent.reduce((sum, { kind, points }) => (kind === 'peer' ? sum + points : sum), 0);
     const points = Math.min(2 - counted, newInHour >= WATCHED_PEERS ? 2 : own);
     return { points, reason: `First call to ${what}. ${KNOWN_TO[reach]}` };
   },
 
-  // A new peer mostly has a port of its own: the two together are one fact, except where the data is.
+  // A new peer mostly has a port of its own: the two together are one fact.
   inner_port: ({ what, recent }) => {
     const service = ADMINISTRATIVE_PORTS.get(what);
     if (service !== undefined)
       return { points: 2, reason: `First call to ${what} inside the network, the port of ${service}.` };
-    const points = !DATA_PORTS.has(what) && recent.some(({ kind }) => kind === 'peer') ? 0 : 1;
+    const points = recent.some(({ kind }) => kind === 'peer') ? 0 : 1;
     return { points, reason: `First call to the port ${what} inside the network.` };
   },
 

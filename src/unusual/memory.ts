@@ -37,7 +37,7 @@ const MAX_ENTRIES = 40_000;
 const MAX_INBOUND_ENTRIES = 10_000;
 const MAX_REPORTS = 10_000;
 
-/** How many new things of a kind a calm workload meets in seven days. */
+/** On how many occasions a calm workload meets new things of a kind in seven days. Things that are met together are one occasion. */
 const CALM: Readonly<Record<ThingKind, number>> = {
   operator: 2,
   port: 1,
@@ -52,7 +52,8 @@ const CALM: Readonly<Record<ThingKind, number>> = {
   administrator: 2,
 };
 const CALM_MS = 7 * DAY_MS;
-/** A calm workload that met more new things than this in 28 days is restless. */
+const OCCASION_MS = 6 * HOUR_MS;
+/** A calm workload with more occasions than this in 28 days is restless. */
 const RESTLESS = 4;
 const RESTLESS_MS = 28 * DAY_MS;
 
@@ -62,8 +63,11 @@ const LATE_MS = 10 * MINUTE_MS;
 const FAN_OUT = 10;
 const FAN_OUT_RATIO = 3;
 /** Volume of an hour: more than this, and more than four times the busiest hour before. */
-const VOLUME = { bytes: 64 * 2 ** 20, ratio: 4 };
-const LARGE_VOLUME = { bytes: 2 ** 30, ratio: 16 };
+const VOLUME_BYTES = 64 * 2 ** 20;
+const VOLUME_RATIO = 4;
+/** A volume that is critical by itself. */
+const LARGE_VOLUME_BYTES = 2 ** 30;
+const LARGE_VOLUME_RATIO = 16;
 
 /** Local ports of services through which administrators come in, if the process is not known by name. */
 const ADMINISTRATIVE_LOCAL_PORTS: ReadonlySet<number> = new Set([
@@ -131,7 +135,13 @@ interface Candidate {
   readonly what: string;
   readonly entry: Entry;
   readonly holder: Holder;
+  readonly remote: RemoteEnd;
+}
+
+interface RemoteEnd {
   readonly asn: number | null;
+  /** Such as tcp/5432; "" if only the local port is known. */
+  readonly port: string;
 }
 
 export interface UnusualOptions {
@@ -195,14 +205,17 @@ export class UnusualMemory {
     const memory = this.#workloadOf(owner, at);
     if (!memory) return;
     if (memory.markActive(this.#now)) this.#markWorkload(memory);
-    const meet = (kind: ThingKind, what: string, asn: number | null = null): void =>
-      this.#meet(memory, kind, what, at, holder, asn);
+    const remote = {
+      asn: 'asn' in observation ? observation.asn : null,
+      port: 'transport' in observation ? portWhat(observation.transport, observation.port) : '',
+    };
+    const meet = (kind: ThingKind, what: string): void => this.#meet(memory, kind, what, at, holder, remote);
     const process = withoutRelease(holder.process);
     if (observation.event === 'inbound') {
       const { asn, localPort, network } = observation;
       const isAdministrative =
         ADMINISTRATIVE_PROCESSES.has(holder.process) || ADMINISTRATIVE_LOCAL_PORTS.has(localPort);
-      if (network === 'public' && asn && isAdministrative) meet('administrator', operatorWhat(asn), asn);
+      if (network === 'public' && asn && isAdministrative) meet('administrator', operatorWhat(asn));
       return;
     }
     if (process !== '') meet('process', `process/${process}`);
@@ -220,7 +233,7 @@ export class UnusualMemory {
       }
     } else if (network === 'public') {
       // The port follows the operator, which weighs more.
-      if (asn) meet('operator', operatorWhat(asn), asn);
+      if (asn) meet('operator', operatorWhat(asn));
       meet('port', portWhat(transport, port));
       if (process !== '') meet('caller', `process/${process}`);
       this.#countHour(memory, holder, asn ? { operator: operatorWhat(asn) } : {});
@@ -391,7 +404,7 @@ export class UnusualMemory {
     return memory;
   }
 
-  #meet(memory: WorkloadMemory, kind: ThingKind, what: string, at: number, holder: Holder, asn: number | null): void {
+  #meet(memory: WorkloadMemory, kind: ThingKind, what: string, at: number, holder: Holder, remote: RemoteEnd): void {
     const known = memory.thing(kind, what);
     const now = this.#now;
     if (known) {
@@ -408,7 +421,7 @@ export class UnusualMemory {
     this.#index(memory, kind, what, entry);
     this.#markEntry(memory, kind, what);
     this.#limitThings(memory, kind);
-    const candidate: Candidate = { memory, kind, what, entry, holder, asn };
+    const candidate: Candidate = { memory, kind, what, entry, holder, remote };
     if (!this.#options.isShared) {
       this.#settle(candidate);
       return;
@@ -458,9 +471,10 @@ export class UnusualMemory {
   }
 
   /** Reports a new thing, if it passes the gates. */
-  #settle({ memory, kind, what, entry, holder, asn }: Candidate): void {
+  #settle({ memory, kind, what, entry, holder, remote }: Candidate): void {
     entry.recordedAt = this.#now;
-    const isSuspect = asn !== null && this.#isSuspect(asn);
+    const { asn, port } = remote;
+    const isSuspect = (kind === 'operator' || kind === 'administrator') && asn !== null && this.#isSuspect(asn);
     if (isSuspect) {
       const reason = `The operator AS${asn} is in the list of suspects.`;
       this.#report(memory, holder, entry, { kind: 'operator', what, reach: 'none', points: 3, reason });
@@ -468,19 +482,20 @@ export class UnusualMemory {
     }
     if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
       return;
-    if (this.#newThings(memory, kind, CALM_MS) > CALM[kind]) return;
+    if (this.#occasions(memory, kind, CALM_MS) > CALM[kind]) return;
     const evidence = judge({
       kind,
       what,
       process: withoutRelease(holder.process),
-      isLate: lateness(holder),
+      isLate: lateness(memory, entry.firstAt, holder),
+      port,
       isReleased: isReleased(memory, entry.firstAt, holder),
       reach: this.#reach(memory, kind, what),
       isProcessNew:
         this.#now - (memory.thing('process', `process/${withoutRelease(holder.process)}`)?.recordedAt ?? 0) < HOUR_MS,
       isLarge: tradeOf(what) === 'cloud',
       isHosting: tradeOf(what) === 'hosting',
-      isRestless: this.#newThings(memory, kind, RESTLESS_MS) > RESTLESS,
+      isRestless: this.#occasions(memory, kind, RESTLESS_MS) > RESTLESS,
       isPeerOld: kind === 'peer' && this.#isLearnedWorkload(what),
       newInHour: this.#newInHour(memory, kind),
       recent: this.#recent(memory),
@@ -508,14 +523,14 @@ export class UnusualMemory {
     return this.#reports.filter(({ owner, recordedAt }) => owner === memory && this.#now - recordedAt < HOUR_MS);
   }
 
-  /** The things of a kind that were new within a time; the time of learning and the last hour do not count. */
-  #newThings(memory: WorkloadMemory, kind: ThingKind, ms: number): number {
+  /** On how many occasions a workload met new things of a kind within a time; the time of learning and the last hour do not count. */
+  #occasions(memory: WorkloadMemory, kind: ThingKind, ms: number): number {
     const from = Math.max(this.#now - ms, memory.learnedAtOf(kind));
     const to = this.#now - HOUR_MS;
-    let count = 0;
+    const occasions = new Set<number>();
     for (const { recordedAt } of memory.things.get(kind)?.values() ?? [])
-      if (recordedAt > from && recordedAt <= to) count++;
-    return count;
+      if (recordedAt > from && recordedAt <= to) occasions.add(Math.floor(recordedAt / OCCASION_MS));
+    return occasions.size;
   }
 
   #newInHour(memory: WorkloadMemory, kind: ThingKind): number {
@@ -543,7 +558,7 @@ export class UnusualMemory {
 
   #mayVote(other: WorkloadMemory, kind: ThingKind): boolean {
     const isFull = (other.things.get(kind)?.size ?? 0) >= MAX_THINGS;
-    return !isFull && this.#newThings(other, kind, CALM_MS) <= CALM[kind];
+    return !isFull && this.#occasions(other, kind, CALM_MS) <= CALM[kind];
   }
 
   #countHour(
@@ -560,17 +575,17 @@ export class UnusualMemory {
       const what = `fan_out/${measure}`;
       const noun = measure === 'operators' ? 'network operators' : 'peers and ports inside the network';
       const reason = `Calls to ${counts[measure]} ${noun} within an hour; the maximum of the past month is ${before}.`;
+      memory.markReported(measure);
       this.#reportOnce(memory, holder, { kind: 'fan_out', what, reach: 'none', points: 3, reason });
     }
-    if (counts.bytes < VOLUME.bytes) return;
+    if (counts.bytes < VOLUME_BYTES) return;
     const before = memory.busiestBefore('bytes', now);
-    const exceeds = ({ bytes, ratio }: typeof VOLUME): boolean => counts.bytes >= Math.max(bytes, ratio * before);
-    if (!exceeds(VOLUME)) return;
-    const points = exceeds(LARGE_VOLUME) ? 3 : 2;
+    if (counts.bytes < VOLUME_RATIO * before) return;
+    const isLarge = counts.bytes >= Math.max(LARGE_VOLUME_BYTES, LARGE_VOLUME_RATIO * before);
     const what = `volume/${counted.operator ?? 'public'}`;
     const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
     const reason = `Sent ${megabytes(counts.bytes)} MB within an hour; the maximum of the past month is ${megabytes(before)} MB.`;
-    this.#reportOnce(memory, holder, { kind: 'volume', what, reach: 'none', points, reason });
+    this.#reportOnce(memory, holder, { kind: 'volume', what, reach: 'none', points: isLarge ? 3 : 2, reason });
   }
 
   #reportOnce(memory: WorkloadMemory, holder: Holder, evidence: Evidence): void {
@@ -679,14 +694,20 @@ function sameOwner(a: Owner, b: Owner): boolean {
   return a.namespace === b.namespace && a.workload === b.workload;
 }
 
-function lateness({ startedAt, containerStartedAt }: Holder): boolean | null {
-  return startedAt === null || containerStartedAt === null ? null : startedAt - containerStartedAt > LATE_MS;
+/** Without the start of the container, a process is late if its workload has been there for long, and no rollout restarted it. */
+function lateness(memory: WorkloadMemory, at: number, { startedAt, containerStartedAt }: Holder): boolean | null {
+  if (startedAt === null) return null;
+  if (containerStartedAt !== null) return startedAt - containerStartedAt > LATE_MS;
+  return startedAt - memory.since > LATE_MS && !isRecent(memory.releasedAt, at);
 }
 
-/** A rollout explains what its own processes do in their first hour, and what processes do that are not known. */
+/** A rollout explains what its own processes do in their first hour, and what is done by processes that are not known. */
 function isReleased({ releasedAt }: WorkloadMemory, at: number, { startedAt }: Holder): boolean {
-  if (releasedAt === null || at < releasedAt - CLOCK_SKEW_MS || at > releasedAt + HOUR_MS) return false;
-  return startedAt === null || startedAt >= releasedAt - CLOCK_SKEW_MS;
+  return isRecent(releasedAt, at) && (startedAt === null || startedAt >= (releasedAt ?? 0) - CLOCK_SKEW_MS);
+}
+
+function isRecent(releasedAt: number | null, at: number): boolean {
+  return releasedAt !== null && at >= releasedAt - CLOCK_SKEW_MS && at <= releasedAt + HOUR_MS;
 }
 
 function earliest(a: number | null, b: number | null): number | null {

@@ -1,4 +1,5 @@
 import {
+  MEASURES,
   THING_KINDS,
   type BusiestHour,
   type Decision,
@@ -81,7 +82,13 @@ export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
       operatorsLearnedAt,
       activeHours,
       releasedAt,
-      busiest: busiest.map(({ day, operators, peers, bytes }) => [day, operators, peers, bytes]),
+      busiest: busiest.map(({ day, operators, peers, bytes, reported }) => [
+        day,
+        operators,
+        peers,
+        bytes,
+        [...reported],
+      ]),
       decisions: [...decisions].map(([what, { isAccepted, at, by }]) => [what, isAccepted, at, by]),
     }),
   };
@@ -159,8 +166,16 @@ function decodeWorkload([namespace = '', workload = '']: string[], value: unknow
     activeHours: timeIn(fields['activeHours'], Infinity),
     releasedAt: timeOrNull(fields['releasedAt']),
     busiest: listIn(fields['busiest']).map((hour) => {
-      const [day = 0, operators = 0, peers = 0, bytes = 0] = listIn(hour).map((count) => timeIn(count, Infinity));
-      return { day, operators, peers, bytes };
+      const [day, operators, peers, bytes, reported] = listIn(hour);
+      const count = (field: unknown): number => timeIn(field, Infinity);
+      const measures = listIn(reported).filter((measure) => isOneOf(MEASURES, measure));
+      return {
+        day: count(day),
+        operators: count(operators),
+        peers: count(peers),
+        bytes: count(bytes),
+        reported: new Set(measures),
+      };
     }),
     decisions: listIn(fields['decisions']).map((decision) => {
       const [what, isAccepted, at, by] = listIn(decision);

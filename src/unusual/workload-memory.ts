@@ -32,12 +32,19 @@ export interface Entry {
   lastAt: number;
 }
 
+/** What is counted per hour. */
+export const MEASURES = ['operators', 'peers', 'bytes'] as const;
+
+export type Measure = (typeof MEASURES)[number];
+
 /** The largest values of an hour, per day. */
 export interface BusiestHour {
   readonly day: number;
   operators: number;
   peers: number;
   bytes: number;
+  /** The measures whose values were reported as unusual. */
+  readonly reported: Set<Measure>;
 }
 
 /** Whether and when a value of `what` was declared normal or not normal. */
@@ -53,6 +60,7 @@ class CurrentHour {
   readonly operators = new Set<string>();
   readonly peers = new Set<string>();
   bytes = 0;
+  readonly reported = new Set<Measure>();
 
   constructor(hour: number) {
     this.hour = hour;
@@ -135,29 +143,40 @@ export class WorkloadMemory {
     return { operators: current.operators.size, peers: current.peers.size, bytes: current.bytes };
   }
 
-  /** The largest value of an hour before the current one. */
-  busiestBefore(measure: 'operators' | 'peers' | 'bytes', now: number): number {
+  /**
+   * The largest value of an hour before the current one. A value that was reported counts from its second day on: a single incident does not
+   * hide the next one, and a change that stays is reported twice.
+   */
+  busiestBefore(measure: Measure, now: number): number {
     const oldest = Math.floor(now / DAY_MS) - DAYS;
-    return this.busiest.reduce((most, hour) => (hour.day >= oldest ? Math.max(most, hour[measure]) : most), 0);
+    const days = this.busiest.filter(({ day }) => day >= oldest);
+    const valuesOf = (isReported: boolean): number[] =>
+      days.filter(({ reported }) => reported.has(measure) === isReported).map((hour) => hour[measure]);
+    const [, ...recurring] = valuesOf(true).sort((a, b) => b - a);
+    return Math.max(0, ...valuesOf(false), ...recurring);
+  }
+
+  /** Notes that a count of the current hour was reported. */
+  markReported(measure: Measure): void {
+    this.#hour.reported.add(measure);
   }
 
   /** Moves the counts of the current hour to the busiest hours. */
   closeHour(): void {
-    const { hour, operators, peers, bytes } = this.#hour;
+    const { hour, operators, peers, bytes, reported } = this.#hour;
     if (hour < 0) return;
     const day = Math.floor((hour * HOUR_MS) / DAY_MS);
-    this.mergeHour({ day, operators: operators.size, peers: peers.size, bytes });
+    this.mergeHour({ day, operators: operators.size, peers: peers.size, bytes, reported });
   }
 
-  mergeHour({ day, operators, peers, bytes }: BusiestHour): void {
-    const known = this.busiest.find((busiest) => busiest.day === day);
+  mergeHour(hour: BusiestHour): void {
+    const known = this.busiest.find(({ day }) => day === hour.day);
     if (known) {
-      known.operators = Math.max(known.operators, operators);
-      known.peers = Math.max(known.peers, peers);
-      known.bytes = Math.max(known.bytes, bytes);
+      for (const measure of MEASURES) known[measure] = Math.max(known[measure], hour[measure]);
+      for (const measure of hour.reported) known.reported.add(measure);
       return;
     }
-    this.busiest.push({ day, operators, peers, bytes });
+    this.busiest.push({ ...hour, reported: new Set(hour.reported) });
     this.busiest.sort((a, b) => a.day - b.day);
     while (this.busiest.length > DAYS) this.busiest.shift();
   }

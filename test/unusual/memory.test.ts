@@ -10,6 +10,8 @@ const WEB = { namespace: 'shop', workload: 'web' };
 const NGINX: Holder = { process: 'nginx', startedAt: START - 30 * DAY, containerStartedAt: START - 30 * DAY };
 
 const late = (process: string): Holder => ({ process, startedAt: START, containerStartedAt: START - 30 * DAY });
+/** A process of a rollout ten minutes before the scan. */
+const YOUNG: Holder = { ...NGINX, startedAt: START + 50 * MINUTE, containerStartedAt: START + 50 * MINUTE };
 const UNHELD: Holder = { process: '', startedAt: null, containerStartedAt: null };
 
 type Given = Partial<Observation> & { readonly event: Observation['event'] };
@@ -227,12 +229,23 @@ describe('the gates', () => {
 
   test.each<[string, Given, string[]]>([
     [
-      'explains one point',
-      out(64_501, { holder: { ...NGINX, startedAt: START + 50 * MINUTE, containerStartedAt: START + 50 * MINUTE } }),
-      ['operator AS64501 none 1'],
+      'explains one point of what its processes do',
+      inside('shop/ledger', 22, { holder: YOUNG }),
+      ['inner_port tcp/22 none 1'],
     ],
-    ['explains a call that no process holds', out(64_501, { holder: UNHELD }), ['operator AS64501 none 1']],
-    ['does not explain the processes of before', out(64_501), ['operator AS64501 none 2']],
+    ['explains a new port', out(64_500, { port: 8443, holder: YOUNG }), []],
+    ['explains a call that no process holds', out(64_500, { port: 8443, holder: UNHELD }), []],
+    ['does not explain the processes of before', out(64_500, { port: 8443 }), ['port tcp/8443 none 1']],
+    [
+      'does not explain an operator that no other workload calls',
+      out(64_501, { holder: YOUNG }),
+      ['operator AS64501 none 2'],
+    ],
+    [
+      'does not explain a process that started late',
+      out(64_500, { holder: late('bash') }),
+      ['process process/bash none 3'],
+    ],
   ])('a rollout %s', (_, given, expected) => {
     const node = new Node().learn();
     node.memory.release(WEB, START + 50 * MINUTE);
