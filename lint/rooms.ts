@@ -18,7 +18,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'first-seen': ['collect', 'enrich', 'model.ts', 'store/contract.ts'],
   traffic: ['collect', 'common', 'model.ts'],
   unusual: ['common'],
-  metrics: ['collect', 'common', 'enrich', 'first-seen/memory.ts', 'model.ts', 'traffic'],
+  metrics: ['collect', 'common', 'enrich', 'first-seen/memory.ts', 'model.ts', 'traffic', 'unusual/evidence.ts'],
   'scrape.ts': [
     'collect',
     'common',

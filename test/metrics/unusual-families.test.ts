@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+import { aggregate } from '../../src/metrics/aggregate.ts';
+import { UNUSUAL_FAMILIES, type UnusualData } from '../../src/metrics/unusual-families.ts';
+
+const owner = { namespace: 'shop', workload: 'web' };
+const DATA: UnusualData = {
+  scope: 'cluster',
+  reports: [
+    {
+      owner,
+      process: 'nc',
+      kind: 'operator',
+      what: 'AS64500',
+      reach: 'none',
+      points: 2,
+      reason: 'First call.',
+      at: 1_500,
+      recordedAt: 2_000,
+    },
+  ],
+  totals: [{ owner, kind: 'operator', count: 7 }],
+  points: [{ owner, points: 2 }],
+  watchedSince: [{ owner, at: 1_000 }],
+};
+
+test('novelties, their number and points, and since when each workload is watched', () => {
+  const rendered = UNUSUAL_FAMILIES.map((spec) => {
+    const contributions = [...spec.contributions(DATA)];
+    const samples = spec.cut
+      ? contributions.map(({ labels, value }) => ({ labels: spec.labels.map((name) => labels[name] ?? ''), value }))
+      : aggregate(contributions, spec, 100, undefined).samples;
+    return [spec.name, ...samples.map(({ labels, value }) => `${labels.join(' ')} = ${value}`)];
+  });
+  expect(rendered).toEqual([
+    ['peerscope_novelty_timestamp_seconds', 'shop web nc operator AS64500 none 2 = 1.5'],
+    ['peerscope_novelties_total', 'shop web operator = 7'],
+    ['peerscope_unusual_points', 'shop web = 2'],
+    ['peerscope_workload_watched_since_timestamp_seconds', 'shop web cluster = 1'],
+  ]);
+});
