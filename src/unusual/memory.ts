@@ -190,6 +190,9 @@ export class UnusualMemory {
   /** Begins a scan; `now` in milliseconds since 1970. */
   begin(now: number): void {
     this.#now = now;
+    this.#reports = this.#reports
+      .filter(({ firstExportAt }) => firstExportAt === null || Math.abs(now - firstExportAt) < HOUR_MS)
+      .slice(-MAX_REPORTS);
   }
 
   /** Notes a rollout: new pods of a workload from a new template, or a unit that was restarted with another program. */
@@ -277,9 +280,6 @@ export class UnusualMemory {
       const oldestFirst = [...this.#workloads.values()].sort((a, b) => a.lastAt - b.lastAt);
       for (const memory of oldestFirst.slice(0, this.#workloads.size - MAX_WORKLOADS)) this.#drop(memory);
     }
-    this.#reports = this.#reports
-      .filter(({ firstExportAt }) => firstExportAt === null || Math.abs(now - firstExportAt) < HOUR_MS)
-      .slice(-MAX_REPORTS);
   }
 
   /** The first-seen times to send to the store since the last call. */
@@ -410,6 +410,7 @@ export class UnusualMemory {
     if (known) {
       // The original time is lost if the clock was set back; the entry is not new.
       if (known.firstAt > now + CLOCK_SKEW_MS) known.firstAt = known.recordedAt = now - HOUR_MS;
+      if (this.#isSuspectCall(kind, remote)) this.#reportSuspect(memory, what, known, holder, remote);
       const isLastSeenOld = now - known.lastAt >= HOUR_MS || known.lastAt > now + CLOCK_SKEW_MS;
       if (isLastSeenOld) this.#touch(memory, kind, what, known);
       return;
@@ -473,11 +474,8 @@ export class UnusualMemory {
   /** Reports a new thing, if it passes the gates. */
   #settle({ memory, kind, what, entry, holder, remote }: Candidate): void {
     entry.recordedAt = this.#now;
-    const { asn, port } = remote;
-    const isSuspect = (kind === 'operator' || kind === 'administrator') && asn !== null && this.#isSuspect(asn);
-    if (isSuspect) {
-      const reason = `The operator AS${asn} is in the list of suspects.`;
-      this.#report(memory, holder, entry, { kind: 'operator', what, reach: 'none', points: 3, reason });
+    if (this.#isSuspectCall(kind, remote)) {
+      this.#reportSuspect(memory, what, entry, holder, remote);
       return;
     }
     if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
@@ -488,7 +486,7 @@ export class UnusualMemory {
       what,
       process: withoutRelease(holder.process),
       isLate: lateness(memory, entry.firstAt, holder),
-      port,
+      port: remote.port,
       isReleased: isReleased(memory, entry.firstAt, holder),
       reach: this.#reach(memory, kind, what),
       isProcessNew:
@@ -503,9 +501,17 @@ export class UnusualMemory {
     if (evidence) this.#report(memory, holder, entry, evidence);
   }
 
-  #isSuspect(asn: number): boolean {
+  #isSuspectCall(kind: ThingKind, { asn }: RemoteEnd): boolean {
+    if (asn === null || (kind !== 'operator' && kind !== 'administrator')) return false;
     const suspects = this.#options.suspects?.();
     return suspects !== undefined && (suspects.has(`AS${asn}`) || suspects.has(`AS${operatorOf(asn)}`));
+  }
+
+  /** A suspect is reported while there are calls, new or not. */
+  #reportSuspect(memory: WorkloadMemory, what: string, entry: Entry, holder: Holder, { asn }: RemoteEnd): void {
+    if (this.#reports.some((report) => report.owner === memory && report.what === what)) return;
+    const reason = `The operator AS${asn} is in the list of suspects.`;
+    this.#report(memory, holder, entry, { kind: 'operator', what, reach: 'none', points: 3, reason });
   }
 
   #isExpected(memory: WorkloadMemory, what: string): boolean {

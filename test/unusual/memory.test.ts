@@ -253,10 +253,13 @@ describe('the gates', () => {
     expect(node.reports).toEqual(expected);
   });
 
-  test('suspects are reported by a workload that is not calm, or not learned', () => {
-    const node = new Node(new Times(), { suspects: () => new Set(['AS64999']) });
-    node.scan(START, [out(64_999)]);
-    expect(node.reports).toEqual(['operator AS64999 none 3']);
+  test('suspects are reported by a workload that is not learned, and while it calls them', () => {
+    const node = new Node(new Times(), { suspects: () => new Set(['AS64999']), isExpected: () => true });
+    const days = [0, 1, 2].map((day) => {
+      node.scan(START + day * DAY, [out(64_999)]);
+      return node.reports;
+    });
+    expect(days).toEqual(Array.from({ length: 3 }, () => ['operator AS64999 none 3']));
   });
 });
 
