@@ -13,13 +13,14 @@ export function agentSocket(path: string): AgentConnector {
   return ({ data, end }) => {
     const obstacle = whyNotTrusted(path, process.getuid?.() ?? 0);
     if (obstacle !== null) return `Cannot use socket "${path}": ${obstacle}`;
-    let reason = 'the socket agent closed the connection';
+    let reason = 'the socket agent refused the connection: it serves one client at a time, of its own user';
     const buffer = new Uint8Array(CHUNK);
     const socket = connect({
       path,
       onread: {
         buffer,
         callback: (length) => {
+          reason = 'the socket agent closed the connection';
           data(buffer.subarray(0, length));
           return true;
         },

@@ -177,6 +177,12 @@ describe('AgentStream', () => {
       failure: 'The socket agent speaks version 2, this program version 1',
     },
     {
+      name: 'has another client',
+      behavior: { greeting: null },
+      failure:
+        'Cannot read socket "SOCKET": the socket agent refused the connection: it serves one client at a time, of its own user',
+    },
+    {
       name: 'does not greet',
       behavior: { greeting: eventFrame({}) },
       failure: 'The socket agent sent no greeting',

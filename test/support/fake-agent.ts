@@ -52,7 +52,7 @@ export interface AgentRequest {
 
 /** How an agent behaves: what it sends to a new client, and for a request. Null closes the connection. */
 export interface Behavior {
-  readonly greeting?: Uint8Array;
+  readonly greeting?: Uint8Array | null;
   readonly answer?: (request: AgentRequest) => Uint8Array | null;
 }
 
@@ -67,6 +67,10 @@ export function answerTruly({ kind, family, pid }: AgentRequest): Uint8Array {
 export function talk(stream: Socket, { greeting = helloFrame(), answer = answerTruly }: Behavior): void {
   let rest: Uint8Array = new Uint8Array(0);
   stream.on('error', () => undefined);
+  if (greeting === null) {
+    stream.destroy();
+    return;
+  }
   stream.write(greeting);
   stream.on('data', (chunk: Uint8Array) => {
     rest = joined(rest, chunk);
