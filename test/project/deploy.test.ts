@@ -187,7 +187,7 @@ describe('deploy/k8s/components/traffic', () => {
         image: DAEMON_SET.spec.template.spec.containers[0]?.image,
         command: ['/app/dist/peerscope-sockets'],
         args: ['--listen', '/run/peerscope/sockets.sock', '--uid', '10043', '--all'],
-        resources: { requests: { cpu: '10m', memory: '8Mi' }, limits: { memory: '48Mi' } },
+        resources: { requests: { cpu: '10m', memory: '8Mi' }, limits: { memory: '16Mi' } },
         securityContext: {
           allowPrivilegeEscalation: false,
           readOnlyRootFilesystem: true,

@@ -90,6 +90,14 @@ export class AgentClient {
     return client;
   }
 
+  /** Connects until the agent serves this client, and takes its HELLO. An agent may still have another client. */
+  static async served(path: string): Promise<AgentClient> {
+    for (;;) {
+      const client = await AgentClient.connect(path);
+      if ((await client.next()) !== null) return client;
+    }
+  }
+
   /** The next frame, or the next one of a kind: those before it are dropped. Null if the agent has closed the connection. */
   async next(kind?: number): Promise<Frame | null> {
     for (;;) {
@@ -169,8 +177,11 @@ export class Agent {
   }
 
   /** Starts an agent with one client, by an inherited descriptor. */
-  static inherit(command: Command): { readonly agent: Agent; readonly client: AgentClient } {
-    const [program, ...args] = [...command, '--fd', '3'];
+  static inherit(
+    command: Command,
+    ...options: readonly string[]
+  ): { readonly agent: Agent; readonly client: AgentClient } {
+    const [program, ...args] = [...command, '--fd', '3', ...options];
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
     return { agent: new Agent(child), client: new AgentClient(child.stdio[3] as unknown as Socket) };
   }
