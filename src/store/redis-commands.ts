@@ -45,11 +45,10 @@ export const SCRIPTS = {
       redis.call('ZREM', sizes, name)
       redis.call('ZREM', last, name)
     end
-    local function drop(name, count, most)
+    local function drop(name, most)
       local oldest = redis.call('ZRANGE', indexes .. name, 0, most - 1)
       for _, old in ipairs(oldest) do redis.call('DEL', root .. old) end
       if #oldest > 0 then redis.call('ZREM', indexes .. name, unpack(oldest)) end
-      forget(name, count - #oldest)
       return #oldest
     end
     local function shrink()
@@ -63,7 +62,8 @@ export const SCRIPTS = {
         if size - freed <= most - ${FIRST_SEEN_ROOM} or not largest then break end
         local count = redis.call('ZCARD', indexes .. largest)
         local known = tonumber(redis.call('ZSCORE', sizes, largest))
-        local dropped = drop(largest, count, math.min(500, math.floor(count / 10) + 1))
+        local dropped = drop(largest, math.min(500, math.floor(count / 10) + 1))
+        forget(largest, count - dropped)
         freed = freed + math.max(count > 0 and 1 or known, dropped)
       end
       redis.call('SET', all, math.max(0, size - freed))
@@ -79,7 +79,7 @@ export const SCRIPTS = {
           if count <= ${FIRST_SEEN_ROOM} then return end
           -- A full server does not let the total be changed: it is counted again from here.
           redis.call('DEL', all)
-          drop(largest, count, 500)
+          for _ = 1, math.min(20, math.floor(count / 1000)) do drop(largest, 500) end
         end)
         return set
       end
