@@ -5,6 +5,8 @@ import { copyRow } from './ended-rows.ts';
 
 /** Groups in all. A network namespace may use half of them, or as many as are left. */
 const MAX_GROUPS = 16_384;
+/** From this number of groups on, a network namespace has fewer ones for the ports of clients. */
+const CROWDED = 1_024;
 
 /** Observed round-trip times. */
 export interface RoundTrips {
@@ -94,7 +96,10 @@ export class EndedGroups {
       rows.minRoundTripUs[group] = roundTrip;
   }
 
-  /** The port of a client is left out: nothing depends on it. */
+  /**
+   * The port of a client is left out: nothing depends on it. Which port that is, the listener says, else the ephemeral range; many groups
+   * mean that the namespace has another range, which cannot be read from outside: then it is the larger port.
+   */
   #keyOf(netns: number, ended: EndedSockets, row: number): string {
     const { local, remote } = ended;
     const table = ended.table[row] ?? 0;
@@ -103,8 +108,9 @@ export class EndedGroups {
     const [first, last] = this.#namespaces.facts.ephemeralPortsOf(netns);
     const isEphemeral = (port: number): boolean => port >= first && port <= last;
     const isAccepted = this.#connections.listenerFor(netns, table, ended, row) >= 0;
-    const from = isAccepted || !isEphemeral(localPort) ? localPort : 0;
-    const to = isAccepted && isEphemeral(remotePort) ? 0 : remotePort;
+    const isCrowded = (this.#sizes.get(netns) ?? 0) >= CROWDED;
+    const from = isAccepted || !(isEphemeral(localPort) || (isCrowded && localPort > remotePort)) ? localPort : 0;
+    const to = isAccepted && (isEphemeral(remotePort) || isCrowded) ? 0 : remotePort;
     const at = row * 4;
     return `${netns} ${table} ${local[at]} ${local[at + 1]} ${local[at + 2]} ${local[at + 3]} ${from} ${remote[at]} ${remote[at + 1]} ${remote[at + 2]} ${remote[at + 3]} ${to} ${ended.hasTotals[row]}`;
   }
