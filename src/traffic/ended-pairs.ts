@@ -31,19 +31,23 @@ export class EndedPairs {
 }
 
 /** Sets the received payload of rows by what their other ends sent. */
-function correct(...batches: readonly EndedSockets[]): void {
-  const byEnds = new Map<number, { readonly rows: EndedSockets; readonly row: number }>();
-  for (const rows of batches)
-    for (let row = 0; row < rows.count; row++)
-      if (rows.hasTotals[row] === 1)
-        byEnds.set(hashOf(rows.local, rows.localPort, rows.remote, rows.remotePort, row), { rows, row });
-  for (const rows of batches)
-    for (let row = 0; row < rows.count; row++) {
-      if (rows.hasTotals[row] !== 1 || rows.fin[row] === FIN_COUNTED) continue;
-      const other = byEnds.get(hashOf(rows.remote, rows.remotePort, rows.local, rows.localPort, row));
-      if (other && isOtherEnd(rows, row, other.rows, other.row))
-        correctRow(rows, row, other.rows.sentBytes[other.row] ?? 0);
-    }
+function correct(first: EndedSockets, second: EndedSockets): void {
+  const byEnds = new Map<number, number>();
+  const count = first.count + second.count;
+  const rowsOf = (n: number): EndedSockets => (n < first.count ? first : second);
+  const rowOf = (n: number): number => (n < first.count ? n : n - first.count);
+  for (let n = 0; n < count; n++) {
+    const [rows, row] = [rowsOf(n), rowOf(n)];
+    if (rows.hasTotals[row] === 1) byEnds.set(hashOf(rows.local, rows.localPort, rows.remote, rows.remotePort, row), n);
+  }
+  for (let n = 0; n < count; n++) {
+    const [rows, row] = [rowsOf(n), rowOf(n)];
+    if (rows.hasTotals[row] !== 1 || rows.fin[row] === FIN_COUNTED) continue;
+    const other = byEnds.get(hashOf(rows.remote, rows.remotePort, rows.local, rows.localPort, row));
+    if (other === undefined) continue;
+    const [others, otherRow] = [rowsOf(other), rowOf(other)];
+    if (isOtherEnd(rows, row, others, otherRow)) correctRow(rows, row, others.sentBytes[otherRow] ?? 0);
+  }
 }
 
 /** The total of the kernel is the payload, or one more if it counts the FIN. */
