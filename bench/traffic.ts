@@ -3,6 +3,7 @@
  * compared with the text of procfs; and memory. It needs root. See README.md.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -96,8 +97,8 @@ function connections(seconds: number): void {
     place: 'pods',
     interval: 15,
     exporter: 'program',
-    callers: 2,
-    call: call(1_000 * seconds, 1_000, 'client,server'),
+    callers: 8,
+    call: call(250 * seconds, 250, 'client,server'),
   } as const;
   process.stdout.write(`\n2,000 connections a second for ${seconds} s between two pods, one scrape in 15 s\n\n`);
   const report = runTrial(trial);
@@ -107,7 +108,7 @@ function connections(seconds: number): void {
 
 function rate(): void {
   process.stdout.write('\n5,000 connections a second for 6 s between two pods, buffer of 4 MiB\n\n');
-  const base = { interval: 15, callers: 4, call: call(7_500, 1_250, 'client,server') } as const;
+  const base = { interval: 15, callers: 16, call: call(1_875, 312.5, 'client,server') } as const;
   describeCounts(runTrial({ ...base, place: 'pods', exporter: 'program' }));
   process.stdout.write('\nThe same in one namespace, inherited descriptors with the default buffer\n\n');
   describeCounts(runTrial({ ...base, place: 'own', sockets: 'descriptors' }));
@@ -120,7 +121,7 @@ async function openAgent(): Promise<{ source: SocketSource; pid: number; close()
   const agent = spawn(AGENT_PROGRAM, ['--listen', path, '--uid', String(process.getuid?.() ?? 0)], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  for await (const _ of createInterface({ input: agent.stderr })) break;
+  await once(createInterface({ input: agent.stderr }), 'line');
   const source = openSocketSource({ path, environment: {}, program: null });
   if (!source) throw new Error('Cannot open the socket source');
   const close = (): void => {
@@ -151,7 +152,8 @@ function agentMs(pid: number): number {
 async function scan(rounds: number): Promise<void> {
   for (const rows of [10_000, 50_000]) {
     const load = await Load.start(rows, 50);
-    const { source, pid, close } = await openAgent();
+    const agent = await openAgent();
+    const { source, pid } = agent;
     const [withDumps, without] = [openScrape(source), openScrape(null)];
     const took: Record<'dumps' | 'text' | 'agent', number[]> = { dumps: [], text: [], agent: [] };
     for (let round = 0; round < rounds + WARM_UP; round++) {
@@ -176,7 +178,7 @@ async function scan(rounds: number): Promise<void> {
     print(`${rows} rows: agent`, `${median(took.agent.slice(WARM_UP)).toFixed(0)} ms`);
     print(`${rows} rows: with ÷ without, at most 0.75`, range(ratios));
     print(`${rows} rows: with and agent ÷ without`, range(withAgent));
-    close();
+    agent.close();
     await load.end();
   }
 }
@@ -186,7 +188,7 @@ async function memory(hasTotals: boolean): Promise<void> {
   const load = await Load.start(MEMORY_ROWS, 50);
   const agent = hasTotals ? await openAgent() : null;
   const measure = (): number => {
-    globalThis.gc?.();
+    (globalThis as { gc?: () => void }).gc?.();
     const { heapUsed, arrayBuffers } = process.memoryUsage();
     return heapUsed + arrayBuffers;
   };
@@ -206,7 +208,7 @@ async function memory(hasTotals: boolean): Promise<void> {
   await load.end();
 }
 
-async function main(): Promise<void> {
+function main(): void {
   const { values } = parseArgs({
     options: {
       parts: { type: 'string', default: PARTS.join() },
@@ -241,5 +243,5 @@ async function main(): Promise<void> {
 const [part, argument] = (process.argv[2] ?? '').split(' ');
 if (part === 'scan') await scan(Number(argument));
 else if (part === 'memory') await memory(argument === 'with');
-else await main();
+else main();
 process.exit();

@@ -4,6 +4,7 @@
  * of its own nothing else on the machine counts.
  */
 import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +22,8 @@ import { TestNetwork } from './sockets/network.ts';
 
 const TRAFFIC = join(import.meta.dirname, 'sockets/traffic.py');
 const PORT = 18_777;
+/** Ports for connections of a minute: each is in TIME_WAIT for that long. */
+const PORTS = 'echo 20000 65535 > /proc/sys/net/ipv4/ip_local_port_range';
 /** How long a scan waits for a dump. */
 const DUMP_MS = 1_000;
 /** How often the worker takes in ended sockets between scans. */
@@ -129,9 +132,9 @@ class End {
   }
 
   async line(): Promise<string> {
-    const { done, value } = await this.#lines.next();
-    if (done === true) throw new Error('Cannot run the traffic: it ended early');
-    return value;
+    const line = await this.#lines.next();
+    if (line.done === true) throw new Error('Cannot run the traffic: it ended early');
+    return line.value;
   }
 
   async end(): Promise<Payload> {
@@ -206,9 +209,11 @@ function parsePage(page: string): Page {
     const found = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line);
     if (!found) continue;
     const [, name = '', text = '', value = ''] = found;
-    const labels = [...text.matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)].map(([, label = '', v = '']) => [label, v]);
+    const labels = [...text.matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)].map(
+      ([, label = '', v = '']) => [label, v] as const,
+    );
     let family = families.get(name);
-    if (!family) families.set(name, (family = new Map()));
+    if (!family) families.set(name, (family = new Map<string, number>()));
     family.set(JSON.stringify(Object.fromEntries(labels)), Number(value));
   }
   return families;
@@ -238,7 +243,7 @@ async function run(trial: Trial): Promise<TrialReport> {
   await using network = new TestNetwork();
   // Descriptors are of the namespace of this process.
   const node = sockets === 'descriptors' ? process.pid : await network.make('echo 1 > /proc/sys/net/ipv4/ip_forward');
-  const [client, server] = place === 'pods' ? [await network.make(), await network.make()] : [node, node];
+  const [client, server] = place === 'pods' ? [await network.make(PORTS), await network.make(PORTS)] : [node, node];
   if (place === 'pods') {
     for (const [pod, n] of [
       [client, 1],
@@ -264,7 +269,7 @@ async function run(trial: Trial): Promise<TrialReport> {
           stdio: ['ignore', 'ignore', 'pipe'],
         })
       : null;
-  if (agent) for await (const _ of createInterface({ input: agent.stderr })) break;
+  if (agent) await once(createInterface({ input: agent.stderr }), 'line');
   const flag = sockets === 'agent' ? `--netlink.socket=${socket}` : '--no-collector.netlink';
   const scanner = exporter === 'scrape' ? openScrape(agent ? socket : null) : await openProgram([flag]);
   const agentPid = agent?.pid ?? 0;
@@ -315,9 +320,10 @@ async function run(trial: Trial): Promise<TrialReport> {
   const finished = new AbortController();
   const traffic = Promise.all(calling.map((one) => one.line())).finally(() => finished.abort());
   if (trial.agentStops === true) agent?.kill('SIGSTOP');
-  while (!finished.signal.aborted) {
+  const isOver = (): boolean => finished.signal.aborted;
+  while (!isOver()) {
     await pause(interval * 1000, undefined, { signal: finished.signal }).catch(() => undefined);
-    if (!finished.signal.aborted) await scan();
+    if (!isOver()) await scan();
   }
   await traffic;
   if (trial.agentStops === true) agent?.kill('SIGCONT');
