@@ -164,6 +164,7 @@ export class AgentStream implements SocketSource {
     const [tcp, tcp6] = this.#families;
     if (!tcp || !tcp6 || this.netns === null) return null;
     this.failure = null;
+    this.#failedAttempts = 0;
     return { netns: this.netns, tcp: tcp.rows, tcp6: tcp6.rows };
   }
 
@@ -218,7 +219,6 @@ export class AgentStream implements SocketSource {
     else {
       this.#cancelTimer();
       this.#isGreeted = true;
-      this.#failedAttempts = 0;
       this.scope = (word(4) & HEARS_ALL) !== 0 ? 'all' : 'own';
       const [low, high] = this.#littleEndian ? [word(8), word(12)] : [word(12), word(8)];
       this.netns = high * 4294967296 + low;

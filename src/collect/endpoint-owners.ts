@@ -5,6 +5,8 @@ import { UDP } from './net-tcp-udp-raw.ts';
 
 /** Remote endpoints that are remembered for each network namespace; the oldest goes first. */
 const MAX_ENDPOINTS = 4_096;
+/** In all: beyond it, the network namespace with most endpoints loses its oldest. */
+const MAX_IN_ALL = 65_536;
 /** Network namespaces for which they are remembered. */
 const MAX_NAMESPACES = 1_024;
 
@@ -22,6 +24,7 @@ export interface Caller {
 export class EndpointOwners {
   readonly #connections: ConnectionTable;
   readonly #namespaces: Pick<ScannedNamespaces, 'namespace'>;
+  #size = 0;
   /** By number of the namespace; the inode shows that a number was given to another one. */
   readonly #byNetns = new Map<number, { readonly inode: number; readonly callers: Map<string, Caller | null> }>();
 
@@ -41,7 +44,9 @@ export class EndpointOwners {
     callers.delete(key);
     if (known && known.labels !== labels) callers.set(key, null);
     else callers.set(key, { labels, process: !known || known.process === process ? process : null });
-    if (callers.size > MAX_ENDPOINTS) callers.delete(callers.keys().next().value ?? '');
+    if (known === undefined) this.#size++;
+    if (callers.size > MAX_ENDPOINTS) this.#dropOldest(callers);
+    if (this.#size > MAX_IN_ALL) this.#dropOldest(this.#largest());
   }
 
   /** The sole caller of the remote endpoint of a connection; null if there is none, or more than one. */
@@ -60,6 +65,21 @@ export class EndpointOwners {
       }
   }
 
+  #dropOldest(callers: Map<string, Caller | null>): void {
+    if (callers.delete(callers.keys().next().value ?? '')) this.#size--;
+  }
+
+  #largest(): Map<string, Caller | null> {
+    let largest = new Map<string, Caller | null>();
+    for (const { callers } of this.#byNetns.values()) if (callers.size > largest.size) largest = callers;
+    return largest;
+  }
+
+  #forget(netns: number): void {
+    this.#size -= this.#byNetns.get(netns)?.callers.size ?? 0;
+    this.#byNetns.delete(netns);
+  }
+
   #isCall(i: number): boolean {
     const { table, serves, direction } = this.#connections;
     return (table[i] ?? 0) < UDP && serves[i] === 0 && direction[i] !== 'listen';
@@ -74,8 +94,9 @@ export class EndpointOwners {
     const inode = this.#namespaces.namespace(netns)?.inode ?? 0;
     let known = this.#byNetns.get(netns);
     if (known?.inode !== inode) {
+      this.#forget(netns);
       this.#byNetns.set(netns, (known = { inode, callers: new Map() }));
-      if (this.#byNetns.size > MAX_NAMESPACES) this.#byNetns.delete(this.#byNetns.keys().next().value ?? 0);
+      if (this.#byNetns.size > MAX_NAMESPACES) this.#forget(this.#byNetns.keys().next().value ?? 0);
     }
     return known.callers;
   }

@@ -330,7 +330,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     'peerscope_socket_event_overruns_total',
     'counter',
     '{overrun}',
-    'Total number of times that reports of ended TCP sockets were lost because the receive buffer was full.',
+    'Total number of reports of ended TCP sockets that were lost because a buffer was full. A broken connection to the socket agent counts as one.',
     ['scope'],
     ({ scope, overruns: value }) => ({ labels: { scope }, value }),
   ),

@@ -33,6 +33,14 @@ interface Counted {
   readonly mayLackFin: boolean;
 }
 
+/** Connections that are not in the table, with the payload of those that have totals. */
+export interface Unlisted {
+  connections: number;
+  sentBytes: number;
+  receivedBytes: number;
+  retransmittedBytes: number;
+}
+
 /** The result of matching the ended sockets of a scan. */
 export interface EndedConnections<Owner> {
   /** Connections in the table: those that scans saw, and those known only by their end. Their totals are in its columns. */
@@ -49,7 +57,7 @@ export interface EndedConnections<Owner> {
   /** Departed connections whose end was never reported, or only without their remote end. */
   readonly lost: readonly Owner[];
   /** Connections that no scan saw and that are not in the table, because their remote end is unknown or they are too many, by direction. */
-  readonly unlisted: ReadonlyMap<Direction, number>;
+  readonly unlisted: ReadonlyMap<Direction, Unlisted>;
 }
 
 /**
@@ -67,7 +75,7 @@ export class EndedMatcher<Owner> {
   readonly #waiting = new EndedSockets();
   readonly #groups: EndedGroups;
   readonly #wiped = new WipedSockets();
-  #unlisted = new Map<Direction, number>();
+  #unlisted = new Map<Direction, Unlisted>();
   /** Connections that no scan saw, by key of their ends; those of the scan before with the owners of their groups. */
   #counted = new Map<number, Counted>();
   #countedBefore: ReadonlyMap<number, Counted> = new Map();
@@ -142,7 +150,10 @@ export class EndedMatcher<Owner> {
     const lost = this.#loseDeparted();
     this.#keepDeparting(ownerOf);
     this.#keepCounted(ownerOf);
-    for (const direction of this.#wiped.endScan()) this.#addUnlisted(direction);
+    for (const direction of this.#wiped.endScan()) {
+      this.#unlistedOf(direction).connections++;
+      this.#withoutTotals++;
+    }
     const result = {
       indexes: [...this.#settleFinished(), ...this.#groupIndexes],
       roundTrips: this.#roundTrips,
@@ -354,7 +365,7 @@ export class EndedMatcher<Owner> {
     }
     const group = this.#groups.add(netns, ended, row, this.listsEach);
     const isOwn = ended.nsid[row] === OWN_NSID;
-    if (group < 0) this.#addUnlisted(this.#directionOf(netns, ended, row));
+    if (group < 0) this.#addUnlisted(this.#directionOf(netns, ended, row), ended, row);
     else if (this.#counted.size < MAX_COUNTED)
       this.#counted.set(key, {
         group,
@@ -363,9 +374,22 @@ export class EndedMatcher<Owner> {
       });
   }
 
-  #addUnlisted(direction: Direction): void {
-    this.#unlisted.set(direction, (this.#unlisted.get(direction) ?? 0) + 1);
-    this.#withoutTotals++;
+  #addUnlisted(direction: Direction, ended: EndedSockets, row: number): void {
+    const sums = this.#unlistedOf(direction);
+    sums.connections++;
+    sums.sentBytes += ended.sentBytes[row] ?? 0;
+    sums.receivedBytes += ended.receivedBytes[row] ?? 0;
+    sums.retransmittedBytes += ended.retransmittedBytes[row] ?? 0;
+    if (ended.hasTotals[row] !== 1) this.#withoutTotals++;
+  }
+
+  #unlistedOf(direction: Direction): Unlisted {
+    let sums = this.#unlisted.get(direction);
+    if (!sums) {
+      sums = { connections: 0, sentBytes: 0, receivedBytes: 0, retransmittedBytes: 0 };
+      this.#unlisted.set(direction, sums);
+    }
+    return sums;
   }
 
   #directionOf(netns: number, ended: EndedSockets, row: number): Direction {

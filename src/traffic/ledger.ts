@@ -5,7 +5,7 @@ import type { SocketSource } from '../collect/netlink.ts';
 import type { EndedSockets } from '../collect/sock-diag.ts';
 import type { Address, Direction, OwnerLabels } from '../model.ts';
 import type { RoundTrips } from './ended-groups.ts';
-import { EndedMatcher } from './ended-sockets.ts';
+import { EndedMatcher, type Unlisted } from './ended-sockets.ts';
 import { TrafficCounters, type Traffic } from './traffic-counters.ts';
 
 /** How long an ended connection waits for its ASN and for the name of its owner, and an open one is observed once in. */
@@ -152,7 +152,18 @@ export class TrafficLedger {
     for (const [account, receivedBytes] of ended.lacking) this.#addOrWait(account, { ...ZERO, receivedBytes }, at);
     for (const account of ended.lost) this.#addOrWait(account, { ...ZERO, closedConnections: 1 }, at);
     this.closedWithoutTotals += ended.withoutTotals;
-    return ended.unlisted;
+    return this.#countUnlisted(ended.unlisted);
+  }
+
+  /** Connections outside the table have neither an owner nor a remote: their labels are empty. Returns their numbers. */
+  #countUnlisted(unlisted: ReadonlyMap<Direction, Unlisted>): ReadonlyMap<Direction, number> {
+    const numbers = new Map<Direction, number>();
+    for (const [direction, { connections: closedConnections, ...bytes }] of unlisted) {
+      const labels = { process: '', namespace: '', workload: '', direction, network: '', asn: '' };
+      this.#counters.addAsn(labels, { ...bytes, closedConnections });
+      numbers.set(direction, closedConnections);
+    }
+    return numbers;
   }
 
   /** Counts what open connections have transferred since the last scan, by their groups. */

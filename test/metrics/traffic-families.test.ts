@@ -128,7 +128,7 @@ peerscope_netlink_up{scope="all"} 1
 # HELP peerscope_socket_events_total Total number of ended TCP sockets that the kernel reported.
 # TYPE peerscope_socket_events_total counter
 peerscope_socket_events_total{scope="all"} 12
-# HELP peerscope_socket_event_overruns_total Total number of times that reports of ended TCP sockets were lost because the receive buffer was full.
+# HELP peerscope_socket_event_overruns_total Total number of reports of ended TCP sockets that were lost because a buffer was full. A broken connection to the socket agent counts as one.
 # TYPE peerscope_socket_event_overruns_total counter
 peerscope_socket_event_overruns_total{scope="all"} 1
 # HELP peerscope_connections_closed_without_totals_total Total number of TCP connections that ended without a report. Their bytes since the last scan that saw them are not counted.

@@ -179,7 +179,7 @@ class Run {
         truth.opened++;
         truth.closed++;
       }
-      if (isHeard && (isReported ? wasSeen || ending !== 'SO_LINGER 0' : wasSeen)) truth.ended++;
+      if (isHeard && (isReported || wasSeen)) truth.ended++;
       if (!isHeard) continue;
       truth.sent += socket.sent;
       truth.received += socket.received;

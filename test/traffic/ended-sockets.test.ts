@@ -42,7 +42,13 @@ function scan(): { listed: number; rows: number; unlisted: Record<string, number
   connections.closeEnded();
   now += 1_000;
   const listed = indexes.reduce((sum, i) => sum + connections.weightOf(i), 0);
-  return { listed, rows: indexes.length, unlisted: Object.fromEntries(unlisted), withoutTotals };
+  const numbers = [...unlisted].map(([direction, { connections: count }]) => [direction, count]);
+  return {
+    listed,
+    rows: indexes.length,
+    unlisted: Object.fromEntries(numbers) as Record<string, number>,
+    withoutTotals,
+  };
 }
 
 /** Connections that ended, each with other remote ends. */
@@ -52,6 +58,7 @@ function end(count: number, { local = '192.0.2.1:40000', nsid = -1, isWiped = fa
     const remote = `198.51.${i >> 8}.${i & 255}:443`;
     const row = append(ended, local, isWiped ? '0.0.0.0:0' : remote, CLOSE);
     ended.hasTotals[row] = 1;
+    ended.sentBytes[row] = 3;
     ended.minRoundTripUs[row] = 1;
     ended.nsid[row] = nsid;
     ended.receivedAt[row] = now - 1;
@@ -61,6 +68,14 @@ function end(count: number, { local = '192.0.2.1:40000', nsid = -1, isWiped = fa
 }
 
 describe('of more connections than there are places', () => {
+  it('those without a place keep their bytes', () => {
+    end(20_000);
+    matcher.match(new EndedSockets(1), 100, now);
+    const { unlisted } = matcher.settle((i) => i);
+    connections.closeEnded();
+    expect(unlisted.get('outbound')).toMatchObject({ connections: 11_808, sentBytes: 35_424 });
+  });
+
   it('all are counted, those without a place by their directions', () => {
     end(20_000);
     end(10, { local: '192.0.2.1:80' });
@@ -68,7 +83,7 @@ describe('of more connections than there are places', () => {
       listed: 8_192,
       rows: 8_192,
       unlisted: { inbound: 10, outbound: 11_808 },
-      withoutTotals: 11_818,
+      withoutTotals: 0,
     });
   });
 
