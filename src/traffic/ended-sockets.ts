@@ -191,7 +191,7 @@ export class EndedMatcher<Owner> {
     const key = keyOf(connections.endsKey(netns, table, ended, row), ended.localPort[row]);
     if (this.#matchDeparted(key, ended, row)) return;
     const i = connections.openOf(netns, table, ended, row);
-    if (i >= 0 && !this.#isNewer(i, ended, row)) this.#finish(i, ended, row);
+    if (i >= 0 && !this.#isNewer(i, ended, row) && !this.#endedBeforeStart(i)) this.#finish(i, ended, row);
     else if (!this.#mayBeOlder(ended, row)) {
       this.#addUnseen(netns, key, ended, row);
       if (this.#isNewTimeWait(i)) this.#markTimeWait(i);
@@ -229,6 +229,12 @@ export class EndedMatcher<Owner> {
     if (this.#isNewTimeWait(i)) return !this.#mayBeOlder(ended, row);
     if ((connections.cookie[i] ?? 0) !== 0 || isTimeWait(connections, i)) return false;
     return connections.isNew(i) && (ended.receivedAt[row] ?? 0) < this.#began;
+  }
+
+  /** Whether the first scan found a connection in TIME_WAIT. A later socket with its ends belongs to another connection. */
+  #endedBeforeStart(i: number): boolean {
+    const { openedAt, liveState } = this.#connections;
+    return openedAt[i] === 0 && liveState[i] === 0;
   }
 
   /** Whether this scan opened a TIME_WAIT row. It is not counted yet. */
