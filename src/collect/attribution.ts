@@ -24,8 +24,8 @@ export interface AttributionSources {
 
 /**
  * Gives every connection its owner: a process with a descriptor of it, otherwise its former owner, otherwise the owner of the listener
- * on its local end, otherwise (if it has ended) the sole caller of its remote endpoint, otherwise the pod of its namespace. A connection
- * without a process gets a reason.
+ * on its local end, otherwise (if the kernel reported its end) the sole caller of its remote endpoint, otherwise the pod of its
+ * namespace. A connection without a process gets a reason.
  * A connection is checked again only after it, its holders or their labels changed, or while it has no process.
  */
 export class Attribution {
@@ -176,8 +176,7 @@ function inherited(sources: AttributionSources, i: number): ConnectionOwner {
   if (accepting && listener !== i && connections.process[listener])
     return ownedBy(connections.process[listener] ?? null, accepting, 'listener');
   if (before && evidence === 'listener') return ownedBy(connections.process[i] ?? null, before, 'history');
-  const isGone = connections.ended[i] === 1 || (!hasHolder && hasEnded(connections.state[i] ?? 0));
-  const caller = isGone ? endpointOwners?.callerOf(i) : null;
+  const caller = connections.ended[i] === 1 ? endpointOwners?.callerOf(i) : null;
   if (caller) return ownedBy(caller.process, caller.labels, 'endpoint');
   const labels = tables.podOf(connections.netns[i] ?? 0);
   const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
