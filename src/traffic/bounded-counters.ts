@@ -80,11 +80,6 @@ export class BoundedCounters {
     }
   }
 
-  /** Ends the series whose labels match. They begin again at 0. */
-  end(matches: (labels: readonly string[]) => boolean): void {
-    for (const series of this.#series.values()) if (matches(series.labels)) this.#drop(series);
-  }
-
   get series(): Iterable<CounterSeries> {
     return this.#series.values();
   }

@@ -1,5 +1,5 @@
 import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
-import { escapeOther, type FoldStep } from '../common/other.ts';
+import type { FoldStep } from '../common/other.ts';
 import type { Direction, OwnerLabels } from '../model.ts';
 import { BoundedCounters, type CounterSpec } from './bounded-counters.ts';
 
@@ -111,14 +111,6 @@ export class TrafficCounters {
   /** Adds `count` observed round-trip times with this sum. */
   addRoundTrip({ direction, network, asn }: RoundTripLabels, sumSeconds: number, count: number): void {
     this.#roundTrips.add([direction, network, asn], [sumSeconds, count]);
-  }
-
-  /** Ends the series of an owner, such as the last pod of a workload. If the owner comes back, its series begin again at 0. */
-  end(owner: TrafficOwner): void {
-    const ended = [owner.process, owner.namespace, owner.workload].map(escapeOther);
-    const matches = (labels: readonly string[]): boolean => ended.every((value, i) => labels[i] === value);
-    this.#asn.end(matches);
-    this.#endpoints.end(matches);
   }
 
   /** The counters so far. */

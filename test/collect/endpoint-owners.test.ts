@@ -74,6 +74,27 @@ it('the oldest of too many endpoints is forgotten', () => {
   expect([known.length, owners.callerOf(0)]).toEqual([4_096, null]);
 });
 
+it('the namespace with most endpoints makes room for all', () => {
+  const table = new ConnectionTable();
+  const owners = new EndpointOwners(table, { namespace: () => ({ inode: 1, pids: [1] }) });
+  const scanCalls = (netns: number, count: number): void => {
+    const rows = Array.from({ length: count }, (_, i): KernelRow => {
+      const ends = { local: `192.0.2.1:${32_768 + (i % 20_000)}`, remote: `198.51.${i >> 8}.${i & 255}:443` };
+      return { table: 'tcp', state: ESTABLISHED, ...ends, inode: netns * 4_096 + i + 1 };
+    });
+    scan(table, rows, { netns });
+  };
+  const counts = (netns: number, count: number): number => {
+    scanCalls(netns, count);
+    return [...table.indexes()].filter((i) => owners.callerOf(i) !== null).length;
+  };
+  for (let netns = 0; netns < 17; netns++) {
+    scanCalls(netns, netns < 16 ? 4_096 : 1);
+    for (const i of table.indexes()) owners.learn(i, processOf(2, CURL));
+  }
+  expect([counts(0, 4_096), counts(15, 4_096), counts(16, 1)]).toEqual([4_095, 4_096, 1]);
+});
+
 it('what was learned in a namespace ends with it', () => {
   const table = new ConnectionTable();
   scan(table, [{ table: 'tcp', state: ESTABLISHED, local: '192.0.2.1:40000', remote: '198.51.100.7:443', inode: 1 }]);

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { NETWORK_CLASSES } from '../../src/common/network-class.ts';
 import type { Direction } from '../../src/model.ts';
 import { TrafficCounters, type AsnLabels, type EndpointLabels } from '../../src/traffic/traffic-counters.ts';
@@ -57,35 +57,6 @@ it('sums by all labels of each family', () => {
     ],
     roundTrips: [{ labels: { direction: 'outbound', network: 'public', asn: '64500' }, sumSeconds: 0.75, count: 2 }],
     folded: { asn: 0, endpoints: 0, roundTrips: 0 },
-  });
-});
-
-describe('the series of an owner', () => {
-  it('end with it, those of others stay, and it begins again at 0', () => {
-    const some = counters();
-    for (const owner of [WEB, CURL]) {
-      some.addAsn(toAsn(owner, '64500'), asnTraffic(10));
-      some.addEndpoint(toEndpoint(owner, 'AS64500:443'), { sentBytes: 3, receivedBytes: 4 });
-    }
-    some.end(WEB);
-    some.addAsn(toAsn(WEB, '64500'), asnTraffic(1));
-    const { asn, endpoints } = some.traffic;
-    expect(asn.map(({ labels, sentBytes }) => [labels['process'], sentBytes])).toEqual([
-      ['curl', 10],
-      ['nginx', 1],
-    ]);
-    expect(endpoints.map(({ labels }) => labels['process'])).toEqual(['curl']);
-  });
-
-  it('named other end without those that are folded', () => {
-    const some = counters(50);
-    const other = { process: 'other', namespace: 'other', workload: 'other' };
-    some.addAsn(toAsn(other, '1'), asnTraffic(1));
-    for (let i = 0; i < 1000; i++) some.addAsn(toAsn({ ...WEB, process: `p${i}` }, '1'), asnTraffic(1));
-    const before = some.traffic.asn.length;
-    some.end(other);
-    expect(some.traffic.asn.length).toBe(before - 1);
-    expect(some.traffic.asn.reduce((sum, { sentBytes }) => sum + sentBytes, 0)).toBe(1000);
   });
 });
 
