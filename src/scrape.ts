@@ -10,8 +10,6 @@ import type { AsnCache } from './enrich/asn/cache.ts';
 import { ConnectionPeers } from './enrich/connection-peers.ts';
 import { ClusterCache, type ClusterChange, type Resource } from './enrich/kubernetes/cluster-cache.ts';
 import { NO_OWNER, OwnerLabeler } from './enrich/owner-labels.ts';
-import { FirstSeenMemory } from './first-seen/memory.ts';
-import { FirstSeenRecorder } from './first-seen/recorder.ts';
 import type { Collector } from './metrics/catalogue.ts';
 import { CollectorRuns, type Snapshot } from './metrics/collector-runs.ts';
 import { ConnectionGroups } from './metrics/connection-groups.ts';
@@ -20,14 +18,20 @@ import { Families } from './metrics/families.ts';
 import type { Direction, OwnerLabels, Rules } from './model.ts';
 import type { LedgerSources } from './traffic/ledger.ts';
 import { NO_SOURCE, TrafficCollector, type NetlinkStatus } from './traffic/traffic-collector.ts';
+import { UnusualMemory } from './unusual/memory.ts';
+import { UnusualRecorder } from './unusual/recorder.ts';
 
 /** What a scrape needs to know: the series budget, the rules of the configuration, and which collectors are on. */
 export interface ScrapeOptions {
   readonly seriesLimit: number;
   readonly rules: Rules;
   readonly collectors: Readonly<Record<Exclude<Collector, 'sockets'>, boolean>>;
-  /** Whether first-seen times are kept for this node (the default) or for the whole cluster. */
+  /** Whether workloads are remembered for this node (the default) or for the whole cluster. */
   readonly baselineScope?: 'node' | 'cluster';
+  /** Whether a store has what was remembered before, or by other nodes: then new things wait for its answer. */
+  readonly hasStore?: boolean;
+  /** The name of this node, under which its reports are stored. */
+  readonly node?: string;
   /** The watched resources of a Kubernetes cluster; none by default. */
   readonly cluster?: readonly Resource[];
   /** The uid of the pod that this process runs in, if known. */
@@ -48,18 +52,19 @@ export class Scrape {
   readonly connections: ConnectionTable;
   readonly host: Host;
   readonly peers: ConnectionPeers;
-  /** Null if first-seen times are off. */
-  readonly firstSeen: FirstSeenMemory | null;
+  /** Null if the collector first-seen is off. */
+  readonly unusual: UnusualMemory | null;
   readonly #clock: Clock;
   readonly #cache: AsnCache | null;
   readonly #cluster: ClusterCache | null;
   readonly #names: OwnerLabeler;
   readonly #protocols: ProtocolCounters;
-  readonly #recorder: FirstSeenRecorder | null;
+  readonly #recorder: UnusualRecorder | null;
+  readonly #scope: 'node' | 'cluster';
   readonly #groups: ConnectionGroups;
   readonly #runs: CollectorRuns;
   readonly #families: Families;
-  readonly #counts = new ScanCounts();
+  readonly #counts: ScanCounts;
   readonly #noSource: NetlinkStatus | null;
   /** Null without a socket source. */
   readonly traffic: TrafficCollector | null;
@@ -87,16 +92,19 @@ export class Scrape {
       rules.endpointGroups,
       ({ address, port, transport }) => this.#cluster?.endpointNameOf(address, port, transport) ?? null,
     );
-    const begun = monotonic();
-    const startedAt = (): number => clock.now() - (monotonic() - begun);
-    this.firstSeen = collectors['first-seen'] ? new FirstSeenMemory(options.baselineScope ?? 'node', startedAt) : null;
+    const { hasStore: isShared = false, node = '' } = options;
+    this.#scope = options.baselineScope ?? 'node';
+    this.unusual = collectors['first-seen'] ? new UnusualMemory({ isShared, node }) : null;
     this.#recorder =
-      this.firstSeen &&
-      new FirstSeenRecorder(this.firstSeen, {
+      this.unusual &&
+      new UnusualRecorder(this.unusual, {
         connections: this.connections,
         names: this.#names,
         peers: this.peers.peers,
         peerOf: (i) => this.peers.of(i),
+        startOf: (process) => this.host.startOf(process),
+        peerNameOf: (...endpoint) => this.#cluster?.peerNameOf(...endpoint) ?? null,
+        changesAddresses: this.#cluster !== null,
       });
     const { connections, host } = this;
     const { peers } = this.peers;
@@ -110,7 +118,9 @@ export class Scrape {
       isProvisional: (labels) => this.#names.isProvisional(labels),
       ownerOf: (i) => connections.labels[i] ?? NO_OWNER,
       endpointOf: (i) => this.#groups.endpointOf(connections, i, this.peers.of(i)),
+      sent: (labels, bytes) => this.#recorder?.addSent(labels, bytes),
     };
+    this.#counts = new ScanCounts(seriesLimit);
     this.#noSource = options.expectsSockets === true ? NO_SOURCE : null;
     this.traffic = TrafficCollector.open(host, connections, sockets, labeling, seriesLimit);
     this.#runs = new CollectorRuns((collector) => collector === 'sockets' || collectors[collector], monotonic);
@@ -140,16 +150,19 @@ export class Scrape {
   scan(withinMs: number, dump: SocketDump | null = null): Snapshot {
     const at = this.#collect(withinMs, dump);
     const groups = this.#runs.run('endpoints', () => this.#groups.count(this.connections, (i) => this.peers.of(i)));
-    this.#runs.attempt('first-seen', () => this.#recorder?.markPresent(groups));
     if (this.#groups.failure !== null) this.#runs.fail('endpoints', this.#groups.failure);
     this.#runs.attempt('netlink', () => this.traffic?.countOpen((i) => this.#groups.groupOf(i), at));
-    const { connections, host, peers, firstSeen } = this;
+    const { connections, host, peers, unusual } = this;
     const counted = {
       connections,
       host,
       peers,
       groups,
-      firstSeen,
+      unusual: unusual && {
+        scope: this.#scope,
+        memory: unusual,
+        firstSeen: this.#recorder?.firstSeen(groups) ?? { asns: [], baselines: [] },
+      },
       protocols: this.#protocols,
       asnCache: this.#cache,
       traffic: this.traffic?.traffic ?? null,
@@ -173,6 +186,7 @@ export class Scrape {
     const begun = this.#clock.monotonic();
     const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
     runs.begin();
+    this.#recorder?.begin(at);
     const renamed = this.#rename(begun);
     this.peers.begin();
 
@@ -200,7 +214,10 @@ export class Scrape {
     });
     connections.closeEnded();
     this.#counts.add(connections, this.#protocols, at, wiped);
-    runs.attempt('first-seen', () => this.#recorder?.record(at, renamed));
+    runs.attempt('first-seen', () => {
+      for (const { owner, version } of this.#cluster?.takeVersions() ?? []) this.unusual?.noteVersion(owner, version, at);
+      this.#recorder?.record(renamed);
+    });
     return at;
   }
 
@@ -223,7 +240,7 @@ export class Scrape {
   learn(buckets: ReadonlySet<string>): void {
     const now = this.#clock.now();
     this.peers.learn(buckets, now);
-    for (const bucket of buckets) this.firstSeen?.resolve(bucket, (address) => this.peers.peers.asnOf(address, now));
+    for (const bucket of buckets) this.#recorder?.resolve(bucket, now);
   }
 
   /** Names, groups and classifies all connections by these rules from the next scan on. */

@@ -169,7 +169,8 @@ export async function replay(
         EPOCH_MS + second * 1000,
       );
     const node = nodeOf(line.node);
-    for (const report of memory.export(EPOCH_MS + second * 1000)) {
+    memory.markExported(EPOCH_MS + second * 1000);
+    for (const report of memory.reports) {
       if (seen.has(report)) continue;
       seen.add(report);
       const { kind, what, points, reason } = report;

@@ -251,6 +251,10 @@ export class CommandHost implements Host {
     return true;
   }
 
+  startOf(): null {
+    return null;
+  }
+
   commandRow(index: number): Row | null {
     const number = this.#connections.inode[index] ?? 0;
     return this.#rowByNumber.get(number) ?? this.#rowByNumberBefore.get(number) ?? null;

@@ -9,6 +9,7 @@ import type { SocketDump } from './netlink.ts';
 import { EndpointOwners } from './endpoint-owners.ts';
 import { Namespaces, type Namespace, type UnreadNamespaces } from './namespaces.ts';
 import { SocketOwners } from './socket-owners.ts';
+import { startOf, type ProcessStart } from './process-starts.ts';
 import { Processes } from './processes.ts';
 import { failed, Procfs } from './procfs.ts';
 import type { ProtocolCounters } from './protocol-counters.ts';
@@ -56,6 +57,8 @@ export interface Host {
   knowsOwn(number: number): boolean;
   isHostOwn(address: Address): boolean;
   isAlive(process: Process): boolean;
+  /** When a process of this scan started, and its container or unit; null if unknown. */
+  startOf(process: Process): ProcessStart | null;
   /** The row of a connection in the output of a command; null if the kernel printed it. */
   commandRow(index: number): Row | null;
 }
@@ -90,6 +93,8 @@ export class ProcfsHost implements Host {
   readonly #tables: NamespaceTables;
   readonly #attribution: Attribution;
   #keepsPaths: boolean;
+  /** Of this scan: the clock may be set. */
+  #bootedAt: { readonly at: number | null } | null = null;
 
   constructor(procfs: Procfs, connections: ConnectionTable, options: ProcfsHostOptions) {
     const { names, collectors, monotonic } = options;
@@ -135,6 +140,7 @@ export class ProcfsHost implements Host {
     const { namespaces, ...unread } = this.#namespaces.find(this.#procfs, pids);
     this.unread = unread;
     this.#processes.begin(pids);
+    this.#bootedAt = null;
     if (this.#findsOwners) this.#owners.begin(pids);
     for (const holder of this.#attribution.holding)
       if (this.#processes.get(holder.pid, this.#owners.openFdsOf(holder.pid)) !== holder)
@@ -230,6 +236,16 @@ export class ProcfsHost implements Host {
 
   isAlive(process: Process): boolean {
     return this.#processes.isAlive(process);
+  }
+
+  startOf(process: Process): ProcessStart | null {
+    const processes = this.#processes;
+    this.#bootedAt ??= { at: this.#procfs.bootedAt() };
+    return startOf(process, {
+      bootedAt: this.#bootedAt.at,
+      holding: this.#attribution.holding,
+      ancestorStarts: ({ pid, cgroup }) => processes.ancestorStarts(pid, cgroup),
+    });
   }
 
   commandRow(): null {

@@ -4,6 +4,7 @@ import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import { cgroupPath, isService, parseCgroup } from './cgroup.ts';
 import { parseConmon } from './conmon.ts';
+import { groupOf } from './process-starts.ts';
 import { RegexpBudget } from '../common/regexp-budget.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
@@ -164,6 +165,20 @@ export class Processes {
       if (at === ancestor) return true;
     }
     return false;
+  }
+
+  /** The start times of the processes above a process, up to the first one of another container or unit; clock ticks since boot. */
+  *ancestorStarts(pid: number, cgroup: Cgroup): Generator<number> {
+    const group = groupOf(cgroup);
+    let at = this.#ppidOf(pid);
+    for (let depth = 0; depth < MAX_ANCESTORS && at > 0; depth++) {
+      const above = this.cgroupOf(at);
+      const bytes = this.#procfs.readSmall(at, 'stat');
+      const stat = failed(bytes) ? undefined : parseStat(bytes);
+      if (!above || !stat || groupOf(above) !== group) return;
+      yield stat.startTime;
+      at = stat.ppid;
+    }
   }
 
   #ppidOf(pid: number): number {

@@ -233,7 +233,7 @@ export function parseConfig(
       protocols: one(flags.protocols),
       endpoints: one(flags.endpoints),
       asn: one(flags.asn),
-      'first-seen': one(flags.asn) && one(flags.firstSeen),
+      'first-seen': one(flags.firstSeen),
       netlink: one(flags.netlink),
       rdns: one(flags.rdns),
     },

@@ -339,7 +339,7 @@ export const flags = {
     ...SWITCH,
     name: 'collector.first-seen',
     default: 'true',
-    description: 'Enable the first-seen collector: when each owner first connected to each network operator',
+    description: 'Enable the first-seen collector: what each workload usually does, and what is unusual for it',
     serveOnly: true,
   },
   rdns: {

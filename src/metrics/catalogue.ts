@@ -13,6 +13,7 @@ import {
 } from '../traffic/traffic-counters.ts';
 import type { ScanData } from './scan-data.ts';
 import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
+import { UNUSUAL_FAMILIES, type UnusualData } from './unusual-families.ts';
 
 /** The collectors of a scan; each exports its duration, and all but `sockets` can be disabled. */
 export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints', 'netlink'] as const;
@@ -342,36 +343,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     [],
     ({ closedWithoutTotals: value }) => ({ labels: {}, value }),
   ),
-  {
-    name: 'peerscope_asn_first_seen_timestamp_seconds',
-    help: 'Unix time at which an owner was first seen connected to an ASN. Exported while a connection exists, and for one hour after the first one unless peerscope restarts.',
-    type: 'gauge',
-    unit: 's',
-    collector: 'first-seen',
-    labels: [...OWNER, 'direction', 'asn'],
-    fold: [],
-    cut: (a, b) => b.value - a.value,
-    contributions: ({ firstSeen }) =>
-      (firstSeen?.asns ?? []).map(({ owner, direction, asn, at }) => ({
-        labels: { ...owner, direction, asn },
-        value: at / 1000,
-      })),
-  },
-  {
-    name: 'peerscope_baseline_start_timestamp_seconds',
-    help: 'Unix time since which the first-seen ASNs of an owner have been recorded.',
-    type: 'gauge',
-    unit: 's',
-    collector: 'first-seen',
-    labels: [...OWNER, 'scope'],
-    fold: [],
-    cut: (a, b) => a.value - b.value,
-    contributions: ({ firstSeen }) =>
-      (firstSeen?.baselines ?? []).map(({ owner, at }) => ({
-        labels: { ...owner, scope: firstSeen?.scope ?? '' },
-        value: at / 1000,
-      })),
-  },
+  ...UNUSUAL_FAMILIES.map((spec) => ofUnusual(spec)),
   {
     name: 'peerscope_sockets_unattributed',
     help: 'Number of sockets without a known process, by reason.',
@@ -550,6 +522,16 @@ function perEndpoint(name: string, help: string, field: keyof Bytes, otlp: OtlpP
     contributions: (data) =>
       (trafficOf(data)?.endpoints ?? []).map(({ labels, [field]: value }) => ({ labels, value })),
     otlp,
+  };
+}
+
+/** A family about unusual connections, which is absent if none are looked for. */
+function ofUnusual(spec: FamilySpec<UnusualData>): FamilySpec<ScanData> {
+  const { folded, isAbsent: _isAbsent, counts: _counts, contributions, ...rest } = spec;
+  return {
+    ...rest,
+    ...(folded && { folded: ({ unusual }: ScanData) => (unusual ? folded(unusual) : 0) }),
+    contributions: ({ unusual }) => (unusual ? contributions(unusual) : []),
   };
 }
 

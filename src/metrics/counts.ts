@@ -9,6 +9,9 @@ import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Direction, Transport } from '../model.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
 import type { ConnectionPeers } from '../enrich/connection-peers.ts';
+import { BoundedCounters } from '../traffic/bounded-counters.ts';
+import type { UnusualMemory } from '../unusual/memory.ts';
+import { NOVELTY_COUNTERS, type UnusualData } from './unusual-families.ts';
 
 /** The listening TCP sockets of the table. */
 export function listenersOf(connections: ConnectionTable): Listener[] {
@@ -53,7 +56,8 @@ export class ConnectionCounters {
 }
 
 /** What is counted, besides the counters that ScanCounts keeps. */
-interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'firstSeen' | 'traffic' | 'netlink'> {
+interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'traffic' | 'netlink'> {
+  readonly unusual: (Pick<UnusualData, 'scope' | 'firstSeen'> & { readonly memory: UnusualMemory }) | null;
   readonly connections: ConnectionTable;
   readonly host: Host;
   readonly peers: ConnectionPeers;
@@ -65,6 +69,12 @@ export class ScanCounts {
   readonly #opened = new ConnectionCounters();
   readonly #closed = new ConnectionCounters();
   readonly #coverage = new PollCoverage();
+  readonly #novelties: BoundedCounters;
+
+  /** `seriesLimit` is the maximum number of series of a family of counters. */
+  constructor(seriesLimit: number) {
+    this.#novelties = new BoundedCounters(NOVELTY_COUNTERS, seriesLimit);
+  }
 
   /**
    * Adds the connections that a scan saw open and close. `wiped` are TCP connections outside the table that opened and closed, by
@@ -88,12 +98,21 @@ export class ScanCounts {
     this.#coverage.count(connections, unseen, protocols.opened, at);
   }
 
+  #unusualData({ memory, ...others }: NonNullable<Counted['unusual']>, at: number): UnusualData {
+    this.#novelties.beginScan(at);
+    for (const { owner, kind } of memory.takeNovelties())
+      this.#novelties.add([owner.namespace, owner.workload, kind], [1]);
+    const { reports, watchedSince } = memory;
+    return { ...others, reports, watchedSince, points: memory.points(), novelties: this.#novelties };
+  }
+
   /** The counts of the last scan. */
-  scanData({ connections, host, peers, ...counted }: Counted, at: number): ScanData {
+  scanData({ connections, host, peers, unusual, ...counted }: Counted, at: number): ScanData {
     const { read, unchanged, empty, unreadable } = host.status;
     const { hidden, withoutProcess } = host.unread;
     return {
       ...counted,
+      unusual: unusual && this.#unusualData(unusual, at),
       listeners: listenersOf(connections),
       processes: [...host.holding],
       unattributed: host.unattributed,

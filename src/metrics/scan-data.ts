@@ -2,10 +2,10 @@ import type { Contribution } from './aggregate.ts';
 import type { ConnectionGroup } from './connection-groups.ts';
 import type { Total } from '../collect/protocol-counters.ts';
 import type { AsnNames } from '../enrich/peers.ts';
-import type { Baseline, FirstSeenAsn } from '../first-seen/memory.ts';
 import type { OwnerLabels, Process } from '../model.ts';
 import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
 import type { Traffic } from '../traffic/traffic-counters.ts';
+import type { UnusualData } from './unusual-families.ts';
 
 /** Data of one scan, from which its families are computed. */
 export interface ScanData {
@@ -26,11 +26,7 @@ export interface ScanData {
   /** Null without an ASN provider. */
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;
   /** Null if the collector is off. */
-  readonly firstSeen: {
-    readonly asns: readonly FirstSeenAsn[];
-    readonly baselines: readonly Baseline[];
-    readonly scope: string;
-  } | null;
+  readonly unusual: UnusualData | null;
   /** Null if no socket source was asked for. */
   readonly traffic: Traffic | null;
   readonly netlink: NetlinkStatus | null;

@@ -1,16 +1,30 @@
+import type { BoundedCounters, CounterSpec } from '../traffic/bounded-counters.ts';
 import type { Owner, Report } from '../unusual/evidence.ts';
+import type { Baseline, FirstSeenAsn } from '../unusual/recorder.ts';
+import { KINDS } from '../unusual/what.ts';
 import type { FamilySpec } from './catalogue.ts';
 
 /** What the families about unusual connections are computed from. */
 export interface UnusualData {
   readonly scope: 'node' | 'cluster';
   readonly reports: readonly Report[];
-  readonly totals: readonly { readonly owner: Owner; readonly kind: Report['kind']; readonly count: number }[];
+  /** Counts of reports, by namespace, workload and kind. */
+  readonly novelties: Pick<BoundedCounters, 'series' | 'folded'>;
   readonly points: readonly { readonly owner: Owner; readonly points: number }[];
   readonly watchedSince: readonly { readonly owner: Owner; readonly at: number }[];
+  readonly firstSeen: { readonly asns: readonly FirstSeenAsn[]; readonly baselines: readonly Baseline[] };
 }
 
 const WORKLOAD = ['namespace', 'workload'];
+const OWNER = ['process', ...WORKLOAD];
+
+/** The labels of the counters of reports, and how they fold. */
+export const NOVELTY_COUNTERS = {
+  labels: [...WORKLOAD, 'kind'],
+  fold: [{ labels: ['workload'] }, { labels: ['namespace'] }],
+  values: 1,
+  wholeFolds: KINDS.length,
+} satisfies CounterSpec;
 
 /** The families about what is unusual. */
 export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
@@ -35,10 +49,14 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     type: 'counter',
     unit: '{novelty}',
     collector: 'first-seen',
-    labels: [...WORKLOAD, 'kind'],
-    fold: [{ labels: WORKLOAD }],
-    contributions: ({ totals }) =>
-      totals.map(({ owner, kind, count }) => ({ labels: { ...labelsOf(owner), kind }, value: count })),
+    labels: NOVELTY_COUNTERS.labels,
+    fold: [],
+    folded: ({ novelties }) => novelties.folded,
+    contributions: ({ novelties }) =>
+      Array.from(novelties.series, ({ labels: [namespace = '', workload = '', kind = ''], sums: [value = 0] }) => ({
+        labels: { namespace, workload, kind },
+        value,
+      })),
   },
   {
     name: 'peerscope_unusual_points',
@@ -62,6 +80,30 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     cut: (a, b) => a.value - b.value,
     contributions: ({ watchedSince, scope }) =>
       watchedSince.map(({ owner, at }) => ({ labels: { ...labelsOf(owner), scope }, value: at / 1000 })),
+  },
+  {
+    name: 'peerscope_asn_first_seen_timestamp_seconds',
+    help: 'Deprecated: use peerscope_novelty_timestamp_seconds. Unix time at which the workload of an owner first met an ASN. Exported while a connection exists, and for one hour after it was learned.',
+    type: 'gauge',
+    unit: 's',
+    collector: 'first-seen',
+    labels: [...OWNER, 'direction', 'asn'],
+    fold: [],
+    cut: (a, b) => b.value - a.value,
+    contributions: ({ firstSeen }) =>
+      firstSeen.asns.map(({ owner, direction, asn, at }) => ({ labels: { ...owner, direction, asn }, value: at / 1000 })),
+  },
+  {
+    name: 'peerscope_baseline_start_timestamp_seconds',
+    help: 'Deprecated: use peerscope_workload_watched_since_timestamp_seconds. Unix time since which the workload of an owner has been watched.',
+    type: 'gauge',
+    unit: 's',
+    collector: 'first-seen',
+    labels: [...OWNER, 'scope'],
+    fold: [],
+    cut: (a, b) => a.value - b.value,
+    contributions: ({ firstSeen, scope }) =>
+      firstSeen.baselines.map(({ owner, at }) => ({ labels: { ...owner, scope }, value: at / 1000 })),
   },
 ];
 

@@ -78,8 +78,10 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     notifyMain(port, 'sockets', { failure });
   };
   const sendSightings = (): void => {
-    const sightings = scrape.firstSeen?.takeSightings() ?? [];
+    const sightings = scrape.unusual?.takeSightings() ?? [];
     if (sightings.length > 0) notifyMain(port, 'sightings', sightings);
+    const records = scrape.unusual?.takeRecords() ?? [];
+    if (records.length > 0) notifyMain(port, 'records', records);
   };
 
   const failed = (error: unknown): void => reportError(port, error);
@@ -130,7 +132,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     restore: (_payload, { afterReply }) => {
       afterReply(() => {
-        scrape.firstSeen?.queueAll();
+        scrape.unusual?.markAllChanged();
         sendSightings();
       });
       return cache?.answers() ?? [];
@@ -143,7 +145,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     names: (names) => remoteNames.learn(names),
     confirm: (kept) => {
-      scrape.firstSeen?.confirm(kept, SYSTEM_CLOCK.now());
+      scrape.unusual?.confirm(kept, SYSTEM_CLOCK.now());
       sendSightings();
     },
     rules: (rules) => scrape.adopt(rules),

@@ -6,7 +6,7 @@ import type { EndedSockets } from '../collect/sock-diag.ts';
 import type { Address, Direction, OwnerLabels } from '../model.ts';
 import type { RoundTrips } from './ended-groups.ts';
 import { EndedMatcher, type Unlisted } from './ended-sockets.ts';
-import { TrafficCounters, type Traffic } from './traffic-counters.ts';
+import { TrafficCounters, type AsnLabels, type AsnTraffic, type Traffic } from './traffic-counters.ts';
 
 /** How long an ended connection waits for its ASN and for the name of its owner, and an open one is observed once in. */
 const WAIT_MS = 60_000;
@@ -35,6 +35,8 @@ export interface LedgerSources {
   readonly ownerOf: (index: number) => OwnerLabels;
   /** Names the endpoint group of a connection, now and after its ASN is known. */
   readonly endpointOf: (index: number) => (asn: string) => string;
+  /** Called with the bytes that were sent since the last call. */
+  readonly sent?: (labels: AsnLabels, bytes: number) => void;
 }
 
 /** The labels that a connection is counted under. */
@@ -192,9 +194,14 @@ export class TrafficLedger {
     for (const [{ labels, direction, isEndpoint }, sum] of sums) {
       const { process = '', namespace = '', workload = '', network = '', asn = '', endpoint_group = '' } = labels;
       const owner = { process, namespace, workload };
-      this.#counters.addAsn({ ...owner, direction, network, asn }, { ...sum, closedConnections: 0 });
+      this.#addAsn({ ...owner, direction, network, asn }, { ...sum, closedConnections: 0 });
       if (isEndpoint) this.#counters.addEndpoint({ ...owner, endpoint_group, direction }, sum);
     }
+  }
+
+  #addAsn(labels: AsnLabels, traffic: AsnTraffic): void {
+    this.#counters.addAsn(labels, traffic);
+    if (traffic.sentBytes > 0) this.#sources.sent?.(labels, traffic.sentBytes);
   }
 
   /** Sets where the counts of new connections begin. */
@@ -347,7 +354,7 @@ export class TrafficLedger {
     const { process, namespace, workload } = labels;
     const owner = { process, namespace, workload };
     const counters = this.#counters;
-    counters.addAsn({ ...owner, direction, network, asn }, amounts);
+    this.#addAsn({ ...owner, direction, network, asn }, amounts);
     if (endpoint && amounts.sentBytes + amounts.receivedBytes > 0)
       counters.addEndpoint({ ...owner, endpoint_group: endpoint(asn), direction }, amounts);
     const { roundTrips } = amounts;

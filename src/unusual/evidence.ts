@@ -135,6 +135,7 @@ export const PUBLISHED: Readonly<Record<ThingKind, Kind>> = {
   metadata: 'metadata',
   metadata_caller: 'metadata',
   administrator: 'operator',
+  client: 'operator',
 };
 
 interface Judged {
@@ -227,6 +228,9 @@ const POINTS: Readonly<Record<ThingKind, (circumstances: Circumstances) => Judge
     points: isLate === true && !recent.some(({ kind }) => kind === 'metadata') ? 3 : 0,
     reason: `First call of ${process} to the cloud metadata service, which hands out credentials.`,
   }),
+
+  // Strangers connect to public services: that is what these are for.
+  client: ({ what }) => ({ points: 0, reason: `First connection from the operator ${what}.` }),
 
   administrator: ({ what, reach, isHosting }) => ({
     points: (reach === 'many' ? 1 : 2) + (isHosting ? 1 : 0),

@@ -18,8 +18,7 @@ import {
   parseWhat,
   portWhat,
   withoutRelease,
-  type Kind,
-} from './what.ts';
+  } from './what.ts';
 import { DAY_MS, THING_KINDS, WorkloadMemory, type Entry, type ThingKind } from './workload-memory.ts';
 
 const HOUR_MS = 3_600_000;
@@ -32,6 +31,8 @@ const CLOCK_SKEW_MS = 5 * MINUTE_MS;
 const MAX_WORKLOADS = 5_000;
 /** Per workload and kind. */
 const MAX_THINGS = 200;
+/** Strangers choose the operators that connect: of these, a full list takes a new one only for one that was not met for a day. */
+const MAX_CLIENTS = 1_000;
 /** Of all workloads, for outbound things and listeners; strangers choose the inbound ones, which have a limit of their own. */
 const MAX_ENTRIES = 40_000;
 const MAX_INBOUND_ENTRIES = 10_000;
@@ -50,12 +51,16 @@ const CALM: Readonly<Record<ThingKind, number>> = {
   metadata: 2,
   metadata_caller: 2,
   administrator: 2,
+  client: 2,
 };
 const CALM_MS = 7 * DAY_MS;
 const OCCASION_MS = 6 * HOUR_MS;
 /** A calm workload with more occasions than this in 28 days is restless. */
 const RESTLESS = 4;
 const RESTLESS_MS = 28 * DAY_MS;
+
+/** Open sockets are observed once an hour. */
+const OBSERVED_MS = 2 * HOUR_MS;
 
 const LATE_MS = 10 * MINUTE_MS;
 
@@ -117,8 +122,9 @@ export type Observation =
   /** A listener that other hosts can reach. */
   | (Observed & { readonly event: 'listen'; readonly transport: string; readonly port: number });
 
-/** A first-seen time for the store, and the answer. */
+/** A first-seen time for the store, and the answer. Each category has its own capacity there. */
 export interface Sighting {
+  readonly category: 'outbound' | 'inbound';
   readonly key: string;
   readonly at: number;
 }
@@ -174,7 +180,7 @@ export class UnusualMemory {
   readonly #candidates = new Map<string, Candidate>();
   #sightings: Sighting[] = [];
   #reports: (Report & { firstExportAt: number | null })[] = [];
-  readonly #totals = new Map<string, { owner: Owner; kind: Kind; count: number }>();
+  #novelties: Pick<Report, 'owner' | 'kind'>[] = [];
   readonly #dirty = new Map<string, () => UnusualRecord | null>();
   /** Keys of entries, least recently seen first. */
   readonly #outbound = new Map<string, Candidate['entry']>();
@@ -195,7 +201,7 @@ export class UnusualMemory {
       .slice(-MAX_REPORTS);
   }
 
-  /** Notes a rollout: new pods of a workload from a new template, or a unit that was restarted with another program. */
+  /** Notes a rollout. */
   release(owner: Owner, at: number): void {
     const memory = this.#workloadOf(owner, at);
     if (!memory || (memory.releasedAt ?? -Infinity) >= at) return;
@@ -203,11 +209,29 @@ export class UnusualMemory {
     this.#markWorkload(memory);
   }
 
+  /** Notes what a workload runs, such as the hash of its pod template: a version that was not there before is a rollout. */
+  noteVersion(owner: Owner, version: string, at: number): void {
+    const memory = this.#workloadOf(owner, at);
+    if (!memory || memory.hasVersion(version)) return;
+    const isFirst = memory.versions.length === 0;
+    memory.addVersion(version);
+    this.#markWorkload(memory);
+    if (!isFirst) this.release(owner, at);
+  }
+
+  /** Notes that a workload is there, with sockets that are of no interest: quiet hours are learned too. */
+  watch(owner: Owner, at: number): WorkloadMemory | null {
+    const memory = this.#workloadOf(owner, at);
+    if (!memory) return null;
+    memory.observedAt = this.#now;
+    if (memory.markActive(this.#now)) this.#markWorkload(memory);
+    return memory;
+  }
+
   observe(observation: Observation): void {
     const { owner, holder, at } = observation;
-    const memory = this.#workloadOf(owner, at);
+    const memory = this.watch(owner, at);
     if (!memory) return;
-    if (memory.markActive(this.#now)) this.#markWorkload(memory);
     const remote = {
       asn: 'asn' in observation ? observation.asn : null,
       port: 'transport' in observation ? portWhat(observation.transport, observation.port) : '',
@@ -218,6 +242,7 @@ export class UnusualMemory {
       const { asn, localPort, network } = observation;
       const isAdministrative =
         ADMINISTRATIVE_PROCESSES.has(holder.process) || ADMINISTRATIVE_LOCAL_PORTS.has(localPort);
+      if (network === 'public' && asn) meet('client', operatorWhat(asn));
       if (network === 'public' && asn && isAdministrative) meet('administrator', operatorWhat(asn));
       return;
     }
@@ -296,7 +321,7 @@ export class UnusualMemory {
       const { entry } = candidate;
       if (previous === 'unknown' && !this.#isComplete) {
         // Without the memory of the others nothing is known to be new: ask again.
-        this.#sightings.push({ key, at: entry.firstAt });
+        this.#sightings.push(sightingOf(candidate, key));
         continue;
       }
       this.#candidates.delete(key);
@@ -333,6 +358,7 @@ export class UnusualMemory {
         memory.operatorsLearnedAt = earliest(memory.operatorsLearnedAt, decoded.operatorsLearnedAt);
         memory.activeHours = Math.max(memory.activeHours, decoded.activeHours);
         memory.releasedAt = latest(memory.releasedAt, decoded.releasedAt);
+        for (const version of decoded.versions) memory.addVersion(version);
         for (const hour of decoded.busiest) memory.mergeHour(hour);
         for (const [what, decision] of decoded.decisions) {
           if ((memory.decisions.get(what)?.at ?? -Infinity) >= decision.at) continue;
@@ -359,12 +385,16 @@ export class UnusualMemory {
   }
 
   /**
-   * The reports to export: for an hour from the first export on, so that an outage of Prometheus hides none. One for each kind and `what` of a
+   * The reports: for an hour after the first export, so that an outage of Prometheus hides none. One for each kind and `what` of a
    * workload.
    */
-  export(now: number): readonly Report[] {
-    for (const report of this.#reports) report.firstExportAt ??= now;
+  get reports(): readonly Report[] {
     return this.#reports;
+  }
+
+  /** Says that the reports were exported. */
+  markExported(now: number): void {
+    for (const report of this.#reports) report.firstExportAt ??= now;
   }
 
   /** The sum of points of each workload with a report. */
@@ -378,14 +408,30 @@ export class UnusualMemory {
     return [...sums.values()];
   }
 
-  /** The number of reports since the start, by workload and kind. */
-  get totals(): readonly { readonly owner: Owner; readonly kind: Kind; readonly count: number }[] {
-    return [...this.#totals.values()];
+  /** The novelties that were reported since the last call, to be counted. */
+  takeNovelties(): Pick<Report, 'owner' | 'kind'>[] {
+    return this.#novelties.splice(0);
   }
 
-  /** Since when each workload has been watched. */
+  /** Since when each workload that this node observed in the past two hours has been watched. */
   get watchedSince(): { readonly owner: Owner; readonly at: number }[] {
-    return [...this.#workloads.values()].map((memory) => ({ owner: memory, at: Math.min(memory.since, this.#now) }));
+    return [...this.#workloads.values()]
+      .filter(({ observedAt }) => Math.abs(this.#now - observedAt) < OBSERVED_MS)
+      .map((memory) => ({ owner: memory, at: Math.min(memory.since, this.#now) }));
+  }
+
+  /** Since when a workload has been watched; null if it is not known. */
+  sinceOf(owner: Owner): number | null {
+    const since = this.#workloads.get(ownerKey(owner))?.since ?? null;
+    return since === null ? null : Math.min(since, this.#now);
+  }
+
+  /** When a workload first met an operator; null if it is not known, or the store has not answered yet. */
+  firstAtOf(owner: Owner, direction: 'outbound' | 'inbound', asn: number): number | null {
+    const kind = direction === 'outbound' ? 'operator' : 'client';
+    const what = operatorWhat(asn);
+    const firstAt = this.#workloads.get(ownerKey(owner))?.thing(kind, what)?.firstAt ?? null;
+    return firstAt === null || this.#candidates.has(entryKey(owner, kind, what)) ? null : Math.min(firstAt, this.#now);
   }
 
   /** The number of entries, for limits and tests. */
@@ -416,24 +462,44 @@ export class UnusualMemory {
       return;
     }
     const entry: Entry = { firstAt: Math.min(at, now), recordedAt: now, lastAt: now };
-    const limit = kind === 'administrator' ? MAX_INBOUND_ENTRIES : MAX_ENTRIES;
-    if (this.#keysOf(kind).size >= 2 * limit) return;
+    if (this.#keysOf(kind).size >= 2 * (isInbound(kind) ? MAX_INBOUND_ENTRIES : MAX_ENTRIES)) return;
+    if (kind === 'client' && !this.#makePlaceForClient(memory)) return;
     memory.setThing(kind, what, entry);
     this.#index(memory, kind, what, entry);
     this.#markEntry(memory, kind, what);
     this.#limitThings(memory, kind);
-    const candidate: Candidate = { memory, kind, what, entry, holder, remote };
+    const { process, startedAt, containerStartedAt } = holder;
+    const candidate: Candidate = {
+      memory,
+      kind,
+      what,
+      entry,
+      holder: { process, startedAt, containerStartedAt },
+      remote,
+    };
     if (!this.#options.isShared) {
       this.#settle(candidate);
       return;
     }
     const key = entryKey(memory, kind, what);
     this.#candidates.set(key, candidate);
-    this.#sightings.push({ key, at: entry.firstAt });
+    this.#sightings.push(sightingOf(candidate, key));
+  }
+
+  #makePlaceForClient(memory: WorkloadMemory): boolean {
+    const clients = memory.things.get('client');
+    if (!clients || clients.size < MAX_CLIENTS) return true;
+    // Entries are in the order of their last hour.
+    for (const [what, { lastAt }] of clients) {
+      if (this.#now - lastAt < DAY_MS) return false;
+      this.#dropThing(memory, 'client', what);
+      return true;
+    }
+    return true;
   }
 
   #keysOf(kind: ThingKind): Map<string, Entry> {
-    return kind === 'administrator' ? this.#inbound : this.#outbound;
+    return isInbound(kind) ? this.#inbound : this.#outbound;
   }
 
   #index(memory: WorkloadMemory, kind: ThingKind, what: string, entry: Entry): void {
@@ -451,6 +517,7 @@ export class UnusualMemory {
     const key = entryKey(memory, kind, what);
     keys.delete(key);
     keys.set(key, entry);
+    memory.moveToEnd(kind, what);
     if (Math.floor(this.#now / DAY_MS) !== before) this.#markEntry(memory, kind, what);
   }
 
@@ -618,10 +685,7 @@ export class UnusualMemory {
     const report = { ...evidence, ...added };
     this.#reports.push(report);
     this.#markReport(report);
-    const key = JSON.stringify([memory.namespace, memory.workload, kind]);
-    const total = this.#totals.get(key) ?? { owner: memory, kind, count: 0 };
-    total.count++;
-    this.#totals.set(key, total);
+    if (this.#novelties.length < MAX_REPORTS) this.#novelties.push({ owner: memory, kind });
   }
 
   /** What this node reported before it was restarted. */
@@ -656,7 +720,7 @@ export class UnusualMemory {
 
   #limitThings(memory: WorkloadMemory, kind: ThingKind): void {
     const things = memory.things.get(kind);
-    if (!things || things.size <= MAX_THINGS) return;
+    if (!things || things.size <= (kind === 'client' ? MAX_CLIENTS : MAX_THINGS)) return;
     let oldest: string | null = null;
     let oldestAt = Infinity;
     for (const [what, { lastAt }] of things) if (lastAt < oldestAt) [oldest, oldestAt] = [what, lastAt];
@@ -690,6 +754,15 @@ export class UnusualMemory {
     this.#workloads.delete(ownerKey(memory));
     this.#dirty.delete(ownerKey(memory));
   }
+}
+
+/** Strangers choose what comes in. */
+function isInbound(kind: ThingKind): boolean {
+  return kind === 'administrator' || kind === 'client';
+}
+
+function sightingOf({ kind, entry }: Candidate, key: string): Sighting {
+  return { category: isInbound(kind) ? 'inbound' : 'outbound', key, at: entry.firstAt };
 }
 
 function ownerKey({ namespace, workload }: Owner): string {

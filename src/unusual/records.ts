@@ -40,6 +40,7 @@ interface DecodedWorkload {
   readonly operatorsLearnedAt: number | null;
   readonly activeHours: number;
   readonly releasedAt: number | null;
+  readonly versions: readonly string[];
   readonly busiest: readonly BusiestHour[];
   readonly decisions: readonly (readonly [what: string, decision: Decision])[];
 }
@@ -70,6 +71,7 @@ export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
     operatorsLearnedAt,
     activeHours,
     releasedAt,
+    versions,
     busiest,
     decisions,
   } = memory;
@@ -82,6 +84,7 @@ export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
       operatorsLearnedAt,
       activeHours,
       releasedAt,
+      versions,
       busiest: busiest.map(({ day, operators, peers, bytes, reported }) => [
         day,
         operators,
@@ -165,6 +168,7 @@ function decodeWorkload([namespace = '', workload = '']: string[], value: unknow
     operatorsLearnedAt: timeOrNull(fields['operatorsLearnedAt']),
     activeHours: timeIn(fields['activeHours'], Infinity),
     releasedAt: timeOrNull(fields['releasedAt']),
+    versions: listIn(fields['versions']).filter((version) => typeof version === 'string'),
     busiest: listIn(fields['busiest']).map((hour) => {
       const [day, operators, peers, bytes, reported] = listIn(hour);
       const count = (field: unknown): number => timeIn(field, Infinity);
@@ -190,9 +194,10 @@ function decodeFirstSeen(
   [process = '', namespace = '', workload = '', direction = '', asn = '']: string[],
   at: number,
 ): DecodedEntry {
-  if (direction !== 'outbound' || !/^[1-9]\d{0,9}$/.test(asn)) throw new TypeError();
+  if ((direction !== 'outbound' && direction !== 'inbound') || !/^[1-9]\d{0,9}$/.test(asn)) throw new TypeError();
   const entry = { firstAt: at, recordedAt: at, lastAt: at };
-  return { owner: formerOwner(process, namespace, workload), kind: 'operator', what: operatorWhat(Number(asn)), entry };
+  const kind = direction === 'outbound' ? 'operator' : 'client';
+  return { owner: formerOwner(process, namespace, workload), kind, what: operatorWhat(Number(asn)), entry };
 }
 
 /** Operators are learned a day after the baseline began; all else has to be learned first. */
@@ -205,6 +210,7 @@ function decodeBaseline([process = '', namespace = '', workload = '']: string[],
     operatorsLearnedAt: at + DAY_MS,
     activeHours: 0,
     releasedAt: null,
+    versions: [],
     busiest: [],
     decisions: [],
   };

@@ -5,7 +5,7 @@ const DAYS = 32;
 
 /**
  * What a workload meets and remembers. `caller` is a process that called a public address, `server` one that listened, `administrator` an
- * operator that connected to a service for administrators.
+ * operator that connected to a service for administrators, `client` one that connected to any other.
  */
 export const THING_KINDS = [
   'operator',
@@ -19,6 +19,7 @@ export const THING_KINDS = [
   'metadata',
   'metadata_caller',
   'administrator',
+  'client',
 ] as const;
 
 export type ThingKind = (typeof THING_KINDS)[number];
@@ -67,6 +68,8 @@ class CurrentHour {
   }
 }
 
+/** A rollout in progress has two; one that is rolled back has its former version again. */
+const MAX_VERSIONS = 10;
 /** A set beyond this size is a fan-out whatever its exact size. */
 const MAX_FAN_OUT = 10_000;
 
@@ -84,6 +87,10 @@ export class WorkloadMemory {
   /** The number of different hours with activity. */
   activeHours = 0;
   releasedAt: number | null = null;
+  /** What it runs or ran, such as hashes of pod templates; the latest last. */
+  readonly versions: string[] = [];
+  /** When this node observed a socket of it last. */
+  observedAt = -Infinity;
   readonly things = new Map<ThingKind, Map<string, Entry>>();
   readonly busiest: BusiestHour[] = [];
   readonly decisions = new Map<string, Decision>();
@@ -104,6 +111,25 @@ export class WorkloadMemory {
   setThing(kind: ThingKind, what: string, entry: Entry): void {
     const known = this.things.get(kind) ?? new Map<string, Entry>();
     this.things.set(kind, known.set(what, entry));
+  }
+
+  /** Things of a kind stay in the order in which they were met last, by the hour. */
+  moveToEnd(kind: ThingKind, what: string): void {
+    const things = this.things.get(kind);
+    const entry = things?.get(what);
+    if (!things || !entry) return;
+    things.delete(what);
+    things.set(what, entry);
+  }
+
+  hasVersion(version: string): boolean {
+    return this.versions.includes(version);
+  }
+
+  addVersion(version: string): void {
+    if (this.hasVersion(version)) return;
+    this.versions.push(version);
+    if (this.versions.length > MAX_VERSIONS) this.versions.shift();
   }
 
   /**

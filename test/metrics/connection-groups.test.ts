@@ -76,7 +76,7 @@ test('every family sums to the number of rows within its limit, without duplicat
             namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
             asnNames: new Map(),
             asnCache: null,
-            firstSeen: null,
+            unusual: null,
             traffic: null,
             netlink: null,
           },

@@ -24,7 +24,7 @@ const NOTHING: ScanData = {
     ['64501', { name: 'ROUND', country: 'FR' }],
   ]),
   asnCache: null,
-  firstSeen: null,
+  unusual: null,
   traffic: null,
   netlink: null,
 };

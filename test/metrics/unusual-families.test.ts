@@ -3,6 +3,7 @@ import { aggregate } from '../../src/metrics/aggregate.ts';
 import { UNUSUAL_FAMILIES, type UnusualData } from '../../src/metrics/unusual-families.ts';
 
 const owner = { namespace: 'shop', workload: 'web' };
+const LABELS = { process: 'nc', ...owner, pod: '', container: '' };
 const DATA: UnusualData = {
   scope: 'cluster',
   reports: [
@@ -18,9 +19,13 @@ const DATA: UnusualData = {
       recordedAt: 2_000,
     },
   ],
-  totals: [{ owner, kind: 'operator', count: 7 }],
+  novelties: { folded: 0, series: [{ labels: ['shop', 'web', 'operator'], sums: [7] }] },
   points: [{ owner, points: 2 }],
   watchedSince: [{ owner, at: 1_000 }],
+  firstSeen: {
+    asns: [{ owner: LABELS, direction: 'outbound', asn: '64500', at: 1_500 }],
+    baselines: [{ owner: LABELS, at: 1_000 }],
+  },
 };
 
 test('novelties, their number and points, and since when each workload is watched', () => {
@@ -36,5 +41,7 @@ test('novelties, their number and points, and since when each workload is watche
     ['peerscope_novelties_total', 'shop web operator = 7'],
     ['peerscope_unusual_points', 'shop web = 2'],
     ['peerscope_workload_watched_since_timestamp_seconds', 'shop web cluster = 1'],
+    ['peerscope_asn_first_seen_timestamp_seconds', 'nc shop web outbound 64500 = 1.5'],
+    ['peerscope_baseline_start_timestamp_seconds', 'nc shop web cluster = 1'],
   ]);
 });

@@ -90,7 +90,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
       namespaces: { read: pods, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
       asnNames: new Map(),
       asnCache: { entries: 0, lookups: 0, hits: 0 },
-      firstSeen: null,
+      unusual: null,
       traffic: null,
       netlink: null,
     },

@@ -34,7 +34,7 @@ beforeEach(() => {
   }));
   const rules = { ...config.rules, networks };
   const clock = { now: () => host.now, monotonic: () => host.now };
-  scrape = new Scrape(new Procfs(host.root), { ...config, rules }, clock, null, host.source);
+  scrape = new Scrape(new Procfs(host.root), { ...config, rules, hasStore: true }, clock, null, host.source);
   changes = new Changes(scrape);
   scrape.traffic?.listEach(true);
   scan();
@@ -207,12 +207,12 @@ describe('of a connection that no scan saw', () => {
     scan();
     call(pod, '198.51.100.7:443');
     scan();
-    expect(sightings()).toEqual(['web outbound AS64500']);
+    expect(sightings()).toEqual(['containerd operator AS64500']);
     host.open(pod, port++, '203.0.113.9:443');
     call(pod, '203.0.113.9:443');
     serve(pod, 80, '203.0.113.9:50000');
     scan();
-    expect(sightings().sort()).toEqual(['web inbound AS64501', 'web outbound AS64501']);
+    expect(sightings().sort()).toEqual(['containerd client AS64501', 'containerd operator AS64501']);
   });
 
   it.each<{ title: string; run: () => void; told: string[] }>([
@@ -261,11 +261,10 @@ describe('of a connection that no scan saw', () => {
 
 /** The ASNs that were first seen since the last call, with the process of their owner. */
 function sightings(): string[] {
-  const times = scrape.firstSeen?.takeSightings() ?? [];
-  const asns = times.filter(({ category }) => category !== 'baseline');
-  return asns.map(({ key }) => {
-    const [process, , , direction, asn] = JSON.parse(key.slice(key.indexOf('['))) as string[];
-    return `${process} ${direction} AS${asn}`;
+  const times = scrape.unusual?.takeSightings() ?? [];
+  return times.flatMap(({ key }) => {
+    const [, workload, kind, what] = JSON.parse(key.slice(key.indexOf('['))) as string[];
+    return kind === 'operator' || kind === 'client' ? [`${workload} ${kind} ${what}`] : [];
   });
 }
 

@@ -82,7 +82,8 @@ class Node {
   }
 
   get reports(): string[] {
-    return this.memory.export(this.now).map(({ kind, what, reach, points }) => `${kind} ${what} ${reach} ${points}`);
+    this.memory.markExported(this.now);
+    return this.memory.reports.map(({ kind, what, reach, points }) => `${kind} ${what} ${reach} ${points}`);
   }
 }
 
@@ -220,9 +221,9 @@ describe('the gates', () => {
     const node = new Node().learn([out(64_500), out(64_500, { owner: { namespace: 'shop', workload: 'api' } })]);
     node.scan(START + HOUR, [out(64_501)]);
     node.scan(START + 3 * HOUR, [out(64_501, { owner: { namespace: 'shop', workload: 'api' } })]);
-    expect(node.memory.totals.map(({ owner, count }) => [owner.workload, count])).toEqual([
-      ['web', 1],
-      ['api', 1],
+    expect(node.memory.takeNovelties().map(({ owner, kind }) => [owner.workload, kind])).toEqual([
+      ['web', 'operator'],
+      ['api', 'operator'],
     ]);
     expect(new Set(node.reports)).toEqual(new Set(['operator AS64501 none 2']));
   });
@@ -328,7 +329,7 @@ describe('outages', () => {
       two.takeSightings().map(({ key }) => ({ key, previous: 'unknown' as const })),
       START + HOUR,
     );
-    expect(two.export(START + HOUR)).toEqual([]);
+    expect(two.reports).toEqual([]);
     // The store is back.
     two.merge(records, START + 3 * HOUR);
     two.markComplete();
@@ -336,7 +337,7 @@ describe('outages', () => {
       two.takeSightings().map(({ key }) => ({ key, previous: key.includes('64500') ? START - 9 * DAY : null })),
       START + 3 * HOUR,
     );
-    expect(two.export(START + 3 * HOUR).map(({ what }) => what)).toEqual(['AS64501']);
+    expect(two.reports.map(({ what }) => what)).toEqual(['AS64501']);
   });
 
   test('an operator that the provider names hours later is reported then', () => {
@@ -346,7 +347,7 @@ describe('outages', () => {
     node.memory.begin(node.now);
     node.memory.observe(seen(out(64_501), START + HOUR));
     node.settle();
-    expect(node.memory.export(node.now)).toEqual([
+    expect(node.memory.reports).toEqual([
       expect.objectContaining({ what: 'AS64501', at: START + HOUR, recordedAt: START + 5 * HOUR }),
     ]);
   });
@@ -405,15 +406,15 @@ test('records of other nodes, of peerscope 0.1 and of strangers', () => {
     ],
     START,
   );
-  expect(memory.size).toEqual({ workloads: 2, outbound: 2, inbound: 0 });
-  expect(memory.watchedSince).toEqual(expect.arrayContaining([expect.objectContaining({ at: base })]));
+  expect(memory.size).toEqual({ workloads: 2, outbound: 2, inbound: 1 });
+  expect(memory.sinceOf({ namespace: 'shop', workload: 'web' })).toBe(base);
   memory.begin(START);
   for (const asn of [64_500, 64_502]) memory.observe(seen(out(asn), START));
   memory.confirm(
     memory.takeSightings().map(({ key }) => ({ key, previous: null })),
     START,
   );
-  expect(memory.export(START).map(({ what }) => what)).toEqual(['AS64502']);
+  expect(memory.reports.map(({ what }) => what)).toEqual(['AS64502']);
 });
 
 test('nodes that share a store report what one node would, each thing once', () => {
@@ -442,7 +443,7 @@ test('nodes that share a store report what one node would, each thing once', () 
         }
       });
       const totalOf = (nodes: readonly Node[]): number =>
-        nodes.flatMap(({ memory }) => memory.totals).reduce((sum, { count }) => sum + count, 0);
+        nodes.flatMap(({ memory }) => memory.takeNovelties()).length;
       // A node does not count what others reported within the hour, so it may report one more of many.
       const [one, several] = [totalOf([single]), totalOf(cluster)];
       expect(several).toBeGreaterThanOrEqual(one);

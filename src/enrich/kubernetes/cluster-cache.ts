@@ -28,6 +28,12 @@ export interface KubernetesLabels {
   readonly container: string;
 }
 
+/** A workload, and a template that its pods were made from. */
+export interface PodVersion {
+  readonly owner: { readonly namespace: string; readonly workload: string };
+  readonly version: string;
+}
+
 interface KnownPod {
   pod: Pod;
   /** When the pod was deleted; null while it exists. */
@@ -57,6 +63,7 @@ export class ClusterCache {
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
   #otherPods = false;
+  #versions: PodVersion[] = [];
   #otherLabels = false;
   #now = 0;
   #startedAt: number | null = null;
@@ -106,6 +113,11 @@ export class ClusterCache {
     const otherLabels = this.#otherLabels;
     this.#otherLabels = false;
     return otherLabels;
+  }
+
+  /** Returns which templates the pods have that were added since the last call. */
+  takeVersions(): PodVersion[] {
+    return this.#versions.splice(0);
   }
 
   /** True if each resource was listed, has failed, or was waited for long enough. */
@@ -160,6 +172,11 @@ export class ClusterCache {
     return port === null ? name : `${name}:${port}`;
   }
 
+  /** Returns the Service or workload at an address inside the cluster, such as shop/ledger; null if it has no name. */
+  peerNameOf(address: Address, port: number, transport: Transport): string | null {
+    return this.endpointNameOf(address, port, transport)?.replace(/:\d+$/, '') ?? null;
+  }
+
   /**
    * Returns true if an address belongs to a Service or to a pod of this node, or if its bucket contains a pod or
    * ClusterIP address.
@@ -203,6 +220,8 @@ export class ClusterCache {
     this.#otherLabels ||= before !== undefined && !isDeepStrictEqual(before.pod.kept, pod.kept);
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
+    const { namespace, workload, template } = pod;
+    if (template !== undefined) this.#versions.push({ owner: { namespace, workload }, version: template });
     this.#otherPods = true;
     this.#pods.set(pod.uid, known);
     // Anyone who can create pods can set their annotations. A new pod must not take over the hash of an existing pod.

@@ -12,6 +12,8 @@ export interface Pod {
   readonly namespace: string;
   readonly name: string;
   readonly workload: string;
+  /** The hash of its template; absent if its controller gives none. */
+  readonly template?: string;
   /** The labels and annotations that rules match; absent without such rules. */
   readonly kept?: { readonly labels: Kept; readonly annotations: Kept };
   /** The pod's own addresses. Empty if it uses the host network, or if it has ended and its addresses may be reused. */
@@ -32,6 +34,8 @@ export interface PodKeys {
   readonly annotations: ReadonlySet<string>;
 }
 
+/** A label value has at most 63 characters. */
+const MAX_HASH = 63;
 /** A longer annotation is cut. */
 const MAX_ANNOTATION = 1000;
 
@@ -62,6 +66,7 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
   const names = [...listIn(spec['initContainers']), ...listIn(spec['containers'])].map((one) => nameOf(objectIn(one)));
   const hosts = [status['hostIP'], ...listIn(status['hostIPs']).map((one) => objectIn(one)['ip'])].map(textIn);
   const nodeAddresses = [...new Set(hosts)].map(parseAddress).filter((address) => address !== undefined);
+  const template = templateOf(objectIn(metadata['labels']));
   const isKept = keys !== undefined && keys.labels.size + keys.annotations.size > 0;
   const kept = isKept && {
     labels: keptIn(objectIn(metadata['labels']), keys.labels),
@@ -74,6 +79,7 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
     namespace: cleanLabel(namespace),
     name: cleanLabel(name),
     workload: cleanLabel(workloadOfPod(metadata)),
+    ...(template !== undefined && { template }),
     addresses: spec['hostNetwork'] === true || ended ? [] : addressesOf(status),
     ...(nodeAddresses.length > 0 && { nodeAddresses }),
     containers: ['containerStatuses', 'initContainerStatuses', 'ephemeralContainerStatuses'].flatMap((kind) =>
@@ -81,6 +87,15 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
     ),
     onlyContainer: names.length === 1 ? (names[0] ?? null) : null,
   };
+}
+
+/** Source: the labels that the controllers of Deployments, StatefulSets, DaemonSets and Argo Rollouts set. */
+function templateOf(labels: ApiObject): string | undefined {
+  const keys = ['pod-template-hash', 'controller-revision-hash', 'rollouts-pod-template-hash'];
+  return keys
+    .map((key) => textIn(labels[key]))
+    .find((text) => text !== '')
+    ?.slice(0, MAX_HASH);
 }
 
 function addressesOf(status: ApiObject): Address[] {

@@ -146,9 +146,9 @@ class Worker {
 
   /** The store knows nothing of before. */
   settle(): void {
-    const told = this.scrape.firstSeen?.takeSightings() ?? [];
+    const told = this.scrape.unusual?.takeSightings() ?? [];
     this.sightings.push(...told);
-    this.scrape.firstSeen?.confirm(
+    this.scrape.unusual?.confirm(
       told.map(({ key }) => ({ key, previous: null })),
       START + this.#time.seconds * 1000,
     );

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { PendingConnections } from '../../src/first-seen/pending.ts';
+import { PendingConnections } from '../../src/unusual/pending.ts';
 
 interface Noted {
   readonly openedAt: number;

@@ -29,7 +29,7 @@ class Worker {
     this.#store = store;
     this.#clock = clock;
     const time = { now: () => clock.now, monotonic: () => clock.now };
-    const options = { seriesLimit, rules: EMPTY_RULES, collectors: COLLECTORS };
+    const options = { seriesLimit, rules: EMPTY_RULES, collectors: COLLECTORS, hasStore: true };
     this.#scrape = new Scrape(new Procfs(tree.root), options, time, this.#cache);
   }
 
@@ -56,7 +56,7 @@ class Worker {
 
   /** Sends all sightings to the store again. */
   async sendAll(): Promise<void> {
-    this.#scrape.firstSeen?.queueAll();
+    this.#scrape.unusual?.markAllChanged();
     await this.#settle();
   }
 
@@ -73,9 +73,9 @@ class Worker {
   }
 
   async #settle(): Promise<void> {
-    const sightings = this.#scrape.firstSeen?.takeSightings() ?? [];
+    const sightings = this.#scrape.unusual?.takeSightings() ?? [];
     const kept = await this.#store?.writeFirstSeen(sightings);
-    this.#scrape.firstSeen?.confirm(kept ?? sightings.map(({ key }) => ({ key, previous: null })), this.#clock.now);
+    this.#scrape.unusual?.confirm(kept ?? sightings.map(({ key }) => ({ key, previous: null })), this.#clock.now);
   }
 }
 
@@ -140,8 +140,6 @@ describe('a connection whose ASN is resolved after it closed', () => {
     await after.scanAt(START + 30_000);
     await after.answerAt(START + 31_000);
     await after.scanAt(START + 32_000);
-    expect(after.orders, 'nothing is exported before the store answers').toEqual([]);
-    await after.scanAt(START + 33_000);
     expect(after.orders).toEqual([['orders.py  orders.service outbound 13335', seconds]]);
     closeAll();
     await after.scanAt(START + 34_000);
@@ -184,6 +182,7 @@ test('times found while the store fails are written when it recovers', async () 
   rmSync(folder);
   retry?.();
   await worker.current.scanAt(START + 1);
+  await worker.current.scanAt(START + 2);
   expect(worker.current.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
   await store.close();
 
@@ -270,13 +269,13 @@ test('when the series limit is too small, asn_info keeps the ASNs of open connec
 });
 
 describe('a connection whose direction is a guess', () => {
-  test('is exported with an empty direction, and never as outbound', async () => {
-    // From an ephemeral port to another.
+  test('is exported with the direction that is the most likely', async () => {
+    // From an ephemeral port to another: an attacker can choose it.
     tree.edit(FIRST, 'net/tcp', /(?<= 01010101):01BB/g, ':A02A');
     const worker = new Worker(tree, null, clock);
     await worker.answerAt(START);
     await worker.scanAt(START);
     await worker.scanAt(START + 2 * HOUR);
-    expect(worker.orders).toEqual([['orders.py  orders.service  13335', START / 1000]]);
+    expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
   });
 });
