@@ -7,6 +7,22 @@ export interface StoredText {
   readonly keepUntil: number;
 }
 
+/** A small text that the exporters of a cluster share. The key begins with a lower-case letter. */
+export interface StoredRecord {
+  readonly key: string;
+  readonly text: string;
+}
+
+/** Records that were written since a cursor, oldest write first. */
+export interface RecordPage {
+  /** At most 1,000; possibly none. */
+  readonly records: readonly StoredRecord[];
+  /** The cursor of the next page. It has no meaning outside of this store. */
+  readonly next: string;
+  /** Whether there were no more when the page was read. */
+  readonly isLast: boolean;
+}
+
 /**
  * Persistent storage, possibly shared by several exporters. Methods never reject. A store that fails returns nothing
  * from reads, drops writes, grants every lease, and is not `up`.
@@ -28,6 +44,16 @@ export interface Store {
    * the previous time of each key, 'unknown' if that key failed.
    */
   writeFirstSeen(sightings: readonly FirstSeenTime[]): Promise<readonly PreviousTime[]>;
+  /**
+   * Writes records; a later write replaces an earlier one. Each expires 90 days after its last write. Of too many, those written longest
+   * ago are dropped. Records that are too long are ignored.
+   */
+  writeRecords(records: readonly StoredRecord[]): Promise<void>;
+  /**
+   * Reads a page of the records that were written since the cursor of a former page; null reads all, with the first-seen times of
+   * version 0.1 as text. A record may be returned twice, but none is missed. Returns null if the store fails.
+   */
+  readRecords(since: string | null): Promise<RecordPage | null>;
   /** Takes a lease for `ms` if it is free. Returns 0 if taken, else the milliseconds until it expires. */
   acquire(lease: string, ms: number): Promise<number>;
   /** Sets the remaining time of a lease held by this process. */

@@ -25,7 +25,10 @@ import {
   MAX_CLOCK_SKEW_MS,
   type PreviousTime,
   type FirstSeenTime,
+  type RecordPage,
+  type StoredRecord,
 } from './contract.ts';
+import { readPage, recordBatches, writeBatch } from './redis-records.ts';
 
 /** How long the server keeps the check number of a stopped exporter. */
 const ALIVE_KEEP_MS = 24 * 3_600_000;
@@ -57,6 +60,8 @@ export interface RedisStoreOptions {
   readonly onIncomplete: () => void;
   /** The maximum number of first-seen times in the store. The largest owners lose some first. */
   readonly maxFirstSeen?: number;
+  /** The maximum number of records in the store. */
+  readonly maxRecords?: number;
 }
 
 /**
@@ -86,6 +91,8 @@ export class RedisStore implements Store, SharedState {
   #connectionError: string | undefined;
   /** True while the connection is being replaced. */
   #isReconnecting = false;
+  /** Connections that ended. */
+  #connections = 0;
   /** Consecutive failed connection attempts. */
   #failedConnects = 0;
   #recoveredAt = -Infinity;
@@ -118,6 +125,7 @@ export class RedisStore implements Store, SharedState {
     });
     this.#redis.on('close', () => {
       this.#isSelected = false;
+      this.#connections++;
       this.#hasMissedWrites ||= this.#wroteSinceCheck;
       if (!this.#isReconnecting) this.#delayRecovery();
       this.#isReconnecting = false;
@@ -206,6 +214,30 @@ export class RedisStore implements Store, SharedState {
     }
     return previousTimes;
   }
+
+  async writeRecords(records: readonly StoredRecord[]): Promise<void> {
+    if (this.#isClockOff()) {
+      this.#hasMissedTimes ||= records.length > 0;
+      return;
+    }
+    for (const batch of recordBatches(records)) {
+      const most = this.#options.maxRecords;
+      const done = await this.#attemptWrite(() => writeBatch(this.#evaluate, batch, randomUUID(), most));
+      if (done === undefined) return;
+    }
+  }
+
+  async readRecords(since: string | null): Promise<RecordPage | null> {
+    if (this.#isClockOff()) return null;
+    const page = await this.#attempt(() => readPage(this.#evaluate, since, this.#connections));
+    if (!page) return null;
+    this.#hasMissedWrites ||= page.isOther;
+    const { records, next, isLast } = page;
+    return { records, next, isLast };
+  }
+
+  readonly #evaluate = (script: string, keys: readonly string[], given: readonly string[]): Promise<unknown> =>
+    this.#redis.eval(script, keys.length, ...keys, ...given);
 
   /** A lease that lasts longer than twice the requested time, or for ever, was not taken by an exporter. */
   async acquire(lease: string, ms: number): Promise<number> {
@@ -424,7 +456,8 @@ export class RedisStore implements Store, SharedState {
 /** The owner of a first-seen time, by which the store is shared: the namespace and the workload in its key. */
 export function tenantOf(key: string): string {
   try {
-    const [, namespace = '', workload = ''] = JSON.parse(key.slice(key.indexOf('['))) as unknown[];
+    const names = JSON.parse(key.slice(key.indexOf('['))) as unknown[];
+    const [namespace = '', workload = ''] = key.startsWith('unusual:') ? names : names.slice(1);
     return `${String(namespace)}/${String(workload)}`;
   } catch {
     return '/';

@@ -4,9 +4,16 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { reasonOf } from '../common/errors.ts';
 import { makePrivateFile } from '../common/files.ts';
-import { FIRST_SEEN_TTL_MS, type FirstSeenTime, type PreviousTime, type StoredText } from './contract.ts';
+import {
+  FIRST_SEEN_TTL_MS,
+  type FirstSeenTime,
+  type PreviousTime,
+  type StoredRecord,
+  type StoredText,
+} from './contract.ts';
+import { openRecords, RECORD_OBJECTS } from './sqlite-records.ts';
 
-const SCHEMA = 2;
+const SCHEMA = 3;
 /** The maximum number of rows per transaction. */
 export const CHUNK = 1_000;
 /** The maximum number of first-seen times per category. A row takes about 120 bytes. */
@@ -22,12 +29,16 @@ const OBJECTS: Readonly<Record<string, string>> = {
   lease: 'CREATE TABLE lease (k TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID',
   first_seen:
     'CREATE TABLE first_seen (shelf TEXT, k TEXT, at INTEGER NOT NULL, x INTEGER NOT NULL, PRIMARY KEY (shelf, k)) STRICT, WITHOUT ROWID',
+  ...RECORD_OBJECTS,
 };
 /** A file of this many times the maximum size was not made by peerscope either. */
 const SIZE_FACTOR = 4;
 
 /** The owner of a first-seen time, by which the file is shared: the namespace and the workload in its key. */
-const TENANT = `CASE WHEN json_valid(substr(k, instr(k, '['))) THEN json_extract(substr(k, instr(k, '[')), '$[1]', '$[2]') END`;
+const NAMES = `substr(k, instr(k, '['))`;
+const TENANT = `CASE WHEN json_valid(${NAMES}) THEN
+  CASE WHEN k GLOB 'unusual:*' THEN json_extract(${NAMES}, '$[0]', '$[1]') ELSE json_extract(${NAMES}, '$[1]', '$[2]') END
+END`;
 
 /** SQLite primary result codes (https://www.sqlite.org/rescode.html). */
 const CORRUPT = 11;
@@ -44,7 +55,7 @@ export type StoreDatabase = ReturnType<typeof openDatabase>;
  * Opens the database file, creates or updates its schema, and prepares all statements. Throws if SQLite cannot use the
  * file or if its schema is newer.
  */
-export function openDatabase(path: string, journal: string, maxBytes: number) {
+export function openDatabase(path: string, journal: string, maxBytes: number, maxRecords?: number) {
   makePrivateFile(path);
   for (const suffix of SIDE_FILES) makePrivateFile(path + suffix, false);
   const { size } = statSync(path);
@@ -69,18 +80,19 @@ export function openDatabase(path: string, journal: string, maxBytes: number) {
       );
     }
     const past = certainPast();
+    const records = openRecords(database, maxRecords);
     const set = database.prepare('INSERT OR REPLACE INTO record VALUES (?, ?, ?)');
     const expire = database.prepare(
       'DELETE FROM record WHERE k IN (SELECT k FROM record WHERE x <= ? ORDER BY x LIMIT ?)',
     );
     const shrink = database.prepare('DELETE FROM record WHERE k IN (SELECT k FROM record ORDER BY x LIMIT ?)');
     /**
-     * Deletes twice the number of new rows. Rows are spread over the tree, and a page is freed only when enough of
-     * its rows are gone.
+     * Deletes twice the number of new rows: texts, or records if there are no texts. Rows are spread over the tree, and a page is freed
+     * only when enough of its rows are gone.
      */
     const makeRoom = (rows: number): void => {
       const used = pragma('page_count') - pragma('freelist_count');
-      if (used > maxPages * 0.875) shrink.run(2 * rows);
+      if (used > maxPages * 0.875 && shrink.run(2 * rows).changes === 0) records.dropOldest(2 * rows);
     };
     const selectTime = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ?');
     const upsert = database.prepare(
@@ -125,6 +137,12 @@ export function openDatabase(path: string, journal: string, maxBytes: number) {
         });
         return previousTimes;
       },
+      writeRecords: (written: readonly StoredRecord[], now: number): void =>
+        transaction(database, () => {
+          makeRoom(written.length);
+          records.write(written, now, past(now));
+        }),
+      readRecords: records.read,
       acquire: database.prepare(
         `INSERT INTO lease VALUES (:lease, :holder, :end)
          ON CONFLICT (k) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE until <= :now OR until > :end`,

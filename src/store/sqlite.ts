@@ -3,7 +3,8 @@ import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Timer } from '../common/clock.ts';
-import type { FirstSeenTime, PreviousTime, Store, StoredText } from './contract.ts';
+import type { FirstSeenTime, PreviousTime, RecordPage, Store, StoredRecord, StoredText } from './contract.ts';
+import { batches } from './records.ts';
 import {
   CHUNK,
   inodeOf,
@@ -19,7 +20,10 @@ import { reasonOf } from '../common/errors.ts';
 import { checkPrivate, makeDirectory } from '../common/files.ts';
 
 const FILE = 'peerscope.sqlite';
-const MAX_BYTES = 32 * 1024 * 1024;
+/** Version 0.1 takes a file of more than 128 MiB for one that it did not make. */
+const MAX_BYTES = 96 * 1024 * 1024;
+/** The approximate size of the records that are written in one transaction. */
+const RECORDS_BYTES = 256 * 1024;
 const RETRY_MS = 60_000;
 /** The minimum time between checks that the file is still at its path. */
 const FILE_CHECK_MS = 5_000;
@@ -38,6 +42,8 @@ export interface SqliteStoreOptions {
   readonly after?: Timer['after'];
   /** The maximum size of the file. Entries that expire first are removed first. */
   readonly maxBytes?: number;
+  /** The maximum number of records. */
+  readonly maxRecords?: number;
 }
 
 /**
@@ -123,6 +129,20 @@ export class SqliteStore implements Store {
     return previousTimes;
   }
 
+  async writeRecords(records: readonly StoredRecord[]): Promise<void> {
+    let isFirst = true;
+    for (const batch of batches(records, CHUNK, RECORDS_BYTES)) {
+      if (!isFirst) await setImmediate();
+      isFirst = false;
+      this.#attemptWrite((database) => database.writeRecords(batch, this.#options.now()));
+    }
+  }
+
+  readRecords(since: string | null): Promise<RecordPage | null> {
+    this.#closeLostFile();
+    return Promise.resolve(this.#attempt(({ readRecords }) => readRecords(since)) ?? null);
+  }
+
   acquire(lease: string, ms: number): Promise<number> {
     const now = this.#options.now();
     const freeInMs = this.#attemptWrite(({ acquire, selectLease }) => {
@@ -202,7 +222,7 @@ export class SqliteStore implements Store {
   }
 
   #open(): void {
-    const { directory, report, maxBytes = MAX_BYTES } = this.#options;
+    const { directory, report, maxBytes = MAX_BYTES, maxRecords } = this.#options;
     try {
       makeDirectory(directory);
       checkPrivate(directory);
@@ -211,11 +231,11 @@ export class SqliteStore implements Store {
       if (reason !== null) report(`Store "${this.#path}" runs without a write-ahead log: ${reason}`);
       const inode = inodeOf(this.#path);
       try {
-        this.#database = openDatabase(this.#path, journal, maxBytes);
+        this.#database = openDatabase(this.#path, journal, maxBytes, maxRecords);
       } catch (error) {
         if (!isCorrupt(error)) throw error;
         this.#renameCorrupt(inode, error);
-        this.#database = openDatabase(this.#path, journal, maxBytes);
+        this.#database = openDatabase(this.#path, journal, maxBytes, maxRecords);
       }
     } catch (error) {
       this.#fail(error);

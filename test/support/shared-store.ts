@@ -9,6 +9,9 @@ export class SharedServer {
   readonly leases = new Map<string, { readonly holder: Store; readonly until: number }>();
   /** The members with the time from which they count. */
   readonly queues = new Map<string, Map<string, number>>();
+  /** In the order of their last write. */
+  readonly records = new Map<string, { readonly text: string; readonly sequence: number }>();
+  #sequence = 0;
   readonly breakers = new Map<string, { readonly failures: number; readonly until: number }>();
   readonly #clock: Clock;
 
@@ -74,6 +77,21 @@ export class SharedServer {
             }),
           sightings.map(({ key }) => ({ key, previous: 'unknown' })),
         ),
+      writeRecords: (records) =>
+        whileWritten(() => {
+          for (const { key, text } of records) {
+            this.records.delete(key);
+            this.records.set(key, { text, sequence: ++this.#sequence });
+          }
+        }, undefined),
+      readRecords: (since) =>
+        whileThere(() => {
+          const after = Number(since ?? 0);
+          const changed = [...this.records].filter(([, { sequence }]) => sequence > after);
+          const page = changed.slice(0, 1_000);
+          const records = page.map(([key, { text }]) => ({ key, text }));
+          return { records, next: String(page.at(-1)?.[1].sequence ?? after), isLast: page.length === changed.length };
+        }, null),
       acquire: (lease, ms) =>
         whileWritten(() => {
           const left = (this.leases.get(lease)?.until ?? 0) - now();
