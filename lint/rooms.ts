@@ -147,7 +147,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
     'collect/inherited-sockets.ts',
     'collect/procfs.ts',
   ],
-  'node:os#hostname': ['serve/otlp-thread.ts'],
+  'node:os#hostname': ['serve/otlp-thread.ts', 'serve/serve.ts'],
   'node:os#networkInterfaces': ['collect/command-host.ts'],
   'node:path': EVERYWHERE,
   'node:sqlite': ['store/sqlite-database.ts', 'store/sqlite-records.ts'],

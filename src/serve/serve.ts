@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { hostname } from 'node:os';
 import type { HashCost } from '../collect/hash-walks.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/host.ts';
@@ -161,6 +162,8 @@ function workerData(config: Config, services: RunningServices): WorkerData {
       collectors: { ...config.collectors, netlink: sockets !== null },
       seed: randomInt(2 ** 32),
       baselineScope: services.baselineScope,
+      hasStore: services.hasStore,
+      node: config.kubernetes?.nodeName ?? hostname(),
       ...(services.watched ? { cluster: services.watched } : {}),
     },
     asnProvider: config.asn.provider,

@@ -30,6 +30,8 @@ export interface RunningServices extends Closable {
   readonly watched: readonly Resource[] | null;
   /** Whether first-seen times are those of this node or of the whole cluster. */
   readonly baselineScope: 'node' | 'cluster';
+  /** Whether a store remembers what workloads do. */
+  readonly hasStore: boolean;
   /** What the worker asks the services for. */
   readonly callbacks: Omit<NotificationHandlers<WorkerNotifications>, 'costs' | 'sockets'>;
   /** Sends all results to this worker from now on, and starts the Kubernetes watch. */
@@ -102,6 +104,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     asksForNames: rdns !== null,
     watched: watch?.resources ?? null,
     baselineScope: store?.shared ? 'cluster' : 'node',
+    hasStore: store !== null,
     callbacks: {
       questions: (buckets) => asn?.query(buckets),
       remotes: (addresses) => rdns?.add(addresses),

@@ -104,6 +104,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       return { at, collectors, malformedRows, failures };
     },
     render: async ({ format }, { transfer }) => {
+      scrape.unusual?.markExported(SYSTEM_CLOCK.now());
       const rendered = await writer.write(families, format);
       const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
       transfer(parts.map(({ body }) => body.buffer));
@@ -113,6 +114,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       renderPage([...families, ...statusFamilies(status)], options, (address) => remoteNames.of(address)),
     share: ({ status, port: target }) => {
       try {
+        scrape.unusual?.markExported(SYSTEM_CLOCK.now());
         const collected: Collected = { families: [...families, ...statusFamilies(status)] };
         target.postMessage(collected);
       } finally {
@@ -145,8 +147,12 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     names: (names) => remoteNames.learn(names),
     confirm: (kept) => {
+      // What the store could not answer is asked again after the next scan.
       scrape.unusual?.confirm(kept, SYSTEM_CLOCK.now());
-      sendSightings();
+    },
+    merge: ({ records, isComplete }) => {
+      scrape.unusual?.merge(records, SYSTEM_CLOCK.now());
+      if (isComplete) scrape.unusual?.markComplete();
     },
     rules: (rules) => scrape.adopt(rules),
     cluster: (change) => scrape.updateCluster(change),
