@@ -19,7 +19,7 @@ const VOLATILE =
   /^(# (HELP|TYPE) )?peerscope_(network_namespaces|scrape_collector_duration_seconds|snapshot_timestamp_seconds|build_info|store_up|store_failures_total|asn_pending|asn_queries_total|asn_query_failures_total|asn_cache_(lookups|hits)_total|otlp_exports_total|otlp_export_failures_total)\b/;
 
 /** The times of a run, which read 0 in the golden page. */
-const FIRST_TIME = /^(peerscope_(?:asn_first_seen|baseline_start)_timestamp_seconds\{.*\}) \d+(?:\.\d+)?$/gm;
+const FIRST_TIME = /^(peerscope_(?:asn_first_seen|baseline_start|workload_watched_since)_timestamp_seconds\{.*\}) \d+(?:\.\d+)?$/gm;
 
 /** Answers in the words of a store, so that the program has nothing to ask. */
 const ANSWERS = [
@@ -133,7 +133,7 @@ function writeRequest(request: OtlpRequest): string {
     const { gauge, sum, ...rest } = metric;
     const { dataPoints, ...how } = sum ?? gauge ?? { dataPoints: [] };
     if (VOLATILE.test(prometheusName({ ...metric, type }))) return null;
-    const isFirstTime = /(first_seen|baseline_start)_timestamp$/.test(metric.name);
+    const isFirstTime = /(first_seen|baseline_start|watched_since)_timestamp$/.test(metric.name);
     const lines = dataPoints
       .map(({ attributes, ...value }) => ({ attributes, ...(isFirstTime ? {} : value) }))
       .map(({ attributes, asInt, asDouble }) => `    ${JSON.stringify({ attributes, asInt, asDouble })}`)
