@@ -9,7 +9,7 @@ import type { Status } from '../metrics/status-families.ts';
 import type { Address, Cidr, Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { RowFormat } from '../rows/streams.ts';
-import type { PreviousTime, FirstSeenTime } from '../store/contract.ts';
+import type { PreviousTime, FirstSeenTime, StoredRecord } from '../store/contract.ts';
 import type { PageOptions } from '../web/page/page.ts';
 
 /** The requests of the main thread to the worker thread: what each kind carries, and what the worker replies. */
@@ -41,6 +41,8 @@ export interface Notifications {
   readonly names: readonly RemoteName[];
   /** What the store kept of sightings. */
   readonly confirm: readonly PreviousTime[];
+  /** A page of records of the store; `isComplete` if it has no more for now. */
+  readonly merge: { readonly records: readonly StoredRecord[]; readonly isComplete: boolean };
   /** Rules for the next scan. */
   readonly rules: Rules;
   /** A change in the Kubernetes cluster. */
@@ -55,6 +57,8 @@ export interface WorkerNotifications {
   readonly remotes: readonly Address[];
   /** First-seen times for the store. */
   readonly sightings: readonly FirstSeenTime[];
+  /** Records for the store that are new or changed. */
+  readonly records: readonly StoredRecord[];
   /** What walks over the TCP hash of the host cost: sent once, where that is much. */
   readonly costs: HashCost;
   /** Why bytes and ended connections are not read, or null once they are: sent when it changes. */

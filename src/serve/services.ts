@@ -19,6 +19,7 @@ import type { FirstSeenTime, Store } from '../store/contract.ts';
 import { openStore } from '../store/open.ts';
 import type { Closable } from './closers.ts';
 import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
+import { RecordSync } from './record-sync.ts';
 import { RdnsQueue } from './rdns-queue.ts';
 import type { WorkerClient } from './worker-client.ts';
 
@@ -56,6 +57,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
   const { version, rules, failures, log } = context;
   let worker: WorkerClient | null = null;
   let kubernetes: ApiClient | null = null;
+  let records: RecordSync | null = null;
   const asnFailed = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const storeFailed = (error: unknown): void => failures.warn('store', { reason: reasonOf(error) }, 'the store failed');
 
@@ -73,9 +75,13 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       ? await openStore(config, {
           clock: SYSTEM_CLOCK,
           report: (reason) => log.warn({ reason }, 'the state of the store changed'),
-          onIncomplete: () => void refill().catch(storeFailed),
+          onIncomplete: () => {
+            records?.restart();
+            void refill().catch(storeFailed);
+          },
         })
       : null;
+  records = new RecordSync(store, SYSTEM_CLOCK, (page) => worker?.notify('merge', page));
   const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
   const cluster = watch && new ClusterCache(watch.resources);
   const asn =
@@ -112,9 +118,11 @@ export async function openServices(config: Config, context: ServicesContext): Pr
         void keepEarliest(store, sightings)
           .then((kept) => worker?.notify('confirm', kept))
           .catch(storeFailed),
+      records: (changed) => records.write(changed),
     },
     connect: async (client) => {
       worker = client;
+      records.start();
       await startWatch();
     },
     adoptRules: async () => {
@@ -134,6 +142,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       rdns?.close();
       await kubernetes?.close();
       await asn?.close();
+      await records.close();
       await store?.close();
     },
   };

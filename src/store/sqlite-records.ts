@@ -25,10 +25,7 @@ export const RECORD_OBJECTS = {
 /** Prepares the statements for records. The caller provides the transactions of writes. */
 export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
   const selectState = database.prepare('SELECT store, n FROM memory_state LIMIT 1');
-  if (!selectState.get())
-    database
-      .prepare('INSERT INTO memory_state SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM memory_state)')
-      .run(randomUUID());
+  const addState = database.prepare('INSERT INTO memory_state VALUES (?, 0)');
   const setState = database.prepare('UPDATE memory_state SET n = ?');
   const upsert = database.prepare(
     `INSERT INTO memory VALUES (?, ?, ?, ?)
@@ -75,6 +72,7 @@ export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
     /** Writes records at the time `now`; those that expired before `cutoff` are deleted. */
     write: (records: readonly StoredRecord[], now: number, cutoff: number): void => {
       expire.run(cutoff, PAGE);
+      if (!selectState.get()) addState.run(randomUUID());
       let n = Number(selectState.get()?.['n']);
       for (const { key, text } of records) upsert.run(++n, key, text, now + RECORD_TTL_MS);
       setState.run(n);
@@ -86,7 +84,7 @@ export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
       const changes = decodeCursor(since, 'changes', 2);
       if (!changes) return readFirstSeen(shelf, key);
       const state = selectState.get();
-      const [store, newest] = [String(state?.['store']), Number(state?.['n'])];
+      const [store, newest] = [String(state?.['store'] ?? ''), Number(state?.['n'] ?? 0)];
       const [of, after] = [String(changes[0]), Number(changes[1]) || 0];
       // The file was replaced, or is a former copy of itself.
       if (of !== '' && (of !== store || after > newest)) return readFirstSeen('', '');

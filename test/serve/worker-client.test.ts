@@ -26,6 +26,7 @@ const DATA: WorkerData = {
 const CALLBACKS: WorkerCallbacks = {
   questions: () => undefined,
   sightings: () => undefined,
+  records: () => undefined,
   remotes: () => undefined,
   costs: () => undefined,
   sockets: () => undefined,

@@ -450,7 +450,7 @@ describe('a store that fails', () => {
     expect(readFileSync(path()).equals(bytes)).toBe(true);
     expect(existsSync(`${path()}.corrupt`)).toBe(false);
     expect(reports).toEqual([
-      'Cannot use store "FOLDER/peerscope.sqlite": its schema version 7 is newer than the supported version 2',
+      'Cannot use store "FOLDER/peerscope.sqlite": its schema version 7 is newer than the supported version 3',
     ]);
   });
 

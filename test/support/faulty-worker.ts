@@ -42,6 +42,7 @@ if (parentPort) {
       learn: () => fail('learn'),
       names: () => fail('names'),
       confirm: () => process.exit(0),
+      merge: () => fail('merge'),
       rules: () => fail('rules'),
       cluster: () => fail('cluster'),
     },
