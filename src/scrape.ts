@@ -215,7 +215,8 @@ export class Scrape {
     connections.closeEnded();
     this.#counts.add(connections, this.#protocols, at, wiped);
     runs.attempt('first-seen', () => {
-      for (const { owner, version } of this.#cluster?.takeVersions() ?? []) this.unusual?.noteVersion(owner, version, at);
+      for (const { owner, version } of this.#cluster?.takeVersions() ?? [])
+        this.unusual?.noteVersion(owner, version, at);
       this.#recorder?.record(renamed);
     });
     return at;

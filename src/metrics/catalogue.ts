@@ -13,7 +13,7 @@ import {
 } from '../traffic/traffic-counters.ts';
 import type { ScanData } from './scan-data.ts';
 import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
-import { UNUSUAL_FAMILIES, type UnusualData } from './unusual-families.ts';
+import { UNUSUAL_FAMILIES } from './unusual-families.ts';
 
 /** The collectors of a scan; each exports its duration, and all but `sockets` can be disabled. */
 export const COLLECTORS = ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints', 'netlink'] as const;
@@ -343,7 +343,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     [],
     ({ closedWithoutTotals: value }) => ({ labels: {}, value }),
   ),
-  ...UNUSUAL_FAMILIES.map((spec) => ofUnusual(spec)),
+  ...UNUSUAL_FAMILIES,
   {
     name: 'peerscope_sockets_unattributed',
     help: 'Number of sockets without a known process, by reason.',
@@ -522,16 +522,6 @@ function perEndpoint(name: string, help: string, field: keyof Bytes, otlp: OtlpP
     contributions: (data) =>
       (trafficOf(data)?.endpoints ?? []).map(({ labels, [field]: value }) => ({ labels, value })),
     otlp,
-  };
-}
-
-/** A family about unusual connections, which is absent if none are looked for. */
-function ofUnusual(spec: FamilySpec<UnusualData>): FamilySpec<ScanData> {
-  const { folded, isAbsent: _isAbsent, counts: _counts, contributions, ...rest } = spec;
-  return {
-    ...rest,
-    ...(folded && { folded: ({ unusual }: ScanData) => (unusual ? folded(unusual) : 0) }),
-    contributions: ({ unusual }) => (unusual ? contributions(unusual) : []),
   };
 }
 

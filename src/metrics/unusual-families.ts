@@ -27,7 +27,7 @@ export const NOVELTY_COUNTERS = {
 } satisfies CounterSpec;
 
 /** The families about what is unusual. */
-export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
+export const UNUSUAL_FAMILIES: readonly FamilySpec<{ readonly unusual: UnusualData | null }>[] = [
   {
     name: 'peerscope_novelty_timestamp_seconds',
     help: 'Unix time at which a calm workload first met something, such as a network operator, a port or a peer. Exported for one hour.',
@@ -37,8 +37,8 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     labels: [...WORKLOAD, 'process', 'kind', 'what', 'reach', 'points'],
     fold: [],
     cut: (a, b) => b.value - a.value,
-    contributions: ({ reports }) =>
-      reports.map(({ owner, process, kind, what, reach, points, at }) => ({
+    contributions: ({ unusual }) =>
+      (unusual?.reports ?? []).map(({ owner, process, kind, what, reach, points, at }) => ({
         labels: { ...labelsOf(owner), process, kind, what, reach, points: String(points) },
         value: at / 1000,
       })),
@@ -51,12 +51,15 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     collector: 'first-seen',
     labels: NOVELTY_COUNTERS.labels,
     fold: [],
-    folded: ({ novelties }) => novelties.folded,
-    contributions: ({ novelties }) =>
-      Array.from(novelties.series, ({ labels: [namespace = '', workload = '', kind = ''], sums: [value = 0] }) => ({
-        labels: { namespace, workload, kind },
-        value,
-      })),
+    folded: ({ unusual }) => unusual?.novelties.folded ?? 0,
+    contributions: ({ unusual }) =>
+      Array.from(
+        unusual?.novelties.series ?? [],
+        ({ labels: [namespace = '', workload = '', kind = ''], sums: [value = 0] }) => ({
+          labels: { namespace, workload, kind },
+          value,
+        }),
+      ),
   },
   {
     name: 'peerscope_unusual_points',
@@ -67,7 +70,8 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     labels: WORKLOAD,
     fold: [],
     cut: (a, b) => b.value - a.value,
-    contributions: ({ points }) => points.map(({ owner, points }) => ({ labels: labelsOf(owner), value: points })),
+    contributions: ({ unusual }) =>
+      (unusual?.points ?? []).map(({ owner, points }) => ({ labels: labelsOf(owner), value: points })),
   },
   {
     name: 'peerscope_workload_watched_since_timestamp_seconds',
@@ -78,8 +82,11 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     labels: [...WORKLOAD, 'scope'],
     fold: [],
     cut: (a, b) => a.value - b.value,
-    contributions: ({ watchedSince, scope }) =>
-      watchedSince.map(({ owner, at }) => ({ labels: { ...labelsOf(owner), scope }, value: at / 1000 })),
+    contributions: ({ unusual }) =>
+      (unusual?.watchedSince ?? []).map(({ owner, at }) => ({
+        labels: { ...labelsOf(owner), scope: unusual?.scope ?? '' },
+        value: at / 1000,
+      })),
   },
   {
     name: 'peerscope_asn_first_seen_timestamp_seconds',
@@ -90,8 +97,11 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     labels: [...OWNER, 'direction', 'asn'],
     fold: [],
     cut: (a, b) => b.value - a.value,
-    contributions: ({ firstSeen }) =>
-      firstSeen.asns.map(({ owner, direction, asn, at }) => ({ labels: { ...owner, direction, asn }, value: at / 1000 })),
+    contributions: ({ unusual }) =>
+      (unusual?.firstSeen.asns ?? []).map(({ owner, direction, asn, at }) => ({
+        labels: { ...owner, direction, asn },
+        value: at / 1000,
+      })),
   },
   {
     name: 'peerscope_baseline_start_timestamp_seconds',
@@ -102,8 +112,11 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<UnusualData>[] = [
     labels: [...OWNER, 'scope'],
     fold: [],
     cut: (a, b) => a.value - b.value,
-    contributions: ({ firstSeen, scope }) =>
-      firstSeen.baselines.map(({ owner, at }) => ({ labels: { ...owner, scope }, value: at / 1000 })),
+    contributions: ({ unusual }) =>
+      (unusual?.firstSeen.baselines ?? []).map(({ owner, at }) => ({
+        labels: { ...owner, scope: unusual?.scope ?? '' },
+        value: at / 1000,
+      })),
   },
 ];
 

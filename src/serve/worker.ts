@@ -154,7 +154,6 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       scrape.unusual?.merge(records, SYSTEM_CLOCK.now());
       if (isComplete) scrape.unusual?.markComplete();
     },
-    merge: () => undefined,
     rules: (rules) => scrape.adopt(rules),
     cluster: (change) => scrape.updateCluster(change),
   };

@@ -10,15 +10,7 @@ import {
   reportKey,
   type UnusualRecord,
 } from './records.ts';
-import {
-  isEphemeral,
-  listenerWhat,
-  METADATA,
-  operatorWhat,
-  parseWhat,
-  portWhat,
-  withoutRelease,
-  } from './what.ts';
+import { isEphemeral, listenerWhat, METADATA, operatorWhat, parseWhat, portWhat, withoutRelease } from './what.ts';
 import { DAY_MS, THING_KINDS, WorkloadMemory, type Entry, type ThingKind } from './workload-memory.ts';
 
 const HOUR_MS = 3_600_000;

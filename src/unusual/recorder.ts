@@ -154,8 +154,7 @@ export class UnusualRecorder {
     this.#unresolved.resolve(bucket, ({ labels, uid, address, seen }) => {
       const asn = this.#scan.peers.asnOf(address, now);
       if (asn === null) return false;
-      if (asn !== '0' && seen.event !== 'listen')
-        this.#observe(labels, uid, { ...seen, asn: Number(asn) });
+      if (asn !== '0' && seen.event !== 'listen') this.#observe(labels, uid, { ...seen, asn: Number(asn) });
       return true;
     });
   }

@@ -30,7 +30,7 @@ const DATA: UnusualData = {
 
 test('novelties, their number and points, and since when each workload is watched', () => {
   const rendered = UNUSUAL_FAMILIES.map((spec) => {
-    const contributions = [...spec.contributions(DATA)];
+    const contributions = [...spec.contributions({ unusual: DATA })];
     const samples = spec.cut
       ? contributions.map(({ labels, value }) => ({ labels: spec.labels.map((name) => labels[name] ?? ''), value }))
       : aggregate(contributions, spec, 100, undefined).samples;

@@ -442,8 +442,7 @@ test('nodes that share a store report what one node would, each thing once', () 
           expect(member?.reports).toBeDefined();
         }
       });
-      const totalOf = (nodes: readonly Node[]): number =>
-        nodes.flatMap(({ memory }) => memory.takeNovelties()).length;
+      const totalOf = (nodes: readonly Node[]): number => nodes.flatMap(({ memory }) => memory.takeNovelties()).length;
       // A node does not count what others reported within the hour, so it may report one more of many.
       const [one, several] = [totalOf([single]), totalOf(cluster)];
       expect(several).toBeGreaterThanOrEqual(one);
