@@ -418,6 +418,11 @@ export class UnusualMemory {
     return since === null ? null : Math.min(since, this.#now);
   }
 
+  /** Whether there was enough of a workload to compare with. */
+  isLearned(owner: Owner): boolean {
+    return (this.#workloads.get(ownerKey(owner))?.learnedAt ?? null) !== null;
+  }
+
   /** When a workload first met an operator; null if it is not known, or the store has not answered yet. */
   firstAtOf(owner: Owner, direction: 'outbound' | 'inbound', asn: number): number | null {
     const kind = direction === 'outbound' ? 'operator' : 'client';
@@ -581,7 +586,7 @@ export class UnusualMemory {
 
   #isLearnedWorkload(peer: string): boolean {
     const [namespace = '', workload = ''] = peer.split('/');
-    return (this.#workloads.get(ownerKey({ namespace, workload }))?.learnedAt ?? null) !== null;
+    return this.isLearned({ namespace, workload });
   }
 
   #recent(memory: WorkloadMemory): Report[] {

@@ -245,6 +245,9 @@ export class UnusualRecorder {
   #observe(labels: OwnerLabels, uid: number, seen: Seen): void {
     const owner = this.#ownerOf(labels, uid);
     this.#memory.observe({ ...seen, owner });
+    // A process outside of units has a memory of its own. Until that is learned, the process is something new for the host.
+    if (labels.workload === '' && labels.process !== '' && !this.#memory.isLearned(owner))
+      this.#memory.observe({ ...seen, owner: HOST });
     if (seen.event === 'listen' || !seen.asn || this.#recent.size >= MAX_RECENT) return;
     const firstAt = this.#memory.firstAtOf(owner, seen.event, seen.asn);
     if (firstAt !== null && Math.abs(this.#at - firstAt) >= HOUR_MS) return;
@@ -297,7 +300,8 @@ export class UnusualRecorder {
     const known = this.#owners.get(labels);
     if (known) return known;
     const { namespace, workload, process } = labels;
-    if (workload === '' && process === '') return { namespace, workload: uid === 0 ? 'host' : `uid:${uid}` };
+    if (workload === '' && process === '')
+      return uid === 0 || uid === NO_UID ? HOST : { namespace, workload: `uid:${uid}` };
     const owner = { namespace, workload: workload === '' ? this.#withoutRelease(process) : workload };
     this.#owners.set(labels, owner);
     return owner;
@@ -336,6 +340,9 @@ export class UnusualRecorder {
 }
 
 const NO_ADDRESS: Address = [0, 0, 0, 0];
+const NO_UID = 0xffff_ffff;
+/** The owner of sockets that neither a workload nor a user has, and of processes outside of units that are not learned yet. */
+const HOST: Owner = { namespace: '', workload: 'host' };
 
 function keyOf({ owner, direction, asn }: FirstSeenAsn): string {
   return JSON.stringify([owner.process, owner.namespace, owner.workload, direction, asn]);

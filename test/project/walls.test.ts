@@ -50,9 +50,9 @@ describe('imports between rooms', () => {
     ['enrich/asn/x.ts', '../kubernetes/pods.ts'],
     ['enrich/asn/x.ts', '../peers.ts'],
     ['enrich/kubernetes/x.ts', '../owner-labels.ts'],
-    ['first-seen/x.ts', '../metrics/families.ts'],
+    ['unusual/x.ts', '../metrics/families.ts'],
     ['metrics/x.ts', '../expose/prometheus-text.ts'],
-    ['metrics/x.ts', '../first-seen/recorder.ts'],
+    ['enrich/x.ts', '../unusual/recorder.ts'],
     ['scrape.ts', './expose/prometheus-text.ts'],
     ['rows/x.ts', '../web/api.ts'],
     ['expose/x.ts', '../web/server.ts'],
@@ -254,7 +254,7 @@ describe('the clock, random numbers and the environment', () => {
       'process.report.getReport();',
     ],
   };
-  const OUTSIDE = ['model.ts', 'metrics/x.ts', 'first-seen/recorder.ts', 'collect/x.ts', 'cli/x.ts', 'serve/x.ts'];
+  const OUTSIDE = ['model.ts', 'metrics/x.ts', 'unusual/recorder.ts', 'collect/x.ts', 'cli/x.ts', 'serve/x.ts'];
 
   test.each(
     Object.entries(WAYS).flatMap(([kind, ways]) => ways.map((text) => ({ kind: kind as keyof typeof WAYS, text }))),
