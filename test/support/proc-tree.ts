@@ -39,6 +39,10 @@ export class Tree {
     if (text !== null) writeFileSync(path, text);
   }
 
+  read(pid: number, name: string): string {
+    return readFileSync(join(this.root, String(pid), name), 'latin1');
+  }
+
   /** Exchanges one text for another in a file of a process. */
   edit(pid: number, name: string, from: string | RegExp, to: string | ((...groups: string[]) => string)): void {
     const path = join(this.root, String(pid), name);

@@ -1,0 +1,129 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parseCidr } from '../../src/common/address.ts';
+import { Procfs } from '../../src/collect/procfs.ts';
+import { EMPTY_RULES } from '../../src/config/config.ts';
+import { AsnCache } from '../../src/enrich/asn/cache.ts';
+import { Scrape } from '../../src/scrape.ts';
+import { Tree } from '../support/proc-tree.ts';
+
+const MINUTE = 60_000;
+const DAY = 1_440 * MINUTE;
+const START = Date.parse('2026-09-15T08:00:00Z');
+/** sshd, through which the tables of the host are read, and orders.py of orders.service. */
+const [FIRST, ORDERS, CHILD] = [25739, 25757, 26000];
+const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
+const NETWORKS = { '1.1.1.0/24': 13_335, '9.9.9.0/24': 19_281, '8.8.8.0/24': 15_169 };
+
+/** A recorded host that has lived like this for nine days. */
+class Host {
+  readonly tree = new Tree('plain-host');
+  readonly #cache = new AsnCache();
+  readonly #scrape: Scrape;
+  #now = START - 9 * DAY;
+
+  constructor() {
+    // Its processes started about an hour after the boot.
+    writeFileSync(join(this.tree.root, 'stat'), `btime ${(START - 10 * DAY) / 1000}\n`);
+    const clock = { now: () => this.#now, monotonic: () => this.#now };
+    const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors: COLLECTORS };
+    this.#scrape = new Scrape(new Procfs(this.tree.root), options, clock, this.#cache);
+    for (; this.#now < START; this.#now += DAY / 4) this.scan();
+  }
+
+  scan(): void {
+    this.#now += MINUTE;
+    this.#scrape.scan(Infinity);
+    const buckets = this.#cache.takeQueries().map(({ address }) => address);
+    const answers = Object.entries(NETWORKS).map(([prefix, asn]) => {
+      const bucket = parseCidr(prefix) ?? expect.fail(prefix);
+      const facts = { name: 'NAME', asCountry: 'US', prefix, registry: null, registryCountry: null, allocated: null };
+      const times = { askedAt: this.#now, freshUntil: this.#now + DAY, source: 'cymru' };
+      return { bucket, origin: { asns: [asn], ...facts, ...times } };
+    });
+    if (buckets.length > 0) this.#scrape.learn(this.#cache.accept(answers));
+  }
+
+  /** Adds a row to the TCP table, and a descriptor of it to a process. */
+  open(remote: string, state: string, inode: number, pid = ORDERS, local = '050200C0:D500'): void {
+    const row = ` 90: ${local} ${remote} ${state} 00000000:00000000 00:00000000 00000000  1000        0 ${inode} 1 0000000000000000 20 4 30 10 -1\n`;
+    this.tree.edit(FIRST, 'net/tcp', /$/, row);
+    if (inode !== 0) this.tree.open(pid, 90, inode);
+  }
+
+  /** A child of orders.py that runs another program. */
+  spawn(comm: string, minutesAfter: number): void {
+    this.tree.fork(ORDERS, CHILD);
+    const stat = this.tree.read(CHILD, 'stat').split(' ');
+    stat[1] = `(${comm})`;
+    stat[3] = String(ORDERS);
+    stat[21] = String(Number(stat[21]) + minutesAfter * 6_000);
+    this.tree.write(CHILD, 'stat', stat.join(' '));
+    this.tree.write(CHILD, 'comm', `${comm}\n`);
+    this.tree.write(CHILD, 'cmdline', `${comm}\0-i\0`);
+    this.tree.write(CHILD, 'exe', null);
+  }
+
+  get reports(): string[] {
+    return (this.#scrape.unusual?.reports ?? []).map(
+      ({ owner, process, kind, what, points }) => `${owner.workload} ${process}: ${kind} ${what} ${points}`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.tree[Symbol.dispose]();
+  }
+}
+
+test.each<[string, (host: Host) => void, string[]]>([
+  ['nothing new', () => undefined, []],
+  [
+    'a call to another operator',
+    (host) => host.open('08080808:01BB', '01', 99_001),
+    ['orders.service orders.py: operator AS15169 1'],
+  ],
+  [
+    'a call to another port',
+    (host) => host.open('01010101:115C', '01', 99_001),
+    ['orders.service orders.py: port tcp/4444 1'],
+  ],
+  [
+    'a shell that a late child runs',
+    (host) => {
+      host.spawn('bash', 600);
+      host.open('01010101:115C', '01', 99_001, CHILD);
+    },
+    ['orders.service bash: process process/bash 3', 'orders.service bash: port tcp/4444 1'],
+  ],
+  [
+    'a helper that started with its unit',
+    (host) => {
+      host.spawn('fetcher', 1);
+      host.open('01010101:01BB', '01', 99_001, CHILD);
+    },
+    ['orders.service fetcher: process process/fetcher 1'],
+  ],
+  [
+    'a listener for other hosts',
+    (host) => host.open('00000000:0000', '0A', 99_001, ORDERS, '00000000:7A69'),
+    ['orders.service orders.py: listener listen/tcp/31337 2'],
+  ],
+  ['a listener on loopback', (host) => host.open('00000000:0000', '0A', 99_001, ORDERS, '0100007F:7A69'), []],
+  [
+    'a call to the metadata service',
+    (host) => host.open('FEA9FEA9:0050', '01', 99_001),
+    ['orders.service orders.py: metadata metadata 3'],
+  ],
+  [
+    'a call to SSH inside the network',
+    (host) => host.open('0900000A:0016', '01', 99_001),
+    ['orders.service orders.py: inner_port tcp/22 2'],
+  ],
+  ['a spoofed SYN', (host) => host.open('08080808:01BB', '03', 0, ORDERS, '050200C0:01BB'), []],
+])('%s', (_, change, expected) => {
+  using host = new Host();
+  change(host);
+  for (let scans = 0; scans < 3; scans++) host.scan();
+  expect(host.reports.sort()).toEqual(expected.sort());
+});
