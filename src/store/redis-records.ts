@@ -27,19 +27,23 @@ const OVERLAP = 10_000;
 
 /**
  * The last member of the set is "~" and the identity of the set; its score is the last sequence number. A set without it was lost or
- * damaged, and a new one begins. The scripts need only permissions that those of version 0.1 need too.
+ * damaged, and a new one begins. `last` is the reply of ZRANGE for it.
  */
-const WRITE = `
-  local index, ttl, repeats, most = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+const FIND_IDENTITY = `
+  local index = KEYS[1]
   local root = string.sub(index, 1, -${CHANGES.length + 1})
-  local last = redis.pcall('ZRANGE', index, -1, -1)
+  local last = redis.pcall('ZRANGE', index, -1, -1, 'WITHSCORES')
   if last.err and not string.find(last.err, 'WRONGTYPE', 1, true) then return last end
-  local identity = not last.err and last[1] or ''
-  if string.sub(identity, 1, 1) ~= '~' then
-    redis.call('DEL', index)
-    identity = '~' .. ARGV[4]
-  end
-  local sequence = tonumber(redis.call('ZSCORE', index, identity) or 0)
+  local identity, sequence = last[1] or '', tonumber(last[2])
+  if string.sub(identity, 1, 1) ~= '~' or #identity > 64 or sequence < 0 or sequence > ${Number.MAX_SAFE_INTEGER} then
+    if last.err or identity ~= '' then redis.call('DEL', index) end
+    identity, sequence = '', 0
+  end`;
+
+/** Writes records. This script and the others need only permissions that those of version 0.1 need too. */
+const WRITE = `${FIND_IDENTITY}
+  local ttl, repeats, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+  if identity == '' then identity = '~' .. ARGV[4] end
   for i = 2, #KEYS do
     local key, text = ARGV[2 * i + 1], ARGV[2 * i + 2]
     local isRepeated = redis.pcall('GETRANGE', KEYS[i], 0, ${RECORD_TEXT_BYTES}) == text
@@ -63,24 +67,16 @@ const WRITE = `
   return sequence`;
 
 /** Returns the identity, the place reached, the last sequence number, and keys with their texts. Removes what is not ours. */
-const READ = `
-  local index = KEYS[1]
-  local root = string.sub(index, 1, -${CHANGES.length + 1})
-  local last = redis.pcall('ZRANGE', index, -1, -1, 'WITHSCORES')
-  if last.err then
-    if not string.find(last.err, 'WRONGTYPE', 1, true) then return last end
-    redis.call('DEL', index)
-    last = {}
-  end
-  if string.sub(last[1] or '', 1, 1) ~= '~' or #last[1] > 64 then return {'', '0', '0'} end
+const READ = `${FIND_IDENTITY}
+  if identity == '' then return {'', '0', '0'} end
   local after = tonumber(ARGV[2])
-  if ARGV[1] ~= last[1] or after > tonumber(last[2]) then after = 0 end
-  local members = redis.call('ZRANGEBYSCORE', index, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, ${PAGE})
+  if ARGV[1] ~= identity or after > sequence then after = 0 end
+  local members = redis.call('ZRANGEBYSCORE', index, '(' .. string.format('%.0f', after), '+inf', 'WITHSCORES', 'LIMIT', 0, ${PAGE})
   local reached, size, page = #members < ${2 * PAGE} and last[2] or members[#members], 0, {}
   for i = 1, #members, 2 do
     local key = members[i]
     local held = root .. '${RECORD}' .. key
-    if key ~= last[1] then
+    if key ~= identity then
       local text = redis.pcall('GETRANGE', held, 0, ${RECORD_TEXT_BYTES})
       if type(text) == 'table' and not string.find(text.err, 'WRONGTYPE', 1, true) then return text end
       if type(text) == 'table' or text == '' or #text > ${RECORD_TEXT_BYTES} or #key > ${RECORD_KEY_BYTES} then
@@ -97,7 +93,7 @@ const READ = `
       end
     end
   end
-  return {last[1], reached, last[2], unpack(page)}`;
+  return {identity, reached, last[2], unpack(page)}`;
 
 /**
  * Returns the place reached and the first-seen times of version 0.1 with their keys: from the owner that wrote last to the one that wrote

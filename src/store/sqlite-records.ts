@@ -25,7 +25,7 @@ export const RECORD_OBJECTS = {
 /** Prepares the statements for records. The caller provides the transactions of writes. */
 export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
   const selectState = database.prepare('SELECT store, n FROM memory_state LIMIT 1');
-  const addState = database.prepare('INSERT INTO memory_state VALUES (?, 0)');
+  const addState = database.prepare('INSERT INTO memory_state SELECT ?, coalesce(max(n), 0) FROM memory');
   const setState = database.prepare('UPDATE memory_state SET n = ?');
   const upsert = database.prepare(
     `INSERT INTO memory VALUES (?, ?, ?, ?)
