@@ -13,7 +13,7 @@ import {
 
 /**
  * The tables of records. `n` is the sequence number of the last write; transactions that write run one after another, so it is also the
- * order in which other processes see the writes. `store` tells a new file from the one that a cursor is for.
+ * order in which other processes see the writes. `store` identifies the file, because it may be replaced by another.
  */
 export const RECORD_OBJECTS = {
   memory:

@@ -144,7 +144,7 @@ describe.skipIf(!place)('records on a real server', { timeout: 60_000 }, () => {
   it('begin again on a server with an older snapshot', async () => {
     const store = await open();
     await store.writeRecords(records(3));
-    const [identity = ''] = await redis.client.zrange(CHANGES, -1, -1);
+    const [identity = ''] = await redis.client.zrevrange(CHANGES, 0, 0);
     await store.writeRecords(records(3, 'later', 10));
     const { next } = await readAll(store);
     await redis.client.zremrangebyscore(CHANGES, '4', '+inf');

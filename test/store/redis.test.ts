@@ -341,6 +341,8 @@ describe('RedisStore', () => {
   it.each([
     ['first:1:["curl","shop","api","outbound","1"]', 'shop/api'],
     ['base:1:["curl","","ssh.service"]', '/ssh.service'],
+    ['unusual:1:["shop","api","operator","AS1"]', 'shop/api'],
+    ['unusual:1:["","ssh.service","process","process/nc"]', '/ssh.service'],
     ['first:1:["!0001.py","","","outbound","1"]', '/'],
     ['first:1:[oops', '/'],
     ['first:1:[1]', '/'],
