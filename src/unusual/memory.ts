@@ -1,8 +1,11 @@
 import { operatorOf, tradeOf } from './operators.ts';
 import { judge, PUBLISHED, type Evidence, type Owner, type Reach, type Report } from './evidence.ts';
 import {
+  decisionKey,
+  decodeDecision,
   decodeRecord,
   decodeReport,
+  encodeDecision,
   encodeEntry,
   encodeReport,
   encodeWorkload,
@@ -11,7 +14,7 @@ import {
   type UnusualRecord,
 } from './records.ts';
 import { isEphemeral, listenerWhat, METADATA, operatorWhat, parseWhat, portWhat, withoutRelease } from './what.ts';
-import { DAY_MS, THING_KINDS, WorkloadMemory, type Entry, type ThingKind } from './workload-memory.ts';
+import { DAY_MS, THING_KINDS, WorkloadMemory, type Decision, type Entry, type ThingKind } from './workload-memory.ts';
 
 const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
@@ -29,6 +32,8 @@ const MAX_CLIENTS = 1_000;
 const MAX_ENTRIES = 40_000;
 const MAX_INBOUND_ENTRIES = 10_000;
 const MAX_REPORTS = 10_000;
+/** Decisions of people, per workload. */
+const MAX_DECISIONS = 200;
 
 /** On how many occasions a calm workload meets new things of a kind in seven days. Things that are met together are one occasion. */
 const CALM: Readonly<Record<ThingKind, number>> = {
@@ -278,12 +283,8 @@ export class UnusualMemory {
     if (typeof value !== 'string') return value.problem;
     const memory = this.#workloadOf(owner, at);
     if (!memory) return `Cannot remember "${owner.namespace}/${owner.workload}": too many workloads`;
-    memory.decisions.set(value, { isAccepted, at, by });
-    if (!isAccepted) this.#forget(memory, value, at);
-    this.#reports = this.#reports.filter(
-      (report) => !isAccepted || !sameOwner(report.owner, owner) || report.what !== value,
-    );
-    this.#markWorkload(memory);
+    this.#apply(memory, value, { isAccepted, at, by });
+    this.#markDecision(memory, value);
     return null;
   }
 
@@ -338,6 +339,8 @@ export class UnusualMemory {
     for (const record of records) {
       const reported = decodeReport(record, now + CLOCK_SKEW_MS);
       if (reported) this.#restore(reported.report, reported.node);
+      const decided = decodeDecision(record, now + CLOCK_SKEW_MS);
+      if (decided) this.#mergeDecision(decided.owner, decided.what, decided.decision);
       const decoded = decodeRecord(record, now + CLOCK_SKEW_MS);
       if (!decoded) continue;
       const memory = this.#workloadOf(decoded.owner, decoded.since ?? decoded.entry.firstAt);
@@ -352,11 +355,6 @@ export class UnusualMemory {
         memory.releasedAt = latest(memory.releasedAt, decoded.releasedAt);
         for (const version of decoded.versions) memory.addVersion(version);
         for (const hour of decoded.busiest) memory.mergeHour(hour);
-        for (const [what, decision] of decoded.decisions) {
-          if ((memory.decisions.get(what)?.at ?? -Infinity) >= decision.at) continue;
-          memory.decisions.set(what, decision);
-          if (!decision.isAccepted) this.#forget(memory, what, decision.at);
-        }
       }
     }
   }
@@ -373,6 +371,7 @@ export class UnusualMemory {
     for (const memory of this.#workloads.values()) {
       this.#markWorkload(memory);
       for (const [kind, things] of memory.things) for (const what of things.keys()) this.#markEntry(memory, kind, what);
+      for (const what of memory.decisions.keys()) this.#markDecision(memory, what);
     }
   }
 
@@ -434,6 +433,26 @@ export class UnusualMemory {
   /** The number of entries, for limits and tests. */
   get size(): { readonly workloads: number; readonly outbound: number; readonly inbound: number } {
     return { workloads: this.#workloads.size, outbound: this.#outbound.size, inbound: this.#inbound.size };
+  }
+
+  #mergeDecision(owner: Owner, what: string, decision: Decision): void {
+    const memory = this.#workloadOf(owner, decision.at);
+    if (memory && (memory.decisions.get(what)?.at ?? -Infinity) < decision.at) this.#apply(memory, what, decision);
+  }
+
+  /** Remembers a decision. The oldest ones beyond the limit of a workload are dropped. */
+  #apply(memory: WorkloadMemory, what: string, decision: Decision): void {
+    memory.decisions.set(what, decision);
+    for (const [oldest] of [...memory.decisions].sort(([, a], [, b]) => b.at - a.at).slice(MAX_DECISIONS))
+      memory.decisions.delete(oldest);
+    if (!decision.isAccepted) this.#forget(memory, what, decision.at);
+    else this.#reports = this.#reports.filter((report) => report.owner !== memory || !this.#isSilenced(memory, report));
+  }
+
+  /** Whether a report ends because its `what` was declared normal. Suspects and calls to the metadata service never end. */
+  #isSilenced(memory: WorkloadMemory, { kind, what }: Evidence): boolean {
+    if (kind === 'metadata' || !this.#isExpected(memory, what)) return false;
+    return ![...(this.#options.suspects?.() ?? [])].some((suspect) => parseWhat(suspect) === what);
   }
 
   #workloadOf(owner: Owner, at: number): WorkloadMemory | null {
@@ -580,7 +599,7 @@ export class UnusualMemory {
 
   #isExpected(memory: WorkloadMemory, what: string): boolean {
     const decision = memory.decisions.get(what);
-    if (decision) return decision.isAccepted;
+    if (decision && this.#now - decision.at <= FORGET_MS) return decision.isAccepted;
     return this.#options.isExpected?.(memory, what, this.#now) ?? false;
   }
 
@@ -692,7 +711,7 @@ export class UnusualMemory {
     const isKnown = this.#reports.some(
       (own) => own.owner === owner && own.kind === report.kind && own.what === report.what,
     );
-    if (!isKnown) this.#reports.push({ ...report, owner, firstExportAt: null });
+    if (!isKnown && !this.#isSilenced(owner, report)) this.#reports.push({ ...report, owner, firstExportAt: null });
   }
 
   #markReport(report: Report): void {
@@ -703,6 +722,13 @@ export class UnusualMemory {
     this.#dirty.set(entryKey(memory, kind, what), () => {
       const entry = memory.thing(kind, what);
       return entry ? encodeEntry(memory, kind, what, entry) : null;
+    });
+  }
+
+  #markDecision(memory: WorkloadMemory, what: string): void {
+    this.#dirty.set(decisionKey(memory, what), () => {
+      const decision = memory.decisions.get(what);
+      return decision ? encodeDecision(memory, what, decision) : null;
     });
   }
 
@@ -764,10 +790,6 @@ function sightingOf({ kind, entry }: Candidate, key: string): Sighting {
 
 function ownerKey({ namespace, workload }: Owner): string {
   return `${namespace}/${workload}`;
-}
-
-function sameOwner(a: Owner, b: Owner): boolean {
-  return a.namespace === b.namespace && a.workload === b.workload;
 }
 
 /** Without the start of the container, a process is late if its workload has been there for long, and no rollout restarted it. */

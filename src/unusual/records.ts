@@ -1,3 +1,4 @@
+import { cleanLabel } from '../common/sanitize.ts';
 import {
   MEASURES,
   THING_KINDS,
@@ -8,7 +9,7 @@ import {
   type WorkloadMemory,
 } from './workload-memory.ts';
 import { REACHES, type Owner, type Report } from './evidence.ts';
-import { KINDS, operatorWhat, withoutRelease } from './what.ts';
+import { KINDS, operatorWhat, parseWhat, withoutRelease } from './what.ts';
 
 /** A small record of the store. Version 1 of the format is part of the key. */
 export interface UnusualRecord {
@@ -29,6 +30,12 @@ interface DecodedReport {
   readonly node: string;
 }
 
+interface DecodedDecision {
+  readonly owner: Owner;
+  readonly what: string;
+  readonly decision: Decision;
+}
+
 interface DecodedWorkload {
   readonly owner: Owner;
   readonly kind?: undefined;
@@ -42,12 +49,14 @@ interface DecodedWorkload {
   readonly releasedAt: number | null;
   readonly versions: readonly string[];
   readonly busiest: readonly BusiestHour[];
-  readonly decisions: readonly (readonly [what: string, decision: Decision])[];
 }
 
 const ENTRY = 'unusual:1:';
 const WORKLOAD = 'workload:1:';
 const REPORT = 'report:1:';
+const DECISION = 'decision:1:';
+/** The maximum length of the name of a person, in characters. */
+const MAX_BY = 100;
 /** The keys of peerscope 0.1, per process. */
 const FIRST_SEEN = 'first:1:';
 const BASELINE = 'base:1:';
@@ -73,7 +82,6 @@ export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
     releasedAt,
     versions,
     busiest,
-    decisions,
   } = memory;
   return {
     key: WORKLOAD + JSON.stringify([namespace, workload]),
@@ -92,7 +100,6 @@ export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
         bytes,
         [...reported],
       ]),
-      decisions: [...decisions].map(([what, { isAccepted, at, by }]) => [what, isAccepted, at, by]),
     }),
   };
 }
@@ -119,6 +126,34 @@ export function decodeReport({ key, text }: UnusualRecord, latest: number): Deco
     const times = { at: timeIn(at, latest), recordedAt: timeIn(recordedAt, latest) };
     return { node, report: { owner, kind, what, process, reach, reason, points: timeIn(points, 100), ...times } };
   });
+}
+
+export function decisionKey({ namespace, workload }: Owner, what: string): string {
+  return DECISION + JSON.stringify([namespace, workload, what]);
+}
+
+/** A decision of a person about a canonical value of `what`. The name of the person is cut to 100 characters. */
+export function encodeDecision(owner: Owner, what: string, { isAccepted, at, by }: Decision): UnusualRecord {
+  return { key: decisionKey(owner, what), text: JSON.stringify([isAccepted, at, shortened(by)]) };
+}
+
+/** Decodes a decision; null for other records, and for a value that cannot be expected. */
+export function decodeDecision({ key, text }: UnusualRecord, latest: number): DecodedDecision | null {
+  if (!key.startsWith(DECISION)) return null;
+  return orNull(() => {
+    const [namespace = '', workload = '', what = ''] = textsIn(key, DECISION, 3);
+    const [isAccepted, at, by] = listIn(JSON.parse(text) as unknown);
+    if (typeof isAccepted !== 'boolean' || typeof by !== 'string' || parseWhat(what) !== what) throw new TypeError();
+    return {
+      owner: { namespace, workload },
+      what,
+      decision: { isAccepted, at: timeIn(at, latest), by: shortened(by) },
+    };
+  });
+}
+
+function shortened(name: string): string {
+  return cleanLabel(name).slice(0, MAX_BY).toWellFormed();
 }
 
 /**
@@ -181,11 +216,6 @@ function decodeWorkload([namespace = '', workload = '']: string[], value: unknow
         reported: new Set(measures),
       };
     }),
-    decisions: listIn(fields['decisions']).map((decision) => {
-      const [what, isAccepted, at, by] = listIn(decision);
-      if (typeof what !== 'string' || typeof by !== 'string') throw new TypeError();
-      return [what, { isAccepted: isAccepted === true, at: timeIn(at, latest), by }] as const;
-    }),
   };
 }
 
@@ -212,7 +242,6 @@ function decodeBaseline([process = '', namespace = '', workload = '']: string[],
     releasedAt: null,
     versions: [],
     busiest: [],
-    decisions: [],
   };
 }
 

@@ -286,6 +286,75 @@ describe('what is expected', () => {
     expect(two.reports).toEqual(['operator AS64501 none 2']);
   });
 
+  const decision = (what: string, text: unknown): { key: string; text: string } => ({
+    key: `decision:1:${JSON.stringify(['shop', 'web', what])}`,
+    text: JSON.stringify(text),
+  });
+
+  test('a decision is a record of its own, and ends the report of another node, also after a restart', () => {
+    const [one, two] = [new Node().learn(), new Node(new Times(), { node: 'n2' }).learn()];
+    two.scan(START + HOUR, [out(64_501)]);
+    const reported = two.memory.takeRecords();
+    one.memory.takeRecords();
+    one.memory.decide(WEB, 'as64501', true, START + HOUR, 'a'.repeat(200));
+    const records = one.memory.takeRecords();
+    expect(records).toEqual([decision('AS64501', [true, START + HOUR, 'a'.repeat(100)])]);
+    two.memory.merge(records, START + HOUR);
+    expect(two.reports).toEqual([]);
+    const restarted = new Node(new Times(), { node: 'n2' });
+    restarted.memory.merge([...records, ...reported], START + HOUR + MINUTE);
+    expect(restarted.reports).toEqual([]);
+  });
+
+  test('the later of two decisions wins, in each order of the records', () => {
+    const records = [decision('AS64501', [true, START + 2, 'alice']), decision('AS64501', [false, START + 1, 'bob'])];
+    for (const given of [records, records.toReversed()]) {
+      const node = new Node().learn();
+      node.memory.merge(given, START + HOUR);
+      node.scan(START + HOUR, [out(64_501)]);
+      expect(node.reports).toEqual([]);
+    }
+  });
+
+  test('a decision is forgotten after 90 days without one, like all else', () => {
+    const node = new Node().learn();
+    node.memory.decide(WEB, 'AS64501', true, START, 'alice');
+    node.scan(START + 91 * DAY, [out(64_501)]);
+    expect(node.reports).toEqual(['operator AS64501 none 2']);
+  });
+
+  test('a workload keeps its newest 200 decisions', () => {
+    const node = new Node();
+    const records = Array.from({ length: 250 }, (_, i) => decision(`tcp/${i + 1}`, [true, START - i, 'alice']));
+    node.memory.merge(records, START);
+    node.memory.markAllChanged();
+    const kept = node.memory.takeRecords().filter(({ key }) => key.startsWith('decision:'));
+    expect(kept).toEqual(records.slice(0, 200));
+  });
+
+  test('accepting ends no report of a suspect', () => {
+    const node = new Node(new Times(), { suspects: () => new Set(['AS64501']) }).learn();
+    node.scan(START + HOUR, [out(64_501)]);
+    node.memory.decide(WEB, 'AS64501', true, START + HOUR, 'alice');
+    expect(node.reports).toEqual(['operator AS64501 none 3']);
+  });
+
+  test.each([
+    ['of another time than the past', decision('AS64501', [true, START + DAY, 'alice'])],
+    ['of a value that cannot be expected', decision('metadata', [true, START, 'alice'])],
+    ['of a value that is not canonical', decision('as64501', [true, START, 'alice'])],
+    ['without a person', decision('AS64501', [true, START])],
+    ['without a time', decision('AS64501', [true, null, 'alice'])],
+    ['of two values', { key: 'decision:1:["shop","AS64501"]', text: `[true,${START},"alice"]` }],
+    ['that is no JSON', { key: decision('AS64501', 0).key, text: 'true' }],
+  ])('ignores a decision %s', (_, record) => {
+    const node = new Node().learn();
+    node.memory.merge([record], START + HOUR);
+    node.memory.takeRecords();
+    node.memory.markAllChanged();
+    expect(node.memory.takeRecords().filter(({ key }) => key.startsWith('decision:'))).toEqual([]);
+  });
+
   test.each(['metadata', 'shop/*'])('cannot be %s', (what) => {
     expect(new Node().memory.decide(WEB, what, true, START, 'alice')).toMatch(/^Cannot read expected value/);
   });
