@@ -8,7 +8,7 @@
 export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'model.ts': [],
   common: ['model.ts'],
-  config: ['common', 'model.ts', 'store/redis-url.ts'],
+  config: ['common', 'model.ts', 'store/redis-url.ts', 'unusual/grammar'],
   parse: ['common', 'model.ts'],
   collect: ['common', 'model.ts'],
   store: ['common', 'model.ts'],
@@ -16,8 +16,9 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'enrich/kubernetes': ['common', 'model.ts'],
   enrich: ['common', 'enrich/asn', 'enrich/kubernetes', 'model.ts'],
   traffic: ['collect', 'common', 'model.ts'],
-  unusual: ['collect', 'common', 'enrich', 'model.ts'],
-  metrics: ['collect', 'common', 'enrich', 'model.ts', 'traffic', 'unusual'],
+  'unusual/grammar': ['common'],
+  unusual: ['collect', 'common', 'enrich', 'model.ts', 'unusual/grammar'],
+  metrics: ['collect', 'common', 'enrich', 'model.ts', 'traffic', 'unusual', 'unusual/grammar'],
   'scrape.ts': [
     'collect',
     'common',

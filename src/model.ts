@@ -255,6 +255,25 @@ export interface OperatorNetwork {
   readonly asn?: number;
 }
 
+/** What is normal for a workload, by the configuration. */
+export interface ExpectedRule {
+  /** "" outside Kubernetes. */
+  readonly namespace: string;
+  readonly workload: string;
+  /** Canonical values of `what`, such as AS64500 or tcp/5432. */
+  readonly what: readonly string[];
+  /** When the rule ends, in milliseconds since 1970; null for never. */
+  readonly until: number | null;
+  /** "" if no reason is given. */
+  readonly why: string;
+}
+
+/** A file of suspect network operators, and what it contains: AS numbers as in `AS64500`. */
+export interface SuspectList {
+  readonly file: string;
+  readonly operators: readonly string[];
+}
+
 /** The validated configuration file. */
 export interface Rules {
   readonly processes: readonly ProcessRule[];
@@ -262,6 +281,8 @@ export interface Rules {
   readonly endpointGroups: readonly EndpointGroupRule[];
   readonly networks: readonly OperatorNetwork[];
   readonly asnNeverSend: readonly Cidr[];
+  readonly expected: readonly ExpectedRule[];
+  readonly suspects: readonly SuspectList[];
 }
 
 /** A classified remote address: its network, the embedded address (of NAT64, 6to4, Teredo), and the ASN given by the operator. */

@@ -1,6 +1,16 @@
 import { formatCidr } from '../common/address.ts';
 import { escapeControls } from '../common/sanitize.ts';
-import type { Cidr, EndpointGroupRule, OperatorNetwork, ProcessRule, Rules, WorkloadRule } from '../model.ts';
+import { SYSTEM_CLOCK } from '../common/clock.ts';
+import type {
+  Cidr,
+  EndpointGroupRule,
+  ExpectedRule,
+  OperatorNetwork,
+  ProcessRule,
+  Rules,
+  SuspectList,
+  WorkloadRule,
+} from '../model.ts';
 import { readRules, writtenPattern } from '../config/rules.ts';
 import { UsageError } from '../common/errors.ts';
 
@@ -9,9 +19,9 @@ interface Writer {
 }
 
 /** Prints what the configuration file at `path` means, one line per rule, or what is wrong with it. Returns the exit code. */
-export function checkConfig(path: string, stdout: Writer, stderr: Writer): 0 | 1 {
+export function checkConfig(path: string, stdout: Writer, stderr: Writer, now = SYSTEM_CLOCK.now()): 0 | 1 {
   try {
-    const sentences = [`Configuration ${JSON.stringify(path)} is valid.`, ...explainRules(readRules(path))];
+    const sentences = [`Configuration ${JSON.stringify(path)} is valid.`, ...explainRules(readRules(path), now)];
     stdout.write(sentences.map((sentence) => `${escapeControls(sentence)}\n`).join(''));
     return 0;
   } catch (error) {
@@ -21,7 +31,8 @@ export function checkConfig(path: string, stdout: Writer, stderr: Writer): 0 | 1
   }
 }
 
-function explainRules({ processes, workloads, endpointGroups, networks, asnNeverSend }: Rules): string[] {
+function explainRules(rules: Rules, now: number): string[] {
+  const { processes, workloads, endpointGroups, networks, asnNeverSend, expected, suspects } = rules;
   const sentences = [
     ...processes.map((rule, i) => `processes[${i}]: ${explainProcess(rule)}${precedence(i)}`),
     ...workloads.map((rule, i) => `workloads[${i}]: ${explainWorkload(rule)}${precedence(i)}`),
@@ -30,6 +41,8 @@ function explainRules({ processes, workloads, endpointGroups, networks, asnNever
     ...(asnNeverSend.length > 0
       ? [`asn.never_send: addresses in ${cidrList(asnNeverSend)} are never sent to an ASN provider.`]
       : []),
+    ...expected.map((rule, i) => `expected[${i}]: ${explainExpected(rule, now)}.`),
+    ...suspects.map((list, i) => `suspects[${i}]: ${explainSuspects(list)}.`),
   ];
   return sentences.length > 0 ? sentences : ['The file has no rules. All names are the defaults.'];
 }
@@ -76,6 +89,19 @@ function explainEndpointGroup({ name, cidrs, ports, transport }: EndpointGroupRu
 function explainNetwork({ name, cidrs, asn }: OperatorNetwork): string {
   const number = asn === undefined ? '' : ` with AS${asn}`;
   return `addresses in ${cidrList(cidrs)} belong to network ${JSON.stringify(name)}${number} and are never sent to an ASN provider`;
+}
+
+function explainExpected({ namespace, workload, what, until, why }: ExpectedRule, now: number): string {
+  const name = JSON.stringify(namespace === '' ? workload : `${namespace}/${workload}`);
+  const isOver = until !== null && until <= now;
+  const verb = `${what.length === 1 ? (isOver ? 'was' : 'is') : isOver ? 'were' : 'are'} normal`;
+  const end = until === null ? '' : ` until ${new Date(until).toISOString().slice(0, 16)}Z`;
+  return `${what.join(', ')} ${verb} for workload ${name}${end}${why === '' ? '' : `: ${why}`}`;
+}
+
+function explainSuspects({ file, operators }: SuspectList): string {
+  const count = operators.length;
+  return `connections with the ${count === 1 ? '1 operator' : `${count} operators`} in ${JSON.stringify(file)} are always reported`;
 }
 
 function cidrList(cidrs: readonly Cidr[]): string {

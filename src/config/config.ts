@@ -108,6 +108,8 @@ export const EMPTY_RULES: Rules = deepFreeze({
   endpointGroups: [],
   networks: [],
   asnNeverSend: [],
+  expected: [],
+  suspects: [],
 });
 
 /**

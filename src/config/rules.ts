@@ -1,22 +1,46 @@
+import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { parseCidr } from '../common/address.ts';
 import { EMPTY_RULES } from './config.ts';
 import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
-import { cleanLabel } from '../common/sanitize.ts';
-import type { ProcessRule, Rules, Transport, WorkloadRule } from '../model.ts';
-import { mapping, readYaml, validate } from './yaml.ts';
+import { cleanLabel, withoutControls } from '../common/sanitize.ts';
+import type { ProcessRule, Rules, SuspectList, Transport, WorkloadRule } from '../model.ts';
+import { parseOwner, parseSuspects, parseWhat } from '../unusual/grammar/what.ts';
+import { mapping, MAX_BYTES, readStart, readYaml, refusal, validate } from './yaml.ts';
 import { deepFreeze, reasonOf } from '../common/errors.ts';
 
 export { EMPTY_RULES };
 
 const MAX_PATTERN_LENGTH = 1000;
+const DAY_MS = 86_400_000;
 
 /**
- * Reads the configuration file at `path` into frozen rules. Throws UsageError like `parseRules`, and if the file
- * cannot be read or is not UTF-8.
+ * Reads the configuration file at `path`, and the lists of suspects that it names, into frozen rules. Throws UsageError like
+ * `parseRules`, and if a file cannot be read or is not UTF-8.
  */
 export function readRules(path: string): Rules {
-  return readYaml(path, WHAT, (text) => parseRules(text, path));
+  const rules = readYaml(path, WHAT, (text) => parseRules(text, path));
+  return deepFreeze({ ...rules, suspects: rules.suspects.map((list, i) => readSuspects(list, i, path)) });
+}
+
+/** Reads a list of suspects of at most 1 MiB; its path is relative to the folder of the configuration. */
+function readSuspects({ file }: SuspectList, index: number, path: string): SuspectList {
+  const refuse = (reasons: readonly string[]): Error =>
+    refusal(
+      { path, what: WHAT },
+      reasons.map((reason) => `suspects[${index}] ${JSON.stringify(file)}: ${reason}`),
+    );
+  let text: string;
+  try {
+    const bytes = readStart(resolve(dirname(path), file));
+    if (bytes.length > MAX_BYTES) throw new Error(`must be at most ${MAX_BYTES} bytes long`);
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw refuse([reasonOf(error)]);
+  }
+  const { operators, problems } = parseSuspects(text);
+  if (problems.length > 0) throw refuse(problems);
+  return { file, operators: [...operators] };
 }
 
 /**
@@ -160,18 +184,76 @@ const networks = listOf(network, 'networks').superRefine((list, context) => {
   }
 });
 
+const WORKLOAD = 'must be a workload such as shop/web or nginx.service';
+const owner = z.string(WORKLOAD).transform((text, context) => {
+  const found = parseOwner(text);
+  if (!('problem' in found)) return found;
+  context.addIssue(found.problem.includes('wildcards') ? 'must contain no wildcards' : WORKLOAD);
+  return z.NEVER;
+});
+
+const EXPECTED = 'must be values such as AS64500, tcp/5432, shop/ledger, process/nc or listen/udp/ephemeral';
+/** Values as in the annotation, separated by commas. Here one that is not valid is an error. */
+const whats = z.string(EXPECTED).transform((text, context) => {
+  const values = new Set<string>();
+  for (const part of text.split(',').map((one) => one.trim())) {
+    const value = part === '' ? { problem: EXPECTED } : parseWhat(part);
+    if (typeof value === 'string') values.add(value);
+    else context.addIssue(value.problem.replace(/^Cannot read expected value ".*": /s, ''));
+  }
+  return [...values];
+});
+
+const UNTIL = 'must be a date such as 2027-01-31, or a time such as 2027-01-31T18:00:00Z';
+/** A date ends with its last moment in UTC. */
+const until = z.string(UNTIL).transform((text, context) => {
+  const isDate = /^\d{4}-\d{2}-\d{2}$/.test(text);
+  const isTime = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})$/.test(text);
+  const day = Date.parse(text.slice(0, 10));
+  const time = Date.parse(text);
+  const isReal = day >= 0 && new Date(day).toISOString().startsWith(text.slice(0, 10)) && time >= 0;
+  if ((isDate || isTime) && isReal) return isDate ? day + DAY_MS : time;
+  context.addIssue(UNTIL);
+  return z.NEVER;
+});
+
+const WHY = 'must be a text of 1 to 300 characters without control characters';
+const why = z
+  .string(WHY)
+  .max(300, WHY)
+  .refine((text) => text.trim() !== '' && withoutControls(text) === text, WHY);
+
+const expectedRule = mapping({
+  workload: owner,
+  what: whats,
+  until: until.nullish(),
+  why: why.nullish(),
+}).transform(({ workload, what, until, why }) => ({ ...workload, what, until: until ?? null, why: why ?? '' }));
+
+const SUSPECT_FILE = 'must be a path of 1 to 4096 characters';
+const suspectFile = z
+  .string(SUSPECT_FILE)
+  .min(1, SUSPECT_FILE)
+  .max(4096, SUSPECT_FILE)
+  .refine((text) => !text.includes('\0'), SUSPECT_FILE);
+
 const CONFIGURATION = mapping({
   processes: listOf(processRule, 'rules').nullish(),
   workloads: listOf(workloadRule, 'rules').nullish(),
   endpoint_groups: listOf(endpointGroup, 'rules').nullish(),
   networks: networks.nullish(),
   asn: mapping({ never_send: listOf(cidr, 'CIDRs').nullish() }).nullish(),
+  expected: listOf(expectedRule, 'rules').nullish(),
+  suspects: listOf(suspectFile, 'files').nullish(),
 }).transform((file): Rules => ({
   processes: file.processes ?? [],
   workloads: file.workloads ?? [],
   endpointGroups: file.endpoint_groups ?? [],
   networks: file.networks ?? [],
   asnNeverSend: file.asn?.never_send ?? [],
+  expected: file.expected ?? [],
+  // Their content is read with the file.
+  suspects: (file.suspects ?? []).map((path) => ({ file: path, operators: [] })),
 }));
 
 /** The file of --config.file: the active rules, and whether they match the file. */

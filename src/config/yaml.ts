@@ -4,7 +4,8 @@ import { z } from 'zod';
 import { escapeControls } from '../common/sanitize.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
 
-const MAX_BYTES = 1024 * 1024;
+/** The maximum size of a file. */
+export const MAX_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
 
 /** The source of a text for messages, and which values are secret. */

@@ -1,7 +1,7 @@
 import type { BoundedCounters, CounterSpec } from '../traffic/bounded-counters.ts';
 import type { Owner, Report } from '../unusual/evidence.ts';
 import type { Baseline, FirstSeenAsn } from '../unusual/recorder.ts';
-import { KINDS } from '../unusual/what.ts';
+import { KINDS } from '../unusual/grammar/what.ts';
 import type { FamilySpec } from './catalogue.ts';
 
 /** What the families about unusual connections are computed from. */

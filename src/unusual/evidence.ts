@@ -1,4 +1,4 @@
-import { METADATA, type Kind } from './what.ts';
+import { METADATA, type Kind } from './grammar/what.ts';
 import type { ThingKind } from './workload-memory.ts';
 
 /** To how many other calm workloads a thing is known. */

@@ -1,4 +1,4 @@
-import { operatorOf, tradeOf } from './operators.ts';
+import { operatorOf, tradeOf } from './grammar/operators.ts';
 import { judge, PUBLISHED, type Evidence, type Owner, type Reach, type Report } from './evidence.ts';
 import {
   decisionKey,
@@ -13,7 +13,15 @@ import {
   reportKey,
   type UnusualRecord,
 } from './records.ts';
-import { isEphemeral, listenerWhat, METADATA, operatorWhat, parseWhat, portWhat, withoutRelease } from './what.ts';
+import {
+  isEphemeral,
+  listenerWhat,
+  METADATA,
+  operatorWhat,
+  parseWhat,
+  portWhat,
+  withoutRelease,
+} from './grammar/what.ts';
 import { DAY_MS, THING_KINDS, WorkloadMemory, type Decision, type Entry, type ThingKind } from './workload-memory.ts';
 
 const HOUR_MS = 3_600_000;

@@ -9,7 +9,7 @@ import type { Address, Direction, OwnerLabels, Process, State, Transport } from 
 import type { Owner } from './evidence.ts';
 import type { Holder, Observation, UnusualMemory } from './memory.ts';
 import { PendingConnections } from './pending.ts';
-import { withoutRelease } from './what.ts';
+import { withoutRelease } from './grammar/what.ts';
 
 const HOUR_MS = 3_600_000;
 /** First-seen times of closed connections that are kept for an hour. */

@@ -9,7 +9,7 @@ import {
   type WorkloadMemory,
 } from './workload-memory.ts';
 import { REACHES, type Owner, type Report } from './evidence.ts';
-import { KINDS, operatorWhat, parseWhat, withoutRelease } from './what.ts';
+import { KINDS, operatorWhat, parseWhat, withoutRelease } from './grammar/what.ts';
 
 /** A small record of the store. Version 1 of the format is part of the key. */
 export interface UnusualRecord {

@@ -16,6 +16,7 @@ function check(text: string): { code: number; stdout: string[]; stderr: string[]
     path,
     { write: (part) => (printed.stdout += part) },
     { write: (part) => (printed.stderr += part) },
+    Date.parse('2026-11-30'),
   );
   return { code, stdout: printed.stdout.split('\n'), stderr: printed.stderr.split('\n') };
 }
@@ -71,6 +72,22 @@ asn: { never_send: [198.51.100.0/24, 198.18.0.0/15] }
     expect(check(text).stdout.slice(1, 3)).toEqual([
       'workloads[0]: a workload with label "a.b/app" matching "^(?<app>\\w+)" and annotation "team" matching "core" is named "{{ .app }}".',
       'workloads[1]: a workload with cgroup matching "^/batch/" and unit matching "service" is named "batch", unless an earlier rule matches.',
+    ]);
+  });
+
+  it('explains what is expected, and which operators are suspect', () => {
+    writeFileSync(join(folder, 'asndrop.json'), '{"asn":64500}\nAS64501\n');
+    const text = `expected:
+  - { workload: shop/web, what: "AS14618, tcp/5432", until: 2027-01-31, why: migration to S3 }
+  - { workload: nginx.service, what: AS64500, until: 2020-01-01T12:00:00Z }
+  - { workload: nginx.service, what: process/python3.12 }
+suspects: [asndrop.json]
+`;
+    expect(check(text).stdout.slice(1, -1)).toEqual([
+      'expected[0]: AS16509, tcp/5432 are normal for workload "shop/web" until 2027-02-01T00:00Z: migration to S3.',
+      'expected[1]: AS64500 was normal for workload "nginx.service" until 2020-01-01T12:00Z.',
+      'expected[2]: process/python is normal for workload "nginx.service".',
+      'suspects[0]: connections with the 2 operators in "asndrop.json" are always reported.',
     ]);
   });
 

@@ -38,7 +38,15 @@ const DEFAULTS: Config = {
   podUid: null,
   sampleIntervalMs: null,
   configFile: null,
-  rules: { processes: [], workloads: [], endpointGroups: [], networks: [], asnNeverSend: [] },
+  rules: {
+    processes: [],
+    workloads: [],
+    endpointGroups: [],
+    networks: [],
+    asnNeverSend: [],
+    expected: [],
+    suspects: [],
+  },
   ignored: [],
 };
 

@@ -13,6 +13,8 @@ const PATH = 'peerscope.yaml';
 const CIDR = 'must be a CIDR such as 10.0.0.0/8, with no bits set after the prefix';
 const NAME = 'must be a name of 1 to 128 characters without control characters, and not "other"';
 
+const EXPECTED = 'must be values such as AS64500, tcp/5432, shop/ledger, process/nc or listen/udp/ephemeral';
+
 const problemsOf = (text: string): string[] => {
   try {
     parseRules(text, PATH);
@@ -43,6 +45,10 @@ networks:
   - { name: office, cidrs: [203.0.113.0/24] }
   - { name: lab, cidrs: [192.0.2.7], asn: 64500 }
 asn: { never_send: [198.51.100.0/24] }
+expected:
+  - { workload: shop/web, what: "AS14618, tcp/5432", until: 2027-01-31, why: migration to S3 }
+  - { workload: nginx.service, what: process/nc }
+suspects: [asndrop.json]
 `;
   expect(parseRules(text, PATH)).toEqual({
     processes: [
@@ -71,6 +77,17 @@ asn: { never_send: [198.51.100.0/24] }
       { name: 'lab', cidrs: [{ address: ipv4(0xc0000207), bits: 128 }], asn: 64_500 },
     ],
     asnNeverSend: [{ address: ipv4(0xc6336400), bits: 120 }],
+    expected: [
+      {
+        namespace: 'shop',
+        workload: 'web',
+        what: ['AS16509', 'tcp/5432'],
+        until: Date.parse('2027-02-01T00:00:00Z'),
+        why: 'migration to S3',
+      },
+      { namespace: '', workload: 'nginx.service', what: ['process/nc'], until: null, why: '' },
+    ],
+    suspects: [{ file: 'asndrop.json', operators: [] }],
   });
 });
 
@@ -105,7 +122,7 @@ describe('rejects', () => {
     [
       'an unknown section',
       'network: []',
-      'network: unknown key, must be one of processes, workloads, endpoint_groups, networks, asn',
+      'network: unknown key, must be one of processes, workloads, endpoint_groups, networks, asn, expected, suspects',
     ],
     [
       'an unknown key of a rule',
@@ -117,18 +134,19 @@ describe('rejects', () => {
       'keys of every object',
       '__proto__: { a: 1 }\nconstructor: 1\ntoString: 2',
       ...['__proto__', 'constructor', 'toString'].map(
-        (key) => `${key}: unknown key, must be one of processes, workloads, endpoint_groups, networks, asn`,
+        (key) =>
+          `${key}: unknown key, must be one of processes, workloads, endpoint_groups, networks, asn, expected, suspects`,
       ),
     ],
     [
       'a list as the file',
       '- name: a',
-      'must be a mapping with the keys processes, workloads, endpoint_groups, networks, asn',
+      'must be a mapping with the keys processes, workloads, endpoint_groups, networks, asn, expected, suspects',
     ],
     [
       'words as the file',
       'hello',
-      '"hello": must be a mapping with the keys processes, workloads, endpoint_groups, networks, asn',
+      '"hello": must be a mapping with the keys processes, workloads, endpoint_groups, networks, asn, expected, suspects',
     ],
     ['one rule without its list', 'networks: { name: a }', 'networks: must be a list of networks'],
     [
@@ -233,7 +251,7 @@ describe('rejects', () => {
     [
       'a list as a key',
       '? [asn]\n: {}',
-      '"[ asn ]": unknown key, must be one of processes, workloads, endpoint_groups, networks, asn',
+      '"[ asn ]": unknown key, must be one of processes, workloads, endpoint_groups, networks, asn, expected, suspects',
     ],
     ['a tag', 'asn: !secret {}', 'line 1, column 6: Unresolved tag: !secret'],
     ['an alias without anchor', 'asn: *a', 'Unresolved alias (the anchor must be set before the alias): a'],
@@ -315,6 +333,8 @@ it('round-trips rules', () => {
       { ...few, selector: (network) => network.name },
     ),
     asnNeverSend: fc.array(cidr, few),
+    expected: fc.constant([]),
+    suspects: fc.constant([]),
   });
   fc.assert(
     fc.property(rules, (expected) => {
@@ -341,6 +361,96 @@ it('round-trips rules', () => {
       expect(parseRules(text, PATH)).toEqual(expected);
     }),
   );
+});
+
+it.each<[given: string, ...problems: string[]]>([
+  ['{ what: AS64500 }', 'expected[0].workload: must be a workload such as shop/web or nginx.service'],
+  ['{ workload: web }', `expected[0].what: ${EXPECTED}`],
+  ['{ workload: shop/*, what: AS64500 }', 'expected[0].workload "shop/*": must contain no wildcards'],
+  [
+    '{ workload: shop/, what: AS1 }',
+    'expected[0].workload "shop/": must be a workload such as shop/web or nginx.service',
+  ],
+  ['{ workload: web, what: "" }', `expected[0].what "": ${EXPECTED}`],
+  ['{ workload: web, what: [AS1] }', `expected[0].what: ${EXPECTED}`],
+  [
+    '{ workload: web, what: metadata }',
+    'expected[0].what "metadata": calls to the metadata service are always reported',
+  ],
+  [
+    '{ workload: web, what: "AS1, shop/*, AS0, AS2" }',
+    'expected[0].what "AS1, shop/*, AS0, AS2": wildcards are not allowed',
+    'expected[0].what "AS1, shop/*, AS0, AS2": not an AS number',
+  ],
+  ...['2027-02-30', '2027-13-01', '31.1.2027', '2027-01-31T25:00Z', 'never', '2027-01-31T10:00'].map(
+    (until): [string, string] => [
+      `{ workload: web, what: AS1, until: "${until}" }`,
+      `expected[0].until "${until}": must be a date such as 2027-01-31, or a time such as 2027-01-31T18:00:00Z`,
+    ],
+  ),
+  [
+    '{ workload: web, what: AS1, why: "" }',
+    'expected[0].why "": must be a text of 1 to 300 characters without control characters',
+  ],
+  [
+    '{ workload: web, what: AS1, because: x }',
+    'expected[0].because: unknown key, must be one of workload, what, until, why',
+  ],
+])('rejects expected: [%s]', (rule, ...problems) => {
+  expect(problemsOf(`expected: [${rule}]`)).toEqual(problems);
+});
+
+it.each([
+  ['2027-01-31', '2027-02-01T00:00:00Z'],
+  ['2028-02-29', '2028-03-01T00:00:00Z'],
+  ['2027-01-31T18:00:00Z', '2027-01-31T18:00:00Z'],
+  ['2027-01-31T18:00+02:00', '2027-01-31T16:00:00Z'],
+])('reads until: %s as %s', (until, time) => {
+  const [rule] = parseRules(`expected: [{ workload: web, what: AS1, until: ${until} }]`, PATH).expected;
+  expect(rule?.until).toBe(Date.parse(time));
+});
+
+describe('a list of suspects', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-suspects-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const config = join(folder, 'peerscope.yaml');
+  const read = (list: string | Uint8Array, text = 'suspects: [list.txt]'): unknown => {
+    writeFileSync(join(folder, 'list.txt'), list);
+    writeFileSync(config, text);
+    return readRules(config).suspects;
+  };
+
+  it('is read from beside the configuration, and again at each reload', () => {
+    expect(read('AS64500 # a host\n64501\n')).toEqual([{ file: 'list.txt', operators: ['AS64500', 'AS64501'] }]);
+    expect(read('{"asn":64502,"asname":"X"}\n')).toEqual([{ file: 'list.txt', operators: ['AS64502'] }]);
+  });
+
+  it.each<[situation: string, list: string | Uint8Array, text: string, reason: string]>([
+    ['is absent', '', 'suspects: [none.txt]', 'suspects[0] "none.txt": no such file or directory'],
+    ['is a folder', '', 'suspects: [.]', 'suspects[0] ".": is a directory'],
+    [
+      'has a wrong line',
+      'AS1\nexample\n',
+      'suspects: [list.txt]',
+      'suspects[0] "list.txt": Cannot read suspect operator "example" in line 2: not an AS number',
+    ],
+    [
+      'is too large',
+      '1\n'.repeat(600_000),
+      'suspects: [list.txt]',
+      'suspects[0] "list.txt": must be at most 1048576 bytes long',
+    ],
+    [
+      'is not UTF-8',
+      Uint8Array.of(0xff, 0xfe),
+      'suspects: [list.txt]',
+      'suspects[0] "list.txt": The encoded data was not valid for encoding utf-8',
+    ],
+  ])('that %s is an error', (_situation, list, text, reason) => {
+    expect(() => read(list, text)).toThrow(
+      new UsageError(`Cannot read configuration ${JSON.stringify(config)}: ${reason}`),
+    );
+  });
 });
 
 it.each([

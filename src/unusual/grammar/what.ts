@@ -1,4 +1,5 @@
-import { formatAddress, parseAddress } from '../common/address.ts';
+import { formatAddress, parseAddress } from '../../common/address.ts';
+import { cleanLabel } from '../../common/sanitize.ts';
 import { operatorOf } from './operators.ts';
 
 /** The kinds of novelties, as in the label `kind`. */
@@ -103,6 +104,24 @@ function portOf(text: string, value: string, prefix: string): string | null {
   if (port === 'ephemeral') return text;
   const number = Number(port);
   return number > 0 && number < 65_536 ? `${prefix}${portWhat(transport, number)}` : null;
+}
+
+/**
+ * Parses the name of a workload: `namespace/name` in Kubernetes, else the name of a unit or container. A name that contains a slash and
+ * has no namespace begins with a slash. Returns an error message for a name that no workload can have.
+ */
+export function parseOwner(
+  text: string,
+): { readonly namespace: string; readonly workload: string } | { readonly problem: string } {
+  const slash = text.indexOf('/');
+  const [namespace, workload] = slash < 0 ? ['', text] : [text.slice(0, slash), text.slice(slash + 1)];
+  const problem = (reason: string): { problem: string } => ({
+    problem: `Cannot read workload "${text.slice(0, 300)}": ${reason}`,
+  });
+  if (text.includes('*') || text.includes('?')) return problem('wildcards are not allowed');
+  if (workload.trim() === '' || /\s/.test(namespace) || [namespace, workload].some((name) => cleanLabel(name) !== name))
+    return problem('must be like shop/web or nginx.service');
+  return { namespace, workload };
 }
 
 /** A list of suspect operators, and an error message for each line that was ignored. */

@@ -8,7 +8,7 @@ import {
   parseWhat,
   portWhat,
   withoutRelease,
-} from '../../src/unusual/what.ts';
+} from '../../../src/unusual/grammar/what.ts';
 
 describe('an expected value', () => {
   test.each([
