@@ -13,7 +13,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   collect: ['common', 'model.ts'],
   store: ['common', 'model.ts'],
   'enrich/asn': ['common', 'model.ts', 'store'],
-  'enrich/kubernetes': ['common', 'model.ts'],
+  'enrich/kubernetes': ['common', 'model.ts', 'unusual/grammar'],
   enrich: ['common', 'enrich/asn', 'enrich/kubernetes', 'model.ts'],
   traffic: ['collect', 'common', 'model.ts'],
   'unusual/grammar': ['common'],

@@ -88,6 +88,8 @@ export interface Config {
     readonly server: { readonly host: string; readonly port: number };
     readonly nodeName: string;
     readonly services: boolean;
+    /** Whether annotations of pods declare what is normal. */
+    readonly expects: boolean;
     /** False if only the environment indicates a cluster. */
     readonly isExplicit: boolean;
   } | null;
@@ -239,7 +241,11 @@ export function parseConfig(
       netlink: one(flags.netlink),
       rdns: one(flags.rdns),
     },
-    kubernetes: kubernetesOf(optional(flags.kubernetes), one(flags.kubernetesServices), environment),
+    kubernetes: kubernetesOf(
+      optional(flags.kubernetes),
+      { services: one(flags.kubernetesServices), expects: one(flags.kubernetesExpects) },
+      environment,
+    ),
     podUid: /^[\w-]{1,64}$/.exec(environment['POD_UID'] ?? '')?.[0] ?? null,
     sampleIntervalMs: optional(flags.sampleInterval),
     configFile: optional(flags.configFile),
@@ -300,7 +306,11 @@ function checkDatabase(
  * requests it.
  * https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
  */
-function kubernetesOf(isOn: boolean | null, services: boolean, environment: Environment): Config['kubernetes'] {
+function kubernetesOf(
+  isOn: boolean | null,
+  switches: { readonly services: boolean; readonly expects: boolean },
+  environment: Environment,
+): Config['kubernetes'] {
   const {
     KUBERNETES_SERVICE_HOST: host = '',
     KUBERNETES_SERVICE_PORT: digits = '',
@@ -314,10 +324,10 @@ function kubernetesOf(isOn: boolean | null, services: boolean, environment: Envi
         ? 'NODE_NAME must name the node'
         : null;
   if (isOn === true && missing !== null) throw new UsageError(`Cannot use --collector.kubernetes: ${missing}`);
-  if (isOn === false && services)
+  if (isOn === false && switches.services)
     throw new UsageError('Cannot use --kubernetes.services: conflicts with --no-collector.kubernetes');
   if (isOn === false || missing !== null) return null;
-  return { server: { host, port }, nodeName, services, isExplicit: isOn === true };
+  return { server: { host, port }, nodeName, ...switches, isExplicit: isOn === true };
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;

@@ -371,6 +371,13 @@ export const flags = {
     description: 'Name endpoints by Kubernetes Services. Watches all Services and EndpointSlices of the cluster',
     serveOnly: true,
   },
+  kubernetesExpects: {
+    ...SWITCH,
+    name: 'kubernetes.expects',
+    default: 'true',
+    description: 'Read from the annotation peerscope.dev/expects of pods what is normal for their workload',
+    serveOnly: true,
+  },
 } satisfies Record<string, Flag>;
 
 /** All flags, in the order of the help. */

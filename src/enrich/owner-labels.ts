@@ -45,6 +45,8 @@ export class OwnerLabeler {
   /** When each container or pod was first seen without Kubernetes labels. */
   readonly #firstSeen = new Map<string, number>();
   readonly #budget: RegexpBudget;
+  /** The default names of the workloads that rules renamed, by namespace and new name. */
+  readonly #renamed = new Map<string, Set<string>>();
   #rules: readonly WorkloadRule[];
   #now = 0;
 
@@ -62,6 +64,17 @@ export class OwnerLabeler {
   /** Names workloads by these rules from the next scan on. */
   adopt(rules: readonly WorkloadRule[]): void {
     this.#rules = rules;
+    this.#renamed.clear();
+  }
+
+  /** Returns what the pods of a workload on this node declare as normal, under the name that rules give to the workload. */
+  expectationsOf(namespace: string, workload: string): ReadonlySet<string> {
+    const own = this.#cluster?.expectationsOf(namespace, workload);
+    const former = [...(this.#renamed.get(JSON.stringify([namespace, workload])) ?? [])];
+    return new Set([
+      ...(own ?? []),
+      ...former.flatMap((name) => [...(this.#cluster?.expectationsOf(namespace, name) ?? [])]),
+    ]);
   }
 
   /** The first pattern of a rule that took too long in this scan; null for none. */
@@ -162,7 +175,16 @@ export class OwnerLabeler {
   #kubernetesLabelsOf(process: string, cgroup: Cgroup): OwnerLabels | null {
     const labels = this.#cluster?.labelsOf(process, cgroup);
     const pod = labels && this.#cluster?.podOf(cgroup);
-    return pod ? { process, ...labels, workload: this.#workloadOf(cgroup, pod) } : null;
+    if (!pod) return null;
+    const workload = this.#workloadOf(cgroup, pod);
+    if (pod.expects && workload !== pod.workload) this.#noteRenamed(pod, workload);
+    return { process, ...labels, workload };
+  }
+
+  #noteRenamed({ namespace, workload: former }: Pod, workload: string): void {
+    if (this.#renamed.size >= CAPACITY) this.#renamed.clear();
+    const key = JSON.stringify([namespace, workload]);
+    this.#renamed.set(key, (this.#renamed.get(key) ?? new Set()).add(former));
   }
 
   #cgroupLabelsOf(process: string, cgroup: Cgroup): OwnerLabels {

@@ -20,6 +20,8 @@ export interface Status {
   readonly webConfigIsCurrent: boolean | null;
   /** The watched Kubernetes resources; empty if Kubernetes is off. */
   readonly kubernetes: readonly { readonly resource: string; readonly up: boolean }[];
+  /** Values of the annotation `peerscope.dev/expects` that were ignored; null if it is not read. */
+  readonly ignoredExpectations: number | null;
   /** Null if OTLP export is off. */
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
@@ -149,6 +151,14 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
     'Whether the watch of a Kubernetes resource is established: 1 if yes, 0 otherwise.',
     ['resource'],
     ({ kubernetes }) => kubernetes.map(({ resource, up }) => ({ labels: { resource }, value: Number(up) })),
+  ),
+  status(
+    'peerscope_kubernetes_ignored_expectations_total',
+    'counter',
+    '{value}',
+    'Total number of values of the annotation peerscope.dev/expects that were ignored because they are invalid.',
+    [],
+    ({ ignoredExpectations: value }) => (value === null ? [] : [{ labels: {}, value }]),
   ),
   perExport('peerscope_otlp_exports_total', 'Total number of successful OTLP exports.', 'exports'),
   perExport(

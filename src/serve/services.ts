@@ -10,6 +10,7 @@ import type { Provider } from '../enrich/asn/query-batch.ts';
 import { openAsnResolver } from '../enrich/asn/resolver.ts';
 import type { ApiClient } from '../enrich/kubernetes/api-client.ts';
 import { ClusterCache, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
+import { ExpectsLog } from '../enrich/kubernetes/expects-log.ts';
 import { podKeysOf } from '../enrich/kubernetes/pods.ts';
 import { prepareClusterWatch } from '../enrich/kubernetes/start.ts';
 import type { Status } from '../metrics/status-families.ts';
@@ -41,7 +42,7 @@ export interface RunningServices extends Closable {
   adoptRules(): Promise<void>;
   /** Waits up to `ms` for the first list of every watched resource. */
   firstNames(ms: number): Promise<void>;
-  status(): Pick<Status, 'asn' | 'store' | 'kubernetes'>;
+  status(): Pick<Status, 'asn' | 'store' | 'kubernetes' | 'ignoredExpectations'>;
 }
 
 export interface ServicesContext {
@@ -96,12 +97,14 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       random: Math.random,
     });
   const rdns = config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null;
+  const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
   const clusterChanged = (change: ClusterChange): void => {
     worker?.notify('cluster', change);
+    if (change.resource === 'pods' && 'change' in change) expects?.accept(change.change);
     // This thread needs the addresses of pods and Services only; endpoints are many.
     if (change.resource !== 'endpointslices') cluster?.accept(change, SYSTEM_CLOCK.monotonic());
   };
-  let podKeys = podKeysOf(rules().workloads);
+  let podKeys = podKeysOf(rules().workloads, expects !== null);
   const startWatch = async (): Promise<void> => {
     kubernetes = (await watch?.start(clusterChanged, podKeys)) ?? null;
   };
@@ -126,7 +129,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       await startWatch();
     },
     adoptRules: async () => {
-      const keys = podKeysOf(rules().workloads);
+      const keys = podKeysOf(rules().workloads, expects !== null);
       if (isDeepStrictEqual(keys, podKeys)) return;
       podKeys = keys;
       await kubernetes?.close();
@@ -137,6 +140,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       asn: asn?.status() ?? null,
       store: store && { name: store.name, up: store.up, failures: store.failures },
       kubernetes: kubernetes?.status ?? [],
+      ignoredExpectations: expects?.ignored ?? null,
     }),
     close: async () => {
       rdns?.close();

@@ -818,7 +818,13 @@ it('accepts the default of every flag', () => {
 
 describe('the cluster', () => {
   const POD = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443', NODE_NAME: 'node-1' };
-  const watched = { server: { host: '10.96.0.1', port: 443 }, nodeName: 'node-1', services: false, isExplicit: false };
+  const watched = {
+    server: { host: '10.96.0.1', port: 443 },
+    nodeName: 'node-1',
+    services: false,
+    expects: true,
+    isExplicit: false,
+  };
 
   it.each<{
     name: string;
@@ -837,6 +843,12 @@ describe('the cluster', () => {
       name: 'is watched with its Services by the environment',
       environment: { ...POD, PEERSCOPE_KUBERNETES_SERVICES: 'true' },
       expected: { ...watched, services: true },
+    },
+    {
+      name: 'is watched without annotations about what is normal',
+      given: { 'kubernetes.expects': false },
+      environment: POD,
+      expected: { ...watched, expects: false },
     },
     {
       name: 'has an API server with an IPv6 address',

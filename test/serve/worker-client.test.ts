@@ -43,6 +43,7 @@ const STATUS = {
   configIsCurrent: null,
   webConfigIsCurrent: null,
   kubernetes: [],
+  ignoredExpectations: null,
   store: null,
   otlp: null,
 };

@@ -59,6 +59,8 @@ export class ClusterCache {
       for (const { address } of this.#nodeAddresses.values()) this.#move(address, 0);
     },
   );
+  /** What pods declare as normal, by namespace and workload; null after a change. */
+  #expectations: Map<string, Set<string>> | null = null;
   /** The number of pods and Services with an address in each bucket. */
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
@@ -134,6 +136,20 @@ export class ClusterCache {
   /** Returns true if a container first seen at `since` would be named by now if it belonged to a pod. */
   wouldHaveAppeared(since: number, withinMs: number): boolean {
     return this.#podsUpAt !== null && this.#now - Math.max(since, this.#podsUpAt) >= withinMs;
+  }
+
+  /** Returns what the pods of a workload on this node declare as normal: canonical values of `what`. */
+  expectationsOf(namespace: string, workload: string): ReadonlySet<string> {
+    if (!this.#expectations) {
+      this.#expectations = new Map();
+      for (const { pod } of this.#pods.values()) {
+        if (!pod.expects) continue;
+        const values = this.#expectations.get(pathOf({ ...pod, name: pod.workload })) ?? new Set();
+        for (const value of pod.expects.values) values.add(value);
+        this.#expectations.set(pathOf({ ...pod, name: pod.workload }), values);
+      }
+    }
+    return this.#expectations.get(pathOf({ namespace, name: workload })) ?? NOTHING;
   }
 
   /** Returns the pod of a cgroup, by container id, else by uid; null if unknown. */
@@ -217,6 +233,7 @@ export class ClusterCache {
       this.#learnContainers(before);
       return;
     }
+    this.#expectations = null;
     this.#otherLabels ||= before !== undefined && !isDeepStrictEqual(before.pod.kept, pod.kept);
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
@@ -248,6 +265,7 @@ export class ClusterCache {
   #forget(known: KnownPod): void {
     const { pod } = known;
     this.#otherPods = true;
+    this.#expectations = null;
     this.#pods.delete(pod.uid);
     if (this.#byHash.get(pod.configHash ?? '') === known) this.#byHash.delete(pod.configHash ?? '');
     this.#forgetContainers(known);
@@ -279,6 +297,7 @@ export class ClusterCache {
   }
 }
 
+const NOTHING: ReadonlySet<string> = new Set();
 /** The sandbox container of a pod. It has an id but no container status. */
 const SANDBOX = 'POD';
 /** The maximum number of known endpoint addresses. Later slices have no name. */

@@ -2,6 +2,7 @@ import { parseAddress } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address, WorkloadRule } from '../../model.ts';
 import { listIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
+import { parseExpectations } from '../../unusual/grammar/what.ts';
 import { workloadOfPod } from './pod-workload.ts';
 
 /** The parts of a pod object that are kept. */
@@ -16,6 +17,8 @@ export interface Pod {
   readonly template?: string;
   /** The labels and annotations that rules match; absent without such rules. */
   readonly kept?: { readonly labels: Kept; readonly annotations: Kept };
+  /** What the annotation `peerscope.dev/expects` declares as normal; absent without it, or if it is not read. */
+  readonly expects?: PodExpectations;
   /** The pod's own addresses. Empty if it uses the host network, or if it has ended and its addresses may be reused. */
   readonly addresses: readonly Address[];
   /** The addresses of its node; absent before the pod runs. */
@@ -28,20 +31,34 @@ export interface Pod {
 
 type Kept = Readonly<Record<string, string>>;
 
-/** The keys of labels and annotations that rules match. */
+/** Canonical values of `what`, and an error message for each value that was ignored. */
+export interface PodExpectations {
+  readonly values: readonly string[];
+  readonly problems: readonly string[];
+}
+
+/** The keys of labels and annotations that rules match, and whether the annotation `peerscope.dev/expects` is read. */
 export interface PodKeys {
   readonly labels: ReadonlySet<string>;
   readonly annotations: ReadonlySet<string>;
+  readonly expects?: boolean;
 }
 
 /** A label value has at most 63 characters. */
 const MAX_HASH = 63;
 /** A longer annotation is cut. */
 const MAX_ANNOTATION = 1000;
+/** In bytes; values that begin later are ignored. */
+const MAX_EXPECTS = 8192;
+/** Messages about the values of one annotation. */
+const MAX_PROBLEMS = 10;
+
+const EXPECTS = 'peerscope.dev/expects';
 
 /** Returns the keys that these rules match. */
-export function podKeysOf(rules: readonly WorkloadRule[]): PodKeys {
+export function podKeysOf(rules: readonly WorkloadRule[], expects = false): PodKeys {
   return {
+    expects,
     labels: new Set(rules.flatMap(({ labels = {} }) => Object.keys(labels))),
     annotations: new Set(rules.flatMap(({ annotations = {} }) => Object.keys(annotations))),
   };
@@ -50,6 +67,17 @@ export function podKeysOf(rules: readonly WorkloadRule[]): PodKeys {
 function keptIn(values: ApiObject, keys: ReadonlySet<string>): Kept {
   const found = [...keys].filter((key) => Object.hasOwn(values, key) && typeof values[key] === 'string');
   return Object.fromEntries(found.map((key) => [key, textIn(values[key]).slice(0, MAX_ANNOTATION)]));
+}
+
+function expectationsIn(annotations: ApiObject): PodExpectations | null {
+  if (!Object.hasOwn(annotations, EXPECTS)) return null;
+  const given = Buffer.from(textIn(annotations[EXPECTS]));
+  const isLong = given.length > MAX_EXPECTS;
+  // A value that is cut in two would be another value.
+  const text = given.subarray(0, isLong ? Math.max(0, given.lastIndexOf(',', MAX_EXPECTS)) : given.length).toString();
+  const { values, problems } = parseExpectations(text);
+  const tooLong = `Cannot read all expected values: the annotation is longer than ${MAX_EXPECTS} bytes`;
+  return { values: [...values], problems: [...(isLong ? [tooLong] : []), ...problems].slice(0, MAX_PROBLEMS) };
 }
 
 /** Parses a pod object of the API and keeps the labels and annotations in `keys`; null if uid, namespace or name is missing. */
@@ -72,8 +100,10 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
     labels: keptIn(objectIn(metadata['labels']), keys.labels),
     annotations: keptIn(annotations, keys.annotations),
   };
+  const expects = keys?.expects === true ? expectationsIn(annotations) : null;
   return {
     ...(kept && { kept }),
+    ...(expects && { expects }),
     uid,
     configHash: hash === '' ? null : hash,
     namespace: cleanLabel(namespace),

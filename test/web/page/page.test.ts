@@ -54,6 +54,7 @@ function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
     workerFailures: 0,
     webConfigIsCurrent: null,
     kubernetes: [],
+    ignoredExpectations: null,
     store: null,
     otlp: null,
   };
