@@ -18,8 +18,11 @@ import { Families } from './metrics/families.ts';
 import type { Direction, OwnerLabels, Rules } from './model.ts';
 import type { LedgerSources } from './traffic/ledger.ts';
 import { NO_SOURCE, TrafficCollector, type NetlinkStatus } from './traffic/traffic-collector.ts';
+import { Expectations } from './unusual/expectations.ts';
 import { UnusualMemory } from './unusual/memory.ts';
 import { UnusualRecorder } from './unusual/recorder.ts';
+
+const NONE: ReadonlySet<string> = new Set();
 
 /** What a scrape needs to know: the series budget, the rules of the configuration, and which collectors are on. */
 export interface ScrapeOptions {
@@ -59,6 +62,7 @@ export class Scrape {
   readonly #cluster: ClusterCache | null;
   readonly #names: OwnerLabeler;
   readonly #protocols: ProtocolCounters;
+  readonly #expectations: Expectations;
   readonly #recorder: UnusualRecorder | null;
   readonly #scope: 'node' | 'cluster';
   readonly #groups: ConnectionGroups;
@@ -94,7 +98,14 @@ export class Scrape {
     );
     const { hasStore: isShared = false, node = '' } = options;
     this.#scope = options.baselineScope ?? 'node';
-    this.unusual = collectors['first-seen'] ? new UnusualMemory({ isShared, node }) : null;
+    this.#expectations = new Expectations(rules, (...owner) => this.#cluster?.expectationsOf(...owner) ?? NONE);
+    const memoryOptions = {
+      isShared,
+      node,
+      isExpected: (...thing: Parameters<Expectations['isExpected']>) => this.#expectations.isExpected(...thing),
+      suspects: () => this.#expectations.suspects(),
+    };
+    this.unusual = collectors['first-seen'] ? new UnusualMemory(memoryOptions) : null;
     this.#recorder =
       this.unusual &&
       new UnusualRecorder(this.unusual, {
@@ -250,6 +261,7 @@ export class Scrape {
     this.host.adopt(rules);
     this.#groups.adopt(rules.endpointGroups);
     this.peers.adopt(rules);
+    this.#expectations.adopt(rules);
   }
 
   /** Takes in a change of the Kubernetes cluster. */

@@ -5,6 +5,7 @@ import { parseCidr } from '../../src/common/address.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
 import { EMPTY_RULES } from '../../src/config/config.ts';
 import { AsnCache } from '../../src/enrich/asn/cache.ts';
+import type { Rules } from '../../src/model.ts';
 import { Scrape } from '../../src/scrape.ts';
 import { Tree } from '../support/proc-tree.ts';
 
@@ -23,11 +24,11 @@ class Host {
   readonly #scrape: Scrape;
   #now = START - 9 * DAY;
 
-  constructor() {
+  constructor(rules: Rules = EMPTY_RULES) {
     // Its processes started about an hour after the boot.
     writeFileSync(join(this.tree.root, 'stat'), `btime ${(START - 10 * DAY) / 1000}\n`);
     const clock = { now: () => this.#now, monotonic: () => this.#now };
-    const options = { seriesLimit: 1000, rules: EMPTY_RULES, collectors: COLLECTORS };
+    const options = { seriesLimit: 1000, rules, collectors: COLLECTORS };
     this.#scrape = new Scrape(new Procfs(this.tree.root), options, clock, this.#cache);
     for (; this.#now < START; this.#now += DAY / 4) this.scan();
   }
@@ -126,4 +127,18 @@ test.each<[string, (host: Host) => void, string[]]>([
   change(host);
   for (let scans = 0; scans < 3; scans++) host.scan();
   expect(host.reports.sort()).toEqual(expected.sort());
+});
+
+test('what the configuration expects is no news, and an operator in the list of suspects is, each time', () => {
+  const rule = { namespace: '', workload: 'orders.service', until: null, why: '' };
+  const rules = {
+    ...EMPTY_RULES,
+    expected: [{ ...rule, what: ['tcp/4444', 'AS19281'] }],
+    suspects: [{ file: 'bad.txt', operators: ['AS19281'] }],
+  };
+  using host = new Host(rules);
+  host.open('09090909:115C', '01', 99_001);
+  for (let scans = 0; scans < 3; scans++) host.scan();
+  const reports = host.reports.filter((report) => report.startsWith('orders.service'));
+  expect(reports).toEqual(['orders.service orders.py: operator AS19281 3']);
 });
