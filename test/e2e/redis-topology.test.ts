@@ -7,6 +7,7 @@ import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { SLOT } from '../../src/store/redis-primary.ts';
 import { parseStorageUrl, type TlsFiles } from '../../src/store/redis-url.ts';
 import { RedisStore } from '../../src/store/redis.ts';
+import { readAll } from '../support/record-contract.ts';
 import { findRedisServer, freePort, RedisServer, startSentinel } from '../support/redis-server.ts';
 
 const SOON = { timeout: 10_000, interval: 20 };
@@ -59,6 +60,10 @@ const sentinel = async (
 async function use(store: RedisStore, key: string): Promise<void> {
   await store.write([{ key, text: 'text', keepUntil: Date.now() + 60_000 }]);
   expect([...(await store.read([key])).keys()]).toEqual([key]);
+  await store.writeFirstSeen([{ category: 'outbound', key: `first:1:${key}`, at: 5 }]);
+  await store.writeRecords([{ key: `unusual:1:${key}`, text: 'text' }]);
+  const { texts } = await readAll(store);
+  expect([texts.get(`first:1:${key}`), texts.get(`unusual:1:${key}`)]).toEqual(['5', 'text']);
 }
 
 /** Makes an authority with a certificate for 127.0.0.1, as PEM files. Null without openssl. */

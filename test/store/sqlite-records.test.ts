@@ -195,16 +195,17 @@ describe('records in a file', () => {
 
   it('are shared by workload: sightings of a flood replace none of other workloads', async () => {
     const store = open();
-    const of = (workload: string, count: number, from = 0) =>
+    const of = (namespace: string, workload: string, count: number, from = 0) =>
       Array.from({ length: count }, (_, i) =>
-        formerly(`unusual:1:${JSON.stringify(['shop', workload, 'operator', `AS${from + i}`])}`, 1_000),
+        formerly(`unusual:1:${JSON.stringify([namespace, workload, 'operator', `AS${from + i}`])}`, 1_000),
       );
-    await store.writeFirstSeen([...of('api', 500), ...of('web', 20)]);
+    const victims = [...of('shop', 'api', 500), ...of('shop', 'web', 20)];
+    await store.writeFirstSeen(victims);
     for (let round = 0; round < 3; round++) {
       now += 1_000;
-      await store.writeFirstSeen(of('flood', 20_000, 20_000 * round));
+      await store.writeFirstSeen(of('stranger', 'api', 20_000, 20_000 * round));
     }
-    const again = await store.writeFirstSeen([...of('api', 500), ...of('web', 20)]);
+    const again = await store.writeFirstSeen(victims);
     expect(again.filter(({ previous }) => previous !== 1_000)).toEqual([]);
   });
 });
