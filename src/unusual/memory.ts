@@ -183,6 +183,8 @@ export class UnusualMemory {
   /** The workloads that know a thing. */
   readonly #knownBy = new Map<string, Set<WorkloadMemory>>();
   readonly #candidates = new Map<string, Candidate>();
+  /** Those that the store did not know, while its records are not all merged. */
+  readonly #confirmed = new Set<Candidate>();
   #sightings: Sighting[] = [];
   #reports: (Report & { firstExportAt: number | null })[] = [];
   #novelties: Pick<Report, 'owner' | 'kind'>[] = [];
@@ -325,20 +327,30 @@ export class UnusualMemory {
         this.#sightings.push(sightingOf(candidate, key));
         continue;
       }
-      this.#candidates.delete(key);
       const distrusted = candidate.memory.decisions.get(candidate.what);
       const isForgotten = distrusted !== undefined && !distrusted.isAccepted && Number(previous) <= distrusted.at;
       // An equal time is this node's own, whose answer was lost.
       if (typeof previous === 'number' && previous < entry.firstAt && !isForgotten) {
         entry.firstAt = previous;
         entry.recordedAt = Math.min(entry.recordedAt, previous);
-      } else this.#settle(candidate);
+        this.#candidates.delete(key);
+      } else if (this.#isComplete) {
+        this.#candidates.delete(key);
+        this.#settle(candidate);
+        // The record of another node or of a former run may still come.
+      } else this.#confirmed.add(candidate);
     }
   }
 
   /** Says that all records of the store were merged: from then on, new things are known to be new even while the store is down. */
   markComplete(): void {
     this.#isComplete = true;
+    for (const candidate of this.#confirmed) {
+      const { memory, kind, what } = candidate;
+      const key = entryKey(memory, kind, what);
+      if (this.#candidates.get(key) === candidate && this.#candidates.delete(key)) this.#settle(candidate);
+    }
+    this.#confirmed.clear();
   }
 
   /** Merges records of the store, which other nodes or a former run wrote. The earliest first time wins. Records that are not valid are ignored. */
@@ -797,7 +809,8 @@ function sightingOf({ kind, entry }: Candidate, key: string): Sighting {
 }
 
 function ownerKey({ namespace, workload }: Owner): string {
-  return `${namespace}/${workload}`;
+  // Labels have no control characters.
+  return `${namespace}\n${workload}`;
 }
 
 /** Without the start of the container, a process is late if its workload has been there for long, and no rollout restarted it. */

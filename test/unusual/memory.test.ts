@@ -409,6 +409,26 @@ describe('outages', () => {
     expect(two.reports.map(({ what }) => what)).toEqual(['AS64501']);
   });
 
+  test('nothing is reported before the records of the store are merged', () => {
+    const one = new Node().learn();
+    const records = one.memory.takeRecords();
+
+    const two = new UnusualMemory({ isShared: true });
+    two.begin(START);
+    two.observe(seen(out(64_500), START));
+    two.observe(seen(out(64_501), START));
+    // The store has forgotten the first-seen times; the records live longer.
+    two.confirm(
+      two.takeSightings().map(({ key }) => ({ key, previous: null })),
+      START,
+    );
+    two.merge(records.slice(0, 1), START);
+    expect(two.reports).toEqual([]);
+    two.merge(records, START);
+    two.markComplete();
+    expect(two.reports.map(({ what }) => what)).toEqual(['AS64501']);
+  });
+
   test('an operator that the provider names hours later is reported then', () => {
     const node = new Node().learn();
     node.scan(START + HOUR, [out(null)]);

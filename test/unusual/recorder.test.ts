@@ -33,9 +33,18 @@ class Worker {
     this.#scrape = new Scrape(new Procfs(tree.root), options, time, this.#cache);
   }
 
-  /** Scans and sends the sightings to the store. */
+  /** Reads the records of the store at the first scan; scans, and sends what is new to the store. */
   async scanAt(now: number, withinMs = Infinity): Promise<void> {
     this.#clock.now = now;
+    if (this.#families.length === 0) {
+      for (let cursor: string | null = null, isLast = false; this.#store && !isLast; ) {
+        const page = await this.#store.readRecords(cursor);
+        this.#scrape.unusual?.merge(page?.records ?? [], now);
+        cursor = page?.next ?? null;
+        isLast = page?.isLast ?? true;
+      }
+      this.#scrape.unusual?.markComplete();
+    }
     this.#families = this.#scrape.scan(withinMs).families;
     await this.#settle();
   }
@@ -74,6 +83,7 @@ class Worker {
 
   async #settle(): Promise<void> {
     const sightings = this.#scrape.unusual?.takeSightings() ?? [];
+    await this.#store?.writeRecords(this.#scrape.unusual?.takeRecords() ?? []);
     const kept = await this.#store?.writeFirstSeen(sightings);
     this.#scrape.unusual?.confirm(kept ?? sightings.map(({ key }) => ({ key, previous: null })), this.#clock.now);
   }
