@@ -37,7 +37,7 @@ class Worker {
   async scanAt(now: number, withinMs = Infinity): Promise<void> {
     this.#clock.now = now;
     if (this.#families.length === 0) {
-      for (let cursor: string | null = null, isLast = false; this.#store && !isLast; ) {
+      for (let cursor: string | null = null, isLast = false; this.#store && !isLast;) {
         const page = await this.#store.readRecords(cursor);
         this.#scrape.unusual?.merge(page?.records ?? [], now);
         cursor = page?.next ?? null;
