@@ -159,15 +159,19 @@ export class Redactor {
   }
 
   #path(cgroup: Cgroup): string {
-    const { kind, runtime, unit } = cgroup;
+    const { user, ...others } = cgroup;
+    const { kind, runtime, unit } = others;
+    if (user !== undefined)
+      return `/user.slice/user@${user}.service${kind === 'unit' ? '' : this.#path({ ...others, unit: null })}`;
     const workload = workloadOf(cgroup);
     const suffix = /\.(?:service|scope)$/.exec(workload)?.[0] ?? '.service';
     const inUnit = unit === null ? '' : `/system.slice/unit${this.#workloads.of(workload) + 1}${suffix}`;
     if (kind === 'session') return unit === null ? '/user.slice/login.session' : '/user.slice/session-1.scope';
     if (kind !== 'container' && kind !== 'runtime-monitor') return inUnit === '' ? '/redacted' : inUnit;
     const inside = this.#outer(cgroup) + this.#pod(cgroup);
-    if (kind === 'container' && runtime === 'podman') return inside + inUnit + this.#container(cgroup);
-    if (kind === 'container') return inside + this.#container(cgroup) + inUnit;
+    const isSystem = runtime === 'lxc' || runtime === 'libvirt-lxc' || runtime === 'systemd-nspawn';
+    if (kind === 'container' && isSystem) return inside + this.#container(cgroup) + inUnit;
+    if (kind === 'container') return inside + inUnit + this.#container(cgroup);
     if (runtime === 'systemd-nspawn') return '/machine.slice/systemd-nspawn@redacted.service/supervisor';
     const monitor = runtime === null ? 'lxc.monitor.redacted' : `${prefixOf(runtime)}-conmon-${ZERO_ID}.scope`;
     return `${inside}/${monitor}`;
@@ -181,7 +185,7 @@ export class Redactor {
     if (podUid === null) return '';
     const number = (this.#ids.of(podUid) + 1).toString(16);
     const uid = podUid.length === 32 ? number.padStart(32, '0') : `00000000_0000_4000_8000_${number.padStart(12, '0')}`;
-    if (qos === null) return `/outside/pod${uid}`;
+    if (qos === null) return `/kubepods/redacted/pod${uid}`;
     const slice = qos === 'guaranteed' ? 'kubepods' : `kubepods-${qos}`;
     return `/kubepods.slice/${slice}.slice/${slice}-pod${uid}.slice`;
   }

@@ -27,8 +27,25 @@ const UNIT = /^(.+)\.(?:service|scope)$/;
 /** Runtimes whose containers run a system of their own, with units. */
 const SYSTEMS: ReadonlySet<string | null> = new Set(['lxc', 'libvirt-lxc', 'systemd-nspawn']);
 const SESSION = /^session-.*\.scope$|\.session$/;
+/** The manager of a user's services: systemd hands over everything below it to that user. */
+const USER_MANAGER = /^user@(\d{1,10})\.service$/;
+/** Services below which runtimes put pods, if they do not ask systemd to: `system.slice/containerd.service/kubepods-…:cri-containerd:…`. */
+const RUNTIME_SERVICE =
+  /^(?:containerd|crio|cri-o|cri-docker|docker|kubelet|k3s|k3s-agent|rke2-server|rke2-agent|k0s\w*|snap\.(?:microk8s|docker)\..+)\.service$/;
+/** The folder of all pods: `kubepods`, `kubepods.slice`, `kubelet-kubepods.slice`. */
+const POD_ROOT = /^(?:.+-)?kubepods(?:\.slice)?$/;
 
 type Found = { -readonly [Key in keyof Cgroup]: Cgroup[Key] };
+
+/** Where in the path the parser is. */
+interface Place {
+  readonly segments: readonly string[];
+  i: number;
+  /** Whether kubelet may have made this folder. */
+  mayHoldPods: boolean;
+  /** Containers in the pod, above one another. */
+  depth: number;
+}
 
 /**
  * Parses /proc/PID/cgroup. Never throws.
@@ -38,6 +55,10 @@ type Found = { -readonly [Key in keyof Cgroup]: Cgroup[Key] };
  * cgroup of a reader with a private cgroup namespace, and the root of the host otherwise. Paths relative to the reader ("/../..") are
  * supported. The `podUid` of a static pod is the hash of its configuration. The `containerId` of LXC, libvirt-lxc and systemd-nspawn is
  * the name.
+ *
+ * Whoever a folder was handed over to can give any name to a folder in it. So the outermost name counts: everything below `user@1000.service`
+ * is of user 1000, everything below another unit or a login is of that one, and everything inside a pod is of that pod. Only containers
+ * may stand below a unit, without becoming part of a pod.
  *
  * Lines: cgroups(7), cgroup_namespaces(7). Paths: runc and crun, kubelet, CRI-O, containerd, docker, podman, LXC, libvirt, systemd-nspawn,
  * ECS.
@@ -58,7 +79,9 @@ export function parseCgroup(text: string): Cgroup {
     const found = parsePath(path);
     const keptBySystemd = controllers === '' || controllers === 'name=systemd';
     const weight =
-      (found.containerId ? 8 : 0) + (found.podUid ? 4 : 0) + (found.kind === 'host' ? 0 : keptBySystemd ? 2 : 1);
+      (found.containerId && found.user === undefined ? 8 : 0) +
+      (found.podUid ? 4 : 0) +
+      (found.kind === 'host' ? 0 : keptBySystemd ? 2 : 1);
     if (weight > bestWeight) [best, bestWeight] = [found, weight];
   }
   return best;
@@ -100,43 +123,53 @@ const NOTHING: Cgroup = {
 
 function parsePath(path: string): Cgroup {
   const found: Found = { ...NOTHING };
-  const segments = path.split('/');
+  const place: Place = { segments: path.split('/'), i: 0, mayHoldPods: true, depth: 0 };
   let belowEcs = false;
-  for (const [i, segment] of segments.entries()) {
-    const previous = segments[i - 1] ?? '';
+  for (const [i, segment] of place.segments.entries()) {
+    place.i = i;
+    const previous = place.segments[i - 1] ?? '';
     belowEcs ||= previous === 'ecs';
     const colons = COLON_FORM.exec(segment);
     if (colons) {
-      enterPod(found, colons[1] ?? '', previous);
-      enterContainer(found, colons[3] ?? '', RUNTIMES.get(colons[2] ?? '') ?? null);
+      enterPod(found, colons[1] ?? '', place);
+      enterContainer(found, colons[3] ?? '', RUNTIMES.get(colons[2] ?? '') ?? null, place);
       continue;
     }
-    if (enterPod(found, segment, previous) || enterSystem(found, segments, i)) continue;
+    if (enterPod(found, segment, place) || enterSystem(found, place)) continue;
     const monitor = MONITOR.exec(segment);
     if (monitor) {
       found.kind = 'runtime-monitor';
       found.runtime = RUNTIMES.get(monitor[1] ?? '') ?? null;
-      found.unit = null;
+      leaveUnit(found);
       continue;
     }
     const id = ID.exec(segment);
-    const payload = previous === 'lxc' || previous === 'lxc.payload' ? segment : LXC_PAYLOAD.exec(segment)?.[1];
+    const mayBeLxc = found.kind !== 'container' || SYSTEMS.has(found.runtime);
+    const belowLxc = mayBeLxc && (previous === 'lxc' || previous === 'lxc.payload');
+    const payload = belowLxc ? segment : mayBeLxc ? LXC_PAYLOAD.exec(segment)?.[1] : undefined;
     if (id) {
       const bare = previous === 'docker' ? 'docker' : belowEcs ? 'ecs' : null;
-      const { unit } = found;
-      enterContainer(found, id[2] ?? '', id[1] === undefined ? bare : (RUNTIMES.get(id[1]) ?? null));
-      // Podman has this name only below a unit that runs nothing but this container (Quadlet).
-      if (id[1] === 'libpod-payload' && isService(unit)) found.unit = unit;
-    } else if (belowEcs && FARGATE_ID.test(segment)) enterContainer(found, segment, 'ecs');
-    else if (payload !== undefined && payload !== '') enterContainer(found, cleanLabel(payload), 'lxc');
-    else enterUnit(found, segment, previous);
+      enterContainer(found, id[2] ?? '', id[1] === undefined ? bare : (RUNTIMES.get(id[1]) ?? null), place);
+    } else if (belowEcs && FARGATE_ID.test(segment)) enterContainer(found, segment, 'ecs', place);
+    else if (payload !== undefined && payload !== '') enterContainer(found, cleanLabel(payload), 'lxc', place);
+    else enterUnit(found, place);
   }
   return found;
 }
 
-function enterPod(found: Found, segment: string, previous: string): boolean {
+function enterPod(found: Found, segment: string, { segments, i, mayHoldPods }: Place): boolean {
   const pod = POD.exec(segment);
   if (!pod) return false;
+  // A pod that may make folders can name one like another pod.
+  if (found.podUid !== null) return true;
+  const above = segments.slice(0, i);
+  const previous = above.at(-1) ?? '';
+  // Seen from the cgroup of a pod, paths begin below the folder of all pods.
+  const isBelowRoot =
+    pod[1] !== undefined ||
+    above.some((name) => POD_ROOT.test(name)) ||
+    above.every((name) => /^(?:|\.\.|besteffort|burstable)$/.test(name));
+  if (!mayHoldPods || !isBelowRoot) return false;
   const qos = pod[2] ?? previous;
   const below = pod[1] !== undefined || previous === 'kubepods';
   found.kind = 'container';
@@ -146,19 +179,27 @@ function enterPod(found: Found, segment: string, previous: string): boolean {
   return true;
 }
 
-function enterContainer(found: Found, id: string, runtime: string | null): void {
+function enterContainer(found: Found, id: string, runtime: string | null, place: Place): void {
+  // kubelet knows the outermost container of a pod. Those inside can have any id.
+  const isDeep = found.podUid !== null && ++place.depth > 2;
+  if (!isDeep) found.outerContainerId = found.containerId;
   found.kind = 'container';
-  found.outerContainerId = found.containerId;
   found.containerId = id;
   found.runtime = runtime;
-  found.unit = null;
+  leaveUnit(found);
+}
+
+/** The service of a runtime, or a login, says nothing about containers below it. Those below another service are of that (Quadlet). */
+function leaveUnit(found: Found): void {
+  if (!isService(found.unit) || RUNTIME_SERVICE.test(found.unit ?? '')) found.unit = null;
 }
 
 /**
  * Enters a container of systemd-nspawn or libvirt-lxc. systemd-nspawn keeps its container in the folder `payload` of its unit, and
  * itself in `supervisor`; without cgroup v2, the container's own units follow the unit.
  */
-function enterSystem(found: Found, segments: readonly string[], i: number): boolean {
+function enterSystem(found: Found, place: Place): boolean {
+  const { segments, i } = place;
   if (found.kind === 'container' && !SYSTEMS.has(found.runtime)) return false;
   const segment = unescapeUnit(segments[i] ?? '');
   const next = segments[i + 1];
@@ -171,12 +212,12 @@ function enterSystem(found: Found, segments: readonly string[], i: number): bool
   if (next === 'supervisor' && (isNspawn || scope !== undefined)) {
     found.kind = 'runtime-monitor';
     found.runtime = 'systemd-nspawn';
-    found.unit = null;
-  } else if (libvirt) enterContainer(found, cleanLabel(libvirt[1] ?? libvirt[2] ?? ''), 'libvirt-lxc');
+    leaveUnit(found);
+  } else if (libvirt) enterContainer(found, cleanLabel(libvirt[1] ?? libvirt[2] ?? ''), 'libvirt-lxc', place);
   else if (isNspawn || hasSystem) {
     const name = isNspawn ? service[1] : (scope ?? UNIT.exec(segment)?.[1]);
     if (name === undefined) return false;
-    enterContainer(found, cleanLabel(name), 'systemd-nspawn');
+    enterContainer(found, cleanLabel(name), 'systemd-nspawn', place);
   } else return false;
   return true;
 }
@@ -191,13 +232,20 @@ function unescapeUnit(name: string): string {
   return name.replaceAll(/(?:\\x[0-9a-f]{2})+/g, (bytes) => Buffer.from(bytes.replaceAll('\\x', ''), 'hex').toString());
 }
 
-/** Keeps the deepest unit of a path. Units inside a container are ignored, except where the container is a system. */
-function enterUnit(found: Found, segment: string, previous: string): void {
+/** Keeps the outermost unit of a path. Units inside a container are ignored, except where the container is a system. */
+function enterUnit(found: Found, place: Place): void {
+  const { segments, i } = place;
+  const segment = segments[i] ?? '';
   const insideSystem = found.kind === 'container' && SYSTEMS.has(found.runtime);
   if ((found.kind === 'container' && !insideSystem) || found.kind === 'runtime-monitor') return;
+  if (found.unit !== null || found.kind === 'session' || found.user !== undefined) return;
   const session = SESSION.test(segment);
-  const talos = previous === 'podruntime' || previous === 'system';
+  const talos = i === 2 && (segments[1] === 'podruntime' || segments[1] === 'system');
   if (/\.(?:service|scope)$/.test(segment) || (talos && segment !== '')) found.unit = unescapeUnit(segment);
   else if (!session) return;
-  if (!insideSystem) found.kind = session ? 'session' : 'unit';
+  place.mayHoldPods = RUNTIME_SERVICE.test(found.unit ?? '');
+  if (insideSystem) return;
+  found.kind = session ? 'session' : 'unit';
+  const user = USER_MANAGER.exec(segment)?.[1];
+  if (user !== undefined) found.user = Number(user);
 }

@@ -208,7 +208,7 @@ export class Processes {
       this.#monitored.set(key, monitored);
     }
     if (!monitored) return cgroup;
-    return { ...cgroup, ...monitored, unit: cgroup.unit ?? monitored.unit };
+    return { ...cgroup, ...monitored, unit: cgroup.unit ?? (cgroup.user === undefined ? monitored.unit : null) };
   }
 
   /** Looks for conmon: the first process above those of the container, and itself in no container. */

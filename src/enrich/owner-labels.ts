@@ -109,7 +109,8 @@ export class OwnerLabeler {
   /** Returns the labels of a process. `process` must already be sanitized; "" means a pod without a known process. */
   labelsOf(process: string, cgroup: Cgroup): OwnerLabels {
     const isContained = cgroup.containerId !== null || cgroup.podUid !== null;
-    if (!this.#cluster || !isContained) return this.#intern(this.#cgroupLabelsOf(process, cgroup));
+    if (!this.#cluster || !isContained || cgroup.user !== undefined)
+      return this.#intern(this.#cgroupLabelsOf(process, cgroup));
     const kubernetesLabels = this.#kubernetesLabelsOf(process, cgroup);
     return kubernetesLabels ? this.#intern(kubernetesLabels) : this.#wait(process, cgroup);
   }
@@ -268,12 +269,13 @@ const MADE_UP = /^[a-z]+_[a-z]+\d*$/;
 const LIBVIRT = /^(machine-[a-z]+)-\d+(-.+)$/;
 
 /**
- * Returns the workload of a process outside Kubernetes: its systemd unit, else the container name that Podman was given, else the
+ * Returns the workload of a process outside Kubernetes: `uid:1000` below what systemd handed over to a user, else its systemd unit, else the container name that Podman was given, else the
  * container runtime, else "". Cardinality stays low: instances fold into their template (`user@1000.service` becomes `user.service`), and
  * names lose generated parts wherever these stand (`session-12.scope` becomes `session.scope`). Numbers in the names of services stay:
  * people choose them (`postgresql-15.service`).
  */
-export function workloadOf({ unit, containerName = '', runtime }: Cgroup): string {
+export function workloadOf({ unit, containerName = '', runtime, user }: Cgroup): string {
+  if (user !== undefined) return `uid:${user}`;
   if (unit === null) {
     const given = MADE_UP.test(containerName) ? '' : withoutGenerated(containerName, true);
     return cleanLabel(given) || (runtime ?? '');

@@ -146,10 +146,19 @@ describe('redacted cgroups', () => {
     `/system.slice/web.service/libpod-payload-${'a'.repeat(64)}`,
     '/machine.slice/systemd-nspawn@private.service/payload/system.slice/nginx.service',
     '/machine.slice/machine-private.scope/supervisor',
+    '/user.slice/user-1000.slice/user@1000.service/app.slice/private.service',
+    `/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-${'a'.repeat(64)}.scope`,
+    `/user.slice/user-1000.slice/user@1000.service/libpod-conmon-${'a'.repeat(64)}.scope`,
     '/machine.slice/machine-lxc\\x2d1\\x2dprivate.scope/system.slice/nginx.service',
   ])('of %s keep kind, runtime and unit', (path) => {
     const text = new Redactor().cgroup(`0::${path}\n`);
-    const shape = ({ kind, runtime, containerId, unit }: Cgroup): unknown => [kind, runtime, !containerId, !unit];
+    const shape = ({ kind, runtime, containerId, unit, user }: Cgroup): unknown => [
+      kind,
+      runtime,
+      !containerId,
+      !unit,
+      user,
+    ];
     expect(shape(parseCgroup(text))).toEqual(shape(parseCgroup(`0::${path}\n`)));
     expect(text).not.toMatch(/private|web|nginx|aaa/);
   });

@@ -16,6 +16,7 @@ interface RecordedCase {
     readonly pod_uid: string | null;
     readonly qos: Cgroup['qos'];
     readonly unit: string | null;
+    readonly user?: number;
   };
 }
 
@@ -50,6 +51,7 @@ describe('parseCgroup', () => {
       podUid: expected.pod_uid,
       qos: expected.qos,
       unit: expected.unit,
+      user: expected.user,
     });
   });
 
@@ -65,9 +67,9 @@ describe('parseCgroup', () => {
       expected: { kind: 'container', runtime: 'podman', containerId: A, unit: 'web.service' },
     },
     {
-      name: 'the manager of a user’s services is no unit of a container',
+      name: 'a container below the manager of a user’s services is of that user',
       text: `0::/user.slice/user-1000.slice/user@1000.service/libpod-payload-${A}`,
-      expected: { kind: 'container', runtime: 'podman', containerId: A },
+      expected: { kind: 'container', runtime: 'podman', containerId: A, user: 1000 },
     },
     {
       name: 'of three containers in one another the two innermost count',
@@ -92,9 +94,9 @@ describe('parseCgroup', () => {
       expected: { kind: 'container', podUid: POD_UID, qos: 'besteffort' },
     },
     {
-      name: 'conmon of rootless podman is no unit of its user',
+      name: 'conmon of rootless podman is of its user',
       text: `0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-${A}.scope`,
-      expected: { kind: 'runtime-monitor', runtime: 'podman' },
+      expected: { kind: 'runtime-monitor', runtime: 'podman', user: 1000 },
     },
     {
       name: 'units inside a container are its own affair',
@@ -127,9 +129,9 @@ describe('parseCgroup', () => {
       expected: { kind: 'unit', unit: `docker-${'a'.repeat(63)}.scope` },
     },
     {
-      name: 'the unit of a user service is the innermost',
+      name: 'a unit of a user is of their manager',
       text: '0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.gnome.Terminal.slice/vte-spawn.scope',
-      expected: { kind: 'unit', unit: 'vte-spawn.scope' },
+      expected: { kind: 'unit', unit: 'user@1000.service', user: 1000 },
     },
     {
       name: 'an escaped dash is a dash',
@@ -194,6 +196,66 @@ describe('parseCgroup', () => {
   });
 });
 
+describe('whoever a folder was handed over to names nothing of others', () => {
+  const USER = '/user.slice/user-1000.slice/user@1000.service';
+  const POD = `/kubepods.slice/kubepods-pod${POD_UID.replaceAll('-', '_')}.slice/cri-containerd-${A}.scope`;
+  const OTHER = '11111111-2222-3333-4444-555555555555';
+  const OTHER_POD = `kubepods-burstable-pod${OTHER.replaceAll('-', '_')}.slice/cri-containerd-${B}.scope`;
+
+  test.each([
+    'app.slice/nginx.service',
+    'app.slice/sshd.service/nginx.service',
+    'session-1.scope',
+    'user@0.service/nginx.service',
+    OTHER_POD,
+    `kubepods.slice/${OTHER_POD}`,
+    `kubepods/burstable/pod${OTHER}/${B}`,
+    `kubepods-burstable-pod${OTHER}.slice:cri-containerd:${B}`,
+    `system.slice/docker-${B}.scope`,
+    `docker/${B}`,
+    `ecs/${B}`,
+    'lxc.payload.web/system.slice/nginx.service',
+    'machine-w.scope/payload/system.slice/nginx.service',
+    'systemd-nspawn@web.service/supervisor',
+    `libpod-conmon-${B}.scope`,
+    'podruntime/kubelet',
+  ])('%s of user 1000 is theirs', (path) => {
+    const cgroup = parseCgroup(`0::${USER}/${path}\n`);
+    expect(workloadOf(cgroup)).toBe('uid:1000');
+    expect(cgroup).toMatchObject({ podUid: null, user: 1000 });
+    expect([null, 'user@1000.service']).toContain(cgroup.unit);
+  });
+
+  test('a user who moves in one hierarchy only is still that user', () => {
+    const text = `9:name=systemd:${USER}/${OTHER_POD}\n0::${USER}/init.scope\n`;
+    expect(parseCgroup(text)).toMatchObject({ podUid: null, user: 1000 });
+  });
+
+  test.each([
+    { path: `${POD}/kubepods/burstable/pod${OTHER}/${B}`, expected: { podUid: POD_UID, outerContainerId: A } },
+    { path: `${POD}/${OTHER_POD}`, expected: { podUid: POD_UID, outerContainerId: A } },
+    { path: `${POD}/docker/${B}/docker/${C}`, expected: { podUid: POD_UID, outerContainerId: A, containerId: C } },
+    { path: '/system.slice/runner.service/nginx.service', expected: { unit: 'runner.service' } },
+    { path: '/system.slice/runner.service/user@1000.service', expected: { unit: 'runner.service' } },
+    { path: `/system.slice/runner.service/${OTHER_POD}`, expected: { unit: 'runner.service', podUid: null } },
+    {
+      path: `/system.slice/runner.service/kubepods/pod${OTHER}/${B}`,
+      expected: { unit: 'runner.service', podUid: null },
+    },
+    { path: `/system.slice/runner.service/docker/${B}`, expected: { unit: 'runner.service', podUid: null } },
+    { path: `/system.slice/runner.service/libpod-conmon-${B}.scope`, expected: { unit: 'runner.service' } },
+    { path: '/system.slice/runner.service/lxc.payload.x/nginx.service', expected: { unit: 'runner.service' } },
+    { path: '/system.slice/runner.service/machine-w.scope/payload/a.service', expected: { unit: 'runner.service' } },
+    { path: `/system.slice/docker-${A}.scope/lxc.payload.x/nginx.service`, expected: { unit: null, containerId: A } },
+    { path: '/system.slice/runner.service/podruntime/kubelet', expected: { unit: 'runner.service' } },
+    { path: `/user.slice/user-1000.slice/session-1.scope/${OTHER_POD}`, expected: { podUid: null } },
+    { path: '/user.slice/user-1000.slice/session-1.scope/nginx.service', expected: { unit: 'session-1.scope' } },
+    { path: `/custom/pod${OTHER}/${B}`, expected: { podUid: null, containerId: B } },
+  ])('$path', ({ path, expected }) => {
+    expect(parseCgroup(`0::${path}\n`)).toMatchObject(expected);
+  });
+});
+
 describe('containers that run a system have a name', () => {
   test.each([
     { path: '/machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service', id: 'web' },
@@ -205,7 +267,6 @@ describe('containers that run a system have a name', () => {
     { path: '/machine.slice/machine-a\\x2db.scope/system.slice/nginx.service', id: 'a-b' },
     { path: '/machine.slice/machine-qemu.scope/payload/system.slice/nginx.service', id: 'qemu' },
     { path: '/system.slice/web.service/payload/system.slice/nginx.service', id: 'web' },
-    { path: '/user.slice/user@1000.service/app.slice/machine-w.scope/payload/system.slice/nginx.service', id: 'w' },
     {
       path: '/machine.slice/machine-lxc\\x2d42\\x2dweb.scope/system.slice/nginx.service',
       id: 'web',
@@ -249,17 +310,17 @@ describe('workloadOf', () => {
     { path: '/system.slice/postgresql-15.service', expected: 'postgresql-15.service' },
     { path: '/system.slice/system-postgresql.slice/postgresql@9.4-main.service', expected: 'postgresql.service' },
     { path: '/system.slice/sshd@12-192.0.2.1:22-198.51.100.7:51514.service', expected: 'sshd.service' },
-    { path: '/user.slice/user-1000.slice/user@1000.service', expected: 'user.service' },
+    { path: '/user.slice/user-1000.slice/user@1000.service', expected: 'uid:1000' },
     { path: '/user.slice/user-1000.slice/session-12.scope', expected: 'session.scope' },
     { path: '/user.slice/user-42.slice/session-c2.scope', expected: 'session.scope' },
     { path: '/system.slice/run-u123.service', expected: 'run.service' },
     { path: '/system.slice/run-r0123456789abcdef0123456789abcdef.scope', expected: 'run.scope' },
     { path: '/system.slice/run-p4711-i815.scope', expected: 'run.scope' },
     {
-      path: '/user.slice/user@1000.service/app.slice/snap.firefox.firefox-9b2f8f5e-2a5d-4b5e-8a86-0f5b7a3f9f10.scope',
+      path: '/app.slice/snap.firefox.firefox-9b2f8f5e-2a5d-4b5e-8a86-0f5b7a3f9f10.scope',
       expected: 'snap.firefox.firefox.scope',
     },
-    { path: '/user.slice/user@1000.service/app.slice/app-gnome-code-4242.scope', expected: 'app-gnome-code.scope' },
+    { path: '/app.slice/app-gnome-code-4242.scope', expected: 'app-gnome-code.scope' },
     { path: '/machine.slice/machine-qemu\\x2d1\\x2dvm.scope', expected: 'machine-qemu-vm.scope' },
     { path: '/machine.slice/machine-qemu\\x2d1\\x2dweb\\x2d2.scope', expected: 'machine-qemu-web-2.scope' },
     {
@@ -274,21 +335,21 @@ describe('workloadOf', () => {
     { path: `/system.slice/ceph-${POD_UID}@osd.1.service`, expected: 'ceph.service' },
     { path: `/system.slice/build-${A}.service`, expected: 'build.service' },
     {
-      path: '/user.slice/user@1.service/dbus-:1.17-org.gnome.Nautilus@0.service',
+      path: '/app.slice/dbus-:1.17-org.gnome.Nautilus@0.service',
       expected: 'dbus-org.gnome.Nautilus.service',
     },
     {
-      path: '/user.slice/user@1.service/app.slice/app-org.kde.kate@1f3a.service',
+      path: '/app.slice/app-org.kde.kate@1f3a.service',
       expected: 'app-org.kde.kate.service',
     },
     {
-      path: '/user.slice/user@1.service/app.slice/app-flatpak-org.x.Y-88.scope',
+      path: '/app.slice/app-flatpak-org.x.Y-88.scope',
       expected: 'app-flatpak-org.x.Y.scope',
     },
-    { path: '/user.slice/user@1.service/app.slice/app-gnome-my\\x20app-88.scope', expected: 'app-gnome-my app.scope' },
-    { path: '/user.slice/user@1.service/python3.11-4242.scope', expected: 'python3.11.scope' },
-    { path: '/user.slice/user@1.service/12345.pts.scope', expected: 'pts.scope' },
-    { path: '/user.slice/user@1.service/12345.scope', expected: 'scope' },
+    { path: '/app.slice/app-gnome-my\\x20app-88.scope', expected: 'app-gnome-my app.scope' },
+    { path: '/app.slice/python3.11-4242.scope', expected: 'python3.11.scope' },
+    { path: '/app.slice/12345.pts.scope', expected: 'pts.scope' },
+    { path: '/app.slice/12345.scope', expected: 'scope' },
     { path: `/system.slice/web.service/libpod-payload-${A}`, expected: 'web.service' },
     { path: '/machine.slice/systemd-nspawn@web.service/payload', expected: 'systemd-nspawn' },
     { path: '/podruntime/kubelet', expected: 'kubelet' },
@@ -296,7 +357,7 @@ describe('workloadOf', () => {
     { path: `/kubepods/pod${POD_UID}/${A}`, expected: '' },
     { path: `/machine.slice/libpod-conmon-${A}.scope`, expected: 'podman' },
     { path: '/lxc.payload.first/system.slice/cron.service', expected: 'cron.service' },
-    { path: '/user.slice/user@1000.service/a\x1b[31m.service', expected: 'a�[31m.service' },
+    { path: '/app.slice/a\x1b[31m.service', expected: 'a�[31m.service' },
     { path: '/../../..', expected: '' },
     { path: '/', expected: '' },
   ];
@@ -334,7 +395,7 @@ describe('workloadOf', () => {
     { unit: 'tmux.*.scope', part: 'pid', expected: 'tmux.scope' },
     { unit: '*.pts.scope', part: 'pid', expected: 'pts.scope' },
     { unit: 'session-*.scope', part: 'counter', expected: 'session.scope' },
-    { unit: 'user@*.service', part: 'counter', expected: 'user.service' },
+    { unit: 'getty@*.service', part: 'counter', expected: 'getty.service' },
     { unit: 'run-*.service', part: 'counter', expected: 'run.service' },
     { unit: 'run-p*-i815.scope', part: 'pid', expected: 'run.scope' },
     { unit: 'app-org.kde.kate@*.service', part: 'id', expected: 'app-org.kde.kate.service' },

@@ -52,6 +52,16 @@ test.each([
   expect(new OwnerLabeler().labelsOf('p', parseCgroup(`0::${path}\n`))).toMatchObject(expected);
 });
 
+test('a container of a user is never one of a pod', () => {
+  const { names } = knowing(podOf(1, 1));
+  for (const claim of [`kubepods/pod${uidOf(1)}/${idOf(1)}`, `docker/${idOf(1)}`]) {
+    const cgroup = parseCgroup(`0::/user.slice/user@1000.service/${claim}\n`);
+    const owner = { process: 'nginx', namespace: '', workload: 'uid:1000', pod: '', container: '000000000000' };
+    expect(names.labelsOf('nginx', cgroup)).toEqual(owner);
+    expect(names.namespaceLabelsOf([cgroup])).toBe(NO_OWNER);
+  }
+});
+
 test('keeps pending owners with equal labels apart', () => {
   const { cluster, names } = knowing();
   const [one, other] = [names.labelsOf('nginx', inPod(1, 1)), names.labelsOf('nginx', inPod(2, 2))];

@@ -152,12 +152,18 @@ export class ClusterCache {
     return this.#expectations.get(pathOf({ namespace, name: workload })) ?? NOTHING;
   }
 
-  /** Returns the pod of a cgroup, by container id, else by uid; null if unknown. */
-  podOf({ containerId, outerContainerId, podUid }: Cgroup): Pod | null {
-    const byId = (id: string | null): KnownPod | undefined =>
-      id === null ? undefined : this.#byContainer.get(id)?.known;
-    const byUid = podUid === null ? undefined : (this.#pods.get(podUid) ?? this.#byHash.get(podUid));
-    return (byId(containerId) ?? byId(outerContainerId) ?? byUid)?.pod ?? null;
+  /**
+   * Returns the pod of a cgroup, by container id, else by uid; null if unknown, or if the API has the container in another pod. Whoever is
+   * in a container may give any id to one inside it: the outer one counts.
+   */
+  podOf({ containerId, outerContainerId, podUid, user }: Cgroup): Pod | null {
+    if (user !== undefined) return null;
+    const byId = (id: string | null): KnownPod | undefined => this.#byContainer.get(id ?? '')?.known;
+    if (podUid === null) return byId(outerContainerId ?? containerId)?.pod ?? null;
+    const isIt = (known: KnownPod | undefined): boolean =>
+      known !== undefined && (known.pod.uid === podUid || known.pod.configHash === podUid);
+    const known = [byId(outerContainerId), byId(containerId)].find(isIt);
+    return (known ?? this.#pods.get(podUid) ?? this.#byHash.get(podUid))?.pod ?? null;
   }
 
   /**
@@ -204,7 +210,11 @@ export class ClusterCache {
 
   #containerOf(process: string, { kind, containerId, outerContainerId }: Cgroup, pod: Pod): string | null {
     if (containerId === null) return process !== '' && kind === 'container' ? (pod.onlyContainer ?? '') : '';
-    const name = this.#byContainer.get(containerId)?.name ?? this.#byContainer.get(outerContainerId ?? '')?.name;
+    const nameOf = (id: string): string | undefined => {
+      const container = this.#byContainer.get(id);
+      return container?.known.pod === pod ? container.name : undefined;
+    };
+    const name = nameOf(outerContainerId ?? '') ?? nameOf(containerId);
     return name ?? (process === 'pause' ? SANDBOX : null);
   }
 

@@ -97,6 +97,33 @@ describe('process labels', () => {
       path: `/kubepods.slice/${slice(db)}/crio-conmon-${NEW}.scope`,
       expected: names('db-0', 'db', ''),
     },
+    {
+      name: 'by its own container, whatever a folder inside is called',
+      path: `/kubepods/pod${web.uid}/${idOf(web, 'web')}/docker/${idOf(web, 'proxy')}`,
+      expected: names(web.name, 'web', 'web'),
+    },
+    {
+      name: 'by its own pod, whatever a folder inside is called',
+      path: `/kubepods/pod${web.uid}/${idOf(web, 'web')}/kubepods/pod${db.uid}/${idOf(db, 'postgres')}`,
+      expected: names(web.name, 'web', 'web'),
+    },
+    {
+      name: 'not by a container that the API has in another pod',
+      path: `/kubepods/pod${web.uid}/${idOf(db, 'postgres')}`,
+      expected: null,
+    },
+    {
+      name: 'not by a container inside one that is in no pod',
+      path: `/docker/${NEW}/docker/${idOf(web, 'web')}`,
+      expected: null,
+    },
+    ...[`kubepods.slice/${slice(web)}/cri-containerd-${idOf(web, 'web')}.scope`, `docker/${idOf(web, 'web')}`].map(
+      (path) => ({
+        name: `not below the manager of a user, as ${path.slice(0, 8)}…`,
+        path: `/user.slice/user-1000.slice/user@1000.service/${path}`,
+        expected: null,
+      }),
+    ),
     { name: 'not outside of all containers', path: '/system.slice/ssh.service', expected: null },
   ])('$name', ({ path, process = 'nginx', expected }) => {
     expect(cluster.labelsOf(process, parseCgroup(`0::${path}\n`))).toEqual(expected);
