@@ -29,7 +29,7 @@ export type State =
 
 export type Direction = 'listen' | 'inbound' | 'outbound' | 'loopback';
 export type DirectionEvidence = 'listener' | 'history' | 'port';
-export type OwnerEvidence = 'fd' | 'history' | 'listener' | 'endpoint' | 'netns' | 'text';
+export type OwnerEvidence = 'fd' | 'history' | 'listener' | 'endpoint' | 'netns' | 'uid' | 'text';
 export type UnattributedReason = 'permission' | 'no_descriptor' | 'short_lived' | 'vanished' | 'other_pid_namespace';
 
 /** The network class of a remote address; networks of the operator add their own names. */
@@ -160,6 +160,7 @@ export interface Row {
   min_round_trip_seconds: number | null;
   /** From here on: only in rows that were parsed from the output of another tool. */
   local_name: string | null;
+  /** Also in other rows: the name of `uid`. */
   user: string | null;
   cgroup: string | null;
   acknowledged_bytes: number | null;

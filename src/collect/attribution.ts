@@ -3,7 +3,7 @@ import type { ConnectionOwner, ConnectionTable } from './connection-table.ts';
 import type { EndpointOwners } from './endpoint-owners.ts';
 import type { SocketOwners } from './socket-owners.ts';
 import { chooseOwner, type Processes } from './processes.ts';
-import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, TIME_WAIT } from './net-tcp-udp-raw.ts';
+import { CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, NO_UID, TIME_WAIT } from './net-tcp-udp-raw.ts';
 import type { NamespaceTables } from './namespace-tables.ts';
 
 const NO_PROCESSES: readonly Process[] = [];
@@ -16,6 +16,8 @@ export interface AttributionSources {
   readonly processes: Processes;
   /** Who calls which remote endpoint; null if the ends of sockets are not reported. */
   readonly endpointOwners?: EndpointOwners | null;
+  /** The labels of a user's socket that no process holds. */
+  readonly labelsOfUser: (uid: number) => OwnerLabels;
   /** False if /proc belongs to a PID namespace below that of the sources: an invisible process may hold a socket. */
   readonly seesAllProcesses: boolean;
   /** Whether processes of other users are hidden. */
@@ -25,7 +27,8 @@ export interface AttributionSources {
 /**
  * Gives every connection its owner: a process with a descriptor of it, otherwise its former owner, otherwise the owner of the listener
  * on its local end, otherwise (if the kernel reported its end) the sole caller of its remote endpoint, otherwise the pod of its
- * namespace. A connection without a process gets a reason.
+ * namespace, otherwise the user that opened it. A process that cannot have opened the socket, because it is of another user, only carries
+ * it: D-Bus, for example. A connection without a process gets a reason.
  * A connection is checked again only after it, its holders or their labels changed, or while it has no process.
  */
 export class Attribution {
@@ -106,7 +109,9 @@ export class Attribution {
 
   #attributeToHolder(i: number): boolean {
     const { connections, processes, tables } = this.#sources;
-    const holders = this.#shared(holdersOf(this.#sources, connections.inode[i] ?? 0));
+    const all = holdersOf(this.#sources, connections.inode[i] ?? 0);
+    const isOpener = (holder: Process): boolean => mayHaveOpened(this.#sources, i, holder);
+    const holders = this.#shared(all.every(isOpener) ? all : all.filter(isOpener));
     const netns = connections.netns[i] ?? 0;
     const process = chooseOwner(
       holders,
@@ -145,6 +150,11 @@ export class Attribution {
   }
 }
 
+/** Says whether a process may have opened the socket of a connection. */
+function mayHaveOpened({ connections, processes }: AttributionSources, i: number, process: Process): boolean {
+  return processes.mayHaveOpened(process, connections.uid[i] ?? NO_UID);
+}
+
 function holdersOf({ owners, processes }: AttributionSources, inode: number): readonly Process[] {
   if (inode === 0) return NO_PROCESSES;
   const pids = owners.holdersOf(inode);
@@ -173,20 +183,21 @@ function inherited(sources: AttributionSources, i: number): ConnectionOwner {
   const hasHolder = connections.inode[i] !== 0 && connections.ended[i] !== 1;
   const listener = hasHolder ? -1 : connections.listenerOf(i);
   const accepting = connections.labels[listener];
-  if (accepting && listener !== i && connections.process[listener])
-    return ownedBy(connections.process[listener] ?? null, accepting, 'listener');
+  const acceptor = connections.process[listener];
+  if (accepting && listener !== i && acceptor && mayHaveOpened(sources, i, acceptor))
+    return ownedBy(acceptor, accepting, 'listener');
   if (before && evidence === 'listener') return ownedBy(connections.process[i] ?? null, before, 'history');
   const caller = connections.ended[i] === 1 ? endpointOwners?.callerOf(i) : null;
-  if (caller) return ownedBy(caller.process, caller.labels, 'endpoint');
-  const labels = tables.podOf(connections.netns[i] ?? 0);
-  const evidenceOfPod = labels.workload !== '' || labels.pod !== '' ? 'netns' : null;
-  return {
-    process: null,
-    holders: NO_PROCESSES,
-    evidence: evidenceOfPod,
-    labels,
-    reason: unattributedReason(sources, i),
-  };
+  if (caller && (!caller.process || mayHaveOpened(sources, i, caller.process)))
+    return ownedBy(caller.process, caller.labels, 'endpoint');
+  const pod = tables.podOf(connections.netns[i] ?? 0);
+  const nobody = { process: null, holders: NO_PROCESSES, reason: unattributedReason(sources, i) };
+  if (pod.workload !== '' || pod.pod !== '') return { ...nobody, evidence: 'netns', labels: pod };
+  const uid = connections.uid[i] ?? NO_UID;
+  if (uid !== 0 && uid !== NO_UID) return { ...nobody, evidence: 'uid', labels: sources.labelsOfUser(uid) };
+  // After the end of a connection, the kernel does not say whose it was.
+  if (before && evidence === 'uid') return { ...nobody, evidence, labels: before };
+  return { ...nobody, evidence: null, labels: pod };
 }
 
 /**

@@ -102,13 +102,17 @@ export function cgroupPath(text: string): string {
  * and a single line `0::/` is its own container: in the pod with uid `ownPodUid`, if known.
  */
 export function cgroupParser(ofPid1: string, ownPodUid: string | null): (text: string) => Cgroup {
-  const isNamespaced = /^\d+:[^:]*:\/\.\.(?:\/|$)/m.test(ofPid1);
-  if (!isNamespaced || ownPodUid === null) return parseCgroup;
+  if (!isNamespaced(ofPid1) || ownPodUid === null) return parseCgroup;
   const own: Cgroup = { ...NOTHING, kind: 'container', podUid: ownPodUid };
   return (text) => {
     const cgroup = parseCgroup(text);
     return cgroup.kind === 'unknown' ? own : cgroup;
   };
+}
+
+/** Says whether the reader has a cgroup namespace of its own, by the cgroup of pid 1. */
+export function isNamespaced(ofPid1: string): boolean {
+  return /^\d+:[^:]*:\/\.\.(?:\/|$)/m.test(ofPid1);
 }
 
 const NOTHING: Cgroup = {

@@ -231,6 +231,10 @@ export class CommandHost implements Host {
     return null;
   }
 
+  userName(): null {
+    return null;
+  }
+
   namespace(): null {
     return null;
   }

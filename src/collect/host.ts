@@ -1,6 +1,7 @@
 import type { Address, Cgroup, OwnerLabels, Process, Row, Rules, UnattributedReason } from '../model.ts';
+import { readPasswd, type UserNames } from '../common/etc-passwd.ts';
 import { Attribution } from './attribution.ts';
-import { cgroupParser, cgroupPath } from './cgroup.ts';
+import { cgroupParser, cgroupPath, isNamespaced } from './cgroup.ts';
 import { CommandHost } from './command-host.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { IsOwn } from './direction.ts';
@@ -10,11 +11,14 @@ import { EndpointOwners } from './endpoint-owners.ts';
 import { Namespaces, type Namespace, type UnreadNamespaces } from './namespaces.ts';
 import { SocketOwners } from './socket-owners.ts';
 import { startOf, type ProcessStart } from './process-starts.ts';
-import { Processes } from './processes.ts';
+import { NO_CGROUP, Processes } from './processes.ts';
 import { failed, Procfs } from './procfs.ts';
 import type { ProtocolCounters } from './protocol-counters.ts';
 import { NamespaceTables, type NamespaceCounts, type ScannedNamespaces } from './namespace-tables.ts';
 import type { Command, Commands } from './ss-netstat.ts';
+
+/** How long the names of users are cached. */
+const USERS_TTL_MS = 60_000;
 
 /** The source of rows: the procfs of a host, or the output of its own commands. */
 export interface Host {
@@ -59,6 +63,8 @@ export interface Host {
   isAlive(process: Process): boolean;
   /** When a process of this scan started, and its container or unit; null if unknown. */
   startOf(process: Process): ProcessStart | null;
+  /** The name of a user; null if it is unknown, or if the user database of the host cannot be read. */
+  userName(uid: number): string | null;
   /** The row of a connection in the output of a command; null if the kernel printed it. */
   commandRow(index: number): Row | null;
 }
@@ -92,13 +98,17 @@ export class ProcfsHost implements Host {
   readonly #owners: SocketOwners;
   readonly #tables: NamespaceTables;
   readonly #attribution: Attribution;
+  readonly #monotonic: () => number;
   #keepsPaths: boolean;
   /** Of this scan: the clock may be set. */
   #bootedAt: { readonly at: number | null } | null = null;
+  #users: UserNames = () => null;
+  #usersReadAt = -Infinity;
 
   constructor(procfs: Procfs, connections: ConnectionTable, options: ProcfsHostOptions) {
     const { names, collectors, monotonic } = options;
     this.#procfs = procfs;
+    this.#monotonic = monotonic;
     this.#findsOwners = collectors.processes;
     const ofPid1 = procfs.read(1, 'cgroup');
     this.#keepsPaths = matchesPaths(options.rules);
@@ -129,6 +139,7 @@ export class ProcfsHost implements Host {
       tables: this.#tables,
       owners,
       processes,
+      labelsOfUser: (uid) => names.labelsOf('', { ...NO_CGROUP, user: uid }),
       endpointOwners: options.learnsCallers ? new EndpointOwners(connections, this.#tables) : null,
       seesAllProcesses,
       hidesProcesses,
@@ -246,6 +257,25 @@ export class ProcfsHost implements Host {
       holding: this.#attribution.holding,
       ancestorStarts: ({ pid, cgroup }) => processes.ancestorStarts(pid, cgroup),
     });
+  }
+
+  userName(uid: number): string | null {
+    const now = this.#monotonic();
+    if (now - this.#usersReadAt >= USERS_TTL_MS) {
+      this.#users = this.#hasOwnUsers() ? readPasswd() : () => null;
+      this.#usersReadAt = now;
+    }
+    return this.#users(uid);
+  }
+
+  /** Whether /etc/passwd is of the host that is read: a container with the host's processes has other users. */
+  #hasOwnUsers(): boolean {
+    const { root, self } = this.#procfs;
+    if (root !== '/proc' || self !== process.pid) return false;
+    const ofPid1 = this.#procfs.read(1, 'cgroup');
+    const isBelowHost = !failed(ofPid1) && isNamespaced(ofPid1.toString());
+    const seesHost = this.#procfs.seesAllProcesses;
+    return !seesHost || (!isBelowHost && this.#processes.cgroupOf(self)?.kind !== 'container');
   }
 
   commandRow(): null {

@@ -16,6 +16,8 @@ export interface Stat {
 export interface ProcessStatus {
   /** The effective user. */
   readonly uid: number | null;
+  /** The real, effective, saved and file system user. */
+  readonly uids: readonly number[] | null;
   /** Octal with four digits, such as "0022"; null before Linux 4.7 and for zombies. */
   readonly umask: string | null;
   /** Null for zombies and kernel threads. */
@@ -61,9 +63,11 @@ export function parseStatus(bytes: Buffer): ProcessStatus {
     return text.slice(start + line.length, end < 0 ? undefined : end).trim();
   };
   const umask = value('Umask');
+  const uids = value('Uid')?.split('\t').map(decimal) ?? [];
   const resident = decimal(/^(\d{1,12}) kB$/.exec(value('VmRSS') ?? '')?.[1]);
   return {
-    uid: decimal(value('Uid')?.split('\t')[1]),
+    uid: uids[1] ?? null,
+    uids: uids.length > 0 && uids.every((uid) => uid !== null) ? uids : null,
     umask: umask !== undefined && /^[0-7]{4}$/.test(umask) ? umask : null,
     residentMemoryBytes: resident === null ? null : resident * 1024,
   };

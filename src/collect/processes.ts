@@ -6,6 +6,7 @@ import { cgroupPath, isService, parseCgroup } from './cgroup.ts';
 import { parseConmon } from './conmon.ts';
 import { groupOf } from './process-starts.ts';
 import { RegexpBudget } from '../common/regexp-budget.ts';
+import { NO_UID } from './net-tcp-udp-raw.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat, parseStatus } from './pid-stat.ts';
@@ -20,6 +21,8 @@ const LONGEST_CMDLINE = 64 << 10;
 const MAX_CONTAINERS = 10_000;
 /** Processes above a process that are searched. */
 const MAX_ANCESTORS = 64;
+/** The users of a container with users of its own: a range of this size, above those of the host. */
+const USERS = 65_536;
 
 /** A process as of the last scan that read it; one object for its whole life. */
 class KnownProcess implements Process {
@@ -30,6 +33,7 @@ class KnownProcess implements Process {
   name = '';
   state = '';
   uid: number | null = null;
+  uids: readonly number[] | null = null;
   umask: string | null = null;
   threads = 0;
   residentMemoryBytes: number | null = null;
@@ -37,6 +41,8 @@ class KnownProcess implements Process {
   cgroup: Cgroup = NO_CGROUP;
   labels: OwnerLabels;
   scan = 0;
+  /** The scan that read its users. */
+  uidsScan = 0;
   age = 0;
   /** The generation of the rules that named it; 0 for none. */
   generation = 0;
@@ -48,7 +54,8 @@ class KnownProcess implements Process {
   }
 }
 
-const NO_CGROUP: Cgroup = parseCgroup('');
+/** That of a process whose cgroup cannot be read. */
+export const NO_CGROUP: Cgroup = parseCgroup('');
 
 /**
  * The processes that hold sockets: each is read at its first use in a scan, and cached until it is gone.
@@ -181,6 +188,23 @@ export class Processes {
     }
   }
 
+  /**
+   * Says whether a process may have opened a socket of a user. Root opens sockets and then becomes another user. A socket of any other user
+   * stays theirs, whoever they pass it to. In a container with users of its own, root is one of them.
+   */
+  mayHaveOpened(process: Process, uid: number): boolean {
+    if (uid === 0 || uid === NO_UID || !(process instanceof KnownProcess)) return true;
+    const { cgroup } = process;
+    if (cgroup.user === uid) return true;
+    const isMapped = cgroup.user === undefined && (cgroup.containerId !== null || cgroup.podUid !== null);
+    const agrees = (): boolean =>
+      process.uids?.some((own) => own === uid || (isMapped && uid >= USERS && Math.abs(own - uid) < USERS)) ?? true;
+    if (agrees()) return true;
+    if (process.uidsScan === this.#scan) return false;
+    this.#readStatus(process);
+    return agrees();
+  }
+
   #ppidOf(pid: number): number {
     const known = this.#known.get(pid);
     if (known?.scan === this.#scan) return known.ppid;
@@ -232,8 +256,10 @@ export class Processes {
   #readStatus(process: KnownProcess): void {
     const status = this.#procfs.readSmall(process.pid, 'status');
     if (failed(status)) return;
-    const { uid, umask, residentMemoryBytes } = parseStatus(status);
+    const { uid, uids, umask, residentMemoryBytes } = parseStatus(status);
     process.uid = uid;
+    process.uids = uids;
+    process.uidsScan = this.#scan;
     process.umask = umask;
     process.residentMemoryBytes = residentMemoryBytes;
   }

@@ -106,7 +106,7 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     round_trip_seconds: totals?.roundTripSeconds ?? null,
     min_round_trip_seconds: totals?.minRoundTripSeconds ?? null,
     local_name: null,
-    user: null,
+    user: uid === NO_UID ? null : host.userName(uid),
     cgroup: null,
     acknowledged_bytes: null,
     retransmits: null,

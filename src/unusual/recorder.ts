@@ -200,7 +200,8 @@ export class UnusualRecorder {
     const isOpen = connections.has(i);
     if (!labels || connections.state[i] === SYN_RECV) return;
     // Wait one scan: the process may still be found.
-    const mayBeFound = connections.ownerEvidence[i] === 'netns' && connections.reason[i] === 'vanished';
+    const isGuessed = connections.ownerEvidence[i] === 'netns' || connections.ownerEvidence[i] === 'uid';
+    const mayBeFound = isGuessed && connections.reason[i] === 'vanished';
     if ((mayBeFound || names.isProvisional(labels)) && isOpen) return;
     const peer = this.#scan.peerOf(i);
     const asn = peer?.asn ?? '';

@@ -226,6 +226,110 @@ describe('a row', () => {
   });
 });
 
+describe('a socket is of the user who opened it', () => {
+  const USER = 1000;
+  const OTHER = 997;
+  const MINE: KernelRow = { ...OPEN, uid: USER };
+  const ofUser = (reason: string): object => ({ pid: null, evidence: 'uid', reason, workload: `uid:${USER}` });
+  const of = (pid: number, evidence = 'fd'): object => ({ pid, evidence, reason: null });
+  const run =
+    (pid: number, ...uids: number[]) =>
+    (tree: Tree): void =>
+      tree.edit(
+        pid,
+        'status',
+        /^Uid:.*$/m,
+        `Uid:\t${[...uids, ...Array<number>(4 - uids.length).fill(uids[0] ?? 0)].join('\t')}`,
+      );
+  const hold =
+    (pid: number, fd: number | null) =>
+    (tree: Tree): void =>
+      tree.open(pid, 9, fd);
+
+  test.each<{ name: string; scans: ((tree: Tree) => void)[][]; expected: object }>([
+    { name: 'while it is in flight', scans: [[(tree) => add(tree, MINE)], []], expected: ofUser('no_descriptor') },
+    {
+      name: 'when a process of another user carries it',
+      scans: [[(tree) => add(tree, MINE), run(DNSMASQ, OTHER), hold(DNSMASQ, 9)], []],
+      expected: ofUser('no_descriptor'),
+    },
+    {
+      name: 'when root carries it',
+      scans: [[(tree) => add(tree, MINE), hold(DNSMASQ, 9)], []],
+      expected: ofUser('no_descriptor'),
+    },
+    {
+      name: 'when a process that started earlier carries it too',
+      scans: [[(tree) => add(tree, MINE), run(SSHD, OTHER), run(DNSMASQ, USER), hold(SSHD, 9), hold(DNSMASQ, 9)]],
+      expected: of(DNSMASQ),
+    },
+    {
+      name: 'after it was passed on',
+      scans: [
+        [(tree) => add(tree, MINE), run(SSHD, OTHER), run(DNSMASQ, USER), hold(DNSMASQ, 9)],
+        [hold(DNSMASQ, null), hold(SSHD, 9)],
+      ],
+      expected: of(DNSMASQ, 'history'),
+    },
+    {
+      name: 'after it ended',
+      scans: [[(tree) => add(tree, MINE)], [], [(tree) => replace(tree, MINE, { ...CONNECTION, state: TIME_WAIT })]],
+      expected: ofUser('no_descriptor'),
+    },
+    {
+      name: 'of which its process is one by its real user',
+      scans: [[(tree) => add(tree, MINE), run(DNSMASQ, USER, 0, 0, 0), hold(DNSMASQ, 9)]],
+      expected: of(DNSMASQ),
+    },
+    {
+      name: 'unless that is root, who then became another',
+      scans: [[(tree) => add(tree, { ...OPEN, uid: 0 }), run(DNSMASQ, OTHER), hold(DNSMASQ, 9)]],
+      expected: of(DNSMASQ),
+    },
+    {
+      name: 'which can be root of a container with users of its own',
+      scans: [
+        [
+          (tree) => add(tree, { ...OPEN, uid: 100_000 }),
+          run(DNSMASQ, 100_033),
+          (tree) => tree.write(DNSMASQ, 'cgroup', `0::/system.slice/docker-${'a'.repeat(64)}.scope\n`),
+          hold(DNSMASQ, 9),
+        ],
+      ],
+      expected: of(DNSMASQ),
+    },
+    {
+      name: 'unless its process became that user since',
+      scans: [
+        [(tree) => add(tree, MINE), run(DNSMASQ, OTHER), hold(DNSMASQ, 9)],
+        ...Array<[]>(8).fill([]),
+        [run(DNSMASQ, USER)],
+      ],
+      expected: of(DNSMASQ),
+    },
+    {
+      name: 'and not of a listener of another user',
+      scans: [[(tree) => add(tree, { ...TO_SSH, state: ESTABLISHED, uid: USER }), run(SSHD, OTHER)], []],
+      expected: ofUser('no_descriptor'),
+    },
+  ])('$name', ({ scans, expected }) => {
+    using tree = new Tree('listen-only');
+    const collector = new Collector(tree.root);
+    collector.scan();
+    for (const changes of scans) {
+      for (const change of changes) change(tree);
+      collector.scan();
+    }
+    const { connections } = collector;
+    const [i = -1] = [...connections.indexes()].filter((row) => [443, 5000].includes(connections.remotePort[row] ?? 0));
+    const workload = connections.process[i] ? {} : { workload: connections.labels[i]?.workload };
+    const { process, ownerEvidence, reason } = connections;
+    expect({ pid: process[i]?.pid ?? null, evidence: ownerEvidence[i], reason: reason[i], ...workload }).toEqual(
+      expected,
+    );
+  });
+});
+
 test('a row whose holder was not searched in time is reported as vanished until the search, and changes then', () => {
   using tree = new Tree('listen-only');
   const collector = new Collector(tree.root);

@@ -74,6 +74,7 @@ describe('parseStat', () => {
 describe('parseStatus', () => {
   const NOTHING = {
     uid: null,
+    uids: null,
     umask: null,
     residentMemoryBytes: null,
   };
@@ -84,6 +85,7 @@ describe('parseStatus', () => {
       text: STATUS,
       expected: {
         uid: 0,
+        uids: [1000, 0, 1000, 1000],
         umask: '0022',
         residentMemoryBytes: 1_777_664,
       },
@@ -91,18 +93,19 @@ describe('parseStatus', () => {
     {
       name: 'a kernel thread has no memory, and on an old kernel no umask',
       text: 'Name:\tkthreadd\nState:\tS (sleeping)\nTgid:\t2\nUid:\t0\t0\t0\t0\nThreads:\t1\n',
-      expected: { ...NOTHING, uid: 0 },
+      expected: { ...NOTHING, uid: 0, uids: [0, 0, 0, 0] },
     },
     {
       name: 'a zombie has no memory and no umask either',
       text: 'Name:\ta\nState:\tZ (zombie)\nTgid:\t8685\nUid:\t33\t33\t33\t33\nThreads:\t1\n',
-      expected: { ...NOTHING, uid: 33 },
+      expected: { ...NOTHING, uid: 33, uids: [33, 33, 33, 33] },
     },
     {
       name: 'a name cannot pass for another line',
       text: STATUS.replace('cat', 'x\\nUid:\t7\t7\t7\t7\rUmask:\t0777'),
       expected: {
         uid: 0,
+        uids: [1000, 0, 1000, 1000],
         umask: '0022',
         residentMemoryBytes: 1_777_664,
       },

@@ -16,7 +16,7 @@ import { Attribution } from '../../src/collect/attribution.ts';
 import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { Namespaces } from '../../src/collect/namespaces.ts';
 import { SocketOwners } from '../../src/collect/socket-owners.ts';
-import { Processes } from '../../src/collect/processes.ts';
+import { NO_CGROUP, Processes } from '../../src/collect/processes.ts';
 import { Procfs } from '../../src/collect/procfs.ts';
 import { ProtocolCounters } from '../../src/collect/protocol-counters.ts';
 import { NamespaceTables } from '../../src/collect/namespace-tables.ts';
@@ -141,6 +141,7 @@ export class Collector {
       tables,
       owners,
       processes,
+      labelsOfUser: (uid) => names.labelsOf('', { ...NO_CGROUP, user: uid }),
       seesAllProcesses: true,
       hidesProcesses: false,
     });
