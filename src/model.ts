@@ -73,6 +73,16 @@ export interface OwnerLabels {
   readonly container: string;
 }
 
+/** The file that a process runs. */
+export interface Executable {
+  /** As the process's own mounts show it, without the mark of a deleted file; "/memfd:name" for a program without a file. */
+  readonly path: string;
+  /** Major and minor number, such as "08:01"; null if unknown. */
+  readonly device: string | null;
+  /** Null if unknown; 0 if the process has mapped several files under this path. */
+  readonly inode: number | null;
+}
+
 /** A process that holds sockets, as read from /proc. */
 export interface Process {
   readonly pid: number;
@@ -91,6 +101,8 @@ export interface Process {
   readonly residentMemoryBytes: number | null;
   readonly openFds: number;
   readonly cgroup: Cgroup;
+  /** One object while it stays the same; null if it cannot be read. */
+  readonly executable?: Executable | null;
 }
 
 /** The answer of an ASN provider for one bucket (a /24, a /48 or a longer announced prefix). Times are milliseconds since 1970. */

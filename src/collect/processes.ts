@@ -1,10 +1,11 @@
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { isDeepStrictEqual } from 'node:util';
-import type { Cgroup, OwnerLabels, Process, ProcessRule } from '../model.ts';
+import type { Cgroup, Executable, OwnerLabels, Process, ProcessRule } from '../model.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import { cgroupPath, isService, parseCgroup } from './cgroup.ts';
 import { parseConmon } from './conmon.ts';
 import { groupOf } from './process-starts.ts';
+import { pathOf, readExecutable } from './executable.ts';
 import { RegexpBudget } from '../common/regexp-budget.ts';
 import { NO_UID } from './net-tcp-udp-raw.ts';
 import { nameProcess } from './process-name.ts';
@@ -17,6 +18,8 @@ const YOUNG_SCANS = 5;
 const ROTATION = 20;
 
 const LONGEST_CMDLINE = 64 << 10;
+/** Memory maps that are read in a scan: one takes up to 0.1 ms. */
+const MAX_IDENTIFICATIONS = 100;
 /** Containers whose names are remembered. */
 const MAX_CONTAINERS = 10_000;
 /** Processes above a process that are searched. */
@@ -39,6 +42,9 @@ class KnownProcess implements Process {
   residentMemoryBytes: number | null = null;
   openFds = 0;
   cgroup: Cgroup = NO_CGROUP;
+  executable: Executable | null = null;
+  /** Whether device and inode of the executable were read. */
+  isIdentified = false;
   labels: OwnerLabels;
   scan = 0;
   /** The scan that read its users. */
@@ -74,6 +80,7 @@ export class Processes {
   /** By the cgroup of the container; null for a container whose name cannot be found. */
   readonly #monitored = new Map<string, Pick<Cgroup, 'containerName' | 'unit'> | null>();
   #scan = 0;
+  #identifications = 0;
   #generation = 1;
 
   /**
@@ -98,6 +105,7 @@ export class Processes {
   begin(pids: readonly number[]): void {
     this.#scan++;
     this.#budget.begin();
+    this.#identifications = 0;
     this.renamed.clear();
     this.#ppids.clear();
     const alive = new Set(pids);
@@ -142,7 +150,7 @@ export class Processes {
     const turn = (this.#scan + pid) % ROTATION === 0;
     const isDue =
       process.age++ < YOUNG_SCANS || turn || process.comm !== stat.comm || process.generation !== this.#generation;
-    if (isDue) this.#name(process, stat.comm);
+    if (isDue) this.#name(process, stat.comm, turn);
     const { pageSize } = this.#procfs;
     if (isDue || pageSize === null) this.#readStatus(process);
     // Kernel threads and zombies have no memory; stat prints 0.
@@ -264,12 +272,31 @@ export class Processes {
     process.residentMemoryBytes = residentMemoryBytes;
   }
 
-  #name(process: KnownProcess, comm: string): void {
+  /** exec() can run another file under the same path, so device and inode are read again in rotation. */
+  #identify(process: KnownProcess, exe: string | null, isDue: boolean): void {
+    const before = process.executable;
+    if (exe === null) {
+      process.executable = null;
+      return;
+    }
+    const path = pathOf(exe);
+    const isSame = before?.path === path;
+    process.isIdentified &&= isSame && !isDue;
+    const file = isSame ? before : { device: null, inode: null };
+    const mayRead = !process.isIdentified && this.#identifications < MAX_IDENTIFICATIONS;
+    if (mayRead) this.#identifications++;
+    const { device, inode } = mayRead ? readExecutable(this.#procfs, process.pid, exe) : file;
+    process.isIdentified ||= mayRead;
+    if (!isSame || device !== file.device || inode !== file.inode) process.executable = { path, device, inode };
+  }
+
+  #name(process: KnownProcess, comm: string, turn: boolean): void {
     const { pid } = process;
     const exe = this.#procfs.executable(pid);
     const cmdline = this.#procfs.read(pid, 'cmdline', LONGEST_CMDLINE);
     const cgroup = this.#procfs.read(pid, 'cgroup');
     const { name: nameBefore, cgroup: cgroupBefore, comm: commBefore } = process;
+    this.#identify(process, exe, turn || comm !== commBefore);
     process.comm = comm;
     if (!failed(cgroup)) process.cgroup = this.#withName(process, cgroup.toString());
     const { skipped } = this.#budget;
