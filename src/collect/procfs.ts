@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
 import type { PortRange } from './direction.ts';
 import { parseSocketRows, TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
@@ -95,14 +96,14 @@ export class Procfs {
     this.root = root;
     let pids: number[];
     try {
-      pids = this.pids();
       this.live = statfsSync(root).type === PROC_SUPER_MAGIC;
       this.#realRoot = realpathSync.native(root);
+      pids = this.pids();
     } catch (error) {
       throw new Error(`Cannot read procfs "${root}": ${reasonOf(error)}`, { cause: error });
     }
     if (pids.length === 0) throw new Error(`Cannot read procfs "${root}": it has no process directory`);
-    const self = this.live ? this.#link(`${root}/self`) : null;
+    const self = this.live ? this.#link('self') : null;
     const second = this.read(2, 'comm');
     this.seesAllProcesses = !this.live || (!failed(second) && second.toString() === 'kthreadd\n');
     this.self = self !== null && /^\d+$/.test(self) ? Number(self) : null;
@@ -133,10 +134,10 @@ export class Procfs {
 
   /** The pids of all processes, ascending. */
   pids(): number[] {
-    const pids: number[] = [];
-    for (const name of readdirSync(this.root)) {
-      if (/^[1-9]\d{0,9}$/.test(name)) pids.push(Number(name));
-    }
+    const names = this.live
+      ? readdirSync(this.root)
+      : readdirSync(this.root, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+    const pids = names.filter((name) => /^[1-9]\d{0,9}$/.test(name)).map(Number);
     return pids.sort((a, b) => a - b);
   }
 
@@ -166,18 +167,18 @@ export class Procfs {
 
   /** The path of the executable of a process, as the kernel prints it; null if it cannot be read. */
   executable(pid: number): string | null {
-    return this.#link(`${this.root}/${pid}/exe`);
+    return this.#link(`${pid}/exe`);
   }
 
   /** The inode number of ns/net of a process. */
   netnsInode(pid: number): number | ReadFailure {
-    return this.#bracketed(`${this.root}/${pid}/ns/net`, 'net:[') || 'unreadable';
+    return this.#bracketed(`${pid}/ns/net`, 'net:[') || 'unreadable';
   }
 
   /** The file inode of net/tcp, equal for all processes of a namespace; without meaning in a recorded tree. */
   netTcpInode(pid: number): number | ReadFailure {
     try {
-      return statSync(`${this.root}/${pid}/net/tcp`).ino;
+      return statSync(this.#at(`${pid}/net/tcp`)).ino;
     } catch (error) {
       return failureOf(error);
     }
@@ -232,7 +233,7 @@ export class Procfs {
   /** The thread ids of a process; none if they cannot be read. */
   threads(pid: number): number[] {
     try {
-      return readdirSync(`${this.root}/${pid}/task`).map(Number);
+      return readdirSync(this.#at(`${pid}/task`, true)).map(Number);
     } catch {
       return [];
     }
@@ -257,7 +258,7 @@ export class Procfs {
   /** The descriptors of a process, as text. */
   descriptors(pid: number): string[] | ReadFailure {
     try {
-      return readdirSync(`${this.root}/${pid}/${this.access}`);
+      return readdirSync(this.#at(`${pid}/${this.access}`, true));
     } catch (error) {
       const failure = failureOf(error);
       // A recording has no fd directory for descriptors that could not be listed.
@@ -267,7 +268,7 @@ export class Procfs {
 
   /** The inode of the socket of a descriptor; 0 for another kind of file. */
   socketInode(pid: number, fd: number): number | ReadFailure {
-    if (this.#sockfs === null) return this.#bracketed(`${this.root}/${pid}/fd/${fd}`, 'socket:[');
+    if (this.#sockfs === null) return this.#bracketed(`${pid}/fd/${fd}`, 'socket:[');
     const text = this.readSmall(pid, `fdinfo/${fd}`);
     if (failed(text)) return text;
     const { mount, inode } = parseFdinfo(text);
@@ -335,7 +336,7 @@ export class Procfs {
   /** The number in a link such as "socket:[123]"; 0 for another link. */
   #bracketed(path: string, opening: string): number | ReadFailure {
     try {
-      const link = readlinkSync(path);
+      const link = readlinkSync(this.#at(path));
       return link.startsWith(opening) && link.endsWith(']') ? Number(link.slice(opening.length, -1)) || 0 : 0;
     } catch (error) {
       return failureOf(error);
@@ -398,7 +399,7 @@ export class Procfs {
     server.on('error', () => undefined);
     try {
       for (const fd of readdirSync(`${this.root}/self/fd`)) {
-        if (!this.#link(`${this.root}/self/fd/${fd}`)?.startsWith('socket:[')) continue;
+        if (!this.#link(`self/fd/${fd}`)?.startsWith('socket:[')) continue;
         const text = this.readSmall(this.self, `fdinfo/${fd}`);
         const { mount, inode } = failed(text) ? { mount: 0, inode: 0 } : parseFdinfo(text);
         return inode > 0 ? mount : null;
@@ -410,14 +411,32 @@ export class Procfs {
   }
 
   #hasNet(pid: number): boolean {
-    return this.#size(`${this.root}/${pid}/net/sockstat`) >= 0;
+    try {
+      return statSync(this.#at(`${pid}/net/sockstat`), { throwIfNoEntry: false }) !== undefined;
+    } catch {
+      return false;
+    }
   }
 
-  /** Opens a file. In a recorded tree, which can come from anyone, files outside of the tree, pipes and devices are refused. */
+  /**
+   * The path of a file or link in ROOT, or of a folder to list. A recorded tree can come from anyone: it throws if a folder of the path is
+   * a link, except for PID/net, which is a link to that of another process in the same namespace.
+   */
+  #at(path: string, isFolder = false): string {
+    const full = `${this.root}/${path}`;
+    if (this.live) return full;
+    const folder = isFolder ? path : dirname(path);
+    const real = realpathSync.native(`${this.root}/${folder}`);
+    if (real === resolve(this.#realRoot, folder)) return full;
+    const target = /^\d+\/net$/.test(folder) ? readlinkSync(`${this.root}/${folder}`) : '';
+    if (/^\.\.\/\d+\/net$/.test(target) && real === `${this.#realRoot}/${target.slice(3)}`) return full;
+    throw new Error(`Cannot read "${path}": a folder is a link`);
+  }
+
+  /** Opens a file. In a recorded tree links, pipes and devices are refused. */
   #open(path: string): number {
-    if (!this.live && !realpathSync.native(`${this.root}/${path}`).startsWith(`${this.#realRoot}/`))
-      throw new Error(`Cannot read "${path}": it is outside of the tree`);
-    const fd = openSync(`${this.root}/${path}`, constants.O_RDONLY | constants.O_NONBLOCK);
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK | (this.live ? 0 : constants.O_NOFOLLOW);
+    const fd = openSync(this.#at(path), flags);
     if (this.live || fstatSync(fd).isFile()) return fd;
     closeSync(fd);
     throw new Error(`Cannot read "${path}": it is not a regular file`);
@@ -438,7 +457,7 @@ export class Procfs {
 
   #link(path: string): string | null {
     try {
-      return readlinkSync(path);
+      return readlinkSync(this.#at(path));
     } catch {
       return null;
     }

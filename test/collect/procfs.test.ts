@@ -1,6 +1,8 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { mountOptions, Procfs } from '../../src/collect/procfs.ts';
+import { failed, mountOptions, Procfs } from '../../src/collect/procfs.ts';
 import { Tree } from '../support/proc-tree.ts';
 
 const MOUNTINFO = `22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw,hidepid=invisible
@@ -33,4 +35,75 @@ describe('the ephemeral ports of a recorded tree', () => {
     if (text !== null) writeFileSync(`${tree.root}/sys/net/ipv4/ip_local_port_range`, text);
     expect(new Procfs(tree.root).ephemeralPorts()).toEqual(expected);
   });
+});
+
+describe('a recorded tree whose folders are links', () => {
+  const SSHD = 25938;
+  const DNSMASQ = 25947;
+  /** Everything that a scan reads of a process; a failure or "nothing" for what it cannot read. */
+  function readAll(root: string, pid: number): Record<string, unknown> {
+    const procfs = new Procfs(root);
+    return {
+      isListed: procfs.pids().includes(pid),
+      stat: !failed(procfs.read(pid, 'stat')),
+      lines: procfs.readLines(pid, 'net/fib_trie', () => undefined) === null,
+      descriptors: !failed(procfs.descriptors(pid)),
+      socket: procfs.socketInode(pid, 3) !== 'unreadable' && !failed(procfs.socketInode(pid, 3)),
+      netns: !failed(procfs.netnsInode(pid)),
+      executable: procfs.executable(pid) !== null,
+      threads: procfs.threads(pid).length > 0,
+    };
+  }
+  const ALL = readAllOf(true);
+  function readAllOf(is: boolean): Record<string, boolean> {
+    const names = ['isListed', 'stat', 'lines', 'descriptors', 'socket', 'netns', 'executable', 'threads'];
+    return Object.fromEntries(names.map((name) => [name, is]));
+  }
+  const NOTHING = readAllOf(false);
+
+  it.each([
+    { folder: '', target: 'outside', expected: NOTHING },
+    { folder: '', target: 'inside', expected: NOTHING },
+    { folder: 'fd', target: 'outside', expected: { ...ALL, descriptors: false, socket: false } },
+    { folder: 'fd', target: 'inside', expected: { ...ALL, descriptors: false, socket: false } },
+    { folder: 'ns', target: 'outside', expected: { ...ALL, netns: false } },
+    { folder: 'task', target: 'outside', expected: { ...ALL, threads: false } },
+    { folder: 'net', target: 'outside', expected: { ...ALL, lines: false } },
+    { folder: 'net', target: 'inside', expected: ALL },
+    { folder: 'net', target: 'a folder of the tree', expected: { ...ALL, lines: false } },
+    { folder: 'net', target: 'a link', expected: { ...ALL, lines: false } },
+    { folder: 'stat', target: 'inside', expected: { ...ALL, stat: false } },
+  ])(
+    'follow no link instead of PID/$folder to what is $target, except to another net',
+    ({ folder, target, expected }) => {
+      using tree = new Tree('listen-only');
+      const outside = mkdtempSync(join(tmpdir(), 'peerscope-outside-'));
+      try {
+        for (const pid of [SSHD, DNSMASQ])
+          mkdirSync(join(tree.root, String(pid), 'task', String(pid)), { recursive: true });
+        rmSync(join(tree.root, String(DNSMASQ), 'net'), { recursive: true });
+        cpSync(join(tree.root, String(SSHD), 'net'), join(tree.root, String(DNSMASQ), 'net'), { recursive: true });
+        expect(readAll(tree.root, DNSMASQ)).toEqual(ALL);
+        const path = join(tree.root, String(DNSMASQ), folder);
+        cpSync(join(tree.root, String(DNSMASQ)), join(outside, 'copy'), { recursive: true, verbatimSymlinks: true });
+        rmSync(path, { recursive: true });
+        const up = folder === '' ? '' : '../';
+        if (target === 'outside') symlinkSync(join(outside, 'copy', folder), path);
+        else if (target === 'inside') symlinkSync(join(`${up}${SSHD}`, folder), path);
+        else {
+          renameSync(join(outside, 'copy', folder), join(tree.root, 'other'));
+          symlinkSync('../other', path);
+          if (target === 'a link') {
+            rmSync(path);
+            symlinkSync('../1/net', path);
+            mkdirSync(join(tree.root, '1'));
+            symlinkSync('../other', join(tree.root, '1/net'));
+          }
+        }
+        expect(readAll(tree.root, DNSMASQ)).toEqual(expected);
+      } finally {
+        rmSync(outside, { recursive: true });
+      }
+    },
+  );
 });
