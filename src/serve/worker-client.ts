@@ -219,17 +219,14 @@ export class WorkerClient {
 
   /** The result of `work`; null when it takes longer than `withinMs` or rejects. */
   async #orNull<T>(work: () => Promise<T>, withinMs: number): Promise<T | null> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<null>((resolve) => {
-      timer = setTimeout(resolve, withinMs, null);
-    });
+    const deadline = startDeadline(withinMs);
     try {
-      return await Promise.race([work(), late]);
+      return await Promise.race([work(), deadline.passed]);
     } catch (error) {
       this.#callbacks.failed(reasonOf(error));
       return null;
     } finally {
-      clearTimeout(timer);
+      deadline.cancel();
     }
   }
 
@@ -252,14 +249,12 @@ export class WorkerClient {
   }
 
   async #scanWithin(withinMs: number): Promise<SharedScan> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`no scan ended within ${withinMs} ms`)), withinMs);
-    });
+    const deadline = startDeadline(withinMs);
+    const late = deadline.passed.then(() => Promise.reject(new Error(`no scan ended within ${withinMs} ms`)));
     try {
       return await Promise.race([this.#scanOnce(withinMs), late]);
     } finally {
-      clearTimeout(timer);
+      deadline.cancel();
     }
   }
 
@@ -297,4 +292,12 @@ export class WorkerClient {
       throw error;
     }
   }
+}
+
+/** Resolves after some milliseconds; at once if there are none, before anything that takes a turn of the event loop. */
+function startDeadline(withinMs: number): { readonly passed: Promise<null>; readonly cancel: () => void } {
+  const { promise, resolve } = Promise.withResolvers<null>();
+  const timer = withinMs > 0 ? setTimeout(resolve, withinMs, null) : undefined;
+  if (timer === undefined) resolve(null);
+  return { passed: promise, cancel: () => clearTimeout(timer) };
 }
