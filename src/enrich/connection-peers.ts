@@ -1,8 +1,9 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
-import { SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
-import type { Address, Rules } from '../model.ts';
+import { NO_UID, SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
+import type { Address, OwnerLabels, Rules } from '../model.ts';
 import type { AsnCache } from './asn/cache.ts';
 import type { ClusterCache } from './kubernetes/cluster-cache.ts';
+import { NO_OWNER } from './owner-labels.ts';
 import { Peers, type Peer, type PeerPolicy } from './peers.ts';
 
 /** The addresses of the scanned host. */
@@ -89,12 +90,10 @@ export class ConnectionPeers {
     for (const i of this.#connections.indexes()) this.#connections.touch(i);
   }
 
-  /** Who needs the ASN of a connection: a pod, a unit or container of root, or a user. */
+  /** Who needs the ASN of a connection. */
   #tenantOf(i: number): string {
-    const { namespace = '', pod = '', workload = '' } = this.#connections.labels[i] ?? {};
-    if (pod !== '') return `${namespace}/${pod}`;
-    const uid = this.#connections.uid[i] ?? 0;
-    return uid === 0 ? `0 ${workload}` : String(uid);
+    const { labels, process, uid } = this.#connections;
+    return tenantOf(labels[i] ?? NO_OWNER, uid[i] ?? NO_UID, process[i]?.uid ?? null);
   }
 
   #policyOf({ networks, asnNeverSend: neverSend }: Rules): PeerPolicy {
@@ -122,4 +121,18 @@ export class ConnectionPeers {
       if (peer && peers.has(peer)) this.#connections.touch(i);
     }
   }
+}
+
+/**
+ * Who shares a turn in the queue for ASNs: a pod, a container that is not of a user, a user, or a unit of root. `uid` is that of the socket,
+ * which the kernel forgets when a connection ends; then that of the process counts.
+ */
+export function tenantOf(labels: OwnerLabels, uid: number, ofProcess: number | null): string {
+  const { namespace, pod, workload, container } = labels;
+  if (pod !== '') return `${namespace}/${pod}`;
+  if (workload.startsWith('uid:')) return workload;
+  // A container may have users with the numbers of others.
+  if (container !== '') return `${workload} ${container}`;
+  const user = uid === NO_UID ? (ofProcess ?? 0) : uid;
+  return user === 0 ? `0 ${workload}` : `uid:${user}`;
 }
