@@ -8,7 +8,7 @@ export const OWN_NSID = -1;
 /** Answers that are kept within a scan or between two. */
 const MAX_ANSWERS = 65_536;
 
-type KnownNamespaces = Pick<ScannedNamespaces, 'numbers' | 'isOwn' | 'namespace'>;
+type KnownNamespaces = Pick<ScannedNamespaces, 'numbers' | 'isOwn'>;
 
 /**
  * Which network namespace an nsid names. The kernel gives a namespace an nsid of its own in each other namespace (man 8 ip-netns), so
@@ -35,8 +35,9 @@ export class NetnsIds {
   begin(own: number | null): void {
     this.#isScanning = true;
     this.#answers.clear();
+    // A number that the last scan did not find may name another namespace by now.
+    for (const [nsid, number] of this.#byNsid) if (!this.#present.has(number)) this.#forget(nsid);
     this.#present = new Set(this.#namespaces.numbers());
-    for (const [nsid, number] of this.#byNsid) if (this.#namespaces.namespace(number) === null) this.#forget(nsid);
     this.#forget(OWN_NSID);
     if (own !== null) this.#set(OWN_NSID, own);
   }
