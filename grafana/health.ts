@@ -155,6 +155,17 @@ export default dashboard({
         ),
         lines(
           {
+            title: 'Folded series by owner',
+            description:
+              'Pods, users and system units whose own series do not fit their share of the limit. They hide nothing of others.',
+            unit: 'short',
+            noData: 'No owner has folded series.',
+            width: 12,
+          },
+          [`topk(5, max by (owner) (peerscope_owner_series_folded{${TARGETS}}))`, '{{owner}}'],
+        ),
+        lines(
+          {
             title: 'OTLP',
             description: 'OTLP exports that succeeded and failed.',
             unit: 'cps',

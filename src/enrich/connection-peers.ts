@@ -1,9 +1,9 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
-import { NO_UID, SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
-import type { Address, OwnerLabels, Rules } from '../model.ts';
+import { SYN_RECV } from '../collect/net-tcp-udp-raw.ts';
+import { tenantOfConnection } from '../collect/tenant.ts';
+import type { Address, Rules } from '../model.ts';
 import type { AsnCache } from './asn/cache.ts';
 import type { ClusterCache } from './kubernetes/cluster-cache.ts';
-import { NO_OWNER } from './owner-labels.ts';
 import { Peers, type Peer, type PeerPolicy } from './peers.ts';
 
 /** The addresses of the scanned host. */
@@ -72,7 +72,7 @@ export class ConnectionPeers {
       if (connections.changed[i] === 0 || !connections.has(i) || connections.direction[i] === 'listen') continue;
       const peer = (this.#byIndex[i] ??= this.#hold(i));
       if (connections.state[i] === SYN_RECV || !this.#mayLookUp) continue;
-      if (this.peers.query(peer, at, this.#tenantOf(i))) resolved.add(peer);
+      if (this.peers.query(peer, at, tenantOfConnection(connections, i))) resolved.add(peer);
     }
     this.#touch(resolved);
     this.peers.renew(at);
@@ -88,12 +88,6 @@ export class ConnectionPeers {
     this.peers.setPolicy(this.#policyOf(rules));
     this.#byIndex.fill(null);
     for (const i of this.#connections.indexes()) this.#connections.touch(i);
-  }
-
-  /** Who needs the ASN of a connection. */
-  #tenantOf(i: number): string {
-    const { labels, process, uid } = this.#connections;
-    return tenantOf(labels[i] ?? NO_OWNER, uid[i] ?? NO_UID, process[i]?.uid ?? null);
   }
 
   #policyOf({ networks, asnNeverSend: neverSend }: Rules): PeerPolicy {
@@ -121,18 +115,4 @@ export class ConnectionPeers {
       if (peer && peers.has(peer)) this.#connections.touch(i);
     }
   }
-}
-
-/**
- * Who shares a turn in the queue for ASNs: a pod, a container that is not of a user, a user, or a unit of root. `uid` is that of the socket,
- * which the kernel forgets when a connection ends; then that of the process counts.
- */
-export function tenantOf(labels: OwnerLabels, uid: number, ofProcess: number | null): string {
-  const { namespace, pod, workload, container } = labels;
-  if (pod !== '') return `${namespace}/${pod}`;
-  if (workload.startsWith('uid:')) return workload;
-  // A container may have users with the numbers of others.
-  if (container !== '') return `${workload} ${container}`;
-  const user = uid === NO_UID ? (ofProcess ?? 0) : uid;
-  return user === 0 ? `0 ${workload}` : `uid:${user}`;
 }

@@ -2,6 +2,7 @@ import type { Contribution } from './aggregate.ts';
 import type { ProtocolCounter } from '../collect/protocol-counters.ts';
 import { isNetworkClass } from '../common/network-class.ts';
 import type { FoldStep } from '../common/other.ts';
+import { tenantOf } from '../collect/tenant.ts';
 import type { FamilyType, Process, Sample } from '../model.ts';
 import {
   ASN_COUNTERS,
@@ -11,6 +12,7 @@ import {
   type Bytes,
   type Traffic,
 } from '../traffic/traffic-counters.ts';
+import type { ConnectionGroup } from './connection-groups.ts';
 import type { ScanData } from './scan-data.ts';
 import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
 import { UNUSUAL_FAMILIES } from './unusual-families.ts';
@@ -46,8 +48,6 @@ export interface FamilySpec<Source> {
   readonly fold: readonly FoldStep[];
   /** For counters that fold where they are counted, since their sums must not decrease: the number of series in `other`. */
   readonly folded?: (source: Source) => number;
-  /** A label with unbounded values: new ones fold into `other` once too many were exported within a day. */
-  readonly dailyCap?: string;
   /** For families whose values cannot be summed: the order in which samples are kept. The rest is cut, not folded. */
   readonly cut?: (a: Sample, b: Sample) => number;
   readonly contributions: (source: Source) => Iterable<Contribution>;
@@ -85,7 +85,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     collector: null,
     labels: [...OWNER, 'pod', 'container', 'transport', 'direction', 'state'],
     fold: [{ labels: ['container'] }, { labels: ['pod'] }, ...FOLD_OWNER],
-    contributions: ({ groups }) => groups.map(({ labels, connections }) => ({ labels, value: connections })),
+    contributions: ({ groups }) => groups.map(connectionsOf),
   },
   {
     name: 'peerscope_asn_connections',
@@ -100,8 +100,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
       { labels: ['network'], when: (network) => !isNetworkClass(network) },
       { labels: ['state'] },
     ],
-    contributions: ({ groups }) =>
-      groups.filter(({ hasRemote }) => hasRemote).map(({ labels, connections }) => ({ labels, value: connections })),
+    contributions: ({ groups }) => groups.filter(({ hasRemote }) => hasRemote).map(connectionsOf),
   },
   {
     name: 'peerscope_endpoint_connections',
@@ -111,9 +110,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     collector: 'endpoints',
     labels: [...OWNER, 'endpoint_group', 'direction', 'transport', 'state'],
     fold: [{ labels: ['endpoint_group'] }, ...FOLD_OWNER],
-    dailyCap: 'endpoint_group',
-    contributions: ({ groups }) =>
-      groups.filter(({ isEndpoint }) => isEndpoint).map(({ labels, connections }) => ({ labels, value: connections })),
+    contributions: ({ groups }) => groups.filter(({ isEndpoint }) => isEndpoint).map(connectionsOf),
   },
   {
     name: 'peerscope_loopback_duplicates',
@@ -139,9 +136,10 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     labels: [...OWNER, 'local_address', 'local_port'],
     fold: [{ labels: ['local_address'] }, { labels: ['local_port'] }, ...FOLD_OWNER],
     contributions: ({ listeners }) =>
-      listeners.map(({ labels, address, port, waiting }) => ({
+      listeners.map(({ labels, tenant, address, port, waiting }) => ({
         labels: { ...labels, local_address: address, local_port: String(port) },
         value: waiting,
+        tenant,
       })),
   },
   {
@@ -155,9 +153,9 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     contributions: ({ groups }) =>
       groups
         .filter(({ state }) => state !== 'listen')
-        .flatMap(({ labels, receiveQueueBytes, sendQueueBytes }) => [
-          { labels: { ...labels, queue: 'receive' }, value: receiveQueueBytes },
-          { labels: { ...labels, queue: 'send' }, value: sendQueueBytes },
+        .flatMap(({ labels, tenant, receiveQueueBytes, sendQueueBytes }) => [
+          { labels: { ...labels, queue: 'receive' }, value: receiveQueueBytes, tenant },
+          { labels: { ...labels, queue: 'send' }, value: sendQueueBytes, tenant },
         ]),
   },
   {
@@ -169,9 +167,10 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     labels: [...OWNER, 'process_state', 'umask'],
     fold: [{ labels: ['umask'] }, ...FOLD_OWNER],
     contributions: ({ processes }) =>
-      processes.map(({ labels, state, umask }) => ({
+      processes.map(({ labels, uid, state, umask }) => ({
         labels: { ...labels, process_state: state, umask: umask ?? '' },
         value: 1,
+        tenant: tenantOf(labels, uid),
       })),
   },
   perProcess(
@@ -430,6 +429,10 @@ export function collectorOf(family: string): Collector | null {
   return spec ? (spec.collector ?? 'sockets') : null;
 }
 
+function connectionsOf({ labels, tenant, connections }: ConnectionGroup): Contribution {
+  return { labels, value: connections, tenant };
+}
+
 function perProcess(
   name: string,
   unit: string,
@@ -445,7 +448,11 @@ function perProcess(
     labels: OWNER,
     fold: FOLD_OWNER,
     contributions: ({ processes }) =>
-      processes.map((process) => ({ labels: { ...process.labels }, value: value(process) })),
+      processes.map((process) => ({
+        labels: { ...process.labels },
+        value: value(process),
+        tenant: tenantOf(process.labels, process.uid),
+      })),
   };
 }
 

@@ -5,12 +5,14 @@ import type { Direction, EndpointGroupRule, OwnerLabels, State } from '../model.
 import { endpointGroup, type Endpoint } from '../enrich/endpoint-group.ts';
 import type { Peer } from '../enrich/peers.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
+import { tenantOfConnection } from '../collect/tenant.ts';
 
 /** The connections that have equal labels in every family: their number and the bytes in their queues. */
 export interface ConnectionGroup {
   /** All labels of the connection families. */
   readonly labels: Readonly<Record<string, string>>;
   readonly owner: OwnerLabels;
+  readonly tenant: string;
   readonly direction: Direction;
   readonly state: State;
   readonly hasRemote: boolean;
@@ -128,7 +130,8 @@ export class ConnectionGroups {
     const network = peer?.network ?? '';
     const asn = peer?.asn ?? '';
     const endpoint = direction === 'listen' ? '' : this.#nameEndpoint(connections, i, peer);
-    const key = `${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network}\n${endpoint}`;
+    const tenant = tenantOfConnection(connections, i);
+    const key = `${tenant}\n${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network}\n${endpoint}`;
     let numbers = this.#numbers.get(owner);
     if (!numbers) this.#numbers.set(owner, (numbers = new Map<string, number>()));
     const known = numbers.get(key);
@@ -138,6 +141,7 @@ export class ConnectionGroups {
     this.#groups[number] = {
       labels: { ...owner, transport, direction, state, network, asn, endpoint_group: endpoint },
       owner,
+      tenant,
       direction,
       state,
       hasRemote: direction !== 'listen',

@@ -8,6 +8,7 @@ import type { ProtocolCounters } from '../collect/protocol-counters.ts';
 import { LISTEN, TRANSPORTS, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { Direction, Transport } from '../model.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
+import { tenantOfConnection } from '../collect/tenant.ts';
 import type { ConnectionPeers } from '../enrich/connection-peers.ts';
 import { BoundedCounters } from '../traffic/bounded-counters.ts';
 import type { UnusualMemory } from '../unusual/memory.ts';
@@ -21,7 +22,8 @@ export function listenersOf(connections: ConnectionTable): Listener[] {
     const labels = connections.labels[i] ?? NO_OWNER;
     const address = formatAddress(connections.localAddress(i));
     const port = connections.localPort[i] ?? 0;
-    listeners.push({ labels, address, port, waiting: connections.receiveQueue[i] ?? 0 });
+    const tenant = tenantOfConnection(connections, i);
+    listeners.push({ labels, tenant, address, port, waiting: connections.receiveQueue[i] ?? 0 });
   }
   return listeners;
 }

@@ -1,51 +1,108 @@
-import { sortByKey } from './aggregate.ts';
-import { OTHER } from '../common/other.ts';
+import { sortByKey, type FoldSpec } from './aggregate.ts';
+import { OTHER, type FoldStep } from '../common/other.ts';
 import type { Sample } from '../model.ts';
 
 const DAY_MS = 86_400_000;
 
+/** Labels whose values the cluster chooses: a new pod of a known workload is not a new series. */
+const GIVEN: ReadonlySet<string> = new Set(['pod', 'container']);
+
 /**
  * Limits the distinct series of a family over a day, not only within one scrape: a database keeps each series for its whole
- * retention time.
+ * retention time. Strangers choose names of processes and units, addresses and ports.
  *
- * A series that was exported within the last 24 hours is exported again. New series are exported, largest first, while fewer than
- * 1.5 × limit are remembered; the rest is added to the series whose `label` is `other`.
+ * A series that was exported within the last 24 hours is exported again. A tenant may begin new ones while it has begun fewer than are
+ * left of 3 × limit: so one alone begins 1.5 × limit, and the others have the rest. The largest new ones come first. What has no place is
+ * added to the series with the fewest folded labels that has one.
  */
 export class DailySeriesCap {
-  readonly #column: number;
-  readonly #capacity: number;
-  readonly #exportedAt = new Map<string, number>();
+  readonly #spec: FoldSpec;
+  readonly #steps: readonly FoldStep[];
+  readonly #chosen: readonly number[];
+  readonly #limit: number;
+  readonly #exported = new Map<string, { at: number; readonly tenant: string }>();
 
-  /** `labels` of the family; `label` is the one that folds. */
-  constructor(labels: readonly string[], label: string, limit: number) {
-    this.#column = labels.indexOf(label);
-    this.#capacity = Math.floor(limit * 1.5);
+  constructor(spec: FoldSpec, limit: number) {
+    this.#spec = spec;
+    this.#limit = limit;
+    this.#steps = spec.fold.filter(({ labels }) => !labels.every((label) => GIVEN.has(label)));
+    this.#chosen = spec.labels.flatMap((label, column) => (GIVEN.has(label) ? [] : [column]));
   }
 
-  /** Returns the samples of a scrape with the same total; `at` in milliseconds, `folded` is the number of new series folded. */
-  admit(samples: readonly Sample[], at: number): { samples: readonly Sample[]; folded: number } {
-    for (const [key, exportedAt] of this.#exportedAt) if (at - exportedAt > DAY_MS) this.#exportedAt.delete(key);
-    const exported = new Map<string, Sample>();
+  /**
+   * Returns the samples of a scrape, with the same total unless nothing folds: then samples without a place are left out. `at` in
+   * milliseconds; `foldedBy` is the number of new series without a place, by tenant.
+   */
+  admit(
+    samples: readonly Sample[],
+    tenantOf: (sample: Sample) => string,
+    at: number,
+  ): { samples: readonly Sample[]; foldedBy: ReadonlyMap<string, number> } {
+    const begun = new Map<string, number>();
+    for (const [key, { at: exportedAt, tenant }] of this.#exported) {
+      if (at - exportedAt > DAY_MS) this.#exported.delete(key);
+      else begun.set(tenant, (begun.get(tenant) ?? 0) + 1);
+    }
+    const admitted = new Map<string, Sample>();
+    const add = (labels: readonly string[], value: number, sample?: Sample): void => {
+      const key = labels.join('\n');
+      const known = admitted.get(key);
+      admitted.set(key, known ? { labels, value: known.value + value } : (sample ?? { labels, value }));
+    };
+    const hasPlace = (key: string, tenant: string, steps: number): boolean => {
+      const known = this.#exported.get(key);
+      if (known) {
+        known.at = at;
+        return true;
+      }
+      const count = begun.get(tenant) ?? 0;
+      // A folded series keeps many: an eighth of the limit more is for those.
+      const left = this.#limit * (steps > 0 ? 3.125 : 3) - this.#exported.size;
+      if (count >= left && !this.#isWhollyFolded(steps)) return false;
+      this.#exported.set(key, { at, tenant });
+      begun.set(tenant, count + 1);
+      return true;
+    };
     const added: Sample[] = [];
     for (const sample of samples) {
-      const key = keyOf(sample.labels);
-      if (!this.#exportedAt.has(key) && sample.labels[this.#column] !== OTHER) added.push(sample);
-      else exported.set(key, sample);
+      const known = this.#exported.get(this.#keyOf(sample.labels));
+      if (known) {
+        known.at = at;
+        add(sample.labels, sample.value, sample);
+      } else added.push(sample);
     }
+    if (added.length === 0) return { samples, foldedBy: new Map() };
+    const foldedBy = new Map<string, number>();
     added.sort((a, b) => b.value - a.value);
-    const places = Math.max(0, this.#capacity - this.#exportedAt.size);
-    for (const sample of added.slice(0, places)) exported.set(keyOf(sample.labels), sample);
-    const folded = added.slice(places);
-    for (const { labels, value } of folded) {
-      const other = labels.with(this.#column, OTHER);
-      const key = keyOf(other);
-      exported.set(key, { labels: other, value: value + (exported.get(key)?.value ?? 0) });
+    for (const sample of added) {
+      const tenant = tenantOf(sample);
+      const fold = (steps: number): readonly string[] => this.#fold(sample.labels, steps);
+      let steps = 0;
+      while (steps <= this.#steps.length && !hasPlace(this.#keyOf(fold(steps)), tenant, steps)) steps++;
+      const labels = steps <= this.#steps.length ? fold(steps) : null;
+      // What was folded before may stay as it is.
+      const isSame = labels !== null && this.#keyOf(labels) === this.#keyOf(sample.labels);
+      if (!isSame) foldedBy.set(tenant, (foldedBy.get(tenant) ?? 0) + 1);
+      if (labels) add(labels, sample.value, isSame ? sample : undefined);
     }
-    for (const key of exported.keys()) this.#exportedAt.set(key, at);
-    return { samples: added.length === 0 ? samples : sortByKey([...exported.values()]), folded: folded.length };
+    return { samples: sortByKey([...admitted.values()]), foldedBy };
   }
-}
 
-function keyOf(labels: readonly string[]): string {
-  return labels.join('\n');
+  /** What remains if everything folds is bounded by itself. */
+  #isWhollyFolded(steps: number): boolean {
+    return this.#steps.length > 0 && steps === this.#steps.length;
+  }
+
+  #keyOf(labels: readonly string[]): string {
+    return this.#chosen.map((column) => labels[column]).join('\n');
+  }
+
+  #fold(values: readonly string[], steps: number): readonly string[] {
+    if (steps === 0) return values;
+    const folding = this.#steps.slice(0, steps);
+    return values.map((value, column) => {
+      const label = this.#spec.labels[column] ?? '';
+      return folding.some(({ labels, when }) => labels.includes(label) && (!when || when(value))) ? OTHER : value;
+    });
+  }
 }

@@ -5,6 +5,7 @@ import type { Family, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 import { DailySeriesCap } from './daily-series-cap.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES, type Budget, type Status } from './status-families.ts';
+import { TenantsOfOwners } from './tenants-of-owners.ts';
 
 /** Computes the families of the catalogue within the series limit. Remembers which series were folded, so that folding is stable. */
 export class Families {
@@ -13,6 +14,7 @@ export class Families {
   readonly #failed: (collector: Collector, reason: string) => void;
   readonly #memories = new Map<string, FoldMemory>();
   readonly #dailyCaps = new Map<string, DailySeriesCap>();
+  readonly #tenants = new TenantsOfOwners();
 
   /** `failed` is called for a family that could not be computed; it is left out, the others are not affected. */
   constructor(
@@ -23,19 +25,24 @@ export class Families {
     this.#limit = limit;
     this.#isOn = isOn;
     this.#failed = failed;
-    for (const { name, labels, dailyCap } of FAMILIES)
-      if (dailyCap !== undefined) this.#dailyCaps.set(name, new DailySeriesCap(labels, dailyCap, limit));
+    for (const { name, labels, fold, cut, folded } of FAMILIES)
+      if (cut || (fold.length > 0 && !folded)) this.#dailyCaps.set(name, new DailySeriesCap({ labels, fold }, limit));
   }
 
   /** Returns the families of one scan in the order of the catalogue; `at` in milliseconds. */
   of(data: ScanData, at: number): Family[] {
     const families: Family[] = [];
     const budgets: Budget[] = [];
+    const foldedBy = new Map<string, number>();
+    this.#tenants.update(data);
     for (const spec of FAMILIES) {
       if ([spec.collector, spec.needs].some((collector) => collector && !this.#isOn(collector))) continue;
       try {
         if (spec.isAbsent?.(data)) continue;
-        const { samples, folded } = spec.cut ? this.#cut(spec, data, spec.cut) : this.#fold(spec, data, at);
+        const { samples, folded, byTenant } = spec.cut
+          ? this.#cut(spec, data, at, spec.cut)
+          : this.#fold(spec, data, at);
+        for (const [tenant, count] of byTenant ?? []) foldedBy.set(tenant, (foldedBy.get(tenant) ?? 0) + count);
         families.push(family(spec, samples));
         const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
         if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
@@ -49,34 +56,49 @@ export class Families {
       families.splice(index + 1, 0, family(ASN_INFO, samples));
       budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded });
     }
-    return [...families, ...whole(BUDGET_FAMILIES, budgets)];
+    return [...families, ...whole(BUDGET_FAMILIES, { budgets, foldedBy: mostFolded(foldedBy) })];
   }
 
-  #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): { samples: readonly Sample[]; folded: number } {
-    if (spec.folded) return { samples: counted(spec, data), folded: spec.folded(data) };
-    const bounded = aggregate(spec.contributions(data), spec, this.#limit, this.#memories.get(spec.name));
+  #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): Bounded {
+    if (spec.folded) return { samples: counted(spec, data), folded: spec.folded(data), byTenant: null };
+    const contributions = spec.labels.includes('direction')
+      ? splitByDirection(spec.contributions(data))
+      : spec.contributions(data);
+    const bounded = aggregate(contributions, spec, this.#limit, this.#memories.get(spec.name));
     this.#memories.set(spec.name, bounded.memory);
-    const { samples, folded: late } = this.#dailyCaps.get(spec.name)?.admit(bounded.samples, at) ?? {
-      samples: bounded.samples,
-      folded: 0,
-    };
-    return { samples, folded: bounded.folded + late };
+    const { samples, foldedBy: late } = this.#admit(spec, bounded.samples, (sample) => bounded.tenants.get(sample), at);
+    return { samples, folded: bounded.folded + total(late), byTenant: merged(bounded.foldedBy, late) };
   }
 
   #cut(
     spec: FamilySpec<ScanData>,
     data: ScanData,
+    at: number,
     order: NonNullable<FamilySpec<ScanData>['cut']>,
-  ): { samples: readonly Sample[]; folded: number } {
-    const all = [...spec.contributions(data)].map(({ labels, value }) => ({
-      labels: spec.labels.map((label) => labels[label] ?? ''),
-      value,
-    }));
-    const kept = cut(all, this.#limit, order);
-    return { samples: kept.samples, folded: kept.cut };
+  ): Bounded {
+    const tenants = new Map<Sample, string>();
+    const all = [...spec.contributions(data)].map(({ labels, value }) => {
+      const sample = { labels: spec.labels.map((label) => labels[label] ?? ''), value };
+      tenants.set(sample, split(this.#tenants.of(labels), labels['direction']));
+      return sample;
+    });
+    const tenantOf = (sample: Sample): string => tenants.get(sample) ?? '';
+    const kept = cut(all, this.#limit, order, tenantOf);
+    const { samples, foldedBy: late } = this.#admit(spec, kept.samples, tenantOf, at);
+    return { samples, folded: kept.cut + total(late), byTenant: merged(kept.cutBy, late) };
   }
 
-  #info(families: readonly Family[], names: ScanData['asnNames']): ReturnType<typeof cut> {
+  #admit(
+    { name }: FamilySpec<ScanData>,
+    samples: readonly Sample[],
+    tenantOf: (sample: Sample) => string | undefined,
+    at: number,
+  ): ReturnType<DailySeriesCap['admit']> {
+    const cap = this.#dailyCaps.get(name);
+    return cap?.admit(samples, (sample) => tenantOf(sample) ?? '', at) ?? { samples, foldedBy: new Map() };
+  }
+
+  #info(families: readonly Family[], names: ScanData['asnNames']): Pick<ReturnType<typeof cut>, 'samples' | 'cut'> {
     const shown = ASN_INFO.shownBy.flatMap((name) => {
       const { labels = [], samples = [] } = families.find((family) => family.name === name) ?? {};
       const column = labels.indexOf('asn');
@@ -86,6 +108,47 @@ export class Families {
     const rankOf = ({ labels: [asn = ''] }: Sample): number => ranks.get(asn) ?? 0;
     return cut(asnInfo(ranks.keys(), names), this.#limit, (a, b) => rankOf(a) - rankOf(b));
   }
+}
+
+/** The samples of a family within the limit, and the number of series that were folded or cut, by tenant; null if that is not known. */
+interface Bounded {
+  readonly samples: readonly Sample[];
+  readonly folded: number;
+  readonly byTenant: ReadonlyMap<string, number> | null;
+}
+
+/** Tenants whose folded series are exported. */
+const SHOWN_TENANTS = 5;
+const INBOUND = ' inbound';
+
+/** Remote hosts choose what is inbound: it has a share of its own, so that they hide nothing of what the tenant calls. */
+function split(tenant: string, direction: string | undefined): string {
+  return direction === 'inbound' ? tenant + INBOUND : tenant;
+}
+
+function* splitByDirection(contributions: Iterable<Contribution>): Generator<Contribution> {
+  for (const contribution of contributions)
+    yield { ...contribution, tenant: split(contribution.tenant ?? '', contribution.labels['direction']) };
+}
+
+/** The tenants with the most folded series. */
+function mostFolded(foldedBy: ReadonlyMap<string, number>): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const [key, count] of foldedBy) {
+    const tenant = key.endsWith(INBOUND) ? key.slice(0, -INBOUND.length) : key;
+    if (tenant !== '') sums.set(tenant, (sums.get(tenant) ?? 0) + count);
+  }
+  return new Map([...sums].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).slice(0, SHOWN_TENANTS));
+}
+
+function merged(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>): Map<string, number> {
+  const sums = new Map(a);
+  for (const [tenant, count] of b) sums.set(tenant, (sums.get(tenant) ?? 0) + count);
+  return sums;
+}
+
+function total(counts: ReadonlyMap<string, number>): number {
+  return counts.values().reduce((sum, count) => sum + count, 0);
 }
 
 /** Computes the families about the exporter itself. */

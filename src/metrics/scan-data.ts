@@ -35,6 +35,7 @@ export interface ScanData {
 /** A listening TCP socket; `waiting` is the length of its accept queue. */
 export interface Listener {
   readonly labels: OwnerLabels;
+  readonly tenant: string;
   readonly address: string;
   readonly port: number;
   readonly waiting: number;

@@ -176,14 +176,30 @@ export const STATUS_FAMILIES: readonly FamilySpec<Status>[] = [
   ),
 ];
 
+/** The state of the series limit in the last scan; `foldedBy` has the owners with the most folded series. */
+export interface Budgets {
+  readonly budgets: readonly Budget[];
+  readonly foldedBy: ReadonlyMap<string, number>;
+}
+
 /** The families about the series limit. */
-export const BUDGET_FAMILIES: readonly FamilySpec<readonly Budget[]>[] = [
+export const BUDGET_FAMILIES: readonly FamilySpec<Budgets>[] = [
   perFamily('peerscope_series_limit', 'Maximum number of series of a metric family.', (budget) => budget.limit),
   perFamily(
     'peerscope_series_folded',
     'Number of series of a metric family that are folded into "other" or, for info and timestamp families, left out.',
     (budget) => budget.folded,
   ),
+  {
+    name: 'peerscope_owner_series_folded',
+    help: 'Number of folded or left out series of one pod, user (uid) or system unit, for the five with the most of them.',
+    type: 'gauge',
+    unit: '{series}',
+    collector: null,
+    labels: ['owner'],
+    fold: [],
+    contributions: ({ foldedBy }) => perValue('owner', foldedBy),
+  },
 ];
 
 function status(
@@ -227,7 +243,7 @@ function perExport(name: string, help: string, field: 'exports' | 'failures'): F
   );
 }
 
-function perFamily(name: string, help: string, value: (budget: Budget) => number): FamilySpec<readonly Budget[]> {
+function perFamily(name: string, help: string, value: (budget: Budget) => number): FamilySpec<Budgets> {
   return {
     name,
     help,
@@ -236,6 +252,7 @@ function perFamily(name: string, help: string, value: (budget: Budget) => number
     collector: null,
     labels: ['family'],
     fold: [],
-    contributions: (budgets) => budgets.map((budget) => ({ labels: { family: budget.family }, value: value(budget) })),
+    contributions: ({ budgets }) =>
+      budgets.map((budget) => ({ labels: { family: budget.family }, value: value(budget) })),
   };
 }

@@ -13,7 +13,7 @@ function contributions(lines: readonly Line[]): Contribution[] {
   return lines.map(([process, asn, state, value]) => ({ labels: { process, asn, state }, value }));
 }
 
-function lines(samples: readonly Sample[]): unknown[] {
+function lines(samples: readonly Sample[]): (string | number)[][] {
   return samples.map(({ labels, value }) => [...labels, value]);
 }
 
@@ -324,7 +324,7 @@ describe('aggregate, from scrape to scrape', () => {
       grid(1, 1),
     ].map((given) => {
       memory = aggregate(contributions(given), SPEC, 8, memory).memory;
-      return memory.steps;
+      return memory.steps.get('') ?? 0;
     });
     expect(steps).toEqual([2, 2, 1, 1, 1, 0, 2, 1, 0]);
   });
@@ -335,6 +335,7 @@ const word = fc.constantFrom('', 'a', 'b', 'other', '_other', 'a","b', '\\n"\\')
 const contribution: fc.Arbitrary<Contribution> = fc.record({
   labels: fc.record({ process: word, asn: word, network: word, state: word }),
   value: fc.nat(20),
+  tenant: fc.constantFrom('', 'uid:1000', 'nginx.service'),
 });
 const step: fc.Arbitrary<FoldStep> = fc.record(
   {
@@ -350,6 +351,69 @@ const limit = fc.integer({ min: 1, max: 60 });
 function total(values: readonly { readonly value: number }[]): number {
   return values.reduce((sum, { value }) => sum + value, 0);
 }
+
+describe('aggregate, for several tenants', () => {
+  const of = (tenant: string, given: readonly Line[]): Contribution[] =>
+    contributions(given).map((contribution) => ({ ...contribution, tenant }));
+  const crowd = (size: number, process = (i: number): string => `n${i}`): Contribution[] =>
+    of(
+      'uid:1000',
+      Array.from({ length: size }, (_, i) => [process(i), String(64500 + i), 'established', 1_000]),
+    );
+  const victim: Line[] = [
+    ['nginx', '64496', 'established', 1],
+    ['nginx', '64497', 'established', 1],
+    ['nginx', '64498', 'established', 1],
+  ];
+
+  it.each([
+    ['of one process with many operators', crowd(1_100, () => 'crowd')],
+    ['of many names', crowd(1_100)],
+    [
+      'of many names to the same operators',
+      crowd(1_100).map((one, i) => ({ ...one, labels: { ...one.labels, asn: String(64496 + (i % 3)) } })),
+    ],
+  ])('a crowd %s folds itself alone', (_, given) => {
+    const { samples, folded, foldedBy } = aggregate([...given, ...of('nginx.service', victim)], SPEC, 50, undefined);
+    expect(lines(samples).filter(([process]) => process === 'nginx')).toEqual(victim);
+    expect(samples.length).toBeLessThanOrEqual(50);
+    expect([...foldedBy]).toEqual([['uid:1000', folded]]);
+  });
+
+  it('lends what a tenant does not use', () => {
+    const { samples } = aggregate([...crowd(46), ...of('nginx.service', victim)], SPEC, 50, undefined);
+    expect(samples).toHaveLength(49);
+  });
+
+  it('folds the crowd further, and still not the others', () => {
+    const many: Line[] = Array.from({ length: 40 }, (_, i) => ['nginx', String(64500 + i), 'established', 50 - i]);
+    const { samples } = aggregate([...crowd(1_100), ...of('nginx.service', many)], SPEC, 50, undefined);
+    const ofNginx = lines(samples).filter(([process]) => process === 'nginx');
+    expect(ofNginx).toHaveLength(25);
+    expect(ofNginx.at(-1)?.[1]).toBe('other');
+    expect(total(samples.filter(({ labels }) => labels[0] === 'nginx'))).toBe(total(of('', many)));
+  });
+
+  it('keeps held places when a crowd arrives', () => {
+    const first = aggregate(of('nginx.service', victim), SPEC, 50, undefined);
+    const second = aggregate([...crowd(1_100), ...of('nginx.service', victim)], SPEC, 50, first.memory);
+    expect(lines(second.samples).filter(([process]) => process === 'nginx')).toEqual(victim);
+  });
+
+  it('a series of several tenants has the better place of the two', () => {
+    const shared: Line[] = [['nginx', '64496', 'established', 1]];
+    const given = [...crowd(1_100), ...of('uid:1000', shared), ...of('nginx.service', shared)];
+    const { samples } = aggregate(given, SPEC, 50, undefined);
+    expect(lines(samples)).toContainEqual(['nginx', '64496', 'established', 2]);
+  });
+
+  it('more tenants than places share what is other', () => {
+    const given = Array.from({ length: 200 }, (_, i) => of(`uid:${i}`, [[`n${i}`, '', 'listen', 1]])).flat();
+    const { samples } = aggregate(given, SPEC, 50, undefined);
+    expect(samples).toHaveLength(50);
+    expect(total(samples)).toBe(200);
+  });
+});
 
 describe('aggregate, for any input', () => {
   function scrapeAll(scrapes: readonly Contribution[][], spec: FoldSpec, limit: number) {
@@ -424,7 +488,8 @@ describe('aggregate, for any input', () => {
   it('matches a direct implementation of the rule at the first scrape', () => {
     fc.assert(
       fc.property(scrape, spec, limit, (given, spec, limit) => {
-        const { samples, folded } = aggregate(given, spec, limit, undefined);
+        const ofOneTenant = given.map(({ labels, value }) => ({ labels, value }));
+        const { samples, folded } = aggregate(ofOneTenant, spec, limit, undefined);
         expect({ samples, folded }).toEqual(byTheRule(given, spec, limit));
       }),
       { numRuns: 500 },
@@ -570,6 +635,17 @@ describe('cut', () => {
     expect(result).toEqual({
       samples: kept.map((asn) => samples.find(({ labels }) => labels[1] === asn)),
       cut: expected,
+      cutBy: new Map(expected > 0 ? [['', expected]] : []),
     });
+  });
+
+  it('a crowd of newer samples cuts its own alone', () => {
+    const old = { labels: ['nginx', '64496'], value: 1 };
+    const crowd = Array.from({ length: 1_100 }, (_, i) => ({ labels: [`n${i}`, String(64500 + i)], value: 100 + i }));
+    const tenantOf = ({ labels }: Sample): string => (labels[0] === 'nginx' ? 'nginx.service' : 'uid:1000');
+    const result = cut([...crowd, old], 1_000, newest, tenantOf);
+    expect(result.samples).toHaveLength(1_000);
+    expect(result.samples).toContainEqual(old);
+    expect(result.cutBy).toEqual(new Map([['uid:1000', 101]]));
   });
 });

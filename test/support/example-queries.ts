@@ -56,6 +56,7 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
     'sum(rate(peerscope_asn_cache_hits_total[5m])) / sum(rate(peerscope_asn_cache_lookups_total[5m]))',
   peerscope_series_limit: 'max by (family) (peerscope_series_folded / peerscope_series_limit)',
   peerscope_series_folded: 'max by (family) (peerscope_series_folded)',
+  peerscope_owner_series_folded: 'topk(5, max by (owner) (peerscope_owner_series_folded))',
   peerscope_scrape_collector_duration_seconds: 'max by (collector) (peerscope_scrape_collector_duration_seconds)',
   peerscope_scrape_collector_success: 'min by (collector) (peerscope_scrape_collector_success)',
   peerscope_snapshot_timestamp_seconds: 'time() - peerscope_snapshot_timestamp_seconds',
