@@ -47,6 +47,9 @@ export interface ScrapeOptions {
   readonly services?: ServiceNames;
 }
 
+/** The share of the time of a scan in which tables are read. The rest is for finding the owners of sockets. */
+const READING = 0.6;
+
 /**
  * The life of a connection, scan by scan: read, attribute, enrich, aggregate. Everything is synchronous, nothing waits for the network:
  * lookups that a scan leaves in the ASN cache are answered elsewhere, and come back through `learn`.
@@ -195,20 +198,20 @@ export class Scrape {
     const runs = this.#runs;
     const at = this.#clock.now();
     const begun = this.#clock.monotonic();
-    const isLate = (): boolean => this.#clock.monotonic() - begun >= withinMs;
+    const isLate = (share = 1): boolean => this.#clock.monotonic() - begun >= withinMs * share;
     runs.begin();
     this.#recorder?.begin(at);
     const renamed = this.#rename(begun);
     this.peers.begin();
 
-    runs.run('sockets', () => host.collect(at, isLate, dump));
+    runs.run('sockets', () => host.collect(at, () => isLate(READING), dump));
     runs.add('sockets', -host.protocolsMs);
     runs.add('protocols', host.protocolsMs);
     if (host.protocolsFailure !== null) runs.fail('protocols', host.protocolsFailure);
 
     runs.attempt('netlink', () => this.traffic?.match(at, begun));
 
-    runs.attempt('processes', () => host.attribute(isLate));
+    runs.attempt('processes', () => host.attribute(() => isLate()));
     const { slowPattern } = this.#names;
     if (slowPattern !== null)
       runs.report(

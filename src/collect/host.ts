@@ -130,6 +130,7 @@ export class ProcfsHost implements Host {
       owners,
       protocols: collectors.protocols ? options.protocols : null,
       monotonic,
+      tenantOf: (pid) => processes.tenantOf(pid),
       labelsOf: (pids) => names.namespaceLabelsOf(pids.values().map((pid) => processes.cgroupOf(pid))),
     });
     this.namespaces = this.#tables;

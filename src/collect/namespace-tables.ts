@@ -3,6 +3,7 @@ import type { Address, OwnerLabels } from '../model.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import { DEFAULT_EPHEMERAL_PORTS, type IsOwn, type NamespaceFacts } from './direction.ts';
 import { HashWalks, type HashCost } from './hash-walks.ts';
+import { FairTurns } from './fair-turns.ts';
 import { FibTrie, ownAddresses } from './fib-trie.ts';
 import type { Namespace } from './namespaces.ts';
 import type { SocketOwners } from './socket-owners.ts';
@@ -86,6 +87,8 @@ export interface TablesContext {
   readonly protocols: ProtocolCounters | null;
   /** The labels of the namespace that these processes are in. */
   readonly labelsOf: (pids: readonly number[]) => OwnerLabels;
+  /** Who answers for a process. */
+  readonly tenantOf: (pid: number) => string;
   /** Milliseconds of a clock that never goes back. */
   readonly monotonic: () => number;
 }
@@ -127,6 +130,7 @@ export class NamespaceTables implements ScannedNamespaces {
   #now = 0;
   #scan = 0;
   #dump: SocketDump | null = null;
+  #isLate = (): boolean => false;
 
   constructor(procfs: Procfs, connections: ConnectionTable, context: TablesContext) {
     this.#procfs = procfs;
@@ -135,8 +139,9 @@ export class NamespaceTables implements ScannedNamespaces {
   }
 
   /**
-   * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted;
-   * the next scan begins with those that were late. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
+   * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted.
+   * The namespace of pid 1 comes first, unless it took all the time of the last scan. Then each tenant has the same time, whatever the number of its namespaces, and those of a tenant that
+   * were late in the last scan come first. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
    */
   read(namespaces: readonly Namespace[], now: number, isLate: () => boolean, dump: SocketDump | null = null): void {
     this.#now = now;
@@ -151,8 +156,10 @@ export class NamespaceTables implements ScannedNamespaces {
     this.#context.protocols?.begin((netns) => this.#states.has(netns));
     const fewRows = this.#fewRows();
     const kept = new Set<number>();
-    const queue = [...this.#states].sort(([, a], [, b]) => a.reachedAt - b.reachedAt);
-    for (const [number, state] of queue) {
+    this.#isLate = isLate;
+    const turns = this.#turns();
+    for (const { tenant, work: state } of turns) {
+      const { number } = state;
       let outcome: keyof NamespaceCounts = 'unreadable';
       if (isLate()) {
         keepAll(kept, number);
@@ -160,17 +167,19 @@ export class NamespaceTables implements ScannedNamespaces {
         state.lastRead = null;
       } else {
         state.reachedAt = this.#scan;
+        const begun = this.#context.monotonic();
         outcome = this.#readNamespace(state, fewRows(number), kept);
+        turns.use(tenant, this.#context.monotonic() - begun);
       }
       if (outcome !== 'unreadable') state.readAt = now;
       this.status[outcome]++;
     }
-    this.oldestReadAt = queue.reduce(
-      (oldest, [, state]) => (state.readAt > 0 ? Math.min(oldest, state.readAt) : oldest),
-      now,
-    );
+    this.oldestReadAt = now;
     this.malformedNow = 0;
-    for (const [, { malformed }] of queue) for (const lines of malformed) this.malformedNow += lines;
+    for (const { readAt, malformed } of this.#states.values()) {
+      if (readAt > 0) this.oldestReadAt = Math.min(this.oldestReadAt, readAt);
+      for (const lines of malformed) this.malformedNow += lines;
+    }
     if (kept.size > 0) this.#connections.keep((netns, table) => kept.has(netns * TABLES.length + table));
     this.#dump = null;
     const ephemeral = this.#procfs.ephemeralPorts();
@@ -181,6 +190,20 @@ export class NamespaceTables implements ScannedNamespaces {
         ephemeral && this.isMember(netns, ephemeral.pid) ? ephemeral.ports : DEFAULT_EPHEMERAL_PORTS,
     };
     this.#connections.end(this.facts, (inode) => this.#context.owners.stillHolds(inode));
+  }
+
+  #turns(): FairTurns<NamespaceState> {
+    const turns = new FairTurns<NamespaceState>();
+    const hostNumber = this.#hostNumber();
+    const isHost = ({ number }: NamespaceState): boolean => number === hostNumber;
+    const states = [...this.#states.values()];
+    const reached = states.filter(({ reachedAt }) => reachedAt === this.#scan - 1).length;
+    // If it took all the time of the last scan, others come first.
+    const comesFirst = (state: NamespaceState): number => Number(isHost(state) && reached !== 1);
+    states.sort((a, b) => comesFirst(b) - comesFirst(a) || a.reachedAt - b.reachedAt);
+    for (const state of states)
+      turns.add(isHost(state) ? '' : this.#context.tenantOf(state.namespace.pids[0] ?? 0), state);
+    return turns;
   }
 
   numbers(): Iterable<number> {
@@ -428,7 +451,7 @@ export class NamespaceTables implements ScannedNamespaces {
     for (const pid of namespace.pids.slice(0, CANDIDATES)) {
       const begun = this.#context.monotonic();
       let count = 0;
-      const malformed = this.#procfs.readTable(pid, table, this.#rows, (rows) => {
+      const malformed = this.#procfs.readTable(pid, table, this.#rows, this.#isLate, (rows) => {
         count += rows.count;
         this.#connections.merge(number, table, rows, isFirst);
       });
@@ -437,6 +460,7 @@ export class NamespaceTables implements ScannedNamespaces {
         this.#countMalformed(state, table, malformed);
         return true;
       }
+      if (this.#isLate()) return false;
       forbidden ||= malformed !== 'vanished';
     }
     return !forbidden;

@@ -11,6 +11,7 @@ import { NO_UID } from './net-tcp-udp-raw.ts';
 import { nameProcess } from './process-name.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { parseStat, parseStatus } from './pid-stat.ts';
+import { tenantOf } from './tenant.ts';
 
 /** For this many scans a new process is named each time: exec() changes everything except pid and start time. */
 const YOUNG_SCANS = 5;
@@ -20,6 +21,8 @@ const ROTATION = 20;
 const LONGEST_CMDLINE = 64 << 10;
 /** Memory maps that are read in a scan: one takes up to 0.1 ms. */
 const MAX_IDENTIFICATIONS = 100;
+/** For this many scans the tenant of a process is remembered. */
+const TENANT_SCANS = 10;
 /** Containers whose names are remembered. */
 const MAX_CONTAINERS = 10_000;
 /** Processes above a process that are searched. */
@@ -77,6 +80,7 @@ export class Processes {
   readonly #budget: RegexpBudget;
   readonly #known = new Map<number, KnownProcess>();
   readonly #ppids = new Map<number, number>();
+  readonly #tenants = new Map<number, { readonly tenant: string; readonly until: number }>();
   /** By the cgroup of the container; null for a container whose name cannot be found. */
   readonly #monitored = new Map<string, Pick<Cgroup, 'containerName' | 'unit'> | null>();
   #scan = 0;
@@ -110,6 +114,7 @@ export class Processes {
     this.#ppids.clear();
     const alive = new Set(pids);
     for (const pid of this.#known.keys()) if (!alive.has(pid)) this.#known.delete(pid);
+    for (const pid of this.#tenants.keys()) if (!alive.has(pid)) this.#tenants.delete(pid);
   }
 
   /** Names every process by these rules from the next scan on. */
@@ -170,6 +175,18 @@ export class Processes {
     if (known) return known.cgroup;
     const bytes = this.#procfs.read(pid, 'cgroup');
     return failed(bytes) ? null : this.#parse(bytes.toString());
+  }
+
+  /** Who answers for a process, with or without sockets: its pod, its user, or its unit or container if it runs as root. */
+  tenantOf(pid: number): string {
+    const remembered = this.#tenants.get(pid);
+    if (remembered && remembered.until > this.#scan) return remembered.tenant;
+    const status = this.#procfs.readSmall(pid, 'status');
+    const uid = failed(status) ? null : parseStatus(status).uid;
+    const { podUid = null, unit = null, containerId = null } = this.cgroupOf(pid) ?? {};
+    const tenant = tenantOf({ pod: podUid ?? '', workload: unit ?? containerId ?? '' }, uid);
+    this.#tenants.set(pid, { tenant, until: this.#scan + TENANT_SCANS });
+    return tenant;
   }
 
   /** Says whether `ancestor` is above `pid` in the process tree. */

@@ -277,9 +277,15 @@ export class Procfs {
 
   /**
    * Reads a socket table of the namespace of a process, and passes its rows to `onRows` in batches. A table that the kernel does not
-   * have is empty. Returns the number of malformed lines.
+   * have is empty. Once `isLate` returns true, the rest is unreadable. Returns the number of malformed lines.
    */
-  readTable(pid: number, table: number, rows: SocketRows, onRows: (rows: SocketRows) => void): number | ReadFailure {
+  readTable(
+    pid: number,
+    table: number,
+    rows: SocketRows,
+    isLate: () => boolean,
+    onRows: (rows: SocketRows) => void,
+  ): number | ReadFailure {
     let fd: number;
     try {
       fd = this.#open(`${pid}/net/${TABLES[table] ?? ''}`);
@@ -288,7 +294,7 @@ export class Procfs {
       return failure === 'vanished' && this.#hasNet(pid) ? 0 : failure;
     }
     try {
-      return this.#readRows(fd, table, rows, onRows);
+      return this.#readRows(fd, table, rows, isLate, onRows);
     } catch (error) {
       return failureOf(error);
     } finally {
@@ -296,13 +302,20 @@ export class Procfs {
     }
   }
 
-  #readRows(fd: number, table: number, rows: SocketRows, onRows: (rows: SocketRows) => void): number {
+  #readRows(
+    fd: number,
+    table: number,
+    rows: SocketRows,
+    isLate: () => boolean,
+    onRows: (rows: SocketRows) => void,
+  ): number | ReadFailure {
     const buffer = this.#buffer;
     const family = table & 1 ? 6 : 4;
     let malformed = 0;
     let held = 0;
     let skipping = true;
     for (let ended = false; !ended;) {
+      if (isLate()) return 'unreadable';
       while (buffer.length - held >= PAGE) {
         const read = readSync(fd, buffer, held, buffer.length - held, null);
         if (read === 0) {

@@ -1,9 +1,12 @@
+import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { CLOSE, ESTABLISHED, LISTEN } from '../../src/collect/net-tcp-udp-raw.ts';
 import type { NamespaceCounts } from '../../src/collect/namespace-tables.ts';
 import { describeTable, printRow } from '../support/kernel-rows.ts';
 import { Collector, Tree } from '../support/proc-tree.ts';
+import { SimulatedHost, type SimulatedNamespace } from '../support/simulated-sockets.ts';
 
 /** The two processes of the tree "listen-only", which share one namespace, and sockets of theirs. */
 const SSHD = 25938;
@@ -264,21 +267,21 @@ describe('a table that cannot be read', () => {
 
 describe('when the time is up', () => {
   /** Says so after this many namespaces. */
-  const after = (most: number): (() => boolean) => {
-    let asked = 0;
-    return () => asked++ >= most;
-  };
+  const after =
+    ({ tables }: Collector, most: number): (() => boolean) =>
+    () =>
+      Object.values(tables.status).reduce((sum, count) => sum + count, 0) >= most;
 
   test('namespaces that were not reached keep their rows, are counted, and come first at the next scan', () => {
     using tree = new Tree('containers');
     const collector = new Collector(tree.root);
     collector.scan(1000);
     const rows = describeTable(collector.connections);
-    collector.scan(2000, after(1));
+    collector.scan(2000, after(collector, 1));
     expect(collector.tables.status).toMatchObject({ unreadable: 2 });
     expect(describeTable(collector.connections)).toEqual(rows);
     expect(collector.tables.oldestReadAt).toBe(1000);
-    collector.scan(3000, after(2));
+    collector.scan(3000, after(collector, 2));
     expect(collector.tables.oldestReadAt).toBe(2000);
   });
 
@@ -288,7 +291,7 @@ describe('when the time is up', () => {
     collector.scan(1000);
     const ages: number[] = [];
     for (let now = 2000; now <= 20_000; now += 1000) {
-      collector.scan(now, after(most));
+      collector.scan(now, after(collector, most));
       ages.push(now - collector.tables.oldestReadAt);
     }
     expect(Math.max(...ages)).toBeLessThanOrEqual(3000);
@@ -302,7 +305,7 @@ describe('when the time is up', () => {
     collector.scan();
     tree.edit(SSHD, 'net/tcp', printRow(WAITING), printRow({ ...WAITING, inode: 9 }));
     tree.open(SSHD, 9, 9);
-    collector.scan(2000, after(0));
+    collector.scan(2000, after(collector, 0));
     expect(collector.tables.status).toEqual({ ...ONE, unreadable: 1 });
     collector.scan(3000);
     expect(collector.holders()).toMatchObject({ 9: { pid: SSHD, pids: [SSHD] } });
@@ -311,7 +314,7 @@ describe('when the time is up', () => {
   test('at the first scan, no rows are known', () => {
     using tree = new Tree('containers');
     const collector = new Collector(tree.root);
-    collector.scan(1000, after(0));
+    collector.scan(1000, after(collector, 0));
     expect(collector.tables.status).toEqual({ ...ONE, unreadable: 3 });
     expect(describeTable(collector.connections)).toEqual([]);
   });
@@ -389,5 +392,51 @@ describe('the protocol counters', () => {
     touch(tree, 2);
     collector.scan();
     expect(overflows(collector)).toEqual([5]);
+  });
+});
+
+describe('many namespaces of one user', () => {
+  /** A host with the namespace of pid 1, three of system units, and 60 of one user. */
+  function crowded(): { host: SimulatedHost; crowd: SimulatedNamespace[]; others: SimulatedNamespace[] } {
+    const host = new SimulatedHost();
+    const crowd = Array.from({ length: 60 }, (_, i) =>
+      host.add(`10.0.0.${i + 1}`, null, 'ns', '/user.slice/session-1.scope'),
+    );
+    const others = [1, 2, 3].map((i) => host.add(`10.0.1.${i}`, null, `unit-${i}`));
+    const init = host.add('192.0.2.1', null, 'init');
+    cpSync(join(host.root, String(init.pid)), join(host.root, '1'), { recursive: true, verbatimSymlinks: true });
+    rmSync(join(host.root, '1/net'), { recursive: true });
+    symlinkSync(`../${init.pid}/net`, join(host.root, '1/net'));
+    for (const { pid } of crowd) {
+      const status = join(host.root, String(pid), 'status');
+      writeFileSync(status, readFileSync(status, 'utf8').replace('Uid:\t0\t0', 'Uid:\t65534\t65534'));
+    }
+    for (const namespace of host.namespaces) host.listen(namespace, 80);
+    host.write();
+    return { host, crowd, others: [init, ...others] };
+  }
+
+  test('take their own time alone: the namespace of pid 1 and those of others are read at every scan', () => {
+    const { host, crowd, others } = crowded();
+    using _ = host;
+    let time = 0;
+    const collector = new Collector(host.root, () => ++time);
+    const readAt = new Map<number, number>();
+    for (let scan = 1; scan <= 12; scan++) {
+      for (const namespace of host.namespaces) host.listen(namespace, 1_000 + scan);
+      host.write();
+      const until = time + 100;
+      collector.scan(scan, () => time > until);
+      const { status } = collector.tables;
+      expect(status.unreadable).toBeGreaterThan(30);
+      expect(status.read + status.unchanged).toBeGreaterThan(4);
+      const { connections } = collector;
+      for (const i of connections.indexes()) {
+        const { inode = 0 } = collector.tables.namespace(connections.netns[i] ?? -1) ?? {};
+        if (connections.localPort[i] === 1_000 + scan) readAt.set(inode, scan);
+      }
+      expect(others.map(({ inode }) => readAt.get(inode))).toEqual(others.map(() => scan));
+    }
+    expect(crowd.every(({ inode }) => readAt.has(inode))).toBe(true);
   });
 });

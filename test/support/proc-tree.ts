@@ -133,6 +133,7 @@ export class Collector {
       owners: this.owners,
       protocols: this.protocols,
       labelsOf: (pids) => names.namespaceLabelsOf(pids.map((pid) => this.processes.cgroupOf(pid))),
+      tenantOf: (pid) => this.processes.tenantOf(pid),
       monotonic,
     });
     const { owners, processes, tables } = this;
