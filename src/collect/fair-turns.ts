@@ -5,6 +5,7 @@
 export class FairTurns<Work> {
   readonly #waiting = new Map<string, Work[]>();
   readonly #used = new Map<string, number>();
+  readonly #places = new Map<string, number>();
 
   /** Adds work at the end of what a tenant waits for. */
   add(tenant: string, work: Work): void {
@@ -15,18 +16,29 @@ export class FairTurns<Work> {
 
   /** The tenants whose work is not done, the one with the next turn first; equal ones in the order in which they were added. */
   *[Symbol.iterator](): Generator<{ readonly tenant: string; readonly work: Work }> {
-    const places = new Map<string, number>();
     for (let tenant = this.#next(); tenant !== null; tenant = this.#next()) {
       const own = this.#waiting.get(tenant) ?? [];
-      const place = places.get(tenant) ?? 0;
-      places.set(tenant, place + 1);
+      const place = this.#places.get(tenant) ?? 0;
+      this.#places.set(tenant, place + 1);
       if (place + 1 >= own.length) {
         this.#waiting.delete(tenant);
-        places.delete(tenant);
+        this.#places.delete(tenant);
       }
       const work = own[place];
       if (work !== undefined) yield { tenant, work };
     }
+  }
+
+  /** Gives the last work of a tenant back: it is not done, and comes first at the next turn of the tenant. */
+  giveBack(tenant: string, work: Work): void {
+    const place = this.#places.get(tenant);
+    if (place === undefined) this.#waiting.set(tenant, [work]);
+    else this.#places.set(tenant, place - 1);
+  }
+
+  /** What a tenant has used so far. */
+  usedBy(tenant: string): number {
+    return this.#used.get(tenant) ?? 0;
   }
 
   /** Counts what a tenant used, such as milliseconds. */

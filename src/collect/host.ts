@@ -125,6 +125,8 @@ export class ProcfsHost implements Host {
       left: connections.left,
       isLive: (inode) => connections.indexOf(inode) >= 0,
       neighbours: (inode) => this.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
+      tenantOf: (pid) => processes.tenantOf(pid),
+      monotonic,
     }));
     this.#tables = new NamespaceTables(procfs, connections, {
       owners,

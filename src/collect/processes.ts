@@ -21,8 +21,8 @@ const ROTATION = 20;
 const LONGEST_CMDLINE = 64 << 10;
 /** Memory maps that are read in a scan: one takes up to 0.1 ms. */
 const MAX_IDENTIFICATIONS = 100;
-/** For this many scans the tenant of a process is remembered. */
-const TENANT_SCANS = 10;
+/** For this many scans, and up to twice as many, the tenant of a process without sockets is remembered. */
+const TENANT_SCANS = 20;
 /** Containers whose names are remembered. */
 const MAX_CONTAINERS = 10_000;
 /** Processes above a process that are searched. */
@@ -179,13 +179,14 @@ export class Processes {
 
   /** Who answers for a process, with or without sockets: its pod, its user, or its unit or container if it runs as root. */
   tenantOf(pid: number): string {
+    const known = this.#known.get(pid);
+    if (known) return tenantOfProcess(known.cgroup, known.uid);
     const remembered = this.#tenants.get(pid);
     if (remembered && remembered.until > this.#scan) return remembered.tenant;
     const status = this.#procfs.readSmall(pid, 'status');
     const uid = failed(status) ? null : parseStatus(status).uid;
-    const { podUid = null, unit = null, containerId = null } = this.cgroupOf(pid) ?? {};
-    const tenant = tenantOf({ pod: podUid ?? '', workload: unit ?? containerId ?? '' }, uid);
-    this.#tenants.set(pid, { tenant, until: this.#scan + TENANT_SCANS });
+    const tenant = tenantOfProcess(this.cgroupOf(pid) ?? NO_CGROUP, uid);
+    this.#tenants.set(pid, { tenant, until: this.#scan + TENANT_SCANS + (pid % TENANT_SCANS) });
     return tenant;
   }
 
@@ -334,6 +335,10 @@ export class Processes {
     if (process.age > 1 && labels !== process.labels) this.renamed.add(process);
     process.labels = labels;
   }
+}
+
+function tenantOfProcess({ podUid, unit, containerId }: Cgroup, uid: number | null): string {
+  return tenantOf({ pod: podUid ?? '', workload: unit ?? containerId ?? '' }, uid);
 }
 
 /** The arguments in a cmdline, without the NUL padding of process titles; truncated to what a name can need. */

@@ -12,6 +12,7 @@ import {
   realpathSync,
   statfsSync,
   statSync,
+  type Dir,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
@@ -28,6 +29,8 @@ const PROC_SUPER_MAGIC = 0x9fa0;
 const CAP_SYS_PTRACE = 19n;
 const LARGEST_FILE = 4 << 20;
 const LONGEST_LINE = 64 << 10;
+/** Where the kernel does not count them, descriptors beyond this number are not counted. */
+const MOST_COUNTED = 65_536;
 /** A read() of a seq_file returns at most one page. */
 const PAGE = 4096;
 
@@ -63,6 +66,38 @@ function failureOf(error: unknown): ReadFailure {
   if (code === 'ENOENT' || code === 'ESRCH' || code === 'ENOTDIR') return 'vanished';
   if (code === 'EACCES' || code === 'EPERM') return 'permission';
   return 'unreadable';
+}
+
+/** The descriptors of a process, a part at a time. It holds a directory open until it is closed or has ended. */
+export class DescriptorWalk {
+  readonly #directory: Dir;
+  #isOpen = true;
+
+  constructor(directory: Dir) {
+    this.#directory = directory;
+  }
+
+  /** The next descriptors, at most this many; null after the last one, or if the process is gone. */
+  next(most: number): number[] | null {
+    if (!this.#isOpen) return null;
+    const fds: number[] = [];
+    try {
+      while (fds.length < most) {
+        const entry = this.#directory.readSync();
+        if (entry === null) break;
+        fds.push(Number(entry.name));
+      }
+    } catch {
+      // The process is gone.
+    }
+    if (fds.length < most) this.close();
+    return fds.length === 0 ? null : fds;
+  }
+
+  close(): void {
+    if (this.#isOpen) this.#directory.closeSync();
+    this.#isOpen = false;
+  }
 }
 
 /**
@@ -251,8 +286,31 @@ export class Procfs {
         return failureOf(error);
       }
     }
-    const listed = this.descriptors(pid);
-    return failed(listed) ? listed : listed.length;
+    const walk = this.walkDescriptors(pid);
+    if (failed(walk)) return walk;
+    const count = walk.next(MOST_COUNTED)?.length ?? 0;
+    walk.close();
+    return count;
+  }
+
+  /** Whether the kernel counts the descriptors of a process; otherwise they are listed. */
+  get countsDescriptors(): boolean {
+    return this.#countsDescriptors;
+  }
+
+  /** Begins to list the descriptors of a process: a process can have millions. */
+  walkDescriptors(pid: number): DescriptorWalk | ReadFailure {
+    try {
+      return new DescriptorWalk(opendirSync(`${this.root}/${pid}/${this.access}`, { bufferSize: 256 }));
+    } catch (error) {
+      return this.#listFailure(pid, error);
+    }
+  }
+
+  #listFailure(pid: number, error: unknown): ReadFailure {
+    const failure = failureOf(error);
+    // A recording has no fd directory for descriptors that could not be listed.
+    return failure === 'vanished' && !this.live && !failed(this.read(pid, 'stat')) ? 'permission' : failure;
   }
 
   /** The descriptors of a process, as text. */
@@ -260,9 +318,7 @@ export class Procfs {
     try {
       return readdirSync(this.#at(`${pid}/${this.access}`, true));
     } catch (error) {
-      const failure = failureOf(error);
-      // A recording has no fd directory for descriptors that could not be listed.
-      return failure === 'vanished' && !this.live && !failed(this.read(pid, 'stat')) ? 'permission' : failure;
+      return this.#listFailure(pid, error);
     }
   }
 

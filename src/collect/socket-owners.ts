@@ -1,4 +1,5 @@
-import { failed, type Procfs } from './procfs.ts';
+import { FairTurns } from './fair-turns.ts';
+import { failed, type DescriptorWalk, type Procfs } from './procfs.ts';
 import { parseStat } from './pid-stat.ts';
 
 /**
@@ -9,6 +10,18 @@ const ROTATION = 18;
 const ROTATION_MIN = 200;
 /** A slot is a thread id and a descriptor in one double: Linux has fewer than 2^22 threads and 2^31 descriptors. */
 const SLOT_FDS = 2 ** 31;
+/** Descriptors that are cached in all. Beyond that, and in a table with more than the second number, only what a live socket needs is. */
+const MOST_CACHED = 250_000;
+const LARGE = 65_536;
+/** Descriptors that are read at a turn of a tenant, and the milliseconds that a tenant may have for them in each scan but the first. */
+const PART = 512;
+const TENANT_MS = 1_000;
+/** Tables that may stay half read between two scans. */
+const MOST_OPEN = 16;
+/** Where the kernel does not count descriptors, tables with more than this are counted once in so many scans. */
+const COUNTED_EACH_SCAN = 4_096;
+const COUNT_SCANS = 10;
+
 /** Counts of a table that has not been read, and of one whose descriptors may not even be counted. */
 const UNREAD = -1;
 const UNCOUNTED = -2;
@@ -29,6 +42,10 @@ interface FdTable {
   leaderless: boolean;
   /** The last scan that read all of it. */
   readAt: number;
+  /** Whether descriptors were not cached to save memory. */
+  isSparse: boolean;
+  /** A read that has begun, and the cached descriptors that it has not met. */
+  walk: { readonly fds: DescriptorWalk; readonly unmet: Set<number> } | null;
 }
 
 /** The sockets of the current scan, whose owners are searched. */
@@ -40,6 +57,10 @@ export interface LiveSockets {
   readonly left: readonly number[];
   /** The processes in the namespace of a socket: its owner is searched there first. */
   readonly neighbours: (inode: number) => readonly number[];
+  /** Who answers for a process. */
+  readonly tenantOf: (pid: number) => string;
+  /** Milliseconds of a clock that never goes back. */
+  readonly monotonic: () => number;
 }
 
 /**
@@ -52,6 +73,9 @@ export interface LiveSockets {
  * 4. rechecks a share of all descriptors in rotation, because close() and open() can leave the count unchanged. So a socket that
  *    changed its owner unnoticed is corrected within 20 scans, and the owner of a new socket is never missed.
  * A socket that no process holds (a kernel socket, a descriptor in flight) is searched once, when it is new. Later the rotation finds it.
+ *
+ * Tables are read in parts, and tenants take turns: one with millions of descriptors makes others wait for one part. Memory is bounded: a
+ * table of which not all is cached is read again when the rotation comes to it.
  */
 export class SocketOwners {
   /** Number of processes whose descriptors the kernel forbids to read. */
@@ -70,6 +94,10 @@ export class SocketOwners {
   readonly #postponed = new Set<number>();
   readonly #unknown = new Set<number>();
   readonly #toRead = new Set<FdTable>();
+  /** Sparse tables that the rotation came to. */
+  readonly #toReadAgain = new Set<FdTable>();
+  #cached = 0;
+  #open = 0;
   #scan = 0;
   #rotation: number[] = [];
   #rotationFds: readonly number[] = [];
@@ -121,20 +149,25 @@ export class SocketOwners {
     const sockets = this.#sockets;
     for (const inode of sockets.arrived) {
       this.#unknown.add(inode);
-      this.#check(inode);
+      if (!isLate()) this.#check(inode);
     }
     for (const inode of this.#postponed) if (!this.#slots.has(inode)) this.#unknown.add(inode);
     for (const inode of this.#unknown) if (!sockets.isLive(inode)) this.#unknown.delete(inode);
-    for (const inode of sockets.left) this.#check(inode);
-    for (const table of this.#toRead) {
-      if (isLate()) table.count = UNREAD;
-      else this.#read(table);
-    }
-    if (this.#scan > 1) this.#rotate();
-    this.#search(isLate);
+    for (const inode of sockets.left) this.#check(inode, isLate());
+    const turns = new FairTurns<FdTable>();
+    const smallestFirst = [...this.#toRead].sort((a, b) => a.count - b.count);
+    for (const table of smallestFirst) turns.add(sockets.tenantOf(table.pid), table);
+    for (const table of this.#toReadAgain) if (!this.#toRead.has(table)) turns.add(sockets.tenantOf(table.pid), table);
+    const late = this.#readInTurn(turns, isLate);
+    for (const table of late) if (this.#toRead.has(table)) table.count = UNREAD;
+    for (const table of this.#toReadAgain) if (!late.has(table)) this.#toReadAgain.delete(table);
+    if (this.#scan > 1 && !isLate()) this.#rotate();
+    const isSearched = this.#search(isLate);
+    this.#closeWalks();
     this.#postponed.clear();
-    if (isLate()) for (const inode of this.#unknown) this.#postponed.add(inode);
-    this.isComplete = !isLate();
+    const isPostponed = isLate() || late.size > 0 || !isSearched;
+    if (isPostponed) for (const inode of this.#unknown) this.#postponed.add(inode);
+    this.isComplete = !isPostponed;
     this.#countDenied();
   }
 
@@ -161,14 +194,18 @@ export class SocketOwners {
   }
 
   #count(tid: number, pid = tid): void {
-    const count = this.#procfs.descriptorCount(tid);
     let table = this.#tables.get(tid);
+    const isLarge = table !== undefined && table.count > COUNTED_EACH_SCAN;
+    if (isLarge && !this.#procfs.countsDescriptors && (this.#scan + tid) % COUNT_SCANS !== 0) return;
+    const count = this.#procfs.descriptorCount(tid);
     if (count === 'vanished') {
       if (table) this.#drop(table);
       return;
     }
     if (!table) {
-      table = { tid, pid, count: UNREAD, inodes: new Map(), denied: false, leaderless: false, readAt: 0 };
+      const inodes = new Map<number, number>();
+      const facts = { denied: false, leaderless: false, readAt: 0, isSparse: false, walk: null };
+      table = { tid, pid, count: UNREAD, inodes, ...facts };
       this.#tables.set(tid, table);
     }
     const counted = failed(count) ? UNCOUNTED : count;
@@ -199,103 +236,148 @@ export class SocketOwners {
   }
 
   #drop(table: FdTable): void {
-    for (const [fd, inode] of table.inodes) this.#release(inode, table.tid * SLOT_FDS + fd);
+    for (const fd of [...table.inodes.keys()]) this.#forget(table, fd);
+    this.#endWalk(table);
+    this.#toReadAgain.delete(table);
+    this.#toRead.delete(table);
     this.#tables.delete(table.tid);
     if (this.#rotation.at(-1) === table.tid) this.#rotationAt = 0;
   }
 
   /**
    * Checks the descriptors of a socket that left the tables, or that was cached before it entered them.
-   * If no owner is searched, they are only forgotten.
+   * If no owner is searched, or it is late, they are only forgotten.
    */
-  #check(inode: number): void {
+  #check(inode: number, isLate = false): void {
     const first = this.#slots.get(inode);
     if (first === undefined) return;
+    const checks = this.#unknown.size > 0 && !isLate;
     for (const slot of [first, ...(this.#sharers.get(inode) ?? [])]) {
       const table = this.#tables.get(tidOf(slot));
-      const now = this.#unknown.size > 0 ? this.#procfs.socketInode(tidOf(slot), fdOf(slot)) : 'vanished';
-      if (!table || failed(now)) {
-        this.#release(inode, slot);
-        table?.inodes.delete(fdOf(slot));
-      } else if (now === inode) this.#unknown.delete(inode);
+      const now = checks ? this.#procfs.socketInode(tidOf(slot), fdOf(slot)) : 'vanished';
+      if (!table) this.#release(inode, slot);
+      else if (failed(now)) this.#forget(table, fdOf(slot));
+      else if (now === inode) this.#unknown.delete(inode);
       else this.#store(table, fdOf(slot), now);
     }
   }
 
-  /** Reads the descriptors of a table, except those that are cached for a live socket. */
-  #read(table: FdTable): void {
-    if (table.readAt === this.#scan) return;
-    const fds = this.#list(table);
-    if (!fds) return;
-    const present = table.inodes.size === 0 ? table.inodes : new Map<number, number>();
-    for (const name of fds) {
-      const fd = Number(name);
-      const known = table.inodes.get(fd) ?? 0;
-      if (known > 0 && this.#sockets.isLive(known)) present.set(fd, known);
-      else this.#readFd(table, fd, present);
+  /** Reads tables in parts until it is late, or a tenant has used its time. Returns the tables that were not read. */
+  #readInTurn(turns: FairTurns<FdTable>, isLate: () => boolean, mayEnd = (): boolean => false): Set<FdTable> {
+    const late = new Set<FdTable>();
+    for (const { tenant, work: table } of turns) {
+      if (mayEnd()) break;
+      if (isLate() || (this.#scan > 1 && turns.usedBy(tenant) >= TENANT_MS)) {
+        late.add(table);
+        continue;
+      }
+      const begun = this.#sockets.monotonic();
+      if (!this.#readPart(table)) turns.giveBack(tenant, table);
+      turns.use(tenant, this.#sockets.monotonic() - begun);
     }
-    if (present !== table.inodes) this.#forgetAbsent(table, present);
-    table.readAt = this.#scan;
+    return late;
   }
 
-  #readFd(table: FdTable, fd: number, present: Map<number, number>): void {
+  /** Reads a part of a table. Returns true if all of it has been read. */
+  #readPart(table: FdTable): boolean {
+    if (table.readAt === this.#scan) return true;
+    const walk = this.#walkOf(table);
+    const fds = walk?.fds.next(PART) ?? null;
+    for (const fd of fds ?? []) {
+      const known = table.inodes.get(fd) ?? 0;
+      if (known > 0 && this.#sockets.isLive(known)) walk?.unmet.delete(fd);
+      else this.#readFd(table, fd);
+    }
+    if (fds?.length === PART) return false;
+    for (const fd of walk?.unmet ?? []) this.#forget(table, fd);
+    this.#endWalk(table);
+    table.readAt = this.#scan;
+    return true;
+  }
+
+  /** The read of a table that has begun; null if its descriptors cannot be listed: then the cached ones are forgotten. */
+  #walkOf(table: FdTable): FdTable['walk'] {
+    if (table.walk) return table.walk;
+    const fds = table.count === 0 ? 'vanished' : this.#procfs.walkDescriptors(table.tid);
+    table.denied = fds === 'permission';
+    if (failed(fds)) {
+      for (const fd of [...table.inodes.keys()]) this.#forget(table, fd);
+      return null;
+    }
+    table.isSparse = false;
+    this.#open++;
+    return (table.walk = { fds, unmet: new Set(table.inodes.keys()) });
+  }
+
+  #endWalk(table: FdTable): void {
+    if (!table.walk) return;
+    table.walk.fds.close();
+    table.walk = null;
+    this.#open--;
+  }
+
+  /** Few directories stay open between two scans; the others are read again. */
+  #closeWalks(): void {
+    if (this.#open <= MOST_OPEN) return;
+    for (const table of this.#tables.values()) {
+      if (this.#open <= MOST_OPEN) return;
+      if (table.walk) table.isSparse = true;
+      this.#endWalk(table);
+    }
+  }
+
+  #readFd(table: FdTable, fd: number): void {
     const inode = this.#procfs.socketInode(table.tid, fd);
     if (inode === 'permission') table.denied = true;
     if (failed(inode)) return;
     this.#store(table, fd, inode);
-    present.set(fd, inode);
+    table.walk?.unmet.delete(fd);
   }
 
-  #forgetAbsent(table: FdTable, present: Map<number, number>): void {
-    for (const [fd, inode] of table.inodes) if (!present.has(fd)) this.#release(inode, table.tid * SLOT_FDS + fd);
-    table.inodes = present;
+  #forget(table: FdTable, fd: number): void {
+    const inode = table.inodes.get(fd);
+    if (inode === undefined) return;
+    table.inodes.delete(fd);
+    this.#cached--;
+    this.#release(inode, table.tid * SLOT_FDS + fd);
   }
 
-  /** The descriptors of a table; null if they cannot be listed: then the cached ones are forgotten. */
-  #list(table: FdTable): string[] | null {
-    const fds = table.count === 0 ? [] : this.#procfs.descriptors(table.tid);
-    table.denied = fds === 'permission';
-    if (!failed(fds)) return fds;
-    this.#forgetAbsent(table, new Map());
-    table.readAt = this.#scan;
-    return null;
-  }
-
-  #search(isLate: () => boolean): void {
-    if (this.#unknown.size === 0) return;
+  /** Reads tables until the holders of all new sockets are found. Returns false if some could not be read in time. */
+  #search(isLate: () => boolean): boolean {
+    if (this.#unknown.size === 0) return true;
     const near = new Set<number>();
     for (const inode of this.#unknown) for (const pid of this.#sockets.neighbours(inode)) near.add(pid);
-    const rank = (table: FdTable): number => (near.has(table.pid) ? 0 : 1);
     const tables = [...this.#tables.values()].filter((table) => table.readAt !== this.#scan && table.count !== 0);
-    tables.sort((a, b) => rank(a) - rank(b) || b.inodes.size - a.inodes.size);
-    for (const table of tables) {
-      if (this.#unknown.size === 0 || isLate()) return;
-      this.#read(table);
+    tables.sort((a, b) => b.inodes.size - a.inodes.size);
+    const isFound = (): boolean => this.#unknown.size === 0;
+    let isSearched = true;
+    for (const isNear of [true, false]) {
+      const turns = new FairTurns<FdTable>();
+      for (const table of tables)
+        if (near.has(table.pid) === isNear) turns.add(this.#sockets.tenantOf(table.pid), table);
+      if (this.#readInTurn(turns, isLate, isFound).size > 0) isSearched = false;
     }
-    for (const pid of near) {
-      if (this.#unknown.size === 0 || isLate()) return;
-      this.#readOwnTables(pid);
-    }
+    for (const pid of near) this.#readOwnTables(pid, () => isFound() || isLate());
+    return isSearched;
   }
 
   /** Reads threads with a descriptor table of their own (unshare(2), CLONE_FILES): their count differs from that of the leader. */
-  #readOwnTables(pid: number): void {
-    const leader = this.#tables.get(pid);
+  #readOwnTables(pid: number, mayEnd: () => boolean): void {
+    const leader = mayEnd() ? undefined : this.#tables.get(pid);
     const threads = leader ? this.#procfs.threads(pid) : [];
     if (threads.length < 2) return;
     for (const tid of threads) {
+      if (mayEnd()) return;
       if (tid === pid || this.#tables.has(tid) || this.#procfs.descriptorCount(tid) === leader?.count) continue;
       this.#count(tid, pid);
       const table = this.#tables.get(tid);
-      if (table) this.#read(table);
+      while (table && !mayEnd() && !this.#readPart(table));
     }
   }
 
   /** Rechecks a share of all descriptors, from where the last scan stopped. */
   #rotate(): void {
-    let cached = 0;
-    for (const table of this.#tables.values()) cached += table.inodes.size;
-    let left = Math.max(ROTATION_MIN, Math.ceil(cached / ROTATION));
+    let left = Math.max(ROTATION_MIN, Math.ceil(this.#cached / ROTATION));
     for (let visits = this.#tables.size; left > 0 && visits > 0; visits--) {
       if (this.#rotation.length === 0) this.#rotation = [...this.#tables.keys()];
       const table = this.#tables.get(this.#rotation.at(-1) ?? 0);
@@ -323,9 +405,13 @@ export class SocketOwners {
    * The descriptors to recheck. If the count matches the cache, these are the cached descriptors; a missing one triggers a re-read of the
    * table.
    */
-  #fdsOf(table: FdTable): number[] {
-    if (table.inodes.size === table.count) return [...table.inodes.keys()];
-    return this.#list(table)?.map(Number) ?? [];
+  #fdsOf(table: FdTable): readonly number[] {
+    const isLarge = table.isSparse || table.count > LARGE;
+    if (isLarge) this.#toReadAgain.add(table);
+    if (isLarge || table.walk || table.inodes.size === table.count) return [...table.inodes.keys()];
+    const fds = this.#walkOf(table)?.fds.next(LARGE) ?? [];
+    this.#endWalk(table);
+    return fds;
   }
 
   /** A descriptor may have been opened or closed since its table was listed: the recheck of a table can take several scans. */
@@ -334,8 +420,7 @@ export class SocketOwners {
     if (!failed(inode)) this.#store(table, fd, inode);
     else if (inode === 'permission') table.denied = true;
     else {
-      this.#release(table.inodes.get(fd) ?? 0, table.tid * SLOT_FDS + fd);
-      table.inodes.delete(fd);
+      this.#forget(table, fd);
       table.count = UNREAD;
     }
   }
@@ -344,10 +429,15 @@ export class SocketOwners {
     const before = table.inodes.get(fd);
     if (before === inode) return;
     const slot = table.tid * SLOT_FDS + fd;
-    if (before) this.#release(before, slot);
+    this.#forget(table, fd);
+    if (inode > 0) this.#unknown.delete(inode);
+    if (!this.#hasPlace(table, inode)) {
+      table.isSparse = true;
+      return;
+    }
     table.inodes.set(fd, inode);
+    this.#cached++;
     if (inode === 0) return;
-    this.#unknown.delete(inode);
     this.changedInodes.add(inode);
     const first = this.#slots.get(inode);
     if (first === undefined) this.#slots.set(inode, slot);
@@ -356,6 +446,12 @@ export class SocketOwners {
       if (sharers) sharers.add(slot);
       else this.#sharers.set(inode, new Set([slot]));
     }
+  }
+
+  /** Whether a descriptor is cached: in a large table, and if there are many in all, only the first one of a live socket. */
+  #hasPlace(table: FdTable, inode: number): boolean {
+    if (this.#cached < MOST_CACHED && table.count <= LARGE) return true;
+    return inode > 0 && !this.#slots.has(inode) && this.#sockets.isLive(inode);
   }
 
   /** Removes a slot of an inode. A live socket without another known holder is searched. */

@@ -270,7 +270,7 @@ describe('when the time is up', () => {
   const after =
     ({ tables }: Collector, most: number): (() => boolean) =>
     () =>
-      Object.values(tables.status).reduce((sum, count) => sum + count, 0) >= most;
+      Object.values<number>({ ...tables.status }).reduce((sum, count) => sum + count, 0) >= most;
 
   test('namespaces that were not reached keep their rows, are counted, and come first at the next scan', () => {
     using tree = new Tree('containers');
@@ -417,8 +417,8 @@ describe('many namespaces of one user', () => {
   }
 
   test('take their own time alone: the namespace of pid 1 and those of others are read at every scan', () => {
-    const { host, crowd, others } = crowded();
-    using _ = host;
+    const { host: crowdedHost, crowd, others } = crowded();
+    using host = crowdedHost;
     let time = 0;
     const collector = new Collector(host.root, () => ++time);
     const readAt = new Map<number, number>();

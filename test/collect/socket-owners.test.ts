@@ -225,3 +225,36 @@ describe('a process whose descriptors may not be read', () => {
     }
   });
 });
+
+describe('a user with many descriptors', () => {
+  const CROWD = 26001;
+
+  /** The process of a user with 3,000 files, and one socket at the last descriptor. */
+  function crowded(): Tree {
+    const tree = new Tree('listen-only');
+    tree.fork(SSHD, CROWD);
+    for (let fd = 10; fd < 3_000; fd++) tree.open(CROWD, fd, 0);
+    tree.open(CROWD, 3_000, 99);
+    tree.edit(CROWD, 'status', /^Uid:.*$/m, 'Uid:\t65534\t65534\t65534\t65534');
+    return tree;
+  }
+
+  /** Says that it is late after so many questions. */
+  const after = (most: number): (() => boolean) => {
+    let asked = 0;
+    return () => asked++ >= most;
+  };
+
+  test('does not delay the search for the owners of others, and is read to the end over several scans', () => {
+    using tree = crowded();
+    const collector = new Collector(tree.root);
+    show(tree, 99, 99);
+    collector.scan(1_000, undefined, after(13));
+    expect(collector.owners.isComplete).toBe(false);
+    expect(collector.holders()).toMatchObject({ [SSH4]: { pid: SSHD }, [DNS4]: { pid: DNSMASQ } });
+    for (let scan = 2; scan <= 6; scan++) collector.scan(scan * 1_000, undefined, after(4));
+    expect(collector.holders()).toMatchObject({ [SSH4]: { pid: SSHD }, [DNS4]: { pid: DNSMASQ }, 99: { pid: CROWD } });
+    collector.scan(7_000);
+    expect(collector.owners.isComplete).toBe(true);
+  });
+});

@@ -128,6 +128,8 @@ export class Collector {
       left: connections.left,
       isLive: (inode) => connections.indexOf(inode) >= 0,
       neighbours: (inode) => this.tables.namespace(connections.netns[connections.indexOf(inode)] ?? -1)?.pids ?? [],
+      tenantOf: (pid) => this.processes.tenantOf(pid),
+      monotonic,
     });
     this.tables = new NamespaceTables(this.#procfs, connections, {
       owners: this.owners,
