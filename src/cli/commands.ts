@@ -223,7 +223,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     run: async (config) => {
       const { createLog } = await import('../common/log.ts');
       const { serve } = await import('../serve/serve.ts');
-      return serve(await withRules(config), createLog(config.log), readVersion());
+      return serve(config, createLog(config.log), readVersion());
     },
   },
   ...VIEW_COMMANDS.map(viewCommand),

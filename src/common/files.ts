@@ -15,11 +15,15 @@ import { dirname } from 'node:path';
 /** Returns a string that changes with the content or the permissions of a file. For a file that cannot be read, the error code. */
 export async function fileVersion(file: string): Promise<string> {
   try {
-    const { mtimeMs, ctimeMs, ino, size } = await stat(file);
-    return `${mtimeMs} ${ctimeMs} ${ino} ${size}`;
+    return versionOf(await stat(file));
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);
   }
+}
+
+/** Returns the same string as `fileVersion` for these attributes. */
+export function versionOf({ mtimeMs, ctimeMs, ino, size }: Stats): string {
+  return `${mtimeMs} ${ctimeMs} ${ino} ${size}`;
 }
 
 /**

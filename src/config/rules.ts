@@ -255,28 +255,3 @@ const CONFIGURATION = mapping({
   // Their content is read with the file.
   suspects: (file.suspects ?? []).map((path) => ({ file: path, operators: [] })),
 }));
-
-/** The file of --config.file: the active rules, and whether they match the file. */
-export class RulesFile {
-  /** False if the last reload failed. */
-  isCurrent = true;
-  current: Rules;
-  readonly #path: string;
-
-  constructor(path: string, current: Rules) {
-    this.#path = path;
-    this.current = current;
-  }
-
-  /** Reloads the file. Returns the reason if it is invalid and keeps the active rules, else returns null. */
-  reload(): string | null {
-    try {
-      this.current = readRules(this.#path);
-      this.isCurrent = true;
-      return null;
-    } catch (error) {
-      this.isCurrent = false;
-      return reasonOf(error);
-    }
-  }
-}

@@ -9,7 +9,7 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
 import { RepeatLimiter, type Log } from '../common/log.ts';
 import type { Config } from '../config/config.ts';
-import type { RulesFile } from '../config/rules.ts';
+import type { RulesFile } from '../config/rules-file.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Access } from '../web/access.ts';
 import { createApp, Servers } from '../web/server.ts';
@@ -27,10 +27,13 @@ import type { WorkerData } from './worker.ts';
 const FIRST_NAMES_MS = 2_000;
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 after a fatal failure. */
-export async function serve(config: Config, log: Log, version: string): Promise<number> {
-  const { listenAddresses, configFile } = config.web;
-  if (listenAddresses.length === 0 && !config.otlp)
+export async function serve(given: Config, log: Log, version: string): Promise<number> {
+  const { listenAddresses, configFile } = given.web;
+  if (listenAddresses.length === 0 && !given.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
+  const rulesFile = await openRulesFile(given.configFile);
+  const rules = (): Config['rules'] => rulesFile?.current ?? given.rules;
+  const config = { ...given, rules: rules() };
   const failures = new RepeatLimiter(log);
   for (const reason of config.ignored) log.warn({ reason }, 'an environment variable is ignored');
   const stop = new Stop();
@@ -39,8 +42,6 @@ export async function serve(config: Config, log: Log, version: string): Promise<
     const access = parts.add(await openAccess(configFile));
     const source = await openReadableSource(config);
     const startOtlp = await prepareOtlp(config, { source, version, failures, log, stop: stop.now });
-    const rulesFile = await openRulesFile(config);
-    const rules = (): Config['rules'] => rulesFile?.current ?? config.rules;
     const services = parts.add(await openServices(config, { version, rules, failures, log }));
     const scanFailed = (reason: string): void => {
       // A stop ends the scan that is running.
@@ -146,10 +147,10 @@ async function prepareOtlp(
 }
 
 /** Loads YAML only for runs with --config.file. */
-async function openRulesFile({ configFile, rules }: Config): Promise<RulesFile | null> {
-  if (configFile === null) return null;
-  const { RulesFile } = await import('../config/rules.ts');
-  return new RulesFile(configFile, rules);
+async function openRulesFile(path: string | null): Promise<RulesFile | null> {
+  if (path === null) return null;
+  const { RulesFile } = await import('../config/rules-file.ts');
+  return new RulesFile(path, SYSTEM_CLOCK);
 }
 
 function workerData(config: Config, services: RunningServices): WorkerData {
@@ -172,7 +173,7 @@ function workerData(config: Config, services: RunningServices): WorkerData {
   };
 }
 
-/** Reloads the rules on SIGHUP, at most once a second. */
+/** Reloads the rules when the file changes and on SIGHUP, at most once a second. */
 function openReload(file: RulesFile | null, worker: WorkerClient, services: RunningServices, log: Log): Closable {
   const reload = (): void => {
     const reason = file ? file.reload() : '--config.file is not set';
@@ -188,8 +189,10 @@ function openReload(file: RulesFile | null, worker: WorkerClient, services: Runn
   };
   const signal = new ReloadSignal(reload, SYSTEM_CLOCK);
   process.on('SIGHUP', signal.received);
+  file?.watch(signal.received);
   return {
     close: () => {
+      file?.close();
       process.off('SIGHUP', signal.received);
       signal.close();
     },

@@ -334,6 +334,24 @@ test(
   },
 );
 
+test('a changed configuration file takes effect without a signal', { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+  const file = join(folder, 'peerscope.yaml');
+  const rename = (name: string): void => writeFileSync(file, `processes: [{ name: ${name}, comm: nginx }]\n`);
+  rename('edge');
+  const exporter = await Exporter.start([`--path.procfs=${TREE}`, ...QUIET, `--config.file=${file}`]);
+  try {
+    await exporter.metricsOnce((page) => page.includes('process="edge"') && page.includes('config_current 1'));
+    writeFileSync(file, 'processes: wrong\n');
+    expect(await exporter.metricsOnce((page) => page.includes('config_current 0'))).toContain('process="edge"');
+    rename('front');
+    await exporter.metricsOnce((page) => page.includes('process="front"') && page.includes('config_current 1'));
+  } finally {
+    expect(await exporter.stop()).toBe(0);
+    rmSync(folder, { recursive: true });
+  }
+});
+
 describe('in a cluster', () => {
   const CONTAINERS = fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url));
   const UID = '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f';
