@@ -130,6 +130,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
     'enrich/kubernetes',
     'serve',
     'store',
+    'web/listen.ts',
   ],
   'node:http': ['enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web'],
   'node:https': ['enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web/tls.ts'],
@@ -140,6 +141,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
     'enrich/asn/cymru-whois.ts',
     'store/redis-connector.ts',
     'web/limits.ts',
+    'web/listen.ts',
   ],
   'node:os': [],
   'node:os#endianness': [

@@ -91,7 +91,7 @@ describe('invalid usage prints one line and exits with 2', () => {
     [
       'one of several values',
       ['--web.listen-address=:1', '--web.listen-address=x'],
-      'Cannot use --web.listen-address "x": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+      'Cannot use --web.listen-address "x": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100, localhost:9100 or unix:/run/peerscope/http.sock',
     ],
     [
       'neither a listen address nor an OTLP endpoint',

@@ -34,15 +34,27 @@ export function findInherited(
   environment: Readonly<Record<string, string | undefined>>,
   pid: number,
 ): InheritedDescriptors | null {
-  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;
-  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || LISTEN_FDNAMES === undefined) return null;
-  const count = /^\d{1,4}$/.test(LISTEN_FDS) ? Number(LISTEN_FDS) : 0;
-  const names = LISTEN_FDNAMES.split(':').slice(0, count);
+  const names = namesOfDescriptors(environment, pid);
   const [dump = -1, ended = -1] = ['dump', 'ended'].map((name) => {
     const at = names.indexOf(name);
     return at < 0 ? at : FIRST_DESCRIPTOR + at;
   });
   return dump < 0 && ended < 0 ? null : { dump, ended };
+}
+
+/** The other descriptors that systemd handed over to this process: the sockets on which it is to serve. */
+export function findListeners(environment: Readonly<Record<string, string | undefined>>, pid: number): number[] {
+  return namesOfDescriptors(environment, pid).flatMap((name, i) =>
+    name === 'dump' || name === 'ended' ? [] : [FIRST_DESCRIPTOR + i],
+  );
+}
+
+/** The name of each descriptor that systemd handed over to this process; "" for one without a name. */
+function namesOfDescriptors(environment: Readonly<Record<string, string | undefined>>, pid: number): string[] {
+  const { LISTEN_PID, LISTEN_FDS = '', LISTEN_FDNAMES = '' } = environment;
+  const count = LISTEN_PID === String(pid) && /^\d{1,4}$/.test(LISTEN_FDS) ? Number(LISTEN_FDS) : 0;
+  const names = LISTEN_FDNAMES.split(':');
+  return Array.from({ length: count }, (_, i) => names[i] ?? '');
 }
 
 /** Sockets of this program's own namespace, through descriptors that it was started with. */

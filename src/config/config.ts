@@ -49,6 +49,8 @@ export interface OtlpConfig {
 export interface Config {
   readonly web: {
     readonly listenAddresses: readonly ListenAddress[];
+    /** True to listen on the sockets of `handedOver` instead. */
+    readonly systemdSocket: boolean;
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
     readonly enableApi: boolean;
@@ -205,6 +207,7 @@ export function parseConfig(
   return deepFreeze({
     web: {
       listenAddresses: many(flags.listenAddress),
+      systemdSocket: one(flags.systemdSocket),
       telemetryPath: one(flags.telemetryPath),
       disableExporterMetrics: one(flags.disableExporterMetrics),
       enableApi: one(flags.enableApi),

@@ -15,11 +15,14 @@ export type OtlpProtocol = (typeof OTLP_PROTOCOLS)[number];
 export type OtlpCompression = (typeof OTLP_COMPRESSIONS)[number];
 export type ConnectionSource = (typeof SOURCES)[number];
 
-/** An HTTP listen address. A null host means all addresses; port 0 means any free port. */
-export interface ListenAddress {
+/** A TCP address. A null host means all addresses; port 0 means any free port. */
+interface TcpAddress {
   readonly host: string | null;
   readonly port: number;
 }
+
+/** An HTTP listen address: a TCP address, or the path of a Unix socket. */
+export type ListenAddress = TcpAddress | { readonly path: string };
 
 /** A command-line flag. The option, its environment variable, help text and value are all derived from it. */
 export interface Flag<T = unknown> {
@@ -57,9 +60,16 @@ export const flags = {
     placeholder: 'address',
     default: ':10043',
     description: 'Address on which to serve HTTP. Repeatable; "" disables HTTP',
-    allowed: 'an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+    allowed: 'an address such as :9100, 127.0.0.1:9100, [::1]:9100, localhost:9100 or unix:/run/peerscope/http.sock',
     parse: parseListenAddress,
     repeatable: true,
+    serveOnly: true,
+  },
+  systemdSocket: {
+    ...SWITCH,
+    name: 'web.systemd-socket',
+    default: 'false',
+    description: 'Serve HTTP on the sockets that systemd passes to the process, instead of --web.listen-address',
     serveOnly: true,
   },
   telemetryPath: {
@@ -443,6 +453,12 @@ function parseTelemetryPath(text: string): string | undefined {
 }
 
 function parseListenAddress(text: string): ListenAddress | undefined {
+  if (!text.startsWith('unix:')) return parseTcpAddress(text);
+  const path = parseSocketPath(text.slice('unix:'.length));
+  return path === undefined ? undefined : { path };
+}
+
+function parseTcpAddress(text: string): TcpAddress | undefined {
   const [, ipv6, name, digits] = /^(?:\[([\da-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(text) ?? [];
   const port = Number(digits);
   if (!(port <= 65_535)) return undefined;
@@ -453,6 +469,6 @@ function parseListenAddress(text: string): ListenAddress | undefined {
 }
 
 function parseServer(text: string): { host: string; port: number } | undefined {
-  const { host, port } = parseListenAddress(text) ?? { host: null, port: 0 };
+  const { host, port } = parseTcpAddress(text) ?? { host: null, port: 0 };
   return host === null || port === 0 ? undefined : { host, port };
 }

@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import type { HashCost } from '../collect/hash-walks.ts';
 import { Procfs } from '../collect/procfs.ts';
 import { openSource } from '../collect/host.ts';
+import { findListeners } from '../collect/inherited-sockets.ts';
 import { socketSourceOf } from '../collect/netlink.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
@@ -12,6 +13,7 @@ import type { Config } from '../config/config.ts';
 import type { RulesFile } from '../config/rules-file.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Access } from '../web/access.ts';
+import type { ListenTarget } from '../web/listen.ts';
 import { createApp, Servers } from '../web/server.ts';
 import { Closers, ClosersTogether, type Closable } from './closers.ts';
 import { EventSubscribers } from './event-subscribers.ts';
@@ -28,8 +30,8 @@ const FIRST_NAMES_MS = 2_000;
 
 /** Runs the exporter until SIGTERM or SIGINT. Resolves with the exit code: 0 after a graceful stop, 1 after a fatal failure. */
 export async function serve(given: Config, log: Log, version: string): Promise<number> {
-  const { listenAddresses, configFile } = given.web;
-  if (listenAddresses.length === 0 && !given.otlp)
+  const targets = listenTargets(given);
+  if (targets.length === 0 && !given.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
   const rulesFile = await openRulesFile(given.configFile);
   const rules = (): Config['rules'] => rulesFile?.current ?? given.rules;
@@ -39,7 +41,7 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
   const stop = new Stop();
   const parts = new Closers();
   try {
-    const access = parts.add(await openAccess(configFile));
+    const access = parts.add(await openAccess(given.web.configFile));
     const source = await openReadableSource(config);
     const startOtlp = await prepareOtlp(config, { source, version, failures, log, stop: stop.now });
     const services = parts.add(await openServices(config, { version, rules, failures, log }));
@@ -77,7 +79,7 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
     const handlers = createHandlers(config, { worker, subscribers, access, status, isReady: () => isReady, failed });
     // Servers and OTLP may each need seconds to finish: they do so at the same time.
     const outputs = parts.add(new ClosersTogether());
-    const servers = outputs.add(await Servers.open(createApp(handlers), listenAddresses, access?.tls ?? null, failed));
+    const servers = outputs.add(await Servers.open(createApp(handlers), targets, access?.tls ?? null, failed));
     // Closed before the servers, because an event stream does not end by itself.
     parts.add(subscribers);
     watchAccess(access, subscribers, failures);
@@ -114,6 +116,14 @@ class Stop {
     };
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => this.now(0));
   }
+}
+
+/** Where to serve HTTP. */
+function listenTargets({ web, handedOver }: Config): readonly ListenTarget[] {
+  if (!web.systemdSocket) return web.listenAddresses;
+  const found = findListeners(handedOver, process.pid);
+  if (found.length > 0) return found.map((fd) => ({ fd }));
+  throw new UsageError('Cannot use --web.systemd-socket: systemd passed no socket for HTTP to this process');
 }
 
 /** Loads TLS and basic authentication only for runs with --web.config.file. */

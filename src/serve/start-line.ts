@@ -36,7 +36,7 @@ export function logStart(
     ...(watched ? ['the name of the node to the kubernetes api'] : []),
   ];
   const authentication = access?.authentication ?? 'none';
-  const isOpen = authentication === 'none' && config.web.listenAddresses.some(({ host }) => !isLoopback(host));
+  const isOpen = authentication === 'none' && addresses.some(isExposed);
   log[isOpen ? 'warn' : 'info'](
     {
       version,
@@ -88,11 +88,11 @@ export function logSocketSource(log: Log, failure: string | null): void {
   else log.warn({ reason: failure }, 'bytes and ended connections are not read: sockets come from procfs alone');
 }
 
-function isLoopback(host: string | null): boolean {
-  if (host === null) return false;
-  if (host === 'localhost') return true;
-  const address = parseAddress(host);
-  return address !== undefined && classify(address).network === 'loopback';
+/** False for an address that only this machine can reach. */
+function isExposed(shown: string): boolean {
+  if (shown.startsWith('unix:')) return false;
+  const address = parseAddress(shown.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1'));
+  return address === undefined || classify(address).network !== 'loopback';
 }
 
 /** A URL without its possibly secret parts: user, password and query. */

@@ -275,6 +275,16 @@ function stopParsing(socket: Socket & { parser?: { onIncoming?: unknown } | null
   if (socket.parser) socket.parser.onIncoming = () => NOT_HTTP;
 }
 
-function keyOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
-  return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
+/** The ids of connections to Unix sockets, which have no addresses. */
+const unixIds = new WeakMap<object, string>();
+let lastUnixId = 0;
+
+/** `_parent` of a TLS socket, which is not documented, is the socket before the handshake. */
+function keyOf(socket: Socket & { _parent?: Socket | null }): string {
+  const { localAddress, localPort, remoteAddress, remotePort } = socket;
+  if (remoteAddress !== undefined) return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
+  const first = socket._parent ?? socket;
+  const id = unixIds.get(first) ?? `unix ${++lastUnixId}`;
+  unixIds.set(first, id);
+  return id;
 }

@@ -3,8 +3,8 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import { reasonOf } from '../common/errors.ts';
-import type { ListenAddress } from '../config/flags.ts';
 import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
+import { listen, type ListenTarget } from './listen.ts';
 import { answer, type Middleware } from './middleware.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
 import { ClientLimit, RequestLimits } from './limits.ts';
@@ -155,26 +155,28 @@ function compressOnce(body: Uint8Array): Promise<Buffer> {
   return sent;
 }
 
-/** The HTTP servers of a run, one for each address. */
+/** The HTTP servers of a run, one for each target. */
 export class Servers {
   readonly #servers: Server[] = [];
+  /** The addresses, with the ports that the system chose. */
+  readonly addresses: string[] = [];
   readonly #clients = new ClientLimit(MAX_CLIENTS);
   readonly #tls: Tls | null;
   #isStopping = false;
 
   /**
-   * Listens on every address, with plain HTTP when `tls` is null; rejects with one line when that fails for an address. `failed` takes
-   * the reason when a connection cannot be accepted.
+   * Listens on every target, with plain HTTP when `tls` is null; rejects with one line when that fails for one. `failed` takes the
+   * reason when a connection cannot be accepted.
    */
   static async open(
     app: Express,
-    addresses: readonly ListenAddress[],
+    targets: readonly ListenTarget[],
     tls: Tls | null,
     failed: (reason: string) => void,
   ): Promise<Servers> {
     const servers = new Servers(tls);
     try {
-      for (const address of addresses) await servers.#listen(app, address, failed);
+      for (const target of targets) await servers.#listen(app, target, failed);
     } catch (error) {
       await servers.close();
       throw error;
@@ -184,15 +186,6 @@ export class Servers {
 
   private constructor(tls: Tls | null) {
     this.#tls = tls;
-  }
-
-  /** The addresses, with the ports that the system chose. */
-  get addresses(): string[] {
-    return this.#servers.map((server) => {
-      const address = server.address();
-      if (address === null || typeof address === 'string') return '';
-      return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`;
-    });
   }
 
   /** Accepts no more requests, finishes those in progress, and disconnects the rest after three seconds. */
@@ -209,7 +202,7 @@ export class Servers {
     clearTimeout(deadline);
   }
 
-  async #listen(app: Express, { host, port }: ListenAddress, failed: (reason: string) => void): Promise<void> {
+  async #listen(app: Express, target: ListenTarget, failed: (reason: string) => void): Promise<void> {
     const handle: RequestListener = (request, response) => {
       if (!this.#clients.admit(request, response)) return;
       if (this.#isStopping) {
@@ -227,14 +220,8 @@ export class Servers {
     };
     const server = this.#tls?.createServer(SERVER_OPTIONS, handle) ?? createServer(SERVER_OPTIONS, handle);
     this.#clients.watch(server);
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => {
-        const shown = `${host ?? ''}:${port}`;
-        reject(new Error(`Cannot listen on "${shown}": ${listenReason(error)}`, { cause: error }));
-      });
-      server.listen(host === null ? { port } : { host, port }, resolve);
-    });
-    server.removeAllListeners('error').on('error', (error) => failed(reasonOf(error)));
+    this.addresses.push(await listen(server, target));
+    server.on('error', (error) => failed(reasonOf(error)));
     this.#servers.push(server);
   }
 }
@@ -247,11 +234,4 @@ function isAmbiguous({ headersDistinct, httpVersion }: IncomingMessage): boolean
     codings.length > 1 ||
     codings.some((coding) => httpVersion !== '1.1' || coding.trim().toLowerCase() !== 'chunked')
   );
-}
-
-function listenReason(error: NodeJS.ErrnoException): string {
-  if (error.code === 'EADDRINUSE') return 'the address is in use';
-  if (error.code === 'EADDRNOTAVAIL') return 'no interface of this machine has the address';
-  if (error.code === 'EACCES') return 'permission denied';
-  return reasonOf(error);
 }

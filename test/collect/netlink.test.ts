@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { findInherited } from '../../src/collect/inherited-sockets.ts';
+import { findInherited, findListeners } from '../../src/collect/inherited-sockets.ts';
 import { openSocketSource } from '../../src/collect/netlink.ts';
 
 describe('openSocketSource', () => {
@@ -36,5 +36,20 @@ describe('findInherited', () => {
     { name: 'those of another process', pid: '41', fds: '2', names: 'dump:ended', expected: null },
   ])('$name', ({ pid = '42', fds, names, expected }) => {
     expect(findInherited({ LISTEN_PID: pid, LISTEN_FDS: fds, LISTEN_FDNAMES: names }, 42)).toEqual(expected);
+  });
+});
+
+describe('findListeners', () => {
+  test.each([
+    { name: 'one without a name', fds: '1', names: undefined, expected: [3] },
+    { name: 'two with names', fds: '2', names: 'peerscope.socket:https', expected: [3, 4] },
+    { name: 'those among netlink sockets', fds: '4', names: 'http:ended:x:dump', expected: [3, 5] },
+    { name: 'netlink sockets only', fds: '2', names: 'dump:ended', expected: [] },
+    { name: 'more descriptors than names', fds: '3', names: 'dump', expected: [4, 5] },
+    { name: 'none', fds: undefined, names: undefined, expected: [] },
+    { name: 'a count that is no number', fds: '-1', names: 'http', expected: [] },
+    { name: 'those of another process', pid: '41', fds: '1', names: 'http', expected: [] },
+  ])('$name', ({ pid = '42', fds, names, expected }) => {
+    expect(findListeners({ LISTEN_PID: pid, LISTEN_FDS: fds, LISTEN_FDNAMES: names }, 42)).toEqual(expected);
   });
 });

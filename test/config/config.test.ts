@@ -7,6 +7,7 @@ import { UsageError } from '../../src/common/errors.ts';
 const DEFAULTS: Config = {
   web: {
     listenAddresses: [{ host: null, port: 10_043 }],
+    systemdSocket: false,
     telemetryPath: '/metrics',
     disableExporterMetrics: false,
     enableApi: false,
@@ -58,6 +59,7 @@ it('accepts every flag', () => {
   const config = parseConfig(
     {
       'web.listen-address': ['127.0.0.1:9100', '[::1]:9100'],
+      'web.systemd-socket': true,
       'web.telemetry-path': '/node/metrics',
       'web.disable-exporter-metrics': true,
       'web.enable-api': true,
@@ -104,6 +106,7 @@ it('accepts every flag', () => {
         { host: '127.0.0.1', port: 9100 },
         { host: '::1', port: 9100 },
       ],
+      systemdSocket: true,
       telemetryPath: '/node/metrics',
       disableExporterMetrics: true,
       enableApi: true,
@@ -184,6 +187,13 @@ describe('accepts', () => {
       [{ host: 'node-1.example', port: 80 }],
     ],
     ['web.listen-address', '', (config) => config.web.listenAddresses, []],
+    ['web.listen-address', 'unix:/run/a b.sock', (config) => config.web.listenAddresses, [{ path: '/run/a b.sock' }]],
+    [
+      'web.listen-address',
+      `unix:/${'x'.repeat(106)}`,
+      (config) => config.web.listenAddresses,
+      [{ path: `/${'x'.repeat(106)}` }],
+    ],
     ['web.telemetry-path', '/a/b.c~d_e-f', (config) => config.web.telemetryPath, '/a/b.c~d_e-f'],
     ['web.telemetry-path', '/apis', (config) => config.web.telemetryPath, '/apis'],
     ['scrape.budget', '1ms', (config) => config.scrapeBudgetMs, 1],
@@ -210,6 +220,11 @@ describe('rejects a value and names the allowed ones', () => {
     ['web.listen-address', '256.0.0.1:9100'],
     ['web.listen-address', '10.1:9100'],
     ['web.listen-address', 'http://localhost:9100'],
+    ['web.listen-address', 'unix:'],
+    ['web.listen-address', 'unix:run/http.sock'],
+    ['web.listen-address', 'unix:/'],
+    ['web.listen-address', `unix:/${'x'.repeat(107)}`],
+    ['web.listen-address', '/run/http.sock'],
     ['web.listen-address', ':9100 '],
     ['web.telemetry-path', ''],
     ['web.telemetry-path', '/'],
@@ -266,7 +281,7 @@ describe('rejects a value and names the allowed ones', () => {
 
   it('one invalid address among valid ones', () => {
     expect(() => parseConfig({}, { PEERSCOPE_WEB_LISTEN_ADDRESS: ':1,,:2' })).toThrow(
-      'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100 or localhost:9100',
+      'Cannot use PEERSCOPE_WEB_LISTEN_ADDRESS "": must be an address such as :9100, 127.0.0.1:9100, [::1]:9100, localhost:9100 or unix:/run/peerscope/http.sock',
     );
   });
 });

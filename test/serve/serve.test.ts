@@ -352,6 +352,62 @@ test('a changed configuration file takes effect without a signal', { timeout: 60
   }
 });
 
+describe('sockets instead of ports', () => {
+  const WITH_LISTENERS = fileURLToPath(new URL('../support/sockets/with-listeners.py', import.meta.url));
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const flags = [`--path.procfs=${TREE}`, ...QUIET];
+  const readyAt = async (socketPath: string): Promise<number | undefined> => {
+    const [response] = (await once(request({ socketPath, path: '/-/healthy' }).end(), 'response')) as [
+      { statusCode?: number; resume: () => void },
+    ];
+    response.resume();
+    return response.statusCode;
+  };
+
+  test('serves on a Unix socket beside a port, and warns of neither', { timeout: 60_000 }, async () => {
+    const path = join(folder, 'http.sock');
+    const exporter = await Exporter.start([...flags, `--web.listen-address=unix:${path}`]);
+    const started = exporter.log.find(({ msg }) => msg === 'peerscope started');
+    expect(started).toMatchObject({ listen: expect.stringMatching(/^127\.0\.0\.1:\d+ unix:/) as unknown });
+    expect(started).not.toHaveProperty('warning');
+    expect(await readyAt(path)).toBe(200);
+    expect(await exporter.stop()).toBe(0);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('serves on the sockets that systemd passes, and on no other', { timeout: 60_000 }, async () => {
+    const path = join(folder, 'passed.sock');
+    const by = [WITH_LISTENERS, 'tcp', 'netlink', `unix:${path}`, '--'];
+    const exporter = await Exporter.start([...flags, '--web.systemd-socket'], {}, by);
+    expect((await exporter.get('/-/healthy')).status).toBe(200);
+    expect(await readyAt(path)).toBe(200);
+    const started = exporter.log.find(({ msg }) => msg === 'peerscope started');
+    expect(started).toMatchObject({ listen: `${exporter.url.replace('http://', '')} unix:${path}` });
+    expect(await exporter.stop()).toBe(0);
+    // systemd owns the socket, and passes it to the next process.
+    expect(existsSync(path)).toBe(true);
+  });
+
+  test.each([
+    {
+      kinds: ['netlink'],
+      code: 2,
+      line: 'Cannot use --web.systemd-socket: systemd passed no socket for HTTP to this process',
+    },
+    {
+      kinds: ['tcp', 'udp'],
+      code: 1,
+      line: 'Cannot listen on descriptor 4 of --web.systemd-socket: it is not a listening stream socket',
+    },
+  ])('with $kinds it ends with $code and one line', async ({ kinds, code, line }) => {
+    const by = [WITH_LISTENERS, ...kinds, '--'];
+    const found = await runMain(['serve', ...flags, '--web.systemd-socket'], '', {}, by);
+    expect(found.stderr.trim().split('\n').at(-1)).toBe(line);
+    expect(found.code).toBe(code);
+  });
+});
+
 describe('in a cluster', () => {
   const CONTAINERS = fileURLToPath(new URL('../fixtures/proc/containers', import.meta.url));
   const UID = '3f1e6b1c-8d1b-4c0e-9c5f-0a1b2c3d4e5f';
@@ -580,7 +636,9 @@ describe('a start that fails', () => {
       const flags = [`--web.listen-address=127.0.0.1:${port}`, `--path.procfs=${TREE}`, ...QUIET];
       const { code, stderr } = await runMain(['serve', ...flags]);
       expect(code).toBe(1);
-      expect(stderr.trim().split('\n').at(-1)).toBe(`Cannot listen on "127.0.0.1:${port}": the address is in use`);
+      expect(stderr.trim().split('\n').at(-1)).toBe(
+        `Cannot listen on --web.listen-address "127.0.0.1:${port}": the address is in use`,
+      );
     } finally {
       taken.close();
     }

@@ -106,13 +106,15 @@ export function startMain(args: readonly string[], environment: Readonly<Record<
   return spawn(process.execPath, [MAIN, ...args], { stdio: 'ignore', env });
 }
 
-/** Runs the program to its end with these arguments. */
+/** Runs the program to its end with these arguments. `by` is a command that replaces itself by the one after it. */
 export async function runMain(
   args: readonly string[],
   input = '',
   environment: Readonly<Record<string, string>> = {},
+  by: readonly string[] = [],
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const [command = '', ...rest] = [...by, process.execPath, MAIN, ...args];
+  const child = spawn(command, rest, {
     stdio: 'pipe',
     env: { ...ENVIRONMENT, ...environment },
   });

@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { Agent, createServer } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import express from 'express';
@@ -24,8 +27,13 @@ async function start(handlers: Partial<HttpHandlers> = {}): Promise<Served> {
 }
 
 /** A raw socket to the server. */
-async function open({ port }: { port: number }, localAddress = '127.0.0.1'): Promise<Socket> {
-  const socket = connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true });
+async function open(end: { port: number } | { path: string }, localAddress = '127.0.0.1'): Promise<Socket> {
+  const allowHalfOpen = true;
+  const socket = connect(
+    'path' in end
+      ? { path: end.path, allowHalfOpen }
+      : { port: end.port, host: '127.0.0.1', localAddress, allowHalfOpen },
+  );
   sockets.push(socket);
   socket.on('error', () => undefined);
   await once(socket, 'connect');
@@ -460,7 +468,7 @@ describe('a second address that is in use', () => {
     await once(first.close(), 'close');
     const addresses = [free, port].map((port) => ({ host: '127.0.0.1', port }));
     await expect(Servers.open(express(), addresses, null, () => undefined)).rejects.toThrow(
-      `Cannot listen on "127.0.0.1:${port}": the address is in use`,
+      `Cannot listen on --web.listen-address "127.0.0.1:${port}": the address is in use`,
     );
     await once(first.listen(free, '127.0.0.1'), 'listening');
     await Promise.all([once(first.close(), 'close'), once(taken.close(), 'close')]);
@@ -468,37 +476,42 @@ describe('a second address that is in use', () => {
 });
 
 describe('a server at its limit of clients', () => {
-  it('replaces the client that has been idle for longest, never one with a request in progress', async () => {
-    const clientLimit = new ClientLimit(3);
-    const server = createServer((request, response) => {
-      // No request is answered.
-      clientLimit.admit(request, response);
-    });
-    clientLimit.watch(server);
-    const isClosed = (socket: Socket): boolean => socket.readableEnded || socket.destroyed;
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const address = server.address();
-    const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
-    try {
-      const clients: Socket[] = [];
-      const connectOne = async (): Promise<void> => {
-        const accepted = once(server, 'connection');
-        clients.push((await open({ port })).resume());
-        await accepted;
-      };
-      for (let i = 0; i < 3; i++) await connectOne();
-      const asked = once(server, 'request');
-      clients[0]?.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
-      await asked;
-      await connectOne();
-      await connectOne();
-      await expect.poll(() => clients.map(isClosed)).toEqual([false, true, true, false, false]);
-    } finally {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-    }
-  });
+  it.each(['a port', 'a Unix socket'])(
+    'replaces the client of %s that has been idle for longest, never a busy one',
+    async (kind) => {
+      const folder = mkdtempSync(join(tmpdir(), 'peerscope-server-'));
+      const clientLimit = new ClientLimit(3);
+      const server = createServer((request, response) => {
+        // No request is answered.
+        clientLimit.admit(request, response);
+      });
+      clientLimit.watch(server);
+      const isClosed = (socket: Socket): boolean => socket.readableEnded || socket.destroyed;
+      server.listen(kind === 'a port' ? { host: '127.0.0.1', port: 0 } : { path: join(folder, 'http.sock') });
+      await once(server, 'listening');
+      const address = server.address();
+      const end = typeof address === 'string' ? { path: address } : { port: address?.port ?? 0 };
+      try {
+        const clients: Socket[] = [];
+        const connectOne = async (): Promise<void> => {
+          const accepted = once(server, 'connection');
+          clients.push((await open(end)).resume());
+          await accepted;
+        };
+        for (let i = 0; i < 3; i++) await connectOne();
+        const asked = once(server, 'request');
+        clients[0]?.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+        await asked;
+        await connectOne();
+        await connectOne();
+        await expect.poll(() => clients.map(isClosed)).toEqual([false, true, true, false, false]);
+      } finally {
+        for (const socket of sockets) socket.destroy();
+        await once(server.close(), 'close');
+        rmSync(folder, { recursive: true });
+      }
+    },
+  );
 });
 
 describe('RequestLimits and ReaderPlaces', () => {
