@@ -37,7 +37,24 @@ function build() {
   renameSync(join(DIST, '.building'), join(DIST, '.built'));
 }
 
+/** Says in one line that npm runs on a Node.js that is too old. The warnings of npm, five lines for each package, are off in .npmrc. */
+function explainOldNode() {
+  const [, ofNpm] = /node\/v(\S+)/.exec(process.env.npm_config_user_agent ?? '') ?? [];
+  if (ofNpm === undefined || !isOld(ofNpm)) return;
+  const own = process.versions.node;
+  const help = isOld(own)
+    ? ''
+    : `: npm start and the other scripts run on Node.js ${own}, which npm ci installed in node_modules`;
+  process.stderr.write(`peerscope needs Node.js 22.15 or newer, and npm runs on ${ofNpm}${help}\n`);
+}
+
+function isOld(version) {
+  const [major, minor] = version.split('.').map(Number);
+  return major < 22 || (major === 22 && minor < 15);
+}
+
 const wants = (flag) => process.argv.includes(flag);
+if (wants('--if-installed')) explainOldNode();
 if (wants('--if-installed') && !existsSync(TSC)) {
   process.stderr.write('dist is not built: the development dependencies are not installed\n');
 } else if (!wants('--if-needed') || !isCurrent()) {

@@ -18,7 +18,10 @@ export interface StartedParts {
   readonly services: Pick<RunningServices, 'provider' | 'watched'>;
 }
 
-/** Logs one line: what runs, what it reads, who can read it, and what leaves the host. */
+/**
+ * Logs one line: what runs, what it reads, who can read it, and what leaves the host. In a log for people, a line with the address of the
+ * status page comes first.
+ */
 export function logStart(
   config: Config,
   log: Log,
@@ -37,6 +40,8 @@ export function logStart(
   ];
   const authentication = access?.authentication ?? 'none';
   const isOpen = authentication === 'none' && addresses.some(isExposed);
+  const url = urlOf(addresses, Boolean(access?.tls));
+  if (config.log.format === 'text' && url !== null) log.info(`peerscope ${version} is running: open ${url}`);
   log[isOpen ? 'warn' : 'info'](
     {
       version,
@@ -86,6 +91,13 @@ export function logHashCost(log: Log, { namespaces, reads, msPerRead, msPerScan 
 export function logSocketSource(log: Log, failure: string | null): void {
   if (failure === null) log.info('bytes and ended connections are read through netlink');
   else log.warn({ reason: failure }, 'bytes and ended connections are not read: sockets come from procfs alone');
+}
+
+/** The URL of the status page for a browser on this machine; null without a TCP address. */
+export function urlOf(addresses: readonly string[], tls: boolean): string | null {
+  const [address] = addresses.filter((one) => !one.startsWith('unix:'));
+  if (address === undefined) return null;
+  return `${tls ? 'https' : 'http'}://${address.replace(/^(\[::\]|0\.0\.0\.0)(?=:\d+$)/, 'localhost')}`;
 }
 
 /** False for an address that only this machine can reach. */
