@@ -82,7 +82,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       const { listView } = await import('./list.ts');
       const given = command.opts<Omit<ListChoice, 'filters' | 'isWide'> & { output: string }>();
       const view = listView({ ...given, filters: command.args, isWide: given.output === 'wide' });
-      return { view, names: given.resolve ? 'resolver' : given.numeric ? 'none' : 'services', queriesProvider: false };
+      return { view, names: given.resolve ? 'resolver' : given.numeric ? 'none' : 'services' };
     },
   },
   {
@@ -98,7 +98,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       const { topView } = await import('./top.ts');
       const { number, by } = command.opts<{ number: string; by: TopKey }>();
       const view = topView({ filters: command.args, by, number, isChartFirst: isScreen });
-      return { view, names: 'services', queriesProvider: true };
+      return { view, names: 'services' };
     },
   },
   {
@@ -110,12 +110,18 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     request: async (command) => {
       const { endpointsView } = await import('./endpoints.ts');
       const { numeric } = command.opts<{ numeric?: boolean }>();
-      return { view: endpointsView(command.args), names: numeric ? 'none' : 'resolver', queriesProvider: true };
+      return { view: endpointsView(command.args), names: numeric ? 'none' : 'resolver' };
     },
   },
 ];
 
 const COLOR: OptionSpec = ['--color <when>', 'When to use colors', 'auto', ['auto', 'always', 'never']];
+const ASK: OptionSpec = [
+  '--ask <when>',
+  'When to query the ASN provider for networks without an operator: auto queries if standard output is a terminal; waits up to 2 s',
+  'auto',
+  ['auto', 'always', 'never'],
+];
 const TRANSPORT: OptionSpec = [
   '--transport <transport>',
   'Transport of rows that do not show it, such as those of ss -t',
@@ -143,7 +149,7 @@ function indent(text: string): string {
 function viewCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
-    options: [...(spec.options ?? []), ...(spec.readsText ? [FROM, TRANSPORT] : []), COLOR],
+    options: [...(spec.options ?? []), ASK, ...(spec.readsText ? [FROM, TRANSPORT] : []), COLOR],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: false }),
   };
 }
@@ -153,7 +159,7 @@ function watchCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
     outputs: spec.outputs.filter((output) => output !== 'json'),
-    options: [...(spec.options ?? []), COLOR, INTERVAL, ['-c, --count <number>', 'Exit after this many scans']],
+    options: [...(spec.options ?? []), ASK, COLOR, INTERVAL, ['-c, --count <number>', 'Exit after this many scans']],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: true }),
   };
 }
@@ -171,6 +177,7 @@ async function runViewCommand(
   const { SYSTEM_CLOCK } = await import('../common/clock.ts');
   const given = command.opts<{
     output: OutputFormat;
+    ask: 'auto' | 'always' | 'never';
     color: 'auto' | 'always' | 'never';
     interval: string;
     count?: string;
@@ -188,6 +195,7 @@ async function runViewCommand(
     { ...request, ...saved },
     {
       output: given.output,
+      ask: given.ask,
       color: given.color,
       env,
       watch: isWatch ? given : null,
@@ -205,7 +213,7 @@ async function runViewCommand(
 async function savedRequest(file: string, transport: Transport | undefined): Promise<Partial<ViewRequest>> {
   const { openSavedOutput } = await import('./saved-text.ts');
   const saved = await openSavedOutput(file, { stdin: () => standardInput(), transport });
-  return { saved, names: 'services', queriesProvider: false };
+  return { saved, names: 'services' };
 }
 
 /** Reads standard input to its end or until the signal. Rejects a directory, which Node.js would read as empty input. */

@@ -1,29 +1,27 @@
-import { cidrContains, formatCidr } from '../common/address.ts';
+import { cidrContains } from '../common/address.ts';
 import type { Timer } from '../common/clock.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config/config.ts';
-import { isFresh, openCache, type Answer, type AsnCache } from '../enrich/asn/cache.ts';
+import { openCache, type Answer, type AsnCache } from '../enrich/asn/cache.ts';
 import { FileDatabase } from '../enrich/asn/file-database.ts';
 import { mayHaveDnsName } from '../common/network-class.ts';
 import { openProvider, openStoredAnswers, type StoredAnswers } from '../enrich/asn/open.ts';
-import { queryOnce } from '../enrich/asn/query-scheduler.ts';
 import type { ReverseDns } from '../enrich/rdns.ts';
-import { BATCH, readAnswers, SPACING_MS, type QueryContext } from '../enrich/asn/query-batch.ts';
+import { readAnswers, type QueryContext } from '../enrich/asn/query-batch.ts';
 import { openStore } from '../store/open.ts';
 import { endpointOf } from '../metrics/connection-groups.ts';
-import type { Address, Cidr, Row } from '../model.ts';
+import type { Address, Row } from '../model.ts';
 import { inOrder, ROW_COLLECTORS, rowOf, type Names } from '../rows/row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
+import { OperatorLookup } from './operator-lookup.ts';
 import { DUMP_MS, openSocketSource, socketSourceOf, type SocketSource } from '../collect/netlink.ts';
 
-/** Maximum wait for names and operators. */
-const WAIT_LIMIT_MS = 3_000;
-/** Minimum pause after a failed provider session; doubles with each failure. */
-const FAILURE_BACKOFF_MS = 60_000;
+/** Maximum wait for reverse DNS. */
+const NAMES_WAIT_MS = 3_000;
 
 /** How a scan resolves names and operators. */
 export interface LiveScanOptions {
@@ -31,7 +29,7 @@ export interface LiveScanOptions {
   readonly names: 'none' | 'services' | 'resolver';
   /** Whether to query the ASN provider for unknown addresses. */
   readonly queriesProvider: boolean;
-  /** Whether a scan waits up to 3 s for answers; otherwise a later scan shows them. */
+  /** Whether a scan waits for answers, up to 2 s for operators and 3 s for names; otherwise a later scan shows them. */
   readonly waitsForAnswers: boolean;
   /** Path of the services database; defaults to that of the host. */
   readonly services?: string | undefined;
@@ -67,6 +65,8 @@ export interface ScanResult {
   connections(): readonly ScannedConnection[];
   /** One line: how many sockets have a process, and why the others do not. */
   readonly coverage: string;
+  /** One line: how many networks were sent to the ASN provider, or how to query it; null if that says nothing. */
+  readonly lookups: string | null;
 }
 
 /** Scans the host for terminal commands, with names and operators of the remotes. */
@@ -78,16 +78,11 @@ export class LiveScan {
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
   readonly #stored: StoredAnswers | null;
-  readonly #queryContext: QueryContext | null;
+  readonly #operators: OperatorLookup;
   readonly #names: Names;
   readonly #resolver: ReverseDns | null;
-  readonly #end = new AbortController();
   #isFirst = true;
   #resolving: Promise<void> | null = null;
-  #queue: Cidr[] = [];
-  #querying: Promise<void> | null = null;
-  #nextQueryAt = -Infinity;
-  #failures = 0;
 
   private constructor(
     config: Config,
@@ -117,7 +112,11 @@ export class LiveScan {
     );
     this.#sockets = parts.sockets;
     const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
-    this.#queryContext = parts.queryContext && { ...parts.queryContext, onAnswers: onAnswers };
+    this.#operators = new OperatorLookup({
+      context: parts.queryContext && { ...parts.queryContext, onAnswers },
+      mayBeAsked: parts.cache !== null && config.asn.database === null && !options.saved,
+      waits: options.waitsForAnswers,
+    });
     this.#names = {
       service: options.names === 'none' ? (): null => null : services,
       remote: (address) => parts.resolver?.nameOf(address) ?? null,
@@ -155,10 +154,9 @@ export class LiveScan {
     const { at, unreadableNamespaces } = scrape.scanRows(this.#isFirst, dump);
     this.#isFirst = false;
     const queries = this.#cache?.takeQueries() ?? [];
-    const answers = (await this.#stored?.read(queries)) ?? [];
-    this.#addAnswers(answers);
-    if (this.#queryContext) this.#enqueue(queries, answers);
-    const lookups = Promise.all([this.#queryProvider(), this.#resolveNames()]);
+    this.#operators.add(queries);
+    this.#addAnswers((await this.#stored?.read(queries)) ?? []);
+    const lookups = Promise.all([this.#operators.query(), this.#resolveNames()]);
     if (this.#options.waitsForAnswers) await lookups;
     const indexes = inOrder(scrape, scrape.connections.indexes());
     const rows = indexes.map((i) => rowOf(scrape, i, this.#names));
@@ -168,15 +166,15 @@ export class LiveScan {
       connections: () =>
         indexes.map((i, position) => this.#connection(i, rows[position])).filter((connection) => connection !== null),
       coverage: coverage(rows, { unreadableNamespaces, malformed: scrape.host.malformedNow, source: this.#source }),
+      lookups: this.#operators.report,
     };
   }
 
   /** Cancels running queries and closes the store. */
   async close(): Promise<void> {
-    this.#end.abort();
     this.#sockets?.close();
     this.#resolver?.close();
-    await Promise.all([this.#querying, this.#resolving]);
+    await Promise.all([this.#operators.close(), this.#resolving]);
     await this.#stored?.close();
   }
 
@@ -194,33 +192,8 @@ export class LiveScan {
   }
 
   #addAnswers(answers: readonly Answer[]): void {
+    this.#operators.settle(answers, this.#options.clock.now());
     if (this.#cache && answers.length > 0) this.#scrape.learn(this.#cache.accept(answers));
-  }
-
-  #enqueue(queries: readonly Cidr[], answers: readonly Answer[]): void {
-    const now = this.#options.clock.now();
-    const fresh = new Set(answers.filter(({ origin }) => isFresh(origin, now)).map(({ bucket }) => formatCidr(bucket)));
-    this.#queue.push(...queries.filter((bucket) => !fresh.has(formatCidr(bucket))));
-  }
-
-  /** Queries the provider for all queued networks, unless a query is running or the last one was too recent. */
-  async #queryProvider(): Promise<void> {
-    const { clock, waitsForAnswers, report } = this.#options;
-    const queryContext = this.#queryContext;
-    if (!queryContext || this.#querying || this.#queue.length === 0 || clock.monotonic() < this.#nextQueryAt) return;
-    const buckets = this.#queue.splice(0, BATCH);
-    const timeLimit = new AbortController();
-    const cancel = waitsForAnswers ? clock.after(WAIT_LIMIT_MS, () => timeLimit.abort()) : (): void => undefined;
-    const signal = AbortSignal.any([this.#end.signal, timeLimit.signal]);
-    this.#querying = queryOnce(buckets, queryContext, signal).then((failure) => {
-      cancel();
-      this.#querying = null;
-      this.#failures = failure === null ? 0 : this.#failures + 1;
-      this.#nextQueryAt =
-        clock.monotonic() + (failure === null ? SPACING_MS : FAILURE_BACKOFF_MS * 2 ** Math.min(this.#failures - 1, 6));
-      if (failure !== null && !this.#end.signal.aborted) report(failure);
-    });
-    await this.#querying;
   }
 
   /** Queries the system resolver for the names of remote addresses, except special-purpose addresses. */
@@ -231,7 +204,7 @@ export class LiveScan {
     const remotes: Address[] = [];
     for (const i of connections.indexes())
       if (mayHaveDnsName(this.#scrape.peers.of(i)?.network ?? 'self')) remotes.push(connections.remoteAddress(i));
-    this.#resolving = resolver.resolve(remotes, WAIT_LIMIT_MS).then(() => {
+    this.#resolving = resolver.resolve(remotes, NAMES_WAIT_MS).then(() => {
       this.#resolving = null;
     });
     await this.#resolving;

@@ -202,7 +202,9 @@ class Printer {
     else if (output === 'csv' && !this.#hasBegun) text = csvHeader();
     else if (output === 'table') {
       const { text: page, omitted } = this.#page();
-      const last = footerLines({ coverage: summarize }, omitted, display).map(({ text: line }) => `${line}\n`);
+      const last = footerLines({ coverage: summarize, lookups: null }, omitted, display).map(
+        ({ text: line }) => `${line}\n`,
+      );
       text = page + last.join('');
     }
     if (text !== '' && !stdout.write(text)) await once(stdout, 'drain');

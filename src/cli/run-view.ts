@@ -14,8 +14,6 @@ import { parseCount, parseInterval } from './command-shape.ts';
 export interface ViewRequest {
   readonly view: View;
   readonly names: LiveScanOptions['names'];
-  /** Whether to query the ASN provider when a table is printed on a terminal. */
-  readonly queriesProvider: boolean;
   /** Path of the services database; defaults to that of the host. */
   readonly services?: string;
   /** Saved output of commands to show instead of this host. */
@@ -24,6 +22,8 @@ export interface ViewRequest {
 
 /** Output options; `watch` holds unparsed text. */
 export interface RunViewOptions extends Streams {
+  /** When to query the ASN provider; "auto" if standard output is a terminal. */
+  readonly ask: 'auto' | 'always' | 'never';
   readonly output: OutputFormat;
   readonly color: ColorSettings['choice'];
   readonly env: ColorSettings['env'];
@@ -43,16 +43,16 @@ export interface RunViewOptions extends Streams {
  */
 export async function runView(
   config: Config,
-  { view, names, queriesProvider, services, saved }: ViewRequest,
+  { view, names, services, saved }: ViewRequest,
   options: RunViewOptions,
 ): Promise<number> {
-  const { output, color: choice, env, stdin, stdout, stderr, signal, clock, random } = options;
+  const { output, ask, color: choice, env, stdin, stdout, stderr, signal, clock, random } = options;
   const isTerminal = stdout.isTTY;
   const isTable = output === 'table' || output === 'wide';
   const fitted = displayOf(stdout, { choice, env });
   const display: Display = output === 'wide' ? { ...fitted, width: Infinity } : fitted;
   const isScreen = options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
-  const mayQuery = queriesProvider && isTerminal && isTable;
+  const mayQuery = !saved && (ask === 'always' || (ask === 'auto' && isTerminal));
   const open = (report: (line: string) => void): Promise<LiveScan> =>
     LiveScan.open(config, {
       names,
@@ -74,7 +74,7 @@ export async function runView(
   const liveScan = await open((line) => void stderr.write(`${withoutControls(line)}\n`));
   const result = await liveScan.scan().finally(() => liveScan.close());
   stdout.write(textOf(view, result, output, display));
-  if (!isTable) stderr.write(`${result.coverage}\n`);
+  if (!isTable) for (const line of [result.coverage, result.lookups]) if (line !== null) stderr.write(`${line}\n`);
   return 0;
 }
 

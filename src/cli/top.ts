@@ -61,7 +61,6 @@ const PROCESS_STATES: Readonly<Record<string, string>> = {
   I: 'idle',
   P: 'parked',
 };
-const MAX_LABEL_WIDTH = 32;
 const CHART_WIDTH = 80;
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
@@ -297,15 +296,14 @@ function drawChart(
   for (const group of groups)
     if (group.name === null) bars.push({ label: WORDS[by][2], value: valueOf(group), isOne: false });
   const textOf = (value: number): string => (traffic ? bytesOf(value) + (measure.isRate ? '/s' : '') : String(value));
-  const width = Math.min(display.width, CHART_WIDTH);
+  const width = display.width === Infinity ? CHART_WIDTH : display.width;
   const [one, several] = WORDS[by];
   const total = groups.reduce((count, group) => count + group.connections, 0);
   const counts = `${plural(total, 'connection')} with a remote, ${plural(named.length, one, several)}`;
   const heading = traffic ? `${counts}, ${trafficText(traffic, measure)}` : counts;
   const labels = Math.min(
     bars.reduce((widest, { label }) => Math.max(widest, cellsOf(label)), 0),
-    MAX_LABEL_WIDTH,
-    Math.max(8, Math.floor(width / 3)),
+    Math.max(8, Math.floor(width * (by === 'process' ? 0.35 : 0.5))),
   );
   const longest = bars.reduce((greatest, { value }) => Math.max(greatest, value), 1);
   const numbers = bars.reduce((widest, { value }) => Math.max(widest, textOf(value).length), 1);

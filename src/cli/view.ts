@@ -38,13 +38,13 @@ export function displayOf(stdout: WriteStream, { choice, env }: Pick<ColorSettin
   return { width, paint: paintWith(colorDepthOf({ choice, isTerminal, env })) };
 }
 
-/** The coverage line, and the columns that were dropped for lack of width. */
+/** The coverage line, the columns that were dropped for lack of width, and what was asked of the ASN provider. */
 export function footerLines(
-  { coverage }: Pick<ScanResult, 'coverage'>,
+  { coverage, lookups }: Pick<ScanResult, 'coverage' | 'lookups'>,
   omitted: readonly string[],
   { width, paint }: Display,
 ): ViewLine[] {
   const narrow = omitted.length === 0 ? [] : [`Hidden columns: ${omitted.join(', ')}`];
-  const lines = [coverage, ...narrow].flatMap((text) => wrap(text, width));
+  const lines = [coverage, ...narrow, ...(lookups === null ? [] : [lookups])].flatMap((text) => wrap(text, width));
   return lines.map((text) => ({ text: paint(text, 'faint'), key: null }));
 }

@@ -9,7 +9,7 @@ it('shows any number of entries', { timeout: 60_000 }, () => {
   const connections = Array.from({ length: 130_000 }, (_, number): ScannedConnection => {
     return { row, serves: false, countedAs: null, number, endpoint: () => String(number) };
   });
-  const result: ScanResult = { at: 0, rows: [], connections: () => connections, coverage: '' };
+  const result: ScanResult = { at: 0, rows: [], connections: () => connections, coverage: '', lookups: null };
   const view = topView({ filters: [], by: 'endpoint', number: '999999', isChartFirst: true });
   const [heading, ...lines] = view.draw(result, { width: Infinity, paint: (text) => text });
   expect(heading?.text).toBe('130000 connections with a remote, 130000 endpoints');

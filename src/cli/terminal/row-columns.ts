@@ -5,6 +5,7 @@ import { fit } from './width.ts';
 import { toneOf, type Tone } from './color.ts';
 import type { Column } from './table.ts';
 import { UsageError } from '../../common/errors.ts';
+import { operatorName } from '../../common/operator-name.ts';
 
 /** The keys of a row in JSON order; also the CSV header. */
 const KEYS = [
@@ -88,25 +89,32 @@ export function parseFields(text: string): readonly RowKey[] {
 const state = (row: Row): Tone | null => toneOf(row.state);
 const faint = (): Tone => 'faint';
 
-const NETID: Column<Row> = { title: 'NETID', cell: (row) => row.transport ?? '-', dropOrder: 3 };
+const NETID: Column<Row> = { title: 'NETID', cell: (row) => row.transport ?? '-', dropOrder: 5 };
 const ENDS: readonly Column<Row>[] = [
-  { title: 'LOCAL', cell: localEnd },
-  { title: 'REMOTE', cell: remoteEnd },
+  { title: 'LOCAL', cell: localEnd, tightWidth: 12, cut: cutEnd },
+  { title: 'REMOTE', cell: remoteEnd, tightWidth: 18, cut: cutEnd },
 ];
-const OWNER: Column<Row> = { title: 'PROCESS', cell: ownerOf, minWidth: 14, cut: cutOwner, dropOrder: 1 };
+const OWNER: Column<Row> = {
+  title: 'PROCESS',
+  cell: ownerOf,
+  minWidth: 14,
+  tightWidth: 11,
+  cut: cutOwner,
+  dropOrder: 1,
+};
 
 /** The columns of a table of rows. */
 export const ROW_COLUMNS: readonly Column<Row>[] = [
   NETID,
-  { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
-  { title: 'RECV-Q', cell: (row) => String(row.receive_queue ?? '-'), right: true, dropOrder: 9 },
-  { title: 'SEND-Q', cell: (row) => String(row.send_queue ?? '-'), right: true, dropOrder: 8 },
+  { title: 'STATE', cell: (row) => row.state ?? '-', tone: state, tightWidth: 6, cut: cutState, dropOrder: 4 },
+  { title: 'RECV-Q', cell: (row) => String(row.receive_queue ?? '-'), right: true, dropOrder: 9, isZeroEmpty: true },
+  { title: 'SEND-Q', cell: (row) => String(row.send_queue ?? '-'), right: true, dropOrder: 8, isZeroEmpty: true },
   ...ENDS,
-  { title: 'SERVICE', cell: (row) => row.service ?? '', minWidth: 7, dropOrder: 6 },
-  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', dropOrder: 7 },
+  { title: 'SERVICE', cell: (row) => row.service ?? '', minWidth: 7, dropOrder: 7 },
+  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', tightWidth: 9, dropOrder: 3 },
   OWNER,
-  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-', minWidth: 8, dropOrder: 5 },
-  { title: 'PEER', cell: peerOf, minWidth: 10, dropOrder: 2 },
+  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-', minWidth: 8, dropOrder: 6 },
+  { title: 'PEER', cell: peerOf, minWidth: 18, tightWidth: 10, cut: cutPeer, dropOrder: 2 },
 ];
 
 /** Additional columns of a wide table. */
@@ -155,8 +163,8 @@ export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[]
     isOneProcess ? pid : { ...OWNER, dropOrder: 4 },
     { ...NETID, dropOrder: 5 },
     ...ENDS,
-    { title: 'STATE', cell: (row) => row.state ?? '-', tone: state },
-    { title: 'AS', cell: operatorOf, tone: faint, minWidth: 8, dropOrder: 2 },
+    { title: 'STATE', cell: (row) => row.state ?? '-', tone: state, tightWidth: 6, cut: cutState },
+    { title: 'AS', cell: operatorOf, tone: faint, minWidth: 10, tightWidth: 10, cut: cutPeer, dropOrder: 2 },
   ];
 }
 
@@ -215,6 +223,23 @@ function cutOwner(owner: string, cells: number): string {
   return room < 2 ? fit(owner, cells) : fit(owner.slice(0, owner.length - pid.length), room) + pid;
 }
 
+/** The first letters, as ss has them. */
+function cutState(name: string, cells: number): string {
+  return fit(name === 'established' ? 'estab' : name === 'unconnected' ? 'unconn' : name, cells);
+}
+
+/** Leaves out the AS number, because the name says more. */
+function cutPeer(peer: string, cells: number): string {
+  return fit(peer.replace(/^AS\d+ /, ''), cells);
+}
+
+/** Truncates the address and keeps the port. */
+function cutEnd(end: string, cells: number): string {
+  const [tail = ''] = /\]?:\d+$/.exec(end) ?? [];
+  const room = cells - tail.length;
+  return room < 2 ? fit(end, cells) : fit(end.slice(0, end.length - tail.length), room) + tail;
+}
+
 function localEnd(row: Row): string {
   return endpoint(row.local_address, row.local_port);
 }
@@ -245,5 +270,8 @@ function peerOf(row: Row): string {
 export function operatorOf({ network, asn, as_name: name }: Pick<Row, 'network' | 'asn' | 'as_name'>): string {
   if (network === null) return '';
   if (asn === null) return network;
-  return asn === 0 ? 'not announced' : `AS${asn}${name === null ? '' : ` ${name}`}`;
+  if (asn === 0) return 'not announced';
+  // The configuration names other networks.
+  const shown = network === 'public' ? operatorName(asn, name) : name;
+  return `AS${asn}${shown === null ? '' : ` ${shown}`}`;
 }

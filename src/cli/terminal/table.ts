@@ -8,8 +8,12 @@ export interface Column<Row> {
   readonly cell: (row: Row) => string;
   readonly right?: true;
   readonly tone?: (row: Row) => Tone | null;
-  /** Minimum width when truncated; never truncated if not set. */
+  /** Minimum width when truncated; not truncated if not set, except to `tightWidth`. */
   readonly minWidth?: number;
+  /** The smallest width, used if dropping columns without one is not enough. A column with a smallest width is dropped last. */
+  readonly tightWidth?: number;
+  /** Whether a column of zeros says as little as an empty one. */
+  readonly isZeroEmpty?: true;
   /** Truncates a text to a width; the default truncates the end. */
   readonly cut?: (text: string, cells: number) => string;
   /** The column may be dropped, highest number first; never dropped if not set. */
@@ -42,7 +46,7 @@ export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly
 
 /**
  * Lays out a table for a display. If it is too wide, empty columns are dropped first, then cells are truncated, then columns are
- * dropped. A table may remain wider than the display.
+ * dropped. A column is empty without text, or with only "-". A table may remain wider than the display.
  */
 export function layTable<Row>(
   columns: readonly Column<Row>[],
@@ -99,7 +103,7 @@ function measure<Row>(column: Column<Row>, rows: readonly Row[]): Measured<Row> 
     const wide = isPlainText ? given.length : cellsOf(text);
     cells[at] = wide;
     if (wide > widest) widest = wide;
-    if (text !== '') isEmpty = false;
+    if (text !== '' && text !== '-' && !(text === '0' && column.isZeroEmpty)) isEmpty = false;
     return text;
   });
   return { column, texts, cells, widest, isEmpty };
@@ -116,28 +120,34 @@ function fitColumns<Row>(
   const omitted: string[] = [];
   if (width === Infinity) return { widths, omitted };
   const excess = (): number => spanOf(widths) - width;
-  const minWidth = (i: number): number => Math.max(columns[i]?.minWidth ?? Infinity, columns[i]?.title.length ?? 0);
-  const slackTotal = (): number =>
-    widths.reduce((sum, cells, i) => sum + (cells > 0 ? Math.max(0, cells - minWidth(i)) : 0), 0);
+  const leastOf = (i: number, isTight: boolean): number => {
+    const { title = '', minWidth = Infinity, tightWidth = minWidth } = columns[i] ?? {};
+    return Math.max(isTight ? tightWidth : minWidth, title.length);
+  };
+  const slack = (cells: number, i: number, isTight: boolean): number => (cells === 0 ? 0 : cells - leastOf(i, isTight));
+  const slackTotal = (isTight: boolean): number =>
+    widths.reduce((sum, cells, i) => sum + Math.max(0, slack(cells, i, isTight)), 0);
   const droppable = columns
-    .map(({ dropOrder }, i) => ({ i, dropOrder: dropOrder === undefined ? -1 : isEmpty(i) ? Infinity : dropOrder }))
+    .map(({ dropOrder, tightWidth }, i) => ({
+      i,
+      isTight: tightWidth !== undefined,
+      dropOrder: dropOrder === undefined ? -1 : isEmpty(i) ? Infinity : dropOrder,
+    }))
     .filter(({ dropOrder }) => dropOrder >= 0)
-    .sort((a, b) => b.dropOrder - a.dropOrder);
-  for (const { i, dropOrder } of droppable) {
-    if (excess() <= (dropOrder === Infinity ? 0 : slackTotal())) break;
+    .sort((a, b) => (a.dropOrder === b.dropOrder ? b.i - a.i : b.dropOrder - a.dropOrder));
+  for (const { i, isTight, dropOrder } of droppable) {
+    if (excess() <= (dropOrder === Infinity ? 0 : slackTotal(isTight))) continue;
     widths[i] = 0;
     if (dropOrder !== Infinity) omitted.push(columns[i]?.title ?? '');
   }
-  for (let over = excess(); over > 0; over--) {
-    const widest = widths.reduce((best, cells, i) => (slack(cells, i) > slack(widths[best] ?? 0, best) ? i : best), 0);
-    if (slack(widths[widest] ?? 0, widest) <= 0) break;
-    widths[widest] = (widths[widest] ?? 0) - 1;
-  }
+  for (const isTight of [false, true])
+    for (let over = excess(); over > 0; over--) {
+      const slackOf = (i: number): number => slack(widths[i] ?? 0, i, isTight);
+      const widest = widths.reduce((best, _, i) => (slackOf(i) > slackOf(best) ? i : best), 0);
+      if (slackOf(widest) <= 0) break;
+      widths[widest] = (widths[widest] ?? 0) - 1;
+    }
   return { widths, omitted: columns.map(({ title }) => title).filter((title) => omitted.includes(title)) };
-
-  function slack(cells: number, i: number): number {
-    return cells === 0 ? 0 : cells - minWidth(i);
-  }
 }
 
 /** A string of spaces; short ones are cached. */

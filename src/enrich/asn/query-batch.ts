@@ -113,7 +113,7 @@ export async function restoreAnswers(store: Store, answers: readonly Answer[], n
 }
 
 /** Returns the store key that all users of one server of a provider share. */
-export function sharedKeyOf({ name, server }: Provider, thing: 'lock' | 'breaker' | 'queue'): string {
+export function sharedKeyOf({ name, server }: Provider, thing: 'lock' | 'breaker' | 'queue' | 'failure'): string {
   return `asn:1:${thing}:${name}:${server}`;
 }
 

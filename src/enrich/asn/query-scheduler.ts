@@ -53,20 +53,21 @@ function retryMs(freeInMs: number, random: () => number, takenBefore = 0): numbe
 
 /**
  * Resolves buckets for a one-shot command: from the store, then in as many sessions as needed. Resolves with null, or
- * with a one-line reason why some buckets have no fresh answer.
+ * with a one-line reason why some buckets have no fresh answer. Adds what it did to `counts`.
  */
 export async function queryOnce(
   buckets: readonly Cidr[],
   context: QueryContext,
   signal: AbortSignal,
+  counts: QueryCounts = { queries: 0, queryFailures: 0, addressesSent: 0 },
 ): Promise<string | null> {
   const { provider, clock, random } = context;
-  const counts: QueryCounts = { queries: 0, queryFailures: 0, addressesSent: 0 };
+  const { queries } = counts;
   const ask = (own: readonly Cidr[]): Promise<BatchResult> =>
     queryBatch(context, { own, queue: null, triesOf: () => 0, counts, spacingMs: SPACING_MS, signal });
   let settled = 0;
   for (let start = 0; start < buckets.length; start += BATCH) {
-    if (counts.queries > 0) await pause(SPACING_MS, clock, signal);
+    if (counts.queries > queries) await pause(SPACING_MS, clock, signal);
     const giveUpAt = clock.monotonic() + LEASE_MS + SPACING_MS;
     const batch = buckets.slice(start, start + BATCH);
     let outcome = await ask(batch);
