@@ -77,7 +77,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       ['--sort <fields>', 'Sort by these JSON fields, such as process,remote_port:desc'],
       ['--fields <fields>', 'Show only these JSON fields, such as local_port,process'],
     ],
-    notes: describeStates,
+    notes: async () => `${await describeFilters()}\n\n${await describeStates()}`,
     request: async (command) => {
       const { listView } = await import('./list.ts');
       const given = command.opts<Omit<ListChoice, 'filters' | 'isWide'> & { output: string }>();
@@ -94,6 +94,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       ['--by <what>', 'Group connections by this', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
     readsText: true,
+    notes: describeFilters,
     request: async (command, isScreen) => {
       const { topView } = await import('./top.ts');
       const { number, by } = command.opts<{ number: string; by: TopKey }>();
@@ -107,6 +108,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     outputs: ['table', 'json', 'jsonl'],
     options: [['-n, --numeric', 'Do not resolve remote addresses; otherwise waits up to 3 s for reverse DNS']],
     readsText: true,
+    notes: describeFilters,
     request: async (command) => {
       const { endpointsView } = await import('./endpoints.ts');
       const { numeric } = command.opts<{ numeric?: boolean }>();
@@ -139,6 +141,18 @@ async function describeStates(): Promise<string> {
   const { TCP_STATES } = await import('../common/tcp-states.ts');
   const states = Object.entries(TCP_STATES).map(([state, meaning]) => `  ${state}\n${indent(meaning)}`);
   return ['TCP states:', ...states].join('\n');
+}
+
+/** The filters with examples, for the end of the help. */
+async function describeFilters(): Promise<string> {
+  const { filterExamples } = await import('../rows/filter.ts');
+  const keys = filterExamples().map(([example, meaning]) => `  ${example}\n${indent(meaning)}`);
+  return [
+    `Filters:\n${indent('All filters must match. Values separated by commas are alternatives. Case does not matter.')}`,
+    `  KEY!=VALUE\n${indent('negates a filter, such as process!=nginx')}`,
+    `  KEY~REGEXP\n${indent('matches a part of the value, such as process~^ng; !~ negates')}`,
+    ...keys,
+  ].join('\n');
 }
 
 function indent(text: string): string {
@@ -248,6 +262,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['-c, --count <number>', 'Exit after this many scans after the first'],
       ['--snapshot', 'Print the current rows first, without "event"'],
     ],
+    notes: describeFilters,
     run: async (config, command) => {
       const { events } = await import('./events.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
@@ -312,6 +327,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description: 'Convert output of ss or netstat, from a file or standard input, to the rows of list',
     outputs: ['table', 'json', 'jsonl', 'csv'],
     options: [TRANSPORT, COLOR],
+    notes: describeFilters,
     run: async (config, command, { env }) => {
       const { parse } = await import('./parse.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');

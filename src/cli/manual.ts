@@ -6,11 +6,12 @@ export function manualOf(program: CommandShape, version: string): string {
   const commands = commandPaths(program).filter(
     ({ path, command }) => path.length > 0 && command.subcommands.length === 0,
   );
+  const printed = new Set<string>();
   const sections = commands.flatMap(({ path, command }) => [
     `.SS ${escape([path.join(' '), command.arguments].filter((part) => part !== '').join(' '))}`,
     escape(`${command.description}.`),
     ...mergeNegations(command.options.filter((option) => !common.has(keyOf(option)))).flatMap(optionLines),
-    ...notesOf(command),
+    ...notesOf(command, printed),
   ]);
   return [
     `.TH PEERSCOPE 1 "" "peerscope ${version}" "User Commands"`,
@@ -60,10 +61,15 @@ function optionLines({ names, value, choices, description }: OptionShape): strin
   return ['.TP', value === null ? shown : `${shown} \\fI${escape(value)}\\fR`, [...lines, ...allowed].join('\n.br\n')];
 }
 
-/** Converts help text: two spaces of indent mark a term, six its definition. */
-function notesOf({ notes }: CommandShape): string[] {
+/** Converts help text, a section that was printed before to a reference: two spaces of indent mark a term, six its definition. */
+function notesOf({ notes }: CommandShape, printed: Set<string>): string[] {
+  const lines = notes.split('\n\n').flatMap((section) => {
+    if (!printed.has(section)) return section.split('\n');
+    return [`${section.replace(/:.*/s, '')}: see above.`];
+  });
+  for (const section of notes.split('\n\n')) printed.add(section);
   if (notes === '') return [];
-  return notes.split('\n').map((line) => {
+  return lines.map((line) => {
     if (line.startsWith('      ')) return escape(line.trim());
     return line.startsWith('  ') ? `.TP\n\\fB${escape(line.trim())}\\fR` : `.PP\n${escape(line)}`;
   });

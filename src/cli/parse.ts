@@ -3,7 +3,7 @@ import type { Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { openCache } from '../enrich/asn/cache.ts';
 import { annotateRows } from '../enrich/annotate-rows.ts';
-import { parseFilters } from '../rows/filter.ts';
+import { isFilter, parseFilters } from '../rows/filter.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ErrorRow, Row, Transport } from '../model.ts';
 import { linesOf } from '../parse/line-splitter.ts';
@@ -126,7 +126,6 @@ class DirectionBuffer {
 }
 
 function readArguments(args: readonly string[]): { file: string | null; matches: (row: Row) => boolean } {
-  const isFilter = (arg: string): boolean => /^[a-z-]+!?=/.test(arg);
   const [file = '-', another] = args.filter((arg) => !isFilter(arg));
   if (another !== undefined)
     throw new UsageError(

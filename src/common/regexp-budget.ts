@@ -2,7 +2,7 @@ import { createContext, Script, type Context } from 'node:vm';
 
 /** The time limit of one match, in milliseconds. */
 const MATCH_MS = 100;
-/** The time that slow matches may take per scan, in milliseconds; the first millisecond of each is free. */
+/** The time that slow matches may take per scan by default, in milliseconds; the first millisecond of each is free. */
 const SCAN_MS = 500;
 /** Matches of about this many steps run without a watchdog, which itself costs a tenth of a millisecond. */
 const FEW_STEPS = 100_000;
@@ -23,18 +23,21 @@ export class RegexpBudget {
   readonly #exponents = new WeakMap<RegExp, number>();
   readonly #task: { run: () => unknown } = { run: () => null };
   #watchdog: { readonly script: Script; readonly context: Context } | undefined;
-  #left = SCAN_MS;
+  readonly #scanMs: number;
+  #left: number;
 
   /** `monotonic` returns milliseconds of a clock that never goes back. */
-  constructor(monotonic: () => number) {
+  constructor(monotonic: () => number, scanMs = SCAN_MS) {
     this.#monotonic = monotonic;
+    this.#scanMs = scanMs;
+    this.#left = scanMs;
   }
 
   /** Begins a scan. */
   begin(): void {
     this.skipped = 0;
     this.slow = null;
-    this.#left = SCAN_MS;
+    this.#left = this.#scanMs;
   }
 
   readonly match: Match = (pattern, text) => {

@@ -108,11 +108,16 @@ function refuse(response: ServerResponse, status: number, error: string, headers
   response.end(`${escapeControls(JSON.stringify({ error }))}\n`);
 }
 
-/** Every parameter but `format` is a filter: `state!=listen` is a parameter "state!" of the value "listen". */
+/**
+ * Every parameter but `format` is a filter: `state!=listen` is a parameter "state!" of the value "listen", and `process~red` one
+ * without a value.
+ */
 function readQuery(url: string): { readonly filters: readonly string[]; readonly format?: string } {
   const searchParams = new URLSearchParams(url.replace(/^[^?]*/, ''));
   const format = searchParams.get('format');
-  const filters = [...searchParams].filter(([key]) => key !== 'format').map(([key, value]) => `${key}=${value}`);
+  const filters = [...searchParams]
+    .filter(([key]) => key !== 'format')
+    .map(([key, value]) => (value === '' && key.includes('~') ? key : `${key}=${value}`));
   return format === null ? { filters } : { filters, format };
 }
 

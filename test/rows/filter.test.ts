@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { stateOf, TABLES } from '../../src/collect/net-tcp-udp-raw.ts';
-import { parseFilters } from '../../src/rows/filter.ts';
+import { filterExamples, isFilter, parseFilters } from '../../src/rows/filter.ts';
 import type { Row } from '../../src/model.ts';
 import { UsageError } from '../../src/common/errors.ts';
 
@@ -96,7 +96,42 @@ describe('a filter', () => {
     ['pid=813', 'another process that holds the socket', true, false],
     ['process=nginx', 'a process', true, false],
     ['process=ngin', 'names match as a whole', false, false],
-    ['process=Nginx', 'names are case-sensitive', false, false],
+    ['process=NGINX', 'case does not matter', true, false],
+    ['process~ngin', 'a regular expression matches a part', true, false],
+    ['process~^NG', 'a regular expression ignores case', true, false],
+    ['process~=^ng', '~= is ~', true, false],
+    ['process~^gin', 'a regular expression with an anchor', false, false],
+    ['process~curl process~nginx', 'regular expressions of a key are alternatives', true, false],
+    ['process~a,b', 'a comma is part of a regular expression', false, false],
+    ['process!~^ng', 'an unknown process does not match', false, true],
+    ['port~^44', 'a number as text', true, false],
+    ['address~^198\\.', 'an address as text', true, false],
+    ['cidr~^2001:', 'either address', false, true],
+    ['state=ESTAB', 'a state as ss has it', true, false],
+    ['state=Established', 'a state in any case', true, false],
+    ['state=TIME-WAIT,LISTEN,UNCONN', 'states as ss has them', false, true],
+    ['workload=WEB', 'a workload', true, true],
+    ['uid=33', 'a user id', true, true],
+    ['user=33', 'a user by id', true, true],
+    ['user=www-data', 'a user that is not known', false, false],
+    ['service=HTTPS', 'a service', true, true],
+    ['country=lu', 'a country', true, true],
+    ['prefix=198.51.100.0/24', 'a prefix', true, true],
+    ['container=nginx', 'a container', true, true],
+    ['operator=example', 'the registered name of an operator', true, true],
+    ['nginx', 'a bare word', true, false],
+    ['NGIN', 'a part of a word in any case', true, false],
+    ['web-0', 'a pod', true, false],
+    ['exam', 'an operator', true, true],
+    ['as64500', 'an AS number', true, false],
+    ['198.51.100', 'a part of an address', true, false],
+    ['2001:db8:', 'a part of an IPv6 address', false, true],
+    ['443', 'a port', true, false],
+    ['812', 'a pid', true, false],
+    ['nginx curl', 'all bare words must match', false, false],
+    ['nginx exam', 'words can match different values', true, false],
+    ['text=nginx,curl', 'values of text are alternatives', true, false],
+    ['text!=nginx', 'a word that is nowhere', false, true],
     ['process!=nginx', 'an unknown process is not nginx', false, true],
     ['process!=nginx,curl', 'none of several values', false, true],
     ['process!=nginx process!=curl', 'none of several values, repeated key', false, true],
@@ -155,12 +190,44 @@ describe('a filter', () => {
   });
 });
 
+it.each(['(a+)+$', '(.*)*x', '(a|a)*$', '([a-z]+)*$'])(
+  'the slow regular expression %s ends and does not match',
+  (pattern) => {
+    const matches = parseFilters([`process~^${pattern}`]);
+    const row = { ...NGINX, process: `${'a'.repeat(64)}!` };
+    // Without a bound, the first match would take longer than any test.
+    expect(Array.from({ length: 10_000 }, () => matches(row)).filter(Boolean)).toEqual([]);
+  },
+);
+
+it('every filter key has an example that is valid', () => {
+  for (const [example] of filterExamples()) expect(() => parseFilters([example])).not.toThrow();
+});
+
+it.each([
+  ['state=listen', true],
+  ['process~ng', true],
+  ['process!~ng', true],
+  ['proces=x', true],
+  ['ss.txt', false],
+  ['notes~', false],
+  ['nginx', false],
+  ['-', false],
+])('%s is a filter and no file: %s', (text, expected) => {
+  expect(isFilter(text)).toBe(expected);
+});
+
 describe('an invalid filter is rejected with one line', () => {
   const KEYS =
-    'must be KEY=VALUE or KEY!=VALUE, with KEY one of transport, state, direction, pid, process, port, local-port, ' +
-    'remote-port, address, cidr, asn, network, pod, namespace, netns';
+    'must be a word, KEY=VALUE, KEY!=VALUE or KEY~REGEXP, with KEY one of transport, state, direction, pid, process, ' +
+    'user, uid, workload, namespace, pod, container, port, local-port, remote-port, service, address, cidr, network, ' +
+    'asn, operator, prefix, country, netns, text';
   it.each<[text: string, reason: string]>([
-    ['nginx', KEYS],
+    ['proces~nginx', KEYS],
+    ['process~', 'process must be a regular expression such as ^ng'],
+    ['process~(', 'process must be a regular expression such as ^ng'],
+    ['prefix=1.1.1', 'prefix must be an announced prefix such as 1.1.1.0/24'],
+    ['text=', 'text must be a word'],
     ['proces=nginx', KEYS],
     ['constructor=x', KEYS],
     ['=tcp', KEYS],
@@ -168,7 +235,7 @@ describe('an invalid filter is rejected with one line', () => {
     ['', KEYS],
     ['transport=sctp', 'transport must be tcp, udp, udplite or raw'],
     [
-      'state=ESTAB',
+      'state=ESTABLISH',
       'state must be established, syn_sent, syn_received, fin_wait_1, fin_wait_2, time_wait, closed, close_wait, last_ack, listen, closing, unconnected or unknown',
     ],
     ['direction=in', 'direction must be listen, inbound, outbound or loopback'],

@@ -82,7 +82,7 @@ describe('a request', () => {
   });
 
   test.each([
-    ['connections?colour=red', /^Cannot use filter "colour=red": must be KEY=VALUE/],
+    ['connections?colour=red', /^Cannot use filter "colour=red": must be a word, KEY=VALUE/],
     ['connections?state', /^Cannot use filter "state=": state must be established, /],
     ['connections?port=70000', /^Cannot use filter "port=70000": port must be a port from 0 to 65535$/],
     ['connections?format=xml', /^Cannot use format "xml": must be json or jsonl$/],
