@@ -67,6 +67,8 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     description: 'List all connections with their owner and remote endpoint',
     outputs: ['table', 'wide', 'json', 'jsonl', 'csv'],
     options: [
+      ['-a, --all', 'Show listening sockets and connections; this is the default'],
+      ['-p, --processes', 'Show processes; this is the default'],
       ['-t, --tcp', 'Show TCP'],
       ['-u, --udp', 'Show UDP; with -t, show both'],
       ['-l, --listening', 'Show only listening sockets and unconnected UDP sockets'],
@@ -74,8 +76,8 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       ['-6, --ipv6', 'Show IPv6, including IPv4-mapped addresses; with -4, show both'],
       ['-n, --numeric', 'Do not show service names'],
       ['-r, --resolve', 'Resolve remote addresses with reverse DNS; waits up to 3 s for the system resolver'],
-      ['--sort <fields>', 'Sort by these JSON fields, such as process,remote_port:desc'],
-      ['--fields <fields>', 'Show only these JSON fields, such as local_port,process'],
+      ['--sort <fields>', 'Sort by these headings or JSON fields, such as process,remote_port:desc'],
+      ['--fields <fields>', 'Show only these headings or JSON fields, such as local_port,peer'],
     ],
     notes: async () => `${await describeFilters()}\n\n${await describeStates()}`,
     request: async (command) => {
@@ -90,16 +92,17 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     description: 'Show the processes with the most connections, with a bar chart',
     outputs: ['table', 'json', 'jsonl'],
     options: [
-      ['-n, --number <number>', 'Number of entries to show', '10'],
+      ['--limit <number>', 'Number of entries to show', '10'],
+      ['-n, --numeric', 'Do not show service names'],
       ['--by <what>', 'Group connections by this', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
     readsText: true,
     notes: describeFilters,
     request: async (command, isScreen) => {
       const { topView } = await import('./top.ts');
-      const { number, by } = command.opts<{ number: string; by: TopKey }>();
-      const view = topView({ filters: command.args, by, number, isChartFirst: isScreen });
-      return { view, names: 'services' };
+      const given = command.opts<{ limit: string; numeric?: boolean; by: TopKey }>();
+      const view = topView({ ...given, filters: command.args, isChartFirst: isScreen });
+      return { view, names: given.numeric ? 'none' : 'services' };
     },
   },
   {
@@ -260,13 +263,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       ['-i, --interval <seconds>', 'Time between scans', '1'],
       ['-c, --count <number>', 'Exit after this many scans after the first'],
+      ['-n, --numeric', 'Do not show service names'],
       ['--snapshot', 'Print the current rows first, without "event"'],
     ],
     notes: describeFilters,
     run: async (config, command) => {
       const { events } = await import('./events.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
-      const given = command.opts<{ interval: string; count?: string; snapshot?: boolean }>();
+      const given = command.opts<{ interval: string; count?: string; numeric?: boolean; snapshot?: boolean }>();
       const interrupt = new AbortController();
       for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
       return events(await withRules(config), {
@@ -314,7 +318,8 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--netns <inode>', 'Inode of the network namespace; defaults to that of peerscope'],
       ['--pid <pid>', 'Use the network namespace of this process'],
       ['--pod <uid>', 'Use the network namespace of this pod'],
-      ['--nonzero', 'Omit counters that are 0'],
+      ['--zeros', 'Print counters that are 0; JSON has them anyway'],
+      ['--nonzero', 'Omit counters that are 0 from JSON'],
       ['--json', 'Print one JSON object with the names of the kernel'],
     ],
     run: async (config, command) => {

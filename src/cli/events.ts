@@ -24,6 +24,7 @@ export interface EventOptions {
   readonly interval: string;
   /** Number of scans after the first; unlimited if not set. */
   readonly count?: string;
+  readonly numeric?: boolean;
   readonly snapshot?: boolean;
   readonly stdout: { write(text: string): unknown; readonly writableLength: number };
   readonly stderr: { write(text: string): unknown };
@@ -48,7 +49,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const sockets = openSocketSource(socketSourceOf(config));
   const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS, services }, clock, cache, sockets);
   scrape.traffic?.listEach(true);
-  const names = { service: services, remote: () => null };
+  const names = { service: options.numeric ? (): null => null : services, remote: () => null };
   const changes = new Changes(scrape, names);
   const writer = new EventWriter(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);

@@ -12,12 +12,13 @@ export interface StatsOptions {
   readonly pid?: string;
   /** The UID of the pod; cgroup paths do not contain its name. */
   readonly pod?: string;
+  readonly zeros?: boolean;
   readonly nonzero?: boolean;
   readonly json?: boolean;
 }
 
 /**
- * Prints the protocol statistics of one network namespace in the format of `netstat -s`, or as JSON with the names of the kernel.
+ * Prints the protocol statistics of one network namespace in the format of `netstat -s` without zeros, or as JSON with the names of the kernel.
  * The default is the namespace of this process; in a recording, that of pid 1 or of the lowest pid.
  * Throws UsageError for invalid options, and a one-line Error if the namespace does not exist or cannot be read.
  */
@@ -30,7 +31,8 @@ export function stats(
   const procfs = new Procfs(root);
   const { netns, pid } = findNamespace(procfs, choice);
   const all = readSections(procfs, pid);
-  const sections = options.nonzero ? all.map(withoutZeros).filter(({ counters }) => counters.length > 0) : all;
+  const hidesZeros = options.nonzero || !(options.json || options.zeros);
+  const sections = hidesZeros ? all.map(withoutZeros).filter(({ counters }) => counters.length > 0) : all;
   stdout.write(
     options.json
       ? `${jsonLine({ netns, pid, statistics: asObject(sections) })}\n`

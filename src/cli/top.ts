@@ -20,7 +20,8 @@ export interface TopChoice {
   readonly filters: readonly string[];
   readonly by: TopKey;
   /** Number of groups to show. */
-  readonly number: string;
+  readonly limit: string;
+  readonly numeric?: boolean;
   /** Whether the chart comes first, so that it is visible on a terminal of any height. */
   readonly isChartFirst: boolean;
 }
@@ -62,6 +63,8 @@ const PROCESS_STATES: Readonly<Record<string, string>> = {
   P: 'parked',
 };
 const CHART_WIDTH = 80;
+/** The most connections that are shown of a group. */
+const MAX_CONNECTIONS = 10;
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 /**
@@ -69,8 +72,11 @@ const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
  * chart of all groups. From the second scan on, traffic is that between two scans.
  */
 export function topView(choice: TopChoice): View {
+  const number = choice.numeric ? choice.filters.find((text) => /^\d+(?:\.\d+)?$/.test(text)) : undefined;
+  if (number !== undefined)
+    throw new UsageError(`Cannot use -n ${number}: use --limit ${number}, because -n shows no names`);
   const matches = parseFilters(choice.filters);
-  const limit = parseNumber(choice.number);
+  const limit = parseLimit(choice.limit);
   const { by } = choice;
   const rates = new Rates();
   const measureOf = (result: ScanResult): Measure => {
@@ -105,9 +111,9 @@ export function topView(choice: TopChoice): View {
 
 const BLANK: ViewLine = { text: '', key: null };
 
-function parseNumber(text: string): number {
+function parseLimit(text: string): number {
   if (/^[1-9]\d{0,5}$/.test(text)) return Number(text);
-  throw new UsageError(`Cannot use --number ${JSON.stringify(text)}: must be a whole number of at least 1`);
+  throw new UsageError(`Cannot use --limit ${JSON.stringify(text)}: must be a whole number of at least 1`);
 }
 
 /** Most traffic first, then most connections; the group without a name comes last. By endpoint, a loopback pair counts once. */
@@ -183,10 +189,13 @@ function drawSections(
       group.traffic === null
         ? plain
         : [
-            ...plain.map((column) => (column.title === 'STATE' ? { ...column, dropOrder: 4 } : column)),
+            ...plain.map((column) =>
+              column.title === 'STATE' ? { ...column, tightWidth: Infinity, dropOrder: 4 } : column,
+            ),
             ...trafficColumns(measure),
           ];
-    const { title, lines, omitted } = layTable(columns, group.members, indented);
+    const { title, lines, omitted } = layTable(columns, group.members.slice(0, MAX_CONNECTIONS), indented);
+    const more = group.members.length - MAX_CONNECTIONS;
     for (const column of omitted) without.add(column);
     const name = cleanLabel(group.name ?? '');
     const label = `${name}  ${plural(group.connections, 'connection')}: ${statesOf(group)}`;
@@ -201,6 +210,7 @@ function drawSections(
       { text: fit(`  ${describe(group)}`, display.width), key: null },
       { text: `  ${title}`, key: null },
       ...lines.map((text, i) => ({ text: `  ${text}`, key: () => lineKey(by, name, group.rows[i]) })),
+      ...(more > 0 ? [{ text: paint(`  and ${plural(more, 'more connection')}`, 'faint'), key: null }] : []),
       BLANK,
     ];
   });

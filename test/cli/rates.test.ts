@@ -98,7 +98,7 @@ describe('top', () => {
     ...first.rows.map((row, i) => ({ ...row, number: i + 1, ...(i === 2 ? bytes(1000 + 3 * MI, 2048) : {}) })),
   );
   const drawn = (scans: readonly ScanResult[], width: number, by: TopKey = 'process'): string[] => {
-    const view = topView({ filters: [], by, number: '10', isChartFirst: false });
+    const view = topView({ filters: [], by, limit: '10', isChartFirst: false });
     const lines = scans.map((scan) => view.draw(scan, { width, paint: (text) => text }).map(({ text }) => text));
     return lines.at(-1) ?? [];
   };
@@ -129,7 +129,7 @@ describe('top', () => {
   });
 
   it('has totals and rates in its objects', () => {
-    const view = topView({ filters: [], by: 'process', number: '10', isChartFirst: false });
+    const view = topView({ filters: [], by: 'process', limit: '10', isChartFirst: false });
     const none = { sent_bytes_per_second: null, received_bytes_per_second: null };
     expect(view.objects(first)[1]).toMatchObject({ process: 'busy', sent_bytes: 2000, received_bytes: 0, ...none });
     expect(view.objects(first)[2]).toMatchObject({

@@ -80,12 +80,14 @@ describe('list', () => {
     [['-4'], ({ family }) => family === 4],
     [['-6'], ({ family }) => family === 6],
     [['-46'], () => true],
+    [['-tunap'], ({ transport }) => transport === 'tcp' || transport === 'udp'],
+    [['-tulpn'], ({ direction }) => direction === 'listen'],
     [
       ['-tl4', 'process=nginx'],
       (row) => row.transport === 'tcp' && row.direction === 'listen' && row.family === 4 && row.process === 'nginx',
     ],
   ])('%j lists only matching connections', async (args, is) => {
-    const all = await rowsOf();
+    const all = await rowsOf(...(args.some((arg) => /^-\w*n/.test(arg)) ? ['-n'] : []));
     const chosen = await rowsOf(...args);
     expect(chosen).toEqual(all.filter(is));
     expect(chosen.length).toBeGreaterThan(0);
@@ -100,6 +102,21 @@ describe('list', () => {
     const { stdout } = await runMain(['list', '-n', ...PLAIN]);
     expect(stdout.split('\n')[0]).not.toContain('SERVICE');
     expect((await rowsOf('-n')).filter(({ service }) => service !== null)).toEqual([]);
+  });
+
+  it.each([
+    ['remote', ['remote_address', 'remote_port'], 'REMOTE'],
+    ['peer', ['as_name', 'asn', 'network', 'remote_name'], 'PEER'],
+    ['RECV-Q', ['receive_queue'], 'RECV-Q'],
+    ['round trip,State', ['round_trip_seconds', 'state'], 'ROUND TRIP  STATE'],
+    ['process', ['process'], 'PROCESS'],
+  ])('takes the headings %s as fields and as sort order', async (headings, keys, title) => {
+    const print = async (output: string): Promise<string> =>
+      (await runMain(['list', '--fields', headings, '--sort', headings, '-o', output, ...PLAIN])).stdout;
+    const rows = JSON.parse(await print('json')) as Record<string, unknown>[];
+    expect(Object.keys(rows[0] ?? {})).toEqual(keys);
+    expect((await print('csv')).split('\n')[0]).toBe(keys.join(','));
+    expect((await print('table')).split('\n')[0]).toBe(title);
   });
 
   it('prints the selected fields in the selected order in every format', async () => {
@@ -136,7 +153,7 @@ describe('list', () => {
 
 describe('machine-readable output', () => {
   it('of top is the ranking with states and processes', async () => {
-    const { stdout, stderr } = await runMain(['top', '-n', '1', '-o', 'json', ...PLAIN]);
+    const { stdout, stderr } = await runMain(['top', '--limit', '1', '-o', 'json', ...PLAIN]);
     expect(JSON.parse(stdout)).toEqual([
       expect.objectContaining({
         process: 'orders.py',
@@ -230,7 +247,7 @@ describe('a live scan', () => {
 describe('invalid input has a clear outcome', () => {
   const file = join(folder, 'file');
   writeFileSync(file, '');
-  const KEYS = 'one of transport, family, local_address,';
+  const KEYS = 'a heading of the table or one of transport, family, local_address,';
   it.each<[what: string, args: string[], code: number, line: string]>([
     [
       'an unknown field',
@@ -270,7 +287,13 @@ describe('invalid input has a clear outcome', () => {
       2,
       "argument 'pid' is invalid. Allowed choices are process, asn, workload, endpoint.",
     ],
-    ['zero entries', ['top', '-n', '0'], 2, 'Cannot use --number "0": must be a whole number of at least 1'],
+    ...['3', '0', '1.5'].map((number): [string, string[], number, string] => [
+      `a number of entries after -n: ${number}`,
+      ['top', '-n', number],
+      2,
+      `Cannot use -n ${number}: use --limit ${number}, because -n shows no names`,
+    ]),
+    ['zero entries', ['top', '--limit', '0'], 2, 'Cannot use --limit "0": must be a whole number of at least 1'],
     [
       'an unknown color setting',
       ['list', '--color', 'blue'],
@@ -279,9 +302,9 @@ describe('invalid input has a clear outcome', () => {
     ],
     [
       'a fractional number of entries',
-      ['top', '-n', '1.5'],
+      ['top', '--limit', '1.5'],
       2,
-      'Cannot use --number "1.5": must be a whole number of at least 1',
+      'Cannot use --limit "1.5": must be a whole number of at least 1',
     ],
     [
       'an interval of zero',

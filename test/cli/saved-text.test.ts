@@ -43,7 +43,7 @@ describe('top and endpoints with --from', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { direction: string; connections: number });
     expect(new Set(lines.map(({ direction }) => direction))).toEqual(new Set(['inbound', 'outbound', 'loopback']));
-    const top = run(['top', '--from', WINDOWS, '-n', '1', '-o', 'jsonl']).stdout.split('\n')[0] ?? '{}';
+    const top = run(['top', '--from', WINDOWS, '--limit', '1', '-o', 'jsonl']).stdout.split('\n')[0] ?? '{}';
     expect(JSON.parse(top)).toMatchObject({ process: expect.any(String) as string, sent_bytes: null });
   });
 

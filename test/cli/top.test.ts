@@ -10,8 +10,31 @@ it('shows any number of entries', { timeout: 60_000 }, () => {
     return { row, serves: false, countedAs: null, number, endpoint: () => String(number) };
   });
   const result: ScanResult = { at: 0, rows: [], connections: () => connections, coverage: '', lookups: null };
-  const view = topView({ filters: [], by: 'endpoint', number: '999999', isChartFirst: true });
+  const view = topView({ filters: [], by: 'endpoint', limit: '999999', isChartFirst: true });
   const [heading, ...lines] = view.draw(result, { width: Infinity, paint: (text) => text });
   expect(heading?.text).toBe('130000 connections with a remote, 130000 endpoints');
   expect(lines.filter(({ text }) => text.endsWith('█'))).toHaveLength(130_000);
+});
+
+it.each([
+  [9, 9, []],
+  [10, 10, []],
+  [11, 10, ['  and 1 more connection']],
+  [200, 10, ['  and 190 more connections']],
+])('shows the first ten of %i connections of a process', (count, shown, more) => {
+  const rows = parse(
+    Array.from(
+      { length: count },
+      (_, i) => `tcp ESTAB 0 0 192.0.2.1:${i + 1} 192.0.2.2:443 users:(("curl",pid=7,fd=3))`,
+    ).join('\n'),
+  ).rows;
+  const connections = rows.map((row, number): ScannedConnection => {
+    return { row, serves: false, countedAs: null, number, endpoint: () => '' };
+  });
+  const result: ScanResult = { at: 0, rows, connections: () => connections, coverage: '', lookups: null };
+  const view = topView({ filters: [], by: 'process', limit: '10', isChartFirst: false });
+  const lines = view.draw(result, { width: 80, paint: (text) => text }).map(({ text }) => text);
+  expect(lines.filter((line) => line.includes('192.0.2.2'))).toHaveLength(shown);
+  expect(lines.filter((line) => line.startsWith('  and'))).toEqual(more);
+  expect((view.objects(result)[0] as { rows: unknown[] }).rows).toHaveLength(count);
 });

@@ -100,7 +100,7 @@ describe('the packed package, installed with only its dependencies', () => {
 
   it('runs with npx offline and includes its manual page', () => {
     run('npm', ['rebuild', '--offline', 'peerscope']);
-    const top = ['top', '-n', '1', `--path.procfs=${TREE}`, '--asn.provider=none'];
+    const top = ['top', '--limit', '1', `--path.procfs=${TREE}`, '--asn.provider=none'];
     const shown = run('npx', ['--offline', '--no', 'peerscope', ...top]);
     expect(shown).toMatch(/^orders\.py {2}6 connections: 5 established, 1 syn_sent$/m);
     expect(shown).toMatch(/^orders\.py +6 +█+/m);

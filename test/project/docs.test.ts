@@ -123,9 +123,9 @@ describe('the README', () => {
   });
 
   test.each([
-    ['top --by asn -n 3', 'top-asn-120'],
+    ['top --by asn --limit 3', 'top-asn-120'],
     ['endpoints -n', 'endpoints'],
-    ['top -n 3', 'top-80'],
+    ['top --limit 3', 'top-80'],
   ])('shows what %s draws for the recorded host', (command, golden) => {
     const shown = blocks('console').find(([first]) => first === `$ peerscope ${command}`) ?? [];
     const drawn = read(`test/golden/terminal/plain-host/${golden}.txt`);

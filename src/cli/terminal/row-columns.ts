@@ -66,36 +66,45 @@ const KEYS = [
 
 export type RowKey = (typeof KEYS)[number];
 
-/** The allowed field names, for "must be ...". */
-export const KEYS_ALLOWED = `one of ${KEYS.join(', ')}`;
+/** A column of a table, and the keys of the row that it shows. */
+export interface RowColumn extends Column<Row> {
+  readonly keys: readonly RowKey[];
+}
 
-/** Parses a field name; undefined if it is unknown. */
-export function parseKey(text: string): RowKey | undefined {
-  return KEYS.find((key) => key === text);
+/** The allowed field names, for "must be ...". */
+export const KEYS_ALLOWED = `a heading of the table or one of ${KEYS.join(', ')}`;
+
+/** Parses the name of a field, or a heading of a table such as "remote" or "recv-q"; undefined if it is unknown. */
+export function parseField(text: string): RowColumn | undefined {
+  const wanted = text.trim().toLowerCase();
+  const key = KEYS.find((one) => one === wanted);
+  if (key !== undefined) return fieldColumn(key);
+  return [...ROW_COLUMNS, ...MORE_COLUMNS].find(({ title }) => title.toLowerCase() === wanted);
 }
 
 /** Parses a list of fields such as "local_address,state". Throws UsageError for an unknown field. */
-export function parseFields(text: string): readonly RowKey[] {
+export function parseFields(text: string): readonly RowColumn[] {
   return text.split(',').map((name) => {
-    const key = parseKey(name.trim());
-    if (key === undefined)
+    const field = parseField(name);
+    if (field === undefined)
       throw new UsageError(
         `Cannot use --fields ${JSON.stringify(text)}: ${JSON.stringify(name)} must be ${KEYS_ALLOWED}`,
       );
-    return key;
+    return { ...field, minWidth: Infinity, tightWidth: Infinity };
   });
 }
 
 const state = (row: Row): Tone | null => toneOf(row.state);
 const faint = (): Tone => 'faint';
 
-const NETID: Column<Row> = { title: 'NETID', cell: (row) => row.transport ?? '-', dropOrder: 5 };
-const ENDS: readonly Column<Row>[] = [
-  { title: 'LOCAL', cell: localEnd, tightWidth: 12, cut: cutEnd },
-  { title: 'REMOTE', cell: remoteEnd, tightWidth: 18, cut: cutEnd },
+const NETID: RowColumn = { title: 'NETID', keys: ['transport'], cell: (row) => row.transport ?? '-', dropOrder: 5 };
+const ENDS: readonly RowColumn[] = [
+  { title: 'LOCAL', keys: ['local_address', 'local_port'], cell: localEnd, tightWidth: 12, cut: cutEnd },
+  { title: 'REMOTE', keys: ['remote_address', 'remote_port'], cell: remoteEnd, tightWidth: 18, cut: cutEnd },
 ];
-const OWNER: Column<Row> = {
+const OWNER: RowColumn = {
   title: 'PROCESS',
+  keys: ['process', 'pid'],
   cell: ownerOf,
   minWidth: 14,
   tightWidth: 11,
@@ -104,35 +113,90 @@ const OWNER: Column<Row> = {
 };
 
 /** The columns of a table of rows. */
-export const ROW_COLUMNS: readonly Column<Row>[] = [
+export const ROW_COLUMNS: readonly RowColumn[] = [
   NETID,
-  { title: 'STATE', cell: (row) => row.state ?? '-', tone: state, tightWidth: 6, cut: cutState, dropOrder: 4 },
-  { title: 'RECV-Q', cell: (row) => String(row.receive_queue ?? '-'), right: true, dropOrder: 9, isZeroEmpty: true },
-  { title: 'SEND-Q', cell: (row) => String(row.send_queue ?? '-'), right: true, dropOrder: 8, isZeroEmpty: true },
+  {
+    title: 'STATE',
+    keys: ['state'],
+    cell: (row) => row.state ?? '-',
+    tone: state,
+    tightWidth: 6,
+    cut: cutState,
+    dropOrder: 4,
+  },
+  {
+    title: 'RECV-Q',
+    keys: ['receive_queue'],
+    cell: (row) => String(row.receive_queue ?? '-'),
+    right: true,
+    dropOrder: 9,
+    isZeroEmpty: true,
+  },
+  {
+    title: 'SEND-Q',
+    keys: ['send_queue'],
+    cell: (row) => String(row.send_queue ?? '-'),
+    right: true,
+    dropOrder: 8,
+    isZeroEmpty: true,
+  },
   ...ENDS,
-  { title: 'SERVICE', cell: (row) => row.service ?? '', minWidth: 7, dropOrder: 7 },
-  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', tightWidth: 9, dropOrder: 3 },
+  { title: 'SERVICE', keys: ['service'], cell: (row) => row.service ?? '', minWidth: 7, dropOrder: 7 },
+  { title: 'DIRECTION', keys: ['direction'], cell: (row) => row.direction ?? '-', tightWidth: 9, dropOrder: 3 },
   OWNER,
-  { title: 'WORKLOAD', cell: (row) => row.pod ?? row.workload ?? '-', minWidth: 8, dropOrder: 6 },
-  { title: 'PEER', cell: peerOf, minWidth: 18, tightWidth: 10, cut: cutPeer, dropOrder: 2 },
+  {
+    title: 'WORKLOAD',
+    keys: ['namespace', 'pod', 'workload'],
+    cell: (row) => row.pod ?? row.workload ?? '-',
+    minWidth: 8,
+    dropOrder: 6,
+  },
+  {
+    title: 'PEER',
+    keys: ['as_name', 'asn', 'network', 'remote_name'],
+    cell: peerOf,
+    minWidth: 18,
+    tightWidth: 10,
+    cut: cutPeer,
+    dropOrder: 2,
+  },
 ];
 
 /** Additional columns of a wide table. */
-const MORE_COLUMNS: readonly Column<Row>[] = [
-  { title: 'SENT', cell: (row) => unitOf(row.sent_bytes, bytesOf), right: true },
-  { title: 'RECEIVED', cell: (row) => unitOf(row.received_bytes, bytesOf), right: true },
-  { title: 'RETRANSMITTED', cell: (row) => unitOf(row.retransmitted_bytes, bytesOf), right: true },
-  { title: 'ROUND TRIP', cell: (row) => unitOf(row.round_trip_seconds, secondsOf), right: true },
-  { title: 'PREFIX', cell: (row) => row.bgp_prefix ?? '-' },
-  { title: 'REGISTRY', cell: (row) => row.registry ?? '-' },
-  { title: 'COUNTRY', cell: (row) => row.registry_country ?? '-' },
-  { title: 'PROCESS STATE', cell: (row) => row.process_state ?? '-' },
-  { title: 'UMASK', cell: (row) => row.umask ?? '-' },
-  { title: 'THREADS', cell: (row) => String(row.threads ?? '-'), right: true },
-  { title: 'MEMORY', cell: (row) => unitOf(row.resident_memory_bytes, bytesOf), right: true },
-  { title: 'UID', cell: (row) => String(row.uid ?? '-'), right: true },
-  { title: 'NETNS', cell: (row) => String(row.netns ?? '-'), right: true },
-  { title: 'CONTAINER', cell: (row) => row.container ?? row.container_id?.slice(0, 12) ?? '-' },
+const MORE_COLUMNS: readonly RowColumn[] = [
+  { title: 'SENT', keys: ['sent_bytes'], cell: (row) => unitOf(row.sent_bytes, bytesOf), right: true },
+  { title: 'RECEIVED', keys: ['received_bytes'], cell: (row) => unitOf(row.received_bytes, bytesOf), right: true },
+  {
+    title: 'RETRANSMITTED',
+    keys: ['retransmitted_bytes'],
+    cell: (row) => unitOf(row.retransmitted_bytes, bytesOf),
+    right: true,
+  },
+  {
+    title: 'ROUND TRIP',
+    keys: ['round_trip_seconds'],
+    cell: (row) => unitOf(row.round_trip_seconds, secondsOf),
+    right: true,
+  },
+  { title: 'PREFIX', keys: ['bgp_prefix'], cell: (row) => row.bgp_prefix ?? '-' },
+  { title: 'REGISTRY', keys: ['registry'], cell: (row) => row.registry ?? '-' },
+  { title: 'COUNTRY', keys: ['registry_country'], cell: (row) => row.registry_country ?? '-' },
+  { title: 'PROCESS STATE', keys: ['process_state'], cell: (row) => row.process_state ?? '-' },
+  { title: 'UMASK', keys: ['umask'], cell: (row) => row.umask ?? '-' },
+  { title: 'THREADS', keys: ['threads'], cell: (row) => String(row.threads ?? '-'), right: true },
+  {
+    title: 'MEMORY',
+    keys: ['resident_memory_bytes'],
+    cell: (row) => unitOf(row.resident_memory_bytes, bytesOf),
+    right: true,
+  },
+  { title: 'UID', keys: ['uid'], cell: (row) => String(row.uid ?? '-'), right: true },
+  { title: 'NETNS', keys: ['netns'], cell: (row) => String(row.netns ?? '-'), right: true },
+  {
+    title: 'CONTAINER',
+    keys: ['container', 'container_id'],
+    cell: (row) => row.container ?? row.container_id?.slice(0, 12) ?? '-',
+  },
 ];
 
 function unitOf(value: number | null, format: (value: number) => string): string {
@@ -147,9 +211,9 @@ export function columnsOf({
 }: {
   isWide: boolean;
   isNumeric: boolean;
-  fields: readonly RowKey[] | null;
+  fields: readonly RowColumn[] | null;
 }): readonly Column<Row>[] {
-  if (fields) return fields.map(fieldColumn);
+  if (fields) return fields;
   const columns = isWide
     ? [...ROW_COLUMNS, ...MORE_COLUMNS].map((column) => ({ ...column, minWidth: Infinity }))
     : ROW_COLUMNS;
@@ -168,13 +232,14 @@ export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[]
   ];
 }
 
-function fieldColumn(key: RowKey): Column<Row> {
+function fieldColumn(key: RowKey): RowColumn {
   const isNumber = [
     ...['port', 'queue', 'uid', 'inode', 'netns', 'pid', 'threads', 'bytes', 'asn'],
     ...['seconds', 'retransmits', 'window'],
   ].some((word) => key.endsWith(word));
   return {
     title: key.toUpperCase(),
+    keys: [key],
     cell: (row) => textOf(row[key]) || '-',
     ...(isNumber && { right: true }),
     ...(key === 'state' && { tone: state }),
@@ -182,16 +247,20 @@ function fieldColumn(key: RowKey): Column<Row> {
 }
 
 /** The selected fields of a row; null selects all. */
-export function pick(row: Row, fields: readonly RowKey[] | null): Partial<Row> {
-  return fields ? Object.fromEntries(fields.map((key) => [key, row[key]])) : row;
+export function pick(row: Row, fields: readonly RowColumn[] | null): Partial<Row> {
+  return fields ? Object.fromEntries(keysOf(fields).map((key) => [key, row[key]])) : row;
 }
 
-export function csvHeader(fields: readonly RowKey[] | null = null): string {
-  return csvRecord(fields ?? KEYS);
+export function csvHeader(fields: readonly RowColumn[] | null = null): string {
+  return csvRecord(keysOf(fields));
 }
 
-export function csvLine(row: Row, fields: readonly RowKey[] | null = null): string {
-  return csvRecord((fields ?? KEYS).map((key) => row[key]));
+export function csvLine(row: Row, fields: readonly RowColumn[] | null = null): string {
+  return csvRecord(keysOf(fields).map((key) => row[key]));
+}
+
+function keysOf(fields: readonly RowColumn[] | null): readonly RowKey[] {
+  return fields ? [...new Set(fields.flatMap(({ keys }) => keys))] : KEYS;
 }
 
 type Value = string | number | readonly (string | number)[] | null;

@@ -1,24 +1,24 @@
 import { compareAddresses, parseAddress } from '../../common/address.ts';
 import type { Row } from '../../model.ts';
-import { KEYS_ALLOWED, parseKey, type RowKey } from './row-columns.ts';
+import { KEYS_ALLOWED, parseField, type RowKey } from './row-columns.ts';
 import { UsageError } from '../../common/errors.ts';
 
 /** Compares two rows, for Array.prototype.sort. */
 export type RowOrder = (a: Row, b: Row) => number;
 
 /**
- * Parses a sort order such as "process,remote_port:desc". Addresses and numbers sort by value; null always comes last. Throws
+ * Parses a sort order such as "process,remote_port:desc" or, by a heading, "remote". Addresses and numbers sort by value; null always comes last. Throws
  * UsageError for an unknown field.
  */
 export function parseOrder(text: string): RowOrder {
-  const orders = text.split(',').map((part) => {
+  const orders = text.split(',').flatMap((part) => {
     const [, name = '', direction = 'asc'] = /^([^:]*)(?::(asc|desc))?$/.exec(part.trim()) ?? [];
-    const key = parseKey(name);
-    if (key === undefined)
+    const field = parseField(name);
+    if (field === undefined)
       throw new UsageError(
         `Cannot use --sort ${JSON.stringify(text)}: ${JSON.stringify(part)} must be ${KEYS_ALLOWED}, optionally followed by :desc`,
       );
-    return by(key, direction === 'desc' ? -1 : 1);
+    return field.keys.map((key) => by(key, direction === 'desc' ? -1 : 1));
   });
   return (a, b) => {
     for (const order of orders) {

@@ -130,7 +130,7 @@ function fitColumns<Row>(
   const droppable = columns
     .map(({ dropOrder, tightWidth }, i) => ({
       i,
-      isTight: tightWidth !== undefined,
+      isTight: tightWidth !== undefined && tightWidth !== Infinity,
       dropOrder: dropOrder === undefined ? -1 : isEmpty(i) ? Infinity : dropOrder,
     }))
     .filter(({ dropOrder }) => dropOrder >= 0)

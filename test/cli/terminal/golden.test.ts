@@ -17,7 +17,7 @@ afterAll(() => rmSync(databases.folder, { recursive: true }));
 
 const list = (isWide: boolean): View => listView({ filters: [], isWide });
 const top = (filters: string[], by: (typeof TOP_KEYS)[number] = 'process'): View =>
-  topView({ filters, by, number: '3', isChartFirst: false });
+  topView({ filters, by, limit: '3', isChartFirst: false });
 
 const DISPLAYS: readonly (readonly [name: string, view: View, width: number, depth: 'none' | '16' | '256' | 'true'])[] =
   [

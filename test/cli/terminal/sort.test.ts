@@ -19,6 +19,9 @@ describe('the sort order', () => {
       ['10.0.0.10', '9.9.9.9', '2001:db8::1', null],
       ['9.9.9.9', '10.0.0.10', '2001:db8::1', null],
     ],
+    ['recv-q', 'receive_queue', [3, 1, 2], [1, 2, 3]],
+    ['Local', 'local_address', ['10.0.0.10', '9.9.9.9'], ['9.9.9.9', '10.0.0.10']],
+    ['PEER', 'as_name', ['b', null, 'a'], ['a', 'b', null]],
     ['process', 'process', ['b', null, 'a', 'B'], ['B', 'a', 'b', null]],
     ['pids', 'pids', [[10], [], [9, 11], [9]], [[], [9], [9, 11], [10]]],
   ])('%s', (text, key, values, expected) => expect(sorted(text, key, values)).toEqual(expected));
@@ -34,7 +37,7 @@ describe('the sort order', () => {
 
   it.each(['', 'nonsense', 'pid:up', 'pid,,state', 'pid:desc:asc'])('rejects %j', (text) =>
     expect(() => parseOrder(text)).toThrow(
-      /^Cannot use --sort ".*": ".*" must be one of transport, .*, optionally followed by :desc$/,
+      /^Cannot use --sort ".*": ".*" must be a heading of the table or one of transport, .*, optionally followed by :desc$/,
     ),
   );
 });
