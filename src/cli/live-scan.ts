@@ -1,5 +1,6 @@
 import { cidrContains } from '../common/address.ts';
 import type { Timer } from '../common/clock.ts';
+import { reasonOf } from '../common/errors.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config/config.ts';
@@ -10,6 +11,7 @@ import { openProvider, openStoredAnswers, type StoredAnswers } from '../enrich/a
 import type { ReverseDns } from '../enrich/rdns.ts';
 import { readAnswers, type QueryContext } from '../enrich/asn/query-batch.ts';
 import { openStore } from '../store/open.ts';
+import { StoreReader, UNIT_STORAGE } from '../store/sqlite-reader.ts';
 import { endpointOf } from '../metrics/connection-groups.ts';
 import type { Address, Row } from '../model.ts';
 import { inOrder, ROW_COLLECTORS, rowOf, type Names } from '../rows/row.ts';
@@ -78,6 +80,7 @@ export class LiveScan {
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
   readonly #stored: StoredAnswers | null;
+  readonly #exporterFolder: string | null;
   readonly #operators: OperatorLookup;
   readonly #names: Names;
   readonly #resolver: ReverseDns | null;
@@ -92,6 +95,7 @@ export class LiveScan {
       sockets: SocketSource | null;
       cache: AsnCache | null;
       stored: StoredAnswers | null;
+      exporter: StoreReader | null;
       queryContext: Omit<QueryContext, 'onAnswers'> | null;
       resolver: ReverseDns | null;
     },
@@ -101,6 +105,7 @@ export class LiveScan {
     this.#source = parts.source;
     this.#cache = parts.cache;
     this.#stored = parts.stored;
+    this.#exporterFolder = parts.exporter?.folder ?? null;
     this.#resolver = parts.resolver;
     const services = readServices(options.services);
     this.#scrape = new Scrape(
@@ -132,19 +137,22 @@ export class LiveScan {
     const usesProvider = cache && queriesProvider && config.asn.database === null;
     const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
+    const exporter = cache && config.asn.database === null ? openExporterStore(config, options) : null;
+    const withExporter = (own: StoredAnswers | null): StoredAnswers | null =>
+      exporter ? exporterAnswers(exporter, own, options) : own;
     if (provider === null || provider instanceof FileDatabase) {
-      const stored = cache && (await openStoredAnswers(config, { clock, report }));
+      const stored = withExporter(cache && (await openStoredAnswers(config, { clock, report })));
       const sockets = openSockets(config, options);
-      return new LiveScan(config, options, { source, sockets, cache, resolver, stored, queryContext: null });
+      return new LiveScan(config, options, { source, sockets, cache, resolver, stored, exporter, queryContext: null });
     }
     const store = await openStore(config, { clock, report });
-    const stored: StoredAnswers = {
+    const stored = withExporter({
       read: (buckets) => readAnswers(store, buckets, clock.now()),
       close: async () => store?.close(),
-    };
+    });
     const queryContext = { provider, store, report, clock, random };
     const sockets = openSockets(config, options);
-    return new LiveScan(config, options, { source, sockets, cache, resolver, stored, queryContext });
+    return new LiveScan(config, options, { source, sockets, cache, resolver, stored, exporter, queryContext });
   }
 
   /** Scans once. */
@@ -165,7 +173,12 @@ export class LiveScan {
       rows,
       connections: () =>
         indexes.map((i, position) => this.#connection(i, rows[position])).filter((connection) => connection !== null),
-      coverage: coverage(rows, { unreadableNamespaces, malformed: scrape.host.malformedNow, source: this.#source }),
+      coverage: coverage(rows, {
+        unreadableNamespaces,
+        malformed: scrape.host.malformedNow,
+        source: this.#source,
+        exporterFolder: this.#exporterFolder,
+      }),
       lookups: this.#operators.report,
     };
   }
@@ -211,6 +224,36 @@ export class LiveScan {
   }
 }
 
+/** The store of the exporter that systemd runs, unless another store is configured. */
+function openExporterStore(
+  { isStorageGiven, storageServer }: Config,
+  { saved, report }: LiveScanOptions,
+): StoreReader | null {
+  if (saved || isStorageGiven || storageServer) return null;
+  try {
+    return StoreReader.open(UNIT_STORAGE);
+  } catch (error) {
+    report(reasonOf(error));
+    return null;
+  }
+}
+
+/** The answers of the exporter, then those of the own store. */
+function exporterAnswers(exporter: StoreReader, own: StoredAnswers | null, { clock }: LiveScanOptions): StoredAnswers {
+  const store = { read: (keys: readonly string[]) => Promise.resolve(exporter.read(keys, clock.now())) };
+  return {
+    read: async (buckets) => {
+      const known = await readAnswers(store, buckets, clock.now());
+      const found = new Set(known.map(({ bucket }) => bucket));
+      return [...known, ...((await own?.read(buckets.filter((bucket) => !found.has(bucket)))) ?? [])];
+    },
+    close: async () => {
+      exporter.close();
+      await own?.close();
+    },
+  };
+}
+
 /** The source of the bytes of connections; null for saved output. */
 function openSockets(config: Config, { saved }: LiveScanOptions): SocketSource | null {
   return saved ? null : openSocketSource(socketSourceOf(config));
@@ -236,10 +279,15 @@ interface Unread {
   /** Malformed lines. */
   readonly malformed: number;
   readonly source: Procfs | Commands;
+  /** The folder of the exporter whose store was read; null without one. */
+  readonly exporterFolder?: string | null;
 }
 
 /** One line: how many sockets have a process, why the others do not, and what could not be read. */
-export function coverage(rows: readonly Row[], { unreadableNamespaces, malformed, source }: Unread): string {
+export function coverage(
+  rows: readonly Row[],
+  { unreadableNamespaces, malformed, source, exporterFolder = null }: Unread,
+): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   const unattributed = [...reasons.values()].reduce((total, count) => total + count, 0);
@@ -258,6 +306,7 @@ export function coverage(rows: readonly Row[], { unreadableNamespaces, malformed
   if (!(source instanceof Procfs))
     parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);
   if (malformed > 0) parts.push(`${plural(malformed, 'line')} could not be parsed`);
+  if (exporterFolder !== null) parts.push(`operators from the exporter's store "${exporterFolder}"`);
   return parts.join(', ');
 }
 

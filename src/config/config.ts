@@ -71,6 +71,8 @@ export interface Config {
   readonly inCluster: boolean;
   /** Null if neither a flag nor the environment names a directory. Nothing is then stored on disk. */
   readonly storagePath: string | null;
+  /** Whether a flag, its environment twin or systemd chose the directory, rather than the home of the user. */
+  readonly isStorageGiven: boolean;
   /** The server used instead of a directory, or null. */
   readonly storageServer: RedisServer | null;
   readonly asn: {
@@ -230,6 +232,7 @@ export function parseConfig(
       cert: optional(flags.storageCertFile),
       key: optional(flags.storageKeyFile),
     }),
+    isStorageGiven: optional(flags.storagePath) !== null || Boolean(environment['STATE_DIRECTORY']),
     storagePath: optional(flags.storagePath) ?? defaultStoragePath(environment),
     asn: { ...checkDatabase(one(flags.asnProvider), optional(flags.asnDatabase)), server: one(flags.asnServer) },
     otlp: sends && url !== null ? { url, ...checkClient(otlp), proxy, resource: resource ?? {} } : null,

@@ -161,6 +161,19 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
   }
 }
 
+/** Opens the database file of another process. Throws if SQLite cannot read it, or if peerscope did not make it. */
+export function openForReading(path: string): DatabaseSync {
+  const database = openFile(path, { readOnly: true });
+  try {
+    database.exec('PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON');
+    checkSchema(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
 /** The file has something that peerscope never writes. */
 class ForeignFile extends Error {}
 
@@ -194,11 +207,11 @@ function certainPast(): (now: number) => number {
  * Loads node:sqlite on demand. The module is absent before Node 22.13, and a later release renames its class
  * (DEP0210).
  */
-function openFile(path: string): DatabaseSync {
+function openFile(path: string, options: { readonly readOnly?: boolean } = {}): DatabaseSync {
   const sqlite = process.getBuiltinModule('node:sqlite') as
     { Database?: typeof DatabaseSync; DatabaseSync: typeof DatabaseSync } | undefined;
   if (!sqlite) throw new Error(`Node.js ${process.version} has no node:sqlite`);
-  const database = new (sqlite.Database ?? sqlite.DatabaseSync)(path);
+  const database = new (sqlite.Database ?? sqlite.DatabaseSync)(path, options);
   database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
   return database;
 }

@@ -21,6 +21,7 @@ const DEFAULTS: Config = {
   netlinkSocket: null,
   handedOver: { LISTEN_PID: undefined, LISTEN_FDS: undefined, LISTEN_FDNAMES: undefined },
   inCluster: false,
+  isStorageGiven: false,
   storagePath: null,
   storageServer: null,
   asn: { provider: 'cymru', server: { host: 'whois.cymru.com', port: 43 }, database: null },
@@ -120,6 +121,7 @@ it('accepts every flag', () => {
     netlinkSocket: '/run/peerscope/sockets.sock',
     handedOver: { LISTEN_PID: undefined, LISTEN_FDS: undefined, LISTEN_FDNAMES: undefined },
     inCluster: false,
+    isStorageGiven: true,
     storagePath: 'state',
     storageServer: {
       kind: 'single',

@@ -93,7 +93,11 @@ export type BatchResult = {
 );
 
 /** Returns the stored answers for these buckets, up to 30 days old. */
-export async function readAnswers(store: Store | null, buckets: readonly Cidr[], now: number): Promise<Answer[]> {
+export async function readAnswers(
+  store: Pick<Store, 'read'> | null,
+  buckets: readonly Cidr[],
+  now: number,
+): Promise<Answer[]> {
   if (!store) return [];
   const keys = buckets.map(keyOf);
   const texts = await store.read(keys);
