@@ -1,10 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, dirname, join, relative } from 'node:path';
-import { Ajv, type AnySchemaObject, type ValidateFunction } from 'ajv';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { z } from 'zod';
+import { readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openSchema } from '../support/kubernetes-schema.ts';
+import { build, COMPONENTS, findCommand, KUSTOMIZE, OverlayFolder, TOOLS } from '../support/kustomize.ts';
 import { danglingReferences, unstableFields } from '../support/manifest-checks.ts';
 import {
   filesOf,
@@ -16,174 +15,28 @@ import {
   type Workload,
 } from '../support/manifests.ts';
 
-/** Where .ci/run unpacks tools. */
-const TOOLS = join(ROOT, '.cache/deploy/usr');
-const SCHEMA = join(TOOLS, 'share/gocode/src/k8s.io/kubectl/testdata/openapi/swagger.json');
-
-/** The first of these commands that can be started; where none can, says so. */
-function find(what: string, commands: readonly (readonly string[])[]): readonly string[] | null {
-  const found = commands.find(([command = '', ...args]) => !spawnSync(command, [...args, '--help']).error);
-  if (found) return found;
-  process.stderr.write(`SKIPPED: ${what} is neither installed nor in ${TOOLS}; .ci/run fetches it\n`);
-  return null;
-}
-
-const OWN_KUSTOMIZE = join(TOOLS, 'bin/kustomize');
-const KUSTOMIZE = find('kustomize', [
-  [OWN_KUSTOMIZE, 'build'],
-  ['kustomize', 'build'],
-  ['kubectl', 'kustomize'],
-]);
-
-const COMPONENTS = filesOf('deploy/k8s/components/*/kustomization.yaml').map((path) => basename(dirname(path)));
-
-/** What `kustomize build` makes of a folder. */
-function build(folder: string): Manifest[] {
-  const [command = '', ...args] = KUSTOMIZE ?? [];
-  const { status, stdout, stderr } = spawnSync(command, [...args, folder], { encoding: 'utf8', maxBuffer: 1 << 28 });
-  if (status !== 0) throw new Error(`Cannot build "${folder}": ${stderr}`);
-  return parseDocuments<Manifest>(stdout);
-}
-
-/** The custom resources that are shipped, as far as their keys are used: https://prometheus-operator.dev/docs/api-reference/api/ */
-const labels = z.record(z.string(), z.string());
-const metadata = z.strictObject({ name: z.string(), namespace: z.string().optional(), labels: labels.optional() });
-const relabeling = z.strictObject({
-  action: z.enum(['replace', 'labeldrop', 'keep', 'drop']),
-  regex: z.string().optional(),
-  sourceLabels: z.array(z.string()).optional(),
-  targetLabel: z.string().optional(),
-});
-const endpoint = z.strictObject({
-  port: z.string(),
-  path: z.string(),
-  interval: z.string().regex(/^\d+s$/),
-  scrapeTimeout: z.string().regex(/^\d+s$/),
-  honorLabels: z.boolean(),
-  relabelings: z.array(relabeling),
-});
-const monitor = { jobLabel: z.string(), selector: z.strictObject({ matchLabels: labels }) };
-const rule = {
-  expr: z.string(),
-  labels: labels.optional(),
-};
-const annotations = z.strictObject({
-  summary: z.string(),
-  description: z.string(),
-  runbook_url: z.string(),
-});
-const rules = z.array(
-  z.union([
-    z.strictObject({ ...rule, record: z.string() }),
-    z.strictObject({
-      ...rule,
-      alert: z.string(),
-      for: z.string().optional(),
-      keep_firing_for: z.string().optional(),
-      annotations,
-    }),
-  ]),
-);
-const group = z.strictObject({ name: z.string(), interval: z.string().optional(), rules });
-const operator = <T extends z.ZodType>(kind: string, spec: T) =>
-  z.strictObject({ apiVersion: z.literal('monitoring.coreos.com/v1'), kind: z.literal(kind), metadata, spec });
-const CUSTOM: Readonly<Record<string, z.ZodType>> = {
-  PodMonitor: operator('PodMonitor', z.strictObject({ ...monitor, podMetricsEndpoints: z.array(endpoint) })),
-  ServiceMonitor: operator('ServiceMonitor', z.strictObject({ ...monitor, endpoints: z.array(endpoint) })),
-  PrometheusRule: operator('PrometheusRule', z.strictObject({ groups: z.array(group) })),
-};
-
 interface Kustomization {
   readonly resources: readonly string[];
   readonly components: readonly string[];
 }
 
-interface Definition {
-  readonly properties?: object;
-  readonly additionalProperties?: unknown;
-  readonly 'x-kubernetes-group-version-kind'?: readonly {
-    readonly group: string;
-    readonly version: string;
-    readonly kind: string;
-  }[];
-}
-
-/** What Kubernetes 1.30 added, and the description that Debian ships does not know. */
-const NEWER: Readonly<Record<string, AnySchemaObject>> = {
-  'io.k8s.api.core.v1.SecurityContext': {
-    appArmorProfile: {
-      type: 'object',
-      properties: {
-        type: { enum: ['Unconfined', 'RuntimeDefault', 'Localhost'] },
-        localhostProfile: { type: 'string' },
-      },
-      additionalProperties: false,
-    },
-  },
-};
-
-/** The API server's own description of its objects, made strict: a key that it does not know is an error. */
-class Schema {
-  readonly #ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
-  readonly #names = new Map<string, string>();
-
-  constructor() {
-    const { definitions } = JSON.parse(readFileSync(SCHEMA, 'utf8')) as { definitions: Record<string, Definition> };
-    const strict = Object.entries(definitions).map(([name, definition]): [string, AnySchemaObject] => {
-      if (/\.(IntOrString|Quantity)$/.test(name)) return [name, { type: ['integer', 'number', 'string'] }];
-      if (!definition.properties || 'additionalProperties' in definition) return [name, definition];
-      const properties = { ...definition.properties, ...NEWER[name] };
-      return [name, { ...definition, properties, additionalProperties: false }];
-    });
-    this.#ajv.addSchema({ $id: 'kubernetes', definitions: Object.fromEntries<AnySchemaObject>(strict) });
-    for (const [name, definition] of Object.entries(definitions))
-      for (const { group, version, kind } of definition['x-kubernetes-group-version-kind'] ?? [])
-        this.#names.set(`${group === '' ? '' : `${group}/`}${version} ${kind}`, name);
-  }
-
-  /** What is wrong with an object, one line each. */
-  problems(manifest: Manifest): string[] {
-    const { apiVersion, kind } = manifest;
-    const custom = CUSTOM[kind];
-    if (custom)
-      return (
-        custom.safeParse(manifest).error?.issues.map(({ path, message }) => `${kind} ${path.join('.')}: ${message}`) ??
-        []
-      );
-    const name = this.#names.get(`${apiVersion} ${kind}`);
-    const validate = name && (this.#ajv.getSchema(`kubernetes#/definitions/${name}`) as ValidateFunction | undefined);
-    if (!validate) return [`${apiVersion} ${kind}: no schema`];
-    validate(manifest);
-    return (validate.errors ?? []).map(
-      ({ instancePath, message = '', params }) => `${kind} ${instancePath}: ${message} ${JSON.stringify(params)}`,
-    );
-  }
+/** A container, as far as Autopilot compares it with its allowlist. */
+interface AllowedContainer {
+  readonly image: string;
+  readonly args: readonly string[];
+  readonly env: readonly { readonly name: string }[];
+  readonly securityContext: { readonly capabilities: object };
+  readonly volumeMounts: readonly object[];
 }
 
 describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'peerscope-kustomize-'));
-  let schema: Schema | null = null;
+  const folder = new OverlayFolder();
+  const schema = openSchema();
+  afterAll(() => folder.close());
 
-  beforeAll(() => {
-    if (existsSync(SCHEMA)) schema = new Schema();
-    else process.stderr.write(`SKIPPED: strict check of manifests: missing ${SCHEMA}; .ci/run fetches it\n`);
-  });
-  afterAll(() => rmSync(folder, { recursive: true }));
-
-  const below = (path: string): string => relative(folder, join(ROOT, 'deploy/k8s', path));
-
-  /** What kustomize makes of an overlay of one's own. */
-  function buildOverlay(overlay: object): Manifest[] {
-    const header = { apiVersion: 'kustomize.config.k8s.io/v1beta1', kind: 'Kustomization' };
-    writeFileSync(join(folder, 'kustomization.yaml'), JSON.stringify({ ...header, ...overlay }));
-    return build(folder);
-  }
-
-  /** The base with components, as an overlay of one's own would take them. */
-  function compose(components: readonly string[], more: object = { namespace: 'peerscope' }): Manifest[] {
-    const taken = components.map((component) => below(`components/${component}`));
-    return buildOverlay({ resources: [below('base')], components: taken, ...more });
-  }
+  const below = (path: string): string => folder.below(path);
+  const buildOverlay = (overlay: object): Manifest[] => folder.build(overlay);
+  const compose = (components: readonly string[], more?: object): Manifest[] => folder.compose(components, more);
 
   const daemonSetOf = (manifests: readonly Manifest[]): Workload => {
     const found = manifests.find(({ kind, metadata }) => kind === 'DaemonSet' && metadata.name !== 'peerscope-sockets');
@@ -194,25 +47,33 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     manifests.map(({ kind, metadata }) => `${kind} ${metadata.name.replace(/-[2456789bcdfghkmt]{10}$/, '')}`).sort();
 
   const BASE = ['ConfigMap peerscope', 'DaemonSet peerscope', 'ServiceAccount peerscope'];
-  const VALKEY = ['ConfigMap', 'Deployment', 'NetworkPolicy', 'Secret', 'Service'].map(
-    (kind) => `${kind} peerscope-valkey`,
-  );
+  const VALKEY = ['ConfigMap', 'Deployment', 'NetworkPolicy', 'Service'].map((kind) => `${kind} peerscope-valkey`);
   const METADATA = ['ClusterRole peerscope', 'ClusterRoleBinding peerscope'];
   const RULES = filesOf('deploy/prometheus/*.rules.yml').map(
     (path) => `PrometheusRule ${basename(path, '.rules.yml')}`,
   );
   const DASHBOARDS = filesOf('grafana/dashboards/*.json').map((path) => `ConfigMap ${basename(path, '.json')}`);
+  const SCC = (name: string): string[] => [
+    `SecurityContextConstraints ${name}-scc`,
+    `ClusterRole ${name}-scc`,
+    `RoleBinding ${name}-scc`,
+  ];
   const ADDED: Readonly<Record<string, readonly string[]>> = {
     dashboards: DASHBOARDS,
+    'gke-autopilot': ['AllowlistSynchronizer peerscope'],
+    'google-managed-prometheus': ['ClusterPodMonitoring peerscope'],
+    'kubernetes-services': ['ClusterRole peerscope-services', 'ClusterRoleBinding peerscope-services'],
     metadata: METADATA,
     namespace: ['Namespace peerscope'],
     networkpolicy: ['NetworkPolicy peerscope'],
+    'openshift-traffic': SCC('peerscope-sockets'),
+    openshift: SCC('peerscope'),
     otlp: [],
     podmonitor: ['PodMonitor peerscope'],
     rules: RULES,
     servicemonitor: ['Service peerscope', 'ServiceMonitor peerscope'],
     'state-hostpath': [],
-    traffic: ['DaemonSet peerscope-sockets'],
+    traffic: ['DaemonSet peerscope-sockets', 'ServiceAccount peerscope-sockets'],
     unprivileged: [],
     valkey: VALKEY,
   };
@@ -243,7 +104,8 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     expect(manifests.flatMap((manifest) => schema?.problems(manifest) ?? [])).toEqual([]);
     const [container] = daemonSetOf(manifests).spec.template.spec.containers;
     expect(container?.args).toContain('--asn.provider=cymru');
-    const variables = ['NODE_NAME', 'PEERSCOPE_STORAGE_URL', 'POD_UID', 'VALKEY_HOST', 'VALKEY_PASSWORD'];
+    const store = ['PEERSCOPE_STORAGE_CA_FILE', 'PEERSCOPE_STORAGE_URL', 'VALKEY_HOST', 'VALKEY_PASSWORD'];
+    const variables = ['NODE_NAME', 'POD_UID', ...store].sort();
     expect(container?.env?.map(({ name }) => name).sort()).toEqual(variables);
   });
 
@@ -266,7 +128,14 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     ]),
     ...COMPONENTS.filter((component) => component !== 'namespace').map((component) => ({
       name: `the component ${component}`,
-      overlay: () => ({ resources: [below('base')], components: [below(`components/${component}`)], ...elsewhere }),
+      overlay: () => ({
+        resources: [below('base')],
+        // The constraints of OpenShift for the agent need the agent.
+        components: [...(component === 'openshift-traffic' ? ['traffic'] : []), component].map((name) =>
+          below(`components/${name}`),
+        ),
+        ...elsewhere,
+      }),
     })),
   ])('$name follows another namespace, prefix and suffix with every reference', ({ overlay }) => {
     const manifests = buildOverlay(overlay());
@@ -281,7 +150,9 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     const [namespace] = compose(['namespace'], elsewhere).filter(({ kind }) => kind === 'Namespace');
     expect(namespace?.metadata).toEqual({
       name: 'monitoring',
-      labels: { 'pod-security.kubernetes.io/enforce': 'privileged' },
+      labels: Object.fromEntries(
+        ['audit', 'enforce', 'warn'].map((mode) => [`pod-security.kubernetes.io/${mode}`, 'privileged']),
+      ),
     });
   });
 
@@ -291,7 +162,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
       expect(compose(components).flatMap(unstableFields)).toEqual([]);
   });
 
-  it('the overlay in docs/deploy.md has its image, its password and its namespace', () => {
+  it('the overlay in docs/deploy.md has its image and its namespace', () => {
     const [, text = ''] = /```yaml\n(apiVersion: kustomize[^]*?)```/.exec(readText('docs/deploy.md')) ?? [];
     const [overlay] = parseDocuments<Kustomization>(text);
     const resources = overlay?.resources.map((path) => below(path.replace(/^.*deploy\/k8s\//, ''))) ?? [];
@@ -299,11 +170,71 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
     expect(danglingReferences(manifests, 'monitoring')).toEqual([]);
     const [container] = daemonSetOf(manifests).spec.template.spec.containers;
     expect(container?.image).toMatch(/^registry\.example\/peerscope:/);
-    expect(JSON.stringify(manifests)).not.toContain(Buffer.from('replace-me').toString('base64'));
-    expect(manifests.find(({ kind }) => kind === 'Secret')?.['data']).toEqual({
-      password: Buffer.from('PASSWORD').toString('base64'),
-      'password.conf': Buffer.from('requirepass PASSWORD').toString('base64'),
+  });
+
+  it('no component contains a password', () => {
+    expect(compose(COMPONENTS).filter(({ kind }) => kind === 'Secret')).toEqual([]);
+    const texts = filesOf('deploy/{k8s,helm}/**/*.{yaml,conf,acl,sh,json,tpl}').map((path) => [path, readText(path)]);
+    expect(
+      texts.filter(([, text = '']) => /replace-me|changeme|requirepass/i.test(text)).map(([path]) => path),
+    ).toEqual([]);
+  });
+
+  it('follows a Secret that the overlay itself generates', () => {
+    const literals = ['exporter-password=a', 'admin-password=b'];
+    const secretGenerator = [{ name: 'peerscope-valkey', literals }];
+    const manifests = compose(['valkey'], { ...elsewhere, secretGenerator });
+    expect(
+      danglingReferences(manifests, 'monitoring', { 'peerscope-valkey-tls': ['ca.crt', 'tls.crt', 'tls.key'] }),
+    ).toEqual([]);
+  });
+
+  it('on OpenShift the store takes a UID of the namespace, and the constraints allow the volumes of the pods', () => {
+    const manifests = compose(['metadata', 'traffic', 'valkey', 'openshift', 'openshift-traffic']);
+    const store = manifests.find(({ kind }) => kind === 'Deployment') as Workload | undefined;
+    expect(store?.spec.template.spec['securityContext']).toEqual({
+      runAsNonRoot: true,
+      seccompProfile: { type: 'RuntimeDefault' },
     });
+    for (const name of ['peerscope', 'peerscope-sockets']) {
+      const find = (of: string, called: string): Manifest | undefined =>
+        manifests.find(({ kind, metadata }) => kind === of && metadata.name === called);
+      const constraints = find('SecurityContextConstraints', `${name}-scc`);
+      expect(find('ClusterRole', `${name}-scc`)).toMatchObject({ rules: [{ resourceNames: [`${name}-scc`] }] });
+      const pod = (find('DaemonSet', name) as Workload | undefined)?.spec.template.spec;
+      const kinds = pod?.volumes.flatMap((volume) => Object.keys(volume).filter((key) => key !== 'name')) ?? [];
+      const [container] = pod?.containers ?? [];
+      const { capabilities } = container?.securityContext as { capabilities: { add: readonly string[] } };
+      expect(constraints).toMatchObject({
+        allowedCapabilities: capabilities.add,
+        allowHostNetwork: pod?.['hostNetwork'] === true,
+        runAsUser: { uid: (pod?.['securityContext'] as { runAsUser: number }).runAsUser },
+      });
+      // The projected volume is the token of the API.
+      const token = pod?.['automountServiceAccountToken'] === true ? ['projected'] : [];
+      const allowed = constraints?.['volumes'] as readonly string[];
+      expect([...new Set([...kinds, ...token])].filter((kind) => !allowed.includes(kind))).toEqual([]);
+    }
+  });
+
+  it('the allowlist of Autopilot allows the pods with each component that can run there', () => {
+    const { matchingCriteria } = readDocument('deploy/k8s/components/gke-autopilot/workloadallowlist.yaml') as {
+      matchingCriteria: { containers: readonly [AllowedContainer]; volumes: readonly object[] };
+    };
+    const [allowed] = matchingCriteria.containers;
+    const all = ['metadata', 'kubernetes-services', 'otlp', 'valkey', 'gke-autopilot'];
+    const { spec } = daemonSetOf(compose(all)).spec.template;
+    const [container] = spec.containers as unknown as readonly [
+      AllowedContainer & { readonly env: readonly { name: string }[] },
+    ];
+    expect(container.image).toMatch(new RegExp(allowed.image));
+    const patterns = allowed.args.map((pattern) => new RegExp(`^${pattern}$`));
+    expect(container.args.filter((arg) => !patterns.some((pattern) => pattern.test(arg)))).toEqual([]);
+    const names = allowed.env.map(({ name }) => name);
+    expect(container.env.filter(({ name }) => !names.includes(name))).toEqual([]);
+    expect(allowed.securityContext.capabilities).toEqual(container.securityContext.capabilities);
+    expect(new Set(allowed.volumeMounts)).toEqual(new Set(container.volumeMounts));
+    expect(matchingCriteria.volumes).toEqual([{ name: 'proc', hostPath: { path: '/proc' } }]);
   });
 
   it('every component except unprivileged keeps the privileges, and changes only its own volume', () => {
@@ -320,7 +251,11 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
         readOnlyRootFilesystem: true,
         capabilities: { drop: ['ALL'] },
       };
-      expect(rights, component).toEqual([component === 'unprivileged' ? unprivileged : securityContext]);
+      // A node of OpenShift has no AppArmor.
+      const { appArmorProfile, ...openshift } = securityContext as Readonly<Record<string, unknown>>;
+      expect(appArmorProfile).toEqual({ type: 'Unconfined' });
+      const expectedRights = { unprivileged, openshift }[component] ?? securityContext;
+      expect(rights, component).toEqual([expectedRights]);
       const changed: Readonly<Record<string, unknown>> = {
         config: { name: 'config', configMap: { name: expect.stringMatching(/^peerscope-[a-z0-9]{10}$/) as unknown } },
         ...(component === 'state-hostpath'
@@ -329,6 +264,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
         ...(component === 'traffic'
           ? { sockets: { name: 'sockets', hostPath: { path: '/run/peerscope', type: 'DirectoryOrCreate' } } }
           : {}),
+        ...(component === 'valkey' ? { 'valkey-ca': expect.objectContaining({ name: 'valkey-ca' }) as unknown } : {}),
       };
       const byName = Object.fromEntries(volumes.map((volume) => [volume.name, volume]));
       const expected = Object.fromEntries(ownVolumes.map((volume) => [volume.name, volume]));
@@ -338,7 +274,9 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
 
   it('the component traffic gives the exporter the socket of the agent, read-only, at the path where the agent listens', () => {
     const manifests = compose(['traffic']);
-    const agent = manifests.find(({ metadata }) => metadata.name === 'peerscope-sockets') as Workload | undefined;
+    const agent = manifests.find(
+      ({ kind, metadata }) => kind === 'DaemonSet' && metadata.name === 'peerscope-sockets',
+    ) as Workload | undefined;
     const [{ args = [] } = {}] = agent?.spec.template.spec.containers ?? [];
     const [container] = daemonSetOf(manifests).spec.template.spec.containers;
     expect(container?.env).toEqual([{ name: 'PEERSCOPE_NETLINK_SOCKET', value: args[1] }]);
@@ -379,7 +317,7 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
 });
 
 describe('docker compose', () => {
-  const compose = find('docker compose', [
+  const compose = findCommand('docker compose', [
     [join(TOOLS, 'libexec/docker/cli-plugins/docker-compose')],
     ['docker-compose'],
   ]);
@@ -393,7 +331,7 @@ describe('docker compose', () => {
 });
 
 describe('systemd', () => {
-  const analyze = find('systemd-analyze', [['systemd-analyze']]);
+  const analyze = findCommand('systemd-analyze', [['systemd-analyze']]);
 
   it.skipIf(analyze === null)('finds the units well-formed and the exposure as low as docs/deploy.md says', () => {
     const unit = join(ROOT, 'deploy/systemd/peerscope.service');

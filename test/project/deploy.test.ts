@@ -46,7 +46,8 @@ function configOf(args: readonly string[], environment: Readonly<Record<string, 
 describe.each(DEPLOYED)('%s', (path) => {
   const text = readText(path);
 
-  it.runIf(/\.ya?ml$/.test(path))('is strict YAML', () => {
+  // A template is YAML only when Helm has rendered it: test/e2e/chart.test.ts.
+  it.runIf(/\.ya?ml$/.test(path) && !path.includes('/templates/'))('is strict YAML', () => {
     expect(() => parseDocuments(text)).not.toThrow();
   });
 
@@ -54,7 +55,7 @@ describe.each(DEPLOYED)('%s', (path) => {
     const flags = text.matchAll(/(?<![\w-])--([a-z]+\.[a-z.-]+)(?:=([^\s'"]+))?/g);
     const wrong = flags.filter(([, name, value]) => {
       const flag = FLAGS.find((flag) => flag.name === name);
-      return !flag || (value !== undefined && flag.parse(value) === undefined);
+      return !flag || (value !== undefined && !value.startsWith('{{') && flag.parse(value) === undefined);
     });
     expect(wrong.map(([whole]) => whole).toArray()).toEqual([]);
     const twins = new Set(FLAGS.map(({ name }) => environmentVariable(name)));
@@ -166,13 +167,15 @@ describe('deploy/k8s/base', () => {
 });
 
 describe('deploy/k8s/components/traffic', () => {
-  const agent = readDocument('deploy/k8s/components/traffic/sockets.yaml') as Workload;
-  const { containers, volumes, ...pod } = agent.spec.template.spec;
+  const [account, agent] = parseDocuments<Manifest>(readText('deploy/k8s/components/traffic/sockets.yaml'));
+  const { containers, volumes, ...pod } = (agent as Workload).spec.template.spec;
   const { affinity, nodeSelector, tolerations } = DAEMON_SET.spec.template.spec;
 
   it('gives the agent only the privileges that docs/security.md explains, on the nodes of the exporter', () => {
+    expect(account).toMatchObject({ kind: 'ServiceAccount', automountServiceAccountToken: false });
     expect(pod).toEqual({
       affinity,
+      serviceAccountName: 'peerscope-sockets',
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       hostNetwork: true,
@@ -199,6 +202,17 @@ describe('deploy/k8s/components/traffic', () => {
     ]);
     expect(volumes).toEqual([{ name: 'sockets', hostPath: { path: '/run/peerscope', type: 'Directory' } }]);
   });
+});
+
+test('the store gives the exporter the rights that docs/asn.md lists, and the user "default" none', () => {
+  const users = readText('deploy/k8s/components/valkey/users.acl').trimEnd().split('\n');
+  const [, rights = ''] = /`(~peerscope:\* [^`]*)`/.exec(readText('docs/asn.md')) ?? [];
+  const [keys, ...commands] = rights.split(' ');
+  expect(users).toEqual([
+    'user default off',
+    `user exporter on @exporter@ ${keys} resetchannels -@all ${commands.join(' ')}`,
+    'user admin on @admin@ ~* &* +@all',
+  ]);
 });
 
 test('every component is a kustomize Component, and overlays use only existing ones', () => {
@@ -246,6 +260,28 @@ describe('generated from one source', () => {
       })),
     });
     await expect(`${NOTE}${text}`).toMatchFileSnapshot('../../grafana/kustomization.yaml');
+  });
+});
+
+/** Helm reads only files of the chart, so it has copies. */
+describe('the copies in the chart', () => {
+  const CHART = 'deploy/helm/peerscope/files';
+  const sources = [
+    'deploy/prometheus/*.rules.yml',
+    'grafana/dashboards/*.json',
+    'deploy/k8s/components/valkey/*.{acl,conf,sh}',
+  ];
+  const folders = ['rules', 'dashboards', 'valkey'];
+  const copies = sources.flatMap((pattern, i) =>
+    filesOf(pattern).map((source) => ({ source, copy: `${CHART}/${folders[i] ?? ''}/${basename(source)}` })),
+  );
+
+  test.each(copies)('$copy is $source', async ({ source, copy }) => {
+    await expect(readText(source)).toMatchFileSnapshot(`../../${copy}`);
+  });
+
+  test('there are no others', () => {
+    expect(filesOf(`${CHART}/{${folders.join()}}/*`)).toEqual(copies.map(({ copy }) => copy).sort());
   });
 });
 

@@ -14,9 +14,19 @@ interface Pods {
   readonly containers: readonly Container[];
 }
 
-const CLUSTER_WIDE = /^(?:Namespace|ClusterRole|ClusterRoleBinding)$/;
-/** Objects of these kinds belong to the operator of Prometheus, and are stored as they are. */
-const CUSTOM = /^(?:PodMonitor|ServiceMonitor|PrometheusRule)$/;
+/** kustomize takes custom resources for namespaced. The server drops the namespace of those that are not. */
+const CLUSTER_WIDE =
+  /^(?:Namespace|ClusterRole|ClusterRoleBinding|SecurityContextConstraints|AllowlistSynchronizer|ClusterPodMonitoring)$/;
+/** Custom resources, which the server stores as they are. */
+const CUSTOM =
+  /^(?:PodMonitor|ServiceMonitor|PrometheusRule|SecurityContextConstraints|AllowlistSynchronizer|ClusterPodMonitoring)$/;
+
+/** The Secrets that the user creates, with their keys. */
+export type GivenSecrets = Readonly<Record<string, readonly string[]>>;
+export const GIVEN_SECRETS: GivenSecrets = {
+  'peerscope-valkey': ['exporter-password', 'admin-password'],
+  'peerscope-valkey-tls': ['ca.crt', 'tls.crt', 'tls.key'],
+};
 
 /** All objects within a value, with the key that each stands under. */
 function* objectsIn(value: unknown, key = ''): Generator<{ key: string; object: Fields }> {
@@ -26,6 +36,8 @@ function* objectsIn(value: unknown, key = ''): Generator<{ key: string; object: 
 }
 
 const podsOf = (manifest: Manifest): Pods[] => {
+  const { labels = {} } = manifest.metadata as { labels?: Labels };
+  if (manifest.kind === 'Pod') return [{ ...(manifest['spec'] as Pods), labels }];
   const template = (manifest['spec'] as { template?: { metadata: { labels: Labels }; spec: Pods } } | undefined)
     ?.template;
   return template ? [{ labels: template.metadata.labels, containers: template.spec.containers }] : [];
@@ -38,13 +50,16 @@ const selects = (selector: Labels, labels: Labels): boolean =>
  * What in the objects of an overlay refers to an object that is not among them, or stands in another namespace: by name, by key,
  * by labels, by port, and by the host of the store's URL. One line each.
  */
-export function danglingReferences(manifests: readonly Manifest[], namespace: string): string[] {
+export function danglingReferences(
+  manifests: readonly Manifest[],
+  namespace: string,
+  given: GivenSecrets = GIVEN_SECRETS,
+): string[] {
   const find = (kind: string, name: unknown): Manifest | undefined =>
     manifests.find((one) => one.kind === kind && one.metadata.name === name);
-  const textOf = (secret: unknown, key: string): string => {
-    const data = find('Secret', secret)?.['data'] as Readonly<Record<string, string>> | undefined;
-    return Buffer.from(data?.[key] ?? '', 'base64').toString();
-  };
+  const findSecret = (name: unknown): Fields | undefined =>
+    (find('Secret', name)?.['data'] as Fields | undefined) ??
+    (given[String(name)] && Object.fromEntries(given[String(name)]?.map((key) => [key, 'given']) ?? []));
   const pods = manifests.flatMap(podsOf);
   const problems: string[] = [];
 
@@ -54,7 +69,7 @@ export function danglingReferences(manifests: readonly Manifest[], namespace: st
       if (!holds) problems.push(`${kind} ${metadata.name}: ${what}`);
     };
     const demandKey = (of: string, name = '', key: unknown): void => {
-      const data = find(of, name)?.['data'] as Fields | undefined;
+      const data = of === 'Secret' ? findSecret(name) : (find(of, name)?.['data'] as Fields | undefined);
       demand(data?.[String(key)] !== undefined, `no key ${String(key)} of ${of} ${name}`);
     };
     if (!CLUSTER_WIDE.test(kind)) demand(metadata.namespace === namespace, `in namespace ${metadata.namespace}`);
@@ -66,12 +81,14 @@ export function danglingReferences(manifests: readonly Manifest[], namespace: st
       if (object['serviceAccountName'] !== undefined)
         demand(!!find('ServiceAccount', object['serviceAccountName']), 'no ServiceAccount');
       if (/^configMap(?:Ref)?$/.test(key)) demand(!!find('ConfigMap', name), `no ConfigMap ${name}`);
-      if (/^secretRef$/.test(key)) demand(!!find('Secret', name), `no Secret ${name}`);
+      if (/^secretRef$/.test(key)) demand(!!findSecret(name), `no Secret ${name}`);
       if (key === 'configMapKeyRef') demandKey('ConfigMap', name, object['key']);
       if (key === 'secretKeyRef') demandKey('Secret', name, object['key']);
-      if (secretName !== undefined) {
-        demand(!!find('Secret', secretName), `no Secret ${secretName}`);
-        for (const item of items ?? []) demandKey('Secret', secretName, item['key']);
+      // A volume, or a source of a projected volume.
+      const secret = secretName ?? (key === 'secret' ? name : undefined);
+      if (secret !== undefined) {
+        demand(!!findSecret(secret), `no Secret ${secret}`);
+        for (const item of items ?? []) demandKey('Secret', secret, item['key']);
       }
       if (key === 'podSelector') demand(selectsPods(object['matchLabels'] as Labels), 'selects no pod');
     }
@@ -90,9 +107,11 @@ export function danglingReferences(manifests: readonly Manifest[], namespace: st
     for (const { port } of spec.podMetricsEndpoints ?? [])
       demand(selectsPods(selector['matchLabels'] as Labels, port), `scrapes no port ${port}`);
     for (const { port } of spec.endpoints ?? [])
-      demand(selectsService(selector['matchLabels'] as Labels, port), 'no Service');
+      if (kind === 'ClusterPodMonitoring')
+        demand(selectsPods(selector['matchLabels'] as Labels, port), `scrapes no port ${port}`);
+      else demand(selectsService(selector['matchLabels'] as Labels, port), 'no Service');
     for (const { labels, containers } of podsOf(manifest)) {
-      demand(selects(selector['matchLabels'] as Labels, labels), 'does not select its own pods');
+      if (kind !== 'Pod') demand(selects(selector['matchLabels'] as Labels, labels), 'does not select its own pods');
       for (const { env = [] } of containers) demandStore(env, demand);
     }
   }
@@ -118,23 +137,26 @@ export function danglingReferences(manifests: readonly Manifest[], namespace: st
     });
   }
 
-  /** Expands the store's URL as the kubelet does, and demands the Service and the password that it names. */
+  /** Expands the store's URL as the kubelet does, and demands the Service, TLS, and the user that it names. */
   function demandStore(env: Container['env'] & object, demand: (holds: boolean, what: string) => void): void {
     const values = new Map<string, string>();
     for (const { name, value = '', valueFrom } of env) {
-      const secret = valueFrom?.['secretKeyRef'] as { name: string; key: string } | undefined;
       const expanded = value.replace(/\$\((\w+)\)/g, (whole, variable: string) => values.get(variable) ?? whole);
-      values.set(name, secret ? textOf(secret.name, secret.key) : expanded);
+      values.set(name, valueFrom?.['secretKeyRef'] ? 'from-secret' : expanded);
     }
     const text = values.get('PEERSCOPE_STORAGE_URL');
-    if (text === undefined) return;
+    if (text === undefined || text === 'from-secret') return;
     const url = new URL(text);
     const service = find('Service', url.hostname)?.['spec'] as { ports: readonly { port: number }[] } | undefined;
     demand(service?.ports.some(({ port }) => String(port) === url.port) ?? false, `no store at ${url.host}`);
-    const secret = manifests.find(({ kind, metadata }) => kind === 'Secret' && metadata.name.includes('valkey'));
+    demand(url.protocol === 'rediss:', `no TLS in "${text}"`);
+    demand(url.password === 'from-secret', `a password in "${text}"`);
+    const users = manifests.flatMap(
+      ({ data }) => (data as Readonly<Record<string, string>> | undefined)?.['users.acl'] ?? [],
+    );
     demand(
-      textOf(secret?.metadata.name, 'password.conf') === `requirepass ${url.password}`,
-      `the store does not take the password "${url.password}"`,
+      users.some((lines) => lines.includes(`user ${url.username} on `)),
+      `the store has no user "${url.username}"`,
     );
   }
 }
