@@ -3,7 +3,7 @@ import tseslint from 'typescript-eslint';
 import { plugin } from './lint/plugin.ts';
 
 export default tseslint.config(
-  { ignores: ['.cache', 'dist', 'coverage', 'packages', 'test/fixtures'] },
+  { ignores: ['.cache', 'dist', 'coverage', 'packages', 'deploy/helm', 'test/fixtures'] },
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   {
