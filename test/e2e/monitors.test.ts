@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
 import { Exporter } from '../support/exporter.ts';
 import { readDocument, ROOT } from '../support/manifests.ts';
 import { parsePage } from '../support/page.ts';
@@ -41,45 +41,89 @@ function jobOf({ path, honorLabels, relabelings }: Endpoint, target: string): ob
   return { ...job, static_configs: targets, relabel_configs: relabel };
 }
 
+/**
+ * The scrape job that Google Managed Prometheus makes of a ClusterPodMonitoring (prometheus-engine, pod_config.go): it has no
+ * honor_labels, and a pod of a DaemonSet has the name of its node in `instance`.
+ */
+function jobOfGoogle(monitoring: PodMonitoring, target: string): object {
+  const [{ path } = { path: '' }] = monitoring.spec.endpoints;
+  const ofTarget = Object.fromEntries(monitoring.spec.targetLabels.metadata.map((name) => [name, TARGET[name]]));
+  const labels = { ...GOOGLE, ...ofTarget };
+  return { job_name: 'peerscope', metrics_path: path, static_configs: [{ targets: [target], labels }] };
+}
+
+interface PodMonitoring {
+  readonly spec: {
+    readonly endpoints: readonly { readonly path: string }[];
+    readonly targetLabels: { readonly metadata: readonly ('namespace' | 'pod' | 'container')[] };
+  };
+}
+
+const GOOGLE = { project_id: 'shop', location: 'europe-west1', cluster: 'prod', instance: 'node-7:metrics' };
+
+interface Scraped {
+  readonly page: Readonly<Record<string, string>>[];
+  readonly stored: Readonly<Record<string, string>>[];
+  readonly up: Readonly<Record<string, string>>[];
+}
+
+/** What an exporter serves of a family, and what a real Prometheus stores of it. */
+async function scrape(jobFor: (target: string) => object, { skip, onTestFinished }: TestContext): Promise<Scraped> {
+  const program = needServer('prometheus', skip);
+  const tree = join(ROOT, 'test/fixtures/proc/containers');
+  const exporter = await Exporter.start([
+    `--path.procfs=${tree}`,
+    '--asn.provider=none',
+    '--storage.path=/dev/null/none',
+  ]);
+  onTestFinished(async () => {
+    await exporter.stop();
+  });
+  const jobs = [jobFor(new URL(exporter.url).host)];
+  const prometheus = await Prometheus.start(program, { jobs, rules: [], scrapeSeconds: 1, evaluationSeconds: 60 });
+  onTestFinished(() => prometheus.stop());
+  const labelsOf = async (expr: string): Promise<Readonly<Record<string, string>>[]> =>
+    (await prometheus.query(expr)).map(({ labels }) => labels);
+  await expect.poll(() => labelsOf(FAMILY), { timeout: 60_000, interval: 100 }).not.toEqual([]);
+  const stored = await labelsOf(FAMILY);
+  const page = parsePage(await (await exporter.get('/metrics')).arrayBuffer())
+    .filter(({ name }) => name === FAMILY)
+    .map(({ labels }) => Object.fromEntries(Object.entries(labels).filter(([, text]) => text !== '')));
+  return { page, stored, up: await labelsOf('up') };
+}
+
 describe('a real Prometheus', () => {
   it.for(MONITORS)(
     'that scrapes by the $kind keeps our labels, and gives no series the pod of the exporter',
-    async ({ file, endpoints }, { skip, onTestFinished }) => {
-      const program = needServer('prometheus', skip);
+    async ({ file, endpoints }, context) => {
       const monitor = readDocument(`deploy/k8s/components/${file}`) as { spec: Record<string, readonly [Endpoint]> };
       const [endpoint] = monitor.spec[endpoints] ?? [];
       if (!endpoint) throw new Error(`no endpoint in ${file}`);
-      const tree = join(ROOT, 'test/fixtures/proc/containers');
-      const exporter = await Exporter.start([
-        `--path.procfs=${tree}`,
-        '--asn.provider=none',
-        '--storage.path=/dev/null/none',
-      ]);
-      onTestFinished(async () => {
-        await exporter.stop();
-      });
-      const prometheus = await Prometheus.start(program, {
-        jobs: [jobOf(endpoint, new URL(exporter.url).host)],
-        rules: [],
-        scrapeSeconds: 1,
-        evaluationSeconds: 60,
-      });
-      onTestFinished(() => prometheus.stop());
-      const labelsOf = async (expr: string): Promise<Readonly<Record<string, string>>[]> =>
-        (await prometheus.query(expr)).map(({ labels }) => labels);
-      await expect.poll(() => labelsOf(FAMILY), { timeout: 60_000, interval: 100 }).not.toEqual([]);
-      const stored = await labelsOf(FAMILY);
-      const page = parsePage(await (await exporter.get('/metrics')).arrayBuffer());
-      const meant = page
-        .filter(({ name }) => name === FAMILY)
-        .map(({ labels }) => Object.entries(labels).filter(([, text]) => text !== ''))
-        .map((labels) => ({ __name__: FAMILY, ...Object.fromEntries(labels), job: 'peerscope', instance: 'node-7' }));
+      const { page, stored, up } = await scrape((target) => jobOf(endpoint, target), context);
+      const meant = page.map((labels) => ({ __name__: FAMILY, ...labels, job: 'peerscope', instance: 'node-7' }));
       expect(sorted(stored)).toEqual(sorted(meant));
       const ofPods = stored.filter(({ pod }) => pod !== undefined);
       expect([ofPods.length > 0, ofPods.length < stored.length]).toEqual([true, true]);
-      expect(await labelsOf('up')).toEqual([{ __name__: 'up', job: 'peerscope', instance: 'node-7' }]);
+      expect(up).toEqual([{ __name__: 'up', job: 'peerscope', instance: 'node-7' }]);
     },
   );
+
+  const MONITORING = readDocument(
+    'deploy/k8s/components/google-managed-prometheus/clusterpodmonitoring.yaml',
+  ) as PodMonitoring;
+
+  it('that scrapes without honor_labels, as Google does by the ClusterPodMonitoring, keeps our labels', async (context) => {
+    const { page, stored, up } = await scrape((target) => jobOfGoogle(MONITORING, target), context);
+    const meant = page.map((labels) => ({ __name__: FAMILY, ...labels, job: 'peerscope', ...GOOGLE }));
+    expect(sorted(stored)).toEqual(sorted(meant));
+    expect(up).toEqual([{ __name__: 'up', job: 'peerscope', ...GOOGLE }]);
+  });
+
+  it('renames our labels with the default labels of Google’s targets', async (context) => {
+    const spec = { ...MONITORING.spec, targetLabels: { metadata: ['namespace', 'pod', 'container'] as const } };
+    const { stored } = await scrape((target) => jobOfGoogle({ spec }, target), context);
+    expect(new Set(stored.map(({ pod }) => pod))).toEqual(new Set([TARGET.pod]));
+  });
 
   it('accepts the configuration of the demonstration', ({ skip }) => {
     const promtool = needPromtool(skip);

@@ -32,7 +32,7 @@ const blocks = (language: string): string[][] =>
   captures(README, new RegExp(`^\`\`\`${language}\n(.*?)\n\`\`\``, 'gms')).map((block) => block.split('\n'));
 
 /** Command lines of other programs, whose flags are their own. */
-const OTHERS = /(?<=^|`)(?:docker|install|kubectl|npm ci|npm run|systemctl|systemd-tmpfiles) (?:\\\n|[^`\n])*/gm;
+const OTHERS = /(?<=^|`)(?:docker|helm|install|kubectl|npm ci|npm run|systemctl|systemd-tmpfiles) (?:\\\n|[^`\n])*/gm;
 
 /** What the program's help lists: the flags of every command, without dashes. */
 const help = new Map<string, Set<string>>();

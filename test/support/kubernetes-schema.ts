@@ -42,6 +42,7 @@ const monitor = {
   podTargetLabels: z.array(z.string()).optional(),
   sampleLimit: z.int().optional(),
   labelLimit: z.int().optional(),
+  targetLimit: z.int().optional(),
   labelValueLengthLimit: z.int().optional(),
 };
 const rule = {

@@ -179,7 +179,12 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
+  {{- if not (hasKey $monitor.extraSpec "jobLabel") }}
   jobLabel: app.kubernetes.io/name
+  {{- end }}
+  {{- with $monitor.extraSpec }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   {{- if and $monitor.namespace (ne $monitor.namespace (include "peerscope.namespace" $root)) }}
   namespaceSelector:
     matchNames: [{{ include "peerscope.namespace" $root }}]
