@@ -9,12 +9,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { parseStorageUrl } from '../../src/store/redis-url.ts';
 import { RedisStore } from '../../src/store/redis.ts';
-import { parseDocuments, readText, ROOT, type Manifest } from '../support/manifests.ts';
+import { parseDocuments, readText, ROOT, type Manifest, type Workload } from '../support/manifests.ts';
 import { findRedisServer, freePort } from '../support/redis-server.ts';
 
 const place = findRedisServer();
 const COMPONENT = 'deploy/k8s/components/valkey';
 const SERVICE = 'localhost';
+
+interface Probe {
+  readonly exec: { readonly command: readonly string[] };
+}
 
 interface Secret extends Manifest {
   readonly data: Readonly<Record<string, string>>;
@@ -71,7 +75,9 @@ describe.skipIf(!place)('the store of the component valkey', { timeout: 60_000 }
   let port: number;
   let pod: Pod;
   let server: ReturnType<Pod['start']>;
+  let log = '';
   const clients: Redis[] = [];
+  const complaints = (): string[] => log.split('\n').filter((line) => /Error accepting/.test(line));
 
   beforeAll(async () => {
     port = await freePort();
@@ -79,7 +85,7 @@ describe.skipIf(!place)('the store of the component valkey', { timeout: 60_000 }
     server = pod.start();
     for await (const text of server.stdout.iterator({ destroyOnReturn: false }))
       if (/Ready to accept connections/.test(String(text))) break;
-    server.stdout.resume();
+    server.stdout.on('data', (data) => (log += String(data)));
   });
 
   afterAll(async () => {
@@ -155,6 +161,25 @@ describe.skipIf(!place)('the store of the component valkey', { timeout: 60_000 }
     expect(await ask({ username: 'admin', password: pod.text('admin-password') }, 'ACL', 'WHOAMI')).toBe('admin');
     expect(await ask({}, 'PING')).toMatch(/NOAUTH/);
     expect(await ask({ password: pod.text('admin-password') }, 'PING')).toMatch(/NOAUTH|WRONGPASS/);
+  });
+
+  it.each([
+    { when: 'it answers', change: (command: readonly string[]) => command, succeeds: true },
+    { when: 'nothing listens', change: (command: readonly string[]) => command.with(2, '1'), succeeds: false },
+  ])('is alive for the kubelet when $when: $succeeds', ({ change, succeeds }) => {
+    const workload = parseDocuments<Manifest>(readText(`${COMPONENT}/valkey.yaml`)).find(
+      ({ kind }) => kind === 'Deployment',
+    );
+    const [container] = (workload as Workload | undefined)?.spec.template.spec.containers ?? [];
+    const { livenessProbe, readinessProbe } = container as unknown as Record<'livenessProbe' | 'readinessProbe', Probe>;
+    expect(readinessProbe).toEqual(livenessProbe);
+    const [program = '', ...args] = livenessProbe.exec.command;
+    expect(program).toBe('valkey-cli');
+    const moved = args.map((arg) => arg.replace('/etc/valkey', join(pod.folder, 'etc')));
+    const command = change([place?.command.replace('-server', '-cli') ?? '', '-p', String(port), ...moved]);
+    const { status } = spawnSync(command[0] ?? '', command.slice(1), { env: place?.env, encoding: 'utf8' });
+    expect(status === 0).toBe(succeeds);
+    expect(complaints()).toEqual([]);
   });
 
   it('answers nothing without TLS', async () => {
