@@ -6,7 +6,7 @@ import type { CommandSpec } from './cli/commands.ts';
 
 // Imports are dynamic so that an unsupported Node.js reaches the version check below, and a command loads only its own modules.
 
-/** Runs the command given by the arguments, `serve` by default. Returns the exit code: 0 success, 1 failure, 2 invalid usage. */
+/** Runs the command given by the arguments, `serve` by default. Returns the exit code: 0 success, 1 failure, 2 invalid usage, 3 something is unusual. */
 async function main(args: readonly string[]): Promise<number> {
   const { Command, CommanderError } = await import('commander');
   const [{ parseConfig }, { UsageError }] = await Promise.all([

@@ -400,6 +400,31 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
   },
   {
+    usage: 'unusual',
+    description:
+      'Show what the exporters of a store reported as unusual in the last hour, and why; exit code 3 if anything',
+    outputs: ['table', 'json'],
+    run: async (config, command) => {
+      const { unusual } = await import('./unusual.ts');
+      const { SYSTEM_CLOCK } = await import('../common/clock.ts');
+      const { output } = command.opts<{ output: 'table' | 'json' }>();
+      const { rules, storagePath, storageServer } = await withRules(config);
+      const { stdout, stderr } = process;
+      return unusual({ output, rules, storagePath, storageServer, stdout, stderr, clock: SYSTEM_CLOCK });
+    },
+  },
+  {
+    usage: 'accept <workload> <what>',
+    description: 'Declare something normal for a workload, such as: accept shop/web AS64500',
+    options: [['--why <reason>', 'The reason, which unusual shows']],
+    run: (config, command, { env }) => runDecision(config, command, { env, isAccepted: true }),
+  },
+  {
+    usage: 'distrust <workload> <what>',
+    description: 'Declare something not normal for a workload: it is reported when it is met again',
+    run: (config, command, { env }) => runDecision(config, command, { env, isAccepted: false }),
+  },
+  {
     usage: 'check-config [file]',
     description: 'Validate a configuration file, by default that of --config.file, and explain its rules',
     run: async ({ configFile }, command) => {
@@ -431,6 +456,19 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
   },
 ];
+
+async function runDecision(
+  { storagePath, storageServer }: Config,
+  command: ParsedCommand,
+  { env, isAccepted }: { readonly env: CommandContext['env']; readonly isAccepted: boolean },
+): Promise<number> {
+  const { currentUser, decide } = await import('./decide.ts');
+  const { SYSTEM_CLOCK } = await import('../common/clock.ts');
+  const { stdout, stderr } = process;
+  const by = currentUser(env['SUDO_USER']);
+  const io = { by, stdout, stderr, clock: SYSTEM_CLOCK };
+  return decide(command.args, { ...command.opts<{ why?: string }>(), isAccepted, storagePath, storageServer, ...io });
+}
 
 export function readVersion(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');

@@ -18,6 +18,7 @@ import type { Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { FirstSeenTime, Store } from '../store/contract.ts';
 import { openStore } from '../store/open.ts';
+import { encodeDeclaration } from '../unusual/records.ts';
 import type { Closable } from './closers.ts';
 import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
 import { RecordSync } from './record-sync.ts';
@@ -100,7 +101,11 @@ export async function openServices(config: Config, context: ServicesContext): Pr
   const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
   const clusterChanged = (change: ClusterChange): void => {
     worker?.notify('cluster', change);
-    if (change.resource === 'pods' && 'change' in change) expects?.accept(change.change);
+    if (change.resource === 'pods' && 'change' in change) {
+      const at = SYSTEM_CLOCK.now();
+      const declared = expects?.accept(change.change) ?? [];
+      records.write(declared.map(({ what, ...owner }) => encodeDeclaration(owner, what, at)));
+    }
     // This thread needs the addresses of pods and Services only; endpoints are many.
     if (change.resource !== 'endpointslices') cluster?.accept(change, SYSTEM_CLOCK.monotonic());
   };

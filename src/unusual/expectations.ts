@@ -1,5 +1,6 @@
 import type { ExpectedRule, SuspectList } from '../model.ts';
 import type { Owner } from './evidence.ts';
+import { operatorWhat } from './grammar/what.ts';
 
 /** What the configuration says about unusual connections. */
 export interface ExpectationRules {
@@ -13,6 +14,8 @@ export class Expectations {
   readonly #declaredBy: (namespace: string, workload: string) => ReadonlySet<string>;
   #expected: ReadonlyMap<string, readonly ExpectedRule[]> = new Map();
   #suspects: ReadonlySet<string> = new Set();
+  /** Their companies. */
+  #suspectWhats: ReadonlySet<string> = new Set();
 
   constructor(
     rules: ExpectationRules,
@@ -26,6 +29,7 @@ export class Expectations {
   adopt({ expected, suspects }: ExpectationRules): void {
     this.#expected = Map.groupBy(expected, keyOf);
     this.#suspects = new Set(suspects.flatMap(({ operators }) => operators));
+    this.#suspectWhats = new Set([...this.#suspects].map((operator) => operatorWhat(Number(operator.slice(2)))));
   }
 
   /** Whether a canonical value of `what` is declared normal for a workload at a time, in milliseconds since 1970. */
@@ -39,6 +43,11 @@ export class Expectations {
   /** AS numbers as in `AS64500`. */
   suspects(): ReadonlySet<string> {
     return this.#suspects;
+  }
+
+  /** Whether a canonical value of `what` is a suspect operator, or the company of one. */
+  isSuspect(what: string): boolean {
+    return this.#suspectWhats.has(what);
   }
 }
 

@@ -288,12 +288,12 @@ export class UnusualMemory {
   }
 
   /** Declares a thing normal for a workload (`peerscope accept`), or not normal: then it is new when it is met again. */
-  decide(owner: Owner, what: string, isAccepted: boolean, at: number, by: string): string | null {
+  decide(owner: Owner, what: string, isAccepted: boolean, at: number, by: string, why = ''): string | null {
     const value = parseWhat(what);
     if (typeof value !== 'string') return value.problem;
     const memory = this.#workloadOf(owner, at);
     if (!memory) return `Cannot remember "${owner.namespace}/${owner.workload}": too many workloads`;
-    this.#apply(memory, value, { isAccepted, at, by });
+    this.#apply(memory, value, { isAccepted, at, by, why });
     this.#markDecision(memory, value);
     return null;
   }
@@ -614,7 +614,8 @@ export class UnusualMemory {
   #reportSuspect(memory: WorkloadMemory, what: string, entry: Entry, holder: Holder, { asn }: RemoteEnd): void {
     if (this.#reports.some((report) => report.owner === memory && report.what === what)) return;
     const reason = `The operator AS${asn} is in the list of suspects.`;
-    this.#report(memory, holder, entry, { kind: 'operator', what, reach: 'none', points: 3, reason });
+    const again = { ...entry, recordedAt: this.#now };
+    this.#report(memory, holder, again, { kind: 'operator', what, reach: 'none', points: 3, reason });
   }
 
   #isExpected(memory: WorkloadMemory, what: string): boolean {

@@ -1,4 +1,4 @@
-import { cleanLabel } from '../common/sanitize.ts';
+import { withoutControls } from '../common/sanitize.ts';
 import {
   MEASURES,
   THING_KINDS,
@@ -53,10 +53,13 @@ interface DecodedWorkload {
 
 const ENTRY = 'unusual:1:';
 const WORKLOAD = 'workload:1:';
-const REPORT = 'report:1:';
-const DECISION = 'decision:1:';
+export const REPORT = 'report:1:';
+export const DECISION = 'decision:1:';
+export const DECLARED = 'declared:1:';
 /** The maximum length of the name of a person, in characters. */
 const MAX_BY = 100;
+/** The maximum length of a reason. */
+const MAX_WHY = 300;
 /** The keys of peerscope 0.1, per process. */
 const FIRST_SEEN = 'first:1:';
 const BASELINE = 'base:1:';
@@ -70,21 +73,14 @@ export function encodeEntry(owner: Owner, kind: ThingKind, what: string, entry: 
   return { key: entryKey(owner, kind, what), text: JSON.stringify([entry.firstAt, entry.recordedAt, entry.lastAt]) };
 }
 
+export function workloadKey({ namespace, workload }: Owner): string {
+  return WORKLOAD + JSON.stringify([namespace, workload]);
+}
+
 export function encodeWorkload(memory: WorkloadMemory): UnusualRecord {
-  const {
-    namespace,
-    workload,
-    since,
-    lastAt,
-    learnedAt,
-    operatorsLearnedAt,
-    activeHours,
-    releasedAt,
-    versions,
-    busiest,
-  } = memory;
+  const { since, lastAt, learnedAt, operatorsLearnedAt, activeHours, releasedAt, versions, busiest } = memory;
   return {
-    key: WORKLOAD + JSON.stringify([namespace, workload]),
+    key: workloadKey(memory),
     text: JSON.stringify({
       since,
       lastAt,
@@ -132,9 +128,11 @@ export function decisionKey({ namespace, workload }: Owner, what: string): strin
   return DECISION + JSON.stringify([namespace, workload, what]);
 }
 
-/** A decision of a person about a canonical value of `what`. The name of the person is cut to 100 characters. */
-export function encodeDecision(owner: Owner, what: string, { isAccepted, at, by }: Decision): UnusualRecord {
-  return { key: decisionKey(owner, what), text: JSON.stringify([isAccepted, at, shortened(by)]) };
+/** A decision of a person about a canonical value of `what`. The name is cut to 100 characters, the reason to 300. */
+export function encodeDecision(owner: Owner, what: string, { isAccepted, at, by, why }: Decision): UnusualRecord {
+  const reason = shortened(why, MAX_WHY);
+  const fields = [isAccepted, at, shortened(by, MAX_BY), ...(reason === '' ? [] : [reason])];
+  return { key: decisionKey(owner, what), text: JSON.stringify(fields) };
 }
 
 /** Decodes a decision; null for other records, and for a value that cannot be expected. */
@@ -142,18 +140,34 @@ export function decodeDecision({ key, text }: UnusualRecord, latest: number): De
   if (!key.startsWith(DECISION)) return null;
   return orNull(() => {
     const [namespace = '', workload = '', what = ''] = textsIn(key, DECISION, 3);
-    const [isAccepted, at, by] = listIn(JSON.parse(text) as unknown);
-    if (typeof isAccepted !== 'boolean' || typeof by !== 'string' || parseWhat(what) !== what) throw new TypeError();
-    return {
-      owner: { namespace, workload },
-      what,
-      decision: { isAccepted, at: timeIn(at, latest), by: shortened(by) },
-    };
+    const [isAccepted, at, by, why = ''] = listIn(JSON.parse(text) as unknown);
+    if (typeof isAccepted !== 'boolean' || typeof by !== 'string' || typeof why !== 'string') throw new TypeError();
+    if (parseWhat(what) !== what) throw new TypeError();
+    const person = { by: shortened(by, MAX_BY), why: shortened(why, MAX_WHY) };
+    return { owner: { namespace, workload }, what, decision: { isAccepted, at: timeIn(at, latest), ...person } };
   });
 }
 
-function shortened(name: string): string {
-  return cleanLabel(name).slice(0, MAX_BY).toWellFormed();
+/** A value of `what` that an annotation declared as normal, and when it was seen. */
+export function encodeDeclaration(owner: Owner, what: string, at: number): UnusualRecord {
+  return { key: DECLARED + JSON.stringify([owner.namespace, owner.workload, what]), text: JSON.stringify([at]) };
+}
+
+/** Decodes a declaration of an annotation; null for other records. */
+export function decodeDeclaration(
+  { key, text }: UnusualRecord,
+  latest: number,
+): { readonly owner: Owner; readonly what: string; readonly at: number } | null {
+  if (!key.startsWith(DECLARED)) return null;
+  return orNull(() => {
+    const [namespace = '', workload = '', what = ''] = textsIn(key, DECLARED, 3);
+    const [at] = listIn(JSON.parse(text) as unknown);
+    return { owner: { namespace, workload }, what, at: timeIn(at, latest) };
+  });
+}
+
+function shortened(text: string, most: number): string {
+  return withoutControls(text).slice(0, most).toWellFormed();
 }
 
 /**

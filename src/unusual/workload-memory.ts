@@ -53,6 +53,8 @@ export interface Decision {
   readonly isAccepted: boolean;
   readonly at: number;
   readonly by: string;
+  /** "" if no reason is given. */
+  readonly why: string;
 }
 
 /** The current hour, which is compared with the hours before. */

@@ -1,0 +1,147 @@
+import type { Timer } from '../common/clock.ts';
+import { escapeControls } from '../common/sanitize.ts';
+import type { Rules } from '../model.ts';
+import type { StorageConfig } from '../store/open.ts';
+import type { Owner } from '../unusual/evidence.ts';
+import { Expectations } from '../unusual/expectations.ts';
+import {
+  SUMMARY_PREFIXES,
+  summarize,
+  type NodeReport,
+  type Summary,
+  type UnusualWorkload,
+} from '../unusual/summary.ts';
+import { readAllRecords, withStore } from './stored-records.ts';
+import { renderTable, type Column } from './terminal/table.ts';
+
+/** Options of `unusual`. */
+export interface UnusualViewOptions extends StorageConfig {
+  readonly output: 'table' | 'json';
+  readonly rules: Pick<Rules, 'expected' | 'suspects'>;
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+  readonly clock: Timer;
+}
+
+/** Prints what the exporters of a store reported as unusual in the last hour, and what is declared normal. Returns 3 if something is unusual, else 0. */
+export async function unusual({
+  output,
+  rules,
+  stdout,
+  stderr,
+  clock,
+  ...storage
+}: UnusualViewOptions): Promise<number> {
+  const task = 'read what is unusual';
+  return withStore(storage, { task, stderr, clock }, async (store) => {
+    const records = await readAllRecords(store, SUMMARY_PREFIXES);
+    if (!records) {
+      stderr.write(`Cannot ${task}: the store failed\n`);
+      return 1;
+    }
+    const now = clock.now();
+    const summary = summarize(records, new Expectations(rules), now);
+    stdout.write(output === 'json' ? jsonOf(summary, rules, now) : tablesOf(summary, rules, now));
+    return summary.unusual.length > 0 ? 3 : 0;
+  });
+}
+
+/** `namespace/workload`, or the workload alone outside Kubernetes. */
+export function ownerName({ namespace, workload }: Owner): string {
+  return namespace === '' ? workload : `${namespace}/${workload}`;
+}
+
+const timeOf = (at: number): string => `${new Date(at).toISOString().slice(0, 19)}Z`;
+
+function jsonOf({ unusual, decisions, declared }: Summary, { expected }: Pick<Rules, 'expected'>, now: number): string {
+  const value = {
+    at: timeOf(now),
+    unusual: unusual.map(({ owner, points, severity, reports }) => ({
+      ...namesOf(owner),
+      severity,
+      points,
+      evidence: reports.map(({ kind, what, process, reach, points, reason, at, recordedAt, node }) => {
+        const times = { first_seen_at: timeOf(at), reported_at: timeOf(recordedAt) };
+        return { kind, what, process: process || null, reach, points, reason, ...times, node: node || null };
+      }),
+    })),
+    decisions: decisions.map(({ owner, what, decision: { isAccepted, at, by, why } }) => {
+      return { ...namesOf(owner), what, accepted: isAccepted, at: timeOf(at), by, why: why || null };
+    }),
+    expected: [
+      ...expected.map((rule) => ({
+        ...{ source: 'configuration', ...namesOf(rule), what: rule.what },
+        ...{ until: rule.until === null ? null : timeOf(rule.until), why: rule.why || null },
+      })),
+      ...declared.map(({ owner, what, at }) => {
+        return { source: 'annotation', ...namesOf(owner), what: [what], seen_at: timeOf(at) };
+      }),
+    ],
+  };
+  const lines = JSON.stringify(value, null, 2).split('\n');
+  return lines.map((line) => `${escapeControls(line)}\n`).join('');
+}
+
+function namesOf({ namespace, workload }: Owner): { readonly namespace: string | null; readonly workload: string } {
+  return { namespace: namespace || null, workload };
+}
+
+type ReportRow = NodeReport & Pick<UnusualWorkload, 'severity'>;
+
+const REPORT_COLUMNS: readonly Column<ReportRow>[] = [
+  { title: 'SEVERITY', cell: ({ severity }) => severity },
+  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
+  { title: 'POINTS', cell: ({ points }) => String(points), right: true },
+  { title: 'WHAT', cell: ({ what }) => what },
+  { title: 'PROCESS', cell: ({ process }) => process || '-' },
+  { title: 'FIRST SEEN', cell: ({ at }) => timeOf(at) },
+  { title: 'NODE', cell: ({ node }) => node || '-' },
+  { title: 'REASON', cell: ({ reason }) => reason },
+];
+
+const DECISION_COLUMNS: readonly Column<Summary['decisions'][number]>[] = [
+  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
+  { title: 'WHAT', cell: ({ what }) => what },
+  { title: 'DECISION', cell: ({ decision }) => (decision.isAccepted ? 'normal' : 'not normal') },
+  { title: 'AT', cell: ({ decision }) => timeOf(decision.at) },
+  { title: 'BY', cell: ({ decision }) => decision.by },
+  { title: 'WHY', cell: ({ decision }) => decision.why || '-' },
+];
+
+interface ExpectedRow {
+  readonly owner: Owner;
+  readonly what: string;
+  readonly source: string;
+  readonly until: string;
+  readonly why: string;
+}
+
+const EXPECTED_COLUMNS: readonly Column<ExpectedRow>[] = [
+  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
+  { title: 'WHAT', cell: ({ what }) => what },
+  { title: 'BY', cell: ({ source }) => source },
+  { title: 'UNTIL', cell: ({ until }) => until },
+  { title: 'WHY', cell: ({ why }) => why },
+];
+
+function tablesOf(
+  { unusual, decisions, declared }: Summary,
+  { expected }: Pick<Rules, 'expected'>,
+  now: number,
+): string {
+  const reports = unusual.flatMap(({ severity, reports }) => reports.map((report) => ({ ...report, severity })));
+  const rules = [
+    ...expected.map(({ namespace, workload, what, until, why }) => {
+      const end = until === null ? '-' : `${timeOf(until)}${until <= now ? ' (ended)' : ''}`;
+      const owner = { namespace, workload };
+      return { owner, what: what.join(', '), source: 'configuration', until: end, why: why || '-' };
+    }),
+    ...declared.map(({ owner, what }) => ({ owner, what, source: 'annotation', until: '-', why: '-' })),
+  ];
+  const sections = [
+    reports.length > 0 ? renderTable(REPORT_COLUMNS, reports) : 'Nothing is unusual.\n',
+    ...(decisions.length > 0 ? [`Decisions\n${renderTable(DECISION_COLUMNS, decisions)}`] : []),
+    ...(rules.length > 0 ? [`Expected\n${renderTable(EXPECTED_COLUMNS, rules)}`] : []),
+  ];
+  return sections.join('\n');
+}
