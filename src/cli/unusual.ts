@@ -5,8 +5,11 @@ import type { StorageConfig } from '../store/open.ts';
 import type { Owner } from '../unusual/evidence.ts';
 import { Expectations } from '../unusual/expectations.ts';
 import {
+  ownerJson,
   SUMMARY_PREFIXES,
   summarize,
+  timeText,
+  unusualJson,
   type NodeReport,
   type Summary,
   type UnusualWorkload,
@@ -51,39 +54,22 @@ export function ownerName({ namespace, workload }: Owner): string {
   return namespace === '' ? workload : `${namespace}/${workload}`;
 }
 
-const timeOf = (at: number): string => `${new Date(at).toISOString().slice(0, 19)}Z`;
-
 function jsonOf({ unusual, decisions, declared }: Summary, { expected }: Pick<Rules, 'expected'>, now: number): string {
+  const reports = unusual.flatMap((workload) => workload.reports);
   const value = {
-    at: timeOf(now),
-    unusual: unusual.map(({ owner, points, severity, reports }) => ({
-      ...namesOf(owner),
-      severity,
-      points,
-      evidence: reports.map(({ kind, what, process, reach, points, reason, at, recordedAt, node }) => {
-        const times = { first_seen_at: timeOf(at), reported_at: timeOf(recordedAt) };
-        return { kind, what, process: process || null, reach, points, reason, ...times, node: node || null };
-      }),
-    })),
-    decisions: decisions.map(({ owner, what, decision: { isAccepted, at, by, why } }) => {
-      return { ...namesOf(owner), what, accepted: isAccepted, at: timeOf(at), by, why: why || null };
-    }),
+    ...unusualJson(reports, decisions, now),
     expected: [
       ...expected.map((rule) => ({
-        ...{ source: 'configuration', ...namesOf(rule), what: rule.what },
-        ...{ until: rule.until === null ? null : timeOf(rule.until), why: rule.why || null },
+        ...{ source: 'configuration', ...ownerJson(rule), what: rule.what },
+        ...{ until: rule.until === null ? null : timeText(rule.until), why: rule.why || null },
       })),
       ...declared.map(({ owner, what, at }) => {
-        return { source: 'annotation', ...namesOf(owner), what: [what], seen_at: timeOf(at) };
+        return { source: 'annotation', ...ownerJson(owner), what: [what], seen_at: timeText(at) };
       }),
     ],
   };
   const lines = JSON.stringify(value, null, 2).split('\n');
   return lines.map((line) => `${escapeControls(line)}\n`).join('');
-}
-
-function namesOf({ namespace, workload }: Owner): { readonly namespace: string | null; readonly workload: string } {
-  return { namespace: namespace || null, workload };
 }
 
 type ReportRow = NodeReport & Pick<UnusualWorkload, 'severity'>;
@@ -94,7 +80,7 @@ const REPORT_COLUMNS: readonly Column<ReportRow>[] = [
   { title: 'POINTS', cell: ({ points }) => String(points), right: true },
   { title: 'WHAT', cell: ({ what }) => what },
   { title: 'PROCESS', cell: ({ process }) => process || '-' },
-  { title: 'FIRST SEEN', cell: ({ at }) => timeOf(at) },
+  { title: 'FIRST SEEN', cell: ({ at }) => timeText(at) },
   { title: 'NODE', cell: ({ node }) => node || '-' },
   { title: 'REASON', cell: ({ reason }) => reason },
 ];
@@ -103,7 +89,7 @@ const DECISION_COLUMNS: readonly Column<Summary['decisions'][number]>[] = [
   { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
   { title: 'WHAT', cell: ({ what }) => what },
   { title: 'DECISION', cell: ({ decision }) => (decision.isAccepted ? 'normal' : 'not normal') },
-  { title: 'AT', cell: ({ decision }) => timeOf(decision.at) },
+  { title: 'AT', cell: ({ decision }) => timeText(decision.at) },
   { title: 'BY', cell: ({ decision }) => decision.by },
   { title: 'WHY', cell: ({ decision }) => decision.why || '-' },
 ];
@@ -132,7 +118,7 @@ function tablesOf(
   const reports = unusual.flatMap(({ severity, reports }) => reports.map((report) => ({ ...report, severity })));
   const rules = [
     ...expected.map(({ namespace, workload, what, until, why }) => {
-      const end = until === null ? '-' : `${timeOf(until)}${until <= now ? ' (ended)' : ''}`;
+      const end = until === null ? '-' : `${timeText(until)}${until <= now ? ' (ended)' : ''}`;
       const owner = { namespace, workload };
       return { owner, what: what.join(', '), source: 'configuration', until: end, why: why || '-' };
     }),

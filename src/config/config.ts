@@ -54,6 +54,8 @@ export interface Config {
     readonly telemetryPath: string;
     readonly disableExporterMetrics: boolean;
     readonly enableApi: boolean;
+    /** Whether authenticated users may declare what is normal. */
+    readonly enableAccept: boolean;
     /** 0 means no limit. */
     readonly maxRequests: number;
     readonly configFile: string | null;
@@ -206,6 +208,12 @@ export function parseConfig(
         })
       : null;
 
+  checkAccept(one(flags.enableAccept), {
+    api: one(flags.enableApi),
+    webConfigFile: optional(flags.webConfigFile),
+    firstSeen: one(flags.firstSeen),
+  });
+
   return deepFreeze({
     web: {
       listenAddresses: many(flags.listenAddress),
@@ -213,6 +221,7 @@ export function parseConfig(
       telemetryPath: one(flags.telemetryPath),
       disableExporterMetrics: one(flags.disableExporterMetrics),
       enableApi: one(flags.enableApi),
+      enableAccept: one(flags.enableAccept),
       maxRequests: one(flags.maxRequests),
       configFile: optional(flags.webConfigFile),
     },
@@ -285,6 +294,21 @@ function refuseUnknownTwins(environment: Readonly<Record<string, string | undefi
       );
     }
   }
+}
+
+/** Only users who are known may say what is normal. */
+function checkAccept(
+  isOn: boolean,
+  given: { readonly api: boolean; readonly webConfigFile: string | null; readonly firstSeen: boolean },
+): void {
+  const missing = !given.api
+    ? `--${flags.enableApi.name}`
+    : given.webConfigFile === null
+      ? `authentication in --${flags.webConfigFile.name}`
+      : given.firstSeen
+        ? null
+        : `--${flags.firstSeen.name}`;
+  if (isOn && missing !== null) throw new UsageError(`Cannot use --${flags.enableAccept.name}: requires ${missing}`);
 }
 
 function checkNetlink(isOn: boolean, socket: string | null): string | null {

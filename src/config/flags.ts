@@ -92,7 +92,16 @@ export const flags = {
     ...SWITCH,
     name: 'web.enable-api',
     default: 'false',
-    description: 'Expose every connection with its addresses at /api/v1/connections and /api/v1/events',
+    description:
+      'Expose every connection with its addresses at /api/v1/connections and /api/v1/events, and what is unusual at /api/v1/unusual',
+    serveOnly: true,
+  },
+  enableAccept: {
+    ...SWITCH,
+    name: 'web.enable-accept',
+    default: 'false',
+    description:
+      'Let authenticated users declare what is normal, on the status page and at /api/v1/accept. Requires --web.enable-api and authentication in --web.config.file',
     serveOnly: true,
   },
   maxRequests: {

@@ -5,6 +5,7 @@ import { COLLECTORS } from '../metrics/catalogue.ts';
 import type { Status } from '../metrics/status-families.ts';
 import { statusFamilies } from '../metrics/families.ts';
 import type { Access } from '../web/access.ts';
+import { newToken, type Accept, type UserDecision } from '../web/accept.ts';
 import { CONNECTIONS_PATH } from '../web/api.ts';
 import { markStale, renderWaiting } from '../web/page/page.ts';
 import type { HttpHandlers } from '../web/server.ts';
@@ -20,15 +21,23 @@ export interface HandlerParts {
   readonly status: (scan: ScanFacts) => Status;
   readonly isReady: () => boolean;
   readonly failed: (reason: string) => void;
+  /** Takes the decision of a user. */
+  readonly decide: (decision: UserDecision) => void;
 }
 
 /** Joins the worker's pages with the metrics about the exporter itself. */
 export function createHandlers(
   config: Config,
-  { worker, subscribers, access, status, isReady, failed }: HandlerParts,
+  { worker, subscribers, access, status, isReady, failed, decide }: HandlerParts,
 ): HttpHandlers {
   const { scrapeBudgetMs } = config;
-  const { telemetryPath, maxRequests, enableApi } = config.web;
+  const { telemetryPath, maxRequests, enableApi, enableAccept } = config.web;
+  const accept: Accept | null =
+    enableAccept && access ? { token: newToken(), userOf: (request) => access.userOf(request), decide } : null;
+  const unusual = async (): Promise<object> => {
+    const found = await worker.unusual(scrapeBudgetMs);
+    return accept && access?.identifiesClients ? { ...found, accept_token: accept.token } : found;
+  };
   const enabled = COLLECTORS.filter((name) => name === 'sockets' || config.collectors[name]);
   const completePages = new WeakMap<Page, Promise<CompletePage>>();
   return {
@@ -55,8 +64,15 @@ export function createHandlers(
           events: (filters) => subscribers.open(filters),
         }
       : null,
+    unusual: enableApi && config.collectors['first-seen'] ? unusual : null,
+    accept,
     page: async (refreshes) => {
-      const options = { telemetryPath, connectionsPath: enableApi ? CONNECTIONS_PATH : null, refreshes };
+      const options = {
+        telemetryPath,
+        connectionsPath: enableApi ? CONNECTIONS_PATH : null,
+        acceptToken: access?.identifiesClients ? (accept?.token ?? null) : null,
+        refreshes,
+      };
       const page = await worker.statusPage(options, status, scrapeBudgetMs);
       if (!page) return renderWaiting();
       return page.fresh ? page.html : markStale(page.html);

@@ -29,6 +29,8 @@ export interface Requests {
   ];
   /** Opens a stream of the events of later scans on `port`. */
   readonly subscribe: [payload: { readonly filters: readonly string[]; readonly port: MessagePort }, reply: null];
+  /** Replies with what is unusual, as JSON; null if that is not watched. */
+  readonly unusual: [payload: null, reply: object | null];
   /** Replies with all cached ASN answers; all first-seen times follow as `sightings`. */
   readonly restore: [payload: null, reply: readonly Answer[]];
 }
@@ -43,6 +45,14 @@ export interface Notifications {
   readonly confirm: readonly PreviousTime[];
   /** A page of records of the store; `isComplete` if it has no more for now. */
   readonly merge: { readonly records: readonly StoredRecord[]; readonly isComplete: boolean };
+  /** The decision of a person that a value of `what` is normal, or not; `at` in milliseconds since 1970. */
+  readonly decide: {
+    readonly owner: { readonly namespace: string; readonly workload: string };
+    readonly what: string;
+    readonly isAccepted: boolean;
+    readonly at: number;
+    readonly by: string;
+  };
   /** Rules for the next scan. */
   readonly rules: Rules;
   /** A change in the Kubernetes cluster. */

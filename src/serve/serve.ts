@@ -42,6 +42,10 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
   const parts = new Closers();
   try {
     const access = parts.add(await openAccess(given.web.configFile));
+    if (given.web.enableAccept && access?.identifiesClients !== true)
+      throw new UsageError(
+        `Cannot use --web.enable-accept: --web.config.file must have basic_auth_users, or client_auth_type RequireAndVerifyClientCert`,
+      );
     const source = await openReadableSource(config);
     const startOtlp = await prepareOtlp(config, { source, version, failures, log, stop: stop.now });
     const services = parts.add(await openServices(config, { version, rules, failures, log }));
@@ -76,7 +80,10 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
       worker.scan(config.scrapeBudgetMs).catch((error: unknown) => scanFailed(reasonOf(error)));
     const subscribers = new EventSubscribers(worker, config.sampleIntervalMs !== null, () => void scan());
     const failed = (reason: string): void => failures.warn('http', { reason }, 'a request failed');
-    const handlers = createHandlers(config, { worker, subscribers, access, status, isReady: () => isReady, failed });
+    const handlers = createHandlers(config, {
+      ...{ worker, subscribers, access, status, isReady: () => isReady, failed },
+      decide: (decision) => services.decide(decision),
+    });
     // Servers and OTLP may each need seconds to finish: they do so at the same time.
     const outputs = parts.add(new ClosersTogether());
     const servers = outputs.add(await Servers.open(createApp(handlers), targets, access?.tls ?? null, failed));

@@ -18,9 +18,11 @@ import type { Rules } from '../model.ts';
 import type { RemoteName } from '../rows/remote-names.ts';
 import type { FirstSeenTime, Store } from '../store/contract.ts';
 import { openStore } from '../store/open.ts';
-import { encodeDeclaration } from '../unusual/records.ts';
+import { encodeDecision, encodeDeclaration } from '../unusual/records.ts';
+import type { UserDecision } from '../web/accept.ts';
 import type { Closable } from './closers.ts';
 import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
+import { DecisionLog } from './decision-log.ts';
 import { RecordSync } from './record-sync.ts';
 import { RdnsQueue } from './rdns-queue.ts';
 import type { WorkerClient } from './worker-client.ts';
@@ -41,6 +43,8 @@ export interface RunningServices extends Closable {
   connect(worker: WorkerClient): Promise<void>;
   /** Lists the pods again if the rules in effect match other labels than before. */
   adoptRules(): Promise<void>;
+  /** Passes the decision of a user on to the worker and the log. */
+  decide(decision: UserDecision): void;
   /** Waits up to `ms` for the first list of every watched resource. */
   firstNames(ms: number): Promise<void>;
   status(): Pick<Status, 'asn' | 'store' | 'kubernetes' | 'ignoredExpectations'>;
@@ -83,7 +87,11 @@ export async function openServices(config: Config, context: ServicesContext): Pr
           },
         })
       : null;
-  records = new RecordSync(store, SYSTEM_CLOCK, (page) => worker?.notify('merge', page));
+  const decisions = new DecisionLog(log, SYSTEM_CLOCK.now());
+  records = new RecordSync(store, SYSTEM_CLOCK, (page) => {
+    decisions.accept(page.records);
+    worker?.notify('merge', page);
+  });
   const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
   const cluster = watch && new ClusterCache(watch.resources);
   const asn =
@@ -139,6 +147,11 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       podKeys = keys;
       await kubernetes?.close();
       await startWatch();
+    },
+    decide: (decision) => {
+      const decided = { ...decision, at: SYSTEM_CLOCK.now() };
+      decisions.accept([encodeDecision(decided.owner, decided.what, { ...decided, why: '' })]);
+      worker?.notify('decide', decided);
     },
     firstNames: async (ms) => kubernetes?.waitForFirstList(ms),
     status: () => ({

@@ -172,6 +172,14 @@ export class WorkerClient {
     return this.#openStream((port) => this.#requester.request('read', { filters, format, port }, [port]));
   }
 
+  /** Scans and returns what is unusual. Rejects when the scan failed, or took longer than `withinMs`, and if that is not watched. */
+  async unusual(withinMs: number): Promise<object> {
+    await this.#scanWithin(withinMs);
+    const found = await this.#requester.request('unusual', null);
+    if (!found) throw new Error('the collector first-seen is off');
+    return found;
+  }
+
   /** Opens a stream of the events of later scans that match the filters. */
   async events(filters: readonly string[]): Promise<PortStream> {
     return this.#openStream((port) => this.#requester.request('subscribe', { filters, port }, [port]));

@@ -12,6 +12,7 @@ import type { AsnProviderName, Family } from '../model.ts';
 import { RemoteNames } from '../rows/remote-names.ts';
 import { Readers, type Reader } from '../rows/streams.ts';
 import { Scrape, type ScrapeOptions } from '../scrape.ts';
+import { unusualJson } from '../unusual/summary.ts';
 import { renderPage } from '../web/page/page.ts';
 import {
   handleMessages,
@@ -111,7 +112,12 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       return { parts, failures: rendered.failures };
     },
     draw: ({ status, options }) =>
-      renderPage([...families, ...statusFamilies(status)], options, (address) => remoteNames.of(address)),
+      renderPage(
+        [...families, ...statusFamilies(status)],
+        options,
+        (address) => remoteNames.of(address),
+        scrape.unusual?.reports ?? null,
+      ),
     share: ({ status, port: target }) => {
       try {
         scrape.unusual?.markExported(SYSTEM_CLOCK.now());
@@ -132,6 +138,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       stream(target, reader, () => readers.close(reader), failed);
       return null;
     },
+    unusual: () => scrape.unusual && unusualJson(scrape.unusual.reports, scrape.unusual.decisions, SYSTEM_CLOCK.now()),
     restore: (_payload, { afterReply }) => {
       afterReply(() => {
         scrape.unusual?.markAllChanged();
@@ -153,6 +160,10 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     merge: ({ records, isComplete }) => {
       scrape.unusual?.merge(records, SYSTEM_CLOCK.now());
       if (isComplete) scrape.unusual?.markComplete();
+    },
+    decide: ({ owner, what, isAccepted, at, by }) => {
+      scrape.unusual?.decide(owner, what, isAccepted, at, by);
+      sendSightings();
     },
     rules: (rules) => scrape.adopt(rules),
     cluster: (change) => scrape.updateCluster(change),

@@ -408,6 +408,13 @@ export class UnusualMemory {
     for (const report of this.#reports) report.firstExportAt ??= now;
   }
 
+  /** The decisions of people. */
+  get decisions(): { readonly owner: Owner; readonly what: string; readonly decision: Decision }[] {
+    return [...this.#workloads.values()].flatMap((memory) =>
+      [...memory.decisions].map(([what, decision]) => ({ owner: memory, what, decision })),
+    );
+  }
+
   /** The sum of points of each workload with a report. */
   points(): { readonly owner: Owner; readonly points: number }[] {
     const sums = new Map<string, { owner: Owner; points: number }>();

@@ -27,18 +27,18 @@ export interface NodeReport extends Report {
 }
 
 /** What is unusual for one workload now. */
-export interface UnusualWorkload {
+export interface UnusualWorkload<R extends Report = Report> {
   readonly owner: Owner;
   readonly points: number;
   readonly severity: Severity;
   /** Most points first. */
-  readonly reports: readonly NodeReport[];
+  readonly reports: readonly R[];
 }
 
 /** What the records of a store say about the last hour, and what people and annotations declared. */
 export interface Summary {
   /** Most points first. */
-  readonly unusual: readonly UnusualWorkload[];
+  readonly unusual: readonly UnusualWorkload<NodeReport>[];
   /** Newest first. */
   readonly decisions: readonly { readonly owner: Owner; readonly what: string; readonly decision: Decision }[];
   readonly declared: readonly { readonly owner: Owner; readonly what: string; readonly at: number }[];
@@ -75,18 +75,59 @@ export function summarize(records: Iterable<UnusualRecord>, silencers: Silencers
     return byValue.get(keyOf(owner, what))?.isAccepted ?? silencers.isExpected(owner, what, now);
   };
   const current = [...reports.values()].filter((one) => now - one.recordedAt < HOUR_MS && !isSilenced(one));
-  const byOwner = Map.groupBy(current, ({ owner }) => keyOf(owner, ''));
   return {
-    unusual: [...byOwner.values()].map(workloadOf).sort((a, b) => b.points - a.points || compareOwners(a, b)),
+    unusual: byWorkload(current),
     decisions: [...decisions.values()].sort((a, b) => b.decision.at - a.decision.at),
     declared: [...declared.values()].sort((a, b) => compareOwners(a, b) || (a.what < b.what ? -1 : 1)),
   };
 }
 
-function workloadOf(given: readonly NodeReport[]): UnusualWorkload {
-  const reports = given.toSorted((a, b) => b.points - a.points || a.at - b.at);
-  const points = reports.reduce((sum, report) => sum + report.points, 0);
-  return { owner: reports[0]?.owner ?? { namespace: '', workload: '' }, points, severity: severityOf(points), reports };
+/** Groups reports by workload, with most points first. */
+export function byWorkload<R extends Report>(reports: readonly R[]): UnusualWorkload<R>[] {
+  const workloads = [...Map.groupBy(reports, ({ owner }) => keyOf(owner, '')).values()].flatMap((given) => {
+    const [first] = given;
+    const points = given.reduce((sum, report) => sum + report.points, 0);
+    const sorted = given.toSorted((a, b) => b.points - a.points || a.at - b.at);
+    return first ? [{ owner: first.owner, points, severity: severityOf(points), reports: sorted }] : [];
+  });
+  return workloads.sort((a, b) => b.points - a.points || compareOwners(a, b));
+}
+
+/** What is unusual and what people decided, as the API and `unusual -o json` show it. */
+export function unusualJson(
+  reports: readonly (Report & { readonly node?: string })[],
+  decisions: Summary['decisions'],
+  now: number,
+): { readonly at: string; readonly unusual: readonly object[]; readonly decisions: readonly object[] } {
+  return {
+    at: timeText(now),
+    unusual: byWorkload(reports).map(({ owner, points, severity, reports }) => ({
+      ...ownerJson(owner),
+      severity,
+      points,
+      evidence: reports.map(({ kind, what, process, reach, points, reason, at, recordedAt, node }) => {
+        const times = { first_seen_at: timeText(at), reported_at: timeText(recordedAt) };
+        const place = node === undefined ? {} : { node: node || null };
+        return { kind, what, process: process || null, reach, points, reason, ...times, ...place };
+      }),
+    })),
+    decisions: decisions.map(({ owner, what, decision: { isAccepted, at, by, why } }) => {
+      return { ...ownerJson(owner), what, accepted: isAccepted, at: timeText(at), by, why: why || null };
+    }),
+  };
+}
+
+/** RFC 3339, in seconds. */
+export function timeText(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 19)}Z`;
+}
+
+/** The names of a workload in JSON. */
+export function ownerJson({ namespace, workload }: Owner): {
+  readonly namespace: string | null;
+  readonly workload: string;
+} {
+  return { namespace: namespace || null, workload };
 }
 
 function keyOf({ namespace, workload }: Owner, what: string): string {

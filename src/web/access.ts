@@ -1,5 +1,7 @@
+import type { IncomingMessage } from 'node:http';
+import { TLSSocket } from 'node:tls';
 import type { Timer } from '../common/clock.ts';
-import { BasicAuth } from './basic-auth.ts';
+import { BasicAuth, parseCredentials } from './basic-auth.ts';
 import type { Middleware } from './middleware.ts';
 import { Tls } from './tls.ts';
 import { WebConfigFile } from './web-config-file.ts';
@@ -36,6 +38,25 @@ export class Access {
     const certificates = tls?.clientAuth === 'RequireAnyClientCert' || tls?.clientAuth === 'RequireAndVerifyClientCert';
     if (users.size > 0) return certificates ? 'passwords and client certificates' : 'passwords';
     return certificates ? 'client certificates' : 'none';
+  }
+
+  /** Whether every client is known by a password, or by a certificate of the client CA. */
+  get identifiesClients(): boolean {
+    const { tls, users } = this.#file.current;
+    return users.size > 0 || tls?.clientAuth === 'RequireAndVerifyClientCert';
+  }
+
+  /** The user of a request that passed the checks; null if any client passes them. */
+  userOf({ headers, socket }: IncomingMessage): string | null {
+    const { tls, users } = this.#file.current;
+    if (users.size > 0) {
+      const user = parseCredentials(headers.authorization)?.user;
+      return user !== undefined && users.has(user) ? user : null;
+    }
+    if (tls?.clientAuth !== 'RequireAndVerifyClientCert') return null;
+    if (!(socket instanceof TLSSocket) || !socket.authorized) return null;
+    const subject = socket.getPeerX509Certificate()?.subject ?? '';
+    return /^CN=(.+)$/m.exec(subject)?.[1] ?? subject.replaceAll('\n', ', ');
   }
 
   /** False while the files on disk are invalid. */

@@ -7,6 +7,7 @@ import { clientOf, ReaderPlaces, type RequestLimits } from './limits.ts';
 /** Where the API is served. */
 export const CONNECTIONS_PATH = '/api/v1/connections';
 export const EVENTS_PATH = '/api/v1/events';
+export const UNUSUAL_PATH = '/api/v1/unusual';
 
 /** A response body in chunks: null after the last one, and after `close`. */
 export interface ChunkStream {
@@ -21,6 +22,9 @@ export interface Api {
   /** The events of later scans that match the filters, as server-sent events. */
   readonly events: (filters: readonly string[]) => Promise<ChunkStream>;
 }
+
+/** What is unusual as JSON; null if that is not watched. */
+export type UnusualApi = (() => Promise<object>) | null;
 
 /** Handles one request to its end. */
 export type Route = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
@@ -78,6 +82,15 @@ export function apiRoutes(
   };
 }
 
+/** The route of what is unusual now. */
+export function unusualRoute(unusual: () => Promise<object>): Route {
+  return bounded(async (_request, response) => {
+    const body = await opened(unusual);
+    response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json });
+    response.end(`${escapeControls(JSON.stringify(body))}\n`);
+  });
+}
+
 /** An invalid request (status 400). */
 class BadRequest extends Error {}
 /** A request that cannot be answered now (status 503). */
@@ -129,7 +142,7 @@ function checkFilters(filters: readonly string[]): void {
   }
 }
 
-async function opened(open: () => Promise<ChunkStream>): Promise<ChunkStream> {
+async function opened<T>(open: () => Promise<T>): Promise<T> {
   try {
     return await open();
   } catch (error) {

@@ -3,11 +3,21 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import { reasonOf } from '../common/errors.ts';
-import { apiRoutes, CONNECTIONS_PATH, EVENTS_PATH, type Api } from './api.ts';
+import { ACCEPT_PATH, acceptRoute, type Accept } from './accept.ts';
+import {
+  apiRoutes,
+  CONNECTIONS_PATH,
+  EVENTS_PATH,
+  UNUSUAL_PATH,
+  unusualRoute,
+  type Api,
+  type UnusualApi,
+} from './api.ts';
 import { listen, type ListenTarget } from './listen.ts';
 import { answer, type Middleware } from './middleware.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
 import { ClientLimit, RequestLimits } from './limits.ts';
+import { ACCEPT_POLICY } from './page/accept-script.ts';
 import { PAGE_POLICY } from './page/style.ts';
 import { CONTENT_TYPES, type Format } from '../expose/prometheus-text.ts';
 import type { Tls } from './tls.ts';
@@ -45,6 +55,10 @@ export interface HttpHandlers {
   readonly page: (refreshes: boolean) => Promise<string>;
   /** Null when the API is off. */
   readonly api: Api | null;
+  /** Null when the API is off or nothing is watched. */
+  readonly unusual: UnusualApi;
+  /** Null when users may not declare what is normal. */
+  readonly accept: Accept | null;
   /** True once the first scan has ended. */
   readonly isReady: () => boolean;
   /** Takes the reason why a request failed; the client gets no details. */
@@ -73,7 +87,7 @@ export function createApp(handlers: HttpHandlers): Express {
     });
     next();
   });
-  app.use(allowMethods);
+  app.use(allowMethods(handlers.accept !== null));
   app.get('/-/healthy', (_request, response) => {
     response.type('text/plain').send('peerscope is healthy.\n');
   });
@@ -96,9 +110,12 @@ export function createApp(handlers: HttpHandlers): Express {
   app.get('/', async (request, response) => {
     const page = await handlers.page(request.query['refresh'] !== 'off');
     limits.sending(response);
-    response.set({ 'Content-Security-Policy': PAGE_POLICY, ...handlers.headers() });
+    const policy = handlers.accept ? `${PAGE_POLICY}; ${ACCEPT_POLICY}` : PAGE_POLICY;
+    response.set({ 'Content-Security-Policy': policy, ...handlers.headers() });
     response.type('html').send(page);
   });
+  if (handlers.unusual) app.get(UNUSUAL_PATH, unusualRoute(handlers.unusual));
+  if (handlers.accept) app.post(ACCEPT_PATH, acceptRoute(handlers.accept));
   if (routes) app.get(CONNECTIONS_PATH, routes.connections);
   else
     app.use('/api', (_request, response) => {
@@ -116,10 +133,18 @@ export function createApp(handlers: HttpHandlers): Express {
   return app;
 }
 
-const allowMethods: Middleware = ({ method = '' }, response, next) => {
-  if (method === 'GET' || method === 'HEAD') next();
-  else answer(response, 405, 'Only GET and HEAD are allowed.', { Allow: 'GET, HEAD', Connection: 'close' });
-};
+/** Every path allows GET and HEAD; that of decisions allows POST alone. */
+const allowMethods =
+  (acceptsDecisions: boolean): Middleware =>
+  ({ method = '', url = '' }, response, next) => {
+    const isDecision = acceptsDecisions && url.replace(/\?.*/s, '') === ACCEPT_PATH;
+    const allowed = isDecision ? ['POST'] : ['GET', 'HEAD'];
+    if (allowed.includes(method)) next();
+    else {
+      const text = isDecision ? 'Only POST is allowed.' : 'Only GET and HEAD are allowed.';
+      answer(response, 405, text, { Allow: allowed.join(', '), Connection: 'close' });
+    }
+  };
 
 async function sendMetrics(
   handlers: HttpHandlers,

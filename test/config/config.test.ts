@@ -11,6 +11,7 @@ const DEFAULTS: Config = {
     telemetryPath: '/metrics',
     disableExporterMetrics: false,
     enableApi: false,
+    enableAccept: false,
     maxRequests: 40,
     configFile: null,
   },
@@ -64,6 +65,7 @@ it('accepts every flag', () => {
       'web.telemetry-path': '/node/metrics',
       'web.disable-exporter-metrics': true,
       'web.enable-api': true,
+      'web.enable-accept': true,
       'web.max-requests': '0',
       'web.config.file': 'web.yaml',
       'scrape.budget': '500ms',
@@ -111,6 +113,7 @@ it('accepts every flag', () => {
       telemetryPath: '/node/metrics',
       disableExporterMetrics: true,
       enableApi: true,
+      enableAccept: true,
       maxRequests: 0,
       configFile: 'web.yaml',
     },
@@ -831,6 +834,18 @@ it('logs text on a terminal by default', () => {
 it('accepts the default of every flag', () => {
   const refused = FLAGS.filter((flag) => flag.default !== null && flag.parse(flag.default) === undefined);
   expect(refused.map(({ name }) => name)).toEqual([]);
+});
+
+it.each([
+  [{}, 'requires --web.enable-api'],
+  [{ 'web.enable-api': true }, 'requires authentication in --web.config.file'],
+  [
+    { 'web.enable-api': true, 'web.config.file': 'web.yaml', 'collector.first-seen': false },
+    'requires --collector.first-seen',
+  ],
+])('rejects decisions of users with %j', (given, reason) => {
+  const message = `Cannot use --web.enable-accept: ${reason}`;
+  expect(() => parseConfig({ 'web.enable-accept': true, ...given }, {})).toThrow(new UsageError(message));
 });
 
 describe('the cluster', () => {

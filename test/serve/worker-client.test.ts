@@ -47,7 +47,7 @@ const STATUS = {
   store: null,
   otlp: null,
 };
-const REFRESHING = { telemetryPath: '/metrics', connectionsPath: null, refreshes: true };
+const REFRESHING = { telemetryPath: '/metrics', connectionsPath: null, acceptToken: null, refreshes: true };
 const STATIC = { ...REFRESHING, refreshes: false };
 
 /** One end of a channel, and the first message that arrives at the other. */

@@ -36,6 +36,7 @@ if (parentPort) {
       share: () => fail('share'),
       read: () => fail('read'),
       subscribe: () => fail('subscribe'),
+      unusual: () => null,
       restore: () => fail('restore'),
     },
     {
@@ -43,6 +44,7 @@ if (parentPort) {
       names: () => fail('names'),
       confirm: () => process.exit(0),
       merge: () => fail('merge'),
+      decide: () => fail('decide'),
       rules: () => fail('rules'),
       cluster: () => fail('cluster'),
     },

@@ -43,6 +43,8 @@ export class Served {
       metrics: () => Promise.resolve({ format: 'text', body: page }),
       page: () => Promise.resolve('<!DOCTYPE html>'),
       api: null,
+      unusual: null,
+      accept: null,
       ...handlers,
     });
     const servers = await Servers.open(app, [{ host: '127.0.0.1', port: 0 }], access?.tls ?? null, failed);
@@ -50,7 +52,7 @@ export class Served {
   }
 
   /** Sends a request on a new connection, unless the options have an agent. */
-  async ask(path: string, options: RequestOptions = {}): Promise<Answer> {
+  async ask(path: string, options: RequestOptions = {}, body = ''): Promise<Answer> {
     const request = this.#isTls ? tlsRequest : plainRequest;
     return new Promise((resolve, reject) => {
       request({ host: '127.0.0.1', port: this.port, path, agent: false, ...options }, (response) => {
@@ -58,7 +60,7 @@ export class Served {
         text(response).then((body) => resolve({ status, headers, body }), reject);
       })
         .on('error', reject)
-        .end();
+        .end(body);
     });
   }
 

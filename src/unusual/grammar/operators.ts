@@ -55,7 +55,13 @@ const COMPANIES: readonly (readonly [name: string, trade: Trade, asns: readonly 
 ];
 
 const FAMILY = new Map(COMPANIES.flatMap(([, , asns]) => asns.map((asn) => [asn, asns[0] ?? asn] as const)));
+const NAMES = new Map(COMPANIES.map(([name, , [first = 0]]) => [`AS${first}`, name]));
 const TRADES = new Map<string, Trade>(COMPANIES.map(([, trade, [first = 0]]) => [`AS${first}`, trade]));
+
+/** The name of the company of an operator such as AS16509 or volume/AS16509; "" if the table has none. */
+export function companyOf(what: string): string {
+  return NAMES.get(what.slice(what.lastIndexOf('/') + 1)) ?? '';
+}
 
 /** The AS number that represents the company of an AS number. */
 export function operatorOf(asn: number): number {

@@ -11,6 +11,11 @@ export class Markup {
     return new Markup(strings.map((text, i) => text + written(values[i] ?? null)).join(''));
   }
 
+  /** A script, which must not contain "</script". */
+  static script(code: string): Markup {
+    return new Markup(`<script>${code}</script>`);
+  }
+
   toString(): string {
     return this.#text;
   }

@@ -3,6 +3,7 @@ import { bytesOf } from '../../common/units.ts';
 import { ASN_INFO, FAMILIES } from '../../metrics/catalogue.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../metrics/status-families.ts';
 import type { Family } from '../../model.ts';
+import type { Report } from '../../unusual/evidence.ts';
 import { markup, type Markup, type Piece } from './html.ts';
 import {
   overviewOf,
@@ -14,6 +15,7 @@ import {
   type Traffic,
 } from './overview.ts';
 import { STYLE } from './style.ts';
+import { unusualSection } from './unusual.ts';
 import { DIRECTION_MEANINGS, STATE_MEANINGS } from './glossary.ts';
 
 const REFRESH_SECONDS = 15;
@@ -24,18 +26,21 @@ export interface PageOptions {
   readonly telemetryPath: string;
   /** Null if the API is off. */
   readonly connectionsPath: string | null;
+  /** The token with which the page declares something normal; null if users may not. */
+  readonly acceptToken: string | null;
   /** Whether the page refreshes itself. */
   readonly refreshes: boolean;
 }
 
 /**
- * Renders the status page of one scan: one HTML document without scripts, in which every text is escaped.
- * `nameOf` returns the reverse DNS name of a remote address, or null.
+ * Renders the status page of one scan: one HTML document in which every text is escaped. It has no scripts but that of the accept
+ * buttons. `nameOf` returns the reverse DNS name of a remote address, or null; `reports` is what is unusual, null if that is not watched.
  */
 export function renderPage(
   families: readonly Family[],
   options: PageOptions,
   nameOf: (address: string) => string | null = () => null,
+  reports: readonly Report[] | null = null,
 ): string {
   const overview = overviewOf(families);
   const { refreshes } = options;
@@ -49,6 +54,7 @@ export function renderPage(
         : markup`Refresh is paused · <a href="./">Resume</a>`
     }</p>
 <main>
+${unusualSection(reports, families, options.acceptToken)}
 ${totals(overview)}
 ${topProcesses(overview)}
 ${traffic(overview)}

@@ -59,6 +59,11 @@ tbody th i, td i { color: var(--soft); font-weight: 400; }
 .top { table-layout: fixed; }
 .top thead th:nth-child(1) { width: 27%; } .top thead th:nth-child(2) { width: 84px; padding-right: 24px; }
 .top td.number { font-weight: 600; padding-right: 24px; }
+.unusual td:nth-child(2), .unusual td:last-child { white-space: nowrap; }
+button {
+  font: inherit; font-size: 13px; color: var(--link); background: none; border: 1px solid currentColor; border-radius: 6px;
+  padding: 1px 9px; cursor: pointer;
+}
 .listeners { table-layout: fixed; }
 .listeners thead th:nth-child(1) { width: 46%; } .listeners thead th:nth-child(3) { width: 68px; }
 .bar { display: block; width: 100%; height: 12px; border-radius: 3px; margin: 4px 0 5px; }

@@ -14,7 +14,7 @@ import type { Family } from '../../../src/model.ts';
 import { Scrape } from '../../../src/scrape.ts';
 
 const NOW = Date.parse('2026-01-01T12:34:56Z');
-const OPTIONS = { telemetryPath: '/metrics', connectionsPath: null, refreshes: true };
+const OPTIONS = { telemetryPath: '/metrics', connectionsPath: null, acceptToken: null, refreshes: true };
 
 /** The families of a recorded host, with an operator of this name for 9.9.9.0/24. */
 function familiesOf(tree: string, operator = 'QUAD9-AS-1'): Family[] {
