@@ -217,6 +217,25 @@ describe.skipIf(HELM === null)('the chart', { timeout: 120_000 }, () => {
     },
   );
 
+  it('lets the labels of the user win, except those that selectors need', () => {
+    const labels = { team: 'a', 'app.kubernetes.io/name': 'other', 'app.kubernetes.io/version': 'x' };
+    const set = {
+      commonLabels: { team: 'b', tier: 'c' },
+      podLabels: labels,
+      'podMonitor.enabled': true,
+      'podMonitor.labels': labels,
+    };
+    const manifests = render({ set });
+    const daemonSet = manifests.find(({ kind }) => kind === 'DaemonSet') as unknown as {
+      spec: { template: { metadata: { labels: object } } };
+    };
+    const monitor = manifests.find(({ kind }) => kind === 'PodMonitor');
+    const expected = { team: 'a', tier: 'c', 'app.kubernetes.io/name': 'peerscope', 'app.kubernetes.io/version': 'x' };
+    expect(daemonSet.spec.template.metadata.labels).toMatchObject(expected);
+    expect(monitor?.metadata).toMatchObject({ labels: expected });
+    expect(danglingReferences(manifests, 'peerscope', GIVEN)).toEqual([]);
+  });
+
   describe('helm test', () => {
     const script = join(CHART, 'files/ready.mjs');
     const ask = (...args: readonly string[]) =>

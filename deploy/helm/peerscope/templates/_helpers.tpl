@@ -23,25 +23,29 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/* Takes a list: the root context, the component, and labels of the user, which cannot replace those that selectors need. */}}
 {{- define "peerscope.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "peerscope.selectorLabels" . }}
-app.kubernetes.io/part-of: peerscope
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
-{{- with $root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $selected := include "peerscope.selectorLabels" . | fromYaml -}}
+{{- $given := dict -}}
+{{- if gt (len .) 2 -}}{{- $given = index . 2 -}}{{- end -}}
+{{- $own := dict
+  "app.kubernetes.io/part-of" "peerscope"
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge (dict) $selected $given $root.Values.commonLabels $own) -}}
 {{- end -}}
 
-{{/* Takes a list: the root context, the component, and the suffix of the name. Namespaced. */}}
+{{/* Takes a list: the root context, the component, the suffix of the name, and labels of the user. For a namespaced object. */}}
 {{- define "peerscope.metadata" -}}
 {{- $root := index . 0 -}}
+{{- $given := dict -}}
+{{- if gt (len .) 3 -}}{{- $given = index . 3 -}}{{- end -}}
 name: {{ include "peerscope.fullname" $root }}{{ index . 2 }}
 namespace: {{ include "peerscope.namespace" $root }}
 labels:
-  {{- include "peerscope.labels" . | nindent 2 }}
+  {{- include "peerscope.labels" (list $root (index . 1) $given) | nindent 2 }}
 {{- end -}}
 
 {{- define "peerscope.serviceAccountName" -}}
@@ -170,10 +174,7 @@ metadata:
   name: {{ include "peerscope.fullname" $root }}
   namespace: {{ $monitor.namespace | default (include "peerscope.namespace" $root) }}
   labels:
-    {{- include "peerscope.labels" (list $root "exporter") | nindent 4 }}
-    {{- with $monitor.labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "peerscope.labels" (list $root "exporter" $monitor.labels) | nindent 4 }}
   {{- with $monitor.annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
