@@ -30,7 +30,18 @@ const ARCHITECTURES: Readonly<Record<string, readonly [deb: string, rpm: string]
   x64: ['amd64', 'x86_64'],
   arm64: ['arm64', 'aarch64'],
 };
-/** What no program reads, as in the Dockerfile. */
+/** What no program reads: folders of a dependency, and files. Packages below its node_modules are listed on their own. */
+const NOT_PROGRAM = [
+  'node_modules',
+  'test',
+  'tests',
+  'benchmark',
+  'benchmarks',
+  'example',
+  'examples',
+  'docs',
+  '.github',
+];
 const UNUSED = /\.(?:map|d\.[cm]?ts)$|^(?:\.built|peerscope\.1)$/;
 
 const run = (command: string, args: readonly string[], epoch: string): void =>
@@ -65,7 +76,8 @@ function stageProgram(usr: string): void {
   copyFile(join(ROOT, 'package.json'), join(lib, 'package.json'));
   cpSync(join(ROOT, 'dist'), join(lib, 'dist'), { recursive: true, filter: isUsed });
   for (const folder of dependencies()) {
-    const filter = (path: string): boolean => isUsed(path) && path !== join(ROOT, folder, 'node_modules');
+    const skipped = NOT_PROGRAM.map((name) => join(ROOT, folder, name));
+    const filter = (path: string): boolean => isUsed(path) && !skipped.includes(path);
     cpSync(join(ROOT, folder), join(lib, folder), { recursive: true, filter });
   }
   const program = join(ROOT, 'dist/main.js');

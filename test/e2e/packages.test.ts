@@ -1,0 +1,158 @@
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DebianHost, whyNoDebian } from '../support/debian-host.ts';
+import { ROOT } from '../support/manifests.ts';
+
+const PACKAGES = join(ROOT, 'packages');
+const DEPLOY = readFileSync(join(ROOT, 'docs/deploy.md'), 'utf8');
+const folder = mkdtempSync(join(tmpdir(), 'peerscope-packages-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const run = (command: string, args: readonly string[], cwd = folder): string =>
+  execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
+
+/** The blocks of commands in a section of docs/deploy.md, as they stand there. */
+function blocksOf(title: string): string[] {
+  const [, section = ''] = DEPLOY.split(`\n### ${title}\n`);
+  const blocks = [...section.replace(/\n#{2,3} .*/s, '').matchAll(/^```sh\n(.*?)^```$/gms)].map(
+    ([, block = '']) => block,
+  );
+  if (blocks.length === 0) throw new Error(`docs/deploy.md has no commands in "${title}"`);
+  return blocks;
+}
+
+const find = (ending: string): string => {
+  const [name] = readdirSync(PACKAGES).filter((one) => one.endsWith(ending));
+  if (name === undefined) throw new Error(`there is no *${ending}`);
+  return join(PACKAGES, name);
+};
+
+const obstacle = whyNoDebian();
+
+beforeAll(() => run('bash', ['-ec', blocksOf('Build the packages').join('').replace('npm ci && ', '')], ROOT), 300_000);
+
+describe('what the packages contain', () => {
+  /** The files without the folders; zsh reads completions from another folder in Debian. */
+  const filesOf = (list: string): string[] =>
+    list
+      .split('\n')
+      .map((path) => path.replace(/^\.(?=\/)/, '').replace('zsh/vendor-completions', 'zsh/site-functions'))
+      .filter((path) => path.startsWith('/') && !path.endsWith('/'))
+      .sort();
+  const inDeb = (): string[] => filesOf(run('bash', ['-c', `dpkg-deb --fsys-tarfile ${find('.deb')} | tar --list`]));
+
+  it('is a program, its Node.js and the socket agent, with everything that the system needs, and no types or maps', () => {
+    const files = inDeb();
+    expect(files.filter((path) => !path.startsWith('/usr/lib/peerscope/'))).toEqual([
+      '/etc/default/peerscope',
+      '/etc/peerscope/peerscope.yaml',
+      '/usr/bin/peerscope',
+      '/usr/lib/systemd/system/peerscope-dump.socket',
+      '/usr/lib/systemd/system/peerscope-ended.socket',
+      '/usr/lib/systemd/system/peerscope.service',
+      '/usr/lib/systemd/system/peerscope.socket',
+      '/usr/lib/sysusers.d/peerscope.conf',
+      '/usr/lib/tmpfiles.d/peerscope.conf',
+      '/usr/share/bash-completion/completions/peerscope',
+      '/usr/share/doc/peerscope/copyright',
+      '/usr/share/fish/vendor_completions.d/peerscope.fish',
+      '/usr/share/man/man1/peerscope.1.gz',
+      '/usr/share/zsh/site-functions/_peerscope',
+    ]);
+    const own = files.filter((path) => /^\/usr\/lib\/peerscope\/(?!(?:dist|node_modules)\/.*\.js$)/.test(path));
+    expect(own).toEqual(
+      expect.arrayContaining(['/usr/lib/peerscope/dist/peerscope-sockets', '/usr/lib/peerscope/node']),
+    );
+    expect(files.filter((path) => /\.(?:map|d\.[cm]?ts)$|vitest|typescript/.test(path))).toEqual([]);
+  });
+
+  it('is the same in the .rpm, and belongs to root', () => {
+    const rpm = run('rpm', [
+      '--query',
+      '--package',
+      '--queryformat',
+      '[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES}\n]',
+      find('.rpm'),
+    ]);
+    const rows = rpm.split('\n').map((row) => /^(\S+) (\S+) (.*)$/.exec(row)?.slice(1) ?? []);
+    expect(new Set(rows.map(([, user]) => user))).toEqual(new Set(['root']));
+    expect(
+      filesOf(rows.flatMap(([mode = '', , path = '']) => (mode.startsWith('d') ? [] : [path])).join('\n')),
+    ).toEqual(inDeb());
+    expect(run('rpm', ['--query', '--package', '--configfiles', find('.rpm')]).split('\n')).toEqual([
+      '/etc/default/peerscope',
+      '/etc/peerscope/peerscope.yaml',
+    ]);
+  });
+
+  it('runs from the .rpm, unpacked anywhere and through a link', () => {
+    const root = join(folder, 'a folder');
+    mkdirSync(root);
+    run('bash', ['-c', `rpm2archive - <${find('.rpm')} | tar --extract --gzip`], root);
+    symlinkSync(join(root, 'usr/bin/peerscope'), join(folder, 'linked'));
+    const tree = `--path.procfs=${join(ROOT, 'test/fixtures/proc/plain-host')}`;
+    expect(run(join(folder, 'linked'), ['list', tree])).toContain('nginx/25744');
+  });
+});
+
+describe.skipIf(obstacle !== null)(`a bare Debian 12${obstacle === null ? '' : ` (${obstacle})`}`, () => {
+  const ask = (host: DebianHost, options: string): string =>
+    host.run(
+      `/usr/lib/peerscope/node --eval 'require("node:http").get(${options}, (r) => r.pipe(process.stdout)).on("error", (e) => console.log(e.code))'`,
+    ).output;
+  const METRICS = '"http://localhost:10043/metrics"';
+  /** Where the package could have left something, without what systemd and dpkg log. */
+  const traces = (host: DebianHost): string =>
+    host.run(
+      'find / -xdev -path /root -prune -o -path /proc -prune -o -name "*peerscope*" -print; getent passwd peerscope; getent group peerscope; systemctl list-units --all --plain --no-legend "*peerscope*"',
+    ).output;
+  const works = (host: DebianHost, lines: string): string => {
+    const { status, output } = host.run(`set -e\n${lines}`);
+    expect(status, output).toBe(0);
+    return output;
+  };
+
+  it('runs the commands of docs/deploy.md: installs, serves, changes its address, and is purged clean', async () => {
+    await using host = await DebianHost.boot();
+    for (const ending of ['.deb', '.tar.gz'])
+      copyFileSync(find(ending), join(host.shared, find(ending).replace(/.*\//, '')));
+    const [install = '', everywhere = '', socket = '', purge = '', ...rest] = blocksOf('Debian and Ubuntu');
+    expect(rest).toEqual([]);
+
+    expect(works(host, install)).toMatch(/Active: active \(running\)[^]*\d+ sockets?/);
+    expect(works(host, 'systemctl is-enabled peerscope')).toBe('enabled');
+    await expect.poll(() => ask(host, METRICS), { timeout: 20_000 }).toContain('peerscope_netlink_up{scope="own"} 1');
+    expect(ask(host, METRICS)).toMatch(/^peerscope_connections\{.*workload="peerscope\.service".*state="listen"} 1$/m);
+    expect(ask(host, METRICS)).toMatch(/^peerscope_config_current 1$/m);
+    const addresses = (): string => works(host, 'peerscope list state=listen --output csv --fields local_address');
+    expect(addresses()).toContain('127.0.0.1');
+    expect(works(host, 'stat --format %U /var/lib/peerscope/* | sort --unique')).toBe('peerscope');
+
+    // An upgrade keeps the configuration and the state, and restarts the service.
+    works(host, 'echo "networks: [{ name: lab, cidrs: [192.0.2.0/24] }]" >/etc/peerscope/peerscope.yaml');
+    const before = works(host, 'systemctl show --property=MainPID peerscope');
+    works(host, 'apt-get install --yes --reinstall ./peerscope_*.deb && systemctl is-active peerscope');
+    expect(works(host, 'systemctl show --property=MainPID peerscope')).not.toBe(before);
+    expect(works(host, 'cat /etc/peerscope/peerscope.yaml')).toContain('lab');
+
+    works(host, everywhere);
+    await expect.poll(addresses, { timeout: 20_000 }).toMatch(/^::$|^0\.0\.0\.0$/m);
+    works(host, socket);
+    await expect
+      .poll(() => ask(host, '{ socketPath: "/run/peerscope/http.sock", path: "/metrics" }'), { timeout: 20_000 })
+      .toContain('peerscope_build_info');
+    expect(ask(host, METRICS)).toBe('ECONNREFUSED');
+
+    works(host, 'apt-get remove --yes peerscope');
+    expect(host.run('systemctl is-active peerscope').output).toBe('inactive');
+    expect(works(host, 'ls /etc/default/peerscope /etc/peerscope')).toContain('peerscope.yaml');
+    works(host, purge);
+    expect(traces(host)).toBe('');
+    expect(host.run('systemctl is-system-running').output).toBe('running');
+
+    expect(works(host, blocksOf('Any Linux with glibc 2.28').join(''))).toMatch(/^\d+ (?:of \d+ )?sockets?/m);
+  });
+});
