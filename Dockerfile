@@ -30,18 +30,20 @@ RUN npm run build && npm prune --omit=dev --ignore-scripts \
   && setcap cap_net_broadcast+p app/dist/peerscope-sockets \
   && mkdir state && mkdir --mode=0700 state/peerscope
 
-# setcap comes last, because copying and chown drop file capabilities.
-FROM tools AS ptrace-node
-COPY --from=base /nodejs/bin/node /capable/node
-RUN setcap cap_sys_ptrace+ep /capable/node
+# The root file system of each variant, with one copy of node: a layer that changed its capabilities would store 120 MB again. setcap
+# comes last, because copying with --chown drops file capabilities.
+FROM tools AS none-root
+COPY --from=base / /image
+COPY --from=build --chown=10043:10043 /build/state /image/var/lib
+COPY --from=build /build/app /image/app
 
-FROM tools AS search-node
-COPY --from=base /nodejs/bin/node /capable/node
-RUN setcap cap_sys_ptrace,cap_dac_read_search+ep /capable/node
+FROM none-root AS ptrace-root
+RUN setcap cap_sys_ptrace+ep /image/nodejs/bin/node
 
-FROM base AS none
-COPY --from=build /build/app /app
-COPY --from=build --chown=10043:10043 /build/state /var/lib
+FROM none-root AS search-root
+RUN setcap cap_sys_ptrace,cap_dac_read_search+ep /image/nodejs/bin/node
+
+FROM scratch AS settings
 ENV PEERSCOPE_PATH_PROCFS=/host/proc PEERSCOPE_STORAGE_PATH=/var/lib/peerscope
 # A UID that no other process on the host has. A process can write to the memory of other processes with the same UID.
 USER 10043:10043
@@ -49,7 +51,9 @@ EXPOSE 10043
 # No shell or init before node, because they would drop the capabilities. With capabilities, node ignores NODE_OPTIONS.
 ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "/app/dist/main.js"]
 CMD []
+ARG BASE
 ARG VERSION=0.1.0
+# The commit, and its time as in RFC 3339.
 ARG REVISION=""
 ARG CREATED=""
 ARG SOURCE=https://github.com/peerscope/peerscope
@@ -59,10 +63,16 @@ LABEL org.opencontainers.image.title="peerscope" \
   org.opencontainers.image.version="${VERSION}" \
   org.opencontainers.image.revision="${REVISION}" \
   org.opencontainers.image.created="${CREATED}" \
-  org.opencontainers.image.source="${SOURCE}"
+  org.opencontainers.image.source="${SOURCE}" \
+  org.opencontainers.image.url="${SOURCE}" \
+  org.opencontainers.image.documentation="${SOURCE}/blob/main/README.md" \
+  org.opencontainers.image.base.name="${BASE}"
 
-FROM none AS search
-COPY --from=search-node /capable/node /nodejs/bin/node
+FROM settings AS none
+COPY --from=none-root /image /
 
-FROM none AS ptrace
-COPY --from=ptrace-node /capable/node /nodejs/bin/node
+FROM settings AS search
+COPY --from=search-root /image /
+
+FROM settings AS ptrace
+COPY --from=ptrace-root /image /

@@ -24,6 +24,8 @@ import { copyrightText } from './copyright.ts';
 const ROOT = join(import.meta.dirname, '../..');
 const OUTPUT = join(ROOT, 'packages');
 const HERE = import.meta.dirname;
+/** The Node.js of nodejs.org that npm ci installs. That of a distribution may need libraries of its own. */
+const NODE = join(ROOT, 'node_modules/node/bin/node');
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
 /** The names of this architecture in Debian, in RPM and in Node.js. */
 const ARCHITECTURES: Readonly<Record<string, readonly [deb: string, rpm: string]>> = {
@@ -72,7 +74,7 @@ function stageProgram(usr: string): void {
   const lib = join(usr, 'lib/peerscope');
   const isUsed = (path: string): boolean => !UNUSED.test(basename(path));
   copyFile(join(HERE, 'peerscope'), join(usr, 'bin/peerscope'), 0o755);
-  copyFile(process.execPath, join(lib, 'node'), 0o755);
+  copyFile(NODE, join(lib, 'node'), 0o755);
   copyFile(join(ROOT, 'package.json'), join(lib, 'package.json'));
   cpSync(join(ROOT, 'dist'), join(lib, 'dist'), { recursive: true, filter: isUsed });
   for (const folder of dependencies()) {
@@ -81,12 +83,13 @@ function stageProgram(usr: string): void {
     cpSync(join(ROOT, folder), join(lib, folder), { recursive: true, filter });
   }
   const program = join(ROOT, 'dist/main.js');
-  const printed = (...args: string[]): Buffer => execFileSync(process.execPath, [program, ...args]);
+  const nodeVersion = execFileSync(NODE, ['--version'], { encoding: 'utf8' }).trim().slice(1);
+  const printed = (...args: string[]): Buffer => execFileSync(NODE, [program, ...args]);
   write(join(usr, 'share/man/man1/peerscope.1.gz'), gzipSync(printed('man'), { level: 9 }));
   write(join(usr, 'share/bash-completion/completions/peerscope'), printed('completion', 'bash'));
   write(join(usr, 'share/zsh/site-functions/_peerscope'), printed('completion', 'zsh'));
   write(join(usr, 'share/fish/vendor_completions.d/peerscope.fish'), printed('completion', 'fish'));
-  write(join(usr, 'share/doc/peerscope/copyright'), copyrightText(ROOT, dependencies(), process.versions.node));
+  write(join(usr, 'share/doc/peerscope/copyright'), copyrightText(ROOT, dependencies(), nodeVersion));
 }
 
 /** What only an installed package has: units, user, configuration. */

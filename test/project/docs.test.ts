@@ -32,7 +32,8 @@ const blocks = (language: string): string[][] =>
   captures(README, new RegExp(`^\`\`\`${language}\n(.*?)\n\`\`\``, 'gms')).map((block) => block.split('\n'));
 
 /** Command lines of other programs, whose flags are their own. */
-const OTHERS = /(?<=^|`)(?:docker|helm|install|kubectl|npm ci|npm run|systemctl|systemd-tmpfiles) (?:\\\n|[^`\n])*/gm;
+const OTHERS =
+  /(?<=^|`)(?:apt-get|cosign|docker|dnf|helm|install|kubectl|npm ci|npm run|sed|systemctl|systemd-tmpfiles|tar) (?:\\\n|[^`\n])*/gm;
 
 /** What the program's help lists: the flags of every command, without dashes. */
 const help = new Map<string, Set<string>>();

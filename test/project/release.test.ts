@@ -77,7 +77,9 @@ interface Step {
 }
 interface Job {
   readonly 'timeout-minutes'?: number;
-  readonly needs?: string;
+  readonly needs?: string | readonly string[];
+  readonly if?: string;
+  readonly strategy?: { readonly matrix: { readonly include?: readonly Readonly<Record<string, string>>[] } };
   readonly permissions?: Readonly<Record<string, string>>;
   readonly steps: readonly Step[];
 }
@@ -118,12 +120,13 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
     expect(granted.filter(([, right]) => right !== 'read')).toEqual([]);
   });
 
-  it('publishes what was built before, from a commit that ci has passed', () => {
+  it('publishes the package that was built before, after the images', () => {
     const publishing = jobs.filter(({ steps }) => steps.some(({ run }) => run?.startsWith('npm publish')));
-    for (const { needs = '', steps } of publishing) {
+    for (const { needs, steps, if: condition } of publishing) {
       expect(steps.map(({ uses }) => uses).filter((uses) => uses?.startsWith('actions/checkout'))).toEqual([]);
-      const building = workflow.jobs[needs];
-      const built = building?.steps.flatMap(({ run }) => run ?? []) ?? [];
+      expect(needs).toEqual(['passed', 'build', 'image']);
+      expect(condition).toBe("github.event_name == 'push'");
+      const built = workflow.jobs['build']?.steps.flatMap(({ run }) => run ?? []) ?? [];
       const order = [
         'npm ci --ignore-scripts',
         'npm run build',
@@ -132,8 +135,41 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
       ].map((command) => built.findIndex((run) => run.startsWith(command)));
       expect(order).toEqual(order.toSorted((a = -1, b = -1) => a - b));
       expect(order[0]).toBeGreaterThanOrEqual(0);
-      const passed = workflow.jobs[building?.needs ?? '']?.steps.flatMap(({ run }) => run ?? []) ?? [];
-      expect(passed.some((run) => run.includes('--workflow ci.yml') && run.includes('$GITHUB_SHA'))).toBe(true);
+    }
+  });
+
+  it('gives the right to publish only to jobs that wait until ci has passed the commit that they check out', () => {
+    for (const { needs = [], permissions = {}, steps } of jobs.filter(({ permissions = {} }) =>
+      Object.values(permissions).includes('write'),
+    )) {
+      expect([needs].flat()).toContain('passed');
+      expect(Object.keys(permissions).sort()).toEqual(
+        steps.some(({ run }) => run?.startsWith('npm publish'))
+          ? ['contents', 'id-token']
+          : ['contents', 'id-token', 'packages'],
+      );
+      for (const { uses, with: given } of steps)
+        if (uses?.startsWith('actions/checkout')) expect(given?.['ref']).toBe('${{ needs.passed.outputs.commit }}');
+      const passed = workflow.jobs['passed']?.steps.flatMap(({ run }) => run ?? []).join('\n') ?? '';
+      expect(passed).toContain('gh run list --workflow ci.yml --branch main --commit "$commit" --status success');
+      expect(passed).toContain('git merge-base --is-ancestor "$commit" origin/main');
+    }
+  });
+
+  it('scans an image before it publishes it, and signs it afterwards', () => {
+    for (const { steps } of jobs) {
+      const pushed = steps.findIndex(({ with: given }) => String(given?.['push']) === 'true');
+      if (pushed < 0) continue;
+      const scanned = steps.findIndex(({ uses }) => uses?.startsWith('aquasecurity/trivy-action'));
+      const signed = steps.findIndex(({ run }) => run?.startsWith('cosign sign'));
+      expect(scanned).toBeGreaterThan(0);
+      expect(pushed).toBeGreaterThan(scanned);
+      expect(signed).toBeGreaterThan(pushed);
+      expect(steps[scanned]?.with).toMatchObject({ 'exit-code': '1' });
+      expect(steps[pushed]?.with).toMatchObject({ provenance: 'mode=max', sbom: true });
+      const args = steps[pushed]?.with?.['build-args']?.match(/^\w+(?==)/gm);
+      const wanted = [...textOf('Dockerfile').matchAll(/^ARG (\w+)/gm)].map(([, name = '']) => name);
+      expect(new Set(args)).toEqual(new Set(wanted));
     }
   });
 
@@ -145,14 +181,54 @@ describe.each(globSync('.github/workflows/*', { cwd: ROOT }).sort())('%s', (path
       const builds = steps.findIndex(({ uses }) => uses?.startsWith('docker/build-push'));
       expect(checked).toBeGreaterThanOrEqual(0);
       expect(builds).toBeGreaterThan(checked);
-      const given = steps[builds]?.with?.['build-args']?.split('\n').filter((line) => /^(?:BUILD|BASE)=/.test(line));
-      expect(given).toEqual(['BUILD', 'BASE'].map((name) => `${name}=${steps[checked]?.env?.[name]}`));
+      for (const { uses, with: given } of steps.filter(({ uses }) => uses?.startsWith('docker/build-push'))) {
+        const bases = given?.['build-args']?.split('\n').filter((line) => /^(?:BUILD|BASE)=/.test(line));
+        expect(bases, uses).toEqual(['BUILD', 'BASE'].map((name) => `${name}=${steps[checked]?.env?.[name]}`));
+      }
     }
   });
 
   it('pastes no text of a pull request into a shell', () => {
     const pasted = runs.flatMap((run) => [...run.matchAll(/\$\{\{\s*([^}]*?)\s*\}\}/g)].map(([, what = '']) => what));
     expect(pasted.filter((what) => !['github.repository', 'steps.build.outputs.digest'].includes(what))).toEqual([]);
+  });
+});
+
+describe('the tags of the image', () => {
+  const { jobs } = parse(textOf('.github/workflows/release.yml')) as Workflow;
+  const { version } = PACKAGE;
+  const published = (jobs['image']?.strategy?.matrix.include ?? []).map(({ suffix = '' }) => `${version}${suffix}`);
+
+  it('are the version, with the variant unless it is the default one', () => {
+    expect(published.toSorted()).toEqual([version, `${version}-none`, `${version}-search`]);
+    const [tag] = jobs['image']?.steps.flatMap(({ with: given }) => (given?.['push'] ? [given['tags']] : [])) ?? [];
+    expect(tag).toBe('ghcr.io/${{ github.repository }}:${{ needs.passed.outputs.version }}${{ matrix.suffix }}');
+    const [, last] = /.*^FROM settings AS (\w+)$/ms.exec(textOf('Dockerfile')) ?? [];
+    expect(jobs['image']?.strategy?.matrix.include?.find(({ suffix }) => suffix === '')?.['variant']).toBe(last);
+    expect(textOf('Dockerfile')).toMatch(new RegExp(`^ARG VERSION=${version}$`, 'm'));
+  });
+
+  it.each(globSync(['deploy/**/*.{yaml,yml}', 'docs/**/*.md', 'README.md'], { cwd: ROOT }).sort())(
+    'in %s are those that a release publishes',
+    (path) => {
+      const tags = textOf(path).matchAll(/\bpeerscope:(\d[\d.]*(?:-\w+)?)|newTag: (\d[\d.]*(?:-\w+)?)/g);
+      const found = [...tags].map(([, tag, newTag]) => tag ?? newTag).filter((tag) => tag !== '10043');
+      expect(found.filter((tag) => tag === undefined || !published.includes(tag))).toEqual([]);
+    },
+  );
+});
+
+describe('the dependency bot', () => {
+  it('watches everything that this repository takes from others', () => {
+    const { updates } = parse(textOf('.github/dependabot.yml')) as {
+      updates: readonly { 'package-ecosystem': string; schedule: unknown }[];
+    };
+    expect(updates.map((one) => one['package-ecosystem']).sort()).toEqual([
+      'docker',
+      'docker-compose',
+      'github-actions',
+      'npm',
+    ]);
   });
 });
 
