@@ -67,6 +67,8 @@ export interface BatchRequest {
   /** The time until the next session. The lease keeps it across restarts. */
   readonly spacingMs: number;
   readonly signal: AbortSignal;
+  /** Whether to query without the lease. */
+  readonly ignoresLease?: boolean;
 }
 
 /**
@@ -143,7 +145,8 @@ export async function queryBatch(context: QueryContext, request: BatchRequest): 
   const lease = sharedKeyOf(provider, 'lock');
   const breaker = (await store?.shared?.readBreaker(sharedKeyOf(provider, 'breaker'))) ?? null;
   const openMs = breaker?.openMs ?? 0;
-  const freeInMs = openMs > 0 ? openMs : ((await store?.acquire(lease, Math.max(LEASE_MS, spacingMs))) ?? 0);
+  const acquire = async (): Promise<number> => (await store?.acquire(lease, Math.max(LEASE_MS, spacingMs))) ?? 0;
+  const freeInMs = openMs > 0 ? openMs : request.ignoresLease ? 0 : await acquire();
   // A failed store grants the lease to every exporter, so each queries only its own networks.
   const pool = store?.up ? request.queue : null;
   const mine = freeInMs > 0 && pool ? someOf(own, LOOK_MOST, context.random) : own;

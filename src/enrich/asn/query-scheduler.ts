@@ -34,6 +34,11 @@ const ALONE_DELAY_MOST_MS = 120 * SECOND_MS;
 const ALONE_LOOK_MS = 2 * SECOND_MS;
 /** The time between two sessions of an exporter in a cluster without a shared store. */
 const UNSHARED_SPACING_MS = 10 * MINUTE_MS;
+/**
+ * An exporter that got neither the lease nor an answer for this long, or up to twice as long, queries its own networks: the holder may be
+ * no exporter.
+ */
+const HELD_MOST_MS = 10 * MINUTE_MS;
 const WAITING_MOST = 50_000;
 /** How many waiting networks an exporter adds to the shared queue, so that none fills it. */
 const SHARED_MOST = 2_000;
@@ -155,6 +160,8 @@ export class QueryScheduler {
   #failuresInRow = 0;
   /** How often in a row another exporter held the shared lease. */
   #takenInRow = 0;
+  /** When this exporter may query without the lease. Undefined while it gets the lease, or answers of others. */
+  #unheldFrom: number | undefined;
   #session: Promise<void> | undefined;
   #cancel: () => void = () => undefined;
 
@@ -287,8 +294,12 @@ export class QueryScheduler {
     const batch = this.#allowed();
     if (batch.length === 0) return;
     this.#firstDelayMs = 0;
-    const outcome = await this.#queryBatch(batch);
+    const isHeld = this.#unheldFrom !== undefined && clock.monotonic() >= this.#unheldFrom;
+    if (isHeld) this.#context.report('Cannot get the lease of the store: others have held it for more than 10 minutes');
+    const outcome = await this.#queryBatch(batch, isHeld);
     const now = clock.monotonic();
+    const isWaiting = outcome.kind === 'taken' && outcome.settled.length === 0 && !outcome.breaker?.openMs;
+    this.#unheldFrom = isWaiting ? (this.#unheldFrom ?? now + HELD_MOST_MS * (1 + random())) : undefined;
     this.#forget(outcome.settled);
     for (const bucket of outcome.resting) this.#rest(bucket, now + UNANSWERED_REST_MS);
     if (outcome.breaker) this.#failuresInRow = outcome.breaker.failures;
@@ -365,10 +376,10 @@ export class QueryScheduler {
     await store?.shared?.writeBreaker(sharedKeyOf(provider, 'breaker'), { failures: 0, openMs: 0 });
   }
 
-  async #queryBatch(own: readonly Cidr[]): Promise<BatchResult> {
+  async #queryBatch(own: readonly Cidr[], ignoresLease: boolean): Promise<BatchResult> {
     const triesOf = (bucket: Cidr): number => this.#waiting.get(keyOf(bucket))?.tries ?? 0;
     const [counts, spacingMs, { signal }] = [this.#counts, this.#spacingMs, this.#stop];
-    const request = { own, queue: this.#queue, triesOf, counts, spacingMs, signal };
+    const request = { own, queue: ignoresLease ? null : this.#queue, triesOf, counts, spacingMs, signal, ignoresLease };
     try {
       return await queryBatch(this.#context, request);
     } catch (error) {

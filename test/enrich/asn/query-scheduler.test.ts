@@ -469,6 +469,25 @@ describe('QueryScheduler', () => {
     expect(sessionTimes()).toEqual([65]);
   });
 
+  it('queries without the lease if others hold it for 10 to 20 minutes and answer nothing', async () => {
+    const other = openStore();
+    await other.acquire(LEASE, 65 * SECOND);
+    const questions = new QueryScheduler(correspondence());
+    await questions.query(buckets(1_500));
+    for (let waited = 0; waited < 45 * MINUTE; waited += 30 * SECOND) {
+      await other.renew(LEASE, 65 * SECOND);
+      await clock.advance(30 * SECOND);
+    }
+    const [first = 0, second = 0] = sessionTimes();
+    expect(sessions).toHaveLength(2);
+    for (const waited of [first, second - first]) {
+      expect(waited).toBeGreaterThanOrEqual(600);
+      expect(waited).toBeLessThan(1_300);
+    }
+    expect(reports[0]).toBe('Cannot get the lease of the store: others have held it for more than 10 minutes');
+    await other.close();
+  });
+
   it('releases the lease if all networks were answered meanwhile', async () => {
     const questions = new QueryScheduler(correspondence());
     await questions.query([bucket(0)]);
