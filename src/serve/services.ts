@@ -92,7 +92,10 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     decisions.accept(page.records);
     worker?.notify('merge', page);
   });
-  const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
+  const { watch, rdns } = await openOrClose(store, async () => ({
+    watch: prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log }),
+    rdns: config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null,
+  }));
   const cluster = watch && new ClusterCache(watch.resources);
   const asn =
     provider &&
@@ -105,7 +108,6 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       clock: SYSTEM_CLOCK,
       random: Math.random,
     });
-  const rdns = config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null;
   const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
   const clusterChanged = (change: ClusterChange): void => {
     worker?.notify('cluster', change);
@@ -168,6 +170,16 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       await store?.close();
     },
   };
+}
+
+/** What `open` returns. If it fails, the store does not stay open: its checks would keep the process alive. */
+async function openOrClose<T>(store: Store | null, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    await store?.close();
+    throw error;
+  }
 }
 
 /** Stores first-seen times and returns the earliest known; without a store they are the earliest. */

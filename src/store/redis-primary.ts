@@ -25,6 +25,8 @@ export class PrimaryFinder {
   /** The other nodes of a Redis Cluster, learned from the last answer. */
   #nodes: readonly ServerAddress[] = [];
   #asked: Redis[] = [];
+  /** Which address is the first that is asked. */
+  #turn = 0;
 
   constructor(server: RedisServer) {
     this.#server = server;
@@ -39,7 +41,9 @@ export class PrimaryFinder {
     const [only] = addresses;
     if (kind === 'single' && only) return only;
     const all = new Map([...addresses, ...this.#nodes].map((node) => [formatServerAddress(node), node]));
-    const asked = [...all].slice(0, MAX_ASKED);
+    // If none of the first ones answers, the next connection asks the next ones.
+    const turned = [...[...all].slice(this.#turn % all.size), ...[...all].slice(0, this.#turn % all.size)];
+    const asked = turned.slice(0, MAX_ASKED);
     const results = await Promise.allSettled(asked.map(([, node]) => this.#ask(node)));
     this.close();
     const votes = new Map<string, Answer[]>();
@@ -51,7 +55,10 @@ export class PrimaryFinder {
         votes.set(name, [...(votes.get(name) ?? []), result.value]);
       }
     const [most] = [...votes.values()].sort((a, b) => b.length - a.length);
-    if (!most?.[0]) throw new Error(reasons.join(', '));
+    if (!most?.[0]) {
+      this.#turn += MAX_ASKED;
+      throw new Error(reasons.join(', '));
+    }
     this.#nodes = most[0].nodes;
     return most[0].primary;
   };
