@@ -35,15 +35,18 @@ interface Check extends Asker {
  * Unknown users take as long as known ones.
  *
  * Guesses of others delay a check and never prevent it. Clients take turns. A check continues when its client has gone, so a scraper
- * whose time runs out is let in at a later scrape. Only with 512 waiting, the newest of those without a client are dropped.
+ * whose time runs out is let in at a later scrape. Only with 512 waiting, the newest of those without a client are dropped. Every other turn
+ * is for passwords that were sent more than once: a scraper sends the same one at each scrape, while each guess is another one.
  */
 export class Passwords {
   readonly #compare: (password: string, hash: string) => Promise<boolean>;
   readonly #key = randomBytes(32);
   readonly #granted = new Set<string>();
   readonly #denied = new Set<string>();
-  readonly #pending = new Map<string, Promise<Verdict>>();
+  readonly #pending = new Map<string, { readonly verdict: Promise<Verdict>; readonly check: Check }>();
   readonly #turns = new TurnQueue<Check>(MAX_QUEUED);
+  /** Those in `#turns` that were asked for more than once. */
+  readonly #repeated = new TurnQueue<Check>(MAX_QUEUED);
   #isComparing = false;
 
   constructor(compare: (password: string, hash: string) => Promise<boolean>) {
@@ -64,7 +67,10 @@ export class Passwords {
     if (this.#granted.has(digest)) return 'granted';
     if (this.#denied.has(digest)) return 'denied';
     const pending = this.#pending.get(digest);
-    if (pending) return pending;
+    if (pending) {
+      if (this.#turns.has(pending.check)) this.#repeated.add(asker.client, pending.check);
+      return pending.verdict;
+    }
     const { promise: verdict, resolve, reject } = Promise.withResolvers<Verdict>();
     const start = async (): Promise<void> => {
       try {
@@ -77,8 +83,9 @@ export class Passwords {
         reject(error instanceof Error ? error : new Error(String(error)));
       }
     };
-    this.#pending.set(digest, verdict);
-    this.#enqueue({ ...asker, start, drop: () => resolve('busy') });
+    const check = { ...asker, start, drop: () => resolve('busy') };
+    this.#pending.set(digest, { verdict, check });
+    this.#enqueue(check);
     try {
       return await verdict;
     } finally {
@@ -89,17 +96,29 @@ export class Passwords {
   #enqueue(check: Check): void {
     if (this.#turns.size >= MAX_QUEUED) {
       const gone = this.#turns.newestOf(check.client).find(({ isGone }) => isGone());
-      if (gone) this.#turns.delete(gone);
-      gone?.drop();
+      if (gone) this.#drop(gone);
     }
-    this.#turns.add(check.client, check)?.drop();
+    const lost = this.#turns.add(check.client, check);
+    if (lost) this.#drop(lost);
     if (!this.#isComparing) void this.#compareAll();
   }
 
   async #compareAll(): Promise<void> {
     this.#isComparing = true;
-    for (let check = this.#turns.next(); check; check = this.#turns.next()) await check.start();
+    for (let isOdd = true; this.#turns.size > 0; isOdd = !isOdd) {
+      const check = (isOdd ? this.#repeated.next() : undefined) ?? this.#turns.next();
+      if (!check) break;
+      this.#turns.delete(check);
+      this.#repeated.delete(check);
+      await check.start();
+    }
     this.#isComparing = false;
+  }
+
+  #drop(check: Check): void {
+    this.#turns.delete(check);
+    this.#repeated.delete(check);
+    check.drop();
   }
 
   /** The hash to compare an unknown user with: one of the real ones, always the same, so that timing does not reveal the user. */
