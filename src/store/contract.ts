@@ -105,3 +105,14 @@ export interface PreviousTime {
   readonly key: string;
   readonly previous: number | null | 'unknown';
 }
+
+/** The owner of a first-seen time, by which the store is shared: the namespace and the workload in its key. */
+export function tenantOf(key: string): string {
+  try {
+    const names = JSON.parse(key.slice(key.indexOf('['))) as unknown[];
+    const [namespace = '', workload = ''] = key.startsWith('unusual:') ? names : names.slice(1);
+    return `${String(namespace)}/${String(workload)}`;
+  } catch {
+    return '/';
+  }
+}

@@ -23,6 +23,7 @@ import {
   type StoredText,
   FIRST_SEEN_TTL_MS,
   MAX_CLOCK_SKEW_MS,
+  tenantOf,
   type PreviousTime,
   type FirstSeenTime,
   type RecordPage,
@@ -450,17 +451,6 @@ export class RedisStore implements Store, SharedState {
     const { password } = this.#options.server;
     const message = reasonOf(error);
     return (password ? message.replaceAll(password, '***') : message).slice(0, REASON_LENGTH);
-  }
-}
-
-/** The owner of a first-seen time, by which the store is shared: the namespace and the workload in its key. */
-export function tenantOf(key: string): string {
-  try {
-    const names = JSON.parse(key.slice(key.indexOf('['))) as unknown[];
-    const [namespace = '', workload = ''] = key.startsWith('unusual:') ? names : names.slice(1);
-    return `${String(namespace)}/${String(workload)}`;
-  } catch {
-    return '/';
   }
 }
 

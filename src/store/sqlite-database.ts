@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { reasonOf } from '../common/errors.ts';
 import { makePrivateFile } from '../common/files.ts';
+import { evict } from './first-seen-eviction.ts';
 import {
   FIRST_SEEN_TTL_MS,
   type FirstSeenTime,
@@ -34,12 +35,6 @@ const OBJECTS: Readonly<Record<string, string>> = {
 /** A file of this many times the maximum size was not made by peerscope either. */
 const SIZE_FACTOR = 4;
 
-/** The owner of a first-seen time, by which the file is shared: the namespace and the workload in its key. */
-const NAMES = `substr(k, instr(k, '['))`;
-const TENANT = `CASE WHEN json_valid(${NAMES}) THEN
-  CASE WHEN k GLOB 'unusual:*' THEN json_extract(${NAMES}, '$[0]', '$[1]') ELSE json_extract(${NAMES}, '$[1]', '$[2]') END
-END`;
-
 /** SQLite primary result codes (https://www.sqlite.org/rescode.html). */
 const CORRUPT = 11;
 const FULL = 13;
@@ -47,6 +42,11 @@ const NOT_A_DATABASE = 26;
 
 /** Files that SQLite keeps next to a database. */
 export const SIDE_FILES = ['-wal', '-shm', '-journal'];
+
+interface WrittenTimes {
+  readonly previousTimes: readonly PreviousTime[];
+  readonly full: readonly FirstSeenTime['category'][];
+}
 
 /** An open database with its prepared statements. */
 export type StoreDatabase = ReturnType<typeof openDatabase>;
@@ -100,13 +100,8 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
     );
     const deleteExpired = database.prepare('DELETE FROM first_seen WHERE shelf = ? AND x <= ?');
     const countTimes = database.prepare('SELECT count(*) AS n FROM first_seen WHERE shelf = ?');
-    /** Deletes the oldest of the owners with the most. */
-    const deleteOldest = database.prepare(
-      `DELETE FROM first_seen WHERE shelf = ?1 AND k IN (
-         SELECT k FROM (
-           SELECT k, x, row_number() OVER (PARTITION BY ${TENANT} ORDER BY x DESC) AS rank FROM first_seen WHERE shelf = ?1
-         ) ORDER BY rank DESC, x LIMIT ?2)`,
-    );
+    const selectPage = database.prepare('SELECT k, x FROM first_seen WHERE shelf = ? AND k > ? ORDER BY k LIMIT ?');
+    const removeTime = database.prepare('DELETE FROM first_seen WHERE shelf = ? AND k = ? AND x = ?');
     return {
       database,
       inode: inodeOf(path),
@@ -117,8 +112,10 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
           makeRoom(texts.length);
           for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
         }),
-      writeFirstSeen: (times: readonly FirstSeenTime[], now: number): PreviousTime[] => {
+      /** Also returns the categories with too many times. */
+      writeFirstSeen: (times: readonly FirstSeenTime[], now: number): WrittenTimes => {
         const previousTimes: PreviousTime[] = [];
+        const full: FirstSeenTime['category'][] = [];
         transaction(database, () => {
           makeRoom(times.length);
           const cutoff = past(now);
@@ -130,12 +127,10 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
           }
           for (const category of new Set(times.map((time) => time.category))) {
             deleteExpired.run(category, cutoff);
-            // Deletes a tenth more than needed, so that this does not run on each write.
-            if (Number(countTimes.get(category)?.['n']) > MAX_FIRST_SEEN)
-              deleteOldest.run(category, MAX_FIRST_SEEN / 10);
+            if (Number(countTimes.get(category)?.['n']) > MAX_FIRST_SEEN) full.push(category);
           }
         });
-        return previousTimes;
+        return { previousTimes, full };
       },
       writeRecords: (written: readonly StoredRecord[], now: number): void =>
         transaction(database, () => {
@@ -143,6 +138,16 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
           records.write(written, now, past(now));
         }),
       readRecords: records.read,
+      /** Deletes a tenth, so that this does not run on each write. */
+      evict: (category: FirstSeenTime['category']) =>
+        evict(
+          {
+            page: (after, most) => selectPage.all(category, after, most),
+            remove: (key, expires) => void removeTime.run(category, key, expires),
+            transaction: (work) => transaction(database, work),
+          },
+          MAX_FIRST_SEEN / 10,
+        ),
       acquire: database.prepare(
         `INSERT INTO lease VALUES (:lease, :holder, :end)
          ON CONFLICT (k) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE until <= :now OR until > :end`,

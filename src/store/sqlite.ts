@@ -66,6 +66,9 @@ export class SqliteStore implements Store {
   #isIncomplete = false;
   #retryAt: number | undefined;
   #checkedAt = 0;
+  /** Categories that room is made in. */
+  readonly #evicting = new Set<FirstSeenTime['category']>();
+  #saidFullAt = -Infinity;
   #closed = false;
   #cancelRetry: (() => void) | undefined;
 
@@ -123,8 +126,11 @@ export class SqliteStore implements Store {
     for (let start = 0; start < times.length; start += CHUNK) {
       if (start > 0) await setImmediate();
       const chunk = times.slice(start, start + CHUNK);
-      const previous = this.#attemptWrite((database) => database.writeFirstSeen(chunk, this.#options.now()));
-      previousTimes.push(...(previous ?? chunk.map(({ key }) => ({ key, previous: 'unknown' as const }))));
+      const written = this.#attemptWrite((database) => database.writeFirstSeen(chunk, this.#options.now()));
+      previousTimes.push(
+        ...(written?.previousTimes ?? chunk.map(({ key }) => ({ key, previous: 'unknown' as const }))),
+      );
+      for (const category of written?.full ?? []) await this.#evict(category);
     }
     return previousTimes;
   }
@@ -141,6 +147,24 @@ export class SqliteStore implements Store {
   readRecords(since: string | null): Promise<RecordPage | null> {
     this.#closeLostFile();
     return Promise.resolve(this.#attempt(({ readRecords }) => readRecords(since)) ?? null);
+  }
+
+  /** Makes room for first-seen times, with a turn of the event loop after each step. */
+  async #evict(category: FirstSeenTime['category']): Promise<void> {
+    if (this.#evicting.has(category)) return;
+    this.#evicting.add(category);
+    const now = this.#options.now();
+    if (Math.abs(now - this.#saidFullAt) >= DAY_MS) {
+      this.#saidFullAt = now;
+      this.#options.report(
+        `Store "${this.#path}" is full of first-seen times: the owners with the most lose their oldest`,
+      );
+    }
+    const database = this.#database;
+    const steps = database?.evict(category);
+    while (steps && database === this.#database && this.#attemptWrite(() => steps.next())?.done === false)
+      await setImmediate();
+    this.#evicting.delete(category);
   }
 
   acquire(lease: string, ms: number): Promise<number> {

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import type { TlsFiles } from '../../src/store/redis-url.ts';
 import type { BreakerState } from '../../src/store/contract.ts';
-import { RedisStore, tenantOf, type RedisStoreOptions } from '../../src/store/redis.ts';
+import { tenantOf } from '../../src/store/contract.ts';
+import { RedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
 
 const PASSWORD = 'hunter2';
 const TLS = fileURLToPath(new URL('../fixtures/tls/', import.meta.url));
