@@ -191,13 +191,13 @@ function inherited(sources: AttributionSources, i: number): ConnectionOwner {
   if (caller && (!caller.process || mayHaveOpened(sources, i, caller.process)))
     return ownedBy(caller.process, caller.labels, 'endpoint');
   const pod = tables.podOf(connections.netns[i] ?? 0);
-  const nobody = { process: null, holders: NO_PROCESSES, reason: unattributedReason(sources, i) };
-  if (pod.workload !== '' || pod.pod !== '') return { ...nobody, evidence: 'netns', labels: pod };
+  const unowned = { process: null, holders: NO_PROCESSES, reason: unattributedReason(sources, i) };
+  if (pod.workload !== '' || pod.pod !== '') return { ...unowned, evidence: 'netns', labels: pod };
   const uid = connections.uid[i] ?? NO_UID;
-  if (uid !== 0 && uid !== NO_UID) return { ...nobody, evidence: 'uid', labels: sources.labelsOfUser(uid) };
+  if (uid !== 0 && uid !== NO_UID) return { ...unowned, evidence: 'uid', labels: sources.labelsOfUser(uid) };
   // After the end of a connection, the kernel does not say whose it was.
-  if (before && evidence === 'uid') return { ...nobody, evidence, labels: before };
-  return { ...nobody, evidence: null, labels: pod };
+  if (before && evidence === 'uid') return { ...unowned, evidence, labels: before };
+  return { ...unowned, evidence: null, labels: pod };
 }
 
 /**

@@ -56,9 +56,9 @@ interface Place {
  * supported. The `podUid` of a static pod is the hash of its configuration. The `containerId` of LXC, libvirt-lxc and systemd-nspawn is
  * the name.
  *
- * Whoever a folder was handed over to can give any name to a folder in it. So the outermost name counts: everything below `user@1000.service`
- * is of user 1000, everything below another unit or a login is of that one, and everything inside a pod is of that pod. Only containers
- * may stand below a unit, without becoming part of a pod.
+ * A user or container can give any name to a folder below one that was handed over to them. So the outermost name counts: everything
+ * below `user@1000.service` is of user 1000, everything below another unit or a login is of that one, and everything inside a pod is of
+ * that pod. Containers may be below a unit, without becoming part of a pod.
  *
  * Lines: cgroups(7), cgroup_namespaces(7). Paths: runc and crun, kubelet, CRI-O, containerd, docker, podman, LXC, libvirt, systemd-nspawn,
  * ECS.

@@ -216,7 +216,7 @@ export class Processes {
 
   /**
    * Says whether a process may have opened a socket of a user. Root opens sockets and then becomes another user. A socket of any other user
-   * stays theirs, whoever they pass it to. In a container with users of its own, root is one of them.
+   * stays theirs, wherever they pass it. In a container with users of its own, root is one of them.
    */
   mayHaveOpened(process: Process, uid: number): boolean {
     if (uid === 0 || uid === NO_UID || !(process instanceof KnownProcess)) return true;

@@ -153,8 +153,8 @@ export class ClusterCache {
   }
 
   /**
-   * Returns the pod of a cgroup, by container id, else by uid; null if unknown, or if the API has the container in another pod. Whoever is
-   * in a container may give any id to one inside it: the outer one counts.
+   * Returns the pod of a cgroup, by container id, else by uid; null if unknown, or if the API has the container in another pod. A
+   * container may give any id to one inside it: the outer one counts.
    */
   podOf({ containerId, outerContainerId, podUid, user }: Cgroup): Pod | null {
     if (user !== undefined) return null;
