@@ -75,30 +75,3 @@ export function simulatedPage(host: number, nowSeconds: number): string {
   for (let i = 0; page.length < 500; i++) add('peerscope_series_folded', { family: `family-${i}` }, 0);
   return `${page.slice(0, 500).join('\n')}\n`;
 }
-
-/** The series that the recording rules produce for this fleet, with labels. */
-export function presentSeries(hosts: number): ReadonlyMap<string, readonly string[]> {
-  const job = 'peerscope';
-  const series = new Map<string, string[]>();
-  const add = (name: string, pairs: Readonly<Record<string, string | number>>): void => {
-    series.set(name, [...(series.get(name) ?? []), labels({ job, ...pairs })]);
-  };
-  const owned = (place: Readonly<Record<string, string>>, { process, workload, asns, port }: Owner): void => {
-    add('peerscope:owner:present', { ...place, workload, process });
-    add('peerscope:outbound_asns:count', { ...place, workload, process });
-    add('peerscope:open_listener:present', { ...place, workload, local_port: port });
-    if (place['namespace'] !== undefined)
-      for (const asn of asns) add('peerscope:asn:present', { ...place, workload, process, direction: 'outbound', asn });
-  };
-  for (let host = 0; host < hosts; host++) {
-    const place = { instance: `host-${host}` };
-    add('peerscope:place:present', place);
-    for (const owner of ownersOf(host).slice(0, SERVICES)) owned(place, owner);
-  }
-  for (let number = 0; number < WORKLOADS; number++) {
-    const owner = workload(number);
-    add('peerscope:place:present', { namespace: owner.namespace, workload: owner.workload });
-    owned({ namespace: owner.namespace }, owner);
-  }
-  return series;
-}

@@ -1,16 +1,14 @@
 /** `npm run bench:rules`: evaluation time of deploy/prometheus in a Prometheus with 100 exporters of 500 series each. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parse, stringify } from 'yaml';
-import { presentSeries, simulatedPage } from './fleet.ts';
+import { simulatedPage } from './fleet.ts';
 
 const HOSTS = 100;
 const EVALUATION_SECONDS = 15;
@@ -34,23 +32,10 @@ interface Group {
 
 const programOf = (name: string): string => (existsSync(UNPACKED + name) ? UNPACKED + name : name);
 
-/** Seven days of the hourly series and an hour of their source series, as Prometheus would have recorded them. */
-function* history(now: number): Generator<string> {
-  for (const [name, series] of presentSeries(HOSTS)) {
-    const [hourly, known] = ['hourly', 'known'].map((kind) => name.replace(/[a-z]+$/, kind));
-    for (const labels of series) {
-      for (let hour = 7 * 24; hour > 1; hour--) yield `${hourly}${labels} 1 ${now - hour * 3600}\n`;
-      yield `${known}${labels} 1 ${now - 3600}\n`;
-      for (let step = 240; step > 2; step--) yield `${name}${labels} 1 ${now - step * 15}\n`;
-    }
-  }
-  yield '# EOF\n';
-}
-
 function ruleFiles(folder: string): string[] {
   return FILES.map((name) => {
     const rules = parse(readFileSync(new URL(name, RULES), 'utf8')) as RuleFile;
-    // The hourly group would not be evaluated during the run.
+    // The group of traffic would be evaluated rarely during the run.
     for (const group of rules.groups) delete group.interval;
     const path = join(folder, name);
     writeFileSync(path, stringify(rules));
@@ -91,19 +76,7 @@ async function run(folder: string): Promise<void> {
   const address = server.address();
   const target = `127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
 
-  const recorded = join(folder, 'history.txt');
-  await pipeline(Readable.from(history(Math.floor(Date.now() / 1000))), createWriteStream(recorded));
   const data = join(folder, 'data');
-  const made = spawnSync(
-    programOf('promtool'),
-    ['tsdb', 'create-blocks-from', '--max-block-duration=336h', 'openmetrics', recorded, data],
-    {
-      encoding: 'utf8',
-    },
-  );
-  if (made.status !== 0) throw new Error(`Cannot create blocks from "${recorded}": ${made.stderr}`);
-  rmSync(recorded);
-
   writeFileSync(
     join(folder, 'prometheus.yml'),
     stringify({
@@ -149,10 +122,7 @@ async function run(folder: string): Promise<void> {
       }
     }
     const raw = await scalar(url, 'count({__name__=~"peerscope_.+"})');
-    const remembered = await scalar(url, 'count(last_over_time({__name__=~"peerscope:.+:hourly"}[7d]))');
-    process.stdout.write(
-      `${HOSTS} hosts, ${raw} series scraped, ${remembered} hourly series over seven days; median of ${ROUNDS} evaluations\n\n`,
-    );
+    process.stdout.write(`${HOSTS} hosts, ${raw} series scraped; median of ${ROUNDS} evaluations\n\n`);
     let sum = 0;
     for (const [name, group] of times) {
       const seconds = [...group.values()];

@@ -20,6 +20,7 @@ const TAG = 'peerscope';
 /** The UIDs of the dashboards, for links. */
 export const UIDS = {
   overview: 'peerscope-overview',
+  unusual: 'peerscope-unusual',
   owner: 'peerscope-owner',
   asn: 'peerscope-asn',
   traffic: 'peerscope-traffic',

@@ -4,10 +4,11 @@ import health from './health.ts';
 import overview from './overview.ts';
 import owner from './owner.ts';
 import traffic from './traffic.ts';
+import unusual from './unusual.ts';
 
 const RULES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'];
 
-export const DASHBOARDS = [overview, owner, asn, traffic, health];
+export const DASHBOARDS = [overview, unusual, owner, asn, traffic, health];
 
 /** The files that Grafana imports: path below this folder, and text. */
 export function generated(): ReadonlyMap<string, string> {

@@ -9,6 +9,7 @@ import { Tree } from '../support/proc-tree.ts';
 import { startCymruServer, type CymruServer } from '../support/cymru-server.ts';
 import { PANELS, substituted } from '../support/dashboards.ts';
 import { EXAMPLES } from '../support/example-queries.ts';
+import { recordsOfLife } from '../support/ordinary-life.ts';
 import { Exporter } from '../support/exporter.ts';
 import { OtlpReceiver } from '../support/otlp-receiver.ts';
 import { parsePromql } from '../support/promql.ts';
@@ -17,7 +18,6 @@ import { Alertmanager, needServer, Prometheus, Webhook } from '../support/promet
 /** The processes of the recorded host through which its tables are read, and which makes the call. */
 const FIRST = 25739;
 const CALLER = 25757;
-const OWNER = ['orders.py', '', 'orders.service'];
 const EVALUATION_SECONDS = 5;
 
 /** The series that exist only where peerscope reads netlink sockets. */
@@ -26,16 +26,11 @@ const TRAFFIC =
 
 /** What is empty on this host for good reason. */
 const EMPTY: readonly string[] = [
-  // No process calls the metadata service, and no pod has a namespace.
-  'peerscope:metadata_calls:present',
-  'peerscope:asn:present',
   // A recorded host has no netlink sockets.
   ...RULES.filter(({ group }) => group === 'peerscope-traffic').flatMap(({ record = '', expr }) => [
     record,
     ...parsePromql(expr).selectors.map(({ metric }) => metric),
   ]),
-  // Their hour has not come.
-  ...RULES.filter(({ group }) => group === 'peerscope-memory').flatMap(({ record }) => record ?? []),
 ];
 
 /** A recorded host has no source of socket totals. */
@@ -58,7 +53,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
     };
     const programs = [needServer('prometheus', note), needServer('prometheus-alertmanager', note)] as const;
     if (missing.length > 0) return;
-    await rememberOwner(folder);
+    await remember(hosts[0], folder);
     whois = await startCymruServer([
       '13335 | 1.1.1.0 | 1.1.1.0/24 | US | arin | 2010-07-14 | CLOUDFLARENET - Cloudflare, Inc., US',
       '15169 | 8.8.8.0 | 8.8.8.0/24 | US | arin | 2023-12-28 | GOOGLE - Google LLC, US',
@@ -119,11 +114,10 @@ describe('a Prometheus that scrapes a recorded host', () => {
       alertmanager: alertmanager.address,
     });
     closing.push(() => prometheus.stop());
-    // The first-seen times at startup are exported, and the rules have run on them.
+    // The rules have run on a page.
     await vi.waitFor(
       async () => {
-        if ((await prometheus.query('peerscope:owner:present{process="orders.py"}')).length === 0)
-          throw new Error('no rule has run on the first-seen times');
+        if ((await prometheus.query('peerscope:connections:sum')).length === 0) throw new Error('no rule has run');
       },
       { timeout: 60_000, interval: 500 },
     );
@@ -142,26 +136,22 @@ describe('a Prometheus that scrapes a recorded host', () => {
       /^peerscope_connections\{process="orders.py".*"outbound",state="established"\} 4$/m.test(page),
     );
     hosts[0].edit(FIRST, 'net/tcp', /\n *99: [^\n]*/, '');
-    const alertOn = (asn: string) =>
-      hook.alerts.find(({ labels }) => labels['alertname'] === 'PeerscopeNewAsn' && labels['asn'] === asn);
+    const alertOn = (text: string) =>
+      hook.alerts.find(
+        ({ labels, annotations }) =>
+          labels['alertname'] === 'PeerscopeUnusual' && annotations['description']?.includes(text),
+      );
     // A whois session that failed is tried again within a minute.
-    await expect.poll(() => alertOn('3320'), { timeout: 110_000, interval: 200 }).toBeDefined();
-    const alert = alertOn('3320');
-    expect(alert).toMatchObject({
-      status: 'firing',
-      labels: {
-        process: 'orders.py',
-        workload: 'orders.service',
-        as_name: 'DTAG Deutsche Telekom AG',
-        severity: 'warning',
-      },
-    });
-    expect(alert?.annotations['description']).toContain('AS3320 DTAG Deutsche Telekom AG DE');
+    await expect.poll(() => alertOn('AS3320'), { timeout: 110_000, interval: 200 }).toBeDefined();
+    const alert = alertOn('AS3320');
+    expect(alert).toMatchObject({ status: 'firing', labels: { workload: 'orders.service', severity: 'warning' } });
+    expect(alert?.annotations['description']).toContain('operator AS3320 DTAG Deutsche Telekom AG DE by orders.py on ');
+    expect(alert?.annotations['description']).toMatch(/ Watched for 10d 0h .*s[.]$/);
     // The steps of a subquery are whole seconds: the alert may come before the first of them.
     const firstAt = await vi.waitFor(
       async () => {
         const [first] = await prometheus.query(
-          'min_over_time(timestamp(peerscope_asn_first_seen_timestamp_seconds{asn="3320"})[10m:1s])',
+          'min_over_time(timestamp(peerscope_novelty_timestamp_seconds{what="AS3320"})[10m:1s])',
         );
         if (!first) throw new Error('the operator is not exported yet');
         return first.value;
@@ -201,10 +191,8 @@ describe('a Prometheus that scrapes a recorded host', () => {
 
   it('evaluates every rule, and has the series that it reads', async ({ skip }) => {
     skip(closing.length === 0, 'Prometheus or Alertmanager is not installed');
-    // The other groups have an interval of their own.
-    const due = RULES.filter(({ group }) => !/-(?:memory|traffic)$/.test(group)).map(
-      ({ alert, record }) => alert ?? record,
-    );
+    // This group has an interval of its own.
+    const due = RULES.filter(({ group }) => group !== 'peerscope-traffic').map(({ alert, record }) => alert ?? record);
     const health = await prometheus.ruleHealth();
     expect(health.filter(({ lastError }) => lastError)).toEqual([]);
     expect(health.filter((rule) => rule.health === 'ok').map(({ name }) => name)).toEqual(expect.arrayContaining(due));
@@ -235,11 +223,11 @@ function call(tree: Tree): void {
   );
 }
 
-/** The owner has been watched for two days. */
-async function rememberOwner(folder: string): Promise<void> {
+/** The host has been watched for ten days. */
+async function remember(tree: Tree, folder: string): Promise<void> {
   const store = SqliteStore.open({ directory: folder, now: Date.now, report: (line) => expect.fail(line) });
-  await store.writeFirstSeen([
-    { category: 'baseline', key: `base:1:${JSON.stringify(OWNER)}`, at: Date.now() - 2 * 86_400_000 },
-  ]);
+  await store.writeRecords(
+    recordsOfLife(tree.root, { '1.1.1.0/24': 13_335, '9.9.9.0/24': 19_281, '8.8.8.0/24': 15_169 }),
+  );
   await store.close();
 }

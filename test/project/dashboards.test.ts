@@ -76,7 +76,7 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
     const panels = JSON.stringify(dashboard.panels);
     const used = [...panels.matchAll(/\$\{?(\w+)\b/g)]
       .map(([, name = '']) => name)
-      .filter((name) => !name.startsWith('__'));
+      .filter((name) => !/^(?:__|\d)/.test(name));
     expect([...new Set(used)].sort()).toEqual(variables.map(({ name }) => name).sort());
   });
 });
@@ -230,11 +230,17 @@ test('the alerts of Grafana match those of Prometheus', () => {
   const alerts = RULES.filter(({ alert }) => alert !== undefined);
   const oneLine = (text = ''): string => text.replaceAll(/\s+/g, ' ').trim();
   expect(
-    rules.map(({ title, labels, data, ...rule }) => [title, labels.severity, rule.for, data[0]?.model.expr]),
+    rules.map(({ title, labels, data, ...rule }) => [
+      title.replace(` ${labels.severity}`, ''),
+      labels.severity,
+      rule.for,
+      data[0]?.model.expr,
+    ]),
   ).toEqual(
     alerts.map(({ alert, labels, for: pending = '0s', expr }) => [alert, labels?.severity, pending, oneLine(expr)]),
   );
   expect(new Set(rules.map(({ uid }) => uid)).size).toBe(rules.length);
+  expect(new Set(rules.map(({ title }) => title)).size).toBe(rules.length);
   for (const { condition, data, uid, annotations } of rules) {
     expect(uid).toMatch(/^[a-z-]{1,40}$/);
     expect(data.map(({ refId }) => refId)).toEqual(['query', 'exists', condition]);

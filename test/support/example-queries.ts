@@ -43,6 +43,12 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_socket_event_overruns_total: 'sum by (instance) (increase(peerscope_socket_event_overruns_total[1h]))',
   peerscope_connections_closed_without_totals_total:
     'sum by (instance) (increase(peerscope_connections_closed_without_totals_total[1h]))',
+  peerscope_novelty_timestamp_seconds:
+    'sort_desc(max by (namespace, workload, kind, what, points) (peerscope_novelty_timestamp_seconds))',
+  peerscope_novelties_total: 'sum by (namespace, workload, kind) (increase(peerscope_novelties_total[1d]))',
+  peerscope_unusual_points: 'topk(10, max by (namespace, workload) (peerscope_unusual_points))',
+  peerscope_workload_watched_since_timestamp_seconds:
+    'time() - min by (namespace, workload) (peerscope_workload_watched_since_timestamp_seconds)',
   peerscope_asn_first_seen_timestamp_seconds:
     'time() - peerscope_asn_first_seen_timestamp_seconds{direction="outbound"} < 86400',
   peerscope_baseline_start_timestamp_seconds: 'time() - peerscope_baseline_start_timestamp_seconds',
@@ -67,6 +73,8 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_asn_addresses_sent_total: 'sum by (provider) (increase(peerscope_asn_addresses_sent_total[1d]))',
   peerscope_asn_breaker_open: 'sum(peerscope_asn_breaker_open)',
   peerscope_kubernetes_watch_up: 'min by (instance, resource) (peerscope_kubernetes_watch_up)',
+  peerscope_kubernetes_ignored_expectations_total:
+    'sum by (instance) (increase(peerscope_kubernetes_ignored_expectations_total[1d]))',
   peerscope_store_failures_total: 'sum by (instance, store) (increase(peerscope_store_failures_total[1h]))',
   peerscope_config_current: 'min by (instance) (peerscope_config_current)',
   peerscope_web_config_current: 'min by (instance) (peerscope_web_config_current)',
