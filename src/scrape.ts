@@ -13,6 +13,7 @@ import { NO_OWNER, OwnerLabeler } from './enrich/owner-labels.ts';
 import type { Collector } from './metrics/catalogue.ts';
 import { CollectorRuns, type Snapshot } from './metrics/collector-runs.ts';
 import { ConnectionGroups } from './metrics/connection-groups.ts';
+import { UNKNOWN_PEER } from './metrics/endpoint-peers.ts';
 import { ScanCounts } from './metrics/counts.ts';
 import { Families } from './metrics/families.ts';
 import type { Direction, OwnerLabels, Rules } from './model.ts';
@@ -98,6 +99,7 @@ export class Scrape {
     this.#groups = new ConnectionGroups(
       rules.endpointGroups,
       ({ address, port, transport }) => this.#cluster?.endpointNameOf(address, port, transport) ?? null,
+      (address, port, transport) => this.#cluster?.workloadAt(address, port, transport) ?? UNKNOWN_PEER,
     );
     const { hasStore: isShared = false, node = '' } = options;
     this.#scope = options.baselineScope ?? 'node';
@@ -172,6 +174,7 @@ export class Scrape {
       host,
       peers,
       groups,
+      endpointPeers: this.#groups.endpointPeers,
       unusual: unusual && {
         scope: this.#scope,
         memory: unusual,

@@ -49,7 +49,7 @@ export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
 /** The labels that become integer attributes. */
 const INTEGER_LABELS: ReadonlySet<string> = new Set(['asn', 'local_port']);
 
-type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'fold' | 'folded' | 'sinceBoot' | 'otlp'>;
+type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'derived' | 'fold' | 'folded' | 'sinceBoot' | 'otlp'>;
 const SPECS: ReadonlyMap<string, Spec> = new Map(
   [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map((spec) => [spec.name, spec]),
 );
@@ -152,16 +152,16 @@ function merged(metrics: readonly Metric[]): Metric[] {
 }
 
 /** Converts label values to attributes: empty ones are left out, folded ones are listed in FOLDED. */
-function attributesOf({ labels, fold, folded, otlp }: Spec): (values: readonly string[]) => Attributes {
+function attributesOf({ labels, derived, fold, folded, otlp }: Spec): (values: readonly string[]) => Attributes {
   const mayFold = new Set(fold.flatMap((step) => step.labels));
-  const columns = labels.map((label) => ({
+  const columns = [...labels, ...(derived?.labels ?? [])].map((label) => ({
     attribute: ATTRIBUTES.get(label) ?? `peerscope.${label}`,
     mayFold: mayFold.has(label),
     isInteger: INTEGER_LABELS.has(label),
   }));
   return (values) => {
     // Counters that fold where they are counted fold all labels.
-    const isWhollyFolded = folded !== undefined && values.every((value) => value === OTHER);
+    const isWhollyFolded = folded !== undefined && values.slice(0, labels.length).every((value) => value === OTHER);
     const attributes: Record<string, string | number> = { ...otlp?.attributes };
     const other: string[] = [];
     for (const [i, column] of columns.entries()) {

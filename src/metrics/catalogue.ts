@@ -51,6 +51,11 @@ export interface FamilySpec<Source> {
   /** For families whose values cannot be summed: the order in which samples are kept. The rest is cut, not folded. */
   readonly cut?: (a: Sample, b: Sample) => number;
   readonly contributions: (source: Source) => Iterable<Contribution>;
+  /** Labels that follow from the other ones, so that they add no series. */
+  readonly derived?: {
+    readonly labels: readonly string[];
+    readonly of: (source: Source, labels: Readonly<Record<string, string>>) => readonly string[];
+  };
   /** For summaries, whose values are the sums: the numbers of observations, with equal labels. */
   readonly counts?: (source: Source) => Iterable<Contribution>;
   /** The metric of OpenTelemetry that the family is a part of, and the attributes of this part. */
@@ -74,6 +79,15 @@ const ASN_IO = { name: 'peerscope.asn.network.io', description: `Payload bytes $
 const ENDPOINT_IO = { name: 'peerscope.endpoint.network.io', description: `Payload bytes ${OVER_ENDPOINT}` };
 const TRANSMIT = { 'network.io.direction': 'transmit' };
 const RECEIVE = { 'network.io.direction': 'receive' };
+
+/** The workload at the other end, where the endpoint has only one; empty if the endpoint is folded. */
+const PEER: NonNullable<FamilySpec<ScanData>['derived']> = {
+  labels: ['peer_namespace', 'peer_workload'],
+  of: ({ endpointPeers }, labels) => {
+    const { namespace, workload } = endpointPeers.of(labels);
+    return [namespace, workload];
+  },
+};
 
 /** The families of a scan, in the order of the page. */
 export const FAMILIES: readonly FamilySpec<ScanData>[] = [
@@ -110,6 +124,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     collector: 'endpoints',
     labels: [...OWNER, 'endpoint_group', 'direction', 'transport', 'state'],
     fold: [{ labels: ['endpoint_group'] }, ...FOLD_OWNER],
+    derived: PEER,
     contributions: ({ groups }) => groups.filter(({ isEndpoint }) => isEndpoint).map(connectionsOf),
   },
   {
@@ -525,6 +540,7 @@ function perEndpoint(name: string, help: string, field: keyof Bytes, otlp: OtlpP
     isAbsent: (data) => trafficOf(data) === null,
     labels: ENDPOINT_COUNTERS.labels,
     fold: ENDPOINT_COUNTERS.fold,
+    derived: PEER,
     folded: (data) => trafficOf(data)?.folded.endpoints ?? 0,
     contributions: (data) =>
       (trafficOf(data)?.endpoints ?? []).map(({ labels, [field]: value }) => ({ labels, value })),

@@ -1,11 +1,12 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
 import { reasonOf } from '../common/errors.ts';
 import { grown, stateOf, transportOf } from '../collect/net-tcp-udp-raw.ts';
-import type { Direction, EndpointGroupRule, OwnerLabels, State } from '../model.ts';
+import type { Address, Direction, EndpointGroupRule, OwnerLabels, State, Transport } from '../model.ts';
 import { endpointGroup, type Endpoint } from '../enrich/endpoint-group.ts';
 import type { Peer } from '../enrich/peers.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
 import { tenantOfConnection } from '../collect/tenant.ts';
+import { EndpointPeers, UNKNOWN_PEER, type PeerWorkload } from './endpoint-peers.ts';
 
 /** The connections that have equal labels in every family: their number and the bytes in their queues. */
 export interface ConnectionGroup {
@@ -18,6 +19,7 @@ export interface ConnectionGroup {
   readonly hasRemote: boolean;
   /** False for the end of a loopback pair that is not counted, because its service end is. */
   readonly isEndpoint: boolean;
+  readonly peer: PeerWorkload;
   connections: number;
   receiveQueueBytes: number;
   sendQueueBytes: number;
@@ -30,6 +32,9 @@ export interface ConnectionGroup {
 export class ConnectionGroups {
   #rules: readonly EndpointGroupRule[];
   readonly #clusterName: ClusterName;
+  readonly #peerOf: ClusterPeer;
+  /** The peers of endpoints, as of the last count. */
+  readonly endpointPeers = new EndpointPeers();
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
   readonly #groups: (ConnectionGroup | undefined)[] = [];
   readonly #free: number[] = [];
@@ -37,9 +42,14 @@ export class ConnectionGroups {
   #sums = new Float64Array(0);
   #failure: string | null = null;
 
-  constructor(rules: readonly EndpointGroupRule[], clusterName: ClusterName = () => null) {
+  constructor(
+    rules: readonly EndpointGroupRule[],
+    clusterName: ClusterName = () => null,
+    peerOf: ClusterPeer = () => UNKNOWN_PEER,
+  ) {
     this.#rules = rules;
     this.#clusterName = clusterName;
+    this.#peerOf = peerOf;
   }
 
   /** Uses these rules for connections that are marked as changed, from the next count on. */
@@ -83,9 +93,13 @@ export class ConnectionGroups {
   endpointOf(connections: ConnectionTable, i: number, peer: Peer | null): (asn: string) => string {
     const rules = this.#rules;
     const { endpoint, outbound } = endpointFacts(connections, i, peer);
+    const labels = { ...(connections.labels[i] ?? NO_OWNER), direction: connections.direction[i] ?? 'outbound' };
+    const workload = this.#peerWorkload(connections, i);
     return (asn) => {
       try {
-        return nameEndpoint(endpoint, outbound && { network: outbound.network, asn }, rules, this.#clusterName);
+        const name = nameEndpoint(endpoint, outbound && { network: outbound.network, asn }, rules, this.#clusterName);
+        this.endpointPeers.note({ ...labels, endpoint_group: name }, workload);
+        return name;
       } catch {
         return '';
       }
@@ -101,6 +115,7 @@ export class ConnectionGroups {
 
   #present(sums: Float64Array): ConnectionGroup[] {
     const present: ConnectionGroup[] = [];
+    this.endpointPeers.beginScan();
     for (const [owner, numbers] of this.#numbers) {
       for (const [key, number] of numbers) {
         const group = this.#groups[number];
@@ -108,6 +123,7 @@ export class ConnectionGroups {
           group.connections = sums[number * 3] ?? 0;
           group.receiveQueueBytes = sums[number * 3 + 1] ?? 0;
           group.sendQueueBytes = sums[number * 3 + 2] ?? 0;
+          if (group.isEndpoint) this.endpointPeers.note(group.labels, group.peer);
           present.push(group);
           continue;
         }
@@ -131,7 +147,9 @@ export class ConnectionGroups {
     const asn = peer?.asn ?? '';
     const endpoint = direction === 'listen' ? '' : this.#nameEndpoint(connections, i, peer);
     const tenant = tenantOfConnection(connections, i);
-    const key = `${tenant}\n${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network}\n${endpoint}`;
+    const peerWorkload = isEndpoint ? this.#peerWorkload(connections, i) : UNKNOWN_PEER;
+    const at = `${peerWorkload.namespace}/${peerWorkload.workload}`;
+    const key = `${tenant}\n${transport} ${direction} ${state} ${isEndpoint} ${asn} ${network} ${at}\n${endpoint}`;
     let numbers = this.#numbers.get(owner);
     if (!numbers) this.#numbers.set(owner, (numbers = new Map<string, number>()));
     const known = numbers.get(key);
@@ -146,11 +164,19 @@ export class ConnectionGroups {
       state,
       hasRemote: direction !== 'listen',
       isEndpoint,
+      peer: peerWorkload,
       connections: 0,
       receiveQueueBytes: 0,
       sendQueueBytes: 0,
     };
     return number;
+  }
+
+  #peerWorkload(connections: ConnectionTable, i: number): PeerWorkload {
+    const direction = connections.direction[i];
+    if (direction !== 'inbound' && direction !== 'outbound') return UNKNOWN_PEER;
+    const port = direction === 'outbound' ? (connections.remotePort[i] ?? 0) : null;
+    return this.#peerOf(connections.remoteAddress(i), port, transportOf(connections.table[i] ?? 0));
   }
 
   /** If a rule fails, the endpoint is "" and the connection is still counted. */
@@ -166,6 +192,9 @@ export class ConnectionGroups {
 
 /** The Kubernetes service of an endpoint, or null. */
 type ClusterName = (endpoint: Endpoint) => string | null;
+
+/** The workload at an address. The port is null if the workload opened the connection. */
+type ClusterPeer = (address: Address, port: number | null, transport: Transport) => PeerWorkload;
 
 /** The name of the endpoint of a connection; `peer` is its remote. */
 export function endpointOf(

@@ -58,7 +58,7 @@ export class ConnectionCounters {
 }
 
 /** What is counted, besides the counters that ScanCounts keeps. */
-interface Counted extends Pick<ScanData, 'groups' | 'asnCache' | 'traffic' | 'netlink'> {
+interface Counted extends Pick<ScanData, 'groups' | 'endpointPeers' | 'asnCache' | 'traffic' | 'netlink'> {
   readonly unusual: (Pick<UnusualData, 'scope' | 'firstSeen'> & { readonly memory: UnusualMemory }) | null;
   readonly connections: ConnectionTable;
   readonly host: Host;

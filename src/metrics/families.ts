@@ -43,9 +43,9 @@ export class Families {
           ? this.#cut(spec, data, at, spec.cut)
           : this.#fold(spec, data, at);
         for (const [tenant, count] of byTenant ?? []) foldedBy.set(tenant, (foldedBy.get(tenant) ?? 0) + count);
-        families.push(family(spec, samples));
+        families.push(withDerived(spec, data, samples));
         const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
-        if (isBounded) budgets.push({ family: spec.name, limit: this.#limit, folded });
+        if (isBounded) budgets.push({ family: spec.name, series: samples.length, limit: this.#limit, folded });
       } catch (error) {
         this.#failed(spec.collector ?? 'sockets', `Cannot count "${spec.name}": ${reasonOf(error)}`);
       }
@@ -54,7 +54,7 @@ export class Families {
     if (index >= 0) {
       const { samples, cut: folded } = this.#info(families, data.asnNames);
       families.splice(index + 1, 0, family(ASN_INFO, samples));
-      budgets.push({ family: ASN_INFO.name, limit: this.#limit, folded });
+      budgets.push({ family: ASN_INFO.name, series: samples.length, limit: this.#limit, folded });
     }
     return [...families, ...whole(BUDGET_FAMILIES, { budgets, foldedBy: mostFolded(foldedBy) })];
   }
@@ -171,6 +171,18 @@ function unfolded({ labels }: FamilySpec<never>, contributions: Iterable<Contrib
 
 function whole<Source>(specs: readonly FamilySpec<Source>[], source: Source): Family[] {
   return specs.map((spec) => family(spec, unfolded(spec, spec.contributions(source))));
+}
+
+/** A family with the labels that follow from the others. */
+function withDerived<Source>(spec: FamilySpec<Source>, source: Source, samples: readonly Sample[]): Family {
+  const { derived } = spec;
+  if (!derived) return family(spec, samples);
+  const more = (values: readonly string[]): readonly string[] =>
+    derived.of(source, Object.fromEntries(spec.labels.map((label, i) => [label, values[i] ?? ''])));
+  return family(
+    { ...spec, labels: [...spec.labels, ...derived.labels] },
+    samples.map((sample) => ({ ...sample, labels: [...sample.labels, ...more(sample.labels)] })),
+  );
 }
 
 function family(

@@ -1,5 +1,6 @@
 import type { Contribution } from './aggregate.ts';
 import type { ConnectionGroup } from './connection-groups.ts';
+import type { EndpointPeers } from './endpoint-peers.ts';
 import type { Total } from '../collect/protocol-counters.ts';
 import type { AsnNames } from '../enrich/peers.ts';
 import type { OwnerLabels, Process } from '../model.ts';
@@ -10,6 +11,7 @@ import type { UnusualData } from './unusual-families.ts';
 /** Data of one scan, from which its families are computed. */
 export interface ScanData {
   readonly groups: readonly ConnectionGroup[];
+  readonly endpointPeers: Pick<EndpointPeers, 'of'>;
   readonly listeners: readonly Listener[];
   /** The processes that hold a socket. */
   readonly processes: readonly Process[];

@@ -26,9 +26,10 @@ export interface Status {
   readonly otlp: { readonly exports: number; readonly failures: number } | null;
 }
 
-/** The series limit of one family, and how many of its series were folded in the last scan. */
+/** The series of one family, their limit, and how many were folded in the last scan. */
 export interface Budget {
   readonly family: string;
+  readonly series: number;
   readonly limit: number;
   readonly folded: number;
 }
@@ -184,6 +185,7 @@ export interface Budgets {
 
 /** The families about the series limit. */
 export const BUDGET_FAMILIES: readonly FamilySpec<Budgets>[] = [
+  perFamily('peerscope_series', 'Number of exported series of a metric family.', (budget) => budget.series),
   perFamily('peerscope_series_limit', 'Maximum number of series of a metric family.', (budget) => budget.limit),
   perFamily(
     'peerscope_series_folded',

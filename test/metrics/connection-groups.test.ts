@@ -68,6 +68,7 @@ test('every family sums to the number of rows within its limit, without duplicat
             unattributed: new Map(),
             directionsGuessed: connections.guessed,
             groups: groups.count(connections, (i) => peerOf[i] ?? null),
+            endpointPeers: groups.endpointPeers,
             processes: [],
             opened: new ConnectionCounters().contributions,
             closed: [],

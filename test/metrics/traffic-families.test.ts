@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { endOf, renderFamilies } from '../../src/expose/prometheus-text.ts';
 import { collectorOf, FAMILIES, type Collector } from '../../src/metrics/catalogue.ts';
 import { Families } from '../../src/metrics/families.ts';
+import { EndpointPeers } from '../../src/metrics/endpoint-peers.ts';
 import type { ScanData } from '../../src/metrics/scan-data.ts';
 import type { NetlinkStatus } from '../../src/traffic/traffic-collector.ts';
 import type { Family } from '../../src/model.ts';
@@ -10,6 +11,7 @@ import { checkMetrics, needPromtool } from '../support/promtool.ts';
 
 const NOTHING: ScanData = {
   groups: [],
+  endpointPeers: new EndpointPeers(),
   listeners: [],
   processes: [],
   opened: [],
@@ -112,10 +114,10 @@ peerscope_asn_closed_connections_total{process="curl",namespace="",workload="",d
 peerscope_asn_closed_connections_total{process="other",namespace="other",workload="other",direction="outbound",network="public",asn="other"} 2
 # HELP peerscope_endpoint_sent_bytes_total Total number of payload bytes sent over TCP, by service endpoint. Connections of pods are counted when they end.
 # TYPE peerscope_endpoint_sent_bytes_total counter
-peerscope_endpoint_sent_bytes_total{process="curl",namespace="",workload="",endpoint_group="AS64500:443",direction="outbound"} 7
+peerscope_endpoint_sent_bytes_total{process="curl",namespace="",workload="",endpoint_group="AS64500:443",direction="outbound",peer_namespace="",peer_workload=""} 7
 # HELP peerscope_endpoint_received_bytes_total Total number of payload bytes received over TCP, by service endpoint. Connections of pods are counted when they end.
 # TYPE peerscope_endpoint_received_bytes_total counter
-peerscope_endpoint_received_bytes_total{process="curl",namespace="",workload="",endpoint_group="AS64500:443",direction="outbound"} 8
+peerscope_endpoint_received_bytes_total{process="curl",namespace="",workload="",endpoint_group="AS64500:443",direction="outbound",peer_namespace="",peer_workload=""} 8
 # HELP peerscope_asn_round_trip_seconds Minimum round-trip time of TCP connections, by network and ASN of the remote. Observed when a connection ends, and at most once a minute while it is open; connections of pods are observed when they end.
 # TYPE peerscope_asn_round_trip_seconds summary
 peerscope_asn_round_trip_seconds_sum{direction="inbound",network="private",asn=""} 0.001

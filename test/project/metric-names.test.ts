@@ -10,13 +10,14 @@ interface Named {
   readonly type: string;
   readonly unit: string;
   readonly labels: readonly string[];
+  readonly derived?: { readonly labels: readonly string[] };
 }
 
 /** One line for each promise to those who wrote a query, an alert or a dashboard. */
 function promises(families: readonly Named[], attributes: ReadonlyMap<string, string>): string[] {
   return [
-    ...families.map(({ name, type, unit, labels }) =>
-      [name, type, unit === '' ? '-' : unit, ...[...labels].sort()].join(' '),
+    ...families.map(({ name, type, unit, labels, derived }) =>
+      [name, type, unit === '' ? '-' : unit, ...[...labels, ...(derived?.labels ?? [])].sort()].join(' '),
     ),
     ...[...attributes].map(([label, attribute]) => `OTLP ${label} ${attribute}`),
   ].sort();

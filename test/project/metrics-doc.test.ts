@@ -19,6 +19,7 @@ interface Described {
   readonly needs?: string;
   readonly isAbsent?: unknown;
   readonly fold?: readonly { readonly labels: readonly string[] }[];
+  readonly derived?: { readonly labels: readonly string[] };
 }
 
 const seriesOf = (families: readonly Family[]): number =>
@@ -26,7 +27,17 @@ const seriesOf = (families: readonly Family[]): number =>
 
 const inTicks = (words: readonly string[]): string => words.map((word) => `\`${word}\``).join(', ');
 
-function describeFamily({ name, type, help, labels, collector, needs, isAbsent, fold = [] }: Described): string {
+function describeFamily({
+  name,
+  type,
+  help,
+  labels,
+  collector,
+  needs,
+  isAbsent,
+  fold = [],
+  derived,
+}: Described): string {
   const switches = [collector, needs].filter(Boolean).map((name) => `\`--no-collector.${name}\``);
   const absent = [
     ...(isAbsent ? ['without a source of socket totals'] : []),
@@ -40,6 +51,7 @@ function describeFamily({ name, type, help, labels, collector, needs, isAbsent, 
     '',
     `- ${type}${absent.length > 0 ? `; absent ${absent.join(' or ')}` : ''}`,
     labels.length > 0 ? `- labels: ${inTicks(labels)}` : '- no labels',
+    ...(derived ? [`- follow from the others: ${inTicks(derived.labels)}`] : []),
     ...(folds.length > 0 ? [`- folds: ${folds.join(', then ')}`] : []),
     ...(EXAMPLES[name] === undefined ? [] : [`- for example: \`${EXAMPLES[name]}\``]),
     '',

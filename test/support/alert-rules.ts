@@ -41,7 +41,11 @@ for (const own of ['process_cpu_seconds_total', 'process_resident_memory_bytes',
   labels.set(own, new Set(TARGET_LABELS));
 for (const family of [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES])
   for (const name of seriesNames(family))
-    labels.set(name, new Set([...family.labels, ...TARGET_LABELS, ...UNHONOURED]));
+    labels.set(name, new Set([...family.labels, ...derivedOf(family), ...TARGET_LABELS, ...UNHONOURED]));
+/** The labels that follow from the others of the family. */
+function derivedOf(family: object): readonly string[] {
+  return 'derived' in family ? ((family as { derived?: { labels: readonly string[] } }).derived?.labels ?? []) : [];
+}
 const recorded = RULES.filter(({ record }) => record !== undefined);
 /** Rules record series of each other. */
 for (let round = 0; round < 3; round++)

@@ -60,6 +60,7 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_asn_cache_lookups_total: 'sum(rate(peerscope_asn_cache_lookups_total[5m]))',
   peerscope_asn_cache_hits_total:
     'sum(rate(peerscope_asn_cache_hits_total[5m])) / sum(rate(peerscope_asn_cache_lookups_total[5m]))',
+  peerscope_series: 'max by (family) (peerscope_series / peerscope_series_limit)',
   peerscope_series_limit: 'max by (family) (peerscope_series_folded / peerscope_series_limit)',
   peerscope_series_folded: 'max by (family) (peerscope_series_folded)',
   peerscope_owner_series_folded: 'topk(5, max by (owner) (peerscope_owner_series_folded))',

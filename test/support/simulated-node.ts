@@ -5,6 +5,7 @@ import { readProtocolCounts } from '../../src/collect/protocol-counters.ts';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { Families } from '../../src/metrics/families.ts';
 import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
+import { EndpointPeers } from '../../src/metrics/endpoint-peers.ts';
 import type { Family, OwnerLabels, Process } from '../../src/model.ts';
 import type { Peer } from '../../src/enrich/peers.ts';
 import { scan, setLabels, type KernelRow } from './kernel-rows.ts';
@@ -79,6 +80,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
   ).of(
     {
       groups,
+      endpointPeers: new EndpointPeers(),
       listeners: listenersOf(connections),
       processes,
       opened: new ConnectionCounters().contributions,

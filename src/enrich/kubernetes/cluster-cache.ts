@@ -200,6 +200,24 @@ export class ClusterCache {
   }
 
   /**
+   * Returns the workload at an address: the pod of this node, else the Service at the port, whose name stands for the workload behind it.
+   * Without a port, as for a client, the only Service with this endpoint. Null if none is known.
+   */
+  workloadAt(
+    address: Address,
+    port: number | null,
+    transport: Transport,
+  ): { readonly namespace: string; readonly workload: string } | null {
+    const key = keyOf(address);
+    const pod = this.#byAddress.get(key)?.pod;
+    if (pod) return { namespace: pod.namespace, workload: pod.workload };
+    const service = port === null ? this.#services.soleAt(key) : this.#services.at(key, port, transport)?.path;
+    if (service === undefined) return null;
+    const [namespace = '', workload = ''] = service.split('/');
+    return { namespace, workload };
+  }
+
+  /**
    * Returns true if an address belongs to a Service or to a pod of this node, or if its bucket contains a pod or
    * ClusterIP address.
    */
@@ -355,11 +373,28 @@ class Services {
     return this.#byAddress.has(key);
   }
 
+  /** Returns the name of the Service at an address and port. */
+  nameOf(key: string, port: number, transport: Transport): string | null {
+    const best = this.at(key, port, transport);
+    return best && `${best.path}:${best.port}`;
+  }
+
+  /** Returns the path of the only Service at an address, on any port. */
+  soleAt(key: string): string | undefined {
+    const paths = new Set(
+      Array.from(this.#byAddress.get(key) ?? [], (found) =>
+        'service' in found ? servicePathOf(found) : pathOf(found),
+      ),
+    );
+    const [path] = paths;
+    return paths.size === 1 ? path : undefined;
+  }
+
   /**
    * Of several Services at one address and port, returns the first by name among those with a ClusterIP, else among
    * all.
    */
-  nameOf(key: string, port: number, transport: Transport): string | null {
+  at(key: string, port: number, transport: Transport): { readonly path: string; readonly port: number } | null {
     let best: { readonly path: string; readonly port: number; readonly hasClusterIp: boolean } | null = null;
     for (const found of this.#byAddress.get(key) ?? []) {
       const match = found.ports.find((one) => one.port === port && one.transport === transport);
@@ -370,7 +405,7 @@ class Services {
       if (best === null || (hasClusterIp === best.hasClusterIp ? path < best.path : hasClusterIp))
         best = { path, port: 'service' in found ? portBefore(match, service) : port, hasClusterIp };
     }
-    return best && `${best.path}:${best.port}`;
+    return best;
   }
 
   /** Returns the name of the Service with a NodePort. */

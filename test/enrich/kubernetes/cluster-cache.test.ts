@@ -267,6 +267,20 @@ describe('an endpoint is named', () => {
     expect(cluster.endpointNameOf(address(at), port, transport)).toBe(expected);
   });
 
+  test.each([
+    { name: 'the pod of this node, not its Service', at: '10.244.0.5', port: 80, expected: 'shop/web' },
+    { name: 'the pod of this node as a client', at: '10.244.0.5', port: null, expected: 'shop/web' },
+    { name: 'the Service at a ClusterIP', at: '10.96.0.7', port: 80, expected: 'shop/web' },
+    { name: 'the Service of an endpoint on another node', at: '10.244.3.3', port: 8080, expected: 'shop/web' },
+    { name: 'the only Service of a client on another node', at: '10.244.3.3', port: null, expected: 'shop/web' },
+    { name: 'nothing where several Services have the client', at: '10.244.3.9', port: null, expected: null },
+    { name: 'nothing at another port of a Service', at: '10.96.0.7', port: 1, expected: null },
+    { name: 'nothing outside the cluster', at: '198.51.100.1', port: 443, expected: null },
+  ])('peer: $name', ({ at, port, expected }) => {
+    const found = cluster.workloadAt(address(at), port, 'tcp');
+    expect(found && `${found.namespace}/${found.workload}`).toBe(expected);
+  });
+
   test('after its Service until that is deleted, and reports changed addresses', () => {
     cluster.takeChangedAddresses();
     const [service] = services;
