@@ -1,5 +1,6 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { bars, drillDown, lines, map, stat, table, TARGETS } from './panels.ts';
+import { OWNER_LINK, TO_OPERATOR } from './links.ts';
+import { bars, lines, map, MOST_LINES, named, stat, table, TARGETS } from './panels.ts';
 
 const ONE = `${TARGETS}, asn="$asn"`;
 const NONE = 'No connections to this network operator.';
@@ -9,21 +10,36 @@ export default dashboard({
   title: 'Network operators (ASN)',
   description:
     'One network operator: who connects to it, since when, and in which direction. Also all network operators.',
-  variables: [{ name: 'asn', of: `peerscope_asn_connections{${TARGETS}, asn!=""}`, single: true }],
+  variables: [
+    {
+      name: 'asn',
+      of: `peerscope_asn_connections{${TARGETS}, asn!=""}`,
+      single: true,
+      rankedBy: `sum by (asn) (peerscope_asn_connections{${TARGETS}, asn!~"|0|other"})`,
+    },
+  ],
   sections: [
     {
       heading: 'AS$asn',
       panels: [
         table(
           {
-            title: 'Name',
+            title: 'Names',
             description:
-              'The name of the operator and the country where it is registered. Its machines can be elsewhere. The table is empty if the recording rules are not loaded.',
-            width: 8,
+              'The name of the operator, the country where it is registered, and the number of hosts that report the name. Its machines can be elsewhere.',
+            width: 12,
             height: 4,
           },
-          { labels: ['as_name', 'as_country', 'asn'] },
-          'group by (as_name, as_country, asn) (peerscope:asn_info{asn="$asn"})',
+          {
+            values: [
+              {
+                name: 'Hosts',
+                unit: 'short',
+                expr: `count by (as_name, as_country, cluster) (peerscope_asn_info{${ONE}})`,
+              },
+            ],
+            labels: ['as_name', 'as_country', 'cluster'],
+          },
         ),
         stat(
           {
@@ -31,7 +47,7 @@ export default dashboard({
             description: 'Connections to addresses that the operator announces.',
             unit: 'short',
             noData: NONE,
-            width: 4,
+            width: 3,
           },
           [`sum(peerscope_asn_connections{${ONE}})`, 'rows'],
         ),
@@ -41,7 +57,7 @@ export default dashboard({
             description: 'Number of workloads with connections to the operator.',
             unit: 'short',
             noData: NONE,
-            width: 4,
+            width: 3,
           },
           [`count(count by (namespace, workload, process) (peerscope_asn_connections{${ONE}}))`, 'workloads'],
         ),
@@ -51,7 +67,7 @@ export default dashboard({
             description: 'Number of hosts with connections to the operator.',
             unit: 'short',
             noData: NONE,
-            width: 4,
+            width: 3,
           },
           [`count(count by (instance) (peerscope_asn_connections{${ONE}}))`, 'hosts'],
         ),
@@ -61,7 +77,7 @@ export default dashboard({
             description: 'The earliest first-seen time of the workloads that are connected now.',
             unit: 'dateTimeFromNow',
             noData: 'No first-seen time is known.',
-            width: 4,
+            width: 3,
           },
           [`1000 * min(peerscope_asn_first_seen_timestamp_seconds{${ONE}})`, 'first seen'],
         ),
@@ -76,24 +92,29 @@ export default dashboard({
             description:
               'When each workload first met the operator. It shows workloads that are connected now, and those that first met it within the past hour. The table is empty if there are none. Click a workload for its dashboard.',
             width: 12,
-            links: [drillDown('This workload', UIDS.owner, '__data.fields', ['process', 'workload', 'namespace'])],
           },
           {
-            value: { name: 'First seen', unit: 'dateTimeFromNow' },
-            labels: ['process', 'workload', 'namespace', 'direction', 'instance'],
+            values: [
+              {
+                name: 'First seen',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * min by (process, namespace, workload, direction, instance, cluster) (peerscope_asn_first_seen_timestamp_seconds{${ONE}})`,
+              },
+            ],
+            labels: ['process', 'workload', 'namespace', 'direction', 'instance', 'cluster'],
+            links: { process: OWNER_LINK, workload: OWNER_LINK },
           },
-          `1000 * min by (process, namespace, workload, direction, instance) (peerscope_asn_first_seen_timestamp_seconds{${ONE}})`,
         ),
         lines(
           {
             title: 'By workload',
-            description: 'Connections by workload and direction.',
+            description: 'Connections of the 20 workloads with the most, by direction.',
             unit: 'short',
             noData: NONE,
             width: 12,
           },
           [
-            `sum by (process, workload, direction) (peerscope_asn_connections{${ONE}})`,
+            `topk(${MOST_LINES}, sum by (process, workload, direction) (peerscope_asn_connections{${ONE}}))`,
             '{{direction}} {{process}} {{workload}}',
           ],
         ),
@@ -110,17 +131,21 @@ export default dashboard({
         lines(
           {
             title: 'By host',
-            description: 'Connections by host.',
+            description: 'Connections of the 20 hosts with the most.',
             unit: 'short',
             noData: NONE,
             width: 12,
           },
-          [`sum by (instance) (peerscope_asn_connections{${ONE}})`, '{{instance}}'],
+          [
+            `topk(${MOST_LINES}, sum by (instance, cluster) (peerscope_asn_connections{${ONE}}))`,
+            '{{instance}} {{cluster}}',
+          ],
         ),
       ],
     },
     {
       heading: 'All network operators',
+      isCollapsed: true,
       panels: [
         bars(
           {
@@ -130,10 +155,10 @@ export default dashboard({
             noData: 'No connections to public addresses.',
             width: 12,
             height: 12,
-            links: [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
+            links: TO_OPERATOR,
           },
           [
-            `topk(20, sum by (asn, direction) (peerscope_asn_connections{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
+            `topk(20, sum by (asn, as_name, direction) (${named(`sum by (cluster, asn, direction) (peerscope_asn_connections{${TARGETS}, asn!=""})`)}))`,
             '{{direction}} AS{{asn}} {{as_name}}',
           ],
         ),
@@ -148,7 +173,7 @@ export default dashboard({
             height: 12,
           },
           'as_country',
-          `sum by (as_country) (peerscope_asn_connections{${TARGETS}, asn!=""} * on (asn) group_left (as_country) peerscope:asn_info{as_country!=""})`,
+          `sum by (as_country) (${named(`sum by (cluster, asn) (peerscope_asn_connections{${TARGETS}, asn!=""})`, 'as_country', ', as_country!=""')})`,
         ),
         lines(
           {

@@ -1,6 +1,7 @@
 import { provisioning } from './alerting.ts';
 import asn from './asn.ts';
 import health from './health.ts';
+import map from './map.ts';
 import overview from './overview.ts';
 import owner from './owner.ts';
 import traffic from './traffic.ts';
@@ -8,7 +9,7 @@ import unusual from './unusual.ts';
 
 const RULES = ['peerscope.rules.yml', 'peerscope-extra.rules.yml'];
 
-export const DASHBOARDS = [overview, unusual, owner, asn, traffic, health];
+export const DASHBOARDS = [overview, unusual, map, owner, asn, traffic, health];
 
 /** The files that Grafana imports: path below this folder, and text. */
 export function generated(): ReadonlyMap<string, string> {

@@ -1,5 +1,5 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { lines, stat, table, TARGETS } from './panels.ts';
+import { bars, lines, MOST_LINES, stat, table, TARGETS } from './panels.ts';
 
 const NO_EXPORTER = 'No exporter is scraped.';
 const NO_PROVIDER = 'ASN lookups are off (--asn.provider=none).';
@@ -20,8 +20,16 @@ export default dashboard({
             width: 6,
             height: 6,
           },
-          { value: { name: 'Exporters', unit: 'short' }, labels: ['version', 'node_version'] },
-          `count by (version, node_version) (peerscope_build_info{${TARGETS}})`,
+          {
+            values: [
+              {
+                name: 'Exporters',
+                unit: 'short',
+                expr: `count by (version, node_version) (peerscope_build_info{${TARGETS}})`,
+              },
+            ],
+            labels: ['version', 'node_version'],
+          },
         ),
         stat(
           {
@@ -61,7 +69,7 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'ASN lookups suspended',
+            title: 'Lookups suspended',
             description: 'Exporters that have suspended queries to the ASN provider because they failed.',
             unit: 'short',
             noData: NO_PROVIDER,
@@ -73,7 +81,7 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Rejected configurations',
+            title: 'Rejected files',
             description:
               'Exporters with an invalid --config.file or --web.config.file. The previous configuration stays in effect.',
             unit: 'short',
@@ -87,7 +95,7 @@ export default dashboard({
         ),
         stat(
           {
-            title: 'Kubernetes watches down',
+            title: 'Watches down',
             description: 'Failed watches of the Kubernetes API. New pods appear under their UIDs.',
             unit: 'short',
             noData: 'No exporter watches a cluster.',
@@ -115,43 +123,76 @@ export default dashboard({
         lines(
           {
             title: 'CPU',
-            description: 'CPU usage of the exporters, as a share of one core.',
+            description: 'CPU usage of the 20 busiest exporters, as a share of one core.',
             unit: 'percentunit',
             noData: NO_OWN,
             width: 12,
           },
-          [`sum by (instance) (rate(process_cpu_seconds_total{${TARGETS}}[$__rate_interval]))`, '{{instance}}'],
+          [
+            `topk(${MOST_LINES}, sum by (cluster, instance) (rate(process_cpu_seconds_total{${TARGETS}}[$__rate_interval])))`,
+            '{{instance}} {{cluster}}',
+          ],
         ),
         lines(
           {
             title: 'Memory',
-            description: 'Resident memory of the exporters.',
+            description: 'Resident memory of the 20 largest exporters.',
             unit: 'bytes',
             noData: NO_OWN,
             width: 12,
           },
-          [`max by (instance) (process_resident_memory_bytes{${TARGETS}})`, '{{instance}}'],
+          [
+            `topk(${MOST_LINES}, max by (cluster, instance) (process_resident_memory_bytes{${TARGETS}}))`,
+            '{{instance}} {{cluster}}',
+          ],
         ),
         lines(
           {
             title: 'Event loop delay',
-            description: 'How long a request can wait because the exporter is busy.',
+            description: 'How long a request can wait because the exporter is busy, for the 20 slowest.',
             unit: 's',
             noData: NO_OWN,
             width: 12,
           },
-          [`max by (instance) (nodejs_eventloop_lag_seconds{${TARGETS}})`, '{{instance}}'],
+          [
+            `topk(${MOST_LINES}, max by (cluster, instance) (nodejs_eventloop_lag_seconds{${TARGETS}}))`,
+            '{{instance}} {{cluster}}',
+          ],
         ),
-        lines(
+        bars(
           {
-            title: 'Series by family',
+            title: 'Families near their limit',
             description:
-              'Folded series of each family as a share of its limit, on the worst host. Above zero, panels by owner and ASN are incomplete.',
+              'Exported series of each family as a share of --series.limit, on the fullest host. At 100%, series fold into "other": panels by owner and ASN are incomplete.',
             unit: 'percentunit',
             noData: NO_EXPORTER,
+            redFrom: 1,
             width: 12,
+            height: 12,
           },
-          [`max by (family) (peerscope_series_folded{${TARGETS}} / peerscope_series_limit{${TARGETS}})`, '{{family}}'],
+          [
+            `topk(${MOST_LINES}, max by (family) (peerscope_series{${TARGETS}} / peerscope_series_limit{${TARGETS}}))`,
+            '{{family}}',
+          ],
+        ),
+        table(
+          {
+            title: 'Folded series',
+            description:
+              'The hosts and families with folded series, and how many. The table is empty if nothing is folded.',
+            width: 12,
+            height: 12,
+          },
+          {
+            values: [
+              {
+                name: 'Folded series',
+                unit: 'short',
+                expr: `sum by (family, instance, cluster) (peerscope_series_folded{${TARGETS}}) > 0`,
+              },
+            ],
+            labels: ['family', 'instance', 'cluster'],
+          },
         ),
         lines(
           {
@@ -179,6 +220,7 @@ export default dashboard({
     },
     {
       heading: 'What could not be read',
+      isCollapsed: true,
       panels: [
         lines(
           {
@@ -230,6 +272,7 @@ export default dashboard({
     },
     {
       heading: 'ASN provider, cache and store',
+      isCollapsed: true,
       panels: [
         lines(
           {

@@ -1,6 +1,7 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { bars, drillDown, lines, stat, table, TARGETS } from './panels.ts';
-import { NO_TRAFFIC, operators, TO_OPERATOR, TO_OWNER, workloads } from './traffic.ts';
+import { ASN_LINK, OWNER_LINK, RUNBOOK, TO_OPERATOR, TO_OWNER } from './links.ts';
+import { ALERTS, bars, drillDown, lines, MOST_LINES, named, stat, table, TARGETS } from './panels.ts';
+import { NO_TRAFFIC, operators, workloads } from './traffic.ts';
 
 const NO_CONNECTIONS = 'No data. Check that Prometheus scrapes peerscope.';
 const NO_RULES = 'No data. Check that the recording rules are loaded.';
@@ -9,17 +10,20 @@ const NO_RULES = 'No data. Check that the recording rules are loaded.';
 const ALERT_LABELS = [
   'alertname',
   'severity',
-  'instance',
-  'process',
-  'workload',
   'namespace',
-  'pod',
+  'workload',
+  'process',
+  'instance',
+  'as_name',
   'asn',
+  'direction',
+  'family',
+  'collector',
   'network',
   'endpoint_group',
   'local_port',
-  'collector',
-  'family',
+  'pod',
+  'as_country',
   'provider',
   'reason',
   'resource',
@@ -29,10 +33,15 @@ const ALERT_LABELS = [
   'job',
 ] as const;
 
+const ALERT_LABEL_LIST = ALERT_LABELS.join(', ');
+const BY_NAMESPACE = 'sum by (cluster, namespace)';
+
 export default dashboard({
   uid: UIDS.overview,
   title: 'Overview',
-  description: 'Connections of the fleet: totals, top processes and network operators, new peers, and alerts.',
+  description:
+    'Connections of the fleet: totals, alerts, namespaces, top processes and network operators, and new peers.',
+  choosesDirection: true,
   sections: [
     {
       heading: 'Now',
@@ -101,8 +110,17 @@ export default dashboard({
               'Firing alerts of deploy/prometheus with their labels. The table is empty if no alert fires or if the alerts are not loaded. docs/runbooks describes each alert.',
             width: 24,
           },
-          { labels: ALERT_LABELS },
-          `group by (${ALERT_LABELS.join(', ')}) (ALERTS{alertname=~"Peerscope.+", alertstate="firing", cluster=~"$cluster", job=~"$job|", instance=~"$instance|"})`,
+          {
+            values: [
+              {
+                name: 'Since',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * max by (${ALERT_LABEL_LIST}) (ALERTS_FOR_STATE{alertname=~"Peerscope.+", cluster=~"$cluster|", job=~"$job|", instance=~"$instance|"}) and on (${ALERT_LABEL_LIST}) ${ALERTS}`,
+              },
+            ],
+            labels: ALERT_LABELS,
+            links: { alertname: RUNBOOK, process: OWNER_LINK, workload: OWNER_LINK, asn: ASN_LINK, as_name: ASN_LINK },
+          },
         ),
         lines(
           {
@@ -113,10 +131,38 @@ export default dashboard({
             width: 24,
             height: 6,
           },
-          [
-            'count by (alertname) (ALERTS{alertname=~"Peerscope.+", alertstate="firing", cluster=~"$cluster", job=~"$job|", instance=~"$instance|"})',
-            '{{alertname}}',
-          ],
+          [`topk(${MOST_LINES}, count by (alertname) (${ALERTS}))`, '{{alertname}}'],
+        ),
+      ],
+    },
+    {
+      heading: 'Namespaces',
+      panels: [
+        table(
+          {
+            title: 'Namespaces',
+            description:
+              'Socket rows, connections to public addresses and bytes sent of each namespace. Processes on hosts have none. Click a namespace for its service map.',
+            width: 24,
+          },
+          {
+            values: [
+              { name: 'Socket rows', unit: 'short', expr: `${BY_NAMESPACE} (peerscope_connections{${TARGETS}})` },
+              {
+                name: 'To public addresses',
+                unit: 'short',
+                expr: `${BY_NAMESPACE} (peerscope_asn_connections{${TARGETS}, network="public", direction="outbound"})`,
+              },
+              {
+                name: 'Sent',
+                unit: 'binBps',
+                expr: `${BY_NAMESPACE} (peerscope:workload_sent_bytes:rate1h{${TARGETS}})`,
+              },
+            ],
+            labels: ['namespace', 'cluster'],
+            links: { namespace: drillDown('Service map of this namespace', UIDS.map, '__data.fields', ['namespace']) },
+            empty: { namespace: '(hosts)' },
+          },
         ),
       ],
     },
@@ -130,7 +176,7 @@ export default dashboard({
             unit: 'short',
             noData: NO_CONNECTIONS,
             width: 12,
-            height: 10,
+            height: 12,
             links: TO_OWNER,
           },
           [
@@ -146,11 +192,11 @@ export default dashboard({
             unit: 'short',
             noData: NO_RULES,
             width: 12,
-            height: 10,
+            height: 12,
             links: TO_OPERATOR,
           },
           [
-            `topk(10, sum by (asn) (peerscope_asn_connections{${TARGETS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
+            `topk(10, sum by (asn, as_name) (${named(`sum by (cluster, asn) (peerscope_asn_connections{${TARGETS}, asn!=""})`)}))`,
             'AS{{asn}} {{as_name}}',
           ],
         ),
@@ -161,18 +207,24 @@ export default dashboard({
               'Network operators that a workload first met within the past 24 hours and that are connected now, or that it first met within the past hour. On the first day, all are new. The table is empty if there are none. Click an ASN for its dashboard.',
             width: 24,
             height: 10,
-            links: [drillDown('Connections to this operator', UIDS.asn, '__data.fields', ['asn'])],
           },
           {
-            value: { name: 'First seen', unit: 'dateTimeFromNow' },
-            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace'],
+            values: [
+              {
+                name: 'First seen',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * ${named(`(min by (cluster, process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}, direction=~"$direction"}) > time() - 86400)`)}`,
+              },
+            ],
+            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace', 'cluster'],
+            links: { asn: ASN_LINK, as_name: ASN_LINK, process: OWNER_LINK, workload: OWNER_LINK },
           },
-          `1000 * min by (process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}} > time() - 86400) * on (asn) group_left (as_name) peerscope:asn_info`,
         ),
       ],
     },
     {
       heading: 'Traffic',
+      isCollapsed: true,
       panels: [
         bars(
           {
@@ -182,6 +234,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
+            height: 12,
             links: TO_OPERATOR,
           },
           operators(10, 'sent'),
@@ -194,6 +247,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
+            height: 12,
             links: TO_OWNER,
           },
           workloads(10, 'sent'),
@@ -251,6 +305,12 @@ export default dashboard({
           },
           [`sum by (network) (peerscope:network_connections:sum{${TARGETS}})`, '{{network}}'],
         ),
+      ],
+    },
+    {
+      heading: 'Kernel counters and coverage',
+      isCollapsed: true,
+      panels: [
         lines(
           {
             title: 'Opened (kernel counters)',
@@ -283,13 +343,16 @@ export default dashboard({
           {
             title: 'Coverage',
             description:
-              'The lowest coverage of all hosts. A low value means that connections are shorter than the scrape interval.',
+              'The 20 hosts with the lowest coverage. A low value means that connections are shorter than the scrape interval.',
             unit: 'percentunit',
             noData: 'No TCP connections were opened.',
             width: 24,
             height: 6,
           },
-          [`min by (instance) (peerscope_connection_coverage_ratio{${TARGETS}})`, '{{instance}}'],
+          [
+            `bottomk(${MOST_LINES}, min by (cluster, instance) (peerscope_connection_coverage_ratio{${TARGETS}}))`,
+            '{{instance}} {{cluster}}',
+          ],
         ),
       ],
     },

@@ -1,5 +1,6 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { bars, drillDown, lines, OWNERS, stat, table, TARGETS } from './panels.ts';
+import { ASN_LINK, TO_OPERATOR } from './links.ts';
+import { bars, lines, MOST_LINES, named, OWNERS, stat, table, TARGETS } from './panels.ts';
 
 const NONE = 'The selected processes hold no sockets.';
 const NO_PROCESSES = 'No data on these processes.';
@@ -7,14 +8,29 @@ const NO_PROCESSES = 'No data on these processes.';
 export default dashboard({
   uid: UIDS.owner,
   title: 'Process or workload',
-  description: 'One process or workload: its peers, connection states, queues and resource usage.',
+  description: 'One workload and its processes: peers, connection states, queues and resource usage.',
   variables: [
     { name: 'namespace', of: `peerscope_connections{${TARGETS}}`, all: '.*' },
-    { name: 'workload', of: `peerscope_connections{${TARGETS}, namespace=~"$namespace"}`, all: '.*' },
+    {
+      name: 'workload',
+      of: `peerscope_connections{${TARGETS}, namespace=~"$namespace"}`,
+      single: true,
+      rankedBy: `sum by (workload) (peerscope_connections{${TARGETS}, namespace=~"$namespace", workload!~"|other"})`,
+    },
     {
       name: 'process',
-      of: `peerscope_connections{${TARGETS}, namespace=~"$namespace", workload=~"$workload"}`,
+      of: `peerscope_connections{${TARGETS}, namespace=~"$namespace", workload="$workload"}`,
       all: '.*',
+    },
+  ],
+  choosesDirection: true,
+  annotations: [
+    {
+      name: 'New operators',
+      expr: `group by (process, direction, asn) (time() - peerscope_asn_first_seen_timestamp_seconds{${OWNERS}, direction=~"$direction"} < 300)`,
+      title: 'First connection with AS{{asn}}',
+      text: '{{process}} {{direction}}',
+      color: 'blue',
     },
   ],
   sections: [
@@ -93,11 +109,11 @@ export default dashboard({
             unit: 'short',
             noData: 'No connections to public addresses.',
             width: 12,
-            height: 10,
-            links: [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])],
+            height: 12,
+            links: TO_OPERATOR,
           },
           [
-            `topk(15, sum by (asn, direction) (peerscope_asn_connections{${OWNERS}, asn!=""})) * on (asn) group_left (as_name) peerscope:asn_info`,
+            `topk(15, sum by (asn, as_name, direction) (${named(`sum by (cluster, asn, direction) (peerscope_asn_connections{${OWNERS}, asn!=""})`)}))`,
             '{{direction}} AS{{asn}} {{as_name}}',
           ],
         ),
@@ -109,7 +125,7 @@ export default dashboard({
             unit: 'short',
             noData: 'No connections with a remote address.',
             width: 12,
-            height: 10,
+            height: 12,
           },
           [
             `topk(15, sum by (endpoint_group, direction) (peerscope_endpoint_connections{${OWNERS}}))`,
@@ -125,10 +141,16 @@ export default dashboard({
             height: 10,
           },
           {
-            value: { name: 'First seen', unit: 'dateTimeFromNow' },
-            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace'],
+            values: [
+              {
+                name: 'First seen',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * ${named(`min by (cluster, process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${OWNERS}, direction=~"$direction"})`)}`,
+              },
+            ],
+            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace', 'cluster'],
+            links: { asn: ASN_LINK, as_name: ASN_LINK },
           },
-          `1000 * min by (process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${OWNERS}}) * on (asn) group_left (as_name) peerscope:asn_info`,
         ),
         table(
           {
@@ -139,10 +161,15 @@ export default dashboard({
             height: 6,
           },
           {
-            value: { name: 'Watched since', unit: 'dateTimeFromNow' },
-            labels: ['process', 'workload', 'namespace', 'scope', 'instance'],
+            values: [
+              {
+                name: 'Watched since',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * min by (instance, process, namespace, scope, cluster) (peerscope_baseline_start_timestamp_seconds{${OWNERS}})`,
+              },
+            ],
+            labels: ['process', 'namespace', 'scope', 'instance', 'cluster'],
           },
-          `1000 * min by (instance, process, namespace, workload, scope) (peerscope_baseline_start_timestamp_seconds{${OWNERS}})`,
         ),
         table(
           {
@@ -152,10 +179,15 @@ export default dashboard({
             height: 6,
           },
           {
-            value: { name: 'Socket rows', unit: 'short' },
-            labels: ['pod', 'container', 'process', 'workload', 'namespace', 'instance'],
+            values: [
+              {
+                name: 'Socket rows',
+                unit: 'short',
+                expr: `sum by (instance, process, namespace, pod, container) (peerscope_connections{${OWNERS}})`,
+              },
+            ],
+            labels: ['pod', 'container', 'process', 'namespace', 'instance'],
           },
-          `sum by (instance, process, namespace, workload, pod, container) (peerscope_connections{${OWNERS}})`,
         ),
       ],
     },
@@ -215,7 +247,7 @@ export default dashboard({
             width: 12,
           },
           [
-            `sum by (local_address, local_port) (peerscope_listener_accept_queue{${OWNERS}})`,
+            `topk(${MOST_LINES}, sum by (local_address, local_port) (peerscope_listener_accept_queue{${OWNERS}}))`,
             '{{local_address}} port {{local_port}}',
           ],
         ),
@@ -223,6 +255,7 @@ export default dashboard({
     },
     {
       heading: 'Processes over time',
+      isCollapsed: true,
       panels: [
         lines(
           {
@@ -233,8 +266,8 @@ export default dashboard({
             width: 12,
           },
           [
-            `sum by (process, workload) (peerscope_process_resident_memory_bytes{${OWNERS}})`,
-            '{{process}} {{workload}}',
+            `topk(${MOST_LINES}, sum by (process, namespace) (peerscope_process_resident_memory_bytes{${OWNERS}}))`,
+            '{{process}} {{namespace}}',
           ],
         ),
         lines(
@@ -245,7 +278,10 @@ export default dashboard({
             noData: NO_PROCESSES,
             width: 12,
           },
-          [`sum by (process, workload) (peerscope_process_threads{${OWNERS}})`, '{{process}} {{workload}}'],
+          [
+            `topk(${MOST_LINES}, sum by (process, namespace) (peerscope_process_threads{${OWNERS}}))`,
+            '{{process}} {{namespace}}',
+          ],
         ),
         lines(
           {
@@ -255,7 +291,10 @@ export default dashboard({
             noData: NO_PROCESSES,
             width: 12,
           },
-          [`sum by (process, workload) (peerscope_process_open_fds{${OWNERS}})`, '{{process}} {{workload}}'],
+          [
+            `topk(${MOST_LINES}, sum by (process, namespace) (peerscope_process_open_fds{${OWNERS}}))`,
+            '{{process}} {{namespace}}',
+          ],
         ),
         table(
           {
@@ -264,10 +303,15 @@ export default dashboard({
             width: 12,
           },
           {
-            value: { name: 'Processes', unit: 'short' },
-            labels: ['process_state', 'umask', 'process', 'workload', 'namespace'],
+            values: [
+              {
+                name: 'Processes',
+                unit: 'short',
+                expr: `sum by (process, namespace, process_state, umask) (peerscope_processes{${OWNERS}})`,
+              },
+            ],
+            labels: ['process_state', 'umask', 'process', 'namespace'],
           },
-          `sum by (process, namespace, workload, process_state, umask) (peerscope_processes{${OWNERS}})`,
         ),
       ],
     },

@@ -2,16 +2,20 @@ import { PanelBuilder as BarGauge } from '@grafana/grafana-foundation-sdk/bargau
 import type { Builder, Dataquery } from '@grafana/grafana-foundation-sdk/cog';
 import {
   BarGaugeDisplayMode,
+  BarGaugeNamePlacement,
+  BarGaugeSizing,
   FrameGeometrySourceBuilder,
   FrameGeometrySourceMode,
   LegendDisplayMode,
   LegendPlacement,
   MapLayerOptionsBuilder,
   ReduceDataOptionsBuilder,
+  SortOrder,
   TableSortByFieldStateBuilder,
   TooltipDisplayMode,
   VizLegendOptionsBuilder,
   VizOrientation,
+  VizTextDisplayOptionsBuilder,
   VizTooltipOptionsBuilder,
 } from '@grafana/grafana-foundation-sdk/common';
 import {
@@ -25,6 +29,7 @@ import {
   type Threshold,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import { PanelBuilder as Geomap } from '@grafana/grafana-foundation-sdk/geomap';
+import { PanelBuilder as NodeGraph } from '@grafana/grafana-foundation-sdk/nodegraph';
 import { DataqueryBuilder, PromQueryFormat } from '@grafana/grafana-foundation-sdk/prometheus';
 import { PanelBuilder as Stat } from '@grafana/grafana-foundation-sdk/stat';
 import { PanelBuilder as Table } from '@grafana/grafana-foundation-sdk/table';
@@ -35,8 +40,23 @@ export const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
 /** The label matchers of every panel: the targets that the variables select. */
 export const TARGETS = 'cluster=~"$cluster", job=~"$job", instance=~"$instance"';
 
+/** The alerts that fire. Some are about no target. */
+export const ALERTS =
+  'ALERTS{alertname=~"Peerscope.+", alertstate="firing", cluster=~"$cluster|", job=~"$job|", instance=~"$instance|"}';
+
 /** The label matchers of panels about owners. */
-export const OWNERS = `${TARGETS}, namespace=~"$namespace", workload=~"$workload", process=~"$process"`;
+export const OWNERS = `${TARGETS}, namespace=~"$namespace", workload="$workload", process=~"$process"`;
+
+/** The most rows of a table, and the most lines or bars of a panel with one for each host or owner. */
+const MOST_ROWS = 200;
+export const MOST_LINES = 20;
+
+/**
+ * Gives the series of an expression by cluster and ASN the name that most exporters of that cluster report. Clusters may give an ASN
+ * names of their own, and a join that leaves the cluster out fails where several clusters are shown.
+ */
+export const named = (expr: string, labels = 'as_name', matchers = ''): string =>
+  `${expr} * on (cluster, asn) group_left (${labels}) group by (cluster, asn, ${labels}) (topk by (cluster, asn) (1, count by (cluster, asn, ${labels}) (peerscope_asn_info{${TARGETS}${matchers}})))`;
 
 /** The settings of every panel. `width` is in 24ths of the page, `height` in Grafana's grid units. */
 export interface Frame {
@@ -45,7 +65,7 @@ export interface Frame {
   readonly width: number;
   readonly height?: number;
   /** Links of a value. */
-  readonly links?: readonly { readonly title: string; readonly url: string }[];
+  readonly links?: readonly Link[];
 }
 
 /** A panel of numbers. */
@@ -56,12 +76,31 @@ export interface Numbers extends Frame {
   readonly redFrom?: number;
 }
 
+/** A column of numbers. */
+export interface Value {
+  readonly name: string;
+  readonly unit: string;
+  readonly expr: string;
+}
+
+export type Label = keyof typeof LABEL_NAMES;
+
 /** The columns of a table, in reading order. */
 export interface Columns {
-  /** The value column. It comes first and is sorted in descending order. */
-  readonly value?: { readonly name: string; readonly unit: string };
-  /** The label columns. Without a value column, the first one sorts the table. */
-  readonly labels: readonly (keyof typeof LABEL_NAMES)[];
+  /** The value columns. They come first, and the first one is sorted in descending order. */
+  readonly values: readonly Value[];
+  /** The label columns. */
+  readonly labels: readonly Label[];
+  /** Links of the values of label columns. */
+  readonly links?: Partial<Record<Label, Link>>;
+  /** The text of an empty cell of a label column. */
+  readonly empty?: Partial<Record<Label, string>>;
+}
+
+/** A link of a value. */
+export interface Link {
+  readonly title: string;
+  readonly url: string;
 }
 
 /** Column titles of labels. */
@@ -82,6 +121,8 @@ const LABEL_NAMES = {
   local_port: 'Local port',
   namespace: 'Namespace',
   network: 'Network',
+  peer_namespace: 'Peer namespace',
+  peer_workload: 'Peer workload',
   node_version: 'Node.js',
   pod: 'Pod',
   points: 'Points',
@@ -111,15 +152,18 @@ export function drillDown(
   title: string,
   uid: string,
   clicked: '__field.labels' | '__data.fields',
-  names: readonly string[],
-): { title: string; url: string } {
+  names: readonly (string | readonly [variable: string, field: string])[],
+): Link {
   // By default, Grafana does not escape "&", "#" and "+" in values.
-  const own = names.map((name) => `var-${name}=\${${clicked}.${name}:percentencode}`);
+  const own = names.map((name) => {
+    const [variable, field] = typeof name === 'string' ? [name, name] : name;
+    return `var-${variable}=\${${clicked}.${field}:percentencode}`;
+  });
   return { title, url: `/d/${uid}?${[VARIABLES, ...own].join('&')}&\${__url_time_range}` };
 }
 
 /** Width in pixels of columns with long texts. The other columns share the rest. */
-const WIDTHS: Partial<Record<keyof typeof LABEL_NAMES, number>> = { alertname: 300, as_name: 260, pod: 200 };
+const WIDTHS: Partial<Record<Label, number>> = { alertname: 290, as_name: 430, family: 290, pod: 260 };
 
 /** Current numbers. */
 export function stat(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
@@ -128,60 +172,111 @@ export function stat(frame: Numbers, ...queries: readonly Query[]): Builder<Pane
 
 /** Current values as bars, one for each series. */
 export function bars(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
-  return numbers(new BarGauge(), frame, queries.map(instant))
-    .reduceOptions(last())
-    .orientation(VizOrientation.Horizontal)
-    .displayMode(BarGaugeDisplayMode.Gradient)
-    .min(0);
+  return (
+    numbers(new BarGauge(), frame, queries.map(instant))
+      .reduceOptions(last())
+      .orientation(VizOrientation.Horizontal)
+      .displayMode(BarGaugeDisplayMode.Gradient)
+      // Beside the bars, long names would be cut.
+      .namePlacement(BarGaugeNamePlacement.Top)
+      .text(new VizTextDisplayOptionsBuilder().titleSize(12).valueSize(14))
+      .sizing(BarGaugeSizing.Manual)
+      .minVizHeight(30)
+      .maxVizHeight(40)
+      .min(0)
+  );
 }
 
 /** Lines over time. */
 export function lines(frame: Numbers, ...queries: readonly Query[]): Builder<Panel> {
-  return numbers(
-    new TimeSeries(),
-    frame,
-    queries.map(([expr, legend], i) => query(expr, i).range().legendFormat(legend)),
-  )
-    .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.PaletteClassic))
-    .fillOpacity(10)
-    .legend(
-      new VizLegendOptionsBuilder()
-        .displayMode(LegendDisplayMode.Table)
-        .placement(LegendPlacement.Right)
-        .calcs(['lastNotNull', 'max'])
-        .showLegend(true),
+  return (
+    numbers(
+      new TimeSeries(),
+      frame,
+      queries.map(([expr, legend], i) => query(expr, i).range().legendFormat(legend)),
     )
-    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
+      // A point a minute is enough for lines over hours, and costs a quarter of one for each scrape.
+      .interval('1m')
+      .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.PaletteClassic))
+      .fillOpacity(10)
+      .legend(
+        new VizLegendOptionsBuilder()
+          .displayMode(LegendDisplayMode.Table)
+          .placement(LegendPlacement.Right)
+          .calcs(['lastNotNull', 'max'])
+          .sortBy('Last *')
+          .sortDesc(true)
+          .showLegend(true),
+      )
+      .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi).sort(SortOrder.Descending))
+  );
 }
 
 /**
- * A table of the current series. The query groups by the labels that are columns.
+ * A table of the current series. The queries group by the labels that are columns.
  *
  * Grafana applies the defaults of a table to text too: a unit turns a name into "NaN" and an ASN into a date, and the text for missing
- * data fills empty cells. So only the value column has a unit, and the description says when the table is empty.
+ * data fills empty cells. So only the value columns have units, and the description says when the table is empty.
  */
-export function table(frame: Frame, { value, labels }: Columns, expr: string): Builder<Panel> {
-  const names = new Map(labels.map((label) => [label, LABEL_NAMES[label]] as const));
-  const fields = value ? ['Value', ...labels] : labels;
-  const [first = ''] = [...(value ? [value.name] : []), ...names.values()];
-  const panel = framed(new Table(), frame, [query(expr, 0).instant().format(PromQueryFormat.Table)])
+export function table(frame: Frame, { values, labels, links = {}, empty = {} }: Columns): Builder<Panel> {
+  const isOne = values.length === 1;
+  const valueNames = values.map(({ name }, i) => [isOne ? 'Value' : `Value #${refId(i)}`, name] as const);
+  const columns = [...valueNames, ...labels.map((label) => [label, LABEL_NAMES[label]] as const)];
+  const rows = `topk(${MOST_ROWS}, ${values[0]?.expr ?? ''})`;
+  const queries = values.map(({ expr }, i) =>
+    query(i === 0 ? rows : `${expr} and on (${labels.join(', ')}) ${rows}`, i)
+      .instant()
+      .format(PromQueryFormat.Table),
+  );
+  const panel = framed(new Table(), frame, queries);
+  if (!isOne) panel.withTransformation({ id: 'merge', options: {} });
+  panel
     .withTransformation({
       id: 'organize',
       options: {
-        excludeByName: { Time: true, ...(value ? {} : { Value: true }) },
-        indexByName: Object.fromEntries(fields.map((field, i) => [field, i])),
-        renameByName: { ...(value ? { Value: value.name } : {}), ...Object.fromEntries(names) },
+        excludeByName: { Time: true },
+        indexByName: Object.fromEntries(columns.map(([field], i) => [field, i])),
+        renameByName: Object.fromEntries(columns),
       },
     })
-    .sortBy([new TableSortByFieldStateBuilder().displayName(first).desc(value !== undefined)])
-    .minWidth(80)
+    .sortBy([new TableSortByFieldStateBuilder().displayName(values[0]?.name ?? '').desc(true)])
+    .minWidth(90)
     .filterable(true);
-  if (value) panel.overrideByName(value.name, [{ id: 'unit', value: value.unit }]);
-  for (const [label, name] of names) {
-    const width = WIDTHS[label];
-    if (width !== undefined) panel.overrideByName(name, [{ id: 'custom.width', value: width }]);
+  for (const { name, unit } of values)
+    panel.overrideByName(name, [
+      { id: 'unit', value: unit },
+      { id: 'custom.width', value: Math.max(120, 40 + 9 * name.length) },
+    ]);
+  for (const label of labels) {
+    const [width, link, text] = [WIDTHS[label], links[label], empty[label]];
+    const properties = [
+      ...(width === undefined ? [] : [{ id: 'custom.width', value: width }]),
+      ...(link === undefined ? [] : [{ id: 'links', value: [link] }]),
+      ...(text === undefined
+        ? []
+        : [{ id: 'mappings', value: [{ type: 'special', options: { match: 'empty', result: { text } } }] }]),
+    ];
+    if (properties.length > 0) panel.overrideByName(LABEL_NAMES[label], properties);
   }
   return panel;
+}
+
+/**
+ * Circles for the `id` of each node, and lines from `source` to `target` of each edge. Grafana takes the numbers from fields of fixed
+ * names, and a renamed field keeps its name, so they are calculated. As for tables, only these fields have a unit.
+ */
+export function nodeGraph(frame: Frame, nodes: string, edges: string, links: readonly Link[]): Builder<Panel> {
+  const queries = [nodes, edges].map((expr, i) => query(expr, i).instant().format(PromQueryFormat.Table));
+  const panel = framed(new NodeGraph(), frame, queries);
+  for (const id of ['A', 'B'])
+    panel.withTransformation({
+      id: 'calculateField',
+      filter: { id: 'byRefId', options: id },
+      options: { mode: 'reduceRow', reduce: { reducer: 'sum', include: [`Value #${id}`] }, alias: 'mainstat' },
+    });
+  return panel
+    .overrideByName('mainstat', [{ id: 'unit', value: 'short' }])
+    .overrideByQuery('A', [{ id: 'links', value: links }]);
 }
 
 /** Circles on a map, by the two-letter country code in this label. */
@@ -244,8 +339,11 @@ function framed<T extends Framed<T>>(panel: T, frame: Frame, targets: Builder<Da
 }
 
 function query(expr: string, index: number): DataqueryBuilder {
-  const refId = String.fromCharCode('A'.charCodeAt(0) + index);
-  return new DataqueryBuilder().refId(refId).datasource(DATASOURCE).expr(expr);
+  return new DataqueryBuilder().refId(refId(index)).datasource(DATASOURCE).expr(expr);
+}
+
+function refId(index: number): string {
+  return String.fromCharCode('A'.charCodeAt(0) + index);
 }
 
 function instant([expr, legend]: Query, index: number): DataqueryBuilder {

@@ -1,20 +1,15 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { bars, drillDown, lines, stat, TARGETS } from './panels.ts';
+import { TO_OPERATOR, TO_OWNER } from './links.ts';
+import { bars, lines, MOST_LINES, named, stat, TARGETS } from './panels.ts';
 
 /** Panels are empty where peerscope reads only procfs. */
 export const NO_TRAFFIC = 'No data. Bytes need netlink sockets: see docs/traffic.md.';
 
-export const TO_OPERATOR = [drillDown('Connections to AS${__field.labels.asn}', UIDS.asn, '__field.labels', ['asn'])];
-export const TO_OWNER = [
-  drillDown('${__field.labels.process}', UIDS.owner, '__field.labels', ['process', 'workload', 'namespace']),
-];
-
 const OPERATOR = `{${TARGETS}, asn!=""}`;
-const NAMED = '* on (asn) group_left (as_name) peerscope:asn_info';
 
 /** The operators with the highest rate of an hour. */
 export const operators = (count: number, direction: 'sent' | 'received'): readonly [expr: string, legend: string] => [
-  `topk(${count}, sum by (asn) (peerscope:asn_${direction}_bytes:rate1h${OPERATOR})) ${NAMED}`,
+  `topk(${count}, sum by (asn, as_name) (${named(`sum by (cluster, asn) (peerscope:asn_${direction}_bytes:rate1h${OPERATOR})`)}))`,
   'AS{{asn}} {{as_name}}',
 ];
 
@@ -125,7 +120,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
-            height: 10,
+            height: 12,
             links: TO_OPERATOR,
           },
           operators(20, 'sent'),
@@ -138,7 +133,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
-            height: 10,
+            height: 12,
             links: TO_OPERATOR,
           },
           operators(20, 'received'),
@@ -151,10 +146,13 @@ export default dashboard({
             unit: 'percentunit',
             noData: NO_TRAFFIC,
             width: 8,
-            height: 10,
+            height: 12,
             links: TO_OPERATOR,
           },
-          [`topk(20, ${retransmitted(', asn!=""', ' by (asn)', 100)}) ${NAMED}`, 'AS{{asn}} {{as_name}}'],
+          [
+            `topk(20, ${named(retransmitted(', asn!=""', ' by (cluster, asn)', 100))})`,
+            'AS{{asn}} {{as_name}} {{cluster}}',
+          ],
         ),
         bars(
           {
@@ -164,10 +162,10 @@ export default dashboard({
             unit: 's',
             noData: NO_TRAFFIC,
             width: 8,
-            height: 10,
+            height: 12,
             links: TO_OPERATOR,
           },
-          [`topk(20, ${roundTrip(', asn!=""', ' by (asn)')}) ${NAMED}`, 'AS{{asn}} {{as_name}}'],
+          [`topk(20, ${named(roundTrip(', asn!=""', ' by (cluster, asn)'))})`, 'AS{{asn}} {{as_name}} {{cluster}}'],
         ),
         bars(
           {
@@ -177,11 +175,11 @@ export default dashboard({
             unit: 'cps',
             noData: NO_TRAFFIC,
             width: 8,
-            height: 10,
+            height: 12,
             links: TO_OPERATOR,
           },
           [
-            `topk(20, sum by (asn, direction) (rate(peerscope_asn_closed_connections_total${OPERATOR}[$__rate_interval]))) ${NAMED}`,
+            `topk(20, sum by (asn, as_name, direction) (${named(`sum by (cluster, asn, direction) (rate(peerscope_asn_closed_connections_total${OPERATOR}[$__rate_interval]))`)}))`,
             '{{direction}} AS{{asn}} {{as_name}}',
           ],
         ),
@@ -198,7 +196,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
-            height: 10,
+            height: 12,
             links: TO_OWNER,
           },
           workloads(20, 'sent'),
@@ -211,7 +209,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
-            height: 10,
+            height: 12,
             links: TO_OWNER,
           },
           workloads(20, 'received'),
@@ -224,7 +222,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
-            height: 10,
+            height: 12,
           },
           endpoints('sent'),
         ),
@@ -235,7 +233,7 @@ export default dashboard({
             unit: 'binBps',
             noData: NO_TRAFFIC,
             width: 12,
-            height: 10,
+            height: 12,
           },
           endpoints('received'),
         ),
@@ -243,6 +241,7 @@ export default dashboard({
     },
     {
       heading: 'Over time',
+      isCollapsed: true,
       panels: [
         lines(
           {
@@ -272,7 +271,7 @@ export default dashboard({
             width: 12,
           },
           [
-            `sum by (namespace) (peerscope:workload_sent_bytes:rate1h{${TARGETS}, namespace!=""})`,
+            `topk(${MOST_LINES}, sum by (namespace) (peerscope:workload_sent_bytes:rate1h{${TARGETS}, namespace!=""}))`,
             'sent {{namespace}}',
           ],
         ),

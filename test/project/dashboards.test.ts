@@ -11,9 +11,12 @@ import { EXAMPLES } from '../support/example-queries.ts';
 import { parsePromql } from '../support/promql.ts';
 
 const FOLDER = join(import.meta.dirname, '../../grafana');
+const MOST_ROWS = 200;
 const UNITS = ['short', 'bytes', 'binBps', 's', 'percentunit', 'cps', 'dateTimeFromNow'];
 /** Series that no target has: one name for the whole fleet, and alerts that are about no host. */
-const WITHOUT_TARGET = ['peerscope:asn_info', 'ALERTS'];
+const WITHOUT_TARGET = ['ALERTS', 'ALERTS_FOR_STATE'];
+/** The runbooks are in the repository; all other links go to dashboards. */
+const RUNBOOK = /^https:\/\/github\.com\/peerscope\/peerscope\/blob\/main\/docs\/runbooks\//;
 
 const targets = PANELS.flatMap(({ dashboard, title, targets }) =>
   targets.map((target) => ({ name: `${dashboard}, ${title}, ${target.refId}`, ...target })),
@@ -29,7 +32,9 @@ interface Variable {
   readonly type: string;
   readonly label: string;
   readonly query: string | { readonly query: string };
-  readonly datasource: { readonly uid: string };
+  readonly datasource?: { readonly uid: string };
+  readonly regex?: string;
+  readonly current?: { readonly value: unknown };
   readonly multi: boolean;
   readonly includeAll: boolean;
   readonly allValue?: string;
@@ -60,9 +65,17 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
   it('has variables for the data source, the cluster, the job and the instance', () => {
     expect(variables.slice(0, 4).map(({ name }) => name)).toEqual(['datasource', 'cluster', 'job', 'instance']);
     expect(variable('datasource')).toMatchObject({ type: 'datasource', query: 'prometheus', label: 'Data Source' });
-    for (const { name, label, datasource, refresh, query } of variables.slice(1)) {
-      expect({ label, uid: datasource.uid, refresh }).toEqual({ label: name, uid: '${datasource}', refresh: 2 });
+    for (const { name, label, datasource, refresh, query, regex } of variables.filter(({ type }) => type === 'query')) {
+      expect({ label, uid: datasource?.uid, refresh }).toEqual({ label: name, uid: '${datasource}', refresh: 2 });
       const { query: text } = typeof query === 'string' ? { query } : query;
+      const [, ranking] = /^query_result\((.+)\)$/.exec(text) ?? [];
+      if (ranking !== undefined) {
+        // The first of a ranking is what the dashboard opens with.
+        expect(regex).toBe(`/${name}="([^"]+)"/`);
+        expect(parsePromql(substituted(ranking)).errors).toEqual([]);
+        expect(unknownNames(substituted(ranking))).toEqual([]);
+        continue;
+      }
       const [, selector = '', shown] = /^label_values\((.+), (\w+)\)$/.exec(text) ?? [];
       expect(shown).toBe(name);
       expect(parsePromql(substituted(selector)).errors).toEqual([]);
@@ -76,7 +89,8 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
     const panels = JSON.stringify(dashboard.panels);
     const used = [...panels.matchAll(/\$\{?(\w+)\b/g)]
       .map(([, name = '']) => name)
-      .filter((name) => !/^(?:__|\d)/.test(name));
+      // "$1" is a group of a pattern.
+      .filter((name) => !name.startsWith('__') && !/^\d/.test(name));
     expect([...new Set(used)].sort()).toEqual(variables.map(({ name }) => name).sort());
   });
 });
@@ -89,8 +103,9 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
     expect(panel.targets.map(({ datasource }) => datasource.uid)).toEqual(panel.targets.map(() => '${datasource}'));
   });
 
-  it('links only to existing dashboards, with variables that they have', () => {
-    for (const { url } of panel.fieldConfig.defaults.links ?? []) {
+  it('links only to existing dashboards, with variables that they have, and to runbooks', () => {
+    for (const { url } of linksOf(panel)) {
+      if (RUNBOOK.test(url)) continue;
       const uid = /^\/d\/([\w-]+)\?/.exec(url)?.[1];
       const there = DASHBOARDS.find((dashboard) => dashboard.uid === uid);
       const names = (there?.templating.list ?? []).map(({ name }) => name);
@@ -104,65 +119,112 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
       const handed = [...url.matchAll(/__(?:field\.labels|data\.fields)\.(\w+)(\S*?)\}/g)];
       expect(handed.filter(([, , format]) => format !== ':percentencode')).toEqual([]);
       const labels = handed.map(([, label = '']) => label);
-      const grouped = panel.targets.flatMap(({ expr }) => parsePromql(substituted(expr)).by);
-      expect(labels.filter((label) => !grouped.includes(label))).toEqual([]);
+      const labelsThere = panel.targets.flatMap(({ expr }) => [
+        ...parsePromql(substituted(expr)).by,
+        ...labelsMadeBy(expr),
+      ]);
+      expect(labels.filter((label) => !labelsThere.includes(label))).toEqual([]);
+    }
+  });
+
+  it('sorts its tooltip, and asks for a point a minute', () => {
+    if (panel.type !== 'timeseries') return;
+    expect(panel.options?.tooltip).toEqual({ mode: 'multi', sort: 'desc' });
+    expect(panel.interval).toBe('1m');
+  });
+
+  it('has at most 20 lines or bars of hosts and owners, and 200 rows', () => {
+    const most = panel.type === 'table' ? MOST_ROWS : 20;
+    const MANY = /\b(?:instance|process|workload|pod|asn|as_name|endpoint_group|local_port)\b/;
+    for (const { expr } of panel.targets) {
+      // Panels of totals have one series for each value of a label with few values.
+      const [, grouping = ''] = /\bby \(([^)]*)\)/.exec(expr) ?? [];
+      if (panel.type !== 'table' && !(['timeseries', 'bargauge'].includes(panel.type) && MANY.test(grouping))) continue;
+      const [, count] = /^(?:.* and on \([^)]*\) )?(?:topk|bottomk)\((\d+), /.exec(expr) ?? [];
+      expect(Number(count ?? Infinity), expr).toBeLessThanOrEqual(most);
     }
   });
 });
 
-describe.each(PANELS.filter(({ type }) => type !== 'table'))('$dashboard, $title', ({ title, fieldConfig }) => {
-  const { unit, noValue, thresholds } = fieldConfig.defaults;
+/** All links of a panel. */
+function linksOf({ fieldConfig: { defaults, overrides } }: Panel): { url: string }[] {
+  const properties = overrides.flatMap(({ properties }) => properties).filter(({ id }) => id === 'links');
+  return [...(defaults.links ?? []), ...properties.flatMap(({ value }) => value as { url: string }[])];
+}
 
-  it('has a unit and a text for missing data', () => {
-    expect(UNITS).toContain(unit);
-    expect(noValue).toMatch(/^[A-Z].*[.?]$/);
-  });
+/** The labels that functions write. */
+function labelsMadeBy(expr: string): string[] {
+  return [...expr.matchAll(/, "(\w+)", "|count_values[^(]*\([^)]*\) \("(\w+)"/g)].map(([, a, b]) => a ?? b ?? '');
+}
 
-  it('has thresholds of its own, red for failures alone', () => {
-    const bad = /^Failing|down$|suspended$|^Rejected/.test(title);
-    expect(thresholds?.steps).toEqual(
-      bad || title === 'Oldest scan'
-        ? [
-            { value: null, color: 'green' },
-            { value: bad ? 1 : 180, color: 'red' },
-          ]
-        : [{ value: null, color: 'blue' }],
-    );
-  });
-});
+/** Grafana applies the defaults of these to text. */
+const WITH_TEXT = ['table', 'nodeGraph'];
+
+describe.each(PANELS.filter(({ type }) => !WITH_TEXT.includes(type)))(
+  '$dashboard, $title',
+  ({ title, fieldConfig }) => {
+    const { unit, noValue, thresholds } = fieldConfig.defaults;
+
+    it('has a unit and a text for missing data', () => {
+      expect(UNITS).toContain(unit);
+      expect(noValue).toMatch(/^[A-Z].*[.?]$/);
+    });
+
+    it('has thresholds of its own, red for failures alone', () => {
+      const bad = /^Failing|down$|suspended$|^Rejected|near their limit$/.test(title);
+      expect(thresholds?.steps).toEqual(
+        bad || title === 'Oldest scan'
+          ? [
+              { value: null, color: 'green' },
+              { value: bad ? 1 : 180, color: 'red' },
+            ]
+          : [{ value: null, color: 'blue' }],
+      );
+    });
+  },
+);
 
 const tables = PANELS.filter(({ type }) => type === 'table').map((panel) => ({ ...panel, ...organizedOf(panel) }));
+
+describe.each(PANELS.filter(({ type }) => WITH_TEXT.includes(type)))('$dashboard, $title', ({ fieldConfig }) => {
+  it('formats only its values, because the defaults also apply to names, ASNs and empty cells', () => {
+    const { unit, noValue, decimals, links } = fieldConfig.defaults;
+    expect({ unit, noValue, decimals, links: links ?? [] }).toEqual({ links: [] });
+    for (const { properties } of fieldConfig.overrides)
+      for (const { id, value } of properties) {
+        expect(['unit', 'links', 'mappings', 'custom.width']).toContain(id);
+        if (id === 'unit') expect(UNITS).toContain(value);
+      }
+  });
+});
 
 describe.each(tables)('$dashboard, $title', (panel) => {
   const { fieldConfig, targets, excludeByName, indexByName, renameByName } = panel;
   const columns = Object.keys(renameByName).sort((a, b) => (indexByName[a] ?? 0) - (indexByName[b] ?? 0));
-  const values = columns.includes('Value');
+  const values = columns.filter((field) => field.startsWith('Value'));
 
-  it('formats only its values, because the defaults also apply to names, ASNs and empty cells', () => {
-    const { unit, noValue, decimals } = fieldConfig.defaults;
-    expect({ unit, noValue, decimals }).toEqual({});
-    const formatted = fieldConfig.overrides.flatMap(({ matcher, properties }) =>
-      properties
-        .filter(({ id }) => id !== 'custom.width')
-        .map(({ id, value }) => [matcher, id, UNITS.includes(String(value))]),
+  it('gives each of its values a unit, and no other column', () => {
+    const withUnit = fieldConfig.overrides.filter(({ properties }) => properties.some(({ id }) => id === 'unit'));
+    expect(withUnit.map(({ matcher }) => matcher)).toEqual(
+      values.map((field) => ({ id: 'byName', options: renameByName[field] })),
     );
-    expect(formatted).toEqual(values ? [[{ id: 'byName', options: renameByName['Value'] }, 'unit', true]] : []);
   });
 
   it('has a column with a readable name for every label of the result', () => {
     const fields = new Set(targets.flatMap(({ expr }) => parsePromql(substituted(expr)).groupings));
-    expect(columns.filter((field) => field !== 'Value').sort()).toEqual([...fields].sort());
+    expect(columns.filter((field) => !values.includes(field) && !fields.has(field))).toEqual([]);
     expect(Object.keys(indexByName).sort()).toEqual([...columns].sort());
     expect(new Set(Object.values(indexByName)).size).toBe(columns.length);
-    expect(excludeByName).toEqual(values ? { Time: true } : { Time: true, Value: true });
+    expect(excludeByName).toEqual({ Time: true });
     const names = Object.values(renameByName);
     expect(names.filter((name) => !/^[A-Z][A-Za-z. ]+$/.test(name) || /^(Time|Value)$/.test(name))).toEqual([]);
     expect(new Set(names).size).toBe(names.length);
   });
 
-  it('starts with the most important column and is sorted by it', () => {
-    expect(columns.indexOf('Value')).toBe(values ? 0 : -1);
-    expect(panel.options?.sortBy).toEqual([{ displayName: renameByName[columns[0] ?? ''], desc: values }]);
+  it('starts with its values and is sorted by the first', () => {
+    expect(columns.slice(0, values.length)).toEqual(values);
+    expect(values).toHaveLength(targets.length);
+    expect(panel.options?.sortBy).toEqual([{ displayName: renameByName[columns[0] ?? ''], desc: true }]);
   });
 });
 
@@ -178,7 +240,8 @@ describe.each(targets)('$name', ({ expr }) => {
 
   it('is valid PromQL with existing metrics and labels', () => {
     expect(errors).toEqual([]);
-    expect(unknownNames(substituted(expr))).toEqual([]);
+    const made = labelsMadeBy(expr);
+    expect(unknownNames(substituted(expr)).filter((name) => !made.includes(name))).toEqual([]);
   });
 
   it('filters by the selected job, instance and cluster', () => {
@@ -188,7 +251,9 @@ describe.each(targets)('$name', ({ expr }) => {
 
   it('uses counters only through a rate over $__rate_interval', () => {
     expect(calls.filter((call) => call.endsWith('_total') && !/^(Rate|Irate|Increase) /.test(call))).toEqual([]);
-    expect([...expr.matchAll(/\[([^\]]+)\]/g)].filter(([, range]) => range !== '$__rate_interval')).toEqual([]);
+    // Brackets inside quotes are classes of characters.
+    const ranges = expr.replaceAll(/"[^"]*"/g, '""');
+    expect([...ranges.matchAll(/\[([^\]]+)\]/g)].filter(([, range]) => range !== '$__rate_interval')).toEqual([]);
   });
 });
 
@@ -249,4 +314,30 @@ test('the alerts of Grafana match those of Prometheus', () => {
     expect(Object.keys(annotations)).toEqual(['summary', 'description', 'runbook_url']);
     expect(Object.values(annotations).join()).not.toMatch(/\$value\b/);
   }
+});
+
+test.each(DASHBOARDS)('annotations of $title are valid PromQL with existing metrics and labels', ({ annotations }) => {
+  const exprs = (annotations.list ?? []).map(({ expr = '' }) => expr);
+  expect(exprs[0]).toContain('ALERTS{');
+  for (const expr of exprs) {
+    expect(parsePromql(substituted(expr)).errors).toEqual([]);
+    expect(unknownNames(substituted(expr))).toEqual([]);
+  }
+});
+
+test('dashboards open with one owner, one operator and outbound peers', () => {
+  const opened = DASHBOARDS.map(({ title = '', templating }) => [
+    title.replace('peerscope / ', ''),
+    ((templating.list ?? []) as unknown as Variable[])
+      .filter(({ type, includeAll }) => (type === 'query' && !includeAll) || type === 'custom')
+      .map(({ name, current }) => (current ? [name, current.value] : [name])),
+  ]);
+  expect(Object.fromEntries(opened)).toEqual({
+    Overview: [['direction', ['outbound']]],
+    'Service map': [['namespace']],
+    'Process or workload': [['workload'], ['direction', ['outbound']]],
+    'Network operators (ASN)': [['asn']],
+    Traffic: [],
+    'Exporter health': [],
+  });
 });

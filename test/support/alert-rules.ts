@@ -66,6 +66,8 @@ labels.set(
     }),
   ]),
 );
+// When each alert became active.
+labels.set('ALERTS_FOR_STATE', labels.get('ALERTS') ?? new Set());
 
 /** The names of the series of a family. */
 export function seriesNames({ name, type }: { readonly name: string; readonly type: string }): string[] {

@@ -29,7 +29,11 @@ export interface Panel {
     }[];
   };
   readonly transformations?: readonly { readonly id: string; readonly options: Partial<Organized> }[];
-  readonly options?: { readonly sortBy?: readonly { readonly displayName: string; readonly desc: boolean }[] };
+  readonly interval?: string;
+  readonly options?: {
+    readonly tooltip?: unknown;
+    readonly sortBy?: readonly { readonly displayName: string; readonly desc: boolean }[];
+  };
   readonly targets: readonly {
     readonly refId: string;
     readonly expr: string;
@@ -40,9 +44,11 @@ export interface Panel {
 
 export { DASHBOARDS };
 
-/** All panels but the rows. */
+/** All panels but the rows, with those of collapsed rows. */
 export const PANELS: readonly Panel[] = DASHBOARDS.flatMap((dashboard) =>
   (dashboard.panels ?? [])
+    // A collapsed row holds its panels.
+    .flatMap((panel) => [panel, ...('panels' in panel ? panel.panels : [])])
     .filter(({ type }) => type !== 'row')
     .map((panel) => ({ ...(panel as unknown as Omit<Panel, 'dashboard'>), dashboard: titleOf(dashboard) })),
 );
@@ -57,5 +63,5 @@ export function substituted(expr: string, asn = '13335'): string {
     .replaceAll('$__rate_interval', '5m')
     .replaceAll('$asn', asn)
     .replaceAll(/\$(job|instance)\b/g, '.+')
-    .replaceAll(/\$(cluster|namespace|workload|process)\b/g, '.*');
+    .replaceAll(/\$(cluster|namespace|workload|process|direction)\b/g, '.*');
 }

@@ -1,11 +1,11 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { vi } from 'vitest';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { freePort, statusOf, type Series } from './victoria-metrics.ts';
 
 const CACHE = new URL('../../.cache/', import.meta.url).pathname;
@@ -61,6 +61,10 @@ export interface Plan {
   readonly scrapeSeconds: number;
   readonly evaluationSeconds: number;
   readonly alertmanager?: string;
+  /** The interval of every group of rules, instead of their own. */
+  readonly ruleInterval?: string;
+  /** A file in the OpenMetrics format with the samples that it has at its start. */
+  readonly history?: string;
 }
 
 /** How it goes with scraping a target. */
@@ -84,11 +88,12 @@ export class Prometheus {
     const folder = mkdtempSync(join(tmpdir(), 'peerscope-prometheus-'));
     const address = `127.0.0.1:${await freePort()}`;
     const [scrape, evaluation] = [`${plan.scrapeSeconds}s`, `${plan.evaluationSeconds}s`];
+    if (plan.history !== undefined) makeBlocks(program, plan.history, join(folder, 'data'));
     writeFileSync(
       join(folder, 'prometheus.yml'),
       stringify({
         global: { scrape_interval: scrape, scrape_timeout: scrape, evaluation_interval: evaluation },
-        rule_files: plan.rules.map((name) => RULES + name),
+        rule_files: plan.rules.map((name) => withInterval(name, folder, plan.ruleInterval)),
         ...(plan.alertmanager && {
           alerting: { alertmanagers: [{ static_configs: [{ targets: [plan.alertmanager] }] }] },
         }),
@@ -150,6 +155,21 @@ export class Prometheus {
   stop(): Promise<void> {
     return this.#child.stop();
   }
+}
+
+function withInterval(name: string, folder: string, interval: string | undefined): string {
+  if (interval === undefined) return RULES + name;
+  const rules = parse(readFileSync(RULES + name, 'utf8')) as { groups: { interval?: string }[] };
+  for (const group of rules.groups) group.interval = interval;
+  writeFileSync(join(folder, name), stringify(rules));
+  return join(folder, name);
+}
+
+function makeBlocks(prometheus: string, samples: string, data: string): void {
+  const promtool = prometheus.replace(/prometheus$/, 'promtool');
+  const args = ['tsdb', 'create-blocks-from', '--max-block-duration=24h', 'openmetrics', samples, data];
+  const { status, stderr } = spawnSync(promtool, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`Cannot create blocks from "${samples}": ${stderr}`);
 }
 
 /** A real Alertmanager that sends every alert to `url` at once. */

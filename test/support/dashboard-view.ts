@@ -1,0 +1,161 @@
+import type { Classic } from '../../grafana/dashboard.ts';
+
+/** What the variables of a dashboard stand for; a variable that is not here stands for all values. */
+export type Shown = Readonly<Record<string, string>>;
+
+interface Target {
+  readonly refId: string;
+  readonly expr: string;
+  readonly instant?: boolean;
+  readonly range?: boolean;
+}
+
+interface Panel {
+  readonly type: string;
+  readonly title: string;
+  readonly interval?: string;
+  readonly targets?: readonly Target[];
+  readonly panels?: readonly Panel[];
+  key?: string;
+}
+
+interface Variable {
+  readonly name: string;
+  readonly type: string;
+  readonly definition?: string;
+  readonly regex?: string;
+  readonly sort?: number;
+  readonly includeAll?: boolean;
+  readonly allValue?: string;
+  readonly current?: { readonly value: string | readonly string[] };
+}
+
+/** A series of an answer. */
+export interface Answered {
+  readonly metric: Readonly<Record<string, string>>;
+  readonly value?: readonly [number, string];
+  readonly values?: readonly (readonly [number, string])[];
+}
+
+/** What Grafana asked for a panel and got. */
+export interface Answer {
+  readonly target: Target;
+  readonly result: readonly Answered[];
+  readonly seconds: number;
+  readonly samples: number;
+  readonly peakSamples: number;
+}
+
+/** A dashboard with everything that Prometheus answered. */
+export interface View {
+  readonly dashboard: Classic;
+  readonly shown: Shown;
+  readonly from: number;
+  readonly to: number;
+  /** By the key of a panel. */
+  readonly answers: Readonly<Record<string, readonly Answer[]>>;
+  readonly variableSeconds: number;
+}
+
+/** How long a dashboard looks back, and how far apart the points of its lines are. */
+export interface Span {
+  readonly to: number;
+  readonly seconds: number;
+  /** The scrape interval of the data source, in seconds. */
+  readonly scrapeSeconds: number;
+  /** The distance of points, in place of that of the panel. */
+  readonly step?: number;
+}
+
+/** Pixels of a panel of half the width, which is how many points Grafana asks for. */
+const POINTS = 760;
+const DURATION = /^(\d+)([smh])$/;
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
+
+async function ask(url: string, path: string, parameters: Readonly<Record<string, string>>): Promise<unknown> {
+  const response = await fetch(`${url}/api/v1/${path}`, { method: 'POST', body: new URLSearchParams(parameters) });
+  const { data, error } = (await response.json()) as { data: unknown; error?: string };
+  if (error !== undefined) throw new Error(`Cannot run "${parameters['query'] ?? path}": ${error}`);
+  return data;
+}
+
+/** A panel or variable with what its variables stand for, as Grafana replaces them. */
+function replaced(text: string, variables: readonly Variable[], shown: Shown): string {
+  return text.replaceAll(/\$\{?(\w+)\}?/g, (whole, name: string) => {
+    const variable = variables.find((one) => one.name === name);
+    if (!variable) return whole;
+    return shown[name] ?? variable.allValue ?? '.+';
+  });
+}
+
+/** The first value that Grafana offers for a variable without "All". */
+async function firstValue(url: string, variable: Variable, definition: string, { to, seconds }: Span): Promise<string> {
+  const [, selector, label] = /^label_values\((.+), (\w+)\)$/s.exec(definition) ?? [];
+  if (selector !== undefined && label !== undefined) {
+    const range = { 'match[]': selector, start: String(to - seconds), end: String(to) };
+    const response = await fetch(`${url}/api/v1/label/${label}/values?${new URLSearchParams(range).toString()}`);
+    const { data } = (await response.json()) as { data: string[] };
+    return data.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))[0] ?? '';
+  }
+  const [, query = ''] = /^query_result\((.+)\)$/s.exec(definition) ?? [];
+  const { result } = (await ask(url, 'query', { query, time: String(to) })) as { result: Answered[] };
+  const [, pattern = ''] = /^\/(.+)\/$/.exec(variable.regex ?? '') ?? [];
+  const texts = result.map(({ metric, value: [at, number] = [0, '0'] }) => {
+    const { __name__ = '', ...labels } = metric;
+    const pairs = Object.entries(labels).map(([name, value]) => `${name}="${value}"`);
+    return `${__name__}{${pairs.join(',')}} ${number} ${at * 1000}`;
+  });
+  return texts.flatMap((text) => new RegExp(pattern).exec(text)?.[1] ?? [])[0] ?? '';
+}
+
+/** All panels, those of collapsed rows too, with a key of their own. */
+export function panelsOf(dashboard: Classic): Panel[] {
+  return ((dashboard.panels ?? []) as unknown as Panel[])
+    .flatMap((panel) => [panel, ...(panel.panels ?? [])])
+    .filter(({ type }) => type !== 'row');
+}
+
+/** Asks Prometheus for everything that Grafana asks for a dashboard that a viewer opens, with these variables given in its address. */
+export async function viewOf(url: string, built: Classic, given: Shown, span: Span): Promise<View> {
+  const dashboard = JSON.parse(JSON.stringify(built)) as Classic;
+  const variables = (dashboard.templating.list ?? []) as unknown as Variable[];
+  const shown: Record<string, string> = { ...given };
+  let variableSeconds = 0;
+  for (const variable of variables) {
+    if (variable.type === 'custom') shown[variable.name] ??= [variable.current?.value ?? ''].flat().join('|');
+    if (variable.type !== 'query') continue;
+    const begun = performance.now();
+    const first = await firstValue(url, variable, replaced(variable.definition ?? '', variables, shown), span);
+    variableSeconds += (performance.now() - begun) / 1000;
+    if (!variable.includeAll) shown[variable.name] ??= first;
+  }
+  const { to, seconds, scrapeSeconds } = span;
+  const from = to - seconds;
+  const answers: Record<string, Answer[]> = {};
+  for (const [i, panel] of panelsOf(dashboard).entries()) {
+    panel.key = String(i);
+    const step = span.step ?? stepOf(panel, seconds, scrapeSeconds);
+    const rate = `${Math.ceil(Math.max(step + scrapeSeconds, 4 * scrapeSeconds))}s`;
+    answers[panel.key] = [];
+    for (const target of panel.targets ?? []) {
+      const query = replaced(target.expr.replaceAll('$__rate_interval', rate), variables, shown);
+      const range = { start: String(from), end: String(to), step: String(step) };
+      const when = target.range ? range : { time: String(to) };
+      const begun = performance.now();
+      const data = (await ask(url, target.range ? 'query_range' : 'query', { query, ...when, stats: 'all' })) as {
+        result: Answered[];
+        stats?: { samples?: { totalQueryableSamples: number; peakSamples: number } };
+      };
+      const { totalQueryableSamples: samples = 0, peakSamples = 0 } = data.stats?.samples ?? {};
+      const took = (performance.now() - begun) / 1000;
+      answers[panel.key]?.push({ target, result: data.result, seconds: took, samples, peakSamples });
+    }
+  }
+  return { dashboard, shown, from, to, answers, variableSeconds };
+}
+
+function stepOf({ interval = '' }: Panel, seconds: number, scrapeSeconds: number): number {
+  const [, count = scrapeSeconds, unit = 's'] = DURATION.exec(interval) ?? [];
+  const least = Number(count) * (SECONDS[unit] ?? 1);
+  return Math.max(least, Math.ceil(seconds / POINTS / least) * least);
+}

@@ -1,0 +1,93 @@
+import { writeFileSync } from 'node:fs';
+import { Fleet, nameOf, valueBefore, type NodeSeries } from '../../bench/fleet-page.ts';
+
+const STEP = 120;
+
+/** Alerts that a viewer finds firing. */
+const ALERTS: readonly (readonly [minutes: number, labels: Readonly<Record<string, string>>])[] = [
+  [
+    42,
+    {
+      ...{ alertname: 'PeerscopeNewAsn', severity: 'warning', process: 'orders.py', namespace: 'shop' },
+      ...{ workload: 'payments', direction: 'outbound', asn: '24940', as_name: 'HETZNER-AS - Hetzner Online GmbH' },
+      as_country: 'DE',
+    },
+  ],
+  [
+    55,
+    {
+      ...{ alertname: 'PeerscopeCloseWaitLeak', severity: 'warning', process: 'java', namespace: 'billing' },
+      ...{ workload: 'checkout', instance: 'node-3' },
+    },
+  ],
+  [
+    150,
+    {
+      ...{ alertname: 'PeerscopeSeriesFolded', severity: 'warning', instance: 'node-6' },
+      family: 'peerscope_endpoint_connections',
+    },
+  ],
+];
+
+/** One cluster has a name of its own for a private ASN. */
+function inEast(series: NodeSeries): NodeSeries {
+  if (series.family !== 'peerscope_asn_info' || series.labels['asn'] !== '64512') return series;
+  return { ...series, labels: { ...series.labels, as_name: 'OFFICE-OF-EAST' } };
+}
+
+/** Writes three hours of a simulated fleet, in the OpenMetrics format. */
+export function writeHistory(
+  path: string,
+  { hosts, podsPerHost, now }: { hosts: number; podsPerHost: number; now: number },
+): void {
+  const fleet = new Fleet({ hosts, podsPerHost, now });
+  const parts: string[] = [];
+  const recorded = new Map<string, Float64Array>();
+  const steps = (3 * 3600) / STEP;
+  const add = (name: string, step: number, value: number): void => {
+    let values = recorded.get(name);
+    if (!values) recorded.set(name, (values = new Float64Array(steps + 1)));
+    values[step] = (values[step] ?? 0) + value;
+  };
+  for (let host = 0; host < hosts; host++) {
+    const target = { cluster: host % 2 === 0 ? 'west' : 'east', job: 'peerscope', instance: `node-${host}` };
+    for (const plain of fleet.series(host)) {
+      const series = target.cluster === 'east' ? inEast(plain) : plain;
+      const name = nameOf(series, target);
+      const { direction = '', state = '', network = '' } = series.labels;
+      const sums: Readonly<Record<string, string>> = {
+        peerscope_connections: nameOf(
+          { ...series, family: 'peerscope:connections:sum', labels: { direction, state } },
+          target,
+        ),
+        peerscope_asn_connections: nameOf(
+          { ...series, family: 'peerscope:network_connections:sum', labels: { direction, network } },
+          target,
+        ),
+      };
+      const sum = sums[series.family];
+      for (let step = steps; step >= 0; step--) {
+        const value = valueBefore(series, step * STEP);
+        parts.push(`${name} ${value} ${now - step * STEP}\n`);
+        if (sum !== undefined) add(sum, step, value);
+      }
+    }
+  }
+  for (const [name, values] of recorded)
+    for (let step = steps; step >= 0; step--) parts.push(`${name} ${values[step] ?? 0} ${now - step * STEP}\n`);
+  for (const [minutes, labels] of ALERTS) {
+    const alert = { alertstate: 'firing', cluster: 'west', job: 'peerscope', ...labels };
+    const name = nameOf({ family: 'ALERTS', labels: alert, value: 1, motion: 'fixed' });
+    const since = nameOf({
+      family: 'ALERTS_FOR_STATE',
+      labels: { cluster: 'west', job: 'peerscope', ...labels },
+      value: 1,
+      motion: 'fixed',
+    });
+    for (let step = Math.floor((minutes * 60) / STEP); step >= 0; step--)
+      parts.push(`${name} 1 ${now - step * STEP}\n`);
+    for (let step = Math.floor((minutes * 60) / STEP); step >= 0; step--)
+      parts.push(`${since} ${now - minutes * 60} ${now - step * STEP}\n`);
+  }
+  writeFileSync(path, [...parts, '# EOF\n'].join(''));
+}
