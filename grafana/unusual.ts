@@ -1,11 +1,15 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { drillDown, lines, stat, table, TARGETS } from './panels.ts';
+import { drillDown, lines, named, stat, table, TARGETS } from './panels.ts';
 
 const NOTHING = 'Nothing is unusual.';
-const TO_OWNER = [drillDown('This workload', UIDS.owner, '__data.fields', ['namespace', 'workload', 'process'])];
+const TO_OWNER = drillDown('This workload', UIDS.owner, '__data.fields', ['namespace', 'workload', 'process']);
+const TO_WORKLOAD = drillDown('This workload', UIDS.owner, '__data.fields', ['namespace', 'workload']);
 
-/** What is new, with the number of an operator as its ASN. */
-const EVIDENCE = `max by (kind, what, asn, points, reach, process, workload, namespace, instance) (label_replace(peerscope_novelty_timestamp_seconds{${TARGETS}}, "asn", "$1", "what", "AS(.+)"))`;
+const BY = 'cluster, kind, what, points, reach, process, workload, namespace, instance';
+const OPERATORS = `max by (${BY}, asn) (label_replace(peerscope_novelty_timestamp_seconds{${TARGETS}, kind="operator"}, "asn", "$1", "what", "AS(.+)"))`;
+const OTHERS = `max by (${BY}) (peerscope_novelty_timestamp_seconds{${TARGETS}, kind!="operator"})`;
+/** What is new. An operator of several networks may have no name under its first number. */
+const EVIDENCE = `(${named(OPERATORS, 'as_name, as_country')} or ${OPERATORS} unless on (cluster, asn) peerscope_asn_info{${TARGETS}} or ${OTHERS})`;
 
 const workloadsFrom = (points: string): string =>
   `count(max by (namespace, workload) (peerscope_unusual_points{${TARGETS}}) ${points}) or vector(0)`;
@@ -69,10 +73,16 @@ export default dashboard({
               'What is new in the past hour, newest first. Reach says how many other calm workloads know it. docs/runbooks/PeerscopeUnusual.md says what to do, and docs/alerts.md how to declare it normal. The table is empty if nothing is unusual. Click a row for the dashboard of its workload.',
             width: 24,
             height: 12,
-            links: TO_OWNER,
           },
           {
-            value: { name: 'First seen', unit: 'dateTimeFromNow' },
+            values: [
+              {
+                name: 'First seen',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * ${EVIDENCE}`,
+              },
+            ],
+            links: { workload: TO_OWNER },
             labels: [
               'points',
               'workload',
@@ -87,7 +97,6 @@ export default dashboard({
               'asn',
             ],
           },
-          `1000 * (${EVIDENCE} * on (asn) group_left (as_name, as_country) peerscope:asn_info or ignoring (as_name, as_country) ${EVIDENCE})`,
         ),
       ],
     },
@@ -128,12 +137,18 @@ export default dashboard({
             description:
               'Since when each workload is watched, newest first. A workload is silent until it is learned, for about a day. Scope is "node" if the exporters share no store.',
             width: 12,
-            links: TO_OWNER.map(({ title }) =>
-              drillDown(title, UIDS.owner, '__data.fields', ['namespace', 'workload']),
-            ),
           },
-          { value: { name: 'Watched', unit: 'dateTimeFromNow' }, labels: ['workload', 'namespace', 'scope'] },
-          `topk(200, 1000 * min by (workload, namespace, scope) (peerscope_workload_watched_since_timestamp_seconds{${TARGETS}}))`,
+          {
+            values: [
+              {
+                name: 'Watched',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * min by (workload, namespace, scope) (peerscope_workload_watched_since_timestamp_seconds{${TARGETS}})`,
+              },
+            ],
+            links: { workload: TO_WORKLOAD },
+            labels: ['workload', 'namespace', 'scope'],
+          },
         ),
         lines(
           {
@@ -144,7 +159,7 @@ export default dashboard({
             width: 12,
           },
           [
-            `sum by (instance) (rate(peerscope_kubernetes_ignored_expectations_total{${TARGETS}}[$__rate_interval]))`,
+            `topk(20, sum by (instance) (rate(peerscope_kubernetes_ignored_expectations_total{${TARGETS}}[$__rate_interval])))`,
             '{{instance}}',
           ],
         ),

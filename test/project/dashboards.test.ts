@@ -272,6 +272,12 @@ test('every family has an example query that reads it and uses only existing nam
 test('every family is on a dashboard or in a rule, and every recorded series is used', () => {
   const exprs = [...targets.map(({ expr }) => substituted(expr)), ...RULES.map(({ expr }) => expr)];
   const used = new Set(exprs.flatMap((expr) => parsePromql(expr).selectors.map(({ metric }) => metric)));
+  // Annotations query the details of an alert.
+  for (const { annotations = {} } of RULES)
+    for (const [name] of Object.values(annotations)
+      .join()
+      .matchAll(/peerscope[:_][\w:]+(?=\{)/g))
+      used.add(name);
   const families = [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].flatMap(seriesNames);
   const recorded = RULES.flatMap(({ record }) => record ?? []);
   expect([...families, ...recorded].filter((name) => !used.has(name))).toEqual([]);
@@ -334,6 +340,7 @@ test('dashboards open with one owner, one operator and outbound peers', () => {
   ]);
   expect(Object.fromEntries(opened)).toEqual({
     Overview: [['direction', ['outbound']]],
+    Unusual: [],
     'Service map': [['namespace']],
     'Process or workload': [['workload'], ['direction', ['outbound']]],
     'Network operators (ASN)': [['asn']],
