@@ -102,6 +102,9 @@ const SHELLS: ReadonlySet<string> = new Set(
   'sh bash dash ash zsh ksh csh tcsh fish pwsh nc ncat netcat nc.openbsd nc.traditional socat telnet'.split(' '),
 );
 
+/** Folders that every user can write to, and programs without a file (MITRE ATT&CK T1036.005, T1620). */
+const TEMPORARY = /^\/(?:(?:tmp|var\/tmp|dev\/shm|run\/user)\/|memfd:)/;
+
 /** This number of new peers in an hour is a search, whatever they are. */
 const WATCHED_PEERS = 3;
 
@@ -136,6 +139,7 @@ export const PUBLISHED: Readonly<Record<ThingKind, Kind>> = {
   metadata_caller: 'metadata',
   administrator: 'operator',
   client: 'operator',
+  program: 'process',
 };
 
 interface Judged {
@@ -228,6 +232,16 @@ const POINTS: Readonly<Record<ThingKind, (circumstances: Circumstances) => Judge
     points: isLate === true && !recent.some(({ kind }) => kind === 'metadata') ? 3 : 0,
     reason: `First call of ${process} to the cloud metadata service, which hands out credentials.`,
   }),
+
+  // A process with a new name is evidence by its name.
+  program: ({ what, process, isProcessNew, isLate }) => {
+    const path = what.slice('process/'.length);
+    const isHidden = TEMPORARY.test(path);
+    return {
+      points: isProcessNew ? 0 : isHidden || isLate === true ? 2 : 1,
+      reason: `${process} ran from ${path} for the first time.${isHidden ? ' Programs are not installed there.' : ''}`,
+    };
+  },
 
   // Strangers connect to public services: that is what these are for.
   client: ({ what }) => ({ points: 0, reason: `First connection from the operator ${what}.` }),

@@ -20,6 +20,7 @@ import {
   operatorWhat,
   parseWhat,
   portWhat,
+  programWhat,
   withoutRelease,
 } from './grammar/what.ts';
 import { DAY_MS, THING_KINDS, WorkloadMemory, type Decision, type Entry, type ThingKind } from './workload-memory.ts';
@@ -57,6 +58,7 @@ const CALM: Readonly<Record<ThingKind, number>> = {
   metadata_caller: 2,
   administrator: 2,
   client: 2,
+  program: 2,
 };
 const CALM_MS = 7 * DAY_MS;
 const OCCASION_MS = 6 * HOUR_MS;
@@ -97,6 +99,8 @@ export interface Holder {
   readonly startedAt: number | null;
   /** When its container or unit started. */
   readonly containerStartedAt: number | null;
+  /** The path of its executable; absent if it cannot be read. */
+  readonly executable?: string;
 }
 
 interface Observed {
@@ -104,6 +108,8 @@ interface Observed {
   readonly holder: Holder;
   /** When it opened, or was seen first. */
   readonly at: number;
+  /** When another process held it first; absent if the same one has held it from the start. */
+  readonly heldAt?: number;
 }
 
 /** A socket, with all that is known about it. It is observed when it opens, when more becomes known, and once an hour while it is open. */
@@ -244,6 +250,8 @@ export class UnusualMemory {
       port: 'transport' in observation ? portWhat(observation.transport, observation.port) : '',
     };
     const meet = (kind: ThingKind, what: string): void => this.#meet(memory, kind, what, at, holder, remote);
+    const heldAt = observation.heldAt ?? at;
+    const meetProcess = (kind: ThingKind, what: string): void => this.#meet(memory, kind, what, heldAt, holder, remote);
     const process = withoutRelease(holder.process);
     if (observation.event === 'inbound') {
       const { asn, localPort, network } = observation;
@@ -253,24 +261,25 @@ export class UnusualMemory {
       if (network === 'public' && asn && isAdministrative) meet('administrator', operatorWhat(asn));
       return;
     }
-    if (process !== '') meet('process', `process/${process}`);
+    if (process !== '') meetProcess('process', `process/${process}`);
+    if (process !== '' && holder.executable !== undefined) meetProcess('program', programWhat(holder.executable));
     if (observation.event === 'listen') {
       meet('listener', listenerWhat(observation.transport, observation.port));
-      if (process !== '') meet('server', `process/${process}`);
+      if (process !== '') meetProcess('server', `process/${process}`);
       return;
     }
     const { transport, network, asn, port, peer } = observation;
     if (network === 'cloud_metadata') {
       meet('metadata', METADATA);
       if (process !== '') {
-        meet('metadata_caller', `process/${process}`);
-        meet('caller', `process/${process}`);
+        meetProcess('metadata_caller', `process/${process}`);
+        meetProcess('caller', `process/${process}`);
       }
     } else if (network === 'public') {
       // The port follows the operator, which weighs more.
       if (asn) meet('operator', operatorWhat(asn));
       meet('port', portWhat(transport, port));
-      if (process !== '') meet('caller', `process/${process}`);
+      if (process !== '') meetProcess('caller', `process/${process}`);
       this.#countHour(memory, holder, asn ? { operator: operatorWhat(asn) } : {});
     } else {
       if (peer !== null) meet('peer', peer);

@@ -91,6 +91,7 @@ export class UnusualRecorder {
   #observedAt: number[] = [];
   #labels: (OwnerLabels | undefined)[] = [];
   #asns: (string | undefined)[] = [];
+  #holders: (Holder | undefined)[] = [];
   /** When connections of later scans with an unknown opening time were first seen; few, if any. */
   readonly #foundAt = new Map<number, number>();
   #firstAt: number | null = null;
@@ -130,6 +131,7 @@ export class UnusualRecorder {
       this.#recordOne(i, firstAt);
       this.#observedAt[i] = 0;
       this.#labels[i] = undefined;
+      this.#holders[i] = undefined;
       this.#foundAt.delete(i);
     }
     if (firstAt !== at) for (const i of connections.opened) if (connections.openedAt[i] === 0) this.#foundAt.set(i, at);
@@ -220,7 +222,11 @@ export class UnusualRecorder {
     if (this.#isDone(labels, i, peer, direction)) return;
     const openedAt = connections.openedAt[i] || (this.#foundAt.get(i) ?? firstAt);
     const holder = this.#holderOf(labels, connections.process[i] ?? null);
-    const seen = this.#seenOf(i, transport, peer, { holder, at: openedAt });
+    const before = this.#holders[i];
+    this.#holders[i] = holder;
+    const isPassed = before !== undefined && before !== holder && holder.process !== '';
+    const observed = { holder, at: openedAt, ...(isPassed && { heldAt: this.#at }) };
+    const seen = this.#seenOf(i, transport, peer, observed);
     if (!seen) {
       this.#memory.watch(this.#ownerOf(labels, uid), this.#at);
       return;
@@ -274,7 +280,7 @@ export class UnusualRecorder {
     i: number,
     transport: Transport,
     peer: Peer | null,
-    observed: Pick<Observation, 'holder' | 'at'>,
+    observed: Pick<Observation, 'holder' | 'at' | 'heldAt'>,
   ): Seen | null {
     const { connections, changesAddresses } = this.#scan;
     const localPort = connections.localPort[i] ?? 0;
@@ -311,7 +317,8 @@ export class UnusualRecorder {
   #holderOf({ process: name }: OwnerLabels, process: Process | null): Holder {
     if (!process) return { process: name, startedAt: null, containerStartedAt: null };
     const known = this.#starts.get(process);
-    if (known?.process === name) return known;
+    const path = process.executable?.path;
+    if (known?.process === name && known.executable === path) return known;
     const { startOf } = this.#scan;
     let start: ProcessStart | null | undefined;
     const started = (): ProcessStart | null => (start === undefined ? (start = startOf(process)) : start);
@@ -324,6 +331,7 @@ export class UnusualRecorder {
       get containerStartedAt() {
         return started()?.containerStartedAt ?? null;
       },
+      ...(path !== undefined && { executable: path }),
     };
     this.#starts.set(process, holder);
     return holder;

@@ -5,7 +5,7 @@ const DAYS = 32;
 
 /**
  * What a workload meets and remembers. `caller` is a process that called a public address, `server` one that listened, `administrator` an
- * operator that connected to a service for administrators, `client` one that connected to any other.
+ * operator that connected to a service for administrators, `client` one that connected to any other, `program` the path of an executable.
  */
 export const THING_KINDS = [
   'operator',
@@ -20,6 +20,7 @@ export const THING_KINDS = [
   'metadata_caller',
   'administrator',
   'client',
+  'program',
 ] as const;
 
 export type ThingKind = (typeof THING_KINDS)[number];

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseCidr } from '../../src/common/address.ts';
@@ -51,6 +51,13 @@ class Host {
     const row = ` 90: ${local} ${remote} ${state} 00000000:00000000 00:00000000 00000000  1000        0 ${inode} 1 0000000000000000 20 4 30 10 -1\n`;
     this.tree.edit(FIRST, 'net/tcp', /$/, row);
     if (inode !== 0) this.tree.open(pid, 90, inode);
+  }
+
+  /** orders.py is another file from now on. */
+  exec(path: string): void {
+    this.tree.write(ORDERS, 'exe', null);
+    symlinkSync(path, join(this.tree.root, String(ORDERS), 'exe'));
+    this.tree.edit(ORDERS, 'stat', /^(\d+ \([^)]*\) . \d+ .*? )332328(?= )/, (_, before: string) => `${before}332329`);
   }
 
   /** A child of orders.py that runs another program. */
@@ -120,6 +127,30 @@ test.each<[string, (host: Host) => void, string[]]>([
     'a call to SSH inside the network',
     (host) => host.open('0900000A:0016', '01', 99_001),
     ['orders.service orders.py: inner_port tcp/22 2'],
+  ],
+  [
+    'the same name in another folder',
+    (host) => {
+      host.exec('/opt/orders/bin/python3.12');
+      host.open('01010101:01BB', '01', 99_001);
+    },
+    ['orders.service orders.py: process process//opt/orders/bin/python 1'],
+  ],
+  [
+    'the same name in a folder that everybody can write to',
+    (host) => {
+      host.exec('/dev/shm/python3');
+      host.open('01010101:01BB', '01', 99_001);
+    },
+    ['orders.service orders.py: process process//dev/shm/python 2'],
+  ],
+  [
+    'another release in the same folder',
+    (host) => {
+      host.exec('/usr/local/bin/python3.13');
+      host.open('01010101:01BB', '01', 99_001);
+    },
+    [],
   ],
   ['a spoofed SYN', (host) => host.open('08080808:01BB', '03', 0, ORDERS, '050200C0:01BB'), []],
 ])('%s', (_, change, expected) => {

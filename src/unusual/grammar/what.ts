@@ -44,6 +44,15 @@ export function listenerWhat(transport: string, port: number): string {
   return `listen/${portWhat(transport, port)}`;
 }
 
+/** A segment of a path that names a generation: of Snap, and the hash of the Nix store. */
+const GENERATION = /^\d+$|^[\da-df-np-sv-z]{32}-/;
+
+/** The `what` of an executable: its path without release numbers. */
+export function programWhat(path: string): string {
+  const segments = path.split('/').map((segment) => withoutRelease(segment.replace(GENERATION, '')));
+  return `process/${cleanLabel(segments.filter((segment, i) => i === 0 || segment !== '').join('/'))}`;
+}
+
 /** True in the default range of Linux and above it. The range of IANA begins at 49,152. */
 export function isEphemeral(port: number): boolean {
   return port >= 32_768;
