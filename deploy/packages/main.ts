@@ -96,7 +96,7 @@ function stageProgram(usr: string): void {
 function stageSystem(root: string): void {
   const units = join(root, 'usr/lib/systemd/system');
   const unit = readFileSync(join(ROOT, 'deploy/systemd/peerscope.service'), 'utf8')
-    .replace(/^# Install this file as .*\n/, '')
+    .replace(/^# For the \.tar\.gz .*\n/, '')
     .replace(/^ExecStart=.*$/m, 'ExecStart=/usr/bin/peerscope serve');
   write(join(units, 'peerscope.service'), unit);
   for (const name of ['peerscope.socket', 'peerscope-dump.socket', 'peerscope-ended.socket'])
@@ -141,12 +141,15 @@ function buildRpm(root: string, architecture: string, scratch: string, epoch: st
 
 function buildArchive(usr: string, scratch: string, epoch: string): void {
   const name = `peerscope-${version}-linux-${process.arch}`;
+  const unit = 'lib/systemd/system/peerscope.service';
+  copyFile(join(ROOT, 'deploy/systemd/peerscope.service'), join(usr, unit));
   renameSync(usr, join(scratch, name));
   const plain = ['--sort=name', `--mtime=@${epoch}`, '--owner=0', '--group=0', '--numeric-owner', '--mode=u+w,go-w'];
   const tar = ['--use-compress-program=gzip --no-name -6', ...plain, '--directory', scratch];
   run('tar', ['--create', '--file', join(OUTPUT, `${name}.tar.gz`), ...tar, name], epoch);
 }
 
+process.umask(0o022);
 const architecture = ARCHITECTURES[process.arch];
 if (!architecture || process.platform !== 'linux')
   throw new Error(`Cannot package for ${process.platform} ${process.arch}`);

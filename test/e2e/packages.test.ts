@@ -107,61 +107,74 @@ describe.skipIf(noTools !== null)('what the packages contain', () => {
   });
 });
 
-describe.skipIf(obstacle !== null)(`a bare Debian 12${obstacle === null ? '' : ` (${obstacle})`}`, () => {
-  const ask = (host: DebianHost, options: string): string =>
-    host.run(
-      `/usr/lib/peerscope/node --eval 'require("node:http").get(${options}, (r) => r.pipe(process.stdout)).on("error", (e) => console.log(e.code))'`,
-    ).output;
-  const METRICS = '"http://localhost:10043/metrics"';
-  /** Where the package could have left something, without what systemd and dpkg log. */
-  const traces = (host: DebianHost): string =>
-    host.run(
-      'find / -xdev -path /root -prune -o -path /proc -prune -o -name "*peerscope*" -print; getent passwd peerscope; getent group peerscope; systemctl list-units --all --plain --no-legend "*peerscope*"',
-    ).output;
-  const works = (host: DebianHost, lines: string): string => {
-    const { status, output } = host.run(`set -e\n${lines}`);
-    expect(status, output).toBe(0);
-    return output;
-  };
+describe.skipIf(obstacle !== null)(
+  `a bare Debian 12${obstacle === null ? '' : ` (${obstacle})`}`,
+  { timeout: 300_000 },
+  () => {
+    const ask = (host: DebianHost, options: string, node = '/usr/lib/peerscope/node'): string =>
+      host.run(
+        `${node} --eval 'require("node:http").get(${options}, (r) => r.pipe(process.stdout)).on("error", (e) => console.log(e.code))'`,
+      ).output;
+    const METRICS = '"http://localhost:10043/metrics"';
+    /** Where the package could have left something, without what systemd and dpkg log. */
+    const traces = (host: DebianHost): string =>
+      host.run(
+        'find / -xdev -path /root -prune -o -path /proc -prune -o -name "*peerscope*" -print; getent passwd peerscope; getent group peerscope; systemctl list-units --all --plain --no-legend "*peerscope*"',
+      ).output;
+    const works = (host: DebianHost, lines: string): string => {
+      const { status, output } = host.run(`set -e\n${lines}`);
+      expect(status, output).toBe(0);
+      return output;
+    };
 
-  it('runs the commands of docs/deploy.md: installs, serves, changes its address, and is purged clean', async () => {
-    await using host = await DebianHost.boot();
-    for (const ending of ['.deb', '.tar.gz'])
-      copyFileSync(find(ending), join(host.shared, find(ending).replace(/.*\//, '')));
-    const [install = '', everywhere = '', socket = '', purge = '', ...rest] = blocksOf('Debian and Ubuntu');
-    expect(rest).toEqual([]);
+    it('runs the commands of docs/deploy.md: installs, serves, changes its address, and is purged clean', async () => {
+      await using host = await DebianHost.boot();
+      for (const ending of ['.deb', '.tar.gz'])
+        copyFileSync(find(ending), join(host.shared, find(ending).replace(/.*\//, '')));
+      const [install = '', everywhere = '', socket = '', purge = '', ...rest] = blocksOf('Debian and Ubuntu');
+      expect(rest).toEqual([]);
 
-    expect(works(host, install)).toMatch(/Active: active \(running\)[^]*\d+ sockets?/);
-    expect(works(host, 'systemctl is-enabled peerscope')).toBe('enabled');
-    await expect.poll(() => ask(host, METRICS), { timeout: 20_000 }).toContain('peerscope_netlink_up{scope="own"} 1');
-    expect(ask(host, METRICS)).toMatch(/^peerscope_connections\{.*workload="peerscope\.service".*state="listen"} 1$/m);
-    expect(ask(host, METRICS)).toMatch(/^peerscope_config_current 1$/m);
-    const addresses = (): string => works(host, 'peerscope list state=listen --output csv --fields local_address');
-    expect(addresses()).toContain('127.0.0.1');
-    expect(works(host, 'stat --format %U /var/lib/peerscope/* | sort --unique')).toBe('peerscope');
+      expect(works(host, install)).toMatch(/Active: active \(running\)[^]*\d+ sockets?/);
+      expect(works(host, 'systemctl is-enabled peerscope')).toBe('enabled');
+      await expect.poll(() => ask(host, METRICS), { timeout: 20_000 }).toContain('peerscope_netlink_up{scope="own"} 1');
+      expect(ask(host, METRICS)).toMatch(
+        /^peerscope_connections\{.*workload="peerscope\.service".*state="listen"} 1$/m,
+      );
+      expect(ask(host, METRICS)).toMatch(/^peerscope_config_current 1$/m);
+      const addresses = (): string => works(host, 'peerscope list state=listen --output csv --fields local_address');
+      expect(addresses()).toContain('127.0.0.1');
+      expect(works(host, 'stat --format %U /var/lib/peerscope/* | sort --unique')).toBe('peerscope');
 
-    // An upgrade keeps the configuration and the state, and restarts the service.
-    works(host, 'echo "networks: [{ name: lab, cidrs: [192.0.2.0/24] }]" >/etc/peerscope/peerscope.yaml');
-    const before = works(host, 'systemctl show --property=MainPID peerscope');
-    works(host, 'apt-get install --yes --reinstall ./peerscope_*.deb && systemctl is-active peerscope');
-    expect(works(host, 'systemctl show --property=MainPID peerscope')).not.toBe(before);
-    expect(works(host, 'cat /etc/peerscope/peerscope.yaml')).toContain('lab');
+      // An upgrade keeps the configuration and the state, and restarts the service.
+      works(host, 'echo "networks: [{ name: lab, cidrs: [192.0.2.0/24] }]" >/etc/peerscope/peerscope.yaml');
+      const before = works(host, 'systemctl show --property=MainPID peerscope');
+      works(host, 'apt-get install --yes --reinstall ./peerscope_*.deb && systemctl is-active peerscope');
+      expect(works(host, 'systemctl show --property=MainPID peerscope')).not.toBe(before);
+      expect(works(host, 'cat /etc/peerscope/peerscope.yaml')).toContain('lab');
 
-    works(host, everywhere);
-    await expect.poll(addresses, { timeout: 20_000 }).toMatch(/^::$|^0\.0\.0\.0$/m);
-    works(host, socket);
-    await expect
-      .poll(() => ask(host, '{ socketPath: "/run/peerscope/http.sock", path: "/metrics" }'), { timeout: 20_000 })
-      .toContain('peerscope_build_info');
-    expect(ask(host, METRICS)).toBe('ECONNREFUSED');
+      works(host, everywhere);
+      await expect.poll(addresses, { timeout: 20_000 }).toMatch(/^::$|^0\.0\.0\.0$/m);
+      works(host, socket);
+      await expect
+        .poll(() => ask(host, '{ socketPath: "/run/peerscope/http.sock", path: "/metrics" }'), { timeout: 20_000 })
+        .toContain('peerscope_build_info');
+      expect(ask(host, METRICS)).toBe('ECONNREFUSED');
 
-    works(host, 'apt-get remove --yes peerscope');
-    expect(host.run('systemctl is-active peerscope').output).toBe('inactive');
-    expect(works(host, 'ls /etc/default/peerscope /etc/peerscope')).toContain('peerscope.yaml');
-    works(host, purge);
-    expect(traces(host)).toBe('');
-    expect(host.run('systemctl is-system-running').output).toBe('running');
+      works(host, 'apt-get remove --yes peerscope');
+      expect(host.run('systemctl is-active peerscope').output).toBe('inactive');
+      expect(works(host, 'ls /etc/default/peerscope /etc/peerscope')).toContain('peerscope.yaml');
+      works(host, purge);
+      expect(traces(host)).toBe('');
+      expect(host.run('systemctl is-system-running').output).toBe('running');
 
-    expect(works(host, blocksOf('Any Linux with glibc 2.28').join(''))).toMatch(/^\d+ (?:of \d+ )?sockets?/m);
-  });
-});
+      const [unpack = '', service = '', ...more] = blocksOf('Any Linux with glibc 2.28');
+      expect(more).toEqual([]);
+      expect(works(host, unpack)).toMatch(/^\d+ (?:of \d+ )?sockets?/m);
+      works(host, service);
+      const node = '/opt/peerscope/lib/peerscope/node';
+      await expect
+        .poll(() => ask(host, METRICS, node), { timeout: 20_000 })
+        .toContain('peerscope_netlink_up{scope="own"} 1');
+    });
+  },
+);

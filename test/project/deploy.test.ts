@@ -358,8 +358,9 @@ describe('deploy/systemd/peerscope.service', () => {
 
   it('starts the program of package.json', () => {
     const { bin } = JSON.parse(readText('package.json')) as { bin: { peerscope: string } };
-    expect(valuesOf('ExecStart')).toEqual([
-      `/usr/bin/node --max-semi-space-size=2 /opt/peerscope/${bin.peerscope} serve`,
-    ]);
+    expect(valuesOf('ExecStart')).toEqual(['/opt/peerscope/bin/peerscope serve']);
+    expect(readText('deploy/packages/peerscope')).toContain(
+      `"$lib/node" --max-semi-space-size=2 "$lib/${bin.peerscope}"`,
+    );
   });
 });
