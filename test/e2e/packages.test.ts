@@ -1,9 +1,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DebianHost, whyNoDebian } from '../support/debian-host.ts';
+import { DebianHost, LOWER, whyNoDebian } from '../support/debian-host.ts';
 import { ROOT } from '../support/manifests.ts';
 
 const PACKAGES = join(ROOT, 'packages');
@@ -30,9 +30,7 @@ const find = (ending: string): string => {
   return join(PACKAGES, name);
 };
 
-const missing = ['dpkg-deb', 'rpmbuild', 'rpm2archive'].filter(
-  (tool) => spawnSync(tool, ['--version']).error !== undefined,
-);
+const missing = ['dpkg-deb', 'rpmbuild', 'rpm'].filter((tool) => spawnSync(tool, ['--version']).error !== undefined);
 const noTools = missing.length === 0 ? null : `${missing.join(' and ')} not installed`;
 const obstacle = noTools ?? whyNoDebian();
 if (obstacle !== null) process.stderr.write(`SKIPPED: packages: ${obstacle}\n`);
@@ -96,15 +94,6 @@ describe.skipIf(noTools !== null)('what the packages contain', () => {
       '/etc/peerscope/peerscope.yaml',
     ]);
   });
-
-  it('runs from the .rpm, unpacked anywhere and through a link', () => {
-    const root = join(folder, 'a folder');
-    mkdirSync(root);
-    run('bash', ['-c', `rpm2archive - <${find('.rpm')} | tar --extract --gzip`], root);
-    symlinkSync(join(root, 'usr/bin/peerscope'), join(folder, 'linked'));
-    const tree = `--path.procfs=${join(ROOT, 'test/fixtures/proc/plain-host')}`;
-    expect(run(join(folder, 'linked'), ['list', tree])).toContain('nginx/25744');
-  });
 });
 
 describe.skipIf(obstacle !== null)(
@@ -126,6 +115,23 @@ describe.skipIf(obstacle !== null)(
       expect(status, output).toBe(0);
       return output;
     };
+
+    it('installs the .rpm without a running systemd, runs it through a link, and erases it', () => {
+      const script = `
+      mount -t tmpfs tmpfs . && cd "$PWD"
+      mkdir upper work root
+      mount -t overlay overlay -o lowerdir=${LOWER},upperdir=$PWD/upper,workdir=$PWD/work root
+      mount -t proc proc root/proc
+      rpm --root "$PWD/root" --install --nodeps ${find('.rpm')} 2>&1
+      ln -s ../usr/bin/peerscope 'root/opt/a link'
+      chroot root sh -ec '"/opt/a link" --version; getent passwd peerscope; stat --format "%a %U:%G" /etc/peerscope'
+      rpm --root "$PWD/root" --erase --nodeps peerscope 2>&1
+      find root/etc root/usr root/var -name '*peerscope*'`;
+      const output = run('unshare', ['--mount', 'bash', '-ec', script]);
+      const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+      expect(output).toMatch(new RegExp(`^peerscope ${version}\npeerscope:x:.*\n750 root:peerscope$`, 'm'));
+      expect(output).not.toMatch(/^root\//m);
+    });
 
     it('runs the commands of docs/deploy.md: installs, serves, changes its address, and is purged clean', async () => {
       await using host = await DebianHost.boot();

@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { ROOT } from './manifests.ts';
 
 /** A bare Debian 12 with systemd; debian-root.sh makes it. */
-const LOWER = join(ROOT, '.cache/debian-12');
+export const LOWER = join(ROOT, '.cache/debian-12');
 const HIERARCHIES = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'];
 
 /**
