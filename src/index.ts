@@ -14,6 +14,7 @@ import { ROW_COLLECTORS, rowsOf, type Names } from './rows/row.ts';
 import { Scrape } from './scrape.ts';
 import { readServicePorts, readServices } from './common/etc-services.ts';
 import { openSource } from './collect/host.ts';
+import { detailsReader } from './collect/process-details.ts';
 
 export type { ConnectionEvent, Direction, ErrorRow, Row, State, Transport } from './model.ts';
 export type { Dialect } from './parse/dialects.ts';
@@ -45,7 +46,7 @@ export async function scan(options: ScanOptions = {}): Promise<Row[]> {
   const scanner = await Scanner.open(options);
   try {
     await scanner.scan(true);
-    return rowsOf(scanner.scrape, scanner.names);
+    return rowsOf(scanner.scrape, scanner.names).map(detailsReader(scanner.source));
   } finally {
     await scanner.close();
   }
@@ -101,10 +102,12 @@ export function filter(...filters: readonly string[]): (row: Row) => boolean {
 class Scanner {
   readonly scrape: Scrape;
   readonly names: Names;
+  readonly source: unknown;
   readonly #cache: AsnCache | null;
   readonly #store: Store | null;
 
-  private constructor(scrape: Scrape, names: Names, cache: AsnCache | null, store: Store | null) {
+  private constructor(source: unknown, scrape: Scrape, names: Names, cache: AsnCache | null, store: Store | null) {
+    this.source = source;
     this.scrape = scrape;
     this.names = names;
     this.#cache = cache;
@@ -118,8 +121,8 @@ class Scanner {
     const cache = store && new AsnCache();
     const services = readServices();
     const options = { seriesLimit: 50, rules: EMPTY_RULES, collectors: ROW_COLLECTORS, services };
-    const names = { service: services, remote: () => null };
-    return new Scanner(new Scrape(rows, options, SYSTEM_CLOCK, cache), names, cache, store);
+    const names: Names = { service: services, remote: () => null };
+    return new Scanner(rows, new Scrape(rows, options, SYSTEM_CLOCK, cache), names, cache, store);
   }
 
   /** Scans and returns the time in milliseconds since 1970; see {@link Scrape.scanRows} for `settles`. */

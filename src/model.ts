@@ -184,6 +184,16 @@ export interface Row {
   timer: string | null;
   timer_seconds: number | null;
   timer_retransmits: number | null;
+  /** From here on: read for the rows that a command shows, and null elsewhere. */
+  exe: string | null;
+  /** Whether the file of the program was deleted or replaced. */
+  exe_deleted: boolean | null;
+  /** The arguments, without secrets. */
+  cmdline: string | null;
+  ppid: number | null;
+  /** The names of the parent processes, nearest first. */
+  parents: string[] | null;
+  process_started_at: string | null;
 }
 
 /** What the kernel counted for a connection since it opened. Bytes are payload. */

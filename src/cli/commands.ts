@@ -83,7 +83,13 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     request: async (command) => {
       const { listView } = await import('./list.ts');
       const given = command.opts<Omit<ListChoice, 'filters' | 'isWide'> & { output: string }>();
-      const view = listView({ ...given, filters: command.args, isWide: given.output === 'wide' });
+      const { output } = given;
+      const view = listView({
+        ...given,
+        filters: command.args,
+        isWide: output === 'wide',
+        isComplete: output !== 'table',
+      });
       return { view, names: given.resolve ? 'resolver' : given.numeric ? 'none' : 'services' };
     },
   },

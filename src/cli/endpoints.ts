@@ -1,4 +1,4 @@
-import { parseFilters } from '../rows/filter.ts';
+import { needsDetails, parseFilters } from '../rows/filter.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit } from './terminal/width.ts';
@@ -37,8 +37,9 @@ interface Side {
  */
 export function endpointsView(filters: readonly string[]): View {
   const matches = parseFilters(filters);
+  const filtersDetails = needsDetails(filters);
   const summarize = (result: ScanResult): { endpoints: readonly EndpointSummary[]; duplicates: number } =>
-    groupByEnds(result.connections().filter(({ row }) => matches(row)));
+    groupByEnds(result.connections().filter(({ row }) => matches(filtersDetails ? result.withDetails(row) : row)));
   return {
     name: 'endpoints',
     draw: (result, display) => {

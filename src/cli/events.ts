@@ -2,8 +2,9 @@ import { waitUntil, type Clock, type Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { openCache } from '../enrich/asn/cache.ts';
 import { Changes } from '../rows/changes.ts';
-import { parseFilters } from '../rows/filter.ts';
+import { needsDetails, parseFilters } from '../rows/filter.ts';
 import { withoutControls } from '../common/sanitize.ts';
+import type { Row } from '../model.ts';
 import { ROW_COLLECTORS, rowsOf } from '../rows/row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
@@ -12,6 +13,7 @@ import { openStoredAnswers } from '../enrich/asn/open.ts';
 import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 import { openSource } from '../collect/host.ts';
+import { detailsReader } from '../collect/process-details.ts';
 import { DUMP_MS, openSocketSource, socketSourceOf } from '../collect/netlink.ts';
 
 /** Output buffered for a slow reader. Beyond it, all lines of a scan are dropped and counted. */
@@ -49,7 +51,11 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const sockets = openSocketSource(socketSourceOf(config));
   const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS, services }, clock, cache, sockets);
   scrape.traffic?.listEach(true);
-  const names = { service: options.numeric ? (): null => null : services, remote: () => null };
+  const names = {
+    service: options.numeric ? (): null => null : services,
+    remote: () => null,
+  };
+  const filtersDetails = needsDetails(options.filters);
   const changes = new Changes(scrape, names);
   const writer = new EventWriter(options.stdout, clock);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
@@ -61,14 +67,17 @@ export async function events(config: Config, options: EventOptions): Promise<num
       const { at, unreadableNamespaces } = scrape.scanRows(scans === 0, dump);
       await scrape.traffic?.learnNsids();
       if (stored) scrape.learn(cache.accept(await stored.read(cache.takeQueries())));
+      const withDetails = detailsReader(source);
+      const select = <T extends Row>(rows: readonly T[]): readonly T[] =>
+        filtersDetails ? rows.map(withDetails).filter(matches) : rows.filter(matches).map(withDetails);
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
         stderr.write(`${coverage(rows, { unreadableNamespaces, malformed: scrape.host.malformedNow, source })}\n`);
         const time = new Date(at).toISOString();
-        if (options.snapshot) writer.print(rows.filter(matches).map((row) => ({ at: time, ...row })));
+        if (options.snapshot) writer.print(select(rows).map((row) => ({ at: time, ...row })));
       }
       const changed = changes.take(at);
-      if (scans > 0) writer.print(changed.filter(matches));
+      if (scans > 0) writer.print(select(changed));
       if (scans === count) break;
       await waitUntil(started + intervalMs, clock, signal);
     }

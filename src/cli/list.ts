@@ -1,7 +1,7 @@
-import { parseFilters, type Filter } from '../rows/filter.ts';
+import { needsDetails, parseFilters, type Filter } from '../rows/filter.ts';
 import type { Row } from '../model.ts';
 import { parseOrder } from './terminal/sort.ts';
-import { columnsOf, csvHeader, csvLine, parseFields, pick } from './terminal/row-columns.ts';
+import { columnsOf, csvHeader, csvLine, parseFields, pick, showsDetails } from './terminal/row-columns.ts';
 import type { ScanResult } from './live-scan.ts';
 import { layTable } from './terminal/table.ts';
 import { footerLines, type View } from './view.ts';
@@ -20,6 +20,8 @@ export interface ListChoice {
   readonly sort?: string;
   readonly fields?: string;
   readonly isWide: boolean;
+  /** Whether the output has all fields. */
+  readonly isComplete?: boolean;
 }
 
 /** One line per matching connection. The coverage line counts all sockets, because a filter by process hides those without one. */
@@ -29,9 +31,12 @@ export function listView(choice: ListChoice): View {
   const fields = choice.fields === undefined ? null : parseFields(choice.fields);
   const { isWide, numeric: isNumeric = false } = choice;
   const columns = columnsOf({ isWide, isNumeric, fields });
-  const select = ({ rows }: ScanResult): readonly Row[] => {
-    const matching = rows.filter(matches);
-    return order ? matching.sort(order) : matching;
+  const filtersDetails = needsDetails(choice.filters);
+  const readsDetails = fields ? showsDetails(fields) : isWide || choice.isComplete === true;
+  const select = ({ rows, withDetails }: ScanResult): readonly Row[] => {
+    const matching = (filtersDetails ? rows.map(withDetails) : rows).filter(matches);
+    const shown = readsDetails && !filtersDetails ? matching.map(withDetails) : matching;
+    return order ? shown.sort(order) : shown;
   };
   return {
     name: 'connections',

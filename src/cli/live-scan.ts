@@ -2,6 +2,7 @@ import { cidrContains } from '../common/address.ts';
 import type { Timer } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
+import { detailsReader } from '../collect/process-details.ts';
 import { Procfs } from '../collect/procfs.ts';
 import type { Config } from '../config/config.ts';
 import { openCache, type Answer, type AsnCache } from '../enrich/asn/cache.ts';
@@ -67,6 +68,8 @@ export interface ScanResult {
   connections(): readonly ScannedConnection[];
   /** One line: how many sockets have a process, and why the others do not. */
   readonly coverage: string;
+  /** Adds what identifies the process of a row, which is read now. */
+  readonly withDetails: (row: Row) => Row;
   /** One line: how many networks were sent to the ASN provider, or how to query it; null if that says nothing. */
   readonly lookups: string | null;
 }
@@ -171,6 +174,7 @@ export class LiveScan {
     return {
       at,
       rows,
+      withDetails: detailsReader(this.#source),
       connections: () =>
         indexes.map((i, position) => this.#connection(i, rows[position])).filter((connection) => connection !== null),
       coverage: coverage(rows, {

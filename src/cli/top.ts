@@ -1,4 +1,4 @@
-import { parseFilters } from '../rows/filter.ts';
+import { needsDetails, parseFilters } from '../rows/filter.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit, pad, wrap } from './terminal/width.ts';
@@ -76,6 +76,7 @@ export function topView(choice: TopChoice): View {
   if (number !== undefined)
     throw new UsageError(`Cannot use -n ${number}: use --limit ${number}, because -n shows no names`);
   const matches = parseFilters(choice.filters);
+  const filtersDetails = needsDetails(choice.filters);
   const limit = parseLimit(choice.limit);
   const { by } = choice;
   const rates = new Rates();
@@ -85,7 +86,7 @@ export function topView(choice: TopChoice): View {
   };
   const groupsOf = (result: ScanResult, measure: Measure): TopGroup[] =>
     rank(
-      result.connections().filter(({ row }) => matches(row)),
+      result.connections().filter(({ row }) => matches(filtersDetails ? result.withDetails(row) : row)),
       by,
       measure.of,
     );

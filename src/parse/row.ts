@@ -87,6 +87,12 @@ export function rowOfText(line: LineRow, { wildcard, isWide, portOf }: RowContex
     timer: details.timer ?? null,
     timer_seconds: details.timer_seconds ?? null,
     timer_retransmits: details.timer_retransmits ?? null,
+    exe: null,
+    exe_deleted: null,
+    cmdline: null,
+    ppid: null,
+    parents: null,
+    process_started_at: null,
   };
 }
 

@@ -95,6 +95,8 @@ const CRITERIA: ReadonlyMap<string, Criterion> = new Map([
   ['prefix', equal('prefix=1.1.1.0/24', 'an announced prefix such as 1.1.1.0/24', prefix, (row) => [row.bgp_prefix])],
   ['country', name('country=us', 'a country code', (row) => [row.registry_country])],
   ['netns', number('netns=4026531840', 'the inode number of a network namespace', Infinity, (row) => [row.netns])],
+  ['exe', name('exe=/usr/sbin/nginx', 'the path of a program', (row) => [row.exe])],
+  ['cmdline', name('cmdline~--config', 'the arguments of a process', (row) => [row.cmdline])],
   ['text', { ...criterion('a word', nonEmpty, holdsWord), example: 'text=cloudflare', valuesOf: wordsOf }],
 ]);
 
@@ -113,6 +115,11 @@ export function filterExamples(): readonly (readonly [example: string, meaning: 
 }
 
 const BARE_WORD = 'a word in the process, pod, workload, operator or address, or a port or pid; also as a bare word';
+
+/** Whether filters need the details of a process, which are read on demand. */
+export function needsDetails(texts: readonly string[]): boolean {
+  return texts.some((text) => /^(?:exe|cmdline)!?[=~]/.test(text));
+}
 
 /** Whether a command-line argument is a filter, rather than a file. */
 export function isFilter(text: string): boolean {

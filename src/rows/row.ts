@@ -115,6 +115,12 @@ export function rowOf(scrape: Scrape, i: number, names = NO_NAMES): Row {
     timer: null,
     timer_seconds: null,
     timer_retransmits: null,
+    exe: null,
+    exe_deleted: null,
+    cmdline: null,
+    ppid: null,
+    parents: null,
+    process_started_at: null,
   };
   const source = host.commandRow(i);
   return source ? { ...row, ...commandFields(source, row) } : row;

@@ -94,7 +94,7 @@ describe('parse', () => {
     const [header, line] = parse(['-o', 'csv'], text).stdout.split('\n');
     const keys = Object.keys(parseText(text).rows[0] ?? {});
     expect(header).toBe(keys.join(','));
-    expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(35)}`);
+    expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(41)}`);
   });
 
   it.each(['table', 'json', 'jsonl', 'csv'])('prints no control characters of names and errors as %s', (output) => {

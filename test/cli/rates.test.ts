@@ -20,7 +20,7 @@ function scanned(at: number, ...given: readonly Given[]): ScanResult {
     const number = given[i]?.number ?? 0;
     return { row, serves: false, countedAs: null, number, endpoint: () => String(number) };
   });
-  return { at, rows, connections: () => connections, coverage: 'all', lookups: null };
+  return { at, rows, connections: () => connections, coverage: 'all', lookups: null, withDetails: (row) => row };
 }
 
 /** The rates of the last scan. */

@@ -9,7 +9,14 @@ it('shows any number of entries', { timeout: 60_000 }, () => {
   const connections = Array.from({ length: 130_000 }, (_, number): ScannedConnection => {
     return { row, serves: false, countedAs: null, number, endpoint: () => String(number) };
   });
-  const result: ScanResult = { at: 0, rows: [], connections: () => connections, coverage: '', lookups: null };
+  const result: ScanResult = {
+    at: 0,
+    rows: [],
+    connections: () => connections,
+    coverage: '',
+    lookups: null,
+    withDetails: (row) => row,
+  };
   const view = topView({ filters: [], by: 'endpoint', limit: '999999', isChartFirst: true });
   const [heading, ...lines] = view.draw(result, { width: Infinity, paint: (text) => text });
   expect(heading?.text).toBe('130000 connections with a remote, 130000 endpoints');
@@ -31,7 +38,14 @@ it.each([
   const connections = rows.map((row, number): ScannedConnection => {
     return { row, serves: false, countedAs: null, number, endpoint: () => '' };
   });
-  const result: ScanResult = { at: 0, rows, connections: () => connections, coverage: '', lookups: null };
+  const result: ScanResult = {
+    at: 0,
+    rows,
+    connections: () => connections,
+    coverage: '',
+    lookups: null,
+    withDetails: (row) => row,
+  };
   const view = topView({ filters: [], by: 'process', limit: '10', isChartFirst: false });
   const lines = view.draw(result, { width: 80, paint: (text) => text }).map(({ text }) => text);
   expect(lines.filter((line) => line.includes('192.0.2.2'))).toHaveLength(shown);

@@ -59,6 +59,12 @@ const NGINX: Row = {
   timer: null,
   timer_seconds: null,
   timer_retransmits: null,
+  exe: null,
+  exe_deleted: null,
+  cmdline: '/usr/sbin/nginx -g *** --user=www',
+  ppid: null,
+  parents: null,
+  process_started_at: null,
 };
 
 /** A UDP socket without a peer, with all other fields unknown. */
@@ -119,6 +125,8 @@ describe('a filter', () => {
     ['prefix=198.51.100.0/24', 'a prefix', true, true],
     ['container=nginx', 'a container', true, true],
     ['operator=example', 'the registered name of an operator', true, true],
+    ['cmdline~-g', 'a part of the arguments', true, true],
+    ['cmdline~^-g', 'the arguments as a whole', false, false],
     ['nginx', 'a bare word', true, false],
     ['NGIN', 'a part of a word in any case', true, false],
     ['web-0', 'a pod', true, false],
@@ -221,7 +229,7 @@ describe('an invalid filter is rejected with one line', () => {
   const KEYS =
     'must be a word, KEY=VALUE, KEY!=VALUE or KEY~REGEXP, with KEY one of transport, state, direction, pid, process, ' +
     'user, uid, workload, namespace, pod, container, port, local-port, remote-port, service, address, cidr, network, ' +
-    'asn, operator, prefix, country, netns, text';
+    'asn, operator, prefix, country, netns, exe, cmdline, text';
   it.each<[text: string, reason: string]>([
     ['proces~nginx', KEYS],
     ['process~', 'process must be a regular expression such as ^ng'],

@@ -62,6 +62,12 @@ const KEYS = [
   'timer',
   'timer_seconds',
   'timer_retransmits',
+  'exe',
+  'exe_deleted',
+  'cmdline',
+  'ppid',
+  'parents',
+  'process_started_at',
 ] as const satisfies readonly (keyof Row)[];
 
 export type RowKey = (typeof KEYS)[number];
@@ -92,6 +98,14 @@ export function parseFields(text: string): readonly RowColumn[] {
       );
     return { ...field, minWidth: Infinity, tightWidth: Infinity };
   });
+}
+
+/** The keys that are read on demand. */
+const DETAILS: readonly RowKey[] = ['exe', 'exe_deleted', 'cmdline', 'ppid', 'parents', 'process_started_at', 'cgroup'];
+
+/** Whether fields need the details of a process, which are read on demand. */
+export function showsDetails(fields: readonly RowColumn[]): boolean {
+  return keysOf(fields).some((key) => DETAILS.includes(key));
 }
 
 const state = (row: Row): Tone | null => toneOf(row.state);
@@ -192,6 +206,21 @@ const MORE_COLUMNS: readonly RowColumn[] = [
   },
   { title: 'UID', keys: ['uid'], cell: (row) => String(row.uid ?? '-'), right: true },
   { title: 'NETNS', keys: ['netns'], cell: (row) => String(row.netns ?? '-'), right: true },
+  { title: 'USER', keys: ['user'], cell: (row) => row.user ?? '-' },
+  {
+    title: 'STARTED',
+    keys: ['process_started_at'],
+    cell: (row) => row.process_started_at?.replace(/\.\d+Z$/, 'Z') ?? '-',
+  },
+  { title: 'PPID', keys: ['ppid'], cell: (row) => String(row.ppid ?? '-'), right: true },
+  { title: 'PARENTS', keys: ['parents'], cell: (row) => row.parents?.join(' < ') || '-' },
+  {
+    title: 'EXE',
+    keys: ['exe', 'exe_deleted'],
+    cell: (row) => (row.exe === null ? '-' : row.exe + (row.exe_deleted ? ' (deleted)' : '')),
+  },
+  { title: 'CMDLINE', keys: ['cmdline'], cell: (row) => row.cmdline ?? '-' },
+  { title: 'CGROUP', keys: ['cgroup'], cell: (row) => row.cgroup ?? '-' },
   {
     title: 'CONTAINER',
     keys: ['container', 'container_id'],
@@ -263,7 +292,7 @@ function keysOf(fields: readonly RowColumn[] | null): readonly RowKey[] {
   return fields ? [...new Set(fields.flatMap(({ keys }) => keys))] : KEYS;
 }
 
-type Value = string | number | readonly (string | number)[] | null;
+type Value = string | number | boolean | readonly (string | number)[] | null;
 
 /** A CSV line (RFC 4180 with line feeds). Lists are joined with spaces; control characters become U+FFFD. */
 export function csvRecord(values: readonly Value[]): string {

@@ -39,10 +39,15 @@ function by(key: RowKey, sign: 1 | -1): RowOrder {
 
 function compare(key: RowKey, a: NonNullable<Row[RowKey]>, b: NonNullable<Row[RowKey]>): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
-  if (Array.isArray(a) && Array.isArray(b)) return (a[0] ?? -1) - (b[0] ?? -1) || a.length - b.length;
+  if (Array.isArray(a) && Array.isArray(b)) return compareFirst(a[0], b[0]) || a.length - b.length;
   if (key.endsWith('_address')) {
     const [left, right] = [parseAddress(String(a)), parseAddress(String(b))];
     if (left && right) return compareAddresses(left, right);
   }
   return String(a) < String(b) ? -1 : Number(String(a) > String(b));
+}
+
+/** Compares the first elements of two lists; without one comes first. */
+function compareFirst(a: string | number = -1, b: string | number = -1): number {
+  return typeof a === 'number' && typeof b === 'number' ? a - b : Number(a > b) - Number(a < b);
 }
