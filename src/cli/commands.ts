@@ -2,6 +2,7 @@ import { fstatSync, readFileSync } from 'node:fs';
 import type { ListChoice } from './list.ts';
 import type { ViewRequest } from './run-view.ts';
 import type { TopKey } from './top.ts';
+import type { HistoryRow } from './history.ts';
 import type { CommandShape } from './command-shape.ts';
 import type { OutputFormat } from './view.ts';
 import type { Config } from '../config/config.ts';
@@ -58,7 +59,7 @@ interface ViewCommand extends Omit<SingleCommand, 'run'> {
   /** Whether it can show saved text instead of a scan. */
   readonly readsText?: true;
   /** What it shows. `isScreen` is true if it is redrawn on a terminal. */
-  readonly request: (command: ParsedCommand, isScreen: boolean) => Promise<ViewRequest>;
+  readonly request: (command: ParsedCommand, isScreen: boolean, config: Config) => Promise<ViewRequest>;
 }
 
 const VIEW_COMMANDS: readonly ViewCommand[] = [
@@ -125,6 +126,36 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     },
   },
 ];
+
+/** Views that watch does not repeat. */
+const SINGLE_VIEWS: readonly ViewCommand[] = [
+  {
+    usage: 'inspect <target>',
+    description: 'Show a process (PID), an address or a port (:443) with its parents, listeners, peers and connections',
+    outputs: ['table', 'json'],
+    request: async (command, _isScreen, config) => {
+      const { inspectView } = await import('./inspect.ts');
+      const [target = ''] = command.args;
+      return { view: inspectView(target, await historyOf(config)), names: 'services' };
+    },
+  },
+  {
+    usage: 'exposed [filter...]',
+    description: 'Show what listens on addresses that other hosts can reach, and who has connected, worst first',
+    outputs: ['table', 'wide', 'json', 'jsonl'],
+    notes: describeFilters,
+    request: async (command, _isScreen, config) => {
+      const { exposedView } = await import('./exposed.ts');
+      return { view: exposedView(command.args, await historyOf(config)), names: 'services' };
+    },
+  },
+];
+
+async function historyOf(config: Config): Promise<() => readonly HistoryRow[]> {
+  const { knownHistory } = await import('./history.ts');
+  const { SYSTEM_CLOCK } = await import('../common/clock.ts');
+  return () => knownHistory(config, SYSTEM_CLOCK.now());
+}
 
 const COLOR: OptionSpec = ['--color <when>', 'When to use colors', 'auto', ['auto', 'always', 'never']];
 const ASK: OptionSpec = [
@@ -211,7 +242,7 @@ async function runViewCommand(
   const interrupt = new AbortController();
   if (isWatch)
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) process.once(name, () => interrupt.abort());
-  const request = await spec.request(command, isWatch && stdout.isTTY);
+  const request = await spec.request(command, isWatch && stdout.isTTY, config);
   const saved = given.from === undefined ? {} : await savedRequest(given.from, given.transport);
   return runView(
     await withRules(config),
@@ -257,7 +288,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       return serve(config, createLog(config.log), readVersion());
     },
   },
-  ...VIEW_COMMANDS.map(viewCommand),
+  ...[...VIEW_COMMANDS, ...SINGLE_VIEWS].map(viewCommand),
   {
     usage: 'watch',
     description: 'Repeat list, top or endpoints: redraw on a terminal, append otherwise',

@@ -24,7 +24,7 @@ export interface HistoryOptions {
 }
 
 /** That an owner was connected to an operator. `direction` is null if it was a guess. */
-interface HistoryRow {
+export interface HistoryRow {
   readonly process: string | null;
   readonly namespace: string | null;
   readonly workload: string | null;
@@ -101,19 +101,44 @@ export function history(config: Config, options: HistoryOptions): number {
   return 0;
 }
 
-/** Opens the configured folder, or that of the unit if none is configured. */
-function openReader(config: Config): StoreReader {
-  const { storagePath, storageServer, isStorageGiven } = config;
-  if (storageServer) {
-    const server = formatStorage(config) ?? '';
-    throw new Error(`Cannot read the history from "${server}": only a storage folder can be listed`);
+/** What the store remembers, for other commands; empty if it cannot be read. */
+export function knownHistory(config: Config, now: number): readonly HistoryRow[] {
+  try {
+    const reader = config.storageServer ? null : findReader(config);
+    if (!reader) return [];
+    try {
+      return readRows(reader, now);
+    } finally {
+      reader.close();
+    }
+  } catch {
+    return [];
   }
-  const folders = [...(isStorageGiven ? [] : [UNIT_STORAGE]), ...(storagePath === null ? [] : [storagePath])];
-  for (const folder of folders) {
+}
+
+function foldersOf({ storagePath, isStorageGiven }: Config): string[] {
+  return [...(isStorageGiven ? [] : [UNIT_STORAGE]), ...(storagePath === null ? [] : [storagePath])];
+}
+
+/** The store in the configured folder, or in that of the unit if none is configured; null if there is none. */
+function findReader(config: Config): StoreReader | null {
+  for (const folder of foldersOf(config)) {
     const reader = StoreReader.open(folder);
     if (reader) return reader;
   }
-  const tried = folders.map((folder) => `"${folder}"`).join(' and ');
+  return null;
+}
+
+function openReader(config: Config): StoreReader {
+  if (config.storageServer) {
+    const server = formatStorage(config) ?? '';
+    throw new Error(`Cannot read the history from "${server}": only a storage folder can be listed`);
+  }
+  const reader = findReader(config);
+  if (reader) return reader;
+  const tried = foldersOf(config)
+    .map((folder) => `"${folder}"`)
+    .join(' and ');
   throw new Error(
     `Cannot read the history: no store in ${tried} that this user can read. Run as the user of the exporter, or set --storage.path`,
   );
