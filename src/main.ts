@@ -16,6 +16,8 @@ async function main(args: readonly string[]): Promise<number> {
   const { environmentVariable: environmentTwin, FLAGS } = await import('./config/flags.ts');
   const { linesWithoutControls } = await import('./common/sanitize.ts');
   const { readVersion, COMMANDS } = await import('./cli/commands.ts');
+  const { setProcessTitle } = await import('./cli/process-title.ts');
+  setProcessTitle(args[0]);
   const printError = (text: string): void => void process.stderr.write(`${linesWithoutControls(text)}\n`);
 
   const program = new Command('peerscope')

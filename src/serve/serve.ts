@@ -7,13 +7,14 @@ import { findListeners } from '../collect/inherited-sockets.ts';
 import { socketSourceOf } from '../collect/netlink.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
+import { cleanLabel } from '../common/sanitize.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
 import { RepeatLimiter, type Log } from '../common/log.ts';
 import type { Config } from '../config/config.ts';
 import type { RulesFile } from '../config/rules-file.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Access } from '../web/access.ts';
-import type { ListenTarget } from '../web/listen.ts';
+import { PortInUseError, type ListenTarget } from '../web/listen.ts';
 import { createApp, Servers } from '../web/server.ts';
 import { Closers, ClosersTogether, type Closable } from './closers.ts';
 import { EventSubscribers } from './event-subscribers.ts';
@@ -86,7 +87,8 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
     });
     // Servers and OTLP may each need seconds to finish: they do so at the same time.
     const outputs = parts.add(new ClosersTogether());
-    const servers = outputs.add(await Servers.open(createApp(handlers), targets, access?.tls ?? null, failed));
+    const listening = Servers.open(createApp(handlers), targets, access?.tls ?? null, failed);
+    const servers = outputs.add(await listening.catch((error: unknown) => explainListening(error, config)));
     // Closed before the servers, because an event stream does not end by itself.
     parts.add(subscribers);
     watchAccess(access, subscribers, failures);
@@ -106,6 +108,14 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
   } finally {
     await parts.close();
   }
+}
+
+/** Adds to an address in use which process has it. */
+async function explainListening(error: unknown, config: Config): Promise<never> {
+  if (!(error instanceof PortInUseError)) throw error;
+  const { portHolder } = await import('./port-holder.ts');
+  const holder = await portHolder(error.port, config);
+  throw holder === null ? error : new Error(`${error.message} by ${cleanLabel(holder)}`, { cause: error });
 }
 
 /** The first signal or fatal failure ends the run. */

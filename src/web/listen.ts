@@ -7,6 +7,16 @@ import type { ListenAddress } from '../config/flags.ts';
 /** Where a server listens: on an address, or on a socket that this process was started with. */
 export type ListenTarget = ListenAddress | { readonly fd: number };
 
+/** Another socket listens on a port. */
+export class PortInUseError extends Error {
+  readonly port: number;
+
+  constructor(message: string, port: number, cause: unknown) {
+    super(message, { cause });
+    this.port = port;
+  }
+}
+
 /** Makes a server listen. Returns the address, with the port that the system chose; rejects with one line that names the flag. */
 export async function listen(server: Server, target: ListenTarget): Promise<string> {
   try {
@@ -16,9 +26,9 @@ export async function listen(server: Server, target: ListenTarget): Promise<stri
       await start(server, target);
     });
   } catch (error) {
-    throw new Error(`Cannot listen on ${shown(target)}: ${reason(error as NodeJS.ErrnoException, target)}`, {
-      cause: error,
-    });
+    const message = `Cannot listen on ${shown(target)}: ${reason(error as NodeJS.ErrnoException, target)}`;
+    const isPortInUse = 'port' in target && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+    throw isPortInUse ? new PortInUseError(message, target.port, error) : new Error(message, { cause: error });
   }
   return addressOf(server, target);
 }

@@ -627,18 +627,20 @@ describe('a start that fails', () => {
     expect(logged).toMatch(reason);
   });
 
-  test('a port in use ends with 1 and one line', async () => {
+  test.each([
+    ['this host', [], / in use by .+\/\d+$/],
+    ['a recorded tree', [`--path.procfs=${TREE}`], / in use$/],
+  ])('a port in use ends with 1 and one line, with the procfs of %s', async (_where, procfs, holder) => {
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');
     const address = taken.address();
     const port = typeof address === 'object' ? address?.port : undefined;
     try {
-      const flags = [`--web.listen-address=127.0.0.1:${port}`, `--path.procfs=${TREE}`, ...QUIET];
-      const { code, stderr } = await runMain(['serve', ...flags]);
+      const { code, stderr } = await runMain(['serve', `--web.listen-address=127.0.0.1:${port}`, ...procfs, ...QUIET]);
       expect(code).toBe(1);
-      expect(stderr.trim().split('\n').at(-1)).toBe(
-        `Cannot listen on --web.listen-address "127.0.0.1:${port}": the address is in use`,
-      );
+      const line = stderr.trim().split('\n').at(-1);
+      expect(line).toContain(`Cannot listen on --web.listen-address "127.0.0.1:${port}": the address is in use`);
+      expect(line).toMatch(holder);
     } finally {
       taken.close();
     }
