@@ -170,9 +170,14 @@ const TRANSPORT: OptionSpec = [
   undefined,
   ['tcp', 'udp', 'udplite', 'raw'],
 ];
+const PLAIN: OptionSpec = ['--plain', 'For screen readers: no colors, bars and redrawing'];
 const FROM: OptionSpec = [
   '--from <file>',
   'Show saved output of ss, netstat or a similar tool instead of this host; - is standard input',
+];
+const CHANGES: OptionSpec = [
+  '--changes',
+  'With -o jsonl, print only what changed since the scan before; what is gone has "gone": true',
 ];
 const INTERVAL: OptionSpec = ['-i, --interval <seconds>', 'Time between scans', '1'];
 
@@ -203,7 +208,7 @@ function indent(text: string): string {
 function viewCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
-    options: [...(spec.options ?? []), ASK, ...(spec.readsText ? [FROM, TRANSPORT] : []), COLOR],
+    options: [...(spec.options ?? []), ASK, ...(spec.readsText ? [FROM, TRANSPORT] : []), COLOR, PLAIN],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: false }),
   };
 }
@@ -213,7 +218,15 @@ function watchCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
     outputs: spec.outputs.filter((output) => output !== 'json'),
-    options: [...(spec.options ?? []), ASK, COLOR, INTERVAL, ['-c, --count <number>', 'Exit after this many scans']],
+    options: [
+      ...(spec.options ?? []),
+      ASK,
+      COLOR,
+      PLAIN,
+      INTERVAL,
+      CHANGES,
+      ['-c, --count <number>', 'Exit after this many scans'],
+    ],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: true }),
   };
 }
@@ -232,9 +245,11 @@ async function runViewCommand(
   const given = command.opts<{
     output: OutputFormat;
     ask: 'auto' | 'always' | 'never';
+    plain?: boolean;
     color: 'auto' | 'always' | 'never';
     interval: string;
     count?: string;
+    changes?: boolean;
     from?: string;
     transport?: Transport;
   }>();
@@ -250,6 +265,7 @@ async function runViewCommand(
     {
       output: given.output,
       ask: given.ask,
+      isPlain: given.plain ?? false,
       color: given.color,
       env,
       watch: isWatch ? given : null,
@@ -296,7 +312,8 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'events [filter...]',
-    description: 'Print a JSON line when a connection opens, closes, or changes its state or owner',
+    outputs: ['jsonl', 'text'],
+    description: 'Print a line when a connection opens, closes, or changes its state or owner',
     options: [
       ['-i, --interval <seconds>', 'Time between scans', '1'],
       ['-c, --count <number>', 'Exit after this many scans after the first'],
@@ -307,7 +324,13 @@ export const COMMANDS: readonly CommandSpec[] = [
     run: async (config, command) => {
       const { events } = await import('./events.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
-      const given = command.opts<{ interval: string; count?: string; numeric?: boolean; snapshot?: boolean }>();
+      const given = command.opts<{
+        interval: string;
+        count?: string;
+        numeric?: boolean;
+        snapshot?: boolean;
+        output: 'jsonl' | 'text';
+      }>();
       const interrupt = new AbortController();
       for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
       return events(await withRules(config), {

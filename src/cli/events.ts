@@ -11,6 +11,7 @@ import { readServices } from '../common/etc-services.ts';
 import { coverage } from './live-scan.ts';
 import { openStoredAnswers } from '../enrich/asn/open.ts';
 import { jsonLine } from './terminal/format.ts';
+import { eventText } from './event-text.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 import { openSource } from '../collect/host.ts';
 import { detailsReader } from '../collect/process-details.ts';
@@ -28,6 +29,8 @@ export interface EventOptions {
   readonly count?: string;
   readonly numeric?: boolean;
   readonly snapshot?: boolean;
+  /** JSON lines, or one line of text for people. */
+  readonly output?: 'jsonl' | 'text';
   readonly stdout: { write(text: string): unknown; readonly writableLength: number };
   readonly stderr: { write(text: string): unknown };
   readonly signal: AbortSignal;
@@ -35,7 +38,7 @@ export interface EventOptions {
 }
 
 /**
- * Prints a JSON line for each connection that opens, closes, or changes its state or owner, until the signal. With `snapshot`, the
+ * Prints a JSON line, or a line of text, for each connection that opens, closes, or changes its state or owner, until the signal. With `snapshot`, the
  * rows of the first scan come first, with `at` and without `event`. For a slow reader, dropped lines are replaced by
  * {"event":"dropped","count":N}. ASNs come from the store; no provider is queried.
  * Throws UsageError for an invalid filter, interval or count. Resolves with exit code 0.
@@ -57,7 +60,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
   };
   const filtersDetails = needsDetails(options.filters);
   const changes = new Changes(scrape, names);
-  const writer = new EventWriter(options.stdout, clock);
+  const writer = new EventWriter(options.stdout, clock, options.output === 'text' ? eventText : jsonLine);
   const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
   const stored = cache && (await openStoredAnswers(config, { clock, report }));
   try {
@@ -93,9 +96,11 @@ export async function events(config: Config, options: EventOptions): Promise<num
 class EventWriter {
   readonly #stdout: EventOptions['stdout'];
   readonly #clock: Clock;
+  readonly #lineOf: (row: object) => string;
   #dropped = 0;
 
-  constructor(stdout: EventOptions['stdout'], clock: Clock) {
+  constructor(stdout: EventOptions['stdout'], clock: Clock, lineOf: (row: object) => string) {
+    this.#lineOf = lineOf;
     this.#stdout = stdout;
     this.#clock = clock;
   }
@@ -107,14 +112,14 @@ class EventWriter {
       return;
     }
     this.end();
-    for (const row of rows) this.#stdout.write(`${jsonLine(row)}\n`);
+    for (const row of rows) this.#stdout.write(`${this.#lineOf(row)}\n`);
   }
 
   /** Reports the number of dropped lines, if any. */
   end(): void {
     if (this.#dropped === 0) return;
     const at = new Date(this.#clock.now()).toISOString();
-    this.#stdout.write(`${jsonLine({ event: 'dropped', count: this.#dropped, at })}\n`);
+    this.#stdout.write(`${this.#lineOf({ event: 'dropped', count: this.#dropped, at })}\n`);
     this.#dropped = 0;
   }
 }

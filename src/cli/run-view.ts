@@ -7,6 +7,8 @@ import type { Terminal } from './terminal/screen.ts';
 import { LiveScan, type ScanResult, type LiveScanOptions } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
 import { displayOf, type OutputFormat, type Streams, type View } from './view.ts';
+import { UsageError } from '../common/errors.ts';
+import { needsAscii, toAscii } from './terminal/ascii.ts';
 import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 
@@ -24,11 +26,13 @@ export interface ViewRequest {
 export interface RunViewOptions extends Streams {
   /** When to query the ASN provider; "auto" if standard output is a terminal. */
   readonly ask: 'auto' | 'always' | 'never';
+  /** For screen readers: appends instead of redrawing, without colors and bars. */
+  readonly isPlain: boolean;
   readonly output: OutputFormat;
   readonly color: ColorSettings['choice'];
   readonly env: ColorSettings['env'];
   /** Null scans once. */
-  readonly watch: { readonly interval: string; readonly count?: string } | null;
+  readonly watch: { readonly interval: string; readonly count?: string; readonly changes?: boolean } | null;
   /** Read for keys if it is a terminal. */
   readonly stdin: Terminal['stdin'];
   readonly signal: AbortSignal;
@@ -46,12 +50,14 @@ export async function runView(
   { view, names, services, saved }: ViewRequest,
   options: RunViewOptions,
 ): Promise<number> {
-  const { output, ask, color: choice, env, stdin, stdout, stderr, signal, clock, random } = options;
+  const { output, ask, isPlain, color, env, stdin, stdout, stderr, signal, clock, random } = options;
   const isTerminal = stdout.isTTY;
   const isTable = output === 'table' || output === 'wide';
+  const choice = isPlain ? 'never' : color;
   const fitted = displayOf(stdout, { choice, env });
+  const shown = isPlain || needsAscii(env) ? asciiView(view) : view;
   const display: Display = output === 'wide' ? { ...fitted, width: Infinity } : fitted;
-  const isScreen = options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
+  const isScreen = !isPlain && options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
   const mayQuery = !saved && (ask === 'always' || (ask === 'auto' && isTerminal));
   const open = (report: (line: string) => void): Promise<LiveScan> =>
     LiveScan.open(config, {
@@ -69,13 +75,37 @@ export async function runView(
     const count = parseCount(options.watch.count);
     const terminal = isScreen ? { stdin: stdin?.isTTY ? stdin : null, stdout } : null;
     const { watchView } = await import('./watch.ts');
-    return watchView({ view, open, intervalMs, count, output, display, terminal, stdout, stderr, signal, clock });
+    const { changes: isChangesOnly = false } = options.watch;
+    if (isChangesOnly && output !== 'jsonl')
+      throw new UsageError(`Cannot use --changes with --output ${JSON.stringify(output)}: must be "jsonl"`);
+    return watchView({
+      view: shown,
+      open,
+      intervalMs,
+      count,
+      isChangesOnly,
+      output,
+      display,
+      terminal,
+      stdout,
+      stderr,
+      signal,
+      clock,
+    });
   }
   const liveScan = await open((line) => void stderr.write(`${withoutControls(line)}\n`));
   const result = await liveScan.scan().finally(() => liveScan.close());
-  stdout.write(textOf(view, result, output, display));
+  stdout.write(textOf(shown, result, output, display));
   if (!isTable) for (const line of [result.coverage, result.lookups]) if (line !== null) stderr.write(`${line}\n`);
   return 0;
+}
+
+/** The view with ASCII characters in its tables. */
+function asciiView(view: View): View {
+  return {
+    ...view,
+    draw: (result, display) => view.draw(result, display).map(({ text, key }) => ({ text: toAscii(text), key })),
+  };
 }
 
 function textOf(view: View, result: ScanResult, output: OutputFormat, display: Display): string {

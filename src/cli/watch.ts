@@ -4,6 +4,7 @@ import { withoutControls } from '../common/sanitize.ts';
 import { cutPainted, fit } from './terminal/width.ts';
 import type { Paint } from './terminal/color.ts';
 import { Screen, type Terminal } from './terminal/screen.ts';
+import { ObjectChanges } from './object-changes.ts';
 import type { ScanResult, LiveScan } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
 import type { OutputFormat, Streams, View } from './view.ts';
@@ -17,6 +18,8 @@ export interface WatchViewOptions extends Streams {
   readonly intervalMs: number;
   /** Number of scans; may be Infinity. */
   readonly count: number;
+  /** Whether JSON lines show only what changed. */
+  readonly isChangesOnly: boolean;
   readonly output: OutputFormat;
   readonly display: Display;
   /** The terminal to redraw; null appends to standard output. */
@@ -38,12 +41,15 @@ export async function watchView(options: WatchViewOptions): Promise<number> {
 async function append(options: WatchViewOptions): Promise<number> {
   const { view, output, display, stdout, stderr, signal, clock, intervalMs, count } = options;
   const liveScan = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
+  const changes = options.isChangesOnly ? new ObjectChanges() : null;
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
   try {
     for (let scans = 0; scans < count && !signal.aborted; scans++) {
       const started = clock.monotonic();
       const result = await liveScan.scan();
-      const isFull = !stdout.write(scanText(view, result, output, display));
+      const isFull = !stdout.write(
+        changes ? changes.text(view.objects(result), result.at) : scanText(view, result, output, display),
+      );
       if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);
       if (scans + 1 < count) await waitUntil(started + intervalMs, clock, signal);
     }
