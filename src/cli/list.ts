@@ -40,6 +40,7 @@ export function listView(choice: ListChoice): View {
   };
   return {
     name: 'connections',
+    hasHeading: true,
     draw: (result, display) => {
       const rows = select(result);
       const { title, lines, omitted } = layTable(columns, rows, display);

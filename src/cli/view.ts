@@ -14,6 +14,8 @@ export interface ViewLine {
 export interface View {
   /** What it shows, as a plural noun. */
   readonly name: string;
+  /** Whether the first line is a heading that stays when the rest scrolls. */
+  readonly hasHeading?: true;
   /** Lines of a table for a terminal. */
   draw(result: ScanResult, display: Display): readonly ViewLine[];
   /** Objects for JSON and JSON lines. */

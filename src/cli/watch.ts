@@ -4,6 +4,7 @@ import { withoutControls } from '../common/sanitize.ts';
 import { cutPainted, fit } from './terminal/width.ts';
 import type { Paint } from './terminal/color.ts';
 import { Screen, type Terminal } from './terminal/screen.ts';
+import { WATCH_HELP, WatchChoices } from './watch-choices.ts';
 import { ObjectChanges } from './object-changes.ts';
 import type { ScanResult, LiveScan } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
@@ -70,6 +71,8 @@ function scanText(view: View, result: ScanResult, output: OutputFormat, display:
   return [at, ...view.draw(result, display).map(({ text }) => text), ''].map((line) => `${line}\n`).join('');
 }
 
+/** How long new and closed lines are marked. */
+const MARKED_MS = 5_000;
 /** Width of the marker column in front of each line. */
 const MARK = 2;
 
@@ -80,8 +83,14 @@ class WatchScreen {
   readonly #quit = new AbortController();
   #screen: Screen | null = null;
   #result: ScanResult | null = null;
-  #previousKeys: ReadonlySet<string> | null = null;
-  #new: ReadonlySet<string> = new Set();
+  readonly #choices = new WatchChoices();
+  /** The lines of the last scan by key; null before the first. */
+  #previous: ReadonlyMap<string, string> | null = null;
+  /** Until when a line is marked, by key. */
+  readonly #newUntil = new Map<string, number>();
+  /** Closed lines, and the line that they stood behind. */
+  readonly #gone = new Map<string, { readonly text: string; readonly after: string | null; readonly until: number }>();
+  #showsHelp = false;
   #isPaused = false;
   #resume: (() => void) | null = null;
   #offset = 0;
@@ -129,13 +138,37 @@ class WatchScreen {
 
   #pressOne(key: string): void {
     const page = Math.max(1, (this.#screen?.height ?? 24) - 3);
-    if (key === 'q' || key === '\x03') this.#quit.abort();
+    if (this.#choices.prompt !== null) {
+      this.#choices.type(key);
+      this.#change();
+    } else if (this.#showsHelp && key !== 'q' && key !== '\x03') {
+      this.#showsHelp = false;
+      this.#draw();
+    } else if (key === 'q' || key === '\x03') this.#quit.abort();
     else if (key === '\x1a') this.#screen?.stop();
-    else if (key === ' ') this.#togglePause();
-    else if (key === 'k' || key === '\x1b[A' || key === '\x1bOA') this.#scroll(-1);
+    else if (key === ' ' || key === 'p') this.#togglePause();
+    else if (key === '/') {
+      this.#choices.openPrompt();
+      this.#draw();
+    } else if (key === 's' || key === 'r') {
+      if (key === 's') this.#choices.sortNext();
+      else this.#choices.reverse();
+      this.#change();
+    } else if (key === '?') {
+      this.#showsHelp = true;
+      this.#draw();
+    } else if (key === 'k' || key === '\x1b[A' || key === '\x1bOA') this.#scroll(-1);
     else if (key === 'j' || key === '\x1b[B' || key === '\x1bOB') this.#scroll(1);
     else if (key === '\x1b[5~') this.#scroll(-page);
     else if (key === '\x1b[6~') this.#scroll(page);
+  }
+
+  /** Draws after another filter or order: lines that appear or vanish by that are not new or closed. */
+  #change(): void {
+    this.#newUntil.clear();
+    this.#gone.clear();
+    if (this.#result) this.#previous = this.#keyed(this.#result);
+    this.#draw();
   }
 
   #togglePause(): void {
@@ -153,11 +186,52 @@ class WatchScreen {
   #show(result: ScanResult): void {
     if (this.#isPaused && this.#result) return;
     this.#result = result;
-    const keys = new Set(this.#options.view.draw(result, this.#display()).flatMap(({ key }) => key?.() ?? []));
-    const previous = this.#previousKeys ?? keys;
-    this.#new = new Set([...keys].filter((key) => !previous.has(key)));
-    this.#previousKeys = keys;
+    const now = this.#options.clock.monotonic();
+    for (const [key, until] of this.#newUntil) if (until <= now) this.#newUntil.delete(key);
+    for (const [key, { until }] of this.#gone) if (until <= now) this.#gone.delete(key);
+    const lines = this.#keyed(result);
+    let after: string | null = null;
+    for (const [key, text] of this.#previous ?? []) {
+      if (!lines.has(key)) this.#gone.set(key, { text, after, until: now + MARKED_MS });
+      after = key;
+    }
+    for (const key of lines.keys()) {
+      this.#gone.delete(key);
+      if (this.#previous && !this.#previous.has(key)) this.#newUntil.set(key, now + MARKED_MS);
+    }
+    this.#previous = lines;
     this.#draw();
+  }
+
+  /** The lines of a result that have a key. */
+  #keyed(result: ScanResult): ReadonlyMap<string, string> {
+    const lines = this.#options.view.draw(this.#choices.apply(result), this.#display());
+    return new Map(lines.flatMap(({ text, key }) => (key ? [[key(), text.replaceAll(SGR, '')] as const] : [])));
+  }
+
+  /** The lines of a result with those that are gone, each with its marker. */
+  #lines(result: ScanResult, width: number, paint: Paint): string[] {
+    const behind = Map.groupBy([...this.#gone], ([, { after }]) => after);
+    const lines: string[] = [];
+    const addGone = (after: string | null): void => {
+      const gone = behind.get(after) ?? [];
+      behind.delete(after);
+      for (const [name, { text }] of gone) {
+        lines.push(`- ${paint(fit(text, width), 'gone')}`);
+        addGone(name);
+      }
+    };
+    const drawn = this.#options.view.draw(this.#choices.apply(result), this.#display());
+    const keyed = drawn.findIndex(({ key }) => key !== null);
+    const first = keyed >= 0 ? keyed : this.#options.view.hasHeading ? 1 : 0;
+    for (const [i, { text, key }] of drawn.entries()) {
+      if (i === first) addGone(null);
+      const name = key?.() ?? null;
+      const isNew = name !== null && this.#newUntil.has(name);
+      lines.push(`${isNew ? paint('+', 'new') : ' '} ${cutPainted(text, width)}`);
+      if (name !== null) addGone(name);
+    }
+    return lines;
   }
 
   #display(): Display {
@@ -168,17 +242,19 @@ class WatchScreen {
   #draw(): void {
     const screen = this.#screen;
     if (!screen || !this.#result) return;
-    const { paint } = this.#options.display;
-    const lines = this.#options.view.draw(this.#result, this.#display());
-    const room = Math.max(1, screen.height - 2);
+    const { display, view } = this.#options;
+    const { paint } = display;
+    const lines = this.#showsHelp
+      ? WATCH_HELP.map((line) => `  ${line}`)
+      : this.#lines(this.#result, screen.width - MARK, paint);
+    const heading = view.hasHeading && !this.#showsHelp ? lines.splice(0, 1) : [];
+    const room = Math.max(1, screen.height - 2 - heading.length);
     this.#offset = Math.min(this.#offset, Math.max(0, lines.length - room));
-    const shown = lines.slice(this.#offset, this.#offset + room).map(({ text, key }) => {
-      const isNew = key !== null && this.#new.has(key());
-      return (isNew ? paint('+', 'new') : ' ') + ' ' + cutPainted(text, screen.width - MARK);
-    });
+    const shown = lines.slice(this.#offset, this.#offset + room);
     const blanks = Array.from({ length: room - shown.length }, () => '');
     screen.draw([
       this.#header(screen.width, paint),
+      ...heading,
       ...shown,
       ...blanks,
       this.#footer(screen.width, lines.length, room, paint),
@@ -190,12 +266,20 @@ class WatchScreen {
     const time = new Date(this.#result?.at ?? 0).toISOString().replace(/\.\d+/, '');
     const state = this.#isPaused ? 'PAUSED' : `every ${intervalMs / 1000} s`;
     return paint(
-      fit(`peerscope ${view.name}  ${time}  ${state}  ${this.#new.size} new`, width),
+      fit(
+        [`peerscope ${view.name}`, time, state, `${this.#newUntil.size} new`, this.#choices.summary]
+          .filter((part) => part !== '')
+          .join('  '),
+        width,
+      ),
       this.#isPaused ? 'new' : 'title',
     );
   }
 
   #footer(width: number, total: number, room: number, paint: Paint): string {
+    const { prompt, error } = this.#choices;
+    if (prompt !== null)
+      return fit(error === '' ? `/${prompt}_  Enter applies, Escape cancels` : `/${prompt}_  ${error}`, width);
     const more =
       total > room
         ? `lines ${this.#offset + 1}-${Math.min(total, this.#offset + room)} of ${total}, arrows scroll  `
@@ -203,10 +287,11 @@ class WatchScreen {
     const keys = !this.#terminal.stdin
       ? 'Ctrl-C quits'
       : this.#isPaused
-        ? 'space resumes, q quits'
-        : 'space pauses, q quits';
+        ? 'space resumes, ? helps, q quits'
+        : 'space pauses, / filters, ? helps, q quits';
     return paint(fit(this.#message === '' ? more + keys : `${this.#message}  ${more}${keys}`, width), 'faint');
   }
 }
 
+const SGR = /\x1b\[[\d;]*m/g;
 const KEYS = /\x1b\[[\d;]*[A-Za-z~]|\x1bO[A-Z]|[^]/g;

@@ -224,6 +224,56 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     }
   });
 
+  it('watch filters, sorts, helps and strikes closed lines', async () => {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    try {
+      const one = await open(140, 30);
+      one.run(`watch list -i 0.2 port=${port} ${PRIVATE}`);
+      await shows(/listen .*\n/);
+      sockets.push(connect(port, '127.0.0.1'));
+      await shows(/^\+ .*established/m);
+      one.key('?');
+      await shows(/Page Up and Page Down/);
+      one.key('?');
+      one.key('/');
+      one.type('state=nonsense');
+      one.key('Enter');
+      await shows(/\/state=nonsense_ {2}Cannot use filter "state=nonsense"/);
+      for (let i = 0; i < 'nonsense'.length; i++) one.key('BSpace');
+      one.type('ESTAB');
+      one.key('Enter');
+      await shows(/filter state=ESTAB/);
+      await until(() => expect(one.screen().join('\n')).not.toMatch(/^. .* listen /m));
+      one.key('s');
+      await shows(/filter state=ESTAB, by process/);
+      one.key('r');
+      await shows(/by process, reversed/);
+      for (const socket of sockets) socket.destroy();
+      await shows(/^- .*established/m);
+      await until(() => expect(one.screen().join('\n')).not.toMatch(/^- /m));
+      one.key('q');
+      await ended(0);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    }
+  });
+
+  it('list shows who the peer is at 80 columns', async () => {
+    const one = await open(80, 40);
+    one.run(`list --path.procfs='${TREE}' ${PRIVATE}`);
+    await ended(0);
+    const lines = one.history().split('\n');
+    expect(lines.find((line) => line.includes('REMOTE'))).toMatch(
+      /^STATE .*LOCAL .*REMOTE .*DIRECTION .*PROCESS .*PEER/,
+    );
+    for (const line of lines.filter((line) => /^(listen|estab)/.test(line)))
+      expect(cellsOf(line)).toBeLessThanOrEqual(80);
+  });
+
   it('watch follows the size of the terminal and scrolls', async () => {
     const one = await open(120, 40);
     one.run(`watch endpoints -n --path.procfs='${TREE}' ${PRIVATE}`);

@@ -4,7 +4,7 @@ import type { State } from '../../model.ts';
 export type ColorDepth = 'none' | '16' | '256' | 'true';
 
 /** The meaning of a color. Color is never the only indication of a meaning. */
-export type Tone = 'title' | 'faint' | 'listening' | 'open' | 'waiting' | 'opening' | 'new' | 'bar';
+export type Tone = 'title' | 'faint' | 'listening' | 'open' | 'waiting' | 'opening' | 'new' | 'gone' | 'bar';
 
 /** Colors a text; null leaves it unchanged. */
 export type Paint = (text: string, tone: Tone | null) => string;
@@ -34,6 +34,7 @@ const TONES: Readonly<Record<Tone, readonly [few: string, many: string, all: str
   waiting: ['33', '38;5;178', '38;2;214;170;46'],
   opening: ['31', '38;5;203', '38;2;239;98;92'],
   new: ['1;32', '1;38;5;114', '1;38;2;120;214;128'],
+  gone: ['2;9', '9;38;5;245', '9;38;2;138;143;152'],
   bar: ['36', '38;5;74', '38;2;82;162;219'],
 };
 

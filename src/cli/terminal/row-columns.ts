@@ -135,6 +135,7 @@ export const ROW_COLUMNS: readonly RowColumn[] = [
     cell: (row) => row.state ?? '-',
     tone: state,
     tightWidth: 6,
+    isTightLast: true,
     cut: cutState,
     dropOrder: 4,
   },
@@ -256,7 +257,7 @@ export function connectionColumns(isOneProcess: boolean): readonly Column<Row>[]
     isOneProcess ? pid : { ...OWNER, dropOrder: 4 },
     { ...NETID, dropOrder: 5 },
     ...ENDS,
-    { title: 'STATE', cell: (row) => row.state ?? '-', tone: state, tightWidth: 6, cut: cutState },
+    { title: 'STATE', cell: (row) => row.state ?? '-', tone: state, tightWidth: 6, isTightLast: true, cut: cutState },
     { title: 'AS', cell: operatorOf, tone: faint, minWidth: 10, tightWidth: 10, cut: cutPeer, dropOrder: 2 },
   ];
 }

@@ -12,6 +12,8 @@ export interface Column<Row> {
   readonly minWidth?: number;
   /** The smallest width, used if dropping columns without one is not enough. A column with a smallest width is dropped last. */
   readonly tightWidth?: number;
+  /** Whether it is truncated to `tightWidth` only after all others. */
+  readonly isTightLast?: true;
   /** Whether a column of zeros says as little as an empty one. */
   readonly isZeroEmpty?: true;
   /** Truncates a text to a width; the default truncates the end. */
@@ -140,9 +142,14 @@ function fitColumns<Row>(
     widths[i] = 0;
     if (dropOrder !== Infinity) omitted.push(columns[i]?.title ?? '');
   }
-  for (const isTight of [false, true])
+  for (const [isTight, isLast] of [
+    [false, false],
+    [true, false],
+    [true, true],
+  ] as const)
     for (let over = excess(); over > 0; over--) {
-      const slackOf = (i: number): number => slack(widths[i] ?? 0, i, isTight);
+      const slackOf = (i: number): number =>
+        isTight && !isLast && columns[i]?.isTightLast ? 0 : slack(widths[i] ?? 0, i, isTight);
       const widest = widths.reduce((best, _, i) => (slackOf(i) > slackOf(best) ? i : best), 0);
       if (slackOf(widest) <= 0) break;
       widths[widest] = (widths[widest] ?? 0) - 1;
