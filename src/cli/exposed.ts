@@ -12,7 +12,7 @@ import { footerLines, type View } from './view.ts';
 const REACHES = ['all', 'public', 'private', 'link_local'] as const;
 type Reach = (typeof REACHES)[number];
 
-/** A listening socket that other hosts can reach, with who has connected to it. */
+/** A listening socket that other hosts can reach, and its clients. */
 interface ExposedListener {
   readonly reach: Reach;
   readonly row: Row;
