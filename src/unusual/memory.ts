@@ -41,6 +41,8 @@ const MAX_CLIENTS = 1_000;
 const MAX_ENTRIES = 40_000;
 const MAX_INBOUND_ENTRIES = 10_000;
 const MAX_REPORTS = 10_000;
+/** A full memory is emptied to this part of its limit, so that it is not emptied at every scan. */
+const KEPT = 0.95;
 /** Decisions of people, per workload. */
 const MAX_DECISIONS = 200;
 
@@ -105,6 +107,8 @@ export interface Holder {
 
 interface Observed {
   readonly owner: Owner;
+  /** Who answers for the socket, such as a user: workloads outside of namespaces share the memory by that. */
+  readonly tenant?: string;
   readonly holder: Holder;
   /** When it opened, or was seen first. */
   readonly at: number;
@@ -180,8 +184,9 @@ export interface UnusualOptions {
  * and calm in this kind; points depend on how many other calm workloads know the thing (reach), on a rollout, and on whether the process
  * started late.
  *
- * Bounded: per workload and kind, in all, and in workloads; the least recently seen are dropped first. What strangers choose (the operators
- * of inbound connections) has a limit of its own, and evicts nothing else.
+ * Bounded: per workload and kind, in all, and in workloads. Each tenant has the same share, and what it does not use is lent: of the tenants
+ * with the most, the least recently seen are dropped first. What strangers choose (the operators of inbound connections) has a limit of its
+ * own, and evicts nothing else.
  */
 export class UnusualMemory {
   readonly #options: UnusualOptions;
@@ -233,8 +238,8 @@ export class UnusualMemory {
   }
 
   /** Notes that a workload is there, with sockets that are of no interest: quiet hours are learned too. */
-  watch(owner: Owner, at: number): WorkloadMemory | null {
-    const memory = this.#workloadOf(owner, at);
+  watch(owner: Owner, at: number, tenant?: string): WorkloadMemory | null {
+    const memory = this.#workloadOf(owner, at, tenant);
     if (!memory) return null;
     memory.observedAt = this.#now;
     if (memory.markActive(this.#now)) this.#markWorkload(memory);
@@ -242,8 +247,8 @@ export class UnusualMemory {
   }
 
   observe(observation: Observation): void {
-    const { owner, holder, at } = observation;
-    const memory = this.watch(owner, at);
+    const { owner, holder, at, tenant } = observation;
+    const memory = this.watch(owner, at, tenant);
     if (!memory) return;
     const remote = {
       asn: 'asn' in observation ? observation.asn : null,
@@ -311,12 +316,11 @@ export class UnusualMemory {
   end(): void {
     const now = this.#now;
     const isExpired = ({ lastAt }: { lastAt: number }): boolean => now - lastAt > FORGET_MS;
-    this.#trim(this.#outbound, MAX_ENTRIES, isExpired);
-    this.#trim(this.#inbound, MAX_INBOUND_ENTRIES, isExpired);
-    if (this.#workloads.size > MAX_WORKLOADS) {
-      const oldestFirst = [...this.#workloads.values()].sort((a, b) => a.lastAt - b.lastAt);
-      for (const memory of oldestFirst.slice(0, this.#workloads.size - MAX_WORKLOADS)) this.#drop(memory);
-    }
+    this.#expire(this.#outbound, isExpired);
+    this.#expire(this.#inbound, isExpired);
+    this.#trim(false);
+    this.#trim(true);
+    this.#trimWorkloads();
   }
 
   /** The first-seen times to send to the store since the last call. */
@@ -491,12 +495,16 @@ export class UnusualMemory {
     return ![...(this.#options.suspects?.() ?? [])].some((suspect) => parseWhat(suspect) === what);
   }
 
-  #workloadOf(owner: Owner, at: number): WorkloadMemory | null {
+  #workloadOf(owner: Owner, at: number, tenant?: string): WorkloadMemory | null {
     const key = ownerKey(owner);
     const known = this.#workloads.get(key);
-    if (known) return known;
-    if (this.#workloads.size >= 2 * MAX_WORKLOADS) return null;
+    if (known) {
+      known.tenant ??= tenant;
+      return known;
+    }
+    if (this.#workloads.size >= 2 * MAX_WORKLOADS) this.#trimWorkloads();
     const memory = new WorkloadMemory(owner.namespace, owner.workload, Math.min(at, this.#now));
+    memory.tenant = tenant;
     this.#workloads.set(key, memory);
     this.#markWorkload(memory);
     return memory;
@@ -514,7 +522,7 @@ export class UnusualMemory {
       return;
     }
     const entry: Entry = { firstAt: Math.min(at, now), recordedAt: now, lastAt: now };
-    if (this.#keysOf(kind).size >= 2 * (isInbound(kind) ? MAX_INBOUND_ENTRIES : MAX_ENTRIES)) return;
+    if (this.#keysOf(kind).size >= 2 * limitOf(isInbound(kind))) this.#trim(isInbound(kind));
     if (kind === 'client' && !this.#makePlaceForClient(memory)) return;
     memory.setThing(kind, what, entry);
     this.#index(memory, kind, what, entry);
@@ -781,10 +789,9 @@ export class UnusualMemory {
   #limitThings(memory: WorkloadMemory, kind: ThingKind): void {
     const things = memory.things.get(kind);
     if (!things || things.size <= (kind === 'client' ? MAX_CLIENTS : MAX_THINGS)) return;
-    let oldest: string | null = null;
-    let oldestAt = Infinity;
-    for (const [what, { lastAt }] of things) if (lastAt < oldestAt) [oldest, oldestAt] = [what, lastAt];
-    if (oldest !== null) this.#dropThing(memory, kind, oldest);
+    // What was met over more than a day keeps its place: new things take those of others.
+    const [oldest] = [...things].sort(([, a], [, b]) => Number(isHeld(a)) - Number(isHeld(b)) || a.lastAt - b.lastAt);
+    if (oldest) this.#dropThing(memory, kind, oldest[0]);
   }
 
   #dropThing(memory: WorkloadMemory, kind: ThingKind, what: string): void {
@@ -798,14 +805,48 @@ export class UnusualMemory {
     if (workloads?.size === 0) this.#knownBy.delete(thing);
   }
 
-  #trim(keys: Map<string, Entry>, limit: number, isExpired: (entry: Entry) => boolean): void {
+  #expire(keys: Map<string, Entry>, isExpired: (entry: Entry) => boolean): void {
     for (const [key, entry] of keys) {
-      if (keys.size <= limit && !isExpired(entry)) return;
+      if (!isExpired(entry)) return;
       const { owner, kind, what } = decodeRecord({ key, text: '[0,0,0]' }, Infinity) ?? {};
       const memory = owner && this.#workloads.get(ownerKey(owner));
       if (memory && kind && what !== undefined) this.#dropThing(memory, kind, what);
       else keys.delete(key);
     }
+  }
+
+  /** Drops entries beyond the limit, of the tenants with the most: those that were not met for the longest time. */
+  #trim(inbound: boolean): void {
+    if ((inbound ? this.#inbound : this.#outbound).size <= limitOf(inbound)) return;
+    const byTenant = new Map<
+      string,
+      (readonly [memory: WorkloadMemory, kind: ThingKind, what: string, lastAt: number])[]
+    >();
+    for (const memory of this.#workloads.values()) {
+      const tenant = tenantOf(memory);
+      const own = byTenant.get(tenant) ?? [];
+      byTenant.set(tenant, own);
+      for (const [kind, things] of memory.things)
+        if (isInbound(kind) === inbound)
+          for (const [what, { lastAt }] of things) own.push([memory, kind, what, lastAt]);
+    }
+    for (const [own, most] of fairShares([...byTenant.values()], limitOf(inbound) * KEPT))
+      for (const [memory, kind, what] of own.sort((a, b) => a[3] - b[3]).slice(0, own.length - most))
+        this.#dropThing(memory, kind, what);
+  }
+
+  /** Drops workloads beyond the limit, of the tenants with the most: those that are not learned, and those not seen for the longest time. */
+  #trimWorkloads(): void {
+    if (this.#workloads.size <= MAX_WORKLOADS) return;
+    const byTenant = Map.groupBy(this.#workloads.values(), tenantOf);
+    const isLearned = (memory: WorkloadMemory): number => Number(memory.learnedAt !== null);
+    const leastFirst = (a: WorkloadMemory, b: WorkloadMemory): number =>
+      isLearned(a) - isLearned(b) || a.lastAt - b.lastAt;
+    for (const [own, most] of fairShares([...byTenant.values()], MAX_WORKLOADS * KEPT))
+      for (const memory of own.sort(leastFirst).slice(0, own.length - most)) this.#drop(memory);
+    // With more tenants than places, each has one.
+    const least = [...this.#workloads.values()].sort(leastFirst);
+    for (const memory of least.slice(0, Math.max(0, least.length - MAX_WORKLOADS))) this.#drop(memory);
   }
 
   #drop(memory: WorkloadMemory): void {
@@ -814,6 +855,32 @@ export class UnusualMemory {
     this.#workloads.delete(ownerKey(memory));
     this.#dirty.delete(ownerKey(memory));
   }
+}
+
+function limitOf(inbound: boolean): number {
+  return inbound ? MAX_INBOUND_ENTRIES : MAX_ENTRIES;
+}
+
+/** A namespace, else the user or unit that answers for the sockets. */
+function tenantOf({ namespace, workload, tenant }: WorkloadMemory): string {
+  return namespace === '' ? `\n${tenant ?? workload}` : namespace;
+}
+
+function isHeld({ firstAt, lastAt }: Entry): boolean {
+  return lastAt - firstAt >= DAY_MS;
+}
+
+/** The lists that are longer than a fair share of `places`, each with the number that it may keep, at least 1. */
+function fairShares<List extends readonly unknown[]>(lists: readonly List[], places: number): [List, number][] {
+  const smallestFirst = lists.toSorted((a, b) => a.length - b.length);
+  const over: [List, number][] = [];
+  let left = places;
+  for (const [i, list] of smallestFirst.entries()) {
+    const share = Math.max(1, Math.floor(left / (smallestFirst.length - i)));
+    if (list.length > share) over.push([list, share]);
+    left -= Math.min(list.length, share);
+  }
+  return over;
 }
 
 /** Strangers choose what comes in. */

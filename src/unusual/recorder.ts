@@ -1,6 +1,7 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
-import { LISTEN, SYN_RECV, transportOf } from '../collect/net-tcp-udp-raw.ts';
+import { LISTEN, NO_UID, SYN_RECV, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { ProcessStart } from '../collect/process-starts.ts';
+import { tenantOf } from '../collect/tenant.ts';
 import { formatAddress } from '../common/address.ts';
 import { classify } from '../common/network-class.ts';
 import type { OwnerLabeler } from '../enrich/owner-labels.ts';
@@ -216,7 +217,7 @@ export class UnusualRecorder {
     const direction = connections.direction[i];
     const uid = connections.uid[i] ?? 0;
     if (transport === 'raw' || direction === 'loopback' || (peer && NOWHERE.has(peer.network))) {
-      this.#memory.watch(this.#ownerOf(labels, uid), this.#at);
+      this.#memory.watch(this.#ownerOf(labels, uid), this.#at, tenantAt(labels, uid));
       return;
     }
     if (this.#isDone(labels, i, peer, direction)) return;
@@ -228,7 +229,7 @@ export class UnusualRecorder {
     const observed = { holder, at: openedAt, ...(isPassed && { heldAt: this.#at }) };
     const seen = this.#seenOf(i, transport, peer, observed);
     if (!seen) {
-      this.#memory.watch(this.#ownerOf(labels, uid), this.#at);
+      this.#memory.watch(this.#ownerOf(labels, uid), this.#at, tenantAt(labels, uid));
       return;
     }
     const bucket = peer && this.#scan.peers.pendingBucket(peer);
@@ -241,17 +242,18 @@ export class UnusualRecorder {
     const { labels, uid, bucket, seen } = waiting;
     const name = nameOf(seen);
     if (!isOpen && this.#scan.names.isProvisional(labels)) {
-      this.#unnamed.add(labels, `${bucket ?? ''} ${name}`, waiting);
+      this.#unnamed.add(labels, `${bucket ?? ''} ${name}`, waiting, tenantAt(labels, uid));
       return;
     }
     this.#observe(labels, uid, seen);
     if (bucket === null) return;
-    this.#unresolved.add(bucket, JSON.stringify([labels.namespace, labels.workload, uid, name]), waiting);
+    const key = JSON.stringify([labels.namespace, labels.workload, uid, name]);
+    this.#unresolved.add(bucket, key, waiting, tenantAt(labels, uid));
   }
 
   #observe(labels: OwnerLabels, uid: number, seen: Seen): void {
     const owner = this.#ownerOf(labels, uid);
-    this.#memory.observe({ ...seen, owner });
+    this.#memory.observe({ ...seen, owner, tenant: tenantAt(labels, uid) });
     // A process outside of units has a memory of its own. Until that is learned, the process is something new for the host.
     if (labels.workload === '' && labels.process !== '' && !this.#memory.isLearned(owner))
       this.#memory.observe({ ...seen, owner: HOST });
@@ -348,8 +350,11 @@ export class UnusualRecorder {
   }
 }
 
+function tenantAt(labels: OwnerLabels, uid: number): string {
+  return tenantOf(labels, uid === NO_UID ? null : uid);
+}
+
 const NO_ADDRESS: Address = [0, 0, 0, 0];
-const NO_UID = 0xffff_ffff;
 /** The owner of sockets that neither a workload nor a user has, and of processes outside of units that are not learned yet. */
 const HOST: Owner = { namespace: '', workload: 'host' };
 

@@ -80,6 +80,8 @@ const MAX_FAN_OUT = 10_000;
 export class WorkloadMemory {
   readonly namespace: string;
   readonly workload: string;
+  /** Who answers for its sockets, such as a user; undefined until one is seen. */
+  tenant: string | undefined;
   /** Since when the workload has been watched. */
   since: number;
   lastAt: number;

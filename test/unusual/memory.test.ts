@@ -473,7 +473,57 @@ describe('the limits', () => {
         START + HOUR,
         Array.from({ length: 200 }, (_, asn) => stranger(owner, 70_000 + asn)),
       );
-    expect(node.memory.size).toEqual({ workloads: 111, outbound, inbound: 10_000 });
+    expect(node.memory.size).toEqual({ workloads: 111, outbound, inbound: 9_500 });
+  });
+
+  const VICTIM = { owner: { namespace: '', workload: 'nginx.service' }, tenant: 'nginx.service' };
+  const crowd = (scan: number, size: number): Given[] =>
+    Array.from({ length: size }, (_, i) =>
+      out(60_000 + (i % 50), { owner: { namespace: '', workload: `n${scan}-${i}` }, tenant: 'uid:1000' }),
+    );
+
+  test('a user whose processes change their names evicts no workload of others, nor hides a new one', () => {
+    const node = new Node().learn([out(64_500, VICTIM)]);
+    const fresh = { owner: { namespace: '', workload: 'new.service' }, tenant: 'new.service' };
+    for (let scan = 1; scan <= 4; scan++)
+      node.scan(START + scan * MINUTE, [...(scan === 2 ? [out(64_500, fresh)] : []), ...crowd(scan, 7_000)]);
+    expect(node.memory.size.workloads).toBeLessThanOrEqual(5_000);
+    expect(node.memory.isLearned(VICTIM.owner)).toBe(true);
+    expect(node.memory.sinceOf(fresh.owner)).toBe(START + 2 * MINUTE);
+    node.scan(START + 5 * MINUTE, [...crowd(5, 7_000), out(64_501, VICTIM)]);
+    expect(node.reports).toEqual(['operator AS64501 none 2']);
+  });
+
+  test('a user with many things evicts no thing of others', () => {
+    const node = new Node().learn([out(64_500, VICTIM)]);
+    const many = Array.from({ length: 100_000 }, (_, i) =>
+      out(70_000 + (i % 190), { owner: { namespace: '', workload: `w${Math.floor(i / 190)}` }, tenant: 'uid:1000' }),
+    );
+    node.scan(START + MINUTE, [...many, out(64_501, VICTIM)]);
+    expect(node.memory.size.outbound).toBeLessThanOrEqual(40_000);
+    expect(node.memory.firstAtOf(VICTIM.owner, 'outbound', 64_500)).toBe(START - 9 * DAY);
+    expect(node.reports).toEqual(['operator AS64501 none 2']);
+  });
+
+  test('one namespace of many workloads evicts nothing of another namespace', () => {
+    const node = new Node().learn();
+    const many = Array.from({ length: 12_000 }, (_, i) =>
+      out(64_510, { owner: { namespace: 'crowd', workload: `w${i}` } }),
+    );
+    node.scan(START + MINUTE, many);
+    node.scan(START + 2 * MINUTE, [out(64_501)]);
+    expect(node.memory.size.workloads).toBeLessThanOrEqual(5_000);
+    expect(node.reports).toEqual(['operator AS64501 none 2']);
+  });
+
+  test('things that a workload met over more than a day keep their places', () => {
+    const node = new Node().learn();
+    for (let i = 0; i < 20; i++)
+      node.scan(
+        START + (i + 1) * MINUTE,
+        Array.from({ length: 50 }, (_, asn) => out(70_000 + i * 50 + asn)),
+      );
+    expect(node.memory.firstAtOf(WEB, 'outbound', 64_500)).toBe(START - 9 * DAY);
   });
 });
 

@@ -34,14 +34,20 @@ describe('pending connections', () => {
     expect(notesOf(pending.take('192.0.2.0/24'))).toEqual(['opened at 10']);
   });
 
-  it('are at most 10,000, and the oldest key is dropped first', () => {
+  it('are at most 10,000, and the oldest is dropped first', () => {
     const pending = new PendingConnections<string, Noted>();
-    for (let i = 0; i < 9_998; i++) pending.add('recent', `process ${i}`, { openedAt: i, note: '' });
-    expect(pending.take('recent')).toHaveLength(9_998);
     pending.add('oldest', 'curl', { openedAt: 0, note: 'one' });
-    pending.add('oldest', 'ssh', { openedAt: 0, note: 'two' });
-    for (let i = 0; i < 9_999; i++) pending.add('recent', `process ${i}`, { openedAt: i, note: '' });
+    for (let i = 0; i < 10_000; i++) pending.add('recent', `process ${i}`, { openedAt: i, note: '' });
     expect(notesOf(pending.take('oldest'))).toEqual([]);
-    expect(pending.take('recent')).toHaveLength(9_999);
+    expect(pending.take('recent')).toHaveLength(10_000);
+  });
+
+  it('of one tenant with many are dropped, not those of others', () => {
+    const pending = new PendingConnections<string, Noted>();
+    pending.add('192.0.2.0/24', 'curl', { openedAt: 0, note: 'victim' }, 'nginx.service');
+    for (let i = 0; i < 30_000; i++) pending.add(`bucket ${i}`, 'sh', { openedAt: i, note: '' }, 'uid:1000');
+    expect(notesOf(pending.take('192.0.2.0/24'))).toEqual(['victim']);
+    expect(pending.take('bucket 1')).toEqual([]);
+    expect(pending.take('bucket 29999')).toHaveLength(1);
   });
 });
