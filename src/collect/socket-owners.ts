@@ -18,7 +18,7 @@ const PART = 512;
 const TENANT_MS = 1_000;
 /** Tables that may stay half read between two scans. */
 const MOST_OPEN = 16;
-/** Where the kernel does not count descriptors, tables with more than this are counted once in so many scans. */
+/** Where the kernel does not count descriptors, tables with more than this are counted once in ten scans. */
 const COUNTED_EACH_SCAN = 4_096;
 const COUNT_SCANS = 10;
 
@@ -75,7 +75,7 @@ export interface LiveSockets {
  * A socket that no process holds (a kernel socket, a descriptor in flight) is searched once, when it is new. Later the rotation finds it.
  *
  * Tables are read in parts, and tenants take turns: one with millions of descriptors makes others wait for one part. Memory is bounded: a
- * table of which not all is cached is read again when the rotation comes to it.
+ * table that is not fully cached is read again when the rotation comes to it.
  */
 export class SocketOwners {
   /** Number of processes whose descriptors the kernel forbids to read. */
