@@ -207,7 +207,7 @@ export class Scrape {
     const renamed = this.#rename(begun);
     this.peers.begin();
 
-    runs.run('sockets', () => host.collect(at, () => isLate(READING), dump));
+    runs.run('sockets', () => host.collect(at, (share = 1) => isLate(READING * share), dump));
     runs.add('sockets', -host.protocolsMs);
     runs.add('protocols', host.protocolsMs);
     if (host.protocolsFailure !== null) runs.fail('protocols', host.protocolsFailure);

@@ -22,8 +22,11 @@ const USERS_TTL_MS = 60_000;
 
 /** The source of rows: the procfs of a host, or the output of its own commands. */
 export interface Host {
-  /** Reads every row into the connection table; a dump replaces the TCP tables of its namespace. `at` is milliseconds since 1970. */
-  collect(at: number, isLate: () => boolean, dump?: SocketDump | null): void;
+  /**
+   * Reads every row into the connection table; a dump replaces the TCP tables of its namespace. `at` is milliseconds since 1970. `isLate`
+   * says whether a share of the time is over.
+   */
+  collect(at: number, isLate: (share?: number) => boolean, dump?: SocketDump | null): void;
   /** Sets the owners of connections. */
   attribute(isLate: () => boolean): void;
   /** Names processes by these rules from the next scan on, and labels them again. */
@@ -149,7 +152,7 @@ export class ProcfsHost implements Host {
     });
   }
 
-  collect(at: number, isLate: () => boolean, dump: SocketDump | null = null): void {
+  collect(at: number, isLate: (share?: number) => boolean, dump: SocketDump | null = null): void {
     const pids = this.#procfs.pids();
     const { namespaces, ...unread } = this.#namespaces.find(this.#procfs, pids);
     this.unread = unread;

@@ -24,6 +24,9 @@ const CHECKED_ROWS = 64;
 /** For this many scans the processes of a new namespace may still move between cgroups. */
 const YOUNG_SCANS = 5;
 
+/** The turn of the namespace of pid 1; no tenant has this name. */
+const HOST = '';
+
 const UDP6 = TABLES.indexOf('udp6');
 const UDPLITE6 = TABLES.indexOf('udplite6');
 
@@ -140,10 +143,15 @@ export class NamespaceTables implements ScannedNamespaces {
 
   /**
    * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted.
-   * The namespace of pid 1 comes first, unless it took all the time of the last scan. Then each tenant has the same time, whatever the number of its namespaces, and those of a tenant that
+   * The namespace of pid 1 comes first and has half of the time, unless it took all of the last scan. Then each tenant has the same time, whatever the number of its namespaces, and those of a tenant that
    * were late in the last scan come first. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
    */
-  read(namespaces: readonly Namespace[], now: number, isLate: () => boolean, dump: SocketDump | null = null): void {
+  read(
+    namespaces: readonly Namespace[],
+    now: number,
+    isLate: (share?: number) => boolean,
+    dump: SocketDump | null = null,
+  ): void {
     this.#now = now;
     this.#dump = dump;
     this.protocolsMs = 0;
@@ -156,7 +164,6 @@ export class NamespaceTables implements ScannedNamespaces {
     this.#context.protocols?.begin((netns) => this.#states.has(netns));
     const fewRows = this.#fewRows();
     const kept = new Set<number>();
-    this.#isLate = isLate;
     const turns = this.#turns();
     for (const { tenant, work: state } of turns) {
       const { number } = state;
@@ -167,6 +174,9 @@ export class NamespaceTables implements ScannedNamespaces {
         state.lastRead = null;
       } else {
         state.reachedAt = this.#scan;
+        // A user can make the tables of pid 1 long: half of the time is for other namespaces.
+        const share = tenant === HOST && this.#states.size > 1 ? 0.5 : 1;
+        this.#isLate = () => isLate(share);
         const begun = this.#context.monotonic();
         outcome = this.#readNamespace(state, fewRows(number), kept);
         turns.use(tenant, this.#context.monotonic() - begun);
@@ -202,7 +212,7 @@ export class NamespaceTables implements ScannedNamespaces {
     const comesFirst = (state: NamespaceState): number => Number(isHost(state) && reached !== 1);
     states.sort((a, b) => comesFirst(b) - comesFirst(a) || a.reachedAt - b.reachedAt);
     for (const state of states)
-      turns.add(isHost(state) ? '' : this.#context.tenantOf(state.namespace.pids[0] ?? 0), state);
+      turns.add(isHost(state) ? HOST : this.#context.tenantOf(state.namespace.pids[0] ?? 0), state);
     return turns;
   }
 

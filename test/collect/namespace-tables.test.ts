@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { ConnectionTable } from '../../src/collect/connection-table.ts';
@@ -438,5 +438,19 @@ describe('many namespaces of one user', () => {
       expect(others.map(({ inode }) => readAt.get(inode))).toEqual(others.map(() => scan));
     }
     expect(crowd.every(({ inode }) => readAt.has(inode))).toBe(true);
+  });
+
+  test('wait for the namespace of pid 1 for half of the time, however long its tables are', () => {
+    const { host: crowdedHost, crowd } = crowded();
+    using host = crowdedHost;
+    const row = printRow({ table: 'tcp', state: ESTABLISHED, local: '192.0.2.1:80', remote: '198.51.100.7:5000' });
+    appendFileSync(join(host.root, '1/net/tcp'), row.repeat(30_000));
+    const collector = new Collector(host.root);
+    // Each question takes a part of the time.
+    let asked = 0;
+    collector.scan(1_000, (share = 1) => ++asked > 30 * share);
+    const read = new Set([...collector.connections.indexes()].map((i) => collector.connections.netns[i]));
+    expect(read.size).toBeGreaterThan(5);
+    expect(read.size).toBeLessThan(crowd.length);
   });
 });

@@ -151,7 +151,11 @@ export class Collector {
   }
 
   /** One scan at a time (milliseconds since 1970); of each namespace, and of the search for owners, is said whether the time is up. */
-  scan(now = 1000, isLate: () => boolean = () => false, isLateForOwners: () => boolean = () => false): void {
+  scan(
+    now = 1000,
+    isLate: (share?: number) => boolean = () => false,
+    isLateForOwners: () => boolean = () => false,
+  ): void {
     const pids = this.#procfs.pids();
     this.processes.begin(pids);
     this.owners.begin(pids);
