@@ -17,6 +17,8 @@ export interface CounterSeries {
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
+/** A tenant may have this number of places for each one that is left. */
+const SHARE = 3;
 /** How long increments of a label set go into a folded series before a place of its own is looked for again. */
 const RETRY_MS = 60_000;
 
@@ -26,7 +28,8 @@ const RETRY_MS = 60_000;
  * all series is the sum of all increments.
  *
  * Three quarters of the places are for series that are not folded, and each fold step has half of the places that are left.
- * `wholeFolds` places are kept for the last step, and one for the series that is `other` in every label.
+ * `wholeFolds` places are kept for the last step, and one for the series that is `other` in every label. A tenant may take a place while it
+ * has fewer than three times what is left: so one alone has three quarters, and others find places.
  *
  * Only if its place is needed, a series is dropped that was not incremented for an hour and not added to since the scan before
  * began. It begins again at 0. Within 24 hours, at most 1.5 × limit distinct series exist: a database keeps each for its whole
@@ -40,8 +43,11 @@ export class BoundedCounters {
   /** For each number of folded steps, below how many distinct series within 24 hours a new one may begin. */
   readonly #daily: readonly number[];
   readonly #series = new Map<string, Series>();
-  /** When the series of the last 24 hours were last present; Infinity for those that are. */
-  readonly #presentAt = new Map<string, number>();
+  /** When the series of the last 24 hours were last present (Infinity for those that are), and who began them. */
+  readonly #presentAt = new Map<string, { at: number; readonly tenant: string }>();
+  /** The number of those by tenant, and by tenant and folded steps of those that are present. */
+  readonly #begun = new Map<string, number>();
+  readonly #used = new Map<string, number>();
   /** When the label sets without a place were last folded. */
   readonly #foldedAt = new Map<string, number>();
   /** The targets of label sets, by one label value after the other. Found again if forgotten. */
@@ -64,13 +70,20 @@ export class BoundedCounters {
     this.#previous = this.#now;
     this.#now = now;
     this.#idle = null;
-    for (const [key, at] of this.#presentAt) if (now - at >= DAY_MS) this.#presentAt.delete(key);
+    for (const [key, { at, tenant }] of this.#presentAt) {
+      if (now - at < DAY_MS) continue;
+      this.#presentAt.delete(key);
+      count(this.#begun, tenant, -1);
+    }
     for (const [key, at] of this.#foldedAt) if (now - at >= HOUR_MS) this.#foldedAt.delete(key);
   }
 
-  /** Adds to the sums of a label set; both arrays in the order of the spec. What is not above 0 is not added. */
-  add(labels: readonly string[], increments: readonly number[]): void {
-    const { series } = this.#targetOf(labels);
+  /**
+   * Adds to the sums of a label set; both arrays in the order of the spec. What is not above 0 is not added. The tenant is who answers for
+   * the sockets.
+   */
+  add(labels: readonly string[], increments: readonly number[], tenant = ''): void {
+    const { series } = this.#targetOf(labels, tenant);
     series.touchedAt = this.#now;
     for (let i = 0; i < series.sums.length; i++) {
       const increment = increments[i] ?? 0;
@@ -89,7 +102,7 @@ export class BoundedCounters {
     return this.#foldedAt.size;
   }
 
-  #targetOf(labels: readonly string[]): Target {
+  #targetOf(labels: readonly string[], tenant: string): Target {
     let node = this.#root;
     for (const label of labels) {
       let child = node.children?.get(label);
@@ -105,17 +118,18 @@ export class BoundedCounters {
       this.#root = newNode();
       this.#nodes = 0;
     }
-    return (node.target = this.#findTarget(labels));
+    return (node.target = this.#findTarget(labels, tenant));
   }
 
-  #findTarget(labels: readonly string[]): Target {
+  #findTarget(labels: readonly string[], tenant: string): Target {
     const foundAt = this.#now;
     const whole = labels.map(escapeOther);
     const wholeKey = JSON.stringify(whole);
     for (let steps = 0; steps < this.#places.length; steps++) {
       const folded = this.#fold(whole, steps);
       const key = JSON.stringify(folded);
-      const series = this.#series.get(key) ?? (this.#hasPlace(key, steps) ? this.#start(key, folded, steps) : null);
+      const series =
+        this.#series.get(key) ?? (this.#hasPlace(key, steps, tenant) ? this.#start(key, folded, steps, tenant) : null);
       if (!series) continue;
       const isFolded = key !== wholeKey;
       if (!isFolded) this.#foldedAt.delete(wholeKey);
@@ -135,17 +149,33 @@ export class BoundedCounters {
     );
   }
 
-  #hasPlace(key: string, steps: number): boolean {
-    const isNew = !this.#presentAt.has(key);
-    if (isNew && this.#presentAt.size >= (this.#daily[steps] ?? 0)) return false;
-    return (this.#places[steps] ?? 0) > 0 || this.#dropIdle(steps);
+  #hasPlace(key: string, steps: number, tenant: string): boolean {
+    const isShared = tenant !== '' && steps < this.#spec.fold.length;
+    const sharesOf = (counts: ReadonlyMap<string, number>, key: string): number =>
+      isShared ? (counts.get(key) ?? 0) / SHARE : 0;
+    const leftToday = (this.#daily[steps] ?? 0) - this.#presentAt.size;
+    if (!this.#presentAt.has(key) && leftToday <= sharesOf(this.#begun, tenant)) return false;
+    const left = this.#places[steps] ?? 0;
+    return (left > 0 && left > sharesOf(this.#used, `${steps} ${tenant}`)) || this.#dropIdle(steps);
   }
 
-  #start(key: string, labels: readonly string[], steps: number): Series {
+  #start(key: string, labels: readonly string[], steps: number, tenant: string): Series {
     const sums = new Array<number>(this.#spec.values).fill(0);
-    const series = { key, labels, steps, sums, incrementedAt: this.#now, touchedAt: this.#now, isPresent: true };
+    const series = {
+      key,
+      labels,
+      steps,
+      tenant,
+      sums,
+      incrementedAt: this.#now,
+      touchedAt: this.#now,
+      isPresent: true,
+    };
     this.#series.set(key, series);
-    this.#presentAt.set(key, Infinity);
+    const before = this.#presentAt.get(key);
+    if (!before) count(this.#begun, tenant, 1);
+    this.#presentAt.set(key, { at: Infinity, tenant: before?.tenant ?? tenant });
+    count(this.#used, `${steps} ${tenant}`, 1);
     this.#places[steps] = (this.#places[steps] ?? 0) - 1;
     return series;
   }
@@ -163,7 +193,8 @@ export class BoundedCounters {
   #drop(series: Series): void {
     series.isPresent = false;
     this.#series.delete(series.key);
-    this.#presentAt.set(series.key, this.#now);
+    this.#presentAt.set(series.key, { at: this.#now, tenant: this.#presentAt.get(series.key)?.tenant ?? '' });
+    count(this.#used, `${series.steps} ${series.tenant}`, -1);
     this.#places[series.steps] = (this.#places[series.steps] ?? 0) + 1;
   }
 }
@@ -172,6 +203,7 @@ interface Series extends CounterSeries {
   readonly key: string;
   /** How many steps were folded when it began. */
   readonly steps: number;
+  readonly tenant: string;
   readonly sums: number[];
   incrementedAt: number;
   touchedAt: number;
@@ -188,6 +220,12 @@ interface Target {
 interface Node {
   children: Map<string, Node> | null;
   target: Target | null;
+}
+
+function count(counts: Map<string, number>, key: string, by: 1 | -1): void {
+  const sum = (counts.get(key) ?? 0) + by;
+  if (sum > 0) counts.set(key, sum);
+  else counts.delete(key);
 }
 
 function newNode(): Node {

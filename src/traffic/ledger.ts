@@ -3,6 +3,7 @@ import type { ScannedNamespaces } from '../collect/namespace-tables.ts';
 import { grown } from '../collect/net-tcp-udp-raw.ts';
 import type { SocketSource } from '../collect/netlink.ts';
 import type { EndedSockets } from '../collect/sock-diag.ts';
+import { tenantOfConnection } from '../collect/tenant.ts';
 import type { Address, Direction, OwnerLabels } from '../model.ts';
 import type { RoundTrips } from './ended-groups.ts';
 import { EndedMatcher, type Unlisted } from './ended-sockets.ts';
@@ -42,6 +43,7 @@ export interface LedgerSources {
 /** The labels that a connection is counted under. */
 interface Account {
   labels: OwnerLabels;
+  readonly tenant: string;
   readonly direction: Direction;
   readonly network: string;
   asn: string;
@@ -70,6 +72,7 @@ interface Departed extends Account {
 /** A group of open connections with equal labels. */
 export interface Group {
   readonly labels: Readonly<Record<string, string>>;
+  readonly tenant: string;
   readonly direction: Direction;
   readonly isEndpoint: boolean;
 }
@@ -191,16 +194,16 @@ export class TrafficLedger {
       this.#remember(i);
       if (isObserved) this.#observe(i, group, at);
     }
-    for (const [{ labels, direction, isEndpoint }, sum] of sums) {
+    for (const [{ labels, tenant, direction, isEndpoint }, sum] of sums) {
       const { process = '', namespace = '', workload = '', network = '', asn = '', endpoint_group = '' } = labels;
       const owner = { process, namespace, workload };
-      this.#addAsn({ ...owner, direction, network, asn }, { ...sum, closedConnections: 0 });
-      if (isEndpoint) this.#counters.addEndpoint({ ...owner, endpoint_group, direction }, sum);
+      this.#addAsn({ ...owner, direction, network, asn }, { ...sum, closedConnections: 0 }, tenant);
+      if (isEndpoint) this.#counters.addEndpoint({ ...owner, endpoint_group, direction }, sum, tenant);
     }
   }
 
-  #addAsn(labels: AsnLabels, traffic: AsnTraffic): void {
-    this.#counters.addAsn(labels, traffic);
+  #addAsn(labels: AsnLabels, traffic: AsnTraffic, tenant: string): void {
+    this.#counters.addAsn(labels, traffic, tenant);
     if (traffic.sentBytes > 0) this.#sources.sent?.(labels, traffic.sentBytes);
   }
 
@@ -250,6 +253,7 @@ export class TrafficLedger {
     const isLeftOut = direction === 'loopback' && connections.serves[i] === 0;
     return {
       labels: ownerOf(i),
+      tenant: tenantOfConnection(connections, i),
       direction,
       network: remote?.network ?? '',
       asn: remote?.asn ?? '',
@@ -350,13 +354,13 @@ export class TrafficLedger {
     }
   }
 
-  #add({ labels, direction, network, asn, endpoint }: Account, amounts: Amounts): void {
+  #add({ labels, tenant, direction, network, asn, endpoint }: Account, amounts: Amounts): void {
     const { process, namespace, workload } = labels;
     const owner = { process, namespace, workload };
     const counters = this.#counters;
-    this.#addAsn({ ...owner, direction, network, asn }, amounts);
+    this.#addAsn({ ...owner, direction, network, asn }, amounts, tenant);
     if (endpoint && amounts.sentBytes + amounts.receivedBytes > 0)
-      counters.addEndpoint({ ...owner, endpoint_group: endpoint(asn), direction }, amounts);
+      counters.addEndpoint({ ...owner, endpoint_group: endpoint(asn), direction }, amounts, tenant);
     const { roundTrips } = amounts;
     if (roundTrips && roundTrips.count > 0)
       counters.addRoundTrip({ direction, network, asn }, roundTrips.sumUs / 1e6, roundTrips.count);

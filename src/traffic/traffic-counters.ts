@@ -92,19 +92,25 @@ export class TrafficCounters {
   }
 
   /** Adds traffic with a network operator. All increments may be 0: this keeps the series of a quiet connection. */
-  addAsn({ process, namespace, workload, direction, network, asn }: AsnLabels, traffic: AsnTraffic): void {
+  addAsn({ process, namespace, workload, direction, network, asn }: AsnLabels, traffic: AsnTraffic, tenant = ''): void {
     const { sentBytes, receivedBytes, retransmittedBytes, closedConnections } = traffic;
     this.#asn.add(
       [process, namespace, workload, direction, network, asn],
       [sentBytes, receivedBytes, retransmittedBytes, closedConnections],
+      shareOf(tenant, direction),
     );
   }
 
   /** Adds traffic with a service endpoint. */
-  addEndpoint({ process, namespace, workload, endpoint_group, direction }: EndpointLabels, bytes: Bytes): void {
+  addEndpoint(
+    { process, namespace, workload, endpoint_group, direction }: EndpointLabels,
+    bytes: Bytes,
+    tenant = '',
+  ): void {
     this.#endpoints.add(
       [process, namespace, workload, endpoint_group, direction],
       [bytes.sentBytes, bytes.receivedBytes],
+      shareOf(tenant, direction),
     );
   }
 
@@ -136,6 +142,11 @@ export class TrafficCounters {
       folded: { asn: this.#asn.folded, endpoints: this.#endpoints.folded, roundTrips: this.#roundTrips.folded },
     };
   }
+}
+
+/** Remote hosts choose what is inbound: they take no places of what a tenant calls. */
+function shareOf(tenant: string, direction: Direction): string {
+  return direction === 'inbound' && tenant !== '' ? `${tenant} inbound` : tenant;
 }
 
 function labeled({ labels }: CounterSpec, values: readonly string[]): Record<string, string> {

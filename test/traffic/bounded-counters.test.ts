@@ -41,6 +41,29 @@ function fill(counters: BoundedCounters, from = 0): void {
   for (let i = 0; i < WHOLE; i++) counters.add(outbound(from + i), [1, 0]);
 }
 
+describe('tenants', () => {
+  const victim = (asn: number): Line => ['nginx', 'outbound', 'public', String(asn)];
+
+  it('a crowd leaves places for series of others, whatever it adds', () => {
+    const some = counters();
+    for (let i = 0; i < 5_000; i++) some.add([`n${i}`, 'outbound', 'public', String(i)], [1, 0], 'uid:1000');
+    for (let i = 0; i < 5; i++) some.add(victim(64_500 + i), [7, 0], 'nginx.service');
+    const lines = seriesOf(some);
+    for (let i = 0; i < 5; i++) expect(lines).toContain(`nginx outbound public ${64_500 + i}: 7 0`);
+    expect([...sumsOf(some).values()].reduce((total, sum) => total + sum, 0)).toBe(5_035);
+  });
+
+  it('a crowd that changes its names leaves new series of a day for others', () => {
+    const some = counters();
+    for (let hour = 1; hour < 20; hour++) {
+      some.beginScan(hour * HOUR);
+      for (let i = 0; i < 100; i++) some.add([`n${hour}-${i}`, 'outbound', 'public', String(i)], [1, 0], 'uid:1000');
+    }
+    some.add(victim(64_500), [7, 0], 'nginx.service');
+    expect(seriesOf(some)).toContain('nginx outbound public 64500: 7 0');
+  });
+});
+
 describe('a series', () => {
   it('adds up its increments, value by value', () => {
     const some = counters();
