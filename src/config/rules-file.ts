@@ -4,17 +4,19 @@ import type { Timer } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
 import { versionOf } from '../common/files.ts';
 import type { Rules } from '../model.ts';
-import { readRules } from './rules.ts';
+import { readRules, suspectFilesIn } from './rules.ts';
 
 const POLL_MS = 1_000;
 
-/** The file of --config.file: the active rules, and whether they match the file. */
+/** The file of --config.file and the lists of suspects that it names: the active rules, and whether they match the files. */
 export class RulesFile {
   /** False if the last reload failed. */
   isCurrent = true;
   current: Rules;
   readonly #path: string;
   readonly #clock: Timer;
+  /** The lists of suspects that the file names. */
+  #lists: readonly string[] = [];
   /** The version that was read last. */
   #read: string;
   #polled: string;
@@ -24,14 +26,14 @@ export class RulesFile {
   constructor(path: string, clock: Timer) {
     this.#path = path;
     this.#clock = clock;
-    this.#read = this.#polled = versionNow(path);
+    this.#read = this.#polled = this.#versionNow();
     this.current = readRules(path);
   }
 
   /** Reloads the file. Returns the reason if it is invalid and keeps the active rules, else returns null. */
   reload(): string | null {
     // A change after this line is found by the next poll.
-    this.#read = versionNow(this.#path);
+    this.#read = this.#versionNow();
     try {
       this.current = readRules(this.#path);
       this.isCurrent = true;
@@ -43,7 +45,7 @@ export class RulesFile {
   }
 
   /**
-   * Calls `changed` when the file differs from what was read last, until `close`. Links are followed, so that a ConfigMap that
+   * Calls `changed` when one of the files differs from what was read last, until `close`. Links are followed, so that a ConfigMap that
    * Kubernetes updates is a change. A file that differs between two polls is still being written. Only a regular file is watched: a pipe
    * cannot be read twice.
    */
@@ -66,10 +68,19 @@ export class RulesFile {
   }
 
   async #hasChanged(): Promise<boolean> {
-    const version = await stat(this.#path).then(versionOfRegular, codeOf);
+    const versions = [this.#path, ...this.#lists].map((file) => stat(file).then(versionOfRegular, codeOf));
+    const [own = NOT_REGULAR, ...lists] = await Promise.all(versions);
+    const version = own === NOT_REGULAR ? own : [own, ...lists].join('\n');
     const isWritten = version === this.#polled;
     this.#polled = version;
     return isWritten && version !== this.#read && version !== NOT_REGULAR;
+  }
+
+  #versionNow(): string {
+    const own = versionNow(this.#path);
+    if (own === NOT_REGULAR) return own;
+    this.#lists = suspectFilesIn(this.#path);
+    return [own, ...this.#lists.map(versionNow)].join('\n');
   }
 }
 

@@ -7,7 +7,7 @@ import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ProcessRule, Rules, SuspectList, Transport, WorkloadRule } from '../model.ts';
 import { parseOwner, parseSuspects, parseWhat } from '../unusual/grammar/what.ts';
 import { mapping, MAX_BYTES, readStart, readYaml, refusal, validate } from './yaml.ts';
-import { deepFreeze, reasonOf } from '../common/errors.ts';
+import { deepFreeze, reasonOf, UsageError } from '../common/errors.ts';
 
 export { EMPTY_RULES };
 
@@ -21,6 +21,17 @@ const DAY_MS = 86_400_000;
 export function readRules(path: string): Rules {
   const rules = readYaml(path, WHAT, (text) => parseRules(text, path));
   return deepFreeze({ ...rules, suspects: rules.suspects.map((list, i) => readSuspects(list, i, path)) });
+}
+
+/** Returns the paths of the lists of suspects that the configuration file at `path` names; none if it is invalid. */
+export function suspectFilesIn(path: string): string[] {
+  try {
+    const { suspects } = readYaml(path, WHAT, (text) => parseRules(text, path));
+    return suspects.map(({ file }) => resolve(dirname(path), file));
+  } catch (error) {
+    if (error instanceof UsageError) return [];
+    throw error;
+  }
 }
 
 /** Reads a list of suspects of at most 1 MiB; its path is relative to the folder of the configuration. */

@@ -36,7 +36,7 @@ export function newToken(): string {
 
 const BODY = z.strictObject({
   workload: z.string(),
-  namespace: z.string().optional(),
+  namespace: z.string().nullish(),
   what: z.string(),
   accept: z.boolean(),
 });
@@ -58,7 +58,13 @@ export function acceptRoute(accept: Accept): (request: IncomingMessage, response
       const { owner, what, isAccepted } = parseDecision(await readBody(request));
       const by = `${user}@${request.socket.remoteAddress?.replace(/^::ffff:/i, '') ?? ''}`;
       accept.decide({ owner, what, isAccepted, by });
-      reply(response, 200, { ...owner, what, accept: isAccepted, by });
+      reply(response, 200, {
+        namespace: owner.namespace || null,
+        workload: owner.workload,
+        what,
+        accept: isAccepted,
+        by,
+      });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       // The rest of the body is not read.

@@ -133,6 +133,24 @@ test('a file that is being written is read once it rests', async () => {
   watched.close();
 });
 
+test('a list of suspects that changes, or is there at last, is read with the file', async () => {
+  const list = join(folder, 'list.txt');
+  const named = (name: string): string => `${rules(name)}suspects: [list.txt]\n`;
+  writeFileSync(path(), rules('before'));
+  const watched = new Watched(path());
+  writeFileSync(path(), named('with-list'));
+  await watched.poll(3);
+  expect(watched.found).toEqual([expect.stringMatching(/"list.txt": no such file or directory$/)]);
+  writeFileSync(list, 'AS64500\n');
+  await watched.poll(3);
+  writeFileSync(list, 'wrong\n');
+  await watched.poll(3);
+  writeFileSync(list, 'AS64501\n');
+  await watched.poll(6);
+  expect(watched.found.slice(1)).toEqual(['with-list', expect.stringMatching(/not an AS number$/), 'with-list']);
+  watched.close();
+});
+
 test('a file that is valid again is read', async () => {
   writeFileSync(path(), rules('before'));
   const watched = new Watched(path());

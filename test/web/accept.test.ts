@@ -91,6 +91,7 @@ describe('a decision is accepted', () => {
       { workload: 'a.service', what: 'tcp/443', accept: true },
       { owner: { namespace: '', workload: 'a.service' } },
     ],
+    ['for a namespace of null', {}, { ...BODY, namespace: null }, { owner: { namespace: '', workload: 'web' } }],
     ['by a browser that says so', { 'sec-fetch-site': 'same-origin' }, BODY, {}],
     ['by another name of the host, in any case', { origin: 'http://Node.example', host: 'node.EXAMPLE' }, BODY, {}],
     ['behind a proxy that ends TLS', { origin: 'https://node.example', host: 'node.example' }, BODY, {}],
