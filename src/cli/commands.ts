@@ -468,9 +468,8 @@ export const COMMANDS: readonly CommandSpec[] = [
       const { unusual } = await import('./unusual.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
       const { output } = command.opts<{ output: 'table' | 'json' }>();
-      const { rules, storagePath, storageServer } = await withRules(config);
       const { stdout, stderr } = process;
-      return unusual({ output, rules, storagePath, storageServer, stdout, stderr, clock: SYSTEM_CLOCK });
+      return unusual({ ...(await withRules(config)), output, stdout, stderr, clock: SYSTEM_CLOCK });
     },
   },
   {
@@ -518,7 +517,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 ];
 
 async function runDecision(
-  { storagePath, storageServer }: Config,
+  { storagePath, storageServer, isStorageGiven }: Config,
   command: ParsedCommand,
   { env, isAccepted }: { readonly env: CommandContext['env']; readonly isAccepted: boolean },
 ): Promise<number> {
@@ -527,7 +526,9 @@ async function runDecision(
   const { stdout, stderr } = process;
   const by = currentUser(env['SUDO_USER']);
   const io = { by, stdout, stderr, clock: SYSTEM_CLOCK };
-  return decide(command.args, { ...command.opts<{ why?: string }>(), isAccepted, storagePath, storageServer, ...io });
+  const { why } = command.opts<{ why?: string }>();
+  const storage = { storagePath, storageServer, isStorageGiven };
+  return decide(command.args, { ...storage, ...io, isAccepted, ...(why !== undefined && { why }) });
 }
 
 export function readVersion(): string {

@@ -1,13 +1,12 @@
 import { hostname, userInfo } from 'node:os';
 import type { Timer } from '../common/clock.ts';
 import { UsageError } from '../common/errors.ts';
-import type { StorageConfig } from '../store/open.ts';
 import { parseOwner, parseWhat } from '../unusual/grammar/what.ts';
 import { encodeDecision, workloadKey } from '../unusual/records.ts';
-import { readAllRecords, withStore } from './stored-records.ts';
+import { readAllRecords, withStore, type ExporterStorage } from './stored-records.ts';
 
 /** Options of `accept` and `distrust`. */
-export interface DecideOptions extends StorageConfig {
+export interface DecideOptions extends ExporterStorage {
   readonly isAccepted: boolean;
   readonly why?: string;
   /** Who decides. */
@@ -48,18 +47,16 @@ export async function decide(
   });
 }
 
-/** The user of this process as user@host. `sudoUser` is the user who ran sudo, which only root may claim. */
+/** The user of this process as user@host: the one who ran sudo, if any. A user who can write to the store can claim any name. */
 export function currentUser(sudoUser: string | undefined): string {
-  return `${userName(sudoUser)}@${hostname()}`;
+  return `${sudoUser || userName()}@${hostname()}`;
 }
 
-function userName(sudoUser: string | undefined): string {
-  const uid = process.getuid?.() ?? -1;
-  if (uid === 0 && sudoUser) return sudoUser;
+function userName(): string {
   try {
     return userInfo().username;
   } catch {
     // The user of a container may have no name.
-    return `uid:${uid}`;
+    return `uid:${process.getuid?.() ?? ''}`;
   }
 }

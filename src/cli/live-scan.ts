@@ -18,6 +18,7 @@ import type { Address, Row } from '../model.ts';
 import { inOrder, ROW_COLLECTORS, rowOf, type Names } from '../rows/row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
+import { ExporterReports, unusualLines } from './exporter-reports.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
 import { OperatorLookup } from './operator-lookup.ts';
@@ -72,6 +73,8 @@ export interface ScanResult {
   readonly withDetails: (row: Row) => Row;
   /** One line: how many networks were sent to the ASN provider, or how to query it; null if that says nothing. */
   readonly lookups: string | null;
+  /** A line for each workload that the exporter of this host reported as unusual in the last hour. */
+  readonly unusual?: () => readonly string[];
 }
 
 /** Scans the host for terminal commands, with names and operators of the remotes. */
@@ -184,6 +187,7 @@ export class LiveScan {
         exporterFolder: this.#exporterFolder,
       }),
       lookups: this.#operators.report,
+      unusual: () => this.#unusual(at),
     };
   }
 
@@ -193,6 +197,17 @@ export class LiveScan {
     this.#resolver?.close();
     await Promise.all([this.#operators.close(), this.#resolving]);
     await this.#stored?.close();
+  }
+
+  /** Reads the store of the exporter; nothing if there is none. A store that cannot be read is no reason to fail. */
+  #unusual(now: number): readonly string[] {
+    if (this.#options.saved || this.#config.storageServer) return [];
+    try {
+      const summary = ExporterReports.open(this.#config)?.summaryOnce(now);
+      return summary ? unusualLines(summary) : [];
+    } catch {
+      return [];
+    }
   }
 
   #connection(i: number, row: Row | undefined): ScannedConnection | null {

@@ -1,5 +1,5 @@
 import { needsDetails, parseFilters } from '../rows/filter.ts';
-import { cleanLabel } from '../common/sanitize.ts';
+import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { Row } from '../model.ts';
 import { cellsOf, fit, pad, wrap } from './terminal/width.ts';
 import { plural } from './terminal/format.ts';
@@ -99,7 +99,11 @@ export function topView(choice: TopChoice): View {
       const shown = groups.filter(({ name }) => name !== null).slice(0, limit);
       const { lines, omitted } = drawSections(shown, { by, measure }, display);
       const end = footerLines(result, omitted, display);
-      return choice.isChartFirst ? [...chart, BLANK, ...lines, ...end] : [...lines, ...chart, ...end];
+      const unusual = unusualLines(result, display);
+      return [
+        ...unusual,
+        ...(choice.isChartFirst ? [...chart, BLANK, ...lines, ...end] : [...lines, ...chart, ...end]),
+      ];
     },
     objects: (result) => {
       const measure = measureOf(result);
@@ -108,6 +112,12 @@ export function topView(choice: TopChoice): View {
       return [...named, ...groups.filter(({ name }) => name === null)].map((group) => objectOf(group, by, measure));
     },
   };
+}
+
+/** What the exporter reported as unusual, before all else. */
+function unusualLines({ unusual }: ScanResult, { width, paint }: Display): ViewLine[] {
+  const lines = (unusual?.() ?? []).flatMap((line) => wrap(withoutControls(line), width));
+  return lines.length === 0 ? [] : [...lines.map((text) => ({ text: paint(text, 'opening'), key: null })), BLANK];
 }
 
 const BLANK: ViewLine = { text: '', key: null };

@@ -1,7 +1,6 @@
 import type { Timer } from '../common/clock.ts';
 import { escapeControls } from '../common/sanitize.ts';
 import type { Rules } from '../model.ts';
-import type { StorageConfig } from '../store/open.ts';
 import type { Owner } from '../unusual/evidence.ts';
 import { Expectations } from '../unusual/expectations.ts';
 import {
@@ -14,39 +13,52 @@ import {
   type Summary,
   type UnusualWorkload,
 } from '../unusual/summary.ts';
-import { readAllRecords, withStore } from './stored-records.ts';
+import { ExporterReports, foldersOf } from './exporter-reports.ts';
+import { readAllRecords, withStore, type ExporterStorage } from './stored-records.ts';
 import { renderTable, type Column } from './terminal/table.ts';
 
 /** Options of `unusual`. */
-export interface UnusualViewOptions extends StorageConfig {
+export interface UnusualViewOptions extends ExporterStorage {
   readonly output: 'table' | 'json';
-  readonly rules: Pick<Rules, 'expected' | 'suspects'>;
+  readonly rules: Rules;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
   readonly clock: Timer;
 }
 
-/** Prints what the exporters of a store reported as unusual in the last hour, and what is declared normal. Returns 3 if something is unusual, else 0. */
-export async function unusual({
-  output,
-  rules,
-  stdout,
-  stderr,
-  clock,
-  ...storage
-}: UnusualViewOptions): Promise<number> {
+/**
+ * Prints what the exporters of a store reported as unusual in the last hour, and what is declared normal. Returns 3 if something is
+ * unusual, else 0. Throws a one-line Error if there is no store to read.
+ */
+export async function unusual(options: UnusualViewOptions): Promise<number> {
+  const { output, rules, stdout, clock } = options;
+  const now = clock.now();
+  const summary = await readSummary(options, now);
+  if (!summary) return 1;
+  stdout.write(output === 'json' ? jsonOf(summary, rules, now) : tablesOf(summary, rules, now));
+  return summary.unusual.length > 0 ? 3 : 0;
+}
+
+/** Reads a folder without a lock, so that root can read the store of another user; a server through its store. Null after a message. */
+async function readSummary(options: UnusualViewOptions, now: number): Promise<Summary | null> {
+  const { rules, stderr, clock } = options;
   const task = 'read what is unusual';
-  return withStore(storage, { task, stderr, clock }, async (store) => {
+  if (!options.storageServer) {
+    const reports = ExporterReports.open(options);
+    if (reports) return reports.summaryOnce(now);
+    const tried = foldersOf(options).map((folder) => `"${folder}"`);
+    throw new Error(
+      `Cannot ${task}: no store in ${tried.join(' and ')} that this user can read. Run as the user of the exporter, or set --storage.path`,
+    );
+  }
+  let summary: Summary | null = null;
+  await withStore(options, { task, stderr, clock }, async (store) => {
     const records = await readAllRecords(store, SUMMARY_PREFIXES);
-    if (!records) {
-      stderr.write(`Cannot ${task}: the store failed\n`);
-      return 1;
-    }
-    const now = clock.now();
-    const summary = summarize(records, new Expectations(rules), now);
-    stdout.write(output === 'json' ? jsonOf(summary, rules, now) : tablesOf(summary, rules, now));
-    return summary.unusual.length > 0 ? 3 : 0;
+    if (records) summary = summarize(records, new Expectations(rules), now);
+    else stderr.write(`Cannot ${task}: the store failed\n`);
+    return 0;
   });
+  return summary;
 }
 
 /** `namespace/workload`, or the workload alone outside Kubernetes. */

@@ -1,7 +1,7 @@
 import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
-import { FIRST_SEEN_TTL_MS, type FirstSeenTime } from './contract.ts';
+import { FIRST_SEEN_TTL_MS, type FirstSeenTime, type StoredRecord } from './contract.ts';
 import { openForReading } from './sqlite-database.ts';
 
 const FILE = 'peerscope.sqlite';
@@ -57,6 +57,13 @@ export class StoreReader {
   *texts(prefix: string, now: number): Generator<string> {
     const rows = this.#database.prepare('SELECT v FROM record WHERE k >= ? AND k < ? AND x > ?');
     for (const { v } of rows.iterate(prefix, `${prefix}\u{10ffff}`, now)) if (typeof v === 'string') yield v;
+  }
+
+  /** The records whose key starts with a prefix; none in a store of peerscope 0.1. */
+  records(prefix: string): StoredRecord[] {
+    if (!this.#database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'memory'").get()) return [];
+    const rows = this.#database.prepare('SELECT k, v FROM memory WHERE k >= ? AND k < ?');
+    return rows.all(prefix, `${prefix}\u{10ffff}`).map(({ k, v }) => ({ key: String(k), text: String(v) }));
   }
 
   *firstSeen(now: number): Generator<StoredFirstSeen> {

@@ -52,3 +52,13 @@ it.each([
   expect(lines.filter((line) => line.startsWith('  and'))).toEqual(more);
   expect((view.objects(result)[0] as { rows: unknown[] }).rows).toHaveLength(count);
 });
+
+it('begins with what is unusual', () => {
+  const unusual = (): string[] => ['Unusual: shop/web (critical, 3 points): AS64501, process/nc\u001b'];
+  const result: ScanResult = { at: 0, rows: [], connections: () => [], coverage: '', lookups: null, unusual };
+  for (const isChartFirst of [true, false]) {
+    const view = topView({ filters: [], by: 'process', limit: '10', isChartFirst });
+    const texts = view.draw(result, { width: 50, paint: (text) => text }).map(({ text }) => text);
+    expect(texts.slice(0, 3)).toEqual(['Unusual: shop/web (critical, 3 points): AS64501,', 'process/nc\ufffd', '']);
+  }
+});
