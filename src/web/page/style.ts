@@ -59,7 +59,10 @@ tbody th i, td i { color: var(--soft); font-weight: 400; }
 .top { table-layout: fixed; }
 .top thead th:nth-child(1) { width: 27%; } .top thead th:nth-child(2) { width: 84px; padding-right: 24px; }
 .top td.number { font-weight: 600; padding-right: 24px; }
-.unusual td:nth-child(2), .unusual td:last-child { white-space: nowrap; }
+.unusual { table-layout: fixed; }
+.unusual thead th:nth-child(1), .unusual thead th:nth-child(2) { width: 24%; } .unusual thead th:nth-child(3) { width: 68px; }
+.unusual thead th:nth-child(5) { width: 150px; }
+section + .spoken + .totals { margin-top: 16px; }
 button {
   font: inherit; font-size: 13px; color: var(--link); background: none; border: 1px solid currentColor; border-radius: 6px;
   padding: 1px 9px; cursor: pointer;
@@ -95,6 +98,10 @@ summary { cursor: pointer; font-weight: 560; }
   .totals dd { font-size: 23px; }
   section { padding: 14px 14px 12px; }
   th, td { padding-right: 10px; }
+  .unusual thead { display: none; }
+  .unusual th, .unusual td { display: block; border: 0; padding: 2px 0; text-align: left; }
+  .unusual tbody th { border-top: 1px solid var(--line); padding-top: 7px; }
+  .unusual .number::after { content: ' points'; }
   .top thead th:nth-child(1) { width: 36%; } .top thead th:nth-child(2) { width: 64px; padding-right: 10px; }
   .top td.number { padding-right: 10px; }
   .words, .metrics { grid-template-columns: minmax(0, 1fr); gap: 0; }

@@ -29,10 +29,10 @@ export function unusualSection(
       const sum = `${severity}, ${points} ${points === 1 ? 'point' : 'points'}`;
       const name = /AS(\d+)$/.exec(report.what)?.[1];
       const operator = name === undefined ? '' : (names.get(name) ?? companyOf(report.what));
+      const about = [operator, report.process].filter((text) => text !== '').join(' · ');
       return markup`<tr><th scope="row">${i === 0 ? markup`<bdi>${place}</bdi><span class="sub${severity === 'info' ? '' : ' warn'}">${sum}</span>` : markup`<span class="spoken">${place}</span>`}</th>
-<td><bdi>${report.what}</bdi>${report.process === '' ? null : markup`<span class="sub"><bdi>${report.process}</bdi></span>`}</td>
-<td>${operator === '' ? '-' : markup`<bdi>${operator}</bdi>`}</td><td class="number">${report.points}</td>
-<td>${report.reason}</td><td>${time(report.at)}</td>${token === null ? null : markup`<td>${accept(report, token)}</td>`}</tr>`;
+<td><bdi>${report.what}</bdi>${about === '' ? null : markup`<span class="sub"><bdi>${about}</bdi></span>`}</td><td class="number">${report.points}</td>
+<td>${report.reason}<span class="sub">Since ${time(report.at)}</span></td>${token === null ? null : markup`<td>${accept(report, token)}</td>`}</tr>`;
     }),
   );
   const shown = rows.slice(0, MOST_REPORTS);
@@ -41,7 +41,7 @@ export function unusualSection(
 ${
   rows.length === 0
     ? markup`<p>Nothing is unusual.</p>`
-    : markup`<table class="unusual"><thead><tr><th scope="col">Workload</th><th scope="col">What</th><th scope="col">Operator</th><th scope="col" class="number">Points</th><th scope="col">Reason</th><th scope="col">First seen</th>${token === null ? null : markup`<th scope="col">Normal?</th>`}</tr></thead>
+    : markup`<table class="unusual"><thead><tr><th scope="col">Workload</th><th scope="col">What</th><th scope="col" class="number">Points</th><th scope="col">Reason</th>${token === null ? null : markup`<th scope="col">Normal?</th>`}</tr></thead>
 <tbody>${shown}</tbody></table>${more > 0 ? markup`<p class="more">and ${more} more</p>` : null}`
 }${rows.length > 0 && token !== null ? SCRIPT : null}</section>`;
 }

@@ -35,15 +35,15 @@ describe('the section Unusual', () => {
     const page = pageOf(reports);
     expect(/<main>\s*<section aria-labelledby="(\w+)"/.exec(page)?.[1]).toBe('unusual');
     expect(readable(page)).toContain(
-      'Unusual past hour Workload What Operator Points Reason First seen ' +
-        'shop/web critical, 3 points AS64501 curl EVIL-AS, LU 2 First call to the operator AS64501. 2026-11-30 19:57 UTC ' +
-        'shop/web process/nc curl - 1 nc called out for the first time. 2026-11-30 19:57 UTC ' +
-        'cron.service info, 1 point AS14618 ',
+      'Unusual past hour Workload What Points Reason ' +
+        'shop/web critical, 3 points AS64501 EVIL-AS, LU · curl 2 First call to the operator AS64501. Since 2026-11-30 19:57 UTC ' +
+        'shop/web process/nc curl 1 nc called out for the first time. Since 2026-11-30 19:57 UTC ' +
+        'cron.service info, 1 point AS14618 1 First',
     );
   });
 
   test('names the company of an operator that is not connected now', () => {
-    expect(readable(pageOf([report('AS16509')]))).toContain('AS16509 curl Amazon 2');
+    expect(readable(pageOf([report('AS16509')]))).toContain('AS16509 Amazon · curl 2');
   });
 
   test('says that nothing is unusual, and is absent if that is not watched', () => {
