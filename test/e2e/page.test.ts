@@ -98,7 +98,7 @@ describe('the status page in a browser', () => {
     if (!chromium || !exporter) return skip(obstacle ?? '');
     const { page, complaints } = await chromium.open(`${exporter.url}/`, DESKTOP);
     expect(await headings(page)).toEqual([
-      ...['peerscope', 'Totals', 'Top processes by sockets', 'Remote network operators'],
+      ...['peerscope', 'Unusual past hour', 'Totals', 'Top processes by sockets', 'Remote network operators'],
       ...['Other networks', 'Listeners 6', 'Endpoints', 'Inbound 5 connections', 'Outbound 6 connections'],
       ...['Loopback 2 connections, 2 duplicates omitted', 'Blind spots'],
       ...['Scan cost', 'Documentation'].map((start) => expect.stringContaining(start) as string),

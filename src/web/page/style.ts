@@ -84,7 +84,7 @@ details { margin-top: 10px; }
 summary { cursor: pointer; font-weight: 560; }
 .words { display: grid; grid-template-columns: minmax(120px, max-content) minmax(0, 1fr); gap: 6px 20px; margin: 12px 0 6px; }
 .words dt { font-weight: 560; overflow-wrap: anywhere; }
-.words dd { color: var(--soft); max-width: 78ch; }
+.words dd { color: var(--soft); max-width: 78ch; overflow-wrap: anywhere; }
 .metrics { grid-template-columns: minmax(0, 5fr) minmax(0, 8fr); }
 @media (max-width: 860px) {
   .two, .three { grid-template-columns: minmax(0, 1fr); }
