@@ -80,8 +80,8 @@ function provisioned(rule: Alert, hasOthers: boolean): object {
 
 /** Grafana's templates cannot query, so the text ends before the first query. */
 function withoutQueries(text: string): string {
-  const [before = '', ...queries] = text.split(/: \{\{- \$target/);
-  return queries.length === 0 ? text : `${before.trim()}. The dashboard Unusual has the evidence.`;
+  const [before = ''] = text.split(/: \{\{- (?:\$|range )/);
+  return before === text ? text : `${before}. The dashboards have the details.`;
 }
 
 function expression(refId: string, model: object): object {

@@ -14,6 +14,8 @@ const ALERT_LABELS = [
   'workload',
   'process',
   'instance',
+  'kind',
+  'what',
   'asn',
   'direction',
   'family',

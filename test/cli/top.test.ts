@@ -55,7 +55,15 @@ it.each([
 
 it('begins with what is unusual', () => {
   const unusual = (): string[] => ['Unusual: shop/web (critical, 3 points): AS64501, process/nc\u001b'];
-  const result: ScanResult = { at: 0, rows: [], connections: () => [], coverage: '', lookups: null, unusual };
+  const result: ScanResult = {
+    at: 0,
+    rows: [],
+    connections: () => [],
+    coverage: '',
+    lookups: null,
+    withDetails: (row) => row,
+    unusual,
+  };
   for (const isChartFirst of [true, false]) {
     const view = topView({ filters: [], by: 'process', limit: '10', isChartFirst });
     const texts = view.draw(result, { width: 50, paint: (text) => text }).map(({ text }) => text);

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { RULE_FILES } from '../support/alert-rules.ts';
 import { needPromtool } from '../support/promtool.ts';
 
+const AMTOOL = new URL('../../.cache/alertmanager/usr/bin/amtool', import.meta.url).pathname;
 const FOLDER = new URL('../../deploy/prometheus/', import.meta.url).pathname;
 
 const run = (promtool: string, cwd: string, ...args: string[]): { status: number | null; output: string } => {
@@ -22,3 +23,32 @@ it('every alert passes its tests', { timeout: 600_000 }, ({ skip }) => {
   const { status, output } = run(needPromtool(skip), FOLDER, 'test', 'rules', 'peerscope.test.yml');
   expect(status, output).toBe(0);
 });
+
+const UNUSUAL = { alertname: 'PeerscopeUnusual', namespace: 'shop', workload: 'web' };
+
+it.for<{ labels: Record<string, string>; receiver: string }>([
+  { labels: { ...UNUSUAL, severity: 'critical' }, receiver: 'pages' },
+  { labels: { ...UNUSUAL, severity: 'warning' }, receiver: 'warnings' },
+  { labels: { ...UNUSUAL, severity: 'info' }, receiver: 'digest' },
+  { labels: { alertname: 'PeerscopeNewOperatorForMany', severity: 'warning' }, receiver: 'warnings' },
+  { labels: { alertname: 'PeerscopeStoreDown', severity: 'warning' }, receiver: 'warnings' },
+  { labels: { alertname: 'PeerscopeEphemeralPortsRunningOut', severity: 'critical' }, receiver: 'pages' },
+  { labels: { alertname: 'PeerscopeAsnBreakerOpen', severity: 'info' }, receiver: 'digest' },
+])(
+  'the example for Alertmanager sends $labels.alertname, $labels.severity, to $receiver',
+  ({ labels, receiver }, { skip }) => {
+    const amtool = ['amtool', AMTOOL].find((command) => !spawnSync(command, ['--version']).error);
+    if (amtool === undefined) return skip('amtool is not installed');
+    const given = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+    const { status, output } = run(
+      amtool,
+      FOLDER,
+      'config',
+      'routes',
+      'test',
+      '--config.file=../compose/alertmanager.yml',
+      ...given,
+    );
+    expect({ status, receiver: output.split('\n')[0] }).toEqual({ status: 0, receiver });
+  },
+);
