@@ -43,6 +43,8 @@ const MAX_INBOUND_ENTRIES = 10_000;
 const MAX_REPORTS = 10_000;
 /** A full memory is emptied to this part of its limit, so that it is not emptied at every scan. */
 const KEPT = 0.95;
+/** Per workload and hour. It is critical long before, and more would only hide what others do. */
+const MAX_WORKLOAD_REPORTS = 50;
 /** Decisions of people, per workload. */
 const MAX_DECISIONS = 200;
 
@@ -608,6 +610,8 @@ export class UnusualMemory {
     if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
       return;
     if (this.#occasions(memory, kind, CALM_MS) > CALM[kind]) return;
+    const recent = this.#recent(memory);
+    if (recent.length >= MAX_WORKLOAD_REPORTS) return;
     const evidence = judge({
       kind,
       what,
@@ -623,7 +627,7 @@ export class UnusualMemory {
       isRestless: this.#occasions(memory, kind, RESTLESS_MS) > RESTLESS,
       isPeerOld: kind === 'peer' && this.#isLearnedWorkload(what),
       newInHour: this.#newInHour(memory, kind),
-      recent: this.#recent(memory),
+      recent,
     });
     if (evidence) this.#report(memory, holder, entry, evidence);
   }
