@@ -32,7 +32,7 @@ export function recordsOfLife(
     const times = { askedAt: time, freshUntil: now + DAY, source: 'cymru' };
     return { bucket, origin: { asns: [asn], ...facts, ...times } };
   });
-  for (; time < now - MINUTE; time += DAY / 8) {
+  for (; time < now - MINUTE; time += DAY / 2) {
     scrape.scan(Infinity);
     if (cache.takeQueries().length > 0) scrape.learn(cache.accept(answers));
   }
