@@ -20,7 +20,7 @@ it('promtool accepts the rules and the scrape configuration', ({ skip }) => {
 });
 
 it('every alert passes its tests', { timeout: 600_000 }, ({ skip }) => {
-  const { status, output } = run(needPromtool(skip), FOLDER, 'test', 'rules', 'peerscope.test.yml');
+  const { status, output } = run(needPromtool(skip), FOLDER, 'test', 'rules', 'peerscope.test.yml', 'shard.test.yml');
   expect(status, output).toBe(0);
 });
 
