@@ -1,8 +1,9 @@
-/** A simulated fleet. Each host has ten services of its own and ten of 200 Kubernetes workloads. */
-const SERVICES = 10;
-const PODS = 10;
-const WORKLOADS = 200;
+/** A simulated fleet. Each host has 40 services of its own and 40 of 800 Kubernetes workloads. */
+const SERVICES = 40;
+const PODS = 40;
+const WORKLOADS = 800;
 const ASNS = 500;
+const SERIES = 2_000;
 
 interface Owner {
   readonly process: string;
@@ -34,7 +35,7 @@ const labels = (pairs: Readonly<Record<string, string | number>>): string =>
     .map(([name, value]) => `${name}="${value}"`)
     .join()}}`;
 
-/** The page of one host: 500 series that have not changed for two days. */
+/** The page of one host: 2,000 series that have not changed for two days. */
 export function simulatedPage(host: number, nowSeconds: number): string {
   const old = Math.floor(nowSeconds) - 2 * 86_400;
   const page: string[] = [];
@@ -72,6 +73,14 @@ export function simulatedPage(host: number, nowSeconds: number): string {
   for (const collector of ['sockets', 'asn', 'processes']) add('peerscope_scrape_collector_success', { collector }, 1);
   add('peerscope_snapshot_timestamp_seconds', {}, Math.floor(nowSeconds));
   add('peerscope_build_info', { version: '0.0.0', node_version: '24.0.0' }, 1);
-  for (let i = 0; page.length < 500; i++) add('peerscope_series_folded', { family: `family-${i}` }, 0);
-  return `${page.slice(0, 500).join('\n')}\n`;
+  // One workload of each host does something new.
+  const { process, namespace, workload } = ownerOf('svc', '', 'svc.service', 0, 0);
+  const what = `AS${64_500 + (host % ASNS)}`;
+  add(
+    'peerscope_novelty_timestamp_seconds',
+    { process, namespace, workload, kind: 'operator', what, reach: 'none', points: 2 },
+    old,
+  );
+  for (let i = 0; page.length < SERIES; i++) add('peerscope_series_folded', { family: `family-${i}` }, 0);
+  return `${page.slice(-SERIES).join('\n')}\n`;
 }
