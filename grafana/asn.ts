@@ -178,6 +178,7 @@ export default dashboard({
         lines(
           {
             title: 'Number of operators',
+            interval: '5m',
             description: 'Number of distinct ASNs with connections, by direction.',
             unit: 'short',
             noData: 'No connections to public addresses.',

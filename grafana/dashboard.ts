@@ -35,8 +35,6 @@ export interface Variable {
   readonly name: string;
   /** The series selector, which can use earlier variables. */
   readonly of: string;
-  /** The value of "All": `.*` if the label can be empty. */
-  readonly all?: string;
   /** The user selects exactly one value, and starts with the first one. */
   readonly single?: true;
   /** For `single`: what ranks the values, the highest first. By default, they are sorted by name. */
@@ -47,10 +45,16 @@ export interface Variable {
 const DIRECTIONS = ['outbound', 'inbound'];
 
 const TARGET_VARIABLES: readonly Variable[] = [
-  { name: 'cluster', of: 'peerscope_build_info', all: '.*' },
+  { name: 'cluster', of: 'peerscope_build_info' },
   { name: 'job', of: 'peerscope_build_info{cluster=~"$cluster"}' },
   { name: 'instance', of: 'peerscope_build_info{cluster=~"$cluster", job=~"$job"}' },
 ];
+
+/**
+ * The value of "All". With `.+`, Prometheus would look up every series of every instance for each panel: several times the cost of the
+ * panel itself in a fleet.
+ */
+const ALL = '.*';
 
 /** Panels under a heading. */
 export interface Section {
@@ -142,12 +146,12 @@ function directions(): CustomVariableBuilder {
     .values(DIRECTIONS.join(','))
     .multi(true)
     .includeAll(true)
-    .allValue('.+')
+    .allValue(ALL)
     .current({ text: [first], value: [first], selected: true })
     .options(DIRECTIONS.map((value) => ({ text: value, value, selected: value === first })));
 }
 
-function labelValues({ name, of, all = '.+', single, rankedBy }: Variable): QueryVariableBuilder {
+function labelValues({ name, of, single, rankedBy }: Variable): QueryVariableBuilder {
   const query =
     rankedBy === undefined ? `label_values(${of}, ${name})` : `query_result(sort_desc(topk(500, ${rankedBy})))`;
   const variable = new QueryVariableBuilder(name)
@@ -159,5 +163,5 @@ function labelValues({ name, of, all = '.+', single, rankedBy }: Variable): Quer
     .sort(rankedBy === undefined ? VariableSort.NaturalAsc : VariableSort.Disabled);
   if (rankedBy !== undefined) variable.regex(`/${name}="([^"]+)"/`);
   if (single) return variable.multi(false).includeAll(false);
-  return variable.multi(true).includeAll(true).allValue(all).current({ text: 'All', value: '$__all', selected: true });
+  return variable.multi(true).includeAll(true).allValue(ALL).current({ text: 'All', value: '$__all', selected: true });
 }

@@ -51,15 +51,16 @@ const bytes: Weight = (of, by, matchers) =>
     .map((way) => `sum by (${by}) (rate(peerscope_${of}_${way}_bytes_total{${matchers}}[$__rate_interval]))`)
     .join(' + ');
 
-const namespaceParts = (weight: Weight): readonly string[] => {
+/** Without bytes: the rates of the whole fleet would cost seconds. */
+const namespaceParts = (): readonly string[] => {
   const internet = (direction: string): string =>
-    weight('asn', 'namespace', `${TARGETS}, direction="${direction}", network="public"`);
+    connections('asn', 'namespace', `${TARGETS}, direction="${direction}", network="public"`);
   const end = (expr: string, to: string): string =>
     replace(replace(expr, to, '$1', 'namespace', '(.+)'), to, HOSTS, 'namespace', '');
   const other = (expr: string, to: string): string => replace(expr, to, INTERNET, '', '');
   return [
     replace(
-      end(weight('endpoint', 'namespace, peer_namespace', BETWEEN), 'source'),
+      end(connections('endpoint', 'namespace, peer_namespace', BETWEEN), 'source'),
       'target',
       '$1',
       'peer_namespace',
@@ -105,7 +106,7 @@ const workloadParts = (weight: Weight): readonly string[] => {
   ];
 };
 
-const NAMESPACE_EDGES = edgesOf(namespaceParts(connections));
+const NAMESPACE_EDGES = edgesOf(namespaceParts());
 const WORKLOAD_EDGES = edgesOf(workloadParts(connections));
 
 export default dashboard({
@@ -129,12 +130,12 @@ export default dashboard({
           {
             title: 'Namespaces',
             description:
-              'Connections between namespaces, seen from the side that opened them, and with the Internet. Under the number of connections stand their bytes where peerscope counts bytes (docs/traffic.md). The panel is empty without connections of pods that peerscope knows from --collector.kubernetes. Click a namespace for its workloads.',
+              'Connections between namespaces, seen from the side that opened them, and with the Internet. The panel is empty without connections of pods that peerscope knows from --collector.kubernetes. Click a namespace for its workloads.',
             width: 24,
             height: 16,
           },
           nodesOf(NAMESPACE_EDGES),
-          withBytes(NAMESPACE_EDGES, namespaceParts(bytes)),
+          NAMESPACE_EDGES,
           [drillDown('Workloads of ${__data.fields.id}', UIDS.map, '__data.fields', [['namespace', 'id']])],
         ),
       ],
@@ -146,7 +147,7 @@ export default dashboard({
           {
             title: 'Workloads',
             description:
-              'Connections of the workloads of the namespace with each other, with workloads of other namespaces, with the top network operators and with endpoints that belong to no workload. Click a workload for its dashboard.',
+              'Connections of the workloads of the namespace with each other, with workloads of other namespaces, with the top network operators and with endpoints that belong to no workload. Beside the number of connections stand their bytes where peerscope counts bytes (docs/traffic.md). Click a workload for its dashboard.',
             width: 24,
             height: 18,
           },

@@ -61,10 +61,10 @@ export default dashboard({
             title: 'Socket rows',
             description: 'All rows of all socket tables, including listeners and TIME_WAIT.',
             unit: 'short',
-            noData: NO_CONNECTIONS,
+            noData: NO_RULES,
             width: 4,
           },
-          [`sum(peerscope_connections{${TARGETS}})`, 'rows'],
+          [`sum(peerscope:connections:sum{${TARGETS}})`, 'rows'],
         ),
         stat(
           {
@@ -72,10 +72,10 @@ export default dashboard({
             description:
               'inbound: accepted here; outbound: opened here; loopback: both ends in the same network namespace.',
             unit: 'short',
-            noData: NO_CONNECTIONS,
+            noData: NO_RULES,
             width: 8,
           },
-          [`sum by (direction) (peerscope_connections{${TARGETS}})`, '{{direction}}'],
+          [`sum by (direction) (peerscope:connections:sum{${TARGETS}})`, '{{direction}}'],
         ),
         stat(
           {
@@ -314,6 +314,7 @@ export default dashboard({
         lines(
           {
             title: 'Opened (kernel counters)',
+            interval: '5m',
             description: 'TCP connections in all network namespaces, as counted by the kernel.',
             unit: 'cps',
             noData: 'Needs two scrapes.',
@@ -326,6 +327,7 @@ export default dashboard({
         lines(
           {
             title: 'Errors (kernel counters)',
+            interval: '5m',
             description:
               'Retransmitted segments, connections dropped because an accept queue was full, and datagrams dropped because a receive buffer was full.',
             unit: 'cps',

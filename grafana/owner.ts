@@ -10,7 +10,7 @@ export default dashboard({
   title: 'Process or workload',
   description: 'One workload and its processes: peers, connection states, queues and resource usage.',
   variables: [
-    { name: 'namespace', of: `peerscope_connections{${TARGETS}}`, all: '.*' },
+    { name: 'namespace', of: `peerscope_connections{${TARGETS}}` },
     {
       name: 'workload',
       of: `peerscope_connections{${TARGETS}, namespace=~"$namespace"}`,
@@ -20,7 +20,6 @@ export default dashboard({
     {
       name: 'process',
       of: `peerscope_connections{${TARGETS}, namespace=~"$namespace", workload="$workload"}`,
-      all: '.*',
     },
   ],
   choosesDirection: true,

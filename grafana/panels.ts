@@ -64,6 +64,8 @@ export interface Frame {
   readonly description: string;
   readonly width: number;
   readonly height?: number;
+  /** The least distance of points of lines over many series. */
+  readonly interval?: string;
   /** Links of a value. */
   readonly links?: readonly Link[];
 }
@@ -196,7 +198,7 @@ export function lines(frame: Numbers, ...queries: readonly Query[]): Builder<Pan
       queries.map(([expr, legend], i) => query(expr, i).range().legendFormat(legend)),
     )
       // A point a minute is enough for lines over hours, and costs a quarter of one for each scrape.
-      .interval('1m')
+      .interval(frame.interval ?? '1m')
       .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.PaletteClassic))
       .fillOpacity(10)
       .legend(
@@ -222,14 +224,15 @@ export function table(frame: Frame, { values, labels, links = {}, empty = {} }: 
   const isOne = values.length === 1;
   const valueNames = values.map(({ name }, i) => [isOne ? 'Value' : `Value #${refId(i)}`, name] as const);
   const columns = [...valueNames, ...labels.map((label) => [label, LABEL_NAMES[label]] as const)];
-  const rows = `topk(${MOST_ROWS}, ${values[0]?.expr ?? ''})`;
   const queries = values.map(({ expr }, i) =>
-    query(i === 0 ? rows : `${expr} and on (${labels.join(', ')}) ${rows}`, i)
-      .instant()
-      .format(PromQueryFormat.Table),
+    query(`topk(${MOST_ROWS}, ${expr})`, i).instant().format(PromQueryFormat.Table),
   );
   const panel = framed(new Table(), frame, queries);
-  if (!isOne) panel.withTransformation({ id: 'merge', options: {} });
+  if (!isOne) {
+    panel.withTransformation({ id: 'merge', options: {} });
+    panel.withTransformation({ id: 'sortBy', options: { sort: [{ field: 'Value #A', desc: true }] } });
+    panel.withTransformation({ id: 'limit', options: { limitField: MOST_ROWS } });
+  }
   panel
     .withTransformation({
       id: 'organize',

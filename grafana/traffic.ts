@@ -278,6 +278,7 @@ export default dashboard({
         lines(
           {
             title: 'Ended connections',
+            interval: '5m',
             description: 'Connections a second that ended, however short, by direction. It needs netlink sockets.',
             unit: 'cps',
             noData: NO_TRAFFIC,

@@ -63,8 +63,10 @@ export interface Span {
   readonly seconds: number;
   /** The scrape interval of the data source, in seconds. */
   readonly scrapeSeconds: number;
-  /** The distance of points, in place of that of the panel. */
-  readonly step?: number;
+  /** Whether the viewer opens the collapsed rows; true by default. */
+  readonly opensRows?: boolean;
+  /** How many points a panel asks for that has one a minute, in place of the distance of points. */
+  readonly points?: number;
 }
 
 /** Pixels of a panel of half the width, which is how many points Grafana asks for. */
@@ -108,10 +110,10 @@ async function firstValue(url: string, variable: Variable, definition: string, {
   return texts.flatMap((text) => new RegExp(pattern).exec(text)?.[1] ?? [])[0] ?? '';
 }
 
-/** All panels, those of collapsed rows too, with a key of their own. */
-export function panelsOf(dashboard: Classic): Panel[] {
+/** All panels; those of collapsed rows too unless they are left out. */
+export function panelsOf(dashboard: Classic, withCollapsed = true): Panel[] {
   return ((dashboard.panels ?? []) as unknown as Panel[])
-    .flatMap((panel) => [panel, ...(panel.panels ?? [])])
+    .flatMap((panel) => [panel, ...(withCollapsed ? (panel.panels ?? []) : [])])
     .filter(({ type }) => type !== 'row');
 }
 
@@ -132,9 +134,10 @@ export async function viewOf(url: string, built: Classic, given: Shown, span: Sp
   const { to, seconds, scrapeSeconds } = span;
   const from = to - seconds;
   const answers: Record<string, Answer[]> = {};
-  for (const [i, panel] of panelsOf(dashboard).entries()) {
+  for (const [i, panel] of panelsOf(dashboard, span.opensRows).entries()) {
     panel.key = String(i);
-    const step = span.step ?? stepOf(panel, seconds, scrapeSeconds);
+    const step =
+      span.points === undefined ? stepOf(panel, seconds, scrapeSeconds) : scaled(panel, seconds / span.points);
     const rate = `${Math.ceil(Math.max(step + scrapeSeconds, 4 * scrapeSeconds))}s`;
     answers[panel.key] = [];
     for (const target of panel.targets ?? []) {
@@ -152,6 +155,11 @@ export async function viewOf(url: string, built: Classic, given: Shown, span: Sp
     }
   }
   return { dashboard, shown, from, to, answers, variableSeconds };
+}
+
+/** The distance of points of a panel where a minute of its interval is this long. */
+function scaled({ interval = '1m' }: Panel, minute: number): number {
+  return Number.parseInt(interval, 10) * minute;
 }
 
 function stepOf({ interval = '' }: Panel, seconds: number, scrapeSeconds: number): number {
