@@ -170,6 +170,8 @@ describe('a Prometheus that scrapes a recorded host', () => {
         const empty: string[] = [];
         for (const { dashboard, title, targets } of PANELS)
           for (const { expr, instant } of targets) {
+            // No API server says who the peers are, and nothing folds. test/e2e/dashboards.test.ts has a fleet for the map.
+            if (dashboard.endsWith('Service map') || expr.includes('peerscope_series_folded')) continue;
             const promql = substituted(expr, '13335');
             if (parsePromql(promql).selectors.some(({ metric }) => TRAFFIC.test(metric))) continue;
             const series = instant ? (await prometheus.query(promql)).length : await prometheus.countOverTime(promql);

@@ -62,6 +62,7 @@ export function substituted(expr: string, asn = '13335'): string {
   return expr
     .replaceAll('$__rate_interval', '5m')
     .replaceAll('$asn', asn)
+    .replaceAll(/(?<!!)="\$(?:workload|namespace)"/g, '=~".*"')
     .replaceAll(/\$(job|instance)\b/g, '.+')
     .replaceAll(/\$(cluster|namespace|workload|process|direction)\b/g, '.*');
 }
