@@ -256,6 +256,7 @@ export default dashboard({
     },
     {
       heading: 'Over time',
+      isCollapsed: true,
       panels: [
         lines(
           {
