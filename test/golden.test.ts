@@ -19,7 +19,8 @@ const VOLATILE =
   /^(# (HELP|TYPE) )?peerscope_(network_namespaces|scrape_collector_duration_seconds|snapshot_timestamp_seconds|build_info|store_up|store_failures_total|asn_pending|asn_queries_total|asn_query_failures_total|asn_cache_(lookups|hits)_total|otlp_exports_total|otlp_export_failures_total)\b/;
 
 /** The times of a run, which read 0 in the golden page. */
-const FIRST_TIME = /^(peerscope_(?:asn_first_seen|baseline_start|workload_watched_since)_timestamp_seconds\{.*\}) \d+(?:\.\d+)?$/gm;
+const FIRST_TIME =
+  /^(peerscope_(?:asn_first_seen|baseline_start|workload_watched_since)_timestamp_seconds\{.*\}) \d+(?:\.\d+)?$/gm;
 
 /** Answers in the words of a store, so that the program has nothing to ask. */
 const ANSWERS = [
