@@ -23,8 +23,6 @@ import { Expectations } from './unusual/expectations.ts';
 import { UnusualMemory } from './unusual/memory.ts';
 import { UnusualRecorder } from './unusual/recorder.ts';
 
-const NONE: ReadonlySet<string> = new Set();
-
 /** What a scrape needs to know: the series budget, the rules of the configuration, and which collectors are on. */
 export interface ScrapeOptions {
   readonly seriesLimit: number;
@@ -103,7 +101,7 @@ export class Scrape {
     );
     const { hasStore: isShared = false, node = '' } = options;
     this.#scope = options.baselineScope ?? 'node';
-    this.#expectations = new Expectations(rules, (...owner) => this.#cluster?.expectationsOf(...owner) ?? NONE);
+    this.#expectations = new Expectations(rules, (...owner) => this.#names.expectationsOf(...owner));
     const memoryOptions = {
       isShared,
       node,

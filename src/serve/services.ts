@@ -92,10 +92,12 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     decisions.accept(page.records);
     worker?.notify('merge', page);
   });
-  const { watch, rdns } = await openOrClose(store, async () => ({
-    watch: prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log }),
-    rdns: config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null,
-  }));
+  const { watch, rdns, expects, ...first } = await openOrClose(store, async () => {
+    const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
+    const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
+    const rdns = config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null;
+    return { watch, rdns, expects, podKeys: podKeysOf(rules().workloads, expects !== null) };
+  });
   const cluster = watch && new ClusterCache(watch.resources);
   const asn =
     provider &&
@@ -108,7 +110,6 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       clock: SYSTEM_CLOCK,
       random: Math.random,
     });
-  const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
   const clusterChanged = (change: ClusterChange): void => {
     worker?.notify('cluster', change);
     if (change.resource === 'pods' && 'change' in change) {
@@ -119,7 +120,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     // This thread needs the addresses of pods and Services only; endpoints are many.
     if (change.resource !== 'endpointslices') cluster?.accept(change, SYSTEM_CLOCK.monotonic());
   };
-  let podKeys = podKeysOf(rules().workloads, expects !== null);
+  let { podKeys } = first;
   const startWatch = async (): Promise<void> => {
     kubernetes = (await watch?.start(clusterChanged, podKeys)) ?? null;
   };

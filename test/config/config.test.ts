@@ -156,7 +156,7 @@ it('accepts every flag', () => {
       protocols: false,
       endpoints: false,
       asn: false,
-      'first-seen': false,
+      'first-seen': true,
       netlink: true,
       rdns: true,
     },

@@ -12,6 +12,15 @@ import { answers, isSilent, OtlpReceiver, pointsOf } from '../support/otlp-recei
 
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
 const QUIET = ['--asn.provider=none', '--storage.path=/dev/null/none'];
+const WITHOUT_DETAILS = {
+  exe: null,
+  exe_deleted: null,
+  cmdline: null,
+  ppid: null,
+  parents: null,
+  process_started_at: null,
+  cgroup: null,
+};
 
 describe('a running exporter', () => {
   let exporter: Exporter;
@@ -183,8 +192,10 @@ describe('an exporter with the API', () => {
   test('answers with the output of `list -o json`, for any filters', { timeout: 60_000 }, async () => {
     for (const filters of [[], ['process=nginx', 'state!=listen'], ['port=1']]) {
       const { stdout } = await runMain(['list', '-o', 'json', ...filters, `--path.procfs=${TREE}`, ...QUIET]);
-      expect(await rows(`?${filters.join('&')}`)).toBe(stdout);
-      const lines = (JSON.parse(stdout) as object[]).map((row) => `${JSON.stringify(row)}\n`).join('');
+      // Only the command reads what its rows need about a process.
+      const listed = (JSON.parse(stdout) as object[]).map((row) => ({ ...row, ...WITHOUT_DETAILS }));
+      expect(JSON.parse(await rows(`?${filters.join('&')}`))).toEqual(listed);
+      const lines = listed.map((row) => `${JSON.stringify(row)}\n`).join('');
       expect(await rows(`?format=jsonl&${filters.join('&')}`)).toBe(lines);
     }
   });
