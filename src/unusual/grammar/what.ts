@@ -169,6 +169,11 @@ const EXTENSION = /\.(?:jar|war|ear|py|pyc|js|mjs|cjs|ts|rb|pl|php|sh|bin|exe|dl
  * `app.jar`, `python3.12` is `python`, `php-fpm8.2` is `php-fpm`. A name is never emptied.
  */
 export function withoutRelease(name: string): string {
+  const shorter = withoutLastRelease(name);
+  return shorter === name ? name : withoutRelease(shorter);
+}
+
+function withoutLastRelease(name: string): string {
   const extension = EXTENSION.exec(name)?.[0] ?? '';
   const base = name.slice(0, name.length - extension.length);
   let rest = base

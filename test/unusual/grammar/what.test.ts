@@ -89,6 +89,8 @@ test.each([
   ['k3s', 'k3s'],
   ['bzip2', 'bzip2'],
   ['x11vnc', 'x11vnc'],
+  ['worker-15-3f9c2ab', 'worker'],
+  ['job-2-SNAPSHOT', 'job'],
   ['decade', 'decade'],
   ['1.2.3', '1.2.3'],
   ['', ''],
@@ -97,10 +99,20 @@ test.each([
 });
 
 test('a name without its release is never empty, and stays the same', () => {
+  const part = fc.constantFrom('app', '-1', '.2', '-v3', '_3f9c2ab', '-snapshot', '.jar', '-rc1', 'python', '3', '@7');
+  const text = fc.string({ minLength: 1, maxLength: 128 });
   fc.assert(
-    fc.property(fc.string({ minLength: 1, maxLength: 128 }), (name) => {
-      expect(withoutRelease(name)).not.toBe('');
-    }),
+    fc.property(
+      fc.oneof(
+        text,
+        fc.array(part, { minLength: 1 }).map((parts) => parts.join('')),
+      ),
+      (name) => {
+        const shorter = withoutRelease(name);
+        expect(shorter).not.toBe('');
+        expect(withoutRelease(shorter)).toBe(shorter);
+      },
+    ),
   );
 });
 
