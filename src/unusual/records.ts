@@ -64,6 +64,8 @@ const MAX_WHY = 300;
 const FIRST_SEEN = 'first:1:';
 const BASELINE = 'base:1:';
 const DAY_MS = 86_400_000;
+/** The latest time that a date has. */
+const MAX_DATE_MS = 8.64e15;
 
 export function entryKey({ namespace, workload }: Owner, kind: ThingKind, what: string): string {
   return ENTRY + JSON.stringify([namespace, workload, kind, what]);
@@ -144,7 +146,7 @@ export function decodeDecision({ key, text }: UnusualRecord, latest: number): De
     if (typeof isAccepted !== 'boolean' || typeof by !== 'string' || typeof why !== 'string') throw new TypeError();
     if (parseWhat(what) !== what) throw new TypeError();
     const person = { by: shortened(by, MAX_BY), why: shortened(why, MAX_WHY) };
-    return { owner: { namespace, workload }, what, decision: { isAccepted, at: timeIn(at, latest), ...person } };
+    return { owner: { namespace, workload }, what, decision: { isAccepted, at: pastTimeIn(at, latest), ...person } };
   });
 }
 
@@ -171,8 +173,8 @@ function shortened(text: string, most: number): string {
 }
 
 /**
- * Decodes a record, or a first-seen time of peerscope 0.1 as `{key, text: time}`. Null if it is not valid, or of a time after `latest`:
- * the store may be shared with others.
+ * Decodes a record, or a first-seen time of peerscope 0.1 as `{key, text: time}`. Null if it is not valid: the store may be shared with
+ * others. Times after `latest` become `latest`, so that nothing is lost when a clock is set back.
  */
 export function decodeRecord({ key, text }: UnusualRecord, latest: number): DecodedEntry | DecodedWorkload | null {
   return orNull(() => {
@@ -277,9 +279,17 @@ function listIn(value: unknown): unknown[] {
   return value as unknown[];
 }
 
+/** The time of a decision: the later one of two counts, so one of the future would never end. */
+function pastTimeIn(value: unknown, latest: number): number {
+  const time = timeIn(value, latest);
+  if (time !== value) throw new TypeError();
+  return time;
+}
+
+/** A time after the latest one is of a clock that was ahead: it counts as the latest. */
 function timeIn(value: unknown, latest: number): number {
-  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0 || value > latest) throw new TypeError();
-  return value;
+  if (typeof value !== 'number' || !(value >= 0 && value <= MAX_DATE_MS)) throw new TypeError();
+  return Math.min(value, latest);
 }
 
 function fieldsIn(value: unknown): Record<string, unknown> {

@@ -18,3 +18,10 @@ test('logs each decision since the start once, with who, when and why', () => {
     [{ ...fields, at: '2026-11-30T20:00:01.000Z' }, 'declared not normal'],
   ]);
 });
+
+test.each(['1e300', '1e16', '-1', 'null', '"x"'])('ignores a decision of the store at %s', (at) => {
+  const lines: unknown[] = [];
+  const log = new DecisionLog({ info: (...line: unknown[]) => void lines.push(line) }, START);
+  log.accept([{ key: 'decision:1:["shop","web","AS64501"]', text: `[true,${at},"alice"]` }]);
+  expect(lines).toEqual([]);
+});
