@@ -35,8 +35,11 @@ const CLOCK_SKEW_MS = 5 * MINUTE_MS;
 const MAX_WORKLOADS = 5_000;
 /** Per workload and kind. */
 const MAX_THINGS = 200;
-/** Strangers choose the operators that connect: of these, a full list takes a new one only for one that was not met for a day. */
 const MAX_CLIENTS = 1_000;
+/** A full list takes a new thing only for one that was not met for this time. */
+const REPLACE_MS = HOUR_MS;
+/** Strangers choose the operators that connect. */
+const REPLACE_CLIENT_MS = DAY_MS;
 /** Of all workloads, for outbound things and listeners; strangers choose the inbound ones, which have a limit of their own. */
 const MAX_ENTRIES = 40_000;
 const MAX_INBOUND_ENTRIES = 10_000;
@@ -45,8 +48,12 @@ const MAX_REPORTS = 10_000;
 const KEPT = 0.95;
 /** Per workload and hour. It is critical long before, and more would only hide what others do. */
 const MAX_WORKLOAD_REPORTS = 50;
+/** Per workload and kind: these are critical together, and a scan of ports must not hide the reports of others. */
+const MAX_REPORTS_OF_KIND = 10;
 /** Decisions of people, per workload. */
 const MAX_DECISIONS = 200;
+/** Operators and peers of the current hour, of all workloads that are not learned. */
+const MAX_COUNTED = 100_000;
 
 /** On how many occasions a calm workload meets new things of a kind in seven days. Things that are met together are one occasion. */
 const CALM: Readonly<Record<ThingKind, number>> = {
@@ -207,6 +214,9 @@ export class UnusualMemory {
   readonly #inbound = new Map<string, Candidate['entry']>();
   #isComplete: boolean;
   #now = 0;
+  #hour = 0;
+  /** Operators and peers that workloads that are not learned met in this hour. */
+  #counted = 0;
 
   constructor(options: UnusualOptions) {
     this.#options = options;
@@ -216,9 +226,14 @@ export class UnusualMemory {
   /** Begins a scan; `now` in milliseconds since 1970. */
   begin(now: number): void {
     this.#now = now;
-    this.#reports = this.#reports
-      .filter(({ firstExportAt }) => firstExportAt === null || Math.abs(now - firstExportAt) < HOUR_MS)
-      .slice(-MAX_REPORTS);
+    const hour = Math.floor(now / HOUR_MS);
+    if (hour !== this.#hour) {
+      for (const memory of this.#workloads.values()) memory.closeHour(now);
+      [this.#hour, this.#counted] = [hour, 0];
+    }
+    this.#reports = this.#reports.filter(
+      ({ firstExportAt }) => firstExportAt === null || Math.abs(now - firstExportAt) < HOUR_MS,
+    );
   }
 
   /** Notes a rollout. */
@@ -408,6 +423,7 @@ export class UnusualMemory {
       for (const [kind, things] of memory.things) for (const what of things.keys()) this.#markEntry(memory, kind, what);
       for (const what of memory.decisions.keys()) this.#markDecision(memory, what);
     }
+    for (const report of this.#reports) this.#markReport(report);
   }
 
   /**
@@ -524,12 +540,13 @@ export class UnusualMemory {
       return;
     }
     const entry: Entry = { firstAt: Math.min(at, now), recordedAt: now, lastAt: now };
+    // Whatever else is known: nothing has to be compared.
+    if (this.#isSuspectCall(kind, remote)) this.#reportSuspect(memory, what, entry, holder, remote);
     if (this.#keysOf(kind).size >= 2 * limitOf(isInbound(kind))) this.#trim(isInbound(kind));
-    if (kind === 'client' && !this.#makePlaceForClient(memory)) return;
+    if (!this.#makePlace(memory, kind)) return;
     memory.setThing(kind, what, entry);
     this.#index(memory, kind, what, entry);
     this.#markEntry(memory, kind, what);
-    this.#limitThings(memory, kind);
     const { process, startedAt, containerStartedAt } = holder;
     const candidate: Candidate = {
       memory,
@@ -548,16 +565,22 @@ export class UnusualMemory {
     this.#sightings.push(sightingOf(candidate, key));
   }
 
-  #makePlaceForClient(memory: WorkloadMemory): boolean {
-    const clients = memory.things.get('client');
-    if (!clients || clients.size < MAX_CLIENTS) return true;
+  /**
+   * Drops the thing of a full list that was met least recently. What was met over more than a day keeps its place for another one. False
+   * if everything was met just now: then a scan of ports costs nothing.
+   */
+  #makePlace(memory: WorkloadMemory, kind: ThingKind): boolean {
+    const things = memory.things.get(kind);
+    if (!things || things.size < mostThings(kind)) return true;
     // Entries are in the order of their last hour.
-    for (const [what, { lastAt }] of clients) {
-      if (this.#now - lastAt < DAY_MS) return false;
-      this.#dropThing(memory, 'client', what);
+    for (const [what, entry] of things) {
+      const idleMs = Math.abs(this.#now - entry.lastAt);
+      if (idleMs < (kind === 'client' ? REPLACE_CLIENT_MS : REPLACE_MS)) return false;
+      if (isHeld(entry) && idleMs < DAY_MS) continue;
+      this.#dropThing(memory, kind, what);
       return true;
     }
-    return true;
+    return false;
   }
 
   #keysOf(kind: ThingKind): Map<string, Entry> {
@@ -603,10 +626,7 @@ export class UnusualMemory {
   /** Reports a new thing, if it passes the gates. */
   #settle({ memory, kind, what, entry, holder, remote }: Candidate): void {
     entry.recordedAt = this.#now;
-    if (this.#isSuspectCall(kind, remote)) {
-      this.#reportSuspect(memory, what, entry, holder, remote);
-      return;
-    }
+    if (this.#isSuspectCall(kind, remote)) return;
     if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
       return;
     if (this.#occasions(memory, kind, CALM_MS) > CALM[kind]) return;
@@ -705,8 +725,12 @@ export class UnusualMemory {
     counted: { operator?: string; peer?: string; bytes?: number },
   ): void {
     const now = this.#now;
+    if (memory.learnedAt === null) {
+      const isFull = this.#counted >= MAX_COUNTED;
+      this.#counted += memory.countHour(now, isFull ? { bytes: counted.bytes ?? 0 } : counted).added;
+      return;
+    }
     const counts = memory.countHour(now, counted);
-    if (memory.learnedAt === null) return;
     for (const measure of ['operators', 'peers'] as const) {
       const before = memory.busiestBefore(measure, now);
       if (counts[measure] <= Math.max(FAN_OUT, FAN_OUT_RATIO * before)) continue;
@@ -748,9 +772,21 @@ export class UnusualMemory {
       return;
     }
     const report = { ...evidence, ...added };
-    this.#reports.push(report);
-    this.#markReport(report);
+    if (this.#makePlaceForReport(report)) {
+      this.#reports.push(report);
+      this.#markReport(report);
+    }
     if (this.#novelties.length < MAX_REPORTS) this.#novelties.push({ owner: memory, kind });
+  }
+
+  /** Says whether there is place for a report. Of too many of a workload and kind, those with the most points stay. */
+  #makePlaceForReport({ owner, kind, points }: Report): boolean {
+    const ofKind = this.#reports.filter((report) => report.owner === owner && report.kind === kind);
+    if (ofKind.length < MAX_REPORTS_OF_KIND) return this.#reports.length < MAX_REPORTS;
+    const least = ofKind.reduce((a, b) => (b.points < a.points ? b : a));
+    if (least.points >= points) return false;
+    this.#reports.splice(this.#reports.indexOf(least), 1);
+    return true;
   }
 
   /** What this node reported before it was restarted. */
@@ -760,7 +796,9 @@ export class UnusualMemory {
     const isKnown = this.#reports.some(
       (own) => own.owner === owner && own.kind === report.kind && own.what === report.what,
     );
-    if (!isKnown && !this.#isSilenced(owner, report)) this.#reports.push({ ...report, owner, firstExportAt: null });
+    const restored = { ...report, owner, firstExportAt: null };
+    if (!isKnown && !this.#isSilenced(owner, report) && this.#makePlaceForReport(restored))
+      this.#reports.push(restored);
   }
 
   #markReport(report: Report): void {
@@ -792,7 +830,7 @@ export class UnusualMemory {
 
   #limitThings(memory: WorkloadMemory, kind: ThingKind): void {
     const things = memory.things.get(kind);
-    if (!things || things.size <= (kind === 'client' ? MAX_CLIENTS : MAX_THINGS)) return;
+    if (!things || things.size <= mostThings(kind)) return;
     // What was met over more than a day keeps its place: new things take those of others.
     const [oldest] = [...things].sort(([, a], [, b]) => Number(isHeld(a)) - Number(isHeld(b)) || a.lastAt - b.lastAt);
     if (oldest) this.#dropThing(memory, kind, oldest[0]);
@@ -842,15 +880,23 @@ export class UnusualMemory {
   /** Drops workloads beyond the limit, of the tenants with the most: those that are not learned, and those not seen for the longest time. */
   #trimWorkloads(): void {
     if (this.#workloads.size <= MAX_WORKLOADS) return;
-    const byTenant = Map.groupBy(this.#workloads.values(), tenantOf);
-    const isLearned = (memory: WorkloadMemory): number => Number(memory.learnedAt !== null);
     const leastFirst = (a: WorkloadMemory, b: WorkloadMemory): number =>
-      isLearned(a) - isLearned(b) || a.lastAt - b.lastAt;
-    for (const [own, most] of fairShares([...byTenant.values()], MAX_WORKLOADS * KEPT))
-      for (const memory of own.sort(leastFirst).slice(0, own.length - most)) this.#drop(memory);
-    // With more tenants than places, each has one.
-    const least = [...this.#workloads.values()].sort(leastFirst);
-    for (const memory of least.slice(0, Math.max(0, least.length - MAX_WORKLOADS))) this.#drop(memory);
+      Number(isKept(a)) - Number(isKept(b)) || a.lastAt - b.lastAt;
+    // Of equally old ones the latest goes first.
+    const all = (): WorkloadMemory[] => [...this.#workloads.values()].reverse();
+    const [kept = [], others = []] = [true, false].map((is) => all().filter((memory) => isKept(memory) === is));
+    this.#shareOut(others, MAX_WORKLOADS * KEPT - kept.length);
+    this.#shareOut(kept, MAX_WORKLOADS);
+    // With more tenants than places, some have none.
+    const excess = this.#workloads.size - MAX_WORKLOADS;
+    if (excess > 0) for (const memory of all().sort(leastFirst).slice(0, excess)) this.#drop(memory);
+  }
+
+  /** Drops the workloads of each tenant that are more than its share, the least recently active first. */
+  #shareOut(workloads: readonly WorkloadMemory[], places: number): void {
+    const byTenant = Map.groupBy(workloads, tenantOf);
+    for (const [own, most] of fairShares([...byTenant.values()], places))
+      for (const memory of own.toSorted((a, b) => a.lastAt - b.lastAt).slice(0, own.length - most)) this.#drop(memory);
   }
 
   #drop(memory: WorkloadMemory): void {
@@ -868,6 +914,11 @@ function limitOf(inbound: boolean): number {
 /** A namespace, else the user or unit that answers for the sockets. */
 function tenantOf({ namespace, workload, tenant }: WorkloadMemory): string {
   return namespace === '' ? `\n${tenant ?? workload}` : namespace;
+}
+
+/** Whether something would be lost without a workload: what is usual for it, or the decisions of people. */
+function isKept({ learnedAt, decisions }: WorkloadMemory): boolean {
+  return learnedAt !== null || decisions.size > 0;
 }
 
 function isHeld({ firstAt, lastAt }: Entry): boolean {
@@ -890,6 +941,10 @@ function fairShares<List extends readonly unknown[]>(lists: readonly List[], pla
 /** Strangers choose what comes in. */
 function isInbound(kind: ThingKind): boolean {
   return kind === 'administrator' || kind === 'client';
+}
+
+function mostThings(kind: ThingKind): number {
+  return kind === 'client' ? MAX_CLIENTS : MAX_THINGS;
 }
 
 function sightingOf({ kind, entry }: Candidate, key: string): Sighting {

@@ -143,6 +143,9 @@ export class WorkloadMemory {
    */
   markActive(at: number): boolean {
     this.lastAt = Math.max(this.lastAt, at);
+    // The clock was set back: what was learned stays learned.
+    if (this.since > at) this.since = at;
+    if (this.learnedAt !== null && this.learnedAt > at) this.learnedAt = at;
     const hour = Math.floor(at / HOUR_MS);
     if (this.learnedAt === null && at - this.since >= DAY_MS && this.activeHours >= 3) this.learnedAt = at;
     if (hour === this.#lastActiveHour) return false;
@@ -157,21 +160,21 @@ export class WorkloadMemory {
     return kind === 'operator' ? Math.min(learnedAt, this.operatorsLearnedAt ?? Infinity) : learnedAt;
   }
 
-  /** Adds to the current hour. Returns the counts of the hour so far. */
+  /** Adds to the current hour. Returns the counts of the hour so far, and how many of its operators and peers were added. */
   countHour(
     at: number,
     { operator, peer, bytes = 0 }: { operator?: string; peer?: string; bytes?: number },
-  ): { operators: number; peers: number; bytes: number } {
+  ): { operators: number; peers: number; bytes: number; added: number } {
     const hour = Math.floor(at / HOUR_MS);
-    if (hour !== this.#hour.hour) {
-      this.closeHour();
-      this.#hour = new CurrentHour(hour);
-    }
+    this.closeHour(at);
+    if (this.#hour.hour < 0) this.#hour = new CurrentHour(hour);
     const current = this.#hour;
+    const before = current.operators.size + current.peers.size;
     if (operator !== undefined && current.operators.size < MAX_FAN_OUT) current.operators.add(operator);
     if (peer !== undefined && current.peers.size < MAX_FAN_OUT) current.peers.add(peer);
     current.bytes += bytes;
-    return { operators: current.operators.size, peers: current.peers.size, bytes: current.bytes };
+    const [operators, peers] = [current.operators.size, current.peers.size];
+    return { operators, peers, bytes: current.bytes, added: operators + peers - before };
   }
 
   /**
@@ -192,12 +195,13 @@ export class WorkloadMemory {
     this.#hour.reported.add(measure);
   }
 
-  /** Moves the counts of the current hour to the busiest hours. */
-  closeHour(): void {
+  /** Moves the counts of an hour that has ended to the busiest hours, and frees them. */
+  closeHour(now: number): void {
     const { hour, operators, peers, bytes, reported } = this.#hour;
-    if (hour < 0) return;
+    if (hour < 0 || hour === Math.floor(now / HOUR_MS)) return;
     const day = Math.floor((hour * HOUR_MS) / DAY_MS);
     this.mergeHour({ day, operators: operators.size, peers: peers.size, bytes, reported });
+    this.#hour = new CurrentHour(-1);
   }
 
   mergeHour(hour: BusiestHour): void {
