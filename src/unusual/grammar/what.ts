@@ -1,5 +1,5 @@
 import { formatAddress, parseAddress } from '../../common/address.ts';
-import { cleanLabel } from '../../common/sanitize.ts';
+import { cleanLabel, withoutControls } from '../../common/sanitize.ts';
 import { operatorOf } from './operators.ts';
 
 /** The kinds of novelties, as in the label `kind`. */
@@ -84,6 +84,7 @@ export function parseWhat(text: string): string | { readonly problem: string } {
   if (text === METADATA) return problem('calls to the metadata service are always reported');
   if (text.includes('*') || text.includes('?')) return problem('wildcards are not allowed');
   if (text.length > 300) return problem('longer than 300 characters');
+  if (withoutControls(text) !== text) return problem('no value has control characters');
   const operator = /^AS(\d{1,10})$/i.exec(text)?.[1];
   if (operator !== undefined)
     return Number(operator) > 0 && Number(operator) < 2 ** 32
@@ -97,6 +98,7 @@ export function parseWhat(text: string): string | { readonly problem: string } {
     return portOf(text, text, '') ?? problem('must be like tcp/5432 or tcp/ephemeral');
   if (first === 'process')
     return rest.join('/') === '' ? problem('must be like process/nc') : `process/${withoutRelease(rest.join('/'))}`;
+  if (text === 'volume/public') return text;
   if (first === 'volume') {
     const network = parseWhat(rest.join('/'));
     return typeof network === 'string' && network.startsWith('AS')

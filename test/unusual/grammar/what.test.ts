@@ -28,6 +28,7 @@ describe('an expected value', () => {
     ['2001:DB8::1', '2001:db8::1'],
     ['fan_out/peers', 'fan_out/peers'],
     ['volume/AS14618', 'volume/AS16509'],
+    ['volume/public', 'volume/public'],
   ])('%s is %s', (text, value) => {
     expect(parseWhat(text)).toBe(value);
     expect(parseWhat(value)).toBe(value);
@@ -46,8 +47,10 @@ describe('an expected value', () => {
     ['process/', 'must be like process/nc'],
     ['volume/shop', 'must be like volume/AS64500'],
     ['ledger', 'must be like AS64500, tcp/5432, shop/ledger, process/nc or listen/udp/ephemeral'],
+    ['process/\u001b[2J', 'no value has control characters'],
+    ['shop/\u202eledger', 'no value has control characters'],
     ['a/b/c', 'must be like AS64500, tcp/5432, shop/ledger, process/nc or listen/udp/ephemeral'],
-  ])('%s is refused', (text, reason) => {
+  ])('%j is refused', (text, reason) => {
     expect(parseWhat(text)).toEqual({ problem: `Cannot read expected value "${text}": ${reason}` });
   });
 
