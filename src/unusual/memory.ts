@@ -228,7 +228,11 @@ export class UnusualMemory {
     this.#now = now;
     const hour = Math.floor(now / HOUR_MS);
     if (hour !== this.#hour) {
-      for (const memory of this.#workloads.values()) memory.closeHour(now);
+      const isNextDay = Math.floor(hour / 24) !== Math.floor(this.#hour / 24);
+      for (const memory of this.#workloads.values()) {
+        memory.closeHour(now);
+        if (isNextDay) this.#markDecisions(memory);
+      }
       [this.#hour, this.#counted] = [hour, 0];
     }
     this.#reports = this.#reports.filter(
@@ -421,7 +425,7 @@ export class UnusualMemory {
     for (const memory of this.#workloads.values()) {
       this.#markWorkload(memory);
       for (const [kind, things] of memory.things) for (const what of things.keys()) this.#markEntry(memory, kind, what);
-      for (const what of memory.decisions.keys()) this.#markDecision(memory, what);
+      this.#markDecisions(memory);
     }
     for (const report of this.#reports) this.#markReport(report);
   }
@@ -495,7 +499,9 @@ export class UnusualMemory {
 
   #mergeDecision(owner: Owner, what: string, decision: Decision): void {
     const memory = this.#workloadOf(owner, decision.at);
-    if (memory && (memory.decisions.get(what)?.at ?? -Infinity) < decision.at) this.#apply(memory, what, decision);
+    const known = memory?.decisions.get(what)?.at ?? -Infinity;
+    if (memory && known < decision.at) this.#apply(memory, what, decision);
+    else if (memory && known > decision.at) this.#markDecision(memory, what);
   }
 
   /** Remembers a decision. The oldest ones beyond the limit of a workload are dropped. */
@@ -810,6 +816,11 @@ export class UnusualMemory {
       const entry = memory.thing(kind, what);
       return entry ? encodeEntry(memory, kind, what, entry) : null;
     });
+  }
+
+  /** Once a day, because a full store drops what was written longest ago. */
+  #markDecisions(memory: WorkloadMemory): void {
+    for (const [what, { at }] of memory.decisions) if (this.#now - at <= FORGET_MS) this.#markDecision(memory, what);
   }
 
   #markDecision(memory: WorkloadMemory, what: string): void {

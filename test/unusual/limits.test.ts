@@ -167,3 +167,25 @@ test('a workload that was learned by a clock that was ahead is learned once the 
   scan(memory, now + MINUTE, [call(WEB, 64_501)]);
   expect(reportsOf(memory, WEB)).toEqual(['AS64501 2']);
 });
+
+test('a decision is written again each day, so that a full store keeps it', () => {
+  const memory = learned([WEB]);
+  memory.decide(WEB, 'AS64501', true, START, 'alice');
+  const written = [MINUTE, DAY, DAY + HOUR, 89 * DAY, 91 * DAY].map((after) => {
+    scan(memory, START + after, [call(WEB, 64_500)]);
+    return memory.takeRecords().filter(({ key }) => key.startsWith('decision:')).length;
+  });
+  expect(written).toEqual([1, 1, 0, 1, 0]);
+});
+
+test('a decision of the store that is older than a known one is replaced there', () => {
+  const [memory, other] = [learned([WEB]), learned([WEB])];
+  memory.decide(WEB, 'AS64501', true, START - MINUTE, 'alice');
+  const former = memory.takeRecords();
+  other.decide(WEB, 'AS64501', false, START, 'bob');
+  other.takeRecords();
+  other.merge(former, START);
+  expect(other.takeRecords().filter(({ key }) => key.startsWith('decision:'))).toEqual([
+    { key: 'decision:1:["shop","web","AS64501"]', text: JSON.stringify([false, START, 'bob']) },
+  ]);
+});
