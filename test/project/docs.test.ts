@@ -46,7 +46,7 @@ beforeAll(async () => {
   const commands = captures(stdout.slice(stdout.indexOf('\nCommands:')), /^ {2}([a-z-]+) \[options\]/gm);
   await Promise.all(
     commands.map(async (command) => {
-      const { stdout } = await runMain([command, '--help']);
+      const { stdout } = await runMain([...(command === 'watch' ? ['watch', 'list'] : [command]), '--help']);
       const flags = stdout
         .matchAll(/^ {2}(?:-\w, )?--(\[no-\])?([\w.-]+)/gm)
         .flatMap(([, no, name = '']) => (no ? [name, `no-${name}`] : [name]));
