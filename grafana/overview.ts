@@ -14,6 +14,7 @@ const ALERT_LABELS = [
   'workload',
   'process',
   'instance',
+  'owner',
   'kind',
   'what',
   'asn',

@@ -123,6 +123,7 @@ const LABEL_NAMES = {
   local_port: 'Local port',
   namespace: 'Namespace',
   network: 'Network',
+  owner: 'Owner',
   peer_namespace: 'Peer namespace',
   peer_workload: 'Peer workload',
   node_version: 'Node.js',
