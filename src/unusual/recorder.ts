@@ -225,6 +225,7 @@ export class UnusualRecorder {
     const holder = this.#holderOf(labels, connections.process[i] ?? null);
     const before = this.#holders[i];
     this.#holders[i] = holder;
+    if (before !== holder) this.#noteProgram(labels, holder, connections.process[i] ?? null);
     const isPassed = before !== undefined && before !== holder && holder.process !== '';
     const observed = { holder, at: openedAt, ...(isPassed && { heldAt: this.#at }) };
     const seen = this.#seenOf(i, transport, peer, observed);
@@ -263,6 +264,15 @@ export class UnusualRecorder {
     const recent = { owner: labels, direction: seen.event, asn: String(seen.asn), at: seen.at, learnedAt: this.#at };
     const key = keyOf(recent);
     if (!this.#recent.has(key)) this.#recent.set(key, recent);
+  }
+
+  /** The main process of a unit shows what the unit runs: another file is an update. A later process that init adopted is none. */
+  #noteProgram(labels: OwnerLabels, holder: Holder, process: Process | null): void {
+    if (labels.namespace !== '' || labels.workload === '' || process?.ppid !== 1 || !process.executable?.inode) return;
+    const { path, device, inode } = process.executable;
+    const isMain = holder.startedAt !== null && holder.startedAt === holder.containerStartedAt;
+    if (isMain)
+      this.#memory.noteVersion(this.#ownerOf(labels, 0), `${device} ${inode} ${path}`.slice(0, 200), this.#at);
   }
 
   /** Says whether this scan has already observed an equal connection, and notes it. */

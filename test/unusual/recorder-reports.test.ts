@@ -57,7 +57,20 @@ class Host {
   exec(path: string): void {
     this.tree.write(ORDERS, 'exe', null);
     symlinkSync(path, join(this.tree.root, String(ORDERS), 'exe'));
-    this.tree.edit(ORDERS, 'stat', /^(\d+ \([^)]*\) . \d+ .*? )332328(?= )/, (_, before: string) => `${before}332329`);
+    const stat = this.tree.read(ORDERS, 'stat').split(' ');
+    stat[21] = String(Number(stat[21]) + 1);
+    this.tree.write(ORDERS, 'stat', stat.join(' '));
+  }
+
+  /** orders.service is another file from the next scan on. */
+  update(inode: number): void {
+    this.exec('/usr/local/bin/python3.13');
+    const map = `00400000-00452000 r-xp 00000000 08:02 ${inode} /usr/local/bin/python3.13\n`;
+    this.tree.write(ORDERS, 'maps', map);
+    const stat = this.tree.read(ORDERS, 'stat').split(' ');
+    stat[3] = '1';
+    stat[21] = String(Math.round((this.#now - START + 10 * DAY) / 10));
+    this.tree.write(ORDERS, 'stat', stat.join(' '));
   }
 
   /** A child of orders.py that runs another program. */
@@ -172,4 +185,22 @@ test('what the configuration expects is no news, and an operator in the list of 
   for (let scans = 0; scans < 3; scans++) host.scan();
   const reports = host.reports.filter((report) => report.startsWith('orders.service'));
   expect(reports).toEqual(['orders.service orders.py: operator AS19281 3']);
+});
+
+test('an update of a unit explains a new port, and a restart does not', () => {
+  using host = new Host();
+  host.update(1);
+  host.scan();
+  host.update(1);
+  host.open('01010101:115C', '01', 99_001);
+  for (let scans = 0; scans < 3; scans++) host.scan();
+  expect(host.reports).toEqual(['orders.service orders.py: port tcp/4444 1']);
+
+  using updated = new Host();
+  updated.update(1);
+  updated.scan();
+  updated.update(2);
+  updated.open('01010101:115C', '01', 99_001);
+  for (let scans = 0; scans < 3; scans++) updated.scan();
+  expect(updated.reports).toEqual([]);
 });
