@@ -169,7 +169,7 @@ export async function replay(
         EPOCH_MS + second * 1000,
       );
     const node = nodeOf(line.node);
-    memory.markExported(EPOCH_MS + second * 1000);
+    memory.markExported(memory.reports, EPOCH_MS + second * 1000);
     for (const report of memory.reports) {
       if (seen.has(report)) continue;
       seen.add(report);

@@ -13,6 +13,7 @@ import { RemoteNames } from '../rows/remote-names.ts';
 import { Readers, type Reader } from '../rows/streams.ts';
 import { Scrape, type ScrapeOptions } from '../scrape.ts';
 import { unusualJson } from '../unusual/summary.ts';
+import type { Report } from '../unusual/evidence.ts';
 import { renderPage } from '../web/page/page.ts';
 import {
   handleMessages,
@@ -58,6 +59,8 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const writer = new PartWriter();
   const encoder = new TextEncoder();
   let families: readonly Family[] = [];
+  /** Those in the families. */
+  let reports: readonly Report[] = [];
   let scannedAt = 0;
 
   const sendQuestions = (): void => {
@@ -93,6 +96,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       const dump = (await sockets?.dump(withinMs * DUMP_SHARE)) ?? null;
       const scan = scrape.scan(withinMs - (SYSTEM_CLOCK.monotonic() - begun), dump);
       families = scan.families;
+      reports = [...(scrape.unusual?.reports ?? [])];
       scannedAt = scan.at;
       afterReply(() => readers.scanned(scan.at));
       afterReply(sendHashCost);
@@ -105,7 +109,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       return { at, collectors, malformedRows, failures };
     },
     render: async ({ format }, { transfer }) => {
-      scrape.unusual?.markExported(SYSTEM_CLOCK.now());
+      scrape.unusual?.markExported(reports, SYSTEM_CLOCK.now());
       const rendered = await writer.write(families, format);
       const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
       transfer(parts.map(({ body }) => body.buffer));
@@ -120,7 +124,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       ),
     share: ({ status, port: target }) => {
       try {
-        scrape.unusual?.markExported(SYSTEM_CLOCK.now());
+        scrape.unusual?.markExported(reports, SYSTEM_CLOCK.now());
         const collected: Collected = { families: [...families, ...statusFamilies(status)] };
         target.postMessage(collected);
       } finally {

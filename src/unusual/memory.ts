@@ -438,9 +438,10 @@ export class UnusualMemory {
     return this.#reports;
   }
 
-  /** Says that the reports were exported. */
-  markExported(now: number): void {
-    for (const report of this.#reports) report.firstExportAt ??= now;
+  /** Says that these reports were exported; those that came after the scan are not. */
+  markExported(exported: readonly Report[], now: number): void {
+    const marked = new Set(exported);
+    for (const report of this.#reports) if (marked.has(report)) report.firstExportAt ??= now;
   }
 
   /** The decisions of people. */

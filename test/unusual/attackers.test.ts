@@ -39,7 +39,7 @@ function memoryAfter(scans: readonly (readonly [day: number, calls: readonly Cal
     memory.begin(at);
     for (const one of calls) memory.observe(call(one, at));
     memory.end();
-    memory.markExported(at);
+    memory.markExported(memory.reports, at);
   }
   return memory;
 }

@@ -82,7 +82,7 @@ class Node {
   }
 
   get reports(): string[] {
-    this.memory.markExported(this.now);
+    this.memory.markExported(this.memory.reports, this.now);
     return this.memory.reports.map(({ kind, what, reach, points }) => `${kind} ${what} ${reach} ${points}`);
   }
 }
