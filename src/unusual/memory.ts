@@ -235,8 +235,11 @@ export class UnusualMemory {
       }
       [this.#hour, this.#counted] = [hour, 0];
     }
+    // If the clock was set back, the hour begins again.
+    for (const report of this.#reports)
+      if (report.firstExportAt !== null) report.firstExportAt = Math.min(report.firstExportAt, now);
     this.#reports = this.#reports.filter(
-      ({ firstExportAt }) => firstExportAt === null || Math.abs(now - firstExportAt) < HOUR_MS,
+      ({ firstExportAt }) => firstExportAt === null || now - firstExportAt < HOUR_MS,
     );
   }
 
