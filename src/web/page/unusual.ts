@@ -36,6 +36,7 @@ export function unusualSection(
     }),
   );
   const shown = rows.slice(0, MOST_REPORTS);
+  const looksUp = families.some(({ name, samples }) => name === 'peerscope_asn_cache_entries' && samples.length > 0);
   const more = rows.length - shown.length;
   return markup`<section aria-labelledby="unusual"><h2 id="unusual">Unusual <small>past hour</small></h2>
 ${
@@ -43,7 +44,7 @@ ${
     ? markup`<p>Nothing is unusual.</p>`
     : markup`<table class="unusual"><thead><tr><th scope="col">Workload</th><th scope="col">What</th><th scope="col" class="number">Points</th><th scope="col">Reason</th>${token === null ? null : markup`<th scope="col">Normal?</th>`}</tr></thead>
 <tbody>${shown}</tbody></table>${more > 0 ? markup`<p class="more">and ${more} more</p>` : null}`
-}${rows.length > 0 && token !== null ? SCRIPT : null}</section>`;
+}${looksUp ? null : markup`<p>Network operators are not watched, because ASN lookups are off.</p>`}${rows.length > 0 && token !== null ? SCRIPT : null}</section>`;
 }
 
 const SCRIPT = Markup.script(ACCEPT_SCRIPT);

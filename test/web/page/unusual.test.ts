@@ -51,6 +51,17 @@ describe('the section Unusual', () => {
     expect(readable(pageOf(null))).not.toContain('Unusual');
   });
 
+  test('says that operators are not watched if ASN lookups are off', () => {
+    const none = 'Network operators are not watched, because ASN lookups are off.';
+    const cache: Family = {
+      ...{ name: 'peerscope_asn_cache_entries', help: '', type: 'gauge', labels: [] },
+      samples: [{ labels: [], value: 0 }],
+    };
+    const isShown = (families: readonly Family[]): boolean =>
+      readable(renderPage(families, OPTIONS, () => null, [])).includes(none);
+    expect([isShown([INFO]), isShown([INFO, cache])]).toEqual([true, false]);
+  });
+
   test('shows 20 reports', () => {
     const many = Array.from({ length: 23 }, (_, i) => report(`AS${i + 1}`));
     const page = pageOf(many);
