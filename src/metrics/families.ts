@@ -77,9 +77,9 @@ export class Families {
     order: NonNullable<FamilySpec<ScanData>['cut']>,
   ): Bounded {
     const tenants = new Map<Sample, string>();
-    const all = [...spec.contributions(data)].map(({ labels, value }) => {
+    const all = [...spec.contributions(data)].map(({ labels, value, tenant }) => {
       const sample = { labels: spec.labels.map((label) => labels[label] ?? ''), value };
-      tenants.set(sample, split(this.#tenants.of(labels), labels['direction']));
+      tenants.set(sample, split(tenant ?? this.#tenants.of(labels), labels['direction']));
       return sample;
     });
     const tenantOf = (sample: Sample): string => tenants.get(sample) ?? '';

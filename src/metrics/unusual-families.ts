@@ -41,6 +41,8 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<{ readonly unusual: UnusualDa
       (unusual?.reports ?? []).map(({ owner, process, kind, what, reach, points, at }) => ({
         labels: { ...labelsOf(owner), process, kind, what, reach, points: String(points) },
         value: at / 1000,
+        // One workload with very much evidence must not hide the evidence of others.
+        tenant: `${owner.namespace}/${owner.workload}`,
       })),
   },
   {

@@ -146,7 +146,10 @@ export class SqliteStore implements Store {
 
   readRecords(since: string | null): Promise<RecordPage | null> {
     this.#closeLostFile();
-    return Promise.resolve(this.#attempt(({ readRecords }) => readRecords(since)) ?? null);
+    const page = this.#attempt(({ readRecords }) => readRecords(since)) ?? null;
+    // A new file is empty: what is known is written again.
+    if (page && this.#isIncomplete && !this.#isFailing) this.#recover();
+    return Promise.resolve(page);
   }
 
   /** Makes room for first-seen times, with a turn of the event loop after each step. */

@@ -522,6 +522,15 @@ describe('a store that fails', () => {
     expect(reports).toEqual([lost, lost]);
   });
 
+  it('reports that data is lacking when it reads from a new file', async () => {
+    const store = open();
+    await store.writeRecords([{ key: 'unusual:1:a', text: '[1]' }]);
+    rmSync(folder, { recursive: true });
+    now += 5_000;
+    expect((await store.readRecords(null))?.records).toEqual([]);
+    expect({ up: store.up, lacking }).toEqual({ up: true, lacking: 1 });
+  });
+
   it('does nothing after close', async () => {
     const store = open();
     await store.close();

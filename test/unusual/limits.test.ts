@@ -193,7 +193,7 @@ test('a decision of the store that is older than a known one is replaced there',
 test.each([MINUTE, HOUR, DAY])('a clock that is set back by %d ms ends no report', (step) => {
   const memory = learned([WEB]);
   scan(memory, START + HOUR, [call(WEB, 64_501)]);
-  memory.markExported(START + HOUR);
+  memory.markExported(memory.reports, START + HOUR);
   const shown = [MINUTE, HOUR - MINUTE, HOUR + MINUTE].map((after) => {
     scan(memory, START + HOUR - step + after, []);
     return reportsOf(memory, WEB).length;
