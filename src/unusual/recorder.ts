@@ -165,10 +165,11 @@ export class UnusualRecorder {
   /** The first-seen times of the operators that open connections go to, and of those that were first met in the past hour. */
   firstSeen(groups: readonly AsnGroup[]): { readonly asns: FirstSeenAsn[]; readonly baselines: Baseline[] } {
     const asns = new Map<string, FirstSeenAsn>();
-    const owners = new Set<OwnerLabels>();
+    /** One for each process, namespace and workload. */
+    const owners = new Map<string, OwnerLabels>();
     for (const { owner, direction, state, labels } of groups) {
       if ((owner.process === '' && owner.workload === '') || this.#scan.names.isProvisional(owner)) continue;
-      owners.add(owner);
+      owners.set(nameOfOwner(owner), owner);
       const asn = state === 'syn_received' ? '' : (labels['asn'] ?? '');
       if (asn === '' || asn === '0' || (direction !== 'outbound' && direction !== 'inbound')) continue;
       const found = this.#firstSeenOf(owner, direction, asn);
@@ -181,10 +182,10 @@ export class UnusualRecorder {
       if (isOld || Math.abs(this.#at - recent.learnedAt) >= HOUR_MS) this.#recent.delete(key);
       else if (found) {
         asns.set(key, found);
-        owners.add(recent.owner);
+        owners.set(nameOfOwner(recent.owner), recent.owner);
       }
     }
-    const baselines = [...owners].flatMap((owner) => {
+    const baselines = [...owners.values()].flatMap((owner) => {
       const at = this.#memory.sinceOf(this.#ownerOf(owner, 0));
       return at === null ? [] : [{ owner, at }];
     });
@@ -368,8 +369,12 @@ const NO_ADDRESS: Address = [0, 0, 0, 0];
 /** The owner of sockets that neither a workload nor a user has, and of processes outside of units that are not learned yet. */
 const HOST: Owner = { namespace: '', workload: 'host' };
 
+function nameOfOwner({ process, namespace, workload }: OwnerLabels): string {
+  return JSON.stringify([process, namespace, workload]);
+}
+
 function keyOf({ owner, direction, asn }: FirstSeenAsn): string {
-  return JSON.stringify([owner.process, owner.namespace, owner.workload, direction, asn]);
+  return `${nameOfOwner(owner)} ${direction} ${asn}`;
 }
 
 function nameOf(seen: Seen): string {
