@@ -216,7 +216,9 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     const times = earliest(await Promise.all(exporters.map((exporter) => firstTimes(context, exporter))));
     await redis.client.flushall();
     await context.expect.poll(() => redis.answers(), { timeout: SOON_MS }).toBe(500);
-    await context.expect.poll(() => redis.client.keys('peerscope:record:unusual:*'), { timeout: SOON_MS }).not.toEqual([]);
+    await context.expect
+      .poll(() => redis.client.keys('peerscope:record:unusual:*'), { timeout: SOON_MS })
+      .not.toEqual([]);
     const third = await start(peers(100, 400));
     await resolved(context, third, 300);
     expect(await firstTimes(context, third), 'nothing became new').toEqual(times);
@@ -230,7 +232,9 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     const exporter = await start(peers(0, 20));
     await resolved(context, exporter, 20);
     const times = await firstTimes(context, exporter);
-    await context.expect.poll(() => redis.client.keys('peerscope:record:unusual:*'), { timeout: SOON_MS }).not.toEqual([]);
+    await context.expect
+      .poll(() => redis.client.keys('peerscope:record:unusual:*'), { timeout: SOON_MS })
+      .not.toEqual([]);
     const keys = (await redis.client.keys('peerscope:record:unusual:*')).sort();
     await redis.kill();
     await redis.restart();
