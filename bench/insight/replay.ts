@@ -1,6 +1,7 @@
 /** Replays a world through the memory of the program: one scan and scrape a minute on each node, memory shared by a store. */
 import type { Report } from '../../src/unusual/evidence.ts';
-import { UnusualMemory, type Observation } from '../../src/unusual/memory.ts';
+import { UnusualMemory } from '../../src/unusual/memory.ts';
+import type { Observation } from '../../src/unusual/observation.ts';
 import type { WorldLine } from './world-line.ts';
 
 /** The start of every world, in milliseconds since 1970. */

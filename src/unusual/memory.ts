@@ -13,24 +13,17 @@ import {
   reportKey,
   type UnusualRecord,
 } from './records.ts';
-import {
-  isEphemeral,
-  listenerWhat,
-  METADATA,
-  operatorWhat,
-  parseWhat,
-  portWhat,
-  programWhat,
-  withoutRelease,
-} from './grammar/what.ts';
+import { busyHour } from './busy-hour.ts';
+import { CLOCK_SKEW_MS, isCalm, isReleased, isRestless, lateness, newInHour } from './gates.ts';
+import { operatorWhat, parseWhat, portWhat, withoutRelease } from './grammar/what.ts';
+import { thingsIn, type Holder, type Observation } from './observation.ts';
+import { Reports } from './reports.ts';
+import { fairShares, isHeld, isKept, tenantOf } from './shares.ts';
 import { DAY_MS, THING_KINDS, WorkloadMemory, type Decision, type Entry, type ThingKind } from './workload-memory.ts';
 
 const HOUR_MS = 3_600_000;
-const MINUTE_MS = 60_000;
 /** A thing that was not met for this time is forgotten. */
 const FORGET_MS = 90 * DAY_MS;
-/** The maximum clock difference between nodes, and the maximum step of one clock, that is tolerated. */
-const CLOCK_SKEW_MS = 5 * MINUTE_MS;
 
 const MAX_WORKLOADS = 5_000;
 /** Per workload and kind. */
@@ -43,108 +36,17 @@ const REPLACE_CLIENT_MS = DAY_MS;
 /** Of all workloads, for outbound things and listeners; strangers choose the inbound ones, which have a limit of their own. */
 const MAX_ENTRIES = 40_000;
 const MAX_INBOUND_ENTRIES = 10_000;
-const MAX_REPORTS = 10_000;
 /** A full memory is emptied to this part of its limit, so that it is not emptied at every scan. */
 const KEPT = 0.95;
 /** Per workload and hour. It is critical long before, and more would only hide what others do. */
 const MAX_WORKLOAD_REPORTS = 50;
-/** Per workload and kind: these are critical together, and a scan of ports must not hide the reports of others. */
-const MAX_REPORTS_OF_KIND = 10;
 /** Decisions of people, per workload. */
 const MAX_DECISIONS = 200;
 /** Operators and peers of the current hour, of all workloads that are not learned. */
 const MAX_COUNTED = 100_000;
 
-/** On how many occasions a calm workload meets new things of a kind in seven days. Things that are met together are one occasion. */
-const CALM: Readonly<Record<ThingKind, number>> = {
-  operator: 2,
-  port: 1,
-  process: 2,
-  caller: 2,
-  server: 2,
-  peer: 2,
-  inner_port: 2,
-  listener: 2,
-  metadata: 2,
-  metadata_caller: 2,
-  administrator: 2,
-  client: 2,
-  program: 2,
-};
-const CALM_MS = 7 * DAY_MS;
-const OCCASION_MS = 6 * HOUR_MS;
-/** A calm workload with more occasions than this in 28 days is restless. */
-const RESTLESS = 4;
-const RESTLESS_MS = 28 * DAY_MS;
-
 /** Open sockets are observed once an hour. */
 const OBSERVED_MS = 2 * HOUR_MS;
-
-const LATE_MS = 10 * MINUTE_MS;
-
-/** Fan-out: more than this, and more than three times the busiest hour before. */
-const FAN_OUT = 10;
-const FAN_OUT_RATIO = 3;
-/** Volume of an hour: more than this, and more than four times the busiest hour before. */
-const VOLUME_BYTES = 64 * 2 ** 20;
-const VOLUME_RATIO = 4;
-/** A volume that is critical by itself. */
-const LARGE_VOLUME_BYTES = 2 ** 30;
-const LARGE_VOLUME_RATIO = 16;
-
-/** Local ports of services through which administrators come in, if the process is not known by name. */
-const ADMINISTRATIVE_LOCAL_PORTS: ReadonlySet<number> = new Set([
-  22, 23, 2375, 2376, 3389, 5900, 5985, 5986, 6443, 10250,
-]);
-const ADMINISTRATIVE_PROCESSES: ReadonlySet<string> = new Set(
-  'sshd sshd-session dropbear in.telnetd telnetd xrdp Xvnc x11vnc cockpit-ws dockerd kubelet kube-apiserver etcd'.split(
-    ' ',
-  ),
-);
-
-/** What is known of the process that holds a socket. */
-export interface Holder {
-  /** "" if no process holds it. */
-  readonly process: string;
-  /** Milliseconds since 1970; null if unknown. */
-  readonly startedAt: number | null;
-  /** When its container or unit started. */
-  readonly containerStartedAt: number | null;
-  /** The path of its executable; absent if it cannot be read. */
-  readonly executable?: string;
-}
-
-interface Observed {
-  readonly owner: Owner;
-  /** Who answers for the socket, such as a user: workloads outside of namespaces share the memory by that. */
-  readonly tenant?: string;
-  readonly holder: Holder;
-  /** When it opened, or was seen first. */
-  readonly at: number;
-  /** When another process held it first; absent if the same one has held it from the start. */
-  readonly heldAt?: number;
-}
-
-/** A socket, with all that is known about it. It is observed when it opens, when more becomes known, and once an hour while it is open. */
-export type Observation =
-  | (Observed & {
-      readonly event: 'outbound';
-      readonly transport: string;
-      readonly network: 'public' | 'inside' | 'cloud_metadata';
-      /** 0 or null if it is not announced or not known yet. */
-      readonly asn: number | null;
-      readonly port: number;
-      /** Inside: the Service or workload, such as shop/ledger, else the address; null if unknown. */
-      readonly peer: string | null;
-    })
-  | (Observed & {
-      readonly event: 'inbound';
-      readonly network: 'public' | 'inside';
-      readonly asn: number | null;
-      readonly localPort: number;
-    })
-  /** A listener that other hosts can reach. */
-  | (Observed & { readonly event: 'listen'; readonly transport: string; readonly port: number });
 
 /** A first-seen time for the store, and the answer. Each category has its own capacity there. */
 export interface Sighting {
@@ -206,8 +108,7 @@ export class UnusualMemory {
   /** Those that the store did not know, while its records are not all merged. */
   readonly #confirmed = new Set<Candidate>();
   #sightings: Sighting[] = [];
-  #reports: (Report & { firstExportAt: number | null })[] = [];
-  #novelties: Pick<Report, 'owner' | 'kind'>[] = [];
+  readonly #reports = new Reports();
   readonly #dirty = new Map<string, () => UnusualRecord | null>();
   /** Keys of entries, least recently seen first. */
   readonly #outbound = new Map<string, Candidate['entry']>();
@@ -235,12 +136,7 @@ export class UnusualMemory {
       }
       [this.#hour, this.#counted] = [hour, 0];
     }
-    // If the clock was set back, the hour begins again.
-    for (const report of this.#reports)
-      if (report.firstExportAt !== null) report.firstExportAt = Math.min(report.firstExportAt, now);
-    this.#reports = this.#reports.filter(
-      ({ firstExportAt }) => firstExportAt === null || now - firstExportAt < HOUR_MS,
-    );
+    this.#reports.begin(now);
   }
 
   /** Notes a rollout. */
@@ -271,51 +167,19 @@ export class UnusualMemory {
   }
 
   observe(observation: Observation): void {
-    const { owner, holder, at, tenant } = observation;
+    const { owner, holder, at, heldAt = at, tenant } = observation;
     const memory = this.watch(owner, at, tenant);
     if (!memory) return;
     const remote = {
       asn: 'asn' in observation ? observation.asn : null,
       port: 'transport' in observation ? portWhat(observation.transport, observation.port) : '',
     };
-    const meet = (kind: ThingKind, what: string): void => this.#meet(memory, kind, what, at, holder, remote);
-    const heldAt = observation.heldAt ?? at;
-    const meetProcess = (kind: ThingKind, what: string): void => this.#meet(memory, kind, what, heldAt, holder, remote);
-    const process = withoutRelease(holder.process);
-    if (observation.event === 'inbound') {
-      const { asn, localPort, network } = observation;
-      const isAdministrative =
-        ADMINISTRATIVE_PROCESSES.has(holder.process) || ADMINISTRATIVE_LOCAL_PORTS.has(localPort);
-      if (network === 'public' && asn) meet('client', operatorWhat(asn));
-      if (network === 'public' && asn && isAdministrative) meet('administrator', operatorWhat(asn));
-      return;
-    }
-    if (process !== '') meetProcess('process', `process/${process}`);
-    if (process !== '' && holder.executable !== undefined) meetProcess('program', programWhat(holder.executable));
-    if (observation.event === 'listen') {
-      meet('listener', listenerWhat(observation.transport, observation.port));
-      if (process !== '') meetProcess('server', `process/${process}`);
-      return;
-    }
-    const { transport, network, asn, port, peer } = observation;
-    if (network === 'cloud_metadata') {
-      meet('metadata', METADATA);
-      if (process !== '') {
-        meetProcess('metadata_caller', `process/${process}`);
-        meetProcess('caller', `process/${process}`);
-      }
-    } else if (network === 'public') {
-      // The port follows the operator, which weighs more.
-      if (asn) meet('operator', operatorWhat(asn));
-      meet('port', portWhat(transport, port));
-      if (process !== '') meetProcess('caller', `process/${process}`);
-      this.#countHour(memory, holder, asn ? { operator: operatorWhat(asn) } : {});
-    } else {
-      if (peer !== null) meet('peer', peer);
-      // Answers to a client that is taken for a server come from an ephemeral port.
-      if (!isEphemeral(port) || peer !== null) meet('inner_port', portWhat(transport, port));
-      this.#countHour(memory, holder, { peer: `${peer ?? ''} ${port}` });
-    }
+    for (const { kind, what, isOfHolder } of thingsIn(observation))
+      this.#meet(memory, kind, what, isOfHolder ? heldAt : at, holder, remote);
+    if (observation.event !== 'outbound' || observation.network === 'cloud_metadata') return;
+    const { network, asn, port, peer } = observation;
+    if (network === 'inside') this.#countHour(memory, holder, { peer: `${peer ?? ''} ${port}` });
+    else this.#countHour(memory, holder, asn ? { operator: operatorWhat(asn) } : {});
   }
 
   /** Adds bytes that a workload sent to an operator; only where the kernel counts them. */
@@ -430,21 +294,17 @@ export class UnusualMemory {
       for (const [kind, things] of memory.things) for (const what of things.keys()) this.#markEntry(memory, kind, what);
       this.#markDecisions(memory);
     }
-    for (const report of this.#reports) this.#markReport(report);
+    for (const report of this.#reports.all) this.#markReport(report);
   }
 
-  /**
-   * The reports: for an hour after the first export, so that an outage of Prometheus hides none. One for each kind and `what` of a
-   * workload.
-   */
+  /** What was reported, and is exported. */
   get reports(): readonly Report[] {
-    return this.#reports;
+    return this.#reports.all;
   }
 
   /** Says that these reports were exported; those that came after the scan are not. */
   markExported(exported: readonly Report[], now: number): void {
-    const marked = new Set(exported);
-    for (const report of this.#reports) if (marked.has(report)) report.firstExportAt ??= now;
+    this.#reports.markExported(exported, now);
   }
 
   /** The decisions of people. */
@@ -456,18 +316,12 @@ export class UnusualMemory {
 
   /** The sum of points of each workload with a report. */
   points(): { readonly owner: Owner; readonly points: number }[] {
-    const sums = new Map<string, { owner: Owner; points: number }>();
-    for (const { owner, points } of this.#reports) {
-      const sum = sums.get(ownerKey(owner)) ?? { owner, points: 0 };
-      sum.points += points;
-      sums.set(ownerKey(owner), sum);
-    }
-    return [...sums.values()];
+    return this.#reports.points();
   }
 
   /** The novelties that were reported since the last call, to be counted. */
   takeNovelties(): Pick<Report, 'owner' | 'kind'>[] {
-    return this.#novelties.splice(0);
+    return this.#reports.takeNovelties();
   }
 
   /** Since when each workload that this node observed in the past two hours has been watched. */
@@ -514,7 +368,7 @@ export class UnusualMemory {
     for (const [oldest] of [...memory.decisions].sort(([, a], [, b]) => b.at - a.at).slice(MAX_DECISIONS))
       memory.decisions.delete(oldest);
     if (!decision.isAccepted) this.#forget(memory, what, decision.at);
-    else this.#reports = this.#reports.filter((report) => report.owner !== memory || !this.#isSilenced(memory, report));
+    else this.#reports.end(memory, (report) => this.#isSilenced(memory, report));
   }
 
   /** Whether a report ends because its `what` was declared normal. Suspects and calls to the metadata service never end. */
@@ -639,8 +493,8 @@ export class UnusualMemory {
     if (this.#isSuspectCall(kind, remote)) return;
     if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
       return;
-    if (this.#occasions(memory, kind, CALM_MS) > CALM[kind]) return;
-    const recent = this.#recent(memory);
+    if (!isCalm(memory, kind, this.#now)) return;
+    const recent = this.#reports.recent(memory, this.#now);
     if (recent.length >= MAX_WORKLOAD_REPORTS) return;
     const evidence = judge({
       kind,
@@ -654,9 +508,9 @@ export class UnusualMemory {
         this.#now - (memory.thing('process', `process/${withoutRelease(holder.process)}`)?.recordedAt ?? 0) < HOUR_MS,
       isLarge: tradeOf(what) === 'cloud',
       isHosting: tradeOf(what) === 'hosting',
-      isRestless: this.#occasions(memory, kind, RESTLESS_MS) > RESTLESS,
+      isRestless: isRestless(memory, kind, this.#now),
       isPeerOld: kind === 'peer' && this.#isLearnedWorkload(what),
-      newInHour: this.#newInHour(memory, kind),
+      newInHour: newInHour(memory, kind, this.#now),
       recent,
     });
     if (evidence) this.#report(memory, holder, entry, evidence);
@@ -670,7 +524,7 @@ export class UnusualMemory {
 
   /** A suspect is reported while there are calls, new or not. */
   #reportSuspect(memory: WorkloadMemory, what: string, entry: Entry, holder: Holder, { asn }: RemoteEnd): void {
-    if (this.#reports.some((report) => report.owner === memory && report.what === what)) return;
+    if (this.#reports.all.some((report) => report.owner === memory && report.what === what)) return;
     const reason = `The operator AS${asn} is in the list of suspects.`;
     const again = { ...entry, recordedAt: this.#now };
     this.#report(memory, holder, again, { kind: 'operator', what, reach: 'none', points: 3, reason });
@@ -685,26 +539,6 @@ export class UnusualMemory {
   #isLearnedWorkload(peer: string): boolean {
     const [namespace = '', workload = ''] = peer.split('/');
     return this.isLearned({ namespace, workload });
-  }
-
-  #recent(memory: WorkloadMemory): Report[] {
-    return this.#reports.filter(({ owner, recordedAt }) => owner === memory && this.#now - recordedAt < HOUR_MS);
-  }
-
-  /** On how many occasions a workload met new things of a kind within a time; the time of learning and the last hour do not count. */
-  #occasions(memory: WorkloadMemory, kind: ThingKind, ms: number): number {
-    const from = Math.max(this.#now - ms, memory.learnedAtOf(kind));
-    const to = this.#now - HOUR_MS;
-    const occasions = new Set<number>();
-    for (const { recordedAt } of memory.things.get(kind)?.values() ?? [])
-      if (recordedAt > from && recordedAt <= to) occasions.add(Math.floor(recordedAt / OCCASION_MS));
-    return occasions.size;
-  }
-
-  #newInHour(memory: WorkloadMemory, kind: ThingKind): number {
-    let count = 0;
-    for (const { recordedAt } of memory.things.get(kind)?.values() ?? []) if (recordedAt > this.#now - HOUR_MS) count++;
-    return count;
   }
 
   /**
@@ -726,7 +560,7 @@ export class UnusualMemory {
 
   #mayVote(other: WorkloadMemory, kind: ThingKind): boolean {
     const isFull = (other.things.get(kind)?.size ?? 0) >= MAX_THINGS;
-    return !isFull && this.#occasions(other, kind, CALM_MS) <= CALM[kind];
+    return !isFull && isCalm(other, kind, this.#now);
   }
 
   #countHour(
@@ -741,74 +575,25 @@ export class UnusualMemory {
       return;
     }
     const counts = memory.countHour(now, counted);
-    for (const measure of ['operators', 'peers'] as const) {
-      const before = memory.busiestBefore(measure, now);
-      if (counts[measure] <= Math.max(FAN_OUT, FAN_OUT_RATIO * before)) continue;
-      const what = `fan_out/${measure}`;
-      const noun = measure === 'operators' ? 'network operators' : 'peers and ports inside the network';
-      const reason = `Calls to ${counts[measure]} ${noun} within an hour; the maximum of the past month is ${before}.`;
-      memory.markReported(measure);
-      this.#reportOnce(memory, holder, { kind: 'fan_out', what, reach: 'none', points: 3, reason });
-    }
-    if (counts.bytes < VOLUME_BYTES) return;
-    const before = memory.busiestBefore('bytes', now);
-    if (counts.bytes < VOLUME_RATIO * before) return;
-    const isLarge = counts.bytes >= Math.max(LARGE_VOLUME_BYTES, LARGE_VOLUME_RATIO * before);
-    const what = `volume/${counted.operator ?? 'public'}`;
-    const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
-    const reason = `Sent ${megabytes(counts.bytes)} MB within an hour; the maximum of the past month is ${megabytes(before)} MB.`;
-    this.#reportOnce(memory, holder, { kind: 'volume', what, reach: 'none', points: isLarge ? 3 : 2, reason });
+    for (const evidence of busyHour(memory, counts, counted.operator, now)) this.#reportOnce(memory, holder, evidence);
   }
 
   #reportOnce(memory: WorkloadMemory, holder: Holder, evidence: Evidence): void {
     if (this.#isExpected(memory, evidence.what)) return;
-    if (this.#recent(memory).some(({ kind }) => kind === evidence.kind)) return;
+    if (this.#reports.recent(memory, this.#now).some(({ kind }) => kind === evidence.kind)) return;
     this.#report(memory, holder, { firstAt: this.#now, recordedAt: this.#now, lastAt: this.#now }, evidence);
   }
 
   #report(memory: WorkloadMemory, { process }: Holder, { firstAt, recordedAt }: Entry, evidence: Evidence): void {
-    const { kind, what } = evidence;
-    const before = this.#reports.find(
-      (report) => report.owner === memory && report.kind === kind && report.what === what,
-    );
-    const added = { owner: memory, process, at: firstAt, recordedAt, firstExportAt: null };
-    if (before) {
-      // A process that held a socket before it called out, or an operator in both directions: one report with the sum.
-      const points = before.points + evidence.points;
-      const reason = `${before.reason} ${evidence.reason}`;
-      const grown = { ...before, points, reason };
-      this.#reports[this.#reports.indexOf(before)] = grown;
-      this.#markReport(grown);
-      return;
-    }
-    const report = { ...evidence, ...added };
-    if (this.#makePlaceForReport(report)) {
-      this.#reports.push(report);
-      this.#markReport(report);
-    }
-    if (this.#novelties.length < MAX_REPORTS) this.#novelties.push({ owner: memory, kind });
-  }
-
-  /** Says whether there is place for a report. Of too many of a workload and kind, those with the most points stay. */
-  #makePlaceForReport({ owner, kind, points }: Report): boolean {
-    const ofKind = this.#reports.filter((report) => report.owner === owner && report.kind === kind);
-    if (ofKind.length < MAX_REPORTS_OF_KIND) return this.#reports.length < MAX_REPORTS;
-    const least = ofKind.reduce((a, b) => (b.points < a.points ? b : a));
-    if (least.points >= points) return false;
-    this.#reports.splice(this.#reports.indexOf(least), 1);
-    return true;
+    const report = this.#reports.add({ ...evidence, owner: memory, process, at: firstAt, recordedAt });
+    if (report) this.#markReport(report);
   }
 
   /** What this node reported before it was restarted. */
   #restore(report: Report, node: string): void {
     const owner = this.#workloadOf(report.owner, report.at);
     if (node !== (this.#options.node ?? '') || !owner || this.#now - report.recordedAt >= HOUR_MS) return;
-    const isKnown = this.#reports.some(
-      (own) => own.owner === owner && own.kind === report.kind && own.what === report.what,
-    );
-    const restored = { ...report, owner, firstExportAt: null };
-    if (!isKnown && !this.#isSilenced(owner, report) && this.#makePlaceForReport(restored))
-      this.#reports.push(restored);
+    if (!this.#isSilenced(owner, report)) this.#reports.restore({ ...report, owner });
   }
 
   #markReport(report: Report): void {
@@ -926,33 +711,6 @@ function limitOf(inbound: boolean): number {
   return inbound ? MAX_INBOUND_ENTRIES : MAX_ENTRIES;
 }
 
-/** A namespace, else the user or unit that answers for the sockets. */
-function tenantOf({ namespace, workload, tenant }: WorkloadMemory): string {
-  return namespace === '' ? `\n${tenant ?? workload}` : namespace;
-}
-
-/** Whether something would be lost without a workload: what is usual for it, or the decisions of people. */
-function isKept({ learnedAt, decisions }: WorkloadMemory): boolean {
-  return learnedAt !== null || decisions.size > 0;
-}
-
-function isHeld({ firstAt, lastAt }: Entry): boolean {
-  return lastAt - firstAt >= DAY_MS;
-}
-
-/** The lists that are longer than a fair share of `places`, each with the number that it may keep, at least 1. */
-function fairShares<List extends readonly unknown[]>(lists: readonly List[], places: number): [List, number][] {
-  const smallestFirst = lists.toSorted((a, b) => a.length - b.length);
-  const over: [List, number][] = [];
-  let left = places;
-  for (const [i, list] of smallestFirst.entries()) {
-    const share = Math.max(1, Math.floor(left / (smallestFirst.length - i)));
-    if (list.length > share) over.push([list, share]);
-    left -= Math.min(list.length, share);
-  }
-  return over;
-}
-
 /** Strangers choose what comes in. */
 function isInbound(kind: ThingKind): boolean {
   return kind === 'administrator' || kind === 'client';
@@ -969,22 +727,6 @@ function sightingOf({ kind, entry }: Candidate, key: string): Sighting {
 function ownerKey({ namespace, workload }: Owner): string {
   // Labels have no control characters.
   return `${namespace}\n${workload}`;
-}
-
-/** Without the start of the container, a process is late if its workload has been there for long, and no rollout restarted it. */
-function lateness(memory: WorkloadMemory, at: number, { startedAt, containerStartedAt }: Holder): boolean | null {
-  if (startedAt === null) return null;
-  if (containerStartedAt !== null) return startedAt - containerStartedAt > LATE_MS;
-  return startedAt - memory.since > LATE_MS && !isRecent(memory.releasedAt, at);
-}
-
-/** A rollout explains what its own processes do in their first hour, and what is done by processes that are not known. */
-function isReleased({ releasedAt }: WorkloadMemory, at: number, { startedAt }: Holder): boolean {
-  return isRecent(releasedAt, at) && (startedAt === null || startedAt >= (releasedAt ?? 0) - CLOCK_SKEW_MS);
-}
-
-function isRecent(releasedAt: number | null, at: number): boolean {
-  return releasedAt !== null && at >= releasedAt - CLOCK_SKEW_MS && at <= releasedAt + HOUR_MS;
 }
 
 function earliest(a: number | null, b: number | null): number | null {

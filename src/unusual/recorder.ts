@@ -8,7 +8,8 @@ import type { OwnerLabeler } from '../enrich/owner-labels.ts';
 import type { Peer, Peers } from '../enrich/peers.ts';
 import type { Address, Direction, OwnerLabels, Process, State, Transport } from '../model.ts';
 import type { Owner } from './evidence.ts';
-import type { Holder, Observation, UnusualMemory } from './memory.ts';
+import type { UnusualMemory } from './memory.ts';
+import type { Holder, Observation } from './observation.ts';
 import { PendingConnections } from './pending.ts';
 import { withoutRelease } from './grammar/what.ts';
 

@@ -1,6 +1,7 @@
 /** What holds, and what does not, against attackers who know peerscope: docs/alerts.md says the same. */
 import { expect, test } from 'vitest';
-import { UnusualMemory, type Holder, type Observation } from '../../src/unusual/memory.ts';
+import { UnusualMemory } from '../../src/unusual/memory.ts';
+import type { Holder, Observation } from '../../src/unusual/observation.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;

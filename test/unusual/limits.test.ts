@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { UnusualMemory, type Observation, type UnusualOptions } from '../../src/unusual/memory.ts';
+import { UnusualMemory, type UnusualOptions } from '../../src/unusual/memory.ts';
+import type { Observation } from '../../src/unusual/observation.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { UnusualMemory, type Holder, type Observation, type UnusualOptions } from '../../src/unusual/memory.ts';
+import { UnusualMemory, type UnusualOptions } from '../../src/unusual/memory.ts';
+import type { Holder, Observation } from '../../src/unusual/observation.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
