@@ -216,7 +216,15 @@ class NodePage {
     const isNew = number >= KNOWN.length && number % 4 === 0;
     const age = isNew ? 600 + random(number, 8) * DAY : (2 + random(number, 4) * 20) * DAY;
     this.#add('asn_first_seen_timestamp_seconds', { ...owner, direction, asn: String(asn) }, this.#now - age);
+    if (isNew && direction === 'outbound') this.#novelty(owner, asn);
     if (direction === 'outbound') this.endpoint(owner, `AS${asn}:443`, direction, value);
+  }
+
+  #novelty({ process, ...workload }: Owner, asn: number): void {
+    const novelty = { ...workload, process, kind: 'operator', what: `AS${asn}`, reach: 'none', points: '2' };
+    this.#add('novelty_timestamp_seconds', novelty, this.#now - 900);
+    this.#add('novelties_total', { ...workload, kind: 'operator' }, 3, { perSecond: 0.001 });
+    this.#add('unusual_points', workload, 2);
   }
 
   endpoint(
@@ -244,6 +252,8 @@ class NodePage {
     this.#add('process_resident_memory_bytes', { ...owner }, 81_234_944, 'varies');
     this.#add('process_open_fds', { ...owner }, 60, 'varies');
     this.#add('baseline_start_timestamp_seconds', { ...owner, scope: 'node' }, this.#now - 40 * DAY);
+    const { namespace, workload } = owner;
+    this.#add('workload_watched_since_timestamp_seconds', { namespace, workload, scope: 'node' }, this.#now - 40 * DAY);
   }
 
   kernel(namespace: string, pod: string): void {
@@ -258,6 +268,7 @@ class NodePage {
   health(): void {
     this.#add('build_info', { version: '0.1.0', node_version: '24.21.0' }, 1);
     this.#add('snapshot_timestamp_seconds', {}, this.#now - 2);
+    this.#add('owner_series_folded', { owner: 'uid:1000' }, 12);
     this.#add('connection_coverage_ratio', {}, 0.9 + (this.#host % 10) / 100);
     for (const collector of ['sockets', 'protocols', 'processes', 'asn', 'first-seen', 'endpoints', 'netlink']) {
       this.#add('scrape_collector_success', { collector }, 1);

@@ -95,6 +95,7 @@ export default dashboard({
               'reach',
               'instance',
               'asn',
+              'cluster',
             ],
           },
         ),

@@ -28,6 +28,8 @@ const OPENED: readonly (readonly [picture: string, uid: string, shown: Shown])[]
 const EMPTY = new Set([
   'OTLP',
   'Folded series',
+  // No cluster is watched.
+  'Ignored expectations',
   // The owner that the dashboard opens with makes no connections: others call it.
   'First seen',
 ]);
@@ -200,14 +202,11 @@ describe('dashboards as a viewer sees them', () => {
     expect(titled('peerscope-overview', 'New peers in the last day').text).not.toContain('inbound');
     expect(titled('peerscope-overview-west', 'New peers in the last day').text).toContain('inbound');
     const alerts = titled('peerscope-overview', 'Firing alerts');
-    expect(alerts.rows[0]?.slice(0, 2)).toEqual([expect.stringMatching(/ago$/), 'PeerscopeNewAsn']);
+    expect(alerts.rows[0]?.slice(0, 2)).toEqual([expect.stringMatching(/ago$/), 'PeerscopeUnusual']);
     expect(alerts.links).toEqual(
       expect.arrayContaining([
-        expect.stringMatching(/docs\/runbooks\/PeerscopeNewAsn\.md$/),
-        expect.stringMatching(
-          /^\/d\/peerscope-owner\?.*var-process=orders\.py&var-workload=payments&var-namespace=shop/,
-        ),
-        expect.stringMatching(/^\/d\/peerscope-asn\?.*var-asn=24940/),
+        expect.stringMatching(/docs\/runbooks\/PeerscopeUnusual\.md$/),
+        expect.stringMatching(/^\/d\/peerscope-owner\?.*var-process=java&var-workload=checkout&var-namespace=billing/),
       ]),
     );
   });

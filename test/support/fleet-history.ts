@@ -8,9 +8,7 @@ const ALERTS: readonly (readonly [minutes: number, labels: Readonly<Record<strin
   [
     42,
     {
-      ...{ alertname: 'PeerscopeNewAsn', severity: 'warning', process: 'orders.py', namespace: 'shop' },
-      ...{ workload: 'payments', direction: 'outbound', asn: '24940', as_name: 'HETZNER-AS - Hetzner Online GmbH' },
-      as_country: 'DE',
+      ...{ alertname: 'PeerscopeUnusual', severity: 'critical', namespace: 'shop', workload: 'payments' },
     },
   ],
   [
