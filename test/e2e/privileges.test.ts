@@ -144,7 +144,9 @@ describe('an exporter with limited privileges', () => {
 /** The row without its owner, as a reader without the privilege sees it. A row without a descriptor never has an owner. */
 function withoutOwner(row: Row): Row {
   const reason = row.inode === null ? 'no_descriptor' : 'permission';
-  return { ...row, pid: null, pids: [], process: null, owner_evidence: null, unattributed_reason: reason };
+  // A socket of a user is the user's, whoever holds it.
+  const owner_evidence = row.uid === null || row.uid === 0 ? null : 'uid';
+  return { ...row, pid: null, pids: [], process: null, owner_evidence, unattributed_reason: reason };
 }
 
 /** What does not depend on who looks: a namespace goes by another number where its link cannot be read. */
