@@ -134,7 +134,7 @@ export class Scrape {
       endpointOf: (i) => this.#groups.endpointOf(connections, i, this.peers.of(i)),
       sent: (labels, bytes) => this.#recorder?.addSent(labels, bytes),
     };
-    this.#counts = new ScanCounts(seriesLimit);
+    this.#counts = new ScanCounts(seriesLimit, options.seed);
     this.#noSource = options.expectsSockets === true ? NO_SOURCE : null;
     this.traffic = TrafficCollector.open(host, connections, sockets, labeling, seriesLimit);
     this.#runs = new CollectorRuns((collector) => collector === 'sockets' || collectors[collector], monotonic);

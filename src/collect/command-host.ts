@@ -5,7 +5,7 @@ import type { Address, Cgroup, OwnerLabels, Process, Row, State, UnattributedRea
 import { parseCgroup } from './cgroup.ts';
 import type { CommandOutput, Commands } from './ss-netstat.ts';
 import type { ConnectionTable } from './connection-table.ts';
-import type { IsOwn } from './direction.ts';
+import type { IsOwn, PortRange } from './direction.ts';
 import type { Host } from './host.ts';
 import type { UnreadNamespaces } from './namespaces.ts';
 import { NO_UID, SocketRows, stateOf, SYN_RECV, TABLES, TIME_WAIT, TRANSPORTS } from './net-tcp-udp-raw.ts';
@@ -108,7 +108,7 @@ export class CommandHost implements Host {
     this.#connections.begin(at);
     this.#merge(sockets);
     this.#connections.end(
-      { ownOf: (host) => this.isOwn(host), ephemeralPortsOf: (host) => this.#commands.ephemeralPortsOf(host) },
+      { ownOf: (host) => this.isOwn(host), ephemeralPortsOf: (host) => this.ephemeralPortsOf(host) },
       () => false,
     );
   }
@@ -237,6 +237,10 @@ export class CommandHost implements Host {
 
   namespace(): null {
     return null;
+  }
+
+  ephemeralPortsOf(host: number): PortRange {
+    return this.#commands.ephemeralPortsOf(host);
   }
 
   isOwn(number: number): IsOwn {

@@ -18,17 +18,21 @@ type EndsHash = (
 ) => number;
 
 /**
- * A keyed hash of both endpoints; attackers cannot choose collisions. Each word goes through two multiplications by secret odd numbers
- * with a shift between, so that no difference of words cancels out, whatever the seed. The IPv4 and the IPv6 table of a transport hash
- * alike, so that one search finds a mirror in either.
+ * Mixes a word into a keyed hash; attackers cannot choose collisions. Each word goes through two multiplications by secret odd numbers
+ * with a shift between, so that no difference of words cancels out, whatever the seed.
  */
-function endsHash(seed: number): EndsHash {
+export function mixer(seed: number): (hash: number, word: number) => number {
   const first = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) | 1;
   const second = Math.imul(seed ^ 0x7f4a7c15, 0xc2b2ae35) | 1;
-  const mix = (hash: number, word: number): number => {
+  return (hash, word) => {
     const mixed = Math.imul(hash ^ word, first);
     return Math.imul(mixed ^ (mixed >>> 15), second);
   };
+}
+
+/** A keyed hash of both endpoints. The IPv4 and the IPv6 table of a transport hash alike, so that one search finds a mirror in either. */
+function endsHash(seed: number): EndsHash {
+  const mix = mixer(seed);
   return (netns, transport, local, at, localPort, remote, bt, remotePort, inode) => {
     let hash = mix(seed ^ (netns * 4 + transport), (localPort << 16) | remotePort);
     for (let i = 0; i < 4; i++) hash = mix(mix(hash, local[at + i] ?? 0), remote[bt + i] ?? 0);

@@ -4,7 +4,7 @@ import { Attribution } from './attribution.ts';
 import { cgroupParser, cgroupPath, isNamespaced } from './cgroup.ts';
 import { CommandHost } from './command-host.ts';
 import type { ConnectionTable } from './connection-table.ts';
-import type { IsOwn } from './direction.ts';
+import type { IsOwn, PortRange } from './direction.ts';
 import type { HashCost } from './hash-walks.ts';
 import type { SocketDump } from './netlink.ts';
 import { EndpointOwners } from './endpoint-owners.ts';
@@ -63,6 +63,8 @@ export interface Host {
   isOwn(number: number): IsOwn;
   knowsOwn(number: number): boolean;
   isHostOwn(address: Address): boolean;
+  /** The ports that clients in a network namespace get from the kernel. */
+  ephemeralPortsOf(number: number): PortRange;
   isAlive(process: Process): boolean;
   /** When a process of this scan started, and its container or unit; null if unknown. */
   startOf(process: Process): ProcessStart | null;
@@ -249,6 +251,10 @@ export class ProcfsHost implements Host {
 
   isHostOwn(address: Address): boolean {
     return this.#tables.isHostOwn(address);
+  }
+
+  ephemeralPortsOf(number: number): PortRange {
+    return this.#tables.facts.ephemeralPortsOf(number);
   }
 
   isAlive(process: Process): boolean {

@@ -158,6 +158,17 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
       })),
   },
   {
+    name: 'peerscope_ephemeral_ports_used_ratio',
+    help: 'Largest fraction of the local ports of a network namespace (ip_local_port_range) that an owner uses for one remote address and port. Absent for up to 100 ports.',
+    type: 'gauge',
+    unit: '1',
+    collector: null,
+    labels: OWNER,
+    fold: [],
+    cut: (a, b) => b.value - a.value,
+    contributions: ({ ephemeralPorts }) => ephemeralPorts.map(({ labels, ratio: value }) => ({ labels, value })),
+  },
+  {
     name: 'peerscope_socket_queue_bytes',
     help: 'Bytes in socket queues as counted by the kernel, without listening TCP sockets.',
     type: 'gauge',

@@ -1,5 +1,6 @@
 import { formatAddress } from '../common/address.ts';
 import type { Contribution } from './aggregate.ts';
+import { EphemeralPorts } from './ephemeral-ports.ts';
 import type { Listener, ScanData } from './scan-data.ts';
 import type { ConnectionTable } from '../collect/connection-table.ts';
 import type { Host } from '../collect/host.ts';
@@ -72,9 +73,11 @@ export class ScanCounts {
   readonly #closed = new ConnectionCounters();
   readonly #coverage = new PollCoverage();
   readonly #novelties: BoundedCounters;
+  readonly #ephemeralPorts: EphemeralPorts;
 
-  /** `seriesLimit` is the maximum number of series of a family of counters. */
-  constructor(seriesLimit: number) {
+  /** `seriesLimit` is the maximum number of series of a family of counters; `seed` is 32 random bits. */
+  constructor(seriesLimit: number, seed = 0) {
+    this.#ephemeralPorts = new EphemeralPorts(seed);
     this.#novelties = new BoundedCounters(NOVELTY_COUNTERS, seriesLimit);
   }
 
@@ -116,6 +119,7 @@ export class ScanCounts {
       ...counted,
       unusual: unusual && this.#unusualData(unusual, at),
       listeners: listenersOf(connections),
+      ephemeralPorts: this.#ephemeralPorts.count(connections, (netns) => host.ephemeralPortsOf(netns)),
       processes: [...host.holding],
       unattributed: host.unattributed,
       directionsGuessed: connections.guessed,

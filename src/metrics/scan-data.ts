@@ -1,5 +1,6 @@
 import type { Contribution } from './aggregate.ts';
 import type { ConnectionGroup } from './connection-groups.ts';
+import type { PortUse } from './ephemeral-ports.ts';
 import type { EndpointPeers } from './endpoint-peers.ts';
 import type { Total } from '../collect/protocol-counters.ts';
 import type { AsnNames } from '../enrich/peers.ts';
@@ -13,6 +14,8 @@ export interface ScanData {
   readonly groups: readonly ConnectionGroup[];
   readonly endpointPeers: Pick<EndpointPeers, 'of'>;
   readonly listeners: readonly Listener[];
+  /** Owners that use many local ports for one destination. */
+  readonly ephemeralPorts: readonly PortUse[];
   /** The processes that hold a socket. */
   readonly processes: readonly Process[];
   readonly opened: readonly Contribution[];

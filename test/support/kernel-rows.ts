@@ -15,6 +15,7 @@ export interface KernelRow {
   readonly uid?: number;
   readonly receiveQueue?: number;
   readonly sendQueue?: number;
+  readonly netns?: number;
 }
 
 /** Prints a row as a little-endian kernel does. */
@@ -32,7 +33,7 @@ export function printRow(row: KernelRow): string {
   return `   0: ${ends} ${hex(row.state, 2)} ${queues} ${timer}:00000000 00000000 ${String(row.uid ?? 0).padStart(5)}        0 ${row.inode ?? 0} 1 0\n`;
 }
 
-/** One scan of namespace 0 (or those given) that sees these rows; local addresses as given, unknown by default. */
+/** One scan of namespace 0 (or the one given, where a row has none) that sees these rows; local addresses as given, unknown by default. */
 export function scan(
   table: ConnectionTable,
   rows: readonly KernelRow[],
@@ -57,7 +58,7 @@ export function scan(
     const bytes = Buffer.from(printRow(row));
     parseSocketRows(bytes, 0, bytes.length, number & 1 ? 6 : 4, true, batch);
     if (batch.count !== 1) throw new Error(`Cannot print row "${JSON.stringify(row)}": it does not parse`);
-    table.merge(netns, number, batch);
+    table.merge(row.netns ?? netns, number, batch);
   }
   table.end(
     {

@@ -82,6 +82,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
       groups,
       endpointPeers: new EndpointPeers(),
       listeners: listenersOf(connections),
+      ephemeralPorts: [],
       processes,
       opened: new ConnectionCounters().contributions,
       closed: new ConnectionCounters().contributions,
