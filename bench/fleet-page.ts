@@ -250,6 +250,7 @@ class NodePage {
     this.#add('processes', { ...owner, process_state: 'S', umask: '0022' }, 1);
     this.#add('process_threads', { ...owner }, 12);
     this.#add('process_resident_memory_bytes', { ...owner }, 81_234_944, 'varies');
+    this.#add('ephemeral_ports_used_ratio', { ...owner }, 0.01, 'varies');
     this.#add('process_open_fds', { ...owner }, 60, 'varies');
     this.#add('baseline_start_timestamp_seconds', { ...owner, scope: 'node' }, this.#now - 40 * DAY);
     const { namespace, workload } = owner;

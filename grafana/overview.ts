@@ -22,7 +22,6 @@ const ALERT_LABELS = [
   'family',
   'collector',
   'network',
-  'endpoint_group',
   'local_port',
   'pod',
   'provider',

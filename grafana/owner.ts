@@ -250,6 +250,20 @@ export default dashboard({
             '{{local_address}} port {{local_port}}',
           ],
         ),
+        lines(
+          {
+            title: 'Local ports',
+            description:
+              'Share of the local ports that is used for one remote address and port, the fullest one. At 100 %, new connections to it fail. Up to 100 ports are not shown.',
+            unit: 'percentunit',
+            noData: 'No remote address and port has more than 100 connections.',
+            width: 12,
+          },
+          [
+            `topk(${MOST_LINES}, max by (process, namespace, instance) (peerscope_ephemeral_ports_used_ratio{${OWNERS}}))`,
+            '{{process}} {{namespace}} {{instance}}',
+          ],
+        ),
       ],
     },
     {
