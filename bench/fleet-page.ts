@@ -177,6 +177,7 @@ class NodePage {
   readonly #host: number;
   readonly #now: number;
   readonly #operators = new Set<number>();
+  readonly #sockets = new Map<string, number>();
   readonly #seen = new Set<string>();
 
   constructor(host: number, now: number) {
@@ -185,6 +186,9 @@ class NodePage {
   }
 
   connections(owner: Owner, pod: string, container: string, direction: string, state: string, value: number): void {
+    const network = { listen: '', loopback: 'loopback' }[direction] ?? 'private';
+    const total = this.#sockets.get(`${direction} ${state} ${network}`) ?? 0;
+    this.#sockets.set(`${direction} ${state} ${network}`, total + value);
     this.#add(
       'connections',
       { ...owner, pod, container, transport: 'tcp', direction, state },
@@ -265,8 +269,12 @@ class NodePage {
       this.#add(`${name}_total`, { namespace, pod }, 0);
   }
 
-  /** What the exporter says about itself. */
+  /** The sums of all connections, and what the exporter says about itself. */
   health(): void {
+    for (const [key, value] of this.#sockets) {
+      const [direction = '', state = '', network = ''] = key.split(' ');
+      this.#add('sockets', { direction, state, network }, value, 'varies');
+    }
     this.#add('build_info', { version: '0.1.0', node_version: '24.21.0' }, 1);
     this.#add('snapshot_timestamp_seconds', {}, this.#now - 2);
     this.#add('owner_series_folded', { owner: 'uid:1000' }, 12);

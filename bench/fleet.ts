@@ -5,6 +5,14 @@ const WORKLOADS = 800;
 const ASNS = 500;
 const SERIES = 2_000;
 
+const ENDING = ['established', 'time_wait', 'close_wait'];
+const SOCKETS: readonly (readonly [direction: string, states: readonly string[], networks: readonly string[]])[] = [
+  ['listen', ['listen', 'unconnected'], ['']],
+  ['inbound', ENDING, ['private', 'public']],
+  ['outbound', ENDING, ['private', 'public']],
+  ['loopback', ENDING, ['loopback', 'self']],
+];
+
 interface Owner {
   readonly process: string;
   readonly namespace: string;
@@ -68,6 +76,11 @@ export function simulatedPage(host: number, nowSeconds: number): string {
   }
   for (const asn of new Set(owners.flatMap(({ asns }) => asns)))
     add('peerscope_asn_info', { asn, as_name: `NET-${asn}`, as_country: 'DE' }, 1);
+  for (const [direction, states, networks] of SOCKETS)
+    for (const state of states)
+      for (const network of networks) add('peerscope_sockets', { direction, state, network }, 300);
+  for (const reason of ['permission', 'no_descriptor', 'short_lived'])
+    add('peerscope_sockets_unattributed', { reason }, 1);
   for (const counter of ['active_opens', 'attempt_fails', 'listen_overflows'])
     add(`peerscope_tcp_${counter}_total`, {}, 7);
   for (const collector of ['sockets', 'asn', 'processes']) add('peerscope_scrape_collector_success', { collector }, 1);

@@ -4,7 +4,6 @@ import { ALERTS, bars, drillDown, lines, MOST_LINES, named, stat, table, TARGETS
 import { NO_TRAFFIC, operators, workloads } from './traffic.ts';
 
 const NO_CONNECTIONS = 'No data. Check that Prometheus scrapes peerscope.';
-const NO_RULES = 'No data. Check that the recording rules are loaded.';
 
 /** The labels of alerts, in reading order. No alert has all of them. */
 const ALERT_LABELS = [
@@ -61,10 +60,10 @@ export default dashboard({
             title: 'Socket rows',
             description: 'All rows of all socket tables, including listeners and TIME_WAIT.',
             unit: 'short',
-            noData: NO_RULES,
+            noData: NO_CONNECTIONS,
             width: 4,
           },
-          [`sum(peerscope:connections:sum{${TARGETS}})`, 'rows'],
+          [`sum(peerscope_sockets{${TARGETS}})`, 'rows'],
         ),
         stat(
           {
@@ -72,10 +71,10 @@ export default dashboard({
             description:
               'inbound: accepted here; outbound: opened here; loopback: both ends in the same network namespace.',
             unit: 'short',
-            noData: NO_RULES,
+            noData: NO_CONNECTIONS,
             width: 8,
           },
-          [`sum by (direction) (peerscope:connections:sum{${TARGETS}})`, '{{direction}}'],
+          [`sum by (direction) (peerscope_sockets{${TARGETS}})`, '{{direction}}'],
         ),
         stat(
           {
@@ -190,7 +189,7 @@ export default dashboard({
             description:
               'The ASNs with the most connections. "other" contains folded series. Click an ASN for its dashboard.',
             unit: 'short',
-            noData: NO_RULES,
+            noData: NO_CONNECTIONS,
             width: 12,
             height: 12,
             links: TO_OPERATOR,
@@ -263,20 +262,20 @@ export default dashboard({
             title: 'Rows by direction',
             description: 'Socket rows by direction.',
             unit: 'short',
-            noData: NO_RULES,
+            noData: NO_CONNECTIONS,
             width: 12,
           },
-          [`sum by (direction) (peerscope:connections:sum{${TARGETS}})`, '{{direction}}'],
+          [`sum by (direction) (peerscope_sockets{${TARGETS}})`, '{{direction}}'],
         ),
         lines(
           {
             title: 'Rows by state',
             description: 'Socket rows by TCP state. UDP sockets without a peer are unconnected.',
             unit: 'short',
-            noData: NO_RULES,
+            noData: NO_CONNECTIONS,
             width: 12,
           },
-          [`sum by (state) (peerscope:connections:sum{${TARGETS}})`, '{{state}}'],
+          [`sum by (state) (peerscope_sockets{${TARGETS}})`, '{{state}}'],
         ),
         lines(
           {
@@ -301,10 +300,10 @@ export default dashboard({
             title: 'By network',
             description: 'Connections by the network of the remote address.',
             unit: 'short',
-            noData: NO_RULES,
+            noData: NO_CONNECTIONS,
             width: 12,
           },
-          [`sum by (network) (peerscope:network_connections:sum{${TARGETS}})`, '{{network}}'],
+          [`sum by (network) (peerscope_sockets{${TARGETS}, direction!="listen"})`, '{{network}}'],
         ),
       ],
     },

@@ -99,6 +99,7 @@ describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
       const remote = rows.filter((row) => row.remote_address !== null).length;
       const duplicates = sumOf(page, 'peerscope_loopback_duplicates');
       expect(sumOf(page, 'peerscope_connections'), 'the sum is every row').toBe(rows.length);
+      expect(sumOf(page, 'peerscope_sockets')).toBe(rows.length);
       expect(sumOf(page, 'peerscope_asn_connections')).toBe(remote);
       expect(sumOf(page, 'peerscope_endpoint_connections')).toBe(remote - duplicates);
     } finally {

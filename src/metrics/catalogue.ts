@@ -102,6 +102,16 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     contributions: ({ groups }) => groups.map(connectionsOf),
   },
   {
+    name: 'peerscope_sockets',
+    help: 'Number of sockets of all owners. The network is that of the remote, and empty for listeners.',
+    type: 'gauge',
+    unit: '{connection}',
+    collector: null,
+    labels: ['direction', 'state', 'network'],
+    fold: [{ labels: ['network'], when: (network) => !isNetworkClass(network) }],
+    contributions: ({ groups }) => groups.map(connectionsOf),
+  },
+  {
     name: 'peerscope_asn_connections',
     help: 'Number of sockets with a remote address, by network and ASN of the remote.',
     type: 'gauge',

@@ -123,7 +123,8 @@ describe('a Prometheus that scrapes a recorded host', () => {
     // The rules have run on a page.
     await vi.waitFor(
       async () => {
-        if ((await prometheus.query('peerscope:connections:sum')).length === 0) throw new Error('no rule has run');
+        if ((await prometheus.query(`peerscope_sockets offset ${2 * EVALUATION_SECONDS}s`)).length === 0)
+          throw new Error('no rule has run');
       },
       { timeout: 60_000, interval: 500 },
     );

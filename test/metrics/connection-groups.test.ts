@@ -89,6 +89,7 @@ test('every family sums to the number of rows within its limit, without duplicat
           .filter((row) => row.state !== LISTEN)
           .reduce((total, row) => total + (row.receiveQueue ?? 0), 0);
         expect(sum(page, 'peerscope_connections')).toBe(rows.length);
+        expect(sum(page, 'peerscope_sockets')).toBe(rows.length);
         expect(sum(page, 'peerscope_asn_connections')).toBe(remote);
         expect(sum(page, 'peerscope_endpoint_connections') + sum(page, 'peerscope_loopback_duplicates')).toBe(remote);
         expect(sum(page, 'peerscope_socket_queue_bytes')).toBe(queued);

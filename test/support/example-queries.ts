@@ -1,8 +1,9 @@
 /** For each family a query to begin with; docs/metrics.md shows it, and the end-to-end tests run it. */
 export const EXAMPLES: Readonly<Record<string, string>> = {
   peerscope_connections: 'topk(10, sum by (process, workload) (peerscope_connections))',
+  peerscope_sockets: 'sum by (direction, network) (peerscope_sockets)',
   peerscope_asn_connections:
-    'topk(10, sum by (asn) (peerscope_asn_connections{direction="outbound", network="public"})) * on (asn) group_left (as_name) peerscope:asn_info',
+    'topk(10, sum by (asn) (peerscope_asn_connections{direction="outbound", network="public"})) * on (asn) group_left (as_name) group by (asn, as_name) (topk by (asn) (1, count by (asn, as_name) (peerscope_asn_info)))',
   peerscope_asn_info: 'count by (as_country) (peerscope_asn_info)',
   peerscope_endpoint_connections:
     'topk(10, sum by (endpoint_group) (peerscope_endpoint_connections{direction="outbound"}))',

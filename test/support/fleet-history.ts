@@ -40,39 +40,16 @@ export function writeHistory(
 ): void {
   const fleet = new Fleet({ hosts, podsPerHost, now });
   const parts: string[] = [];
-  const recorded = new Map<string, Float64Array>();
   const steps = (3 * 3600) / STEP;
-  const add = (name: string, step: number, value: number): void => {
-    let values = recorded.get(name);
-    if (!values) recorded.set(name, (values = new Float64Array(steps + 1)));
-    values[step] = (values[step] ?? 0) + value;
-  };
   for (let host = 0; host < hosts; host++) {
     const target = { cluster: host % 2 === 0 ? 'west' : 'east', job: 'peerscope', instance: `node-${host}` };
     for (const plain of fleet.series(host)) {
       const series = target.cluster === 'east' ? inEast(plain) : plain;
       const name = nameOf(series, target);
-      const { direction = '', state = '', network = '' } = series.labels;
-      const sums: Readonly<Record<string, string>> = {
-        peerscope_connections: nameOf(
-          { ...series, family: 'peerscope:connections:sum', labels: { direction, state } },
-          target,
-        ),
-        peerscope_asn_connections: nameOf(
-          { ...series, family: 'peerscope:network_connections:sum', labels: { direction, network } },
-          target,
-        ),
-      };
-      const sum = sums[series.family];
-      for (let step = steps; step >= 0; step--) {
-        const value = valueBefore(series, step * STEP);
-        parts.push(`${name} ${value} ${now - step * STEP}\n`);
-        if (sum !== undefined) add(sum, step, value);
-      }
+      for (let step = steps; step >= 0; step--)
+        parts.push(`${name} ${valueBefore(series, step * STEP)} ${now - step * STEP}\n`);
     }
   }
-  for (const [name, values] of recorded)
-    for (let step = steps; step >= 0; step--) parts.push(`${name} ${values[step] ?? 0} ${now - step * STEP}\n`);
   for (const [minutes, labels] of ALERTS) {
     const alert = { alertstate: 'firing', cluster: 'west', job: 'peerscope', ...labels };
     const name = nameOf({ family: 'ALERTS', labels: alert, value: 1, motion: 'fixed' });
