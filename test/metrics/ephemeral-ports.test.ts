@@ -1,12 +1,17 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import fc from 'fast-check';
 import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { DEFAULT_EPHEMERAL_PORTS, type PortRange } from '../../src/collect/direction.ts';
 import { ESTABLISHED, LISTEN, SYN_SENT, TIME_WAIT, type Table } from '../../src/collect/net-tcp-udp-raw.ts';
+import { Procfs } from '../../src/collect/procfs.ts';
+import { EMPTY_RULES } from '../../src/config/config.ts';
 import { NO_OWNER } from '../../src/enrich/owner-labels.ts';
 import { EphemeralPorts } from '../../src/metrics/ephemeral-ports.ts';
 import type { OwnerLabels } from '../../src/model.ts';
+import { Scrape } from '../../src/scrape.ts';
 import { scan, setLabels, type KernelRow } from '../support/kernel-rows.ts';
+import { Tree } from '../support/proc-tree.ts';
 
 const RANGE: PortRange = [10_000, 19_999];
 const ORDERS: OwnerLabels = { ...NO_OWNER, process: 'orders', namespace: 'shop', workload: 'orders' };
@@ -164,4 +169,25 @@ test('it finds the number of ports that a count without shortcuts finds', () => 
 test('the default range of Linux has 28,232 ports', () => {
   const range = { 0: DEFAULT_EPHEMERAL_PORTS };
   expect(portsOf([{ count: 2_824, from: 32_768 }], range)).toEqual({ [OWNER]: 1_000 });
+});
+
+/** In the recorded host, orders.py has two connections to one address, from ports 54402 and 54416. */
+test.each([
+  { text: '54400\t54449\n', expected: [[['orders.py', '', 'orders.service'], 2 / 50]] },
+  { text: '54400\t54699\n', expected: [] },
+  { text: null, expected: [] },
+])('a scan uses the range $text of the host', ({ text, expected }) => {
+  using tree = new Tree('plain-host');
+  tree.fork(25_739, 1);
+  mkdirSync(`${tree.root}/sys/net/ipv4`, { recursive: true });
+  if (text !== null) writeFileSync(`${tree.root}/sys/net/ipv4/ip_local_port_range`, text);
+  const collectors = {
+    ...{ processes: true, protocols: true, endpoints: true },
+    ...{ asn: true, 'first-seen': true, netlink: true },
+  };
+  const clock = { now: () => 1_000, monotonic: () => 0 };
+  const options = { seriesLimit: 1_000, rules: EMPTY_RULES, collectors };
+  const { families } = new Scrape(new Procfs(tree.root), options, clock, null).scan(Infinity);
+  const { samples = [] } = families.find(({ name }) => name === 'peerscope_ephemeral_ports_used_ratio') ?? {};
+  expect(samples.map(({ labels, value }) => [labels, value])).toEqual(expected);
 });
