@@ -180,7 +180,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
 /** The only files that may read the clock, random numbers and the environment: everywhere else they are parameters. */
 export const AMBIENT: Readonly<Record<Ambient, readonly string[]>> = {
   clock: ['common/clock.ts'],
-  chance: ['cli/commands.ts', 'serve/otlp-thread.ts', 'serve/services.ts'],
+  chance: ['cli/commands.ts', 'cli/view-commands.ts', 'serve/otlp-thread.ts', 'serve/services.ts'],
   environment: ['main.ts'],
 };
 

@@ -2,7 +2,7 @@
 import type { Command, Option } from 'commander';
 import type { CommandShape, OptionShape } from './cli/command-shape.ts';
 import type { Flag } from './config/flags.ts';
-import type { CommandSpec } from './cli/commands.ts';
+import type { CommandSpec } from './cli/command-spec.ts';
 
 // Imports are dynamic so that an unsupported Node.js reaches the version check below, and a command loads only its own modules.
 
