@@ -102,7 +102,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   pino: ['common/log.ts'],
   'prom-client': ['expose/prometheus-text.ts'],
   yaml: ['config/yaml.ts'],
-  zod: ['config/rules.ts', 'config/yaml.ts', 'web/accept.ts', 'web/web-config.ts'],
+  zod: ['cli/api-answers.ts', 'config/rules.ts', 'config/yaml.ts', 'web/accept.ts', 'web/web-config.ts'],
 
   'node:buffer': ['web/basic-auth.ts'],
   'node:child_process': ['collect/socket-agent.ts', 'collect/ss-netstat.ts'],
@@ -136,8 +136,8 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
     'store',
     'web/listen.ts',
   ],
-  'node:http': ['enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web'],
-  'node:https': ['enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web/tls.ts'],
+  'node:http': ['cli/api-client.ts', 'enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web'],
+  'node:https': ['cli/api-client.ts', 'enrich/kubernetes/api-client.ts', 'expose/otlp.ts', 'web/tls.ts'],
   'node:net': [
     'collect/agent-socket.ts',
     'collect/procfs.ts',

@@ -1,5 +1,7 @@
 import { fstatSync } from 'node:fs';
+import { UsageError } from '../common/errors.ts';
 import type { Config } from '../config/config.ts';
+import type { ApiClient } from './api-client.ts';
 import type { CommandShape } from './command-shape.ts';
 
 /** The environment and the command tree that a command runs with. */
@@ -54,6 +56,35 @@ export const TRANSPORT: OptionSpec = [
   undefined,
   ['tcp', 'udp', 'udplite', 'raw'],
 ];
+
+/** The options that read a running exporter. */
+export const CONNECT: readonly OptionSpec[] = [
+  [
+    '--connect <url>',
+    'Read the API of a running exporter instead of this host: http://127.0.0.1:9100, https://node7:9100 or unix:/run/peerscope/http.sock',
+  ],
+  ['--connect.password-file <file>', 'With --connect, a file with one line of the form USER:PASSWORD'],
+  ['--connect.ca-file <file>', 'With --connect https://, a file with the trusted certificate authorities, PEM'],
+];
+
+/** Options of CONNECT as commander names them. */
+export interface ConnectGiven {
+  readonly connect?: string;
+  readonly 'connect.passwordFile'?: string;
+  readonly 'connect.caFile'?: string;
+}
+
+/** The exporter to read; undefined without --connect. Throws UsageError for an invalid option. */
+export async function clientOf(given: ConnectGiven): Promise<ApiClient | undefined> {
+  const { connect, 'connect.passwordFile': passwordFile, 'connect.caFile': caFile } = given;
+  if (connect === undefined) {
+    if (passwordFile === undefined && caFile === undefined) return undefined;
+    const option = passwordFile === undefined ? '--connect.ca-file' : '--connect.password-file';
+    throw new UsageError(`Cannot use ${option}: --connect is not set`);
+  }
+  const { ApiClient } = await import('./api-client.ts');
+  return new ApiClient({ connect, passwordFile, caFile });
+}
 
 /** The filters with examples, for the end of the help. */
 export async function describeFilters(): Promise<string> {

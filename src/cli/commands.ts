@@ -2,13 +2,16 @@ import { readFileSync } from 'node:fs';
 import type { Config } from '../config/config.ts';
 import type { Transport } from '../model.ts';
 import {
+  clientOf,
   COLOR,
+  CONNECT,
   describeFilters,
   standardInput,
   TRANSPORT,
   withRules,
   type CommandContext,
   type CommandSpec,
+  type ConnectGiven,
   type ParsedCommand,
 } from './command-spec.ts';
 import { SINGLE_COMMANDS, WATCH_COMMANDS } from './view-commands.ts';
@@ -186,12 +189,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Show what the exporters of a store reported as unusual in the last hour, and why; exit code 3 if anything',
     outputs: ['table', 'json'],
+    options: CONNECT,
     run: async (config, command) => {
       const { unusual } = await import('./unusual.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
-      const { output } = command.opts<{ output: 'table' | 'json' }>();
+      const { output, ...given } = command.opts<ConnectGiven & { output: 'table' | 'json' }>();
       const { stdout, stderr } = process;
-      return unusual({ ...(await withRules(config)), output, stdout, stderr, clock: SYSTEM_CLOCK });
+      const client = await clientOf(given);
+      return unusual({ ...(await withRules(config)), client, output, stdout, stderr, clock: SYSTEM_CLOCK });
     },
   },
   {

@@ -77,8 +77,17 @@ export interface ScanResult {
   readonly unusual?: () => readonly string[];
 }
 
+/** What terminal commands show. */
+export interface Scanner {
+  /** Scans once. */
+  scan(): Promise<ScanResult>;
+  /** Ends a scan that waits for another host. */
+  cancel?(): void;
+  close(): Promise<void>;
+}
+
 /** Scans the host for terminal commands, with names and operators of the remotes. */
-export class LiveScan {
+export class LiveScan implements Scanner {
   readonly #config: Config;
   readonly #options: LiveScanOptions;
   readonly #source: Procfs | Commands;
@@ -297,7 +306,8 @@ interface Unread {
   readonly unreadableNamespaces: number;
   /** Malformed lines. */
   readonly malformed: number;
-  readonly source: Procfs | Commands;
+  /** Null for rows from an exporter, which say themselves what is missing. */
+  readonly source: Procfs | Commands | null;
   /** The folder of the exporter whose store was read; null without one. */
   readonly exporterFolder?: string | null;
 }
@@ -313,7 +323,7 @@ export function coverage(
   const why = [...reasons].sort().map(([reason, count]) => `${count} ${MEANING[reason] ?? reason}`);
   const total = plural(rows.length, 'socket');
   const parts = [unattributed === 0 ? total : `${unattributed} of ${total} without a process: ${why.join(', ')}`];
-  const isThisHost = source instanceof Procfs || source.isThisHost;
+  const isThisHost = source === null || source instanceof Procfs || source.isThisHost;
   const unknown = isThisHost
     ? 0
     : rows.filter(
@@ -322,7 +332,7 @@ export function coverage(
   if (unknown > 0) parts.push(`${unknown} without a process in the text`);
   if (unattributed + unknown === 0 && rows.length > 0) parts.push('all attributed to a process');
   if (unreadableNamespaces > 0) parts.push(`${plural(unreadableNamespaces, 'network namespace')} could not be read`);
-  if (!(source instanceof Procfs))
+  if (source !== null && !(source instanceof Procfs))
     parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);
   if (malformed > 0) parts.push(`${plural(malformed, 'line')} could not be parsed`);
   if (exporterFolder !== null) parts.push(`operators from the exporter's store "${exporterFolder}"`);

@@ -4,7 +4,8 @@ import type { Config } from '../config/config.ts';
 import { withoutControls } from '../common/sanitize.ts';
 import type { ColorSettings } from './terminal/color.ts';
 import type { Terminal } from './terminal/screen.ts';
-import { LiveScan, type ScanResult, type LiveScanOptions } from './live-scan.ts';
+import type { ApiClient } from './api-client.ts';
+import { LiveScan, type LiveScanOptions, type Scanner, type ScanResult } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
 import { displayOf, type OutputFormat, type Streams, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
@@ -20,6 +21,8 @@ export interface ViewRequest {
   readonly services?: string;
   /** Saved output of commands to show instead of this host. */
   readonly saved?: Commands;
+  /** The API of an exporter to show instead of this host. */
+  readonly client?: ApiClient;
 }
 
 /** Output options; `watch` holds unparsed text. */
@@ -47,7 +50,7 @@ export interface RunViewOptions extends Streams {
  */
 export async function runView(
   config: Config,
-  { view, names, services, saved }: ViewRequest,
+  { view, names, services, saved, client }: ViewRequest,
   options: RunViewOptions,
 ): Promise<number> {
   const { output, ask, isPlain, color, env, stdin, stdout, stderr, signal, clock, random } = options;
@@ -59,8 +62,14 @@ export async function runView(
   const display: Display = output === 'wide' ? { ...fitted, width: Infinity } : fitted;
   const isScreen = !isPlain && options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
   const mayQuery = !saved && (ask === 'always' || (ask === 'auto' && isTerminal));
-  const open = (report: (line: string) => void): Promise<LiveScan> =>
-    LiveScan.open(config, {
+  const open = async (report: (line: string) => void): Promise<Scanner> => {
+    if (client) {
+      const { RemoteScan } = await import('./remote-scan.ts');
+      const [showsServices, showsUnusual] = [names !== 'none', view.showsUnusual ?? false];
+      const rules = config.rules.endpointGroups;
+      return new RemoteScan({ client, rules, showsServices, showsUnusual, keepsLast: isScreen, clock, report });
+    }
+    return LiveScan.open(config, {
       names,
       queriesProvider: mayQuery,
       waitsForAnswers: !isScreen,
@@ -70,6 +79,7 @@ export async function runView(
       random,
       report,
     });
+  };
   if (options.watch) {
     const intervalMs = parseInterval(options.watch.interval);
     const count = parseCount(options.watch.count);

@@ -92,6 +92,7 @@ export function topView(choice: TopChoice): View {
     );
   return {
     name: WORDS[by][1],
+    showsUnusual: true,
     draw: (result, display) => {
       const measure = measureOf(result);
       const groups = groupsOf(result, measure);

@@ -13,6 +13,7 @@ import {
   type Summary,
   type UnusualWorkload,
 } from '../unusual/summary.ts';
+import type { ApiClient } from './api-client.ts';
 import { ExporterReports, foldersOf } from './exporter-reports.ts';
 import { readAllRecords, withStore, type ExporterStorage } from './stored-records.ts';
 import { renderTable, type Column } from './terminal/table.ts';
@@ -21,6 +22,8 @@ import { renderTable, type Column } from './terminal/table.ts';
 export interface UnusualViewOptions extends ExporterStorage {
   readonly output: 'table' | 'json';
   readonly rules: Rules;
+  /** The API of an exporter to read instead of a store. */
+  readonly client?: ApiClient | undefined;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
   readonly clock: Timer;
@@ -31,12 +34,27 @@ export interface UnusualViewOptions extends ExporterStorage {
  * unusual, else 0. Throws a one-line Error if there is no store to read.
  */
 export async function unusual(options: UnusualViewOptions): Promise<number> {
-  const { output, rules, stdout, clock } = options;
+  const { output, client, stdout, stderr, clock } = options;
   const now = clock.now();
-  const summary = await readSummary(options, now);
+  const summary = client ? await readApi(client) : await readSummary(options, now);
   if (!summary) return 1;
+  // The rules of this host do not apply to another exporter, which has applied its own.
+  const rules = client ? { expected: [] } : options.rules;
   stdout.write(output === 'json' ? jsonOf(summary, rules, now) : tablesOf(summary, rules, now));
+  if (client) (output === 'json' ? stderr : stdout).write(`From the exporter at ${JSON.stringify(client.url)}\n`);
   return summary.unusual.length > 0 ? 3 : 0;
+}
+
+/** Rejects with a one-line Error. */
+async function readApi(client: ApiClient): Promise<Summary> {
+  const { unusualOfApi } = await import('./api-answers.ts');
+  const task = 'what is unusual';
+  const lines = await client.linesIfPresent('/api/v1/unusual', task, new AbortController().signal);
+  const from = `Cannot read ${task} from ${JSON.stringify(client.url)}`;
+  if (!lines) throw new Error(`${from}: the API is off, or ASN lookups are; --web.enable-api turns the API on`);
+  const summary = unusualOfApi(lines.join('\n'));
+  if (!summary) throw new Error(`${from}: the answer is not that of a peerscope exporter`);
+  return summary;
 }
 
 /** Reads a folder without a lock, so that root can read the store of another user; a server through its store. Null after a message. */

@@ -1,13 +1,16 @@
 import type { Config } from '../config/config.ts';
 import type { Transport } from '../model.ts';
 import {
+  clientOf,
   COLOR,
+  CONNECT,
   describeFilters,
   indent,
   standardInput,
   TRANSPORT,
   withRules,
   type CommandContext,
+  type ConnectGiven,
   type OptionSpec,
   type ParsedCommand,
   type SingleCommand,
@@ -23,6 +26,8 @@ interface ViewCommand extends Omit<SingleCommand, 'run'> {
   readonly outputs: readonly string[];
   /** Whether it can show saved text instead of a scan. */
   readonly readsText?: true;
+  /** Whether it can show the API of an exporter instead of a scan. */
+  readonly connects?: true;
   /** What it shows. `isScreen` is true if it is redrawn on a terminal. */
   readonly request: (command: ParsedCommand, isScreen: boolean, config: Config) => Promise<ViewRequest>;
 }
@@ -30,6 +35,7 @@ interface ViewCommand extends Omit<SingleCommand, 'run'> {
 const VIEW_COMMANDS: readonly ViewCommand[] = [
   {
     usage: 'list [filter...]',
+    connects: true,
     description: 'List all connections with their owner and remote endpoint',
     outputs: ['table', 'wide', 'json', 'jsonl', 'csv'],
     options: [
@@ -69,6 +75,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
       ['--by <what>', 'Group connections by this', 'process', ['process', 'asn', 'workload', 'endpoint']],
     ],
     readsText: true,
+    connects: true,
     notes: describeFilters,
     request: async (command, isScreen) => {
       const { topView } = await import('./top.ts');
@@ -83,6 +90,7 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
     outputs: ['table', 'json', 'jsonl'],
     options: [['-n, --numeric', 'Do not resolve remote addresses; otherwise waits up to 3 s for reverse DNS']],
     readsText: true,
+    connects: true,
     notes: describeFilters,
     request: async (command) => {
       const { endpointsView } = await import('./endpoints.ts');
@@ -150,7 +158,14 @@ async function describeStates(): Promise<string> {
 function viewCommand(spec: ViewCommand): SingleCommand {
   return {
     ...spec,
-    options: [...(spec.options ?? []), ASK, ...(spec.readsText ? [FROM, TRANSPORT] : []), COLOR, PLAIN],
+    options: [
+      ...(spec.options ?? []),
+      ASK,
+      ...(spec.connects ? CONNECT : []),
+      ...(spec.readsText ? [FROM, TRANSPORT] : []),
+      COLOR,
+      PLAIN,
+    ],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: false }),
   };
 }
@@ -163,6 +178,7 @@ function watchCommand(spec: ViewCommand): SingleCommand {
     options: [
       ...(spec.options ?? []),
       ASK,
+      ...CONNECT,
       COLOR,
       PLAIN,
       INTERVAL,
@@ -184,17 +200,22 @@ async function runViewCommand(
 ): Promise<number> {
   const { runView } = await import('./run-view.ts');
   const { SYSTEM_CLOCK } = await import('../common/clock.ts');
-  const given = command.opts<{
-    output: OutputFormat;
-    ask: 'auto' | 'always' | 'never';
-    plain?: boolean;
-    color: 'auto' | 'always' | 'never';
-    interval: string;
-    count?: string;
-    changes?: boolean;
-    from?: string;
-    transport?: Transport;
-  }>();
+  const given = command.opts<
+    ConnectGiven & {
+      output: OutputFormat;
+      ask: 'auto' | 'always' | 'never';
+      plain?: boolean;
+      color: 'auto' | 'always' | 'never';
+      interval: string;
+      count?: string;
+      changes?: boolean;
+      resolve?: boolean;
+      from?: string;
+      transport?: Transport;
+    }
+  >();
+  const client = await clientOf(given);
+  if (client) await checkConnected(command, given);
   const { stdin, stdout, stderr } = process;
   const interrupt = new AbortController();
   if (isWatch)
@@ -203,7 +224,7 @@ async function runViewCommand(
   const saved = given.from === undefined ? {} : await savedRequest(given.from, given.transport);
   return runView(
     await withRules(config),
-    { ...request, ...saved },
+    { ...request, ...saved, ...(client && { client }) },
     {
       output: given.output,
       ask: given.ask,
@@ -219,6 +240,20 @@ async function runViewCommand(
       random: Math.random,
     },
   );
+}
+
+/** Throws UsageError for what an exporter cannot do for a command. */
+async function checkConnected(
+  command: ParsedCommand,
+  { from, ask, resolve }: { readonly from?: string; readonly ask: string; readonly resolve?: boolean },
+): Promise<void> {
+  const { needsDetails } = await import('../rows/filter.ts');
+  const { UsageError } = await import('../common/errors.ts');
+  if (from !== undefined) throw new UsageError('Cannot use --from with --connect: they exclude each other');
+  if (ask === 'always') throw new UsageError('Cannot use --ask=always with --connect: the exporter queries by itself');
+  if (resolve) throw new UsageError('Cannot use --resolve with --connect: the exporter resolves names by itself');
+  if (needsDetails(command.args))
+    throw new UsageError('Cannot use a filter on the program of a process with --connect: the API does not have that');
 }
 
 /** How to show saved text: only with what it says and what is stored. */

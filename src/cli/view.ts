@@ -16,6 +16,8 @@ export interface View {
   readonly name: string;
   /** Whether the first line is a heading that stays when the rest scrolls. */
   readonly hasHeading?: true;
+  /** Whether it shows what the exporter reported as unusual. */
+  readonly showsUnusual?: true;
   /** Lines of a table for a terminal. */
   draw(result: ScanResult, display: Display): readonly ViewLine[];
   /** Objects for JSON and JSON lines. */

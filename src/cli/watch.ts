@@ -6,7 +6,7 @@ import type { Paint } from './terminal/color.ts';
 import { Screen, type Terminal } from './terminal/screen.ts';
 import { WATCH_HELP, WatchChoices } from './watch-choices.ts';
 import { ObjectChanges } from './object-changes.ts';
-import type { ScanResult, LiveScan } from './live-scan.ts';
+import type { Scanner, ScanResult } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
 import type { OutputFormat, Streams, View } from './view.ts';
 import { jsonLine } from './terminal/format.ts';
@@ -15,7 +15,7 @@ import { jsonLine } from './terminal/format.ts';
 export interface WatchViewOptions extends Streams {
   readonly view: View;
   /** Opens the scanner; `report` receives each error as one line. */
-  readonly open: (report: (line: string) => void) => Promise<LiveScan>;
+  readonly open: (report: (line: string) => void) => Promise<Scanner>;
   readonly intervalMs: number;
   /** Number of scans; may be Infinity. */
   readonly count: number;
@@ -42,12 +42,14 @@ export async function watchView(options: WatchViewOptions): Promise<number> {
 async function append(options: WatchViewOptions): Promise<number> {
   const { view, output, display, stdout, stderr, signal, clock, intervalMs, count } = options;
   const liveScan = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
+  signal.addEventListener('abort', () => liveScan.cancel?.());
   const changes = options.isChangesOnly ? new ObjectChanges() : null;
   if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
   try {
     for (let scans = 0; scans < count && !signal.aborted; scans++) {
       const started = clock.monotonic();
-      const result = await liveScan.scan();
+      const result = await unlessAborted(liveScan.scan(), signal);
+      if (!result) break;
       const isFull = !stdout.write(
         changes ? changes.text(view.objects(result), result.at) : scanText(view, result, output, display),
       );
@@ -58,6 +60,16 @@ async function append(options: WatchViewOptions): Promise<number> {
     await liveScan.close();
   }
   return 0;
+}
+
+/** Null for a scan that failed because it was canceled. */
+async function unlessAborted(scan: Promise<ScanResult>, signal: AbortSignal): Promise<ScanResult | null> {
+  try {
+    return await scan;
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
+  }
 }
 
 function scanText(view: View, result: ScanResult, output: OutputFormat, display: Display): string {
@@ -116,11 +128,14 @@ class WatchScreen {
       // Restore the terminal at once, even during a scan.
       this.#screen?.close();
       this.#resume?.();
+      liveScan.cancel?.();
     });
     try {
       for (let scans = 0; scans < count && !isOver(); scans++) {
         const started = clock.monotonic();
-        this.#show(await liveScan.scan());
+        const result = await unlessAborted(liveScan.scan(), signal);
+        if (!result) break;
+        this.#show(result);
         if (scans + 1 < count) await waitUntil(started + intervalMs, clock, signal);
         if (this.#isPaused && !isOver()) await new Promise<void>((resolve) => (this.#resume = resolve));
       }

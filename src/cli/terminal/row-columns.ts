@@ -8,7 +8,7 @@ import { UsageError } from '../../common/errors.ts';
 import { operatorName } from '../../common/operator-name.ts';
 
 /** The keys of a row in JSON order; also the CSV header. */
-const KEYS = [
+export const ROW_KEYS = [
   'transport',
   'family',
   'local_address',
@@ -70,7 +70,7 @@ const KEYS = [
   'process_started_at',
 ] as const satisfies readonly (keyof Row)[];
 
-export type RowKey = (typeof KEYS)[number];
+export type RowKey = (typeof ROW_KEYS)[number];
 
 /** A column of a table, and the keys of the row that it shows. */
 export interface RowColumn extends Column<Row> {
@@ -78,12 +78,12 @@ export interface RowColumn extends Column<Row> {
 }
 
 /** The allowed field names, for "must be ...". */
-export const KEYS_ALLOWED = `a heading of the table or one of ${KEYS.join(', ')}`;
+export const KEYS_ALLOWED = `a heading of the table or one of ${ROW_KEYS.join(', ')}`;
 
 /** Parses the name of a field, or a heading of a table such as "remote" or "recv-q"; undefined if it is unknown. */
 export function parseField(text: string): RowColumn | undefined {
   const wanted = text.trim().toLowerCase();
-  const key = KEYS.find((one) => one === wanted);
+  const key = ROW_KEYS.find((one) => one === wanted);
   if (key !== undefined) return fieldColumn(key);
   return [...ROW_COLUMNS, ...MORE_COLUMNS].find(({ title }) => title.toLowerCase() === wanted);
 }
@@ -290,7 +290,7 @@ export function csvLine(row: Row, fields: readonly RowColumn[] | null = null): s
 }
 
 function keysOf(fields: readonly RowColumn[] | null): readonly RowKey[] {
-  return fields ? [...new Set(fields.flatMap(({ keys }) => keys))] : KEYS;
+  return fields ? [...new Set(fields.flatMap(({ keys }) => keys))] : ROW_KEYS;
 }
 
 type Value = string | number | boolean | readonly (string | number)[] | null;

@@ -1,0 +1,100 @@
+import { z } from 'zod';
+import type { Row } from '../model.ts';
+import type { Summary } from '../unusual/summary.ts';
+import { ROW_KEYS, type RowKey } from './terminal/row-columns.ts';
+
+const NUMBERS: ReadonlySet<RowKey> = new Set<RowKey>([
+  ...(['local_port', 'remote_port', 'receive_queue', 'send_queue', 'uid', 'inode', 'netns', 'pid', 'ppid'] as const),
+  ...(['threads', 'resident_memory_bytes', 'asn', 'sent_bytes', 'received_bytes', 'retransmitted_bytes'] as const),
+  ...(['round_trip_seconds', 'min_round_trip_seconds', 'acknowledged_bytes', 'retransmits'] as const),
+  ...(['congestion_window', 'timer_seconds', 'timer_retransmits'] as const),
+]);
+/** The fields that are neither a number nor a text. A field that the exporter does not have yet is unknown. */
+const OTHERS: Partial<Record<RowKey, z.ZodType>> = {
+  transport: z.enum(['tcp', 'udp', 'udplite', 'raw']).nullable().default(null),
+  family: z
+    .union([z.literal(4), z.literal(6)])
+    .nullable()
+    .default(null),
+  direction: z.enum(['listen', 'inbound', 'outbound', 'loopback']).nullable().default(null),
+  pids: z.array(z.number()).default([]),
+  asns: z.array(z.number()).nullable().default(null),
+  exe_deleted: z.boolean().nullable().default(null),
+  parents: z.array(z.string()).nullable().default(null),
+};
+const NUMBER = z.number().nullable().default(null);
+const TEXT = z.string().nullable().default(null);
+const ROW = z.object(
+  Object.fromEntries(ROW_KEYS.map((key) => [key, OTHERS[key] ?? (NUMBERS.has(key) ? NUMBER : TEXT)])),
+);
+
+const TIME = z.iso.datetime().transform((text) => Date.parse(text));
+const OWNER = { namespace: z.string().nullable(), workload: z.string() };
+const UNUSUAL = z.object({
+  unusual: z.array(
+    z.object({
+      ...OWNER,
+      severity: z.enum(['critical', 'warning', 'info']),
+      points: z.number(),
+      evidence: z.array(
+        z.object({
+          kind: z.string(),
+          what: z.string(),
+          process: z.string().nullable(),
+          reach: z.enum(['none', 'few', 'many']),
+          points: z.number(),
+          reason: z.string(),
+          first_seen_at: TIME,
+          reported_at: TIME,
+        }),
+      ),
+    }),
+  ),
+  decisions: z.array(
+    z.object({
+      ...OWNER,
+      what: z.string(),
+      accepted: z.boolean(),
+      at: TIME,
+      by: z.string(),
+      why: z.string().nullable(),
+    }),
+  ),
+});
+
+/** Reads a line of `/api/v1/connections?format=jsonl`; null if it is not a row. */
+export function rowOfApi(line: string): Row | null {
+  return (read(ROW, line) as Row | undefined) ?? null;
+}
+
+/** Reads `/api/v1/unusual`; null if it is something else. */
+export function unusualOfApi(text: string): Summary | null {
+  const answer = read(UNUSUAL, text);
+  if (!answer) return null;
+  type Reports = Summary['unusual'][number]['reports'];
+  return {
+    unusual: answer.unusual.map(({ namespace, workload, severity, points, evidence }) => {
+      const owner = { namespace: namespace ?? '', workload };
+      const reports = evidence.map(({ process, first_seen_at: at, reported_at: recordedAt, ...one }) => {
+        return { ...one, owner, process: process ?? '', at, recordedAt, node: '' };
+      });
+      return { owner, severity, points, reports: reports as Reports };
+    }),
+    decisions: answer.decisions.map(({ namespace, workload, what, accepted: isAccepted, at, by, why }) => {
+      return {
+        owner: { namespace: namespace ?? '', workload },
+        what,
+        decision: { isAccepted, at, by, why: why ?? '' },
+      };
+    }),
+    declared: [],
+  };
+}
+
+function read<T>(schema: z.ZodType<T>, text: string): T | undefined {
+  try {
+    return schema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,182 @@
+import { readFileSync } from 'node:fs';
+import { request as requestHttp, type IncomingMessage } from 'node:http';
+import { request as requestHttps } from 'node:https';
+import { reasonOf, UsageError } from '../common/errors.ts';
+
+/** How to reach the API of an exporter, as unparsed text. */
+export interface ConnectChoice {
+  readonly connect: string;
+  /** A file with USER:PASSWORD. */
+  readonly passwordFile?: string | undefined;
+  /** A file with the certificates of trusted authorities, PEM. */
+  readonly caFile?: string | undefined;
+}
+
+/** A server that sends nothing for this time has failed. */
+const SILENCE_MS = 30_000;
+/** The most bytes of one answer; 100,000 rows have about 120 MB. */
+const MAX_BYTES = 400_000_000;
+/** The most characters of a reason in an answer that are shown. */
+const MAX_REASON = 200;
+
+const CERTIFICATE_REASONS: Readonly<Record<string, string>> = {
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is not trusted; --connect.ca-file must have its authority',
+  SELF_SIGNED_CERT_IN_CHAIN: 'its certificate is not trusted; --connect.ca-file must have its authority',
+  UNABLE_TO_GET_ISSUER_CERT: 'its certificate is not trusted; --connect.ca-file must have its authority',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'its certificate is not trusted; --connect.ca-file must have its authority',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its certificate is not trusted; --connect.ca-file must have its authority',
+  CERT_HAS_EXPIRED: 'its certificate has expired',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another host',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'it does not use TLS; use http://',
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 'it does not use TLS; use http://',
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'it requires a client certificate, which is not supported',
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: 'it refused the TLS connection',
+};
+
+/** Reads the API of one running exporter. */
+export class ApiClient {
+  /** The URL as given. */
+  readonly url: string;
+  readonly #base: URL;
+  readonly #socketPath: string | null;
+  readonly #authorization: string | null;
+  readonly #ca: string | null;
+
+  /** Throws UsageError if the URL or a file is invalid. */
+  constructor({ connect, passwordFile, caFile }: ConnectChoice) {
+    this.url = connect;
+    this.#socketPath = parseSocket(connect);
+    this.#base = this.#socketPath === null ? parseUrl(connect) : new URL('http://localhost');
+    if (caFile !== undefined && this.#base.protocol !== 'https:')
+      throw new UsageError('Cannot use --connect.ca-file: --connect must begin with https://');
+    this.#ca = caFile === undefined ? null : readGiven('--connect.ca-file', caFile);
+    this.#authorization = passwordFile === undefined ? null : readCredentials(passwordFile);
+    const { protocol, hostname } = this.#base;
+    if (this.#authorization !== null && protocol === 'http:' && !isLoopback(hostname))
+      throw new UsageError(
+        `Cannot use --connect.password-file with --connect ${JSON.stringify(connect)}: a password is only sent by https://, to a unix: socket or to a loopback address`,
+      );
+  }
+
+  /** The lines of an answer. Rejects with a one-line Error; `what` completes "Cannot read". */
+  async lines(path: string, what: string, signal: AbortSignal): Promise<string[]> {
+    return (await this.#read(path, what, signal)) ?? this.#fail(what, 'the API is off; --web.enable-api turns it on');
+  }
+
+  /** The same; null if the exporter does not have this page. */
+  async linesIfPresent(path: string, what: string, signal: AbortSignal): Promise<string[] | null> {
+    return this.#read(path, what, signal);
+  }
+
+  async #read(path: string, what: string, signal: AbortSignal): Promise<string[] | null> {
+    let response: IncomingMessage;
+    let body: string[];
+    try {
+      response = await this.#open(path, signal);
+      body = await readLines(response);
+    } catch (error) {
+      return this.#fail(what, this.#reasonOf(error));
+    }
+    const { statusCode: status = 0, headers } = response;
+    if (status === 200) return body;
+    if (status === 404) return null;
+    if (status === 401)
+      this.#fail(
+        what,
+        this.#authorization === null
+          ? 'it requires a password; use --connect.password-file'
+          : 'the user or the password in --connect.password-file is wrong',
+      );
+    const said = headers['content-type']?.startsWith('text/html') ? '' : body.join(' ').trim().slice(0, MAX_REASON);
+    return this.#fail(what, `HTTP status ${status}${said === '' ? '' : `: ${said}`}`);
+  }
+
+  #open(path: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const url = new URL(this.#base);
+    const [pathname = '', search = ''] = path.split('?');
+    url.pathname = `${url.pathname.replace(/\/+$/, '')}${pathname}`;
+    url.search = search;
+    const options = {
+      signal,
+      headers: this.#authorization === null ? {} : { Authorization: this.#authorization },
+      ...(this.#socketPath !== null && { socketPath: this.#socketPath }),
+      ...(this.#ca !== null && { ca: this.#ca }),
+    };
+    return new Promise((resolve, reject) => {
+      const request = url.protocol === 'https:' ? requestHttps(url, options) : requestHttp(url, options);
+      request.setTimeout(SILENCE_MS, () => request.destroy(new Error(`no answer for ${SILENCE_MS / 1_000} s`)));
+      request.once('response', resolve).once('error', reject).end();
+    });
+  }
+
+  #reasonOf(error: unknown): string {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    const isPlain = this.#base.protocol === 'http:' && this.#socketPath === null;
+    if (isPlain && (code === 'ECONNRESET' || code.startsWith('HPE_')))
+      return 'it closed the connection; if it uses TLS, use https://';
+    if (code === 'EPROTO' && /wrong version number|packet length too long/.test(String(error)))
+      return 'it does not use TLS; use http://';
+    return CERTIFICATE_REASONS[code] ?? reasonOf(error);
+  }
+
+  #fail(what: string, reason: string): never {
+    throw new Error(`Cannot read ${what} from ${JSON.stringify(this.url)}: ${reason}`);
+  }
+}
+
+/** Lines without their line feeds, so that the answer is never held as one string. */
+async function readLines(response: IncomingMessage): Promise<string[]> {
+  const lines: string[] = [];
+  let last = '';
+  let bytes = 0;
+  response.setEncoding('utf8');
+  for await (const chunk of response as AsyncIterable<string>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BYTES) throw new Error(`the answer has more than ${MAX_BYTES / 1_000_000} MB`);
+    const [first = '', ...rest] = chunk.split('\n');
+    last += first;
+    for (const line of rest) {
+      lines.push(last);
+      last = line;
+    }
+  }
+  return last === '' ? lines : [...lines, last];
+}
+
+/** The path of unix:/run/peerscope/http.sock; null for another URL. */
+function parseSocket(text: string): string | null {
+  const path = /^unix:(?:\/\/)?(\/.+)$/.exec(text)?.[1];
+  return path === undefined || Buffer.byteLength(path) > 107 ? null : path;
+}
+
+function parseUrl(text: string): URL {
+  const url = /^https?:\/\//i.test(text) && URL.canParse(text) ? new URL(text) : null;
+  if (url && (url.username !== '' || url.password !== ''))
+    throw new UsageError('Cannot use --connect: the URL must not have a password; use --connect.password-file');
+  if (url?.search === '' && url.hash === '') return url;
+  throw new UsageError(
+    `Cannot use --connect ${JSON.stringify(text)}: must be a URL such as http://127.0.0.1:9100, https://node7:9100 or unix:/run/peerscope/http.sock`,
+  );
+}
+
+function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname);
+}
+
+function readGiven(option: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new UsageError(`Cannot use ${option} ${JSON.stringify(file)}: ${reasonOf(error)}`);
+  }
+}
+
+/** The header of USER:PASSWORD, https://www.rfc-editor.org/rfc/rfc7617#section-2. */
+function readCredentials(file: string): string {
+  const text = readGiven('--connect.password-file', file).replace(/\r?\n$/, '');
+  if (!/^[^:\n]+:[^\n]+$/.test(text))
+    throw new UsageError(
+      `Cannot use --connect.password-file ${JSON.stringify(file)}: must have one line of the form USER:PASSWORD`,
+    );
+  return `Basic ${Buffer.from(text).toString('base64')}`;
+}
