@@ -84,7 +84,9 @@ function drawLines(endpoints: readonly EndpointSummary[], display: Display): (re
     width: Infinity,
   });
   if (whole.width <= indented.width)
-    return endpoints.map((endpoint, i) => [{ text: `  ${whole.lines[i] ?? ''}`, key: () => keyOf(endpoint) }]);
+    return endpoints.map((endpoint, i) => [
+      { text: `  ${whole.lines[i] ?? ''}`, key: () => keyOf(endpoint), details: () => objectOf(endpoint) },
+    ]);
   const { lines } = layTable([...END_COLUMNS, STATES], endpoints, indented);
   return endpoints.map((endpoint, i) => {
     const details = [...REMOTE_COLUMNS, OWNER]
@@ -92,7 +94,7 @@ function drawLines(endpoints: readonly EndpointSummary[], display: Display): (re
       .filter((text) => text !== '');
     const secondLine = display.paint(fit(`      ${details.join('  ')}`, display.width), 'faint');
     return [
-      { text: `  ${lines[i] ?? ''}`, key: () => keyOf(endpoint) },
+      { text: `  ${lines[i] ?? ''}`, key: () => keyOf(endpoint), details: () => objectOf(endpoint) },
       { text: secondLine, key: null },
     ];
   });

@@ -46,7 +46,10 @@ export function listView(choice: ListChoice): View {
       const { title, lines, omitted } = layTable(columns, rows, display);
       return [
         { text: title, key: null },
-        ...lines.map((text, i) => ({ text, key: () => keyOf(rows[i]) })),
+        ...lines.map((text, i) => {
+          const row = rows[i];
+          return { text, key: () => keyOf(row), details: () => (row ? result.withDetails(row) : {}) };
+        }),
         ...footerLines(result, omitted, display),
       ];
     },

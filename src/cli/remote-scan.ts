@@ -90,9 +90,7 @@ export class RemoteScan implements Scanner {
     const before = this.#numbers;
     const numbers = new Map<string, number>();
     this.#numbers = numbers;
-    const keys = rows.map(
-      (row) => keyOf(row, row.local_address, row.local_port, row.remote_address, row.remote_port),
-    );
+    const keys = rows.map((row) => keyOf(row, row.local_address, row.local_port, row.remote_address, row.remote_port));
     const numbered = keys.map((key, i) => {
       // Equal keys: sockets that share a port.
       const unique = numbers.has(key) ? `${key} ${i}` : key;

@@ -98,7 +98,7 @@ export function topView(choice: TopChoice): View {
       const groups = groupsOf(result, measure);
       const chart = drawChart(groups, { by, limit, measure }, display);
       const shown = groups.filter(({ name }) => name !== null).slice(0, limit);
-      const { lines, omitted } = drawSections(shown, { by, measure }, display);
+      const { lines, omitted } = drawSections(shown, { by, measure, withDetails: result.withDetails }, display);
       const end = footerLines(result, omitted, display);
       const unusual = unusualLines(result, display);
       return [
@@ -188,7 +188,7 @@ function groupOf(name: string | null, members: readonly ScannedConnection[], tra
 
 function drawSections(
   groups: readonly TopGroup[],
-  { by, measure }: { by: TopKey; measure: Measure },
+  { by, measure, withDetails }: { by: TopKey; measure: Measure; withDetails: ScanResult['withDetails'] },
   display: Display,
 ): { lines: ViewLine[]; omitted: string[] } {
   const { paint } = display;
@@ -215,13 +215,18 @@ function drawSections(
       ...wrap(label, display.width).map((text, i) => ({
         text: paint(text, 'title'),
         key: i === 0 ? (): string => `${by} ${name}` : null,
+        details: () => objectOf(group, by, measure),
       })),
       ...(group.traffic === null
         ? []
         : [{ text: fit(`  ${trafficText(group.traffic, measure)}`, display.width), key: null }]),
       { text: fit(`  ${describe(group)}`, display.width), key: null },
       { text: `  ${title}`, key: null },
-      ...lines.map((text, i) => ({ text: `  ${text}`, key: () => lineKey(by, name, group.rows[i]) })),
+      ...lines.map((text, i) => {
+        const row = group.rows[i];
+        const details = (): object => (row ? withDetails(row) : {});
+        return { text: `  ${text}`, key: () => lineKey(by, name, row), details };
+      }),
       ...(more > 0 ? [{ text: paint(`  and ${plural(more, 'more connection')}`, 'faint'), key: null }] : []),
       BLANK,
     ];

@@ -8,6 +8,8 @@ import type { Display } from './terminal/table.ts';
 export interface ViewLine {
   readonly text: string;
   readonly key: (() => string) | null;
+  /** What watch shows of it after Enter. */
+  readonly details?: () => object;
 }
 
 /** How a command presents a scan result. */

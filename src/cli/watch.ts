@@ -4,6 +4,7 @@ import { withoutControls } from '../common/sanitize.ts';
 import { cutPainted, fit } from './terminal/width.ts';
 import type { Paint } from './terminal/color.ts';
 import { Screen, type Terminal } from './terminal/screen.ts';
+import { detailLines } from './watch-details.ts';
 import { WATCH_HELP, WatchChoices } from './watch-choices.ts';
 import { ObjectChanges } from './object-changes.ts';
 import type { Scanner, ScanResult } from './live-scan.ts';
@@ -88,6 +89,21 @@ const MARKED_MS = 5_000;
 /** Width of the marker column in front of each line. */
 const MARK = 2;
 
+/** A drawn line; the key and the details are null if it cannot be selected. */
+interface ScreenLine {
+  readonly text: string;
+  readonly key: string | null;
+  readonly details: (() => object) | null;
+}
+
+/** The last details of a line that Enter opened. */
+interface OpenDetails {
+  readonly key: string;
+  object: object;
+  /** The offset of the lines to go back to. */
+  readonly offset: number;
+}
+
 /** Redraws a view on a terminal and handles keys. */
 class WatchScreen {
   readonly #options: WatchViewOptions;
@@ -106,6 +122,11 @@ class WatchScreen {
   #isPaused = false;
   #resume: (() => void) | null = null;
   #offset = 0;
+  /** How many lines fit. */
+  #room = 1;
+  #lines: readonly ScreenLine[] = [];
+  #selected: string | null = null;
+  #details: OpenDetails | null = null;
   #message = '';
 
   constructor(options: WatchViewOptions, terminal: Terminal) {
@@ -148,7 +169,8 @@ class WatchScreen {
 
   /** Handles keys; a terminal may send several at once. */
   #press(keys: string): void {
-    for (const [key] of keys.matchAll(KEYS)) this.#pressOne(key);
+    // Clicks and movements of the mouse are not keys.
+    for (const [key] of keys.matchAll(KEYS)) if (!key.startsWith('\x1b[<') || WHEEL.test(key)) this.#pressOne(key);
   }
 
   #pressOne(key: string): void {
@@ -156,7 +178,8 @@ class WatchScreen {
     if (this.#choices.prompt !== null) {
       this.#choices.type(key);
       this.#change();
-    } else if (this.#showsHelp && key !== 'q' && key !== '\x03') {
+    } else if (this.#details && /^(?:[\r\n\x1b\x7f\b])$/.test(key)) this.#closeDetails();
+    else if (this.#showsHelp && key !== 'q' && key !== '\x03') {
       this.#showsHelp = false;
       this.#draw();
     } else if (key === 'q' || key === '\x03') this.#quit.abort();
@@ -172,8 +195,11 @@ class WatchScreen {
     } else if (key === '?') {
       this.#showsHelp = true;
       this.#draw();
-    } else if (key === 'k' || key === '\x1b[A' || key === '\x1bOA') this.#scroll(-1);
-    else if (key === 'j' || key === '\x1b[B' || key === '\x1bOB') this.#scroll(1);
+    } else if (key === '\r' || key === '\n') this.#openDetails();
+    else if (ARROW.test(key)) this.#select(key.endsWith('A') ? -1 : 1);
+    else if (key === 'k') this.#scroll(-1);
+    else if (key === 'j') this.#scroll(1);
+    else if (WHEEL.test(key)) this.#scroll(key.startsWith('\x1b[<64') ? -WHEEL_LINES : WHEEL_LINES);
     else if (key === '\x1b[5~') this.#scroll(-page);
     else if (key === '\x1b[6~') this.#scroll(page);
   }
@@ -194,6 +220,42 @@ class WatchScreen {
 
   #scroll(lines: number): void {
     this.#offset = Math.max(0, this.#offset + lines);
+    this.#draw();
+  }
+
+  /** Selects the next line, or the first one on the screen. In details it scrolls, because they have no lines to select. */
+  #select(step: 1 | -1): void {
+    if (this.#details) {
+      this.#scroll(step);
+      return;
+    }
+    const selectable = [...this.#lines.entries()].flatMap(([i, { details }]) => (details ? [i] : []));
+    const current = this.#lines.findIndex(({ key, details }) => details !== null && key === this.#selected);
+    const next =
+      current < 0
+        ? (selectable.find((i) => i >= this.#offset) ?? selectable.at(-1))
+        : selectable[selectable.indexOf(current) + step];
+    if (next !== undefined) {
+      this.#selected = this.#lines[next]?.key ?? null;
+      this.#offset = Math.max(Math.min(this.#offset, next), next - this.#room + 1);
+    } else this.#offset = step < 0 ? 0 : this.#lines.length;
+    this.#draw();
+  }
+
+  #openDetails(): void {
+    const find = (): ScreenLine | undefined =>
+      this.#lines.find(({ key, details }) => details && key === this.#selected);
+    if (!find()) this.#select(1);
+    const { key = null, details = null } = find() ?? {};
+    if (key === null || !details) return;
+    this.#details = { key, object: details(), offset: this.#offset };
+    this.#offset = 0;
+    this.#draw();
+  }
+
+  #closeDetails(): void {
+    this.#offset = this.#details?.offset ?? 0;
+    this.#details = null;
     this.#draw();
   }
 
@@ -225,25 +287,26 @@ class WatchScreen {
   }
 
   /** The lines of a result with those that are gone, each with its marker. */
-  #lines(result: ScanResult, width: number, paint: Paint): string[] {
+  #linesOf(result: ScanResult, width: number, paint: Paint): ScreenLine[] {
     const behind = Map.groupBy([...this.#gone], ([, { after }]) => after);
-    const lines: string[] = [];
+    const lines: ScreenLine[] = [];
     const addGone = (after: string | null): void => {
       const gone = behind.get(after) ?? [];
       behind.delete(after);
       for (const [name, { text }] of gone) {
-        lines.push(`- ${paint(fit(text, width), 'gone')}`);
+        lines.push({ text: `- ${paint(fit(text, width), 'gone')}`, key: null, details: null });
         addGone(name);
       }
     };
     const drawn = this.#options.view.draw(this.#choices.apply(result), this.#display());
     const keyed = drawn.findIndex(({ key }) => key !== null);
     const first = keyed >= 0 ? keyed : this.#options.view.hasHeading ? 1 : 0;
-    for (const [i, { text, key }] of drawn.entries()) {
+    for (const [i, { text, key, details = null }] of drawn.entries()) {
       if (i === first) addGone(null);
       const name = key?.() ?? null;
       const isNew = name !== null && this.#newUntil.has(name);
-      lines.push(`${isNew ? paint('+', 'new') : ' '} ${cutPainted(text, width)}`);
+      const mark = (isNew ? paint('+', 'new') : ' ') + (name !== null && name === this.#selected ? '>' : ' ');
+      lines.push({ text: mark + cutPainted(text, width), key: name, details: name === null ? null : details });
       if (name !== null) addGone(name);
     }
     return lines;
@@ -259,21 +322,34 @@ class WatchScreen {
     if (!screen || !this.#result) return;
     const { display, view } = this.#options;
     const { paint } = display;
-    const lines = this.#showsHelp
-      ? WATCH_HELP.map((line) => `  ${line}`)
-      : this.#lines(this.#result, screen.width - MARK, paint);
-    const heading = view.hasHeading && !this.#showsHelp ? lines.splice(0, 1) : [];
-    const room = Math.max(1, screen.height - 2 - heading.length);
+    const drawn = this.#linesOf(this.#result, screen.width - MARK, paint);
+    const showsLines = !this.#showsHelp && !this.#details;
+    const heading = view.hasHeading ? drawn.splice(0, 1).map(({ text }) => text) : [];
+    this.#lines = drawn;
+    const top = showsLines ? heading : [];
+    const lines = showsLines ? drawn.map(({ text }) => text) : this.#overlay(screen.width - MARK);
+    const room = Math.max(1, screen.height - 2 - top.length);
+    this.#room = room;
     this.#offset = Math.min(this.#offset, Math.max(0, lines.length - room));
     const shown = lines.slice(this.#offset, this.#offset + room);
     const blanks = Array.from({ length: room - shown.length }, () => '');
     screen.draw([
       this.#header(screen.width, paint),
-      ...heading,
+      ...top,
       ...shown,
       ...blanks,
       this.#footer(screen.width, lines.length, room, paint),
     ]);
+  }
+
+  /** The help, or the details of a line as they are now or were last. */
+  #overlay(width: number): string[] {
+    const open = this.#details;
+    if (this.#showsHelp || !open) return WATCH_HELP.map((line) => `  ${fit(line, width)}`);
+    const line = this.#lines.find(({ key }) => key === open.key);
+    if (line?.details) open.object = line.details();
+    const note = line ? [] : ['Not in the last scan'];
+    return [...note, ...detailLines(open.object, width)].map((text) => `  ${text}`);
   }
 
   #header(width: number, paint: Paint): string {
@@ -295,18 +371,22 @@ class WatchScreen {
     const { prompt, error } = this.#choices;
     if (prompt !== null)
       return fit(error === '' ? `/${prompt}_  Enter applies, Escape cancels` : `/${prompt}_  ${error}`, width);
-    const more =
-      total > room
-        ? `lines ${this.#offset + 1}-${Math.min(total, this.#offset + room)} of ${total}, arrows scroll  `
-        : '';
-    const keys = !this.#terminal.stdin
-      ? 'Ctrl-C quits'
-      : this.#isPaused
-        ? 'space resumes, ? helps, q quits'
-        : 'space pauses, / filters, ? helps, q quits';
+    const more = total > room ? `lines ${this.#offset + 1}-${Math.min(total, this.#offset + room)} of ${total}  ` : '';
+    const keys = this.#details
+      ? 'Enter goes back, q quits'
+      : !this.#terminal.stdin
+        ? 'Ctrl-C quits'
+        : this.#isPaused
+          ? 'space resumes, ? helps, q quits'
+          : 'space pauses, / filters, Enter details, ? helps, q quits';
     return paint(fit(this.#message === '' ? more + keys : `${this.#message}  ${more}${keys}`, width), 'faint');
   }
 }
 
 const SGR = /\x1b\[[\d;]*m/g;
-const KEYS = /\x1b\[[\d;]*[A-Za-z~]|\x1bO[A-Z]|[^]/g;
+/** Lines that one step of the mouse wheel scrolls. */
+const WHEEL_LINES = 3;
+const ARROW = /^\x1b[[O][AB]$/;
+/** A report of the mouse wheel: up is button 64, down is 65. */
+const WHEEL = /^\x1b\[<6[45];\d+;\d+M$/;
+const KEYS = /\x1b\[<?[\d;]*[A-Za-z~]|\x1bO[A-Z]|[^]/g;

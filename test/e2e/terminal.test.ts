@@ -78,6 +78,10 @@ class Tmux {
     return this.#tmux('display-message', '-p', '-t', '0', '#{cursor_flag}').trim() === '1';
   }
 
+  get readsMouse(): boolean {
+    return this.#tmux('display-message', '-p', '-t', '0', '#{mouse_any_flag}').trim() === '1';
+  }
+
   /** The process in front of the shell. */
   pidOf(word: string): number {
     const shell = this.#tmux('display-message', '-p', '-t', '0', '#{pane_pid}').trim();
@@ -132,8 +136,10 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       await shows(/every 1 s/);
       expect(one.isAlternate).toBe(true);
       expect(one.showsCursor).toBe(false);
+      expect(one.readsMouse).toBe(true);
       end(one);
       await ended(code);
+      expect(one.readsMouse).toBe(false);
       expect(one.isAlternate).toBe(false);
       expect(one.showsCursor).toBe(true);
       expect(one.screen().join('\n')).toContain('BEFORE');
@@ -283,7 +289,7 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     await until(() => expect(lines()).toBeLessThanOrEqual(12));
     await shows(/lines 1-10 of/);
     for (const line of one.screen()) expect(cellsOf(line)).toBeLessThanOrEqual(60);
-    one.key('Down');
+    one.key('j');
     await shows(/lines 2-11 of/);
     one.key('PageDown');
     await shows(/lines 11-20 of/);
@@ -297,6 +303,76 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
     await shows(/systemd-resolved/);
     one.key('q');
     await ended(0);
+  });
+
+  it.each<[view: string, selected: RegExp, details: RegExp]>([
+    ['list', /^ > ?\S+ .*sshd/m, /^ {2}local port +22$/m],
+    ['top', /^ >sshd/m, /^ {2}states established +\d+$/m],
+    ['endpoints -n', /^ > .*(?:->|<-)/m, /^ {2}connections +\d+$/m],
+  ])('watch %s shows the details of the selected line', async (view, selected, details) => {
+    const one = await open(100, 24);
+    one.run(`watch ${view} -i 0.2 --path.procfs='${TREE}' ${PRIVATE}`);
+    await shows(/every 0\.2 s/);
+    const marked = (): string | undefined => one.screen().find((line) => /^.>/.test(line));
+    while (!selected.test(one.screen().join('\n'))) {
+      const before = marked();
+      one.key('Down');
+      await until(() => expect(marked()).not.toBe(before));
+    }
+    const before = one.screen().slice(1);
+    expect(before.join('\n')).toMatch(selected);
+    one.key('Enter');
+    await shows(/Enter goes back/);
+    while (!details.test(one.screen().join('\n'))) {
+      const at = one.screen().at(-1);
+      one.key('Down');
+      await until(() => expect(one.screen().at(-1)).not.toBe(at));
+    }
+    one.key('Escape');
+    await until(() => expect(one.screen().slice(1)).toEqual(before));
+    one.key('q');
+    await ended(0);
+  });
+
+  it('watch scrolls by the mouse wheel, and ignores clicks', async () => {
+    const one = await open(80, 12);
+    one.run(`watch list --path.procfs='${TREE}' ${PRIVATE}`);
+    await shows(/lines 1-9 of/);
+    one.type('\x1b[<65;5;5M');
+    await shows(/lines 4-12 of/);
+    one.type('\x1b[<0;5;5M\x1b[<0;5;5m\x1b[<65;5;5M');
+    await shows(/lines 7-15 of/);
+    one.type('\x1b[<64;5;5M\x1b[<64;5;5M');
+    await shows(/lines 1-9 of/);
+    one.key('q');
+    await ended(0);
+  });
+
+  describe.each([80, 200])('at %d columns', (width) => {
+    const contents: Readonly<Record<string, RegExp>> = {
+      list: /^ *(?:NETID )? *STATE .*LOCAL .*REMOTE .*DIRECTION .*PROCESS .*PEER/m,
+      top: /connections? with a remote/,
+      'watch list': /^ *(?:NETID )? *STATE .*LOCAL .*REMOTE .*DIRECTION .*PROCESS .*PEER/m,
+      'watch top': /connections? with a remote/,
+    };
+    it.each(
+      Object.keys(contents).flatMap((command) =>
+        [{ LANG: 'C.UTF-8' }, { LANG: 'C' }].map((env) => ({ command, env, lang: env.LANG })),
+      ),
+    )('$command with LANG=$lang', async ({ command, env }) => {
+      const one = await open(width, 60, { LC_ALL: env.LANG, ...env });
+      const isWatch = command.startsWith('watch');
+      one.run(`${command} --path.procfs='${TREE}' ${PRIVATE}`);
+      await (isWatch ? shows(/every 1 s/) : ended(0));
+      await shows(contents[command] ?? '');
+      const lines = one.screen().filter((line) => !line.includes('main.ts'));
+      expect(lines.filter((line) => cellsOf(line.trimEnd()) > width)).toEqual([]);
+      const text = lines.join('\n');
+      if (env.LANG === 'C') expect(text).toMatch(/^[\n\x20-\x7e]*$/);
+      else if (command.includes('top')) expect(text).toMatch(/[█-▏]/);
+      if (isWatch) one.key('q');
+      await ended(0);
+    });
   });
 
   it.each([40, 50])('watch fills all of %d columns, from the first line to the last', async (width) => {

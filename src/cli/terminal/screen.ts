@@ -3,7 +3,9 @@ import type { ReadStream, WriteStream } from 'node:tty';
 
 /** Enter and leave the alternate screen, with cursor and line wrapping off (xterm private modes 1049, 25 and 7). Clear it first: a resized terminal may keep parts. */
 const ENTER = '\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J';
-const LEAVE = '\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l';
+const LEAVE = '\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l';
+/** Report the mouse wheel as keys (xterm private modes 1000 and 1006), only if keys are read. */
+const MOUSE = '\x1b[?1000h\x1b[?1006h';
 /** Resume after this time if SIGTSTP did not stop the process, as in an orphaned process group. */
 const STOP_MS = 100;
 /** Synchronized update (mode 2026), if the terminal supports it. */
@@ -113,7 +115,7 @@ export class Screen {
     const { stdin, stdout } = this.#terminal;
     stdin?.setRawMode(true).on('data', this.#onKeys).resume();
     stdout.on('resize', this.#onResize);
-    stdout.write(ENTER);
+    stdout.write(stdin ? ENTER + MOUSE : ENTER);
     this.#listeners.resized();
   }
 }
