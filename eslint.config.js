@@ -31,7 +31,12 @@ export default tseslint.config(
   },
   // The control sequences of a terminal, and ranges of ASCII.
   {
-    files: ['src/cli/terminal/width.ts', 'src/cli/watch.ts', 'src/parse/{net-tools,prefix,states}.ts'],
+    files: [
+      'bench/terminal-picture.ts',
+      'src/cli/terminal/width.ts',
+      'src/cli/watch.ts',
+      'src/parse/{net-tools,prefix,states}.ts',
+    ],
     rules: { 'no-control-regex': 'off' },
   },
   // The signature of commander's `opts`.
