@@ -28,6 +28,7 @@ RUN npm run build && npm prune --omit=dev --ignore-scripts \
   && find dist node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -path 'dist/*.1' -o -name .built \) -delete \
   && mkdir app && mv LICENSE package.json dist node_modules app \
   && setcap cap_net_broadcast+p app/dist/peerscope-sockets \
+  && printf '%s\n' '#!/nodejs/bin/node --max-semi-space-size=2' "import('/app/dist/main.js');" > peerscope && chmod 755 peerscope \
   && mkdir state && mkdir --mode=0700 state/peerscope
 
 # The root file system of each variant, with one copy of node: a layer that changed its capabilities would store 120 MB again. setcap
@@ -36,6 +37,8 @@ FROM tools AS none-root
 COPY --from=base / /image
 COPY --from=build --chown=10043:10043 /build/state /image/var/lib
 COPY --from=build /build/app /image/app
+# For kubectl exec POD -- peerscope list.
+COPY --from=build /build/peerscope /image/usr/local/bin/peerscope
 
 FROM none-root AS ptrace-root
 RUN setcap cap_sys_ptrace+ep /image/nodejs/bin/node

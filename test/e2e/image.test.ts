@@ -163,6 +163,11 @@ class Container {
     }
   }
 
+  /** Runs a command in it, as kubectl exec does. */
+  exec(...command: readonly string[]): string {
+    return this.#podman('exec', this.#name, ...command);
+  }
+
   status(field: string): string {
     const text = readFileSync(`/proc/${this.pid}/status`, 'utf8');
     return new RegExp(`^${field}:\\s+(.*)$`, 'm').exec(text)?.[1] ?? '';
@@ -323,6 +328,17 @@ describe('the image', { timeout: 300_000 }, () => {
           ['80', owner],
           ['81', owner],
         ]);
+        const rows = container.exec(
+          'peerscope',
+          'list',
+          '-o',
+          'csv',
+          '--fields',
+          'local_port,process',
+          `cidr=${ADDRESS}`,
+          'port=80',
+        );
+        expect(rows.split('\n')).toEqual(['local_port,process', `80,${owner}`]);
         expect(container.status('Uid')).toMatch(/^10043\t10043\t/);
         expect(container.status('NoNewPrivs')).toBe('1');
         const peak = Number.parseInt(container.status('VmHWM')) * 1024;
