@@ -20,7 +20,7 @@ export interface RemoteScanOptions {
   /** Whether a scan that fails after another shows the rows of the other and a message. */
   readonly keepsLast: boolean;
   readonly clock: Timer;
-  /** Receives each error as one line. */
+  /** Receives each error as one line, and "" when it is over. */
   readonly report: (line: string) => void;
 }
 
@@ -32,6 +32,7 @@ export class RemoteScan implements Scanner {
   #numbers = new Map<string, number>();
   #nextNumber = 0;
   #last: ScanResult | null = null;
+  #hasFailed = false;
 
   constructor(options: RemoteScanOptions) {
     this.#options = options;
@@ -42,8 +43,11 @@ export class RemoteScan implements Scanner {
     const { client, keepsLast, report } = this.#options;
     try {
       this.#last = await this.#read();
+      if (this.#hasFailed) report('');
+      this.#hasFailed = false;
     } catch (error) {
       if (!this.#last || !keepsLast || this.#stop.signal.aborted) throw error;
+      this.#hasFailed = true;
       report(reasonOf(error));
       return { ...this.#last, lookups: `Last rows of the exporter at ${JSON.stringify(client.url)}` };
     }

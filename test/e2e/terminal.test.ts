@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer as createHttpServer } from 'node:http';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { cellsOf } from '../../src/cli/terminal/width.ts';
@@ -373,6 +374,34 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       if (isWatch) one.key('q');
       await ended(0);
     });
+  });
+
+  it('watch of another exporter survives its restart, and quits while it hangs', async () => {
+    let answer: 'rows' | 'failure' | 'silence' = 'rows';
+    const row = { transport: 'tcp', local_address: '192.0.2.1', local_port: 22, state: 'established', process: 'sshd' };
+    const server = createHttpServer((_request, response) => {
+      if (answer === 'rows') response.end(`${JSON.stringify(row)}\n`);
+      else if (answer === 'failure') response.destroy();
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const one = await open(120, 12);
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      one.run(`watch list -i 0.1 --connect=${url} ${PRIVATE}`);
+      await shows(/sshd[^]*From the exporter at/);
+      answer = 'failure';
+      await shows(/sshd[^]*Last rows of the exporter[^]*Cannot read connections from "http/);
+      answer = 'rows';
+      await until(() => expect(one.screen().join('\n')).not.toContain('Cannot'));
+      const asked = once(server, 'request');
+      answer = 'silence';
+      await asked;
+      one.key('q');
+      await ended(0);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
   });
 
   it.each([40, 50])('watch fills all of %d columns, from the first line to the last', async (width) => {
