@@ -62,15 +62,14 @@ const UNUSUAL = z.object({
   ),
 });
 
-/** Reads a line of `/api/v1/connections?format=jsonl`; null if it is not a row. */
-export function rowOfApi(line: string): Row | null {
-  return (read(ROW, line) as Row | undefined) ?? null;
+/** Reads a line of `/api/v1/connections?format=jsonl`. Throws a one-line Error if it is not a row. */
+export function rowOfApi(line: string): Row {
+  return read(ROW, line) as unknown as Row;
 }
 
-/** Reads `/api/v1/unusual`; null if it is something else. */
-export function unusualOfApi(text: string): Summary | null {
-  const answer = read(UNUSUAL, text);
-  if (!answer) return null;
+/** Reads the only line of `/api/v1/unusual`. Throws a one-line Error if it is something else. */
+export function unusualOfApi(line: string): Summary {
+  const answer = read(UNUSUAL, line);
   type Reports = Summary['unusual'][number]['reports'];
   return {
     unusual: answer.unusual.map(({ namespace, workload, severity, points, evidence }) => {
@@ -91,10 +90,10 @@ export function unusualOfApi(text: string): Summary | null {
   };
 }
 
-function read<T>(schema: z.ZodType<T>, text: string): T | undefined {
+function read<T>(schema: z.ZodType<T>, text: string): T {
   try {
-    return schema.safeParse(JSON.parse(text)).data;
-  } catch {
-    return undefined;
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new Error('the answer is not that of a peerscope exporter', { cause: error });
   }
 }

@@ -14,8 +14,8 @@ export interface ConnectChoice {
 
 /** A server that sends nothing for this time has failed. */
 const SILENCE_MS = 30_000;
-/** The most bytes of one answer; 100,000 rows have about 120 MB. */
-const MAX_BYTES = 400_000_000;
+/** The most characters of one answer; 100,000 rows have about 130 million. */
+const MAX_LENGTH = 400_000_000;
 /** The most characters of a reason in an answer that are shown. */
 const MAX_REASON = 200;
 
@@ -58,37 +58,38 @@ export class ApiClient {
       );
   }
 
-  /** The lines of an answer. Rejects with a one-line Error; `what` completes "Cannot read". */
-  async lines(path: string, what: string, signal: AbortSignal): Promise<string[]> {
-    return (await this.#read(path, what, signal)) ?? this.#fail(what, 'the API is off; --web.enable-api turns it on');
+  /** Reads each line of an answer as it arrives. Rejects with a one-line Error, also if `read` throws; `what` completes "Cannot read". */
+  async lines<T>(path: string, what: string, signal: AbortSignal, read: (line: string) => T): Promise<T[]> {
+    const found = await this.linesIfPresent(path, what, signal, read);
+    return found ?? this.#fail(what, 'the API is off; --web.enable-api turns it on');
   }
 
   /** The same; null if the exporter does not have this page. */
-  async linesIfPresent(path: string, what: string, signal: AbortSignal): Promise<string[] | null> {
-    return this.#read(path, what, signal);
-  }
-
-  async #read(path: string, what: string, signal: AbortSignal): Promise<string[] | null> {
-    let response: IncomingMessage;
-    let body: string[];
+  async linesIfPresent<T>(
+    path: string,
+    what: string,
+    signal: AbortSignal,
+    read: (line: string) => T,
+  ): Promise<T[] | null> {
     try {
-      response = await this.#open(path, signal);
-      body = await readLines(response);
+      const response = await this.#open(path, signal);
+      const { statusCode: status = 0 } = response;
+      if (status === 200) return await readLines(response, read);
+      const body = await readLines(response, (line) => line);
+      if (status === 404) return null;
+      throw new Error(this.#reasonOfStatus(status, response, body));
     } catch (error) {
       return this.#fail(what, this.#reasonOf(error));
     }
-    const { statusCode: status = 0, headers } = response;
-    if (status === 200) return body;
-    if (status === 404) return null;
+  }
+
+  #reasonOfStatus(status: number, { headers }: IncomingMessage, body: readonly string[]): string {
     if (status === 401)
-      this.#fail(
-        what,
-        this.#authorization === null
-          ? 'it requires a password; use --connect.password-file'
-          : 'the user or the password in --connect.password-file is wrong',
-      );
+      return this.#authorization === null
+        ? 'it requires a password; use --connect.password-file'
+        : 'the user or the password in --connect.password-file is wrong';
     const said = headers['content-type']?.startsWith('text/html') ? '' : body.join(' ').trim().slice(0, MAX_REASON);
-    return this.#fail(what, `HTTP status ${status}${said === '' ? '' : `: ${said}`}`);
+    return `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
   }
 
   #open(path: string, signal: AbortSignal): Promise<IncomingMessage> {
@@ -124,23 +125,24 @@ export class ApiClient {
   }
 }
 
-/** Lines without their line feeds, so that the answer is never held as one string. */
-async function readLines(response: IncomingMessage): Promise<string[]> {
-  const lines: string[] = [];
+/** Reads lines without their line feeds one by one, so that the answer is never held as a whole. */
+async function readLines<T>(response: IncomingMessage, read: (line: string) => T): Promise<T[]> {
+  const found: T[] = [];
   let last = '';
-  let bytes = 0;
+  let length = 0;
   response.setEncoding('utf8');
   for await (const chunk of response as AsyncIterable<string>) {
-    bytes += chunk.length;
-    if (bytes > MAX_BYTES) throw new Error(`the answer has more than ${MAX_BYTES / 1_000_000} MB`);
+    length += chunk.length;
+    if (length > MAX_LENGTH) throw new Error(`the answer has more than ${MAX_LENGTH / 1_000_000} million characters`);
     const [first = '', ...rest] = chunk.split('\n');
     last += first;
     for (const line of rest) {
-      lines.push(last);
+      found.push(read(last));
       last = line;
     }
   }
-  return last === '' ? lines : [...lines, last];
+  if (last !== '') found.push(read(last));
+  return found;
 }
 
 /** The path of unix:/run/peerscope/http.sock; null for another URL. */

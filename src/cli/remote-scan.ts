@@ -66,18 +66,11 @@ export class RemoteScan implements Scanner {
   async #read(): Promise<ScanResult> {
     const { client, clock, showsServices, showsUnusual } = this.#options;
     const { signal } = this.#stop;
-    const [lines, unusual] = await Promise.all([
-      client.lines('/api/v1/connections?format=jsonl', 'connections', signal),
+    const read = (line: string): Row => (showsServices ? rowOfApi(line) : { ...rowOfApi(line), service: null });
+    const [rows, unusual] = await Promise.all([
+      client.lines('/api/v1/connections?format=jsonl', 'connections', signal, read),
       showsUnusual ? readUnusualLines(client, signal) : [],
     ]);
-    const rows = lines.map((line) => {
-      const row = rowOfApi(line);
-      if (!row)
-        throw new Error(
-          `Cannot read connections from ${JSON.stringify(client.url)}: the answer is not that of a peerscope exporter`,
-        );
-      return showsServices ? row : { ...row, service: null };
-    });
     const connections = this.#connections(rows);
     return {
       at: clock.now(),
@@ -127,11 +120,14 @@ export class RemoteScan implements Scanner {
   }
 }
 
-/** What the exporter reports as unusual; nothing if it does not watch that. */
+/** What the exporter reports as unusual, or why that cannot be read; nothing if it does not watch that. */
 async function readUnusualLines(client: ApiClient, signal: AbortSignal): Promise<readonly string[]> {
-  const lines = await client.linesIfPresent('/api/v1/unusual', 'what is unusual', signal);
-  const summary = lines && unusualOfApi(lines.join('\n'));
-  return summary ? unusualLines(summary) : [];
+  try {
+    const found = await client.linesIfPresent('/api/v1/unusual', 'what is unusual', signal, unusualOfApi);
+    return (found ?? []).flatMap(unusualLines);
+  } catch (error) {
+    return [reasonOf(error)];
+  }
 }
 
 type End = string | number | null;

@@ -49,11 +49,11 @@ export async function unusual(options: UnusualViewOptions): Promise<number> {
 async function readApi(client: ApiClient): Promise<Summary> {
   const { unusualOfApi } = await import('./api-answers.ts');
   const task = 'what is unusual';
-  const lines = await client.linesIfPresent('/api/v1/unusual', task, new AbortController().signal);
+  const found = await client.linesIfPresent('/api/v1/unusual', task, new AbortController().signal, unusualOfApi);
   const from = `Cannot read ${task} from ${JSON.stringify(client.url)}`;
-  if (!lines) throw new Error(`${from}: the API is off, or ASN lookups are; --web.enable-api turns the API on`);
-  const summary = unusualOfApi(lines.join('\n'));
-  if (!summary) throw new Error(`${from}: the answer is not that of a peerscope exporter`);
+  if (!found) throw new Error(`${from}: the API is off, or ASN lookups are; --web.enable-api turns the API on`);
+  const [summary] = found;
+  if (!summary) throw new Error(`${from}: the answer is empty`);
   return summary;
 }
 

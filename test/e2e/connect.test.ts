@@ -209,6 +209,15 @@ describe('what an exporter reports as unusual', () => {
     }
   });
 
+  it('does not keep top from its rows if it cannot be read', async () => {
+    const { url, close } = await answering({ '/api/v1/unusual': '[]', '/api/v1/connections': '{"transport":"tcp"}\n' });
+    const { code, stdout } = await connected('top', `--connect=${url}`);
+    close();
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Cannot read what is unusual from .*not that of a peerscope exporter$/m);
+    expect(stdout).toContain('From the exporter at');
+  });
+
   it('control characters of an exporter do not reach the terminal', async () => {
     const { url, close } = await answering({ '/api/v1/connections': '{"process":"a\\u001b[2Jb","transport":"tcp"}\n' });
     const { stdout } = await connected('list', `--connect=${url}`);
