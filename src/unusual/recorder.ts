@@ -268,7 +268,7 @@ export class UnusualRecorder {
     if (!this.#recent.has(key)) this.#recent.set(key, recent);
   }
 
-  /** The main process of a unit shows what the unit runs: another file is an update. A later process that init adopted is none. */
+  /** The main process of a unit shows what the unit runs: another file is an update. A process that init adopted later does not count. */
   #noteProgram(labels: OwnerLabels, holder: Holder, process: Process | null): void {
     if (labels.namespace !== '' || labels.workload === '' || process?.ppid !== 1 || !process.executable?.inode) return;
     const { path, device, inode } = process.executable;
