@@ -268,6 +268,8 @@ export class UnusualMemory {
       if (!memory) continue;
       if (decoded.entry) this.#mergeEntry(memory, decoded.kind, decoded.what, decoded.entry);
       else {
+        // Two nodes may write at once: the later record is not the better one.
+        if (decoded.since > memory.since || later(decoded.learnedAt, memory.learnedAt)) this.#markWorkload(memory);
         memory.since = Math.min(memory.since, decoded.since);
         memory.lastAt = Math.max(memory.lastAt, decoded.lastAt);
         memory.learnedAt = earliest(memory.learnedAt, decoded.learnedAt);
@@ -280,8 +282,12 @@ export class UnusualMemory {
     }
   }
 
-  /** Records that changed since the last call: about 100 bytes for a thing, 1,000 for a workload. */
+  /**
+   * Records that changed since the last call: about 100 bytes for a thing, 1,000 for a workload. None before the records of the store are
+   * merged: they would replace what was learned before.
+   */
   takeRecords(): UnusualRecord[] {
+    if (!this.#isComplete) return [];
     const records = [...this.#dirty.values()].flatMap((encode) => encode() ?? []);
     this.#dirty.clear();
     return records;
@@ -482,6 +488,7 @@ export class UnusualMemory {
       return;
     }
     if (entry.firstAt < known.firstAt) this.#candidates.delete(entryKey(memory, kind, what));
+    if (entry.firstAt > known.firstAt) this.#markEntry(memory, kind, what);
     known.firstAt = Math.min(known.firstAt, entry.firstAt);
     known.recordedAt = Math.min(known.recordedAt, entry.recordedAt);
     known.lastAt = Math.max(known.lastAt, entry.lastAt);
@@ -731,6 +738,10 @@ function ownerKey({ namespace, workload }: Owner): string {
 
 function earliest(a: number | null, b: number | null): number | null {
   return a === null || b === null ? (a ?? b) : Math.min(a, b);
+}
+
+function later(a: number | null, than: number | null): boolean {
+  return than !== null && (a === null || a > than);
 }
 
 function latest(a: number | null, b: number | null): number | null {

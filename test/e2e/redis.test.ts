@@ -117,17 +117,6 @@ async function firstTimes(context: TestContext, exporter: Exporter): Promise<str
     .toHaveLength(2);
   return (await lines()).sort();
 }
-/** Of equal series the one with the lowest value: an exporter reads once a day which one was earlier. */
-const earliest = (pages: readonly (readonly string[])[]): string[] =>
-  [
-    ...new Map(
-      pages
-        .flat()
-        .sort()
-        .reverse()
-        .map((line) => [line.split(' ')[0], line]),
-    ).values(),
-  ].sort();
 const asked = (server: CymruServer): string[] => server.asked.toSorted();
 const logged = (exporter: Exporter): string[] =>
   exporter.log.flatMap(({ level, reason }) => (level === 'warn' && typeof reason === 'string' ? [reason] : []));
@@ -213,7 +202,7 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
     const { whois, redis, start } = await open(context);
     const exporters = await Promise.all([start(peers(0, 300)), start(peers(200, 500))]);
     for (const exporter of exporters) await resolved(context, exporter, 300);
-    const times = earliest(await Promise.all(exporters.map((exporter) => firstTimes(context, exporter))));
+    const pages = await Promise.all(exporters.map((exporter) => firstTimes(context, exporter)));
     await redis.client.flushall();
     await context.expect.poll(() => redis.answers(), { timeout: SOON_MS }).toBe(500);
     await context.expect
@@ -221,7 +210,12 @@ describe.concurrent('exporters that share a Redis server', { timeout: 240_000 },
       .not.toEqual([]);
     const third = await start(peers(100, 400));
     await resolved(context, third, 300);
-    expect(await firstTimes(context, third), 'nothing became new').toEqual(times);
+    // One of the two wrote last.
+    const known = new Set(pages.flat());
+    expect(
+      (await firstTimes(context, third)).filter((line) => !known.has(line)),
+      'nothing became new',
+    ).toEqual([]);
     await eventually(context, third, 'peerscope_asn_pending').toBe(0);
     expect(asked(whois)).toEqual(maskedAll(peers(0, 500)));
   });

@@ -430,6 +430,30 @@ describe('outages', () => {
     expect(two.reports.map(({ what }) => what)).toEqual(['AS64501']);
   });
 
+  test('a restart replaces nothing in the store before its records are merged, and worse records are written again', () => {
+    const before = new Node().learn();
+    const stored = before.memory.takeRecords();
+    const restarted = new UnusualMemory({ isShared: true });
+    restarted.begin(START);
+    restarted.observe(seen(out(64_500), START));
+    expect(restarted.takeRecords()).toEqual([]);
+    restarted.merge(stored, START);
+    restarted.markComplete();
+    const written = restarted.takeRecords();
+    const other = new UnusualMemory({ isShared: false });
+    other.merge(written, START);
+    expect(other.sinceOf({ namespace: 'shop', workload: 'web' })).toBe(START - 9 * DAY);
+
+    // Another node wrote at the same time.
+    const late = new UnusualMemory({ isShared: false });
+    late.begin(START);
+    late.observe(seen(out(64_500), START));
+    before.memory.merge(late.takeRecords(), START);
+    expect(before.memory.takeRecords().map(({ key }) => key)).toEqual(
+      expect.arrayContaining(['workload:1:["shop","web"]', 'unusual:1:["shop","web","operator","AS64500"]']),
+    );
+  });
+
   test('an operator that the provider names hours later is reported then', () => {
     const node = new Node().learn();
     node.scan(START + HOUR, [out(null)]);
