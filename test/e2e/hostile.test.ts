@@ -158,7 +158,9 @@ describe('processes with hostile names', () => {
         for (const word of WORDS) expect(shown).toContain(word);
         expect(shown).toContain('\x1b[38;5;');
         // eslint-disable-next-line no-control-regex -- colors, the modes of a screen, and its two ways to clear
-        expect(shown.replaceAll(/\x1b\[(?:[\d;]*m|\?(?:1049|1000|1006|25|7|2026)[hl]|H|2?J|K)|\r+\n/g, '')).not.toMatch(OBEYED);
+        expect(shown.replaceAll(/\x1b\[(?:[\d;]*m|\?(?:1049|1000|1006|25|7|2026)[hl]|H|2?J|K)|\r+\n/g, '')).not.toMatch(
+          OBEYED,
+        );
       },
     );
 
