@@ -166,6 +166,10 @@ export class Scrape {
     const groups = this.#runs.run('endpoints', () => this.#groups.count(this.connections, (i) => this.peers.of(i)));
     if (this.#groups.failure !== null) this.#runs.fail('endpoints', this.#groups.failure);
     this.#runs.attempt('netlink', () => this.traffic?.countOpen((i) => this.#groups.groupOf(i), at));
+    let firstSeen: ReturnType<UnusualRecorder['firstSeen']> = { asns: [], baselines: [] };
+    this.#runs.attempt('first-seen', () => {
+      firstSeen = this.#recorder?.firstSeen(groups) ?? firstSeen;
+    });
     const { connections, host, peers, unusual } = this;
     const counted = {
       connections,
@@ -176,7 +180,7 @@ export class Scrape {
       unusual: unusual && {
         scope: this.#scope,
         memory: unusual,
-        firstSeen: this.#recorder?.firstSeen(groups) ?? { asns: [], baselines: [] },
+        firstSeen,
       },
       protocols: this.#protocols,
       asnCache: this.#cache,
@@ -201,7 +205,7 @@ export class Scrape {
     const begun = this.#clock.monotonic();
     const isLate = (share = 1): boolean => this.#clock.monotonic() - begun >= withinMs * share;
     runs.begin();
-    this.#recorder?.begin(at);
+    runs.attempt('first-seen', () => this.#recorder?.begin(at));
     const renamed = this.#rename(begun);
     this.peers.begin();
 
@@ -230,8 +234,7 @@ export class Scrape {
     connections.closeEnded();
     this.#counts.add(connections, this.#protocols, at, wiped);
     runs.attempt('first-seen', () => {
-      for (const { owner, version } of this.#cluster?.takeVersions() ?? [])
-        this.unusual?.noteVersion(owner, version, at);
+      for (const { owner, version } of this.#cluster?.versions ?? []) this.unusual?.noteVersion(owner, version, at);
       this.#recorder?.record(renamed);
     });
     return at;

@@ -120,7 +120,7 @@ function foldersOf({ storagePath, isStorageGiven }: Config): string[] {
   return [...(isStorageGiven ? [] : [UNIT_STORAGE]), ...(storagePath === null ? [] : [storagePath])];
 }
 
-/** The store in the configured folder, or in that of the unit if none is configured; null if there is none. */
+/** The store in the configured folder, or in that of the unit if none is configured; null if it does not exist. */
 function findReader(config: Config): StoreReader | null {
   for (const folder of foldersOf(config)) {
     const reader = StoreReader.open(folder);

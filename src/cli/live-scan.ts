@@ -208,7 +208,7 @@ export class LiveScan implements Scanner {
     await this.#stored?.close();
   }
 
-  /** Reads the store of the exporter; nothing if there is none. A store that cannot be read is no reason to fail. */
+  /** Reads the store of the exporter; nothing if it does not exist. A store that cannot be read does not fail the command. */
   #unusual(now: number): readonly string[] {
     if (this.#options.saved || this.#config.storageServer) return [];
     try {

@@ -115,7 +115,6 @@ export class UnusualRecorder {
   begin(at: number): void {
     this.#at = at;
     this.#memory.begin(at);
-    this.#done.clear();
   }
 
   /** Observes the sockets of the scan; `renamed` are the owners whose names changed since the last scan. */
@@ -141,6 +140,7 @@ export class UnusualRecorder {
     for (let i = 0; i < connections.length; i++)
       if ((changed[i] !== 0 || Math.abs(at - (this.#observedAt[i] ?? 0)) >= HOUR_MS) && connections.has(i))
         this.#recordOne(i, firstAt);
+    this.#done.clear();
     this.#memory.end();
   }
 

@@ -398,7 +398,7 @@ const FOUND: readonly (readonly Step[])[] = [
 
 const replace = (where: number): Step => ({ do: 'replace', where });
 
-/** Namespaces whose places in the connection table are given to others while events of theirs are on their way. */
+/** Namespaces whose numbers are reused while their events are still queued. */
 const REUSED: readonly (readonly Step[])[] = [
   [replace(0), call(3), { do: 'scan', isDumped: false }, replace(0), call(0)],
   [replace(0), call(3), replace(2), { do: 'take' }],

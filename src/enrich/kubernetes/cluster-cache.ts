@@ -65,7 +65,6 @@ export class ClusterCache {
   readonly #buckets = new Map<string, number>();
   #moved = new Set<number>();
   #otherPods = false;
-  #versions: PodVersion[] = [];
   #otherLabels = false;
   #now = 0;
   #startedAt: number | null = null;
@@ -117,9 +116,11 @@ export class ClusterCache {
     return otherLabels;
   }
 
-  /** Returns which templates the pods have that were added since the last call. */
-  takeVersions(): PodVersion[] {
-    return this.#versions.splice(0);
+  /** The templates that the pods of this node were made from. */
+  get versions(): PodVersion[] {
+    return Array.from(this.#pods.values(), ({ pod }) => pod).flatMap(({ namespace, workload, template: version }) =>
+      version === undefined ? [] : [{ owner: { namespace, workload }, version }],
+    );
   }
 
   /** True if each resource was listed, has failed, or was waited for long enough. */
@@ -265,8 +266,6 @@ export class ClusterCache {
     this.#otherLabels ||= before !== undefined && !isDeepStrictEqual(before.pod.kept, pod.kept);
     if (before) this.#forget(before);
     const known: KnownPod = { pod, goneAt: null };
-    const { namespace, workload, template } = pod;
-    if (template !== undefined) this.#versions.push({ owner: { namespace, workload }, version: template });
     this.#otherPods = true;
     this.#pods.set(pod.uid, known);
     // Anyone who can create pods can set their annotations. A new pod must not take over the hash of an existing pod.
