@@ -35,10 +35,15 @@ export class ResidentProcess {
   }
 
   /** The next output line. Throws if the process has exited. */
-  async next<T>(): Promise<T> {
+  async line(): Promise<string> {
     const line = await this.#lines.next();
     if (line.done) throw new Error(`Cannot continue with "${this.#command}": it has exited`);
-    return JSON.parse(line.value) as T;
+    return line.value;
+  }
+
+  /** The value in the next output line. Throws if the process has exited. */
+  async next<T>(): Promise<T> {
+    return JSON.parse(await this.line()) as T;
   }
 
   async ask<T>(line: string): Promise<T> {

@@ -1,19 +1,27 @@
 /** `npm run soak`: one scrape per second for two hours with changing sockets; reports what grew. See README.md. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { AGENT_PROGRAM } from '../src/collect/socket-agent.ts';
 import { startCymruServer } from '../test/support/cymru-server.ts';
 import { buildExporter, ExporterProcess } from './exporter.ts';
 import { median, quantile } from './figures.ts';
 import { isInside, runInside } from './inside.ts';
 import { Load } from './load.ts';
 import { LoopWatch, type Delays } from './loop.ts';
-import { memoryMiBOf } from './resident-process.ts';
+import { memoryMiBOf, ResidentProcess } from './resident-process.ts';
 
-const USAGE = 'usage: npm run soak -- [--minutes 120] [--rows 2000]\n';
+const USAGE = 'usage: npm run soak -- [--minutes 120] [--rows 2000] [--closes 0]\n';
+const TRAFFIC = fileURLToPath(new URL('../test/support/sockets/traffic.py', import.meta.url));
+const PORT = '18777';
+/** How long the exporter may take to learn of the last ended socket. */
+const SETTLE_MS = 3_000;
 const PROCESSES = 20;
 /** Share of connections (percent) and number of public peers replaced before each scrape, and the number of /24s of these peers. */
 const CHURN = 1;
@@ -46,13 +54,72 @@ const COLUMNS: readonly (readonly [name: string, of: (sample: Sample) => number,
   ['store, MiB', ({ storeMiB }) => storeMiB, 2],
 ];
 
-function parsePlan(): { seconds: number; rows: number } {
+/** `closes` is the number of sockets that end each second and that the socket agent tells about; 0 runs no agent. */
+interface Plan {
+  readonly seconds: number;
+  readonly rows: number;
+  readonly closes: number;
+}
+
+function parsePlan(): Plan {
   const { values } = parseArgs({
-    options: { minutes: { type: 'string', default: '120' }, rows: { type: 'string', default: '2000' } },
+    options: {
+      minutes: { type: 'string', default: '120' },
+      rows: { type: 'string', default: '2000' },
+      closes: { type: 'string', default: '0' },
+    },
   });
-  const [minutes, rows] = [Number(values.minutes), Number(values.rows)];
-  if (!(minutes > 0) || !(rows >= 100)) throw new TypeError('Cannot run: minutes must be above 0, rows 100 at least');
-  return { seconds: Math.round(minutes * 60), rows };
+  const [minutes, rows, closes] = [Number(values.minutes), Number(values.rows), Number(values.closes)];
+  if (!(minutes > 0) || !(rows >= 100) || !(closes >= 0))
+    throw new TypeError('Cannot run: minutes must be above 0, rows 100 at least, closes 0 or more');
+  return { seconds: Math.round(minutes * 60), rows, closes };
+}
+
+/** A caller and a server whose connections end at a steady rate, both ends in this namespace. */
+class Closes {
+  /** How many sockets have ended when the caller is done. */
+  readonly count: number;
+  readonly #ends: readonly ResidentProcess[];
+
+  private constructor(count: number, ends: readonly ResidentProcess[]) {
+    this.count = count;
+    this.#ends = ends;
+  }
+
+  static async start({ seconds, closes }: Plan): Promise<Closes> {
+    const rate = closes / 2;
+    const connections = Math.round(rate * seconds);
+    const options = { connections, rate, sent: 200, received: 500, end: 'client,server' };
+    const call = Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+    const ends: ResidentProcess[] = [];
+    for (const end of [
+      ['serve', '127.0.0.1', PORT],
+      ['call', '127.0.0.1', PORT, ...call],
+    ]) {
+      const started = new ResidentProcess('/usr/bin/python3', [TRAFFIC, ...end]);
+      await started.line();
+      ends.push(started);
+    }
+    return new Closes(connections * 2, ends);
+  }
+
+  /** Resolves when the last connection has ended and the exporter has had time to learn of it. */
+  async done(): Promise<void> {
+    await this.#ends.at(-1)?.line();
+    await pause(SETTLE_MS);
+  }
+
+  async end(): Promise<void> {
+    for (const end of this.#ends.toReversed()) await end.end();
+  }
+}
+
+/** Starts the socket agent and returns once it listens at the path. */
+async function startAgent(socket: string): Promise<ChildProcess> {
+  const args = ['--listen', socket, '--uid', String(process.getuid?.() ?? 0)];
+  const agent = spawn(AGENT_PROGRAM, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  await once(createInterface({ input: agent.stderr }), 'line');
+  return agent;
 }
 
 /** The slope of the least-squares line through the points. */
@@ -80,7 +147,8 @@ async function look(exporter: ExporterProcess, store: string, seconds: number): 
 }
 
 async function run(): Promise<boolean> {
-  const { seconds, rows } = parsePlan();
+  const plan = parsePlan();
+  const { seconds, rows } = plan;
   buildExporter();
   // connect() on UDP sends no packet; it only needs a route.
   for (const command of ['addr add 192.0.2.1/32 dev lo', 'route add default dev lo src 192.0.2.1'])
@@ -89,11 +157,19 @@ async function run(): Promise<boolean> {
   const store = mkdtempSync(join(tmpdir(), 'peerscope-soak-'));
   const load = await Load.start(rows, PROCESSES);
   const flags = [`--asn.server=${whois.host}:${whois.port}`, `--storage.path=${store}`, '--log.level=error'];
+  const socket = join(store, 'sockets.sock');
+  const agent = plan.closes > 0 ? await startAgent(socket) : null;
+  if (agent) flags.push(`--netlink.socket=${socket}`);
   const watch = new LoopWatch();
   const exporter = await ExporterProcess.start(flags, watch.environment);
   process.stdout.write(`${cpus()[0]?.model}, ${cpus().length} cores, Linux ${release()}, Node.js ${process.version}\n`);
-  process.stdout.write(`${rows} rows, one scrape a second for ${(seconds / 60).toFixed(1)} minutes\n\n`);
+  process.stdout.write(
+    `${rows} rows, ${plan.closes} sockets that end a second, one scrape a second for ${(seconds / 60).toFixed(1)} minutes\n\n`,
+  );
   const samples: Sample[] = [];
+  // The first scan connects to the agent.
+  await exporter.scrape();
+  const closes = agent ? await Closes.start(plan) : null;
   let late = 0;
   const begun = performance.now();
   for (let second = 1; second <= seconds; second++) {
@@ -105,8 +181,11 @@ async function run(): Promise<boolean> {
     else await pause(rest);
     if (second % 60 === 0) process.stdout.write(`${minuteOf(samples.slice(-60))}\n`);
   }
-  const answered = /^peerscope_asn_cache_entries (\d+)$/m.exec(await exporter.scrape())?.[1];
+  await closes?.done();
+  const page = await exporter.scrape();
   await exporter.end();
+  await closes?.end();
+  agent?.kill();
   const { own, idle } = await watch.end();
   await load.end();
   await whois.close();
@@ -114,11 +193,26 @@ async function run(): Promise<boolean> {
   process.stdout.write(`
 ${summary(samples)}
 event-loop delay over the whole run: ${inWords(own)}; of a process that does nothing: ${inWords(idle)}
-${late} scrapes came late; ${answered} networks known; load average ${loadavg()[0]?.toFixed(2)}
+${late} scrapes came late; ${sumOf(page, 'asn_cache_entries')} networks known; load average ${loadavg()[0]?.toFixed(2)}
 `);
   const missed = missedBounds(steady(samples), own.p99 - idle.p99);
+  if (closes) {
+    const [counted, lost] = [sumOf(page, 'asn_closed_connections_total'), sumOf(page, 'socket_event_overruns_total')];
+    process.stdout.write(
+      `${closes.count} sockets ended by the traffic; ${counted} counted in all; ${lost} events lost\n`,
+    );
+    if (counted < closes.count || lost > 0) missed.push('ended sockets were lost');
+  }
   process.stdout.write(missed.length === 0 ? 'All bounds are met.\n' : `Missed: ${missed.join('; ')}.\n`);
   return missed.length === 0;
+}
+
+/** The sum of a family over its series. */
+function sumOf(page: string, family: string): number {
+  return [...page.matchAll(new RegExp(`^peerscope_${family}(?:\\{.*\\})? (\\S+)$`, 'gm'))].reduce(
+    (sum, [, value]) => sum + Number(value),
+    0,
+  );
 }
 
 function inWords({ p50, p99, most }: Delays): string {
