@@ -29,6 +29,8 @@ function broken(released: string, now: readonly string[]): string[] {
 }
 
 const FILE = join(import.meta.dirname, '../golden/metric-names.txt');
+/** Labels that a scrape configuration adds. */
+const OF_SCRAPE = ['cluster', 'job', 'instance'];
 const ALL = [...FAMILIES, ASN_INFO, ...STATUS_FAMILIES, ...BUDGET_FAMILIES];
 
 it('names, types, units and labels of the last release stay; -u adds new ones, and removals are made by hand', async () => {
@@ -62,4 +64,32 @@ describe('the comparison finds that', () => {
   ])('%s', (_change, now, lost) => {
     expect(broken(released, now)).toEqual(lost.map((line): unknown => expect.stringMatching(line)));
   });
+});
+
+describe('the queries of the dashboards of 0.1.0', () => {
+  const folder = join(import.meta.dirname, '../fixtures/release-0.1.0');
+  const queries = readFileSync(join(folder, 'queries.txt'), 'utf8').trimEnd().split('\n');
+  const changes = readFileSync(join(import.meta.dirname, '../../CHANGELOG.md'), 'utf8').split('## 0.1.0')[0] ?? '';
+  const rules = ['peerscope.rules.yml', 'peerscope-extra.rules.yml']
+    .map((name) => readFileSync(join(import.meta.dirname, '../../deploy/prometheus', name), 'utf8'))
+    .join('');
+  const labels = new Map(ALL.map((family) => [family.name, [...family.labels, ...OF_SCRAPE]]));
+
+  /** The metrics of a query that are gone and that the changelog does not name, and the labels that a metric has no more. */
+  function lost(query: string): string[] {
+    return [...query.matchAll(/\b(peerscope[_:][a-z_:]+)(?:\{([^}]*)\})?/g)].flatMap(([, name = '', matchers = '']) => {
+      const known = labels.get(name) ?? labels.get(name.replace(/_(?:sum|count)$/, ''));
+      if (!known) return rules.includes(`record: ${name}\n`) || changes.includes(`\`${name}\``) ? [] : [name];
+      return [...matchers.matchAll(/([a-z_]+)(?:=~|!~|!=|=)"/g)].flatMap(([, label = '']) =>
+        known.includes(label) ? [] : [`${name}{${label}}`],
+      );
+    });
+  }
+
+  it.each(queries)('%s', (query) => expect(lost(query)).toEqual([]));
+
+  it.each([
+    { query: 'sum(peerscope_flows{process="a"})', expected: ['peerscope_flows'] },
+    { query: 'sum(peerscope_connections{command="a"})', expected: ['peerscope_connections{command}'] },
+  ])('finds what is lost in $query', ({ query, expected }) => expect(lost(query)).toEqual(expected));
 });
