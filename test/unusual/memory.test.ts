@@ -287,6 +287,21 @@ describe('what is expected', () => {
     expect(two.reports).toEqual(['operator AS64501 none 2']);
   });
 
+  test.each([
+    { first: 'this node', own: START - 9 * DAY, other: START - 8 * DAY, expected: START - 9 * DAY },
+    { first: 'another node', own: START - 8 * DAY, other: START - 9 * DAY, expected: START - 9 * DAY },
+  ])('the first time of an operator that $first met first is kept', ({ own, other, expected }) => {
+    const [one, two] = [new Node(), new Node()];
+    one.scan(own, [out(64_500)]);
+    two.scan(other, [out(64_500)]);
+    one.memory.merge(two.memory.takeRecords(), START);
+    expect(one.memory.firstAtOf(WEB, 'outbound', 64_500)).toBe(expected);
+    // The earliest time is written again, since the later record may be the last one of the store.
+    const records = one.memory.takeRecords().filter(({ key }) => key.includes('AS64500'));
+    two.memory.merge(records, START);
+    expect(two.memory.firstAtOf(WEB, 'outbound', 64_500)).toBe(expected);
+  });
+
   const decision = (what: string, text: unknown): { key: string; text: string } => ({
     key: `decision:1:${JSON.stringify(['shop', 'web', what])}`,
     text: JSON.stringify(text),
