@@ -41,7 +41,7 @@ export class ResidentProcess {
     return line.value;
   }
 
-  /** The value in the next output line. Throws if the process has exited. */
+  /** The JSON value in the next output line. Throws if the process has exited. */
   async next<T>(): Promise<T> {
     return JSON.parse(await this.line()) as T;
   }

@@ -65,7 +65,9 @@ describe('after an upgrade from 0.1.0', () => {
     const exporter = await Exporter.start(flagsOf().filter((flag) => !flag.startsWith('--config.file')));
     try {
       const before = textOf('page.prom');
-      const page = await exporter.metricsOnce((text) => samplesOf(text, FIRST_SEEN).size > 0);
+      const page = await exporter.metricsOnce(
+        (text) => samplesOf(text, FIRST_SEEN).size >= samplesOf(before, FIRST_SEEN).size,
+      );
       const moved = (name: string): Map<string, number> =>
         new Map([...samplesOf(before, name)].map(([labels, at]) => [labels, Math.round(at * 1000 + later)]));
       const milliseconds = (name: string): Map<string, number> =>

@@ -61,7 +61,8 @@ class World {
     try {
       work();
     } finally {
-      for (const path of paths) {
+      // The last damage may have replaced the folder of the one before by a link to the outside.
+      for (const path of paths.toReversed()) {
         rmSync(this.root + path, { recursive: true, force: true });
         cpSync(RECORDED + path, this.root + path, { recursive: true, verbatimSymlinks: true });
       }
