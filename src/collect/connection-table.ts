@@ -64,6 +64,8 @@ class WritableConnectionTable extends ConnectionColumns {
   #now = 0;
   readonly #free: number[] = [];
   readonly #byInode = new Map<number, number>();
+  /** The last scan that read its row; `scanOf` is also of connections that were kept without one. */
+  #seenIn = new Uint32Array(0);
   /** Scans in a row that missed a UDP row whose descriptor is still open. */
   #missed = new Uint8Array(0);
   /** 1 after `takeBegun` returned true. */
@@ -122,11 +124,15 @@ class WritableConnectionTable extends ConnectionColumns {
     this.#lastRow.set(key, last);
   }
 
-  /** Keeps the connections of the last scan where `kept` returns true: their rows were not read this time. */
-  keep(kept: (netns: number, table: number) => boolean): void {
+  /**
+   * Keeps the connections of the last scan whose rows were not read this time: those with a row in one of so many scans before this one,
+   * by table. None is 0, all is Infinity.
+   */
+  keep(scans: (netns: number, table: number) => number): void {
     for (let i = 0; i < this.length; i++) {
-      if (this.scanOf[i] === this.#scan - 1 && this.scanOf[i] !== 0 && kept(this.netns[i] ?? 0, this.table[i] ?? 0))
-        this.scanOf[i] = this.#scan;
+      if (this.scanOf[i] !== this.#scan - 1 || this.scanOf[i] === 0) continue;
+      const missed = this.#scan - (this.#seenIn[i] ?? 0);
+      if (missed <= scans(this.netns[i] ?? 0, this.table[i] ?? 0)) this.scanOf[i] = this.#scan;
     }
   }
 
@@ -359,6 +365,7 @@ class WritableConnectionTable extends ConnectionColumns {
 
   #refresh(i: number, rows: SocketRows, row: number, state: number, inode: number): number {
     this.scanOf[i] = this.#scan;
+    this.#seenIn[i] = this.#scan;
     this.#missed[i] = 0;
     this.sendQueue[i] = rows.sendQueue[row] ?? 0;
     this.receiveQueue[i] = rows.receiveQueue[row] ?? 0;
@@ -394,6 +401,7 @@ class WritableConnectionTable extends ConnectionColumns {
     if (i >= this.scanOf.length) this.grow();
     this.size++;
     this.scanOf[i] = this.#scan;
+    this.#seenIn[i] = this.#scan;
     this.openedIn[i] = this.#scan;
     this.netns[i] = netns;
     this.table[i] = table;
@@ -448,6 +456,7 @@ class WritableConnectionTable extends ConnectionColumns {
   protected override grow(): void {
     super.grow();
     const capacity = this.scanOf.length;
+    this.#seenIn = grown(this.#seenIn, new Uint32Array(capacity));
     this.#missed = grown(this.#missed, new Uint8Array(capacity));
     this.#begun = grown(this.#begun, new Uint8Array(capacity));
     this.#next = grown(this.#next, new Int32Array(capacity));

@@ -11,10 +11,13 @@ import { failed, type Procfs } from './procfs.ts';
 import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.ts';
 import { mayHoldRows, parseSockstat, type SocketCounts } from './sockstat.ts';
 import { SocketRows, TABLES, UDP } from './net-tcp-udp-raw.ts';
+import { CANDIDATES, TableRead } from './table-read.ts';
 import type { SocketDump } from './netlink.ts';
 
-/** The number of processes that are tried before their namespace counts as unreadable. */
-const CANDIDATES = 8;
+/** Milliseconds of a turn of a tenant: then the one that used the least so far is next. */
+const TURN_MS = 100;
+/** The share of the time after which the namespace of pid 1 waits for the others: a user can make its tables long. */
+const HOST_SHARE = 0.5;
 /** How long the addresses of a namespace are cached: fib_trie grows with the routes. */
 const ADDRESSES_TTL_MS = 60_000;
 /** Every namespace is read at least once in this many scans, in rotation. */
@@ -67,6 +70,14 @@ class NamespaceState {
   hasSameProcesses = false;
   /** The last scan that had time for it. */
   reachedAt = 0;
+  /** Tables that are being read; those that a scan did not finish continue in the next one. */
+  reads: TableRead[] = [];
+  /** Whether all tables of this scan could be read so far, when the oldest one began, and what to remember if they all can. */
+  isComplete = true;
+  readFrom = 0;
+  counters: NamespaceState['lastRead'] = null;
+  /** The tables that were read to their end at least once. */
+  readonly readTables = new Set<number>();
   /** Contents at the last successful read. */
   netstat = '';
   snmp6 = '';
@@ -133,7 +144,8 @@ export class NamespaceTables implements ScannedNamespaces {
   #now = 0;
   #scan = 0;
   #dump: SocketDump | null = null;
-  #isLate = (): boolean => false;
+  /** By table of a namespace that was not read: how many scans ago its rows may have been read. */
+  readonly #kept = new Map<number, number>();
 
   constructor(procfs: Procfs, connections: ConnectionTable, context: TablesContext) {
     this.#procfs = procfs;
@@ -142,9 +154,10 @@ export class NamespaceTables implements ScannedNamespaces {
   }
 
   /**
-   * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted.
-   * The namespace of pid 1 comes first and has half of the time, unless it took all of the last scan. Then each tenant has the same time, whatever the number of its namespaces, and those of a tenant that
-   * were late in the last scan come first. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
+   * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted; a table
+   * that is too long for the time continues in the next scan. The namespace of pid 1 comes first and has half of the time. Then tenants
+   * take turns, whatever the number of their namespaces and the length of their tables, and those of a tenant that were late in the last
+   * scan come first. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
    */
   read(
     namespaces: readonly Namespace[],
@@ -162,35 +175,16 @@ export class NamespaceTables implements ScannedNamespaces {
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
     this.#connections.begin(now);
     this.#context.protocols?.begin((netns) => this.#states.has(netns));
-    const fewRows = this.#fewRows();
-    const kept = new Set<number>();
-    const turns = this.#turns();
-    for (const { tenant, work: state } of turns) {
-      const { number } = state;
-      let outcome: keyof NamespaceCounts = 'unreadable';
-      if (isLate()) {
-        keepAll(kept, number);
-        // Processes may come and go, and connections be accepted, before its next turn.
-        state.lastRead = null;
-      } else {
-        state.reachedAt = this.#scan;
-        // A user can make the tables of pid 1 long: half of the time is for other namespaces.
-        const share = tenant === HOST && this.#states.size > 1 ? 0.5 : 1;
-        this.#isLate = () => isLate(share);
-        const begun = this.#context.monotonic();
-        outcome = this.#readNamespace(state, fewRows(number), kept);
-        turns.use(tenant, this.#context.monotonic() - begun);
-      }
-      if (outcome !== 'unreadable') state.readAt = now;
-      this.status[outcome]++;
-    }
+    this.#kept.clear();
+    this.#readInTurn(isLate);
     this.oldestReadAt = now;
     this.malformedNow = 0;
     for (const { readAt, malformed } of this.#states.values()) {
       if (readAt > 0) this.oldestReadAt = Math.min(this.oldestReadAt, readAt);
       for (const lines of malformed) this.malformedNow += lines;
     }
-    if (kept.size > 0) this.#connections.keep((netns, table) => kept.has(netns * TABLES.length + table));
+    const kept = this.#kept;
+    if (kept.size > 0) this.#connections.keep((netns, table) => kept.get(netns * TABLES.length + table) ?? 0);
     this.#dump = null;
     const ephemeral = this.#procfs.ephemeralPorts();
     this.facts = {
@@ -202,18 +196,66 @@ export class NamespaceTables implements ScannedNamespaces {
     this.#connections.end(this.facts, (inode) => this.#context.owners.stillHolds(inode));
   }
 
+  #readInTurn(isLate: (share?: number) => boolean): void {
+    const fewRows = this.#fewRows();
+    const { monotonic } = this.#context;
+    const turns = this.#turns();
+    const hostShare = this.#states.size > 1 ? HOST_SHARE : 1;
+    for (const { tenant, work: state } of turns) {
+      if (isLate()) {
+        this.#leave(state);
+        continue;
+      }
+      const begun = monotonic();
+      const isFirstOfHost = tenant === HOST && turns.usedBy(HOST) === 0;
+      const isOver = isFirstOfHost
+        ? () => isLate(hostShare)
+        : () => monotonic() - begun >= TURN_MS || isLate();
+      const outcome = this.#readPart(state, fewRows, isOver);
+      if (outcome === null) turns.giveBack(tenant, state);
+      else this.status[outcome]++;
+      turns.use(tenant, monotonic() - begun);
+    }
+  }
+
   #turns(): FairTurns<NamespaceState> {
     const turns = new FairTurns<NamespaceState>();
     const hostNumber = this.#hostNumber();
     const isHost = ({ number }: NamespaceState): boolean => number === hostNumber;
     const states = [...this.#states.values()];
-    const reached = states.filter(({ reachedAt }) => reachedAt === this.#scan - 1).length;
-    // If it took all the time of the last scan, others come first.
-    const comesFirst = (state: NamespaceState): number => Number(isHost(state) && reached !== 1);
-    states.sort((a, b) => comesFirst(b) - comesFirst(a) || a.reachedAt - b.reachedAt);
+    states.sort((a, b) => Number(isHost(b)) - Number(isHost(a)) || a.reachedAt - b.reachedAt);
     for (const state of states)
       turns.add(isHost(state) ? HOST : this.#context.tenantOf(state.namespace.pids[0] ?? 0), state);
     return turns;
+  }
+
+  /** Reads a namespace until `isOver` returns true. Returns the outcome, or null if it is not done. */
+  #readPart(
+    state: NamespaceState,
+    fewRows: (number: number) => readonly number[] | null,
+    isOver: () => boolean,
+  ): keyof NamespaceCounts | null {
+    if (state.reachedAt !== this.#scan) {
+      state.reachedAt = this.#scan;
+      const outcome = this.#beginNamespace(state, fewRows(state.number));
+      if (outcome !== null) {
+        state.readAt = this.#now;
+        return outcome;
+      }
+    }
+    if (!this.#readTables(state, isOver)) return null;
+    state.lastRead = state.isComplete ? state.counters : null;
+    return state.isComplete ? 'read' : 'unreadable';
+  }
+
+  /** Keeps what the time did not suffice for. */
+  #leave(state: NamespaceState): void {
+    this.status.unreadable++;
+    if (state.reachedAt === this.#scan) for (const { table } of state.reads) this.#keep(state, table);
+    else this.#keepAll(state);
+    for (const read of state.reads) read.pause();
+    // Processes may come and go, and connections be accepted, before its next turn.
+    state.lastRead = null;
   }
 
   numbers(): Iterable<number> {
@@ -355,7 +397,8 @@ export class NamespaceTables implements ScannedNamespaces {
     return (number) => rows.get(number) ?? ((sizes[number] ?? 0) === 0 ? [] : null);
   }
 
-  #readNamespace(state: NamespaceState, rows: readonly number[] | null, kept: Set<number>): keyof NamespaceCounts {
+  /** Begins to read a namespace. Returns an outcome if it has nothing to read. */
+  #beginNamespace(state: NamespaceState, rows: readonly number[] | null): keyof NamespaceCounts | null {
     const { namespace, lastRead } = state;
     const counters = this.#counters(namespace);
     const snmp = this.#bytes(namespace, 'snmp');
@@ -368,14 +411,22 @@ export class NamespaceTables implements ScannedNamespaces {
     const sameCounters = !hasNewCounters && counters && lastRead?.counters === countersText;
     const isDumped = this.#mergeDump(state);
     if (rows && sameCounters && this.#isUnchanged(state, rows)) {
-      keepAll(kept, state.number, isDumped ? UDP : 0);
+      this.#keepAll(state, isDumped ? UDP : 0);
       return rows.length === 0 ? 'empty' : 'unchanged';
     }
-    const tables = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
-    const complete = this.#readTables(state, isDumped ? tables.filter((table) => table >= UDP) : tables, kept);
-    state.lastRead = complete && snmp ? { counters: countersText, snmp, snmp6 } : null;
-    if (tables.length === 0) return 'empty';
-    return complete ? 'read' : 'unreadable';
+    const mayHold = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
+    const tables = isDumped ? mayHold.filter((table) => table >= UDP) : mayHold;
+    for (const table of TABLES.keys())
+      if (!tables.includes(table) && !isDumped) state.malformed[table] = 0;
+    const unfinished = new Map(state.reads.map((read) => [read.table, read]));
+    state.reads = tables.map((table) => unfinished.get(table) ?? new TableRead(table, this.#scan, this.#now));
+    for (const read of state.reads) read.resume();
+    state.isComplete = true;
+    state.counters = snmp ? { counters: countersText, snmp, snmp6 } : null;
+    state.readFrom = this.#now;
+    if (mayHold.length > 0) return null;
+    state.lastRead = state.counters;
+    return 'empty';
   }
 
   #countProtocols(state: NamespaceState, snmp: Buffer): void {
@@ -419,31 +470,35 @@ export class NamespaceTables implements ScannedNamespaces {
     return null;
   }
 
-  /** Reads these tables; the others are empty. Tables that cannot be read keep their rows. */
-  #readTables(state: NamespaceState, tables: readonly number[], kept: Set<number>): boolean {
-    let complete = true;
-    const isFirst = this.#mayHoldOlder(state);
-    for (const table of TABLES.keys())
-      if (!tables.includes(table) && this.#dump?.netns !== state.namespace.inode) state.malformed[table] = 0;
-    for (const table of tables) {
-      if (this.#readTable(state, table, isFirst)) continue;
-      kept.add(state.number * TABLES.length + table);
-      complete = false;
+  /** Reads tables until all are read, or `isOver` returns true: then it returns false. They take turns, so that none waits for a long one. */
+  #readTables(state: NamespaceState, isOver: () => boolean): boolean {
+    const { monotonic } = this.#context;
+    while (state.reads.length > 0) {
+      const read = state.reads.reduce((least, next) => (next.usedMs < least.usedMs ? next : least));
+      const begun = monotonic();
+      const others = state.reads.length > 1;
+      const outcome = this.#readTable(state, read, () => (others && monotonic() - begun >= TURN_MS) || isOver());
+      read.usedMs += monotonic() - begun;
+      if (outcome !== 'unfinished') {
+        state.reads = state.reads.filter((other) => other !== read);
+        state.readFrom = Math.min(state.readFrom, read.beganAt);
+      } else if (isOver()) return false;
     }
-    return complete;
+    if (state.isComplete) state.readAt = state.readFrom;
+    return true;
   }
 
-  /** Whether the scan that found the namespace was late: its connections may have been open before. */
-  #mayHoldOlder(state: NamespaceState): boolean {
-    return state.readAt === 0 && state.firstScan !== this.#scan;
+  /** Whether the scan that found the namespace was late for a table: its connections may have been open before. */
+  #mayHoldOlder(state: NamespaceState, table: number): boolean {
+    return !state.readTables.has(table) && state.firstScan !== this.#scan;
   }
 
   #mergeDump(state: NamespaceState): boolean {
     const dump = this.#dump;
     if (dump?.netns !== state.namespace.inode) return false;
-    const isFirst = this.#mayHoldOlder(state);
     for (const [table, rows] of [dump.tcp, dump.tcp6].entries()) {
-      this.#connections.merge(state.number, table, rows, isFirst);
+      this.#connections.merge(state.number, table, rows, this.#mayHoldOlder(state, table));
+      state.readTables.add(table);
       this.#countMalformed(state, table, rows.malformed);
     }
     return true;
@@ -455,25 +510,35 @@ export class NamespaceTables implements ScannedNamespaces {
     this.malformed.set(name, (this.malformed.get(name) ?? 0) + lines);
   }
 
-  #readTable(state: NamespaceState, table: number, isFirst: boolean): boolean {
+  #readTable(state: NamespaceState, read: TableRead, isOver: () => boolean): 'unfinished' | 'read' | 'unreadable' {
     const { number, namespace } = state;
-    let forbidden = false;
-    for (const pid of namespace.pids.slice(0, CANDIDATES)) {
-      const begun = this.#context.monotonic();
-      let count = 0;
-      const malformed = this.#procfs.readTable(pid, table, this.#rows, this.#isLate, (rows) => {
-        count += rows.count;
-        this.#connections.merge(number, table, rows, isFirst);
-      });
-      if (!failed(malformed)) {
-        if (table < UDP) this.#walks.add(number, count, this.#context.monotonic() - begun);
-        this.#countMalformed(state, table, malformed);
-        return true;
-      }
-      if (this.#isLate()) return false;
-      forbidden ||= malformed !== 'vanished';
+    const { table } = read;
+    const isFirst = this.#mayHoldOlder(state, table);
+    const begun = this.#context.monotonic();
+    const outcome = read.next(this.#procfs, namespace.pids, this.#rows, isOver, (rows) =>
+      this.#connections.merge(number, table, rows, isFirst),
+    );
+    if (outcome === 'unfinished') return outcome;
+    if (outcome === 'unreadable') {
+      this.#keep(state, table);
+      state.isComplete = false;
+      return outcome;
     }
-    return !forbidden;
+    const scans = this.#scan - read.beganIn;
+    if (scans > 0) this.#keep(state, table, scans);
+    else if (table < UDP) this.#walks.add(number, read.rows, read.usedMs + this.#context.monotonic() - begun);
+    state.readTables.add(table);
+    this.#countMalformed(state, table, read.malformed);
+    return outcome;
+  }
+
+  /** Keeps the rows of a table that were read in one of so many scans before this one. */
+  #keep(state: NamespaceState, table: number, scans = Infinity): void {
+    this.#kept.set(state.number * TABLES.length + table, scans);
+  }
+
+  #keepAll(state: NamespaceState, from = 0): void {
+    for (let table = from; table < TABLES.length; table++) this.#keep(state, table);
   }
 
   #bytes(namespace: Namespace, name: string): Buffer | null {
@@ -491,10 +556,6 @@ export class NamespaceTables implements ScannedNamespaces {
     }
     return null;
   }
-}
-
-function keepAll(kept: Set<number>, number: number, from = 0): void {
-  for (let table = from; table < TABLES.length; table++) kept.add(number * TABLES.length + table);
 }
 
 function sameNumbers(a: readonly number[], b: readonly number[]): boolean {

@@ -15,11 +15,11 @@ import {
   type Dir,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import { endianness } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
 import type { PortRange } from './direction.ts';
-import { parseSocketRows, TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
+import { TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
+import { TableWalk } from './table-walk.ts';
 
 /** Why a file in /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
 export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
@@ -31,8 +31,6 @@ const LARGEST_FILE = 4 << 20;
 const LONGEST_LINE = 64 << 10;
 /** Where the kernel does not count them, descriptors beyond this number are not counted. */
 const MOST_COUNTED = 65_536;
-/** A read() of a seq_file returns at most one page. */
-const PAGE = 4096;
 
 /** Says whether the result of a read is a failure. */
 export function failed(outcome: unknown): outcome is ReadFailure {
@@ -124,7 +122,6 @@ export class Procfs {
   readonly #sockfs: number | null;
   readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
-  readonly #littleEndian = endianness() === 'LE';
 
   /** Throws an Error of one line if ROOT cannot be read or has no process. */
   constructor(root: string) {
@@ -332,74 +329,30 @@ export class Procfs {
   }
 
   /**
-   * Reads a socket table of the namespace of a process, and passes its rows to `onRows` in batches. A table that the kernel does not
-   * have is empty. Once `isLate` returns true, the rest is unreadable. Returns the number of malformed lines.
+   * Begins to read a socket table of the namespace of a process, or continues at the position of an earlier walk. Null if the kernel does
+   * not have the table.
    */
-  readTable(
-    pid: number,
-    table: number,
-    rows: SocketRows,
-    isLate: () => boolean,
-    onRows: (rows: SocketRows) => void,
-  ): number | ReadFailure {
-    let fd: number;
+  walkTable(pid: number, table: number, position = 0): TableWalk | ReadFailure | null {
     try {
-      fd = this.#open(`${pid}/net/${TABLES[table] ?? ''}`);
+      return new TableWalk(this.#open(`${pid}/net/${TABLES[table] ?? ''}`), table, position);
     } catch (error) {
       const failure = failureOf(error);
-      return failure === 'vanished' && this.#hasNet(pid) ? 0 : failure;
-    }
-    try {
-      return this.#readRows(fd, table, rows, isLate, onRows);
-    } catch (error) {
-      return failureOf(error);
-    } finally {
-      closeSync(fd);
+      return failure === 'vanished' && this.#hasNet(pid) ? null : failure;
     }
   }
 
-  #readRows(
-    fd: number,
-    table: number,
+  /** Passes on the next rows of a table, until `isOver` returns true or the table ends: then it returns true. */
+  readRows(
+    walk: TableWalk,
     rows: SocketRows,
-    isLate: () => boolean,
+    isOver: () => boolean,
     onRows: (rows: SocketRows) => void,
-  ): number | ReadFailure {
-    const buffer = this.#buffer;
-    const family = table & 1 ? 6 : 4;
-    let malformed = 0;
-    let held = 0;
-    let skipping = true;
-    for (let ended = false; !ended;) {
-      if (isLate()) return 'unreadable';
-      while (buffer.length - held >= PAGE) {
-        const read = readSync(fd, buffer, held, buffer.length - held, null);
-        if (read === 0) {
-          ended = true;
-          break;
-        }
-        held += read;
-      }
-      if (ended && held > 0 && buffer[held - 1] !== 0x0a) buffer[held++] = 0x0a;
-      let start = 0;
-      if (skipping) {
-        const newline = buffer.subarray(0, held).indexOf(0x0a);
-        start = newline < 0 ? held : newline + 1;
-        skipping = newline < 0;
-      }
-      rows.clear();
-      const parsed = parseSocketRows(buffer, start, held, family, this.#littleEndian, rows);
-      malformed += rows.malformed;
-      if (rows.count > 0) onRows(rows);
-      buffer.copyWithin(0, parsed, held);
-      held -= parsed;
-      if (buffer.length - held < PAGE) {
-        malformed++;
-        held = 0;
-        skipping = true;
-      }
+  ): boolean | ReadFailure {
+    try {
+      return walk.next(this.#buffer, rows, isOver, onRows);
+    } catch (error) {
+      return failureOf(error);
     }
-    return malformed;
   }
 
   /** The number in a link such as "socket:[123]"; 0 for another link. */
