@@ -1,8 +1,9 @@
 import { compareAddresses } from '../common/address.ts';
 import type { ServiceNames } from '../common/etc-services.ts';
 import type { Address, Direction, DirectionEvidence } from '../model.ts';
-import { isWildcard, sameAddress, type ConnectionColumns } from './connection-columns.ts';
+import { isWildcard, type ConnectionColumns } from './connection-columns.ts';
 import type { EndsIndex } from './ends-hash.ts';
+import { ListenerIndex } from './listener-index.ts';
 import { FIN_WAIT2, LISTEN, RAW, SYN_RECV, SYN_SENT, TIME_WAIT, transportOf, UDP } from './net-tcp-udp-raw.ts';
 
 /** Says whether an address belongs to a network namespace. */
@@ -35,11 +36,12 @@ export class Directions {
   readonly #columns: ConnectionColumns;
   readonly #ends: EndsIndex;
   readonly #services: ServiceNames;
-  readonly #listeners = new Map<number, PortListeners>();
+  readonly #listeners: ListenerIndex;
 
   constructor(columns: ConnectionColumns, ends: EndsIndex, services: ServiceNames) {
     this.#columns = columns;
     this.#ends = ends;
+    this.#listeners = new ListenerIndex(columns, (...end) => ends.hashOfLocal(...end));
     this.#services = services;
   }
 
@@ -49,10 +51,7 @@ export class Directions {
     const listens = !columns.hasRemote(i) || columns.state[i] === LISTEN;
     columns.direction[i] = listens ? 'listen' : 'outbound';
     if (!listens) return;
-    const key = listenerKey(columns.netns[i] ?? 0, columns.table[i] ?? 0, columns.localPort[i] ?? 0);
-    let listeners = this.#listeners.get(key);
-    if (!listeners) this.#listeners.set(key, (listeners = new PortListeners()));
-    listeners.add(i, columns.local);
+    this.#listeners.add(i);
   }
 
   /** Takes out a connection that closed. */
@@ -64,11 +63,7 @@ export class Directions {
       columns.pair[mate] = -1;
       columns.touch(mate);
     }
-    if (columns.direction[i] !== 'listen') return;
-    const key = listenerKey(columns.netns[i] ?? 0, columns.table[i] ?? 0, columns.localPort[i] ?? 0);
-    const listeners = this.#listeners.get(key);
-    listeners?.delete(i, columns.local);
-    if (listeners?.size === 0) this.#listeners.delete(key);
+    if (columns.direction[i] === 'listen') this.#listeners.delete(i);
   }
 
   /**
@@ -166,7 +161,7 @@ export class Directions {
 
   /** The listener on an address and port: on the exact address, otherwise on the wildcard of the table; -1 for none. */
   listenerAt(netns: number, table: number, address: ArrayLike<number>, at: number, port: number): number {
-    return this.#listeners.get(listenerKey(netns, table, port))?.at(address, at, this.#columns.local) ?? -1;
+    return this.#listeners.at(netns, table, address, at, port);
   }
 
   #set(i: number, direction: Direction, evidence: DirectionEvidence | null, serves: boolean): void {
@@ -201,60 +196,8 @@ export class Directions {
   }
 }
 
-/**
- * The listeners of a port in the order in which they opened. A user can open a listener on each of the addresses 127.0.0.0/8, or
- * thousands on one address (SO_REUSEPORT): no method takes longer with more of them.
- */
-class PortListeners {
-  readonly #all = new Set<number>();
-  readonly #wildcards = new Set<number>();
-  readonly #byAddress = new Map<string, Set<number>>();
-
-  get size(): number {
-    return this.#all.size;
-  }
-
-  /** `local` has the local addresses of all connections. */
-  add(i: number, local: ArrayLike<number>): void {
-    this.#all.add(i);
-    if (isWildcard(local, i * 4)) this.#wildcards.add(i);
-    const key = addressKey(local, i * 4);
-    const sharing = this.#byAddress.get(key);
-    if (sharing) sharing.add(i);
-    else this.#byAddress.set(key, new Set([i]));
-  }
-
-  delete(i: number, local: ArrayLike<number>): void {
-    this.#all.delete(i);
-    this.#wildcards.delete(i);
-    const key = addressKey(local, i * 4);
-    const sharing = this.#byAddress.get(key);
-    sharing?.delete(i);
-    if (sharing?.size === 0) this.#byAddress.delete(key);
-  }
-
-  /** The first listener on this address, otherwise the first on a wildcard; -1 for none. */
-  at(address: ArrayLike<number>, at: number, local: ArrayLike<number>): number {
-    const [only = -1] = this.#all;
-    // Most ports have one listener: no text is needed.
-    if (this.#all.size === 1)
-      return this.#wildcards.size === 1 || sameAddress(local, only * 4, address, at) ? only : -1;
-    const [exact] = this.#byAddress.get(addressKey(address, at)) ?? [];
-    const [wildcard = -1] = this.#wildcards;
-    return exact ?? wildcard;
-  }
-}
-
-function addressKey(words: ArrayLike<number>, at: number): string {
-  return `${words[at]} ${words[at + 1]} ${words[at + 2]} ${words[at + 3]}`;
-}
-
 function isIn([first, last]: PortRange, port: number): boolean {
   return port >= first && port <= last;
-}
-
-function listenerKey(netns: number, table: number, port: number): number {
-  return (netns * 8 + table) * 65536 + port;
 }
 
 function isLoopback([a, b, c, d]: Address): boolean {

@@ -5,13 +5,15 @@ const FREE = -1;
 /** A slot whose connection is closed: a search continues past it. */
 const TOMBSTONE = -2;
 
+const NO_ADDRESS = new Uint32Array(4);
+
 type EndsHash = (
   netns: number,
   transport: number,
-  local: Uint32Array,
+  local: ArrayLike<number>,
   at: number,
   localPort: number,
-  remote: Uint32Array,
+  remote: ArrayLike<number>,
   bt: number,
   remotePort: number,
   inode: number,
@@ -60,6 +62,11 @@ export class EndsIndex {
     const localPort = rows.localPort[row] ?? 0;
     const remotePort = rows.remotePort[row] ?? 0;
     return this.#hash(netns, table >> 1, rows.local, row * 4, localPort, rows.remote, row * 4, remotePort, inode);
+  }
+
+  /** The hash of a local end alone. */
+  hashOfLocal(netns: number, table: number, local: ArrayLike<number>, at: number, port: number): number {
+    return this.#hash(netns, table >> 1, local, at, port, NO_ADDRESS, 0, 0, 0);
   }
 
   /** The hash that a connection was inserted with. */
