@@ -6,12 +6,13 @@ import { isNetworkClass, NETWORK_CLASSES } from '../common/network-class.ts';
 import { cleanLabel, withoutControls } from '../common/sanitize.ts';
 import type { ProcessRule, Rules, SuspectList, Transport, WorkloadRule } from '../model.ts';
 import { parseOwner, parseSuspects, parseWhat } from '../unusual/grammar/what.ts';
-import { mapping, MAX_BYTES, readStart, readYaml, refusal, validate } from './yaml.ts';
+import { mapping, MAX_BYTES, readNamedFile, readYaml, refusal, validate } from './yaml.ts';
 import { deepFreeze, reasonOf, UsageError } from '../common/errors.ts';
 
 export { EMPTY_RULES };
 
 const MAX_PATTERN_LENGTH = 1000;
+const MAX_SUSPECT_LISTS = 20;
 const DAY_MS = 86_400_000;
 
 /**
@@ -43,7 +44,7 @@ function readSuspects({ file }: SuspectList, index: number, path: string): Suspe
     );
   let text: string;
   try {
-    const bytes = readStart(resolve(dirname(path), file));
+    const bytes = readNamedFile(resolve(dirname(path), file));
     if (bytes.length > MAX_BYTES) throw new Error(`must be at most ${MAX_BYTES} bytes long`);
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
@@ -184,8 +185,12 @@ const network = mapping({
 });
 
 const networks = listOf(network, 'networks').superRefine((list, context) => {
+  const names = new Set<string>();
   for (const [i, { name }] of list.entries()) {
-    if (list.findIndex((one) => one.name === name) === i) continue;
+    if (!names.has(name)) {
+      names.add(name);
+      continue;
+    }
     context.addIssue({
       code: 'custom',
       path: [i, 'name'],
@@ -255,7 +260,9 @@ const CONFIGURATION = mapping({
   networks: networks.nullish(),
   asn: mapping({ never_send: listOf(cidr, 'CIDRs').nullish() }).nullish(),
   expected: listOf(expectedRule, 'rules').nullish(),
-  suspects: listOf(suspectFile, 'files').nullish(),
+  suspects: listOf(suspectFile, 'files')
+    .max(MAX_SUSPECT_LISTS, `must contain at most ${MAX_SUSPECT_LISTS} files`)
+    .nullish(),
 }).transform((file): Rules => ({
   processes: file.processes ?? [],
   workloads: file.workloads ?? [],

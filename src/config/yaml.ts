@@ -1,5 +1,5 @@
-import { closeSync, openSync, readSync } from 'node:fs';
-import { LineCounter, parseDocument } from 'yaml';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { isScalar, LineCounter, parseDocument, visit, type Document, type Node } from 'yaml';
 import { z } from 'zod';
 import { escapeControls } from '../common/sanitize.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
@@ -7,6 +7,8 @@ import { reasonOf, UsageError } from '../common/errors.ts';
 /** The maximum size of a file. */
 export const MAX_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
+/** The library searches the whole document for each alias. */
+const MAX_ALIASES = 100;
 
 /** The source of a text for messages, and which values are secret. */
 export interface YamlFile {
@@ -21,17 +23,26 @@ export interface YamlFile {
  */
 export function readYaml<T>(path: string, what: string, parse: (text: string) => T): T {
   try {
-    return parse(new TextDecoder('utf-8', { fatal: true }).decode(readStart(path)));
+    return parse(new TextDecoder('utf-8', { fatal: true }).decode(readStart(openSync(path, 'r'))));
   } catch (error) {
     if (error instanceof UsageError || !(error instanceof Error)) throw error;
     throw refusal({ path, what }, [reasonOf(error)]);
   }
 }
 
-/** Reads the file up to one byte above the limit. */
-export function readStart(path: string): Buffer {
+/** Reads a regular file up to one byte above the limit. A pipe that a configuration names would block until another process writes. */
+export function readNamedFile(path: string): Buffer {
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stats = fstatSync(file);
+  // The read of a directory fails with the reason.
+  if (stats.isFile() || stats.isDirectory()) return readStart(file);
+  closeSync(file);
+  throw new Error('is not a regular file');
+}
+
+/** Reads an open file up to one byte above the limit, and closes it. */
+function readStart(file: number): Buffer {
   const bytes = Buffer.allocUnsafe(MAX_BYTES + 1);
-  const file = openSync(path, 'r');
   try {
     let length = 0;
     for (let count = -1; count !== 0 && length < bytes.length; length += count) {
@@ -97,17 +108,44 @@ export function mapping<Shape extends z.core.$ZodLooseShape>(
 
 function parseYaml(text: string, origin: YamlFile): unknown {
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: 'error' });
+  // The library compares each key of a mapping with all others.
+  const options = { lineCounter, prettyErrors: false, logLevel: 'error', uniqueKeys: false } as const;
+  const document = parseDocument(text, options);
   const [error] = [...document.errors, ...document.warnings];
-  if (error) {
-    const { line, col } = lineCounter.linePos(error.pos[0]);
-    throw refusal(origin, [`line ${line}, column ${col}: ${YAML_REASONS[error.code] ?? error.message}`]);
+  const problem = error ? { at: error.pos[0], reason: YAML_REASONS[error.code] ?? error.message } : problemIn(document);
+  if (problem) {
+    const { line, col } = lineCounter.linePos(problem.at);
+    throw refusal(origin, [`line ${line}, column ${col}: ${problem.reason}`]);
   }
   try {
-    return document.toJS({ maxAliasCount: 100 });
+    return document.toJS({ maxAliasCount: MAX_ALIASES + 1 });
   } catch (error) {
     throw error instanceof ReferenceError ? refusal(origin, [error.message]) : error;
   }
+}
+
+/** Finds a key that a mapping has twice, and an alias too many. */
+function problemIn(document: Document): { readonly at: number; readonly reason: string } | null {
+  let aliases = 0;
+  let problem: { at: number; reason: string } | null = null;
+  const found = (node: Node, reason: string): symbol => {
+    problem = { at: node.range?.[0] ?? 0, reason };
+    return visit.BREAK;
+  };
+  visit(document, {
+    Map: (_, { items }) => {
+      const keys = new Set<unknown>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        if (keys.has(key.value)) return found(key, 'Map keys must be unique');
+        keys.add(key.value);
+      }
+      return undefined;
+    },
+    Alias: (_, alias) =>
+      ++aliases > MAX_ALIASES ? found(alias, `must have at most ${MAX_ALIASES} aliases`) : undefined,
+  });
+  return problem;
 }
 
 /** Replacements for messages that describe the YAML library instead of the text. */

@@ -4,7 +4,7 @@ import { createSecureContext, type SecureVersion } from 'node:tls';
 import { z } from 'zod';
 import { reasonOf } from '../common/errors.ts';
 import { deepFreeze } from '../common/errors.ts';
-import { mapping, readStart, readYaml, refusal, validate, type YamlFile } from '../config/yaml.ts';
+import { mapping, readNamedFile, readYaml, refusal, validate, type YamlFile } from '../config/yaml.ts';
 
 const CLIENT_AUTH_TYPES = [
   'NoClientCert',
@@ -191,7 +191,7 @@ function readTls(section: Present<z.infer<typeof tlsSection>>, origin: YamlFile)
     if (file === undefined) return inline ?? null;
     if (inline !== undefined) throw refuse(name, `: must not be set together with ${name}_file`);
     try {
-      return readStart(resolve(dirname(origin.path), file)).toString('latin1');
+      return readNamedFile(resolve(dirname(origin.path), file)).toString('latin1');
     } catch (error) {
       throw refuse(`${name}_file`, ` ${JSON.stringify(file)}: ${reasonOf(error)}`);
     }

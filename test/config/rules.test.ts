@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -269,6 +270,31 @@ describe('rejects', () => {
     ]);
   });
 
+  it('more than 100 aliases', () => {
+    const list = (count: number): string => `x: &x a\ny: [${Array(count).fill('*x').join(', ')}]`;
+    expect(problemsOf(list(101))).toEqual(['line 2, column 405: must have at most 100 aliases']);
+    expect(problemsOf(list(100))).toEqual([expect.stringContaining('x: unknown key'), expect.anything()]);
+  });
+
+  // Each step was compared with all others: these took minutes.
+  it.each([
+    ['keys', Array.from({ length: 40_000 }, (_, i) => `k${i}: 1`).join('\n'), 'k0: unknown key'],
+    ['keys in braces', `{${Array.from({ length: 40_000 }, (_, i) => `k${i}: 1`).join(', ')}}`, 'k0: unknown key'],
+    [
+      'anchors and aliases',
+      `- [${Array.from({ length: 20_000 }, (_, i) => `&a${i} x`).join(', ')}]\n- [${Array.from({ length: 20_000 }, (_, i) => `*a${i}`).join(', ')}]`,
+      'must have at most 100 aliases',
+    ],
+  ])('many %s in a short time', (_situation, text, problem) => {
+    expect(problemsOf(text)[0]).toContain(problem);
+  });
+
+  it('more than 20 lists of suspects', () => {
+    expect(problemsOf(`suspects: [${Array(21).fill('a').join(', ')}]`)).toEqual([
+      'suspects: must contain at most 20 files',
+    ]);
+  });
+
   it('deeply nested lists', () => {
     expect(problemsOf('- '.repeat(10_000))).toEqual([
       expect.stringMatching(/^line 1, column \d+: must not be nested too deeply$/),
@@ -414,6 +440,7 @@ describe('a list of suspects', () => {
   const folder = mkdtempSync(join(tmpdir(), 'peerscope-suspects-'));
   afterAll(() => rmSync(folder, { recursive: true }));
   const config = join(folder, 'peerscope.yaml');
+  spawnSync('mkfifo', [join(folder, 'pipe')]);
   const read = (list: string | Uint8Array, text = 'suspects: [list.txt]'): unknown => {
     writeFileSync(join(folder, 'list.txt'), list);
     writeFileSync(config, text);
@@ -428,6 +455,7 @@ describe('a list of suspects', () => {
   it.each<[situation: string, list: string | Uint8Array, text: string, reason: string]>([
     ['is absent', '', 'suspects: [none.txt]', 'suspects[0] "none.txt": no such file or directory'],
     ['is a folder', '', 'suspects: [.]', 'suspects[0] ".": is a directory'],
+    ['is a pipe', '', 'suspects: [pipe]', 'suspects[0] "pipe": is not a regular file'],
     [
       'has a wrong line',
       'AS1\nexample\n',
