@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import type { Timer } from '../../common/clock.ts';
 import { reasonOf } from '../../common/errors.ts';
 import type { ClusterChange, Resource } from './cluster-cache.ts';
-import { readEndpointSlice, readService } from './services.ts';
-import { readPod, type PodKeys } from './pods.ts';
+import { readEndpointSlice, readService, sizeOfService, sizeOfSlice } from './services.ts';
+import { nodeOfPod, readPod, sizeOfPod, type PodKeys } from './pods.ts';
 import { ListWatch, type ApiRequest, type ApiResponse, type Change } from './list-watch.ts';
 
 const ENDPOINT_SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
@@ -44,6 +44,9 @@ export class ApiClient {
     this.#clock = options.clock;
     this.#awaited = new Set(resources);
     this.#up = new Map([...this.#awaited].map((resource) => [resource, false]));
+    // The server is asked for these alone. Another answer must not name the containers of this node.
+    const readOwn = (pod: unknown): ReturnType<typeof readPod> =>
+      nodeOfPod(pod) === options.nodeName ? readPod(pod, options.podKeys) : null;
     const ofNode = { fieldSelector: `spec.nodeName=${options.nodeName}` };
     const deliver = (news: ClusterChange): void => {
       options.onChange(news);
@@ -51,9 +54,10 @@ export class ApiClient {
       if (this.#awaited.size === 0) this.#firstNews.resolve(undefined);
     };
     const begin: Readonly<Record<Resource, () => { close(): Promise<void> }>> = {
-      pods: () => this.#watch(options, 'pods', '/api/v1/pods', ofNode, (pod) => readPod(pod, options.podKeys), deliver),
-      services: () => this.#watch(options, 'services', '/api/v1/services', {}, readService, deliver),
-      endpointslices: () => this.#watch(options, 'endpointslices', ENDPOINT_SLICES, {}, readEndpointSlice, deliver),
+      pods: () => this.#watch(options, 'pods', '/api/v1/pods', ofNode, [readOwn, sizeOfPod], deliver),
+      services: () => this.#watch(options, 'services', '/api/v1/services', {}, [readService, sizeOfService], deliver),
+      endpointslices: () =>
+        this.#watch(options, 'endpointslices', ENDPOINT_SLICES, {}, [readEndpointSlice, sizeOfSlice], deliver),
     };
     this.#watches = resources.map((resource) => begin[resource]());
   }
@@ -80,7 +84,7 @@ export class ApiClient {
     resource: R,
     path: string,
     selection: Readonly<Record<string, string>>,
-    read: (object: unknown) => Item | null,
+    [read, sizeOf]: readonly [read: (object: unknown) => Item | null, sizeOf: (item: Item) => number],
     deliver: (change: { resource: R; change: Change<Item> } | { resource: R; up: boolean }) => void,
   ): ListWatch<Item> {
     const { clock, random, onError: report, onRecovered: recovered } = options;
@@ -90,6 +94,7 @@ export class ApiClient {
       selection,
       request: apiRequest(options),
       read,
+      sizeOf,
       onChange: (change) => deliver({ resource, change }),
       onState: (up) => {
         this.#up.set(resource, up);

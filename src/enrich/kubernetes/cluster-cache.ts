@@ -1,13 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import { formatCidr } from '../../common/address.ts';
 import type { Address, Cgroup, Transport } from '../../model.ts';
-import type { EndpointSlice, Service, ServicePort } from './services.ts';
+import { sizeOfService, sizeOfSlice, type EndpointSlice, type Service, type ServicePort } from './services.ts';
 import { bucketOf } from '../../common/network-class.ts';
-import type { Pod } from './pods.ts';
+import { sizeOfPod, type Pod } from './pods.ts';
 import type { Change } from './list-watch.ts';
 
 /** How long a deleted pod stays known. Its last connections are in TIME_WAIT. */
 const GONE_MS = 60_000;
+/** How many values of pods are kept: far above what a node has. Later pods have no name. */
+const MOST_POD_VALUES = 50_000;
 /** How long to wait for the first list of each resource. */
 const FIRST_NEWS_MS = 10_000;
 
@@ -47,6 +49,7 @@ interface KnownPod {
 export class ClusterCache {
   readonly #awaited: Set<Resource>;
   readonly #pods = new Map<string, KnownPod>();
+  #podValues = 0;
   readonly #byContainer = new Map<string, { readonly known: KnownPod; readonly name: string }>();
   /** Static pods, by the config hash that replaces the uid in their cgroup paths. */
   readonly #byHash = new Map<string, KnownPod>();
@@ -253,10 +256,13 @@ export class ClusterCache {
 
   #setPod(pod: Pod): void {
     const before = this.#pods.get(pod.uid);
+    const values = this.#podValues + sizeOfPod(pod) - (before ? sizeOfPod(before.pod) : 0);
+    if (values > MOST_POD_VALUES) return;
     // Most pod events change only containers.
     if (before && isDeepStrictEqual({ ...before.pod, containers: [] }, { ...pod, containers: [] })) {
       this.#otherPods ||= !isDeepStrictEqual(before.pod.containers, pod.containers);
       this.#forgetContainers(before);
+      this.#podValues = values;
       before.pod = pod;
       before.goneAt = null;
       this.#learnContainers(before);
@@ -265,6 +271,7 @@ export class ClusterCache {
     this.#expectations = null;
     this.#otherLabels ||= before !== undefined && !isDeepStrictEqual(before.pod.kept, pod.kept);
     if (before) this.#forget(before);
+    this.#podValues = values;
     const known: KnownPod = { pod, goneAt: null };
     this.#otherPods = true;
     this.#pods.set(pod.uid, known);
@@ -279,8 +286,12 @@ export class ClusterCache {
     }
   }
 
+  /** An id has one pod: another one must not take over the containers of an existing pod. */
   #learnContainers(known: KnownPod): void {
-    for (const [id, name] of known.pod.containers) this.#byContainer.set(id, { known, name });
+    for (const [id, name] of known.pod.containers) {
+      const other = this.#byContainer.get(id)?.known;
+      if (!other || other === known || other.goneAt !== null) this.#byContainer.set(id, { known, name });
+    }
   }
 
   #forgetContainers(known: KnownPod): void {
@@ -291,6 +302,7 @@ export class ClusterCache {
   /** Entries that another pod has taken over stay. */
   #forget(known: KnownPod): void {
     const { pod } = known;
+    this.#podValues -= sizeOfPod(pod);
     this.#otherPods = true;
     this.#expectations = null;
     this.#pods.delete(pod.uid);
@@ -327,8 +339,8 @@ export class ClusterCache {
 const NOTHING: ReadonlySet<string> = new Set();
 /** The sandbox container of a pod. It has an id but no container status. */
 const SANDBOX = 'POD';
-/** The maximum number of known endpoint addresses. Later slices have no name. */
-const MOST_ENDPOINTS = 100_000;
+/** The maximum number of kept values of Services and EndpointSlices, such as addresses. Later ones have no name. */
+const MOST_SERVICE_VALUES = 200_000;
 
 type Move = (address: Address, by: number) => void;
 
@@ -341,7 +353,7 @@ class Services {
   readonly #byAddress = new Map<string, Set<Service | EndpointSlice>>();
   readonly #byNodePort = new Map<string, Set<Service>>();
   readonly #moveNode: () => void;
-  #endpoints = 0;
+  #values = 0;
 
   /** `move` is called for each address added or removed, `moveNode` when NodePorts change. */
   constructor(move: Move, moveNode: () => void) {
@@ -354,7 +366,7 @@ class Services {
     for (const item of change.kind === 'replace' ? change.items : [change.item]) {
       const before = this.#services.get(pathOf(item));
       if (before) this.#put(before, -1);
-      if (change.kind !== 'delete') this.#put(item, 1);
+      if (change.kind !== 'delete' && this.#values + sizeOfService(item) <= MOST_SERVICE_VALUES) this.#put(item, 1);
     }
   }
 
@@ -363,8 +375,7 @@ class Services {
     for (const item of change.kind === 'replace' ? change.items : [change.item]) {
       const before = this.#slices.get(pathOf(item));
       if (before) this.#putSlice(before, -1);
-      const fits = this.#endpoints + item.addresses.length <= MOST_ENDPOINTS;
-      if (change.kind !== 'delete' && fits) this.#putSlice(item, 1);
+      if (change.kind !== 'delete' && this.#values + sizeOfSlice(item) <= MOST_SERVICE_VALUES) this.#putSlice(item, 1);
     }
   }
 
@@ -415,6 +426,7 @@ class Services {
   }
 
   #put(service: Service, by: 1 | -1): void {
+    this.#values += by * sizeOfService(service);
     if (by > 0) this.#services.set(pathOf(service), service);
     else this.#services.delete(pathOf(service));
     for (const address of service.clusterAddresses) this.#at(address, service, by, by);
@@ -431,7 +443,7 @@ class Services {
     if (by > 0) this.#slices.set(pathOf(slice), slice);
     else this.#slices.delete(pathOf(slice));
     join(this.#slicesOf, servicePathOf(slice), slice, by);
-    this.#endpoints += by * slice.addresses.length;
+    this.#values += by * sizeOfSlice(slice);
     for (const address of slice.addresses) this.#at(address, slice, by, 0);
   }
 

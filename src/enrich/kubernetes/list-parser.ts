@@ -1,3 +1,5 @@
+import { ByteCollector } from '../../common/byte-collector.ts';
+
 const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END, COMMA, SPACE] = Buffer.from('"\\[]{}, ');
 /** The text of a member of the list before its items, without white space. */
 const ITEMS = '"items":';
@@ -14,7 +16,7 @@ export async function readList(
 ): Promise<unknown> {
   const text = new ListText(mostBytes, (item) => take(parse(item)));
   for await (const chunk of body) text.push(chunk);
-  return parse(text.around);
+  return parse(text.takeAround());
 }
 
 function parse(text: Buffer): unknown {
@@ -29,10 +31,8 @@ function parse(text: Buffer): unknown {
 class ListText {
   readonly #mostBytes: number;
   readonly #take: (item: Buffer) => void;
-  readonly #around: Buffer[] = [];
-  #aroundBytes = 0;
-  #item: Buffer[] = [];
-  #itemBytes = 0;
+  readonly #around = new ByteCollector();
+  readonly #item = new ByteCollector();
   #depth = 0;
   #isInItems = false;
   /** The start of the current member, without white space outside of strings, as far as it can be `ITEMS`. */
@@ -45,8 +45,8 @@ class ListText {
     this.#take = take;
   }
 
-  get around(): Buffer {
-    return Buffer.concat(this.#around);
+  takeAround(): Buffer {
+    return this.#around.take();
   }
 
   push(chunk: Buffer): void {
@@ -66,44 +66,31 @@ class ListText {
         this.#member = '';
         if (this.#depth++ === 2 && this.#isInItems) from = i;
         if (!startsItems || this.#isInItems) continue;
-        this.#keep(chunk.subarray(from, i + 1));
+        this.#keep(this.#around, chunk.subarray(from, i + 1));
         this.#isInItems = true;
         from = i + 1;
       } else if (byte === BRACE_END || byte === BRACKET_END) {
         this.#depth--;
         if (!this.#isInItems || this.#depth > 2) continue;
         if (this.#depth === 2) {
-          this.#keepItem(chunk.subarray(from, i + 1));
-          this.#take(Buffer.concat(this.#item));
-          this.#item = [];
-          this.#itemBytes = 0;
+          this.#keep(this.#item, chunk.subarray(from, i + 1));
+          this.#take(this.#item.take());
         } else this.#isInItems = false;
         from = this.#isInItems ? i + 1 : i;
       } else if (byte === COMMA) this.#member = '';
       else if ((SPACE ?? 0) < byte) this.#extendMember(byte);
     }
-    if (!this.#isInItems) this.#keep(chunk.subarray(from));
-    else if (this.#depth > 2) this.#keepItem(chunk.subarray(from));
+    if (!this.#isInItems) this.#keep(this.#around, chunk.subarray(from));
+    else if (this.#depth > 2) this.#keep(this.#item, chunk.subarray(from));
   }
 
   #extendMember(byte: number): void {
     if (this.#depth === 1 && this.#member.length <= ITEMS.length) this.#member += String.fromCharCode(byte);
   }
 
-  #keep(text: Buffer): void {
-    this.#around.push(text);
-    this.#aroundBytes += text.length;
-    this.#limit(this.#aroundBytes);
-  }
-
-  #keepItem(text: Buffer): void {
-    this.#item.push(text);
-    this.#itemBytes += text.length;
-    this.#limit(this.#itemBytes);
-  }
-
-  #limit(bytes: number): void {
-    if (bytes > this.#mostBytes) throw new Error(`the list has an object longer than ${this.#mostBytes} bytes`);
+  #keep(where: ByteCollector, text: Buffer): void {
+    where.add(text);
+    if (where.length > this.#mostBytes) throw new Error(`the list has an object longer than ${this.#mostBytes} bytes`);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Timer } from '../../common/clock.ts';
+import { ByteCollector } from '../../common/byte-collector.ts';
 import { reasonOf } from '../../common/errors.ts';
 import { readList, numberIn, objectIn, textIn, type ApiObject } from './list-parser.ts';
 
@@ -19,6 +20,19 @@ const RETRY_AFTER_MOST_MS = 300_000;
 const PAGE = 500;
 /** etcd stores no object above 1.5 MiB. */
 const MOST_LINE_BYTES = 4 << 20;
+/** Far above what a cluster has. A list of more is not believed. */
+const MOST_OBJECTS = 200_000;
+const MOST_LIST_BYTES = 1 << 30;
+/** The maximum number of values that are kept of a list. Later objects have no name. */
+const MOST_VALUES = 300_000;
+/** How many bytes of a watch are read in a second. More wait in the server. */
+const WATCH_BYTES_PER_S = 4 << 20;
+/** How long a watch may stay open beyond the time that was requested. */
+const WATCH_OVERTIME_MS = 30_000;
+/** Real resource versions have up to 20 characters, and continue tokens a few hundred. */
+const LONGEST_VERSION = 128;
+const LONGEST_TOKEN = 4_096;
+const LONGEST_REASON = 300;
 
 /** A response of the API server. The body throws if the connection breaks or is aborted. */
 export interface ApiResponse {
@@ -43,6 +57,8 @@ export interface ListWatchOptions<Item> {
   readonly request: ApiRequest;
   /** Reduces an object to the parts that are kept; null to skip it. */
   readonly read: (object: unknown) => Item | null;
+  /** Returns how many values are kept of an object. */
+  readonly sizeOf: (item: Item) => number;
   readonly onChange: (change: Change<Item>) => void;
   /** Called with the state of the watch when first known and on each change. */
   readonly onState: (up: boolean) => void;
@@ -105,7 +121,7 @@ export class ListWatch<Item> {
         // The first list after a 410 starts at once. After that, back off, because no version may be new enough for
         // the server.
         if (error instanceof Expired && this.#expirations++ === 0 && this.#retryAfterMs === 0) continue;
-        this.#fail(reasonOf(error));
+        this.#fail(reasonOf(error).slice(0, LONGEST_REASON));
         const longest = Math.min(BACK_OFF_MOST_MS, BACK_OFF_LEAST_MS * 2 ** this.#failures++);
         waitMs = longest * (0.5 + this.#options.random() / 2);
         if (this.#retryAfterMs > 0) waitMs = Math.max(waitMs, this.#retryAfterMs + spreadMs);
@@ -142,22 +158,28 @@ export class ListWatch<Item> {
   /** Lists all objects, page by page if the server paginates. Returns the resource version of the list. */
   async #list(): Promise<string> {
     const items: Item[] = [];
+    let objects = 0;
+    let values = 0;
     let page: Readonly<Record<string, string>> = { resourceVersion: '0' };
     const begun = this.#options.clock.monotonic();
     for (;;) {
       const query = { ...page, limit: String(PAGE) };
       const list = await this.#open(query, SILENCE_MS, LIST_MOST_MS, async (body) =>
         objectIn(
-          await readList(body, MOST_LINE_BYTES, (object) => {
-            const item = this.#options.read(object);
-            if (item !== null) items.push(item);
+          await readList(limitBytes(body, MOST_LIST_BYTES), MOST_LINE_BYTES, (object) => {
+            if (++objects > MOST_OBJECTS) throw new Error(`the list has more than ${MOST_OBJECTS} objects`);
+            const item = values < MOST_VALUES ? this.#options.read(object) : null;
+            if (item === null) return;
+            values += this.#options.sizeOf(item);
+            items.push(item);
           }),
         ),
       );
       const metadata = objectIn(list['metadata']);
       const next = textIn(metadata['continue']);
       const version = textIn(metadata['resourceVersion']);
-      if (!Array.isArray(list['items']) || version === '') throw new Error('the response is not a Kubernetes list');
+      if (!Array.isArray(list['items']) || !isVersion(version) || next.length > LONGEST_TOKEN)
+        throw new Error('the response is not a Kubernetes list');
       if (next === '') {
         this.#options.onChange({ kind: 'replace', items });
         return version;
@@ -181,14 +203,19 @@ export class ListWatch<Item> {
     let events = 0;
     await this.#open(query, WATCH_SILENCE_MS, Infinity, async (body) => {
       this.#setUp(true);
-      for await (const line of linesOf(body)) {
+      for await (const line of linesOf(this.#paced(body, seconds * 1000 + WATCH_OVERTIME_MS))) {
         this.#take(line);
         events++;
-        this.#failures = 0;
-        this.#expirations = 0;
+        // Otherwise an event and an error in turn would be asked for without a pause.
+        if (clock.monotonic() - begun >= WATCH_SHORTEST_MS) this.#reset();
       }
     });
     if (events === 0 && clock.monotonic() - begun < WATCH_SHORTEST_MS) throw new Error('the server ended the watch');
+    this.#reset();
+  }
+
+  /** Forgets earlier failures. */
+  #reset(): void {
     this.#failures = 0;
     this.#expirations = 0;
   }
@@ -208,10 +235,27 @@ export class ListWatch<Item> {
       throw numberIn(object['code']) === 410 ? new Expired(reason) : new Error(reason);
     }
     const version = textIn(objectIn(object['metadata'])['resourceVersion']);
-    if (version === '') throw this.#unreadable('an event without a version');
+    if (!isVersion(version)) throw this.#unreadable('an event without a version');
     const item = type === 'BOOKMARK' ? null : this.#options.read(object);
     if (item !== null) this.#options.onChange({ kind: type === 'DELETED' ? 'delete' : 'set', item });
     this.#version = version;
+  }
+
+  /** Passes chunks on, with pauses after many bytes. Throws if the stream does not end in time. */
+  async *#paced(body: AsyncIterable<Buffer>, mostMs: number): AsyncGenerator<Buffer> {
+    const { clock } = this.#options;
+    const begun = clock.monotonic();
+    let second = begun;
+    let bytes = 0;
+    for await (const chunk of body) {
+      yield chunk;
+      const now = clock.monotonic();
+      if (now - begun > mostMs)
+        throw new Error(`the server did not end the watch within ${Math.round(mostMs / 1000)} s`);
+      if (now - second >= 1000) [second, bytes] = [now, 0];
+      bytes += chunk.length;
+      if (bytes > WATCH_BYTES_PER_S) await this.#pause(1000 - (now - second));
+    }
   }
 
   /** The event is lost, so the objects must be listed again. */
@@ -270,23 +314,32 @@ function retryAfterMs(text = '', now: number): number {
   return ms > 0 ? Math.min(ms, RETRY_AFTER_MOST_MS) : 0;
 }
 
+function isVersion(text: string): boolean {
+  return text !== '' && text.length <= LONGEST_VERSION;
+}
+
+/** Passes chunks on. Throws if there are too many bytes. */
+async function* limitBytes(body: AsyncIterable<Buffer>, most: number): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.length;
+    if (bytes > most) throw new Error(`the list is longer than ${most} bytes`);
+    yield chunk;
+  }
+}
+
 /** Yields the non-empty lines of a stream and drops an incomplete last line. Throws if a line is too long. */
 async function* linesOf(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
-  let begun: Buffer[] = [];
-  let length = 0;
+  const begun = new ByteCollector();
   for await (const chunk of body) {
     let from = 0;
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
-      const line = Buffer.concat([...begun, chunk.subarray(from, end)])
-        .toString()
-        .trim();
-      begun = [];
-      length = 0;
+      begun.add(chunk.subarray(from, end));
+      const line = begun.take().toString().trim();
       from = end + 1;
       if (line !== '') yield line;
     }
-    begun.push(chunk.subarray(from));
-    length += chunk.length - from;
-    if (length > MOST_LINE_BYTES) throw new Error(`the server sent a line longer than ${MOST_LINE_BYTES} bytes`);
+    begun.add(chunk.subarray(from));
+    if (begun.length > MOST_LINE_BYTES) throw new Error(`the server sent a line longer than ${MOST_LINE_BYTES} bytes`);
   }
 }

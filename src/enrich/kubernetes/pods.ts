@@ -46,6 +46,8 @@ export interface PodKeys {
 
 /** A label value has at most 63 characters. */
 const MAX_HASH = 63;
+/** A uid has 36 characters, a configuration hash 32, and the id of a container 64. */
+const MAX_ID = 128;
 /** A longer annotation is cut. */
 const MAX_ANNOTATION = 1000;
 /** In bytes; values that begin later are ignored. */
@@ -64,6 +66,11 @@ export function podKeysOf(rules: readonly WorkloadRule[], expects = false): PodK
   };
 }
 
+/** How many values are kept of a pod, about. */
+export function sizeOfPod({ addresses, nodeAddresses = [], containers, expects }: Pod): number {
+  return 1 + addresses.length + nodeAddresses.length + containers.length + (expects?.values.length ?? 0);
+}
+
 function keptIn(values: ApiObject, keys: ReadonlySet<string>): Kept {
   const found = [...keys].filter((key) => Object.hasOwn(values, key) && typeof values[key] === 'string');
   return Object.fromEntries(found.map((key) => [key, textIn(values[key]).slice(0, MAX_ANNOTATION)]));
@@ -80,6 +87,11 @@ function expectationsIn(annotations: ApiObject): PodExpectations | null {
   return { values: [...values], problems: [...(isLong ? [tooLong] : []), ...problems].slice(0, MAX_PROBLEMS) };
 }
 
+/** Returns the node that a pod object of the API is assigned to. */
+export function nodeOfPod(object: unknown): string {
+  return textIn(objectIn(objectIn(object)['spec'])['nodeName']);
+}
+
 /** Parses a pod object of the API and keeps the labels and annotations in `keys`; null if uid, namespace or name is missing. */
 export function readPod(object: unknown, keys?: PodKeys): Pod | null {
   const pod = objectIn(object);
@@ -87,7 +99,7 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
   const spec = objectIn(pod['spec']);
   const status = objectIn(pod['status']);
   const [uid, namespace, name] = [metadata['uid'], metadata['namespace'], metadata['name']].map(textIn);
-  if (!uid || !namespace || !name) return null;
+  if (!uid || !namespace || !name || uid.length > MAX_ID) return null;
   const annotations = objectIn(metadata['annotations']);
   const hash = textIn(annotations['kubernetes.io/config.hash']) || textIn(annotations['kubernetes.io/config.mirror']);
   const ended = ['Succeeded', 'Failed'].includes(textIn(status['phase']));
@@ -105,7 +117,7 @@ export function readPod(object: unknown, keys?: PodKeys): Pod | null {
     ...(kept && { kept }),
     ...(expects && { expects }),
     uid,
-    configHash: hash === '' ? null : hash,
+    configHash: hash === '' || hash.length > MAX_ID ? null : hash,
     namespace: cleanLabel(namespace),
     name: cleanLabel(name),
     workload: cleanLabel(workloadOfPod(metadata)),
@@ -136,7 +148,7 @@ function addressesOf(status: ApiObject): Address[] {
 function containersOf(status: ApiObject): [id: string, name: string][] {
   const terminated = objectIn(objectIn(status['lastState'])['terminated']);
   const ids = [status['containerID'], terminated['containerID']].map((id) => textIn(id).replace(/^.*:\/\//, ''));
-  return ids.filter((id) => id !== '').map((id) => [id, nameOf(status)]);
+  return ids.filter((id) => id !== '' && id.length <= MAX_ID).map((id) => [id, nameOf(status)]);
 }
 
 function nameOf(container: ApiObject): string {

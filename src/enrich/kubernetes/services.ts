@@ -3,6 +3,9 @@ import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { listIn, numberIn, objectIn, textIn } from './list-parser.ts';
 
+/** A name of a port has at most 63 characters. */
+const MAX_PORT_NAME = 63;
+
 /** A port of a Service or of its endpoints; `name` links the two. */
 export interface ServicePort {
   readonly name: string;
@@ -30,6 +33,16 @@ export interface EndpointSlice {
   readonly service: string;
   readonly addresses: readonly Address[];
   readonly ports: readonly ServicePort[];
+}
+
+/** How many values are kept of a Service. */
+export function sizeOfService({ clusterAddresses, otherAddresses, ports }: Service): number {
+  return 1 + clusterAddresses.length + otherAddresses.length + ports.length;
+}
+
+/** How many values are kept of an EndpointSlice. */
+export function sizeOfSlice({ addresses, ports }: EndpointSlice): number {
+  return 1 + addresses.length + ports.length;
 }
 
 /** Parses a Service object of the API; null if namespace or name is missing. */
@@ -76,9 +89,16 @@ function portsIn(value: unknown): ServicePort[] {
     const { name, port, protocol, nodePort } = objectIn(one);
     const onNodes = numberIn(nodePort);
     const number = numberIn(port);
-    const transport = textIn(protocol).toLowerCase() || 'tcp';
+    const transport = textIn(protocol).slice(0, MAX_PORT_NAME).toLowerCase() || 'tcp';
     return number === null
       ? []
-      : [{ name: textIn(name), port: number, transport, ...(onNodes && { nodePort: onNodes }) }];
+      : [
+          {
+            name: textIn(name).slice(0, MAX_PORT_NAME),
+            port: number,
+            transport,
+            ...(onNodes && { nodePort: onNodes }),
+          },
+        ];
   });
 }

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ClusterChange } from '../../../src/enrich/kubernetes/cluster-cache.ts';
 import { ApiClient } from '../../../src/enrich/kubernetes/api-client.ts';
@@ -261,9 +262,25 @@ describe('lists again', () => {
     expect(isUp()).toBe(false);
   });
 
+  test('with backoff if a server sends an event before each 410', async () => {
+    const event = { type: 'BOOKMARK', object: { metadata: { resourceVersion: '7' } } };
+    const expired = { type: 'ERROR', object: { code: 410, message: 'too old' } };
+    api.answer = ({ isWatch }, response) => {
+      if (isWatch) response.end(`${JSON.stringify(event)}\n${JSON.stringify(expired)}\n`);
+      return isWatch;
+    };
+    start();
+    for (const ms of [750, 1_500, 3_000]) await pause(ms);
+    await expect.poll(lists, soon).toBe(5);
+  });
+
   test.each([
     ['a line that is not JSON', '<html>\n'],
     ['an event without a version', '{"type":"ADDED","object":{"metadata":{}}}\n'],
+    [
+      'an event without a version',
+      `{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"${'9'.repeat(129)}"}}}\n`,
+    ],
   ])('after %s', async (reason, line) => {
     start();
     await watching();
@@ -281,6 +298,41 @@ test('aborts on an endless line', async () => {
   const flood = 'x'.repeat(1 << 20);
   for (let i = 0; i < 5; i++) api.send(flood);
   await expect.poll(() => reports, soon).toEqual(['pods: the server sent a line longer than 4194304 bytes']);
+});
+
+test('cuts a long reason', async () => {
+  start();
+  await watching();
+  api.send(`${JSON.stringify({ type: 'ERROR', object: { code: 500, message: 'x'.repeat(100_000) } })}\n`);
+  await expect.poll(() => reports, soon).toEqual([`pods: ${'x'.repeat(300)}`]);
+});
+
+test('ends a watch that a server keeps open with single bytes', async () => {
+  start();
+  await watching();
+  for (let passed = 0; passed < 480_000; passed += 120_000) {
+    api.send(' ');
+    await expect.poll(() => time.waits, soon).toEqual([SILENCE_MS]);
+    time.pass(120_000);
+  }
+  expect(isUp()).toBe(true);
+  time.pass(1);
+  api.send(' ');
+  await expect.poll(() => reports, soon).toEqual(['pods: the server did not end the watch within 480 s']);
+  expect(isUp()).toBe(false);
+});
+
+test('ignores pods of other nodes', async () => {
+  const other = { ...db, spec: { ...(db['spec'] as object), nodeName: 'cp-2' } };
+  const unscheduled = { ...shell, spec: {} };
+  for (const pod of [web, other, unscheduled]) api.set(PODS, pod);
+  start();
+  await watching();
+  api.set(PODS, other);
+  api.delete(PODS, other);
+  api.set(PODS, db);
+  await expect.poll(() => told().at(-1), soon).toBe('set db-0');
+  expect(told()).toEqual([`replace ${web.metadata.name}`, 'up', 'set db-0']);
 });
 
 test('retries an unreachable server after 1 to 30 s', async () => {
@@ -313,7 +365,18 @@ test.each([
 test.each([
   ['no JSON', 'oops', 'the list is not JSON'],
   ['another object', '{"kind":"Status"}', 'the response is not a Kubernetes list'],
-])('rejects a list that is %s', async (_, body, reason) => {
+  ['compressed', gzipSync('{"metadata":{"resourceVersion":"1"},"items":[]}'), 'the list is not JSON'],
+  [
+    'continued with a long token',
+    `{"metadata":{"resourceVersion":"1","continue":"${'x'.repeat(5_000)}"},"items":[]}`,
+    'the response is not a Kubernetes list',
+  ],
+  [
+    'of too many objects',
+    `{"metadata":{"resourceVersion":"1"},"items":[${Array(200_001).fill('{}').join(',')}]}`,
+    'the list has more than 200000 objects',
+  ],
+])('rejects a list that is %s', async (_: string, body: string | Buffer, reason: string) => {
   api.answer = (_, response) => {
     response.end(body);
     return true;

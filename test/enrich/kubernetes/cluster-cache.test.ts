@@ -333,20 +333,96 @@ describe('cluster addresses are excluded from queries', () => {
   });
 });
 
-test('keeps at most 100,000 endpoint addresses', () => {
-  const cluster = knowing([], ['pods', 'endpointslices']);
-  const block = (number: number): Address[] =>
-    Array.from({ length: 30_000 }, (_, i) => [0, 0, 0xffff, number * 65_536 + i]);
-  for (const number of [1, 2, 3, 4]) {
-    const item = { namespace: 'n', name: `s${number}`, service: 's', addresses: block(number), ports: [] };
-    cluster.accept({ resource: 'endpointslices', change: { kind: 'set', item } }, 0);
-  }
-  expect([1, 2, 3, 4].map((number) => isInCluster(cluster, [0, 0, 0xffff, number * 65_536]))).toEqual([
-    true,
-    true,
-    true,
-    false,
-  ]);
+describe('keeps a limited number of', () => {
+  const has = (cluster: ClusterCache, blocks: readonly number[]): boolean[] =>
+    blocks.map((number) => isInCluster(cluster, [0, 0, 0xffff, number * 65_536]));
+  const block = (number: number, length: number): Address[] =>
+    Array.from({ length }, (_, i) => [0, 0, 0xffff, number * 65_536 + i]);
+
+  test('endpoint addresses', () => {
+    const cluster = knowing([], ['pods', 'endpointslices']);
+    const slice = (number: number) => ({
+      ...{ namespace: 'n', name: `s${number}`, service: 's', ports: [], addresses: block(number, 60_000) },
+    });
+    for (const number of [1, 2, 3, 4])
+      cluster.accept({ resource: 'endpointslices', change: { kind: 'set', item: slice(number) } }, 0);
+    expect(has(cluster, [1, 2, 3, 4])).toEqual([true, true, true, false]);
+    cluster.accept({ resource: 'endpointslices', change: { kind: 'delete', item: slice(1) } }, 0);
+    cluster.accept({ resource: 'endpointslices', change: { kind: 'set', item: slice(4) } }, 0);
+    expect(has(cluster, [1, 2, 3, 4])).toEqual([false, true, true, true]);
+  });
+
+  test('Services and their ports', () => {
+    const cluster = knowing([], ['pods', 'services']);
+    const ports = Array.from({ length: 60_000 }, (_, port) => ({ name: '', port, transport: 'tcp' }));
+    for (const number of [1, 2, 3, 4]) {
+      const item = {
+        namespace: 'n',
+        name: `s${number}`,
+        ports,
+        clusterAddresses: block(number, 1),
+        otherAddresses: [],
+      };
+      cluster.accept({ resource: 'services', change: { kind: 'set', item } }, 0);
+    }
+    expect(has(cluster, [1, 2, 3, 4])).toEqual([true, true, true, false]);
+  });
+
+  test.each<{ name: string; pod: (number: number) => Partial<Pod> }>([
+    { name: 'addresses of pods', pod: (number) => ({ addresses: block(number, 15_000) }) },
+    {
+      name: 'containers of pods',
+      pod: (number) => ({
+        addresses: block(number, 1),
+        containers: Array.from({ length: 15_000 }, (_, i) => [`${number} ${i}`, 'c'] as const),
+      }),
+    },
+  ])('$name', ({ pod }) => {
+    const cluster = knowing([]);
+    const podOf = (number: number): Pod => ({ ...web, containers: [], uid: `u${number}`, ...pod(number) });
+    for (const number of [1, 2, 3, 4])
+      cluster.accept({ resource: 'pods', change: { kind: 'set', item: podOf(number) } }, 0);
+    expect(has(cluster, [1, 2, 3, 4])).toEqual([true, true, true, false]);
+    // A change of a known pod takes no more, and a deleted one gives its place up.
+    cluster.accept({ resource: 'pods', change: { kind: 'set', item: { ...podOf(1), containers: [] } } }, 0);
+    cluster.accept({ resource: 'pods', change: { kind: 'delete', item: podOf(1) } }, 0);
+    cluster.beginScan(60_000);
+    cluster.accept({ resource: 'pods', change: { kind: 'set', item: podOf(4) } }, 0);
+    expect(has(cluster, [1, 2, 3, 4])).toEqual([false, true, true, true]);
+  });
+});
+
+describe('a container id that two pods have', () => {
+  const taker: Pod = {
+    ...web,
+    uid: 'other',
+    name: 'other-0',
+    workload: 'other',
+    addresses: [],
+    containers: db.containers,
+  };
+  const [[id] = ['']] = db.containers;
+  const workloads = (cluster: ClusterCache): (string | undefined)[] =>
+    [`/kubepods/pod${db.uid}/${id}`, `/../cri-containerd-${id}.scope`].map(
+      (path) => cluster.labelsOf('x', parseCgroup(`0::${path}`))?.workload,
+    );
+
+  test.each<{ name: string; items: Pod[]; later: Pod[] }>([
+    { name: 'in one list', items: [db, taker], later: [] },
+    { name: 'in a later event', items: [db], later: [taker, taker] },
+    { name: 'after a change of the first', items: [db], later: [taker, { ...db, containers: [...db.containers] }] },
+  ])('belongs to the first one: $name', ({ items, later }) => {
+    const cluster = knowing(items);
+    for (const item of later) cluster.accept({ resource: 'pods', change: { kind: 'set', item } }, 0);
+    expect(workloads(cluster)).toEqual(['db', 'db']);
+  });
+
+  test('belongs to the other one when the first is deleted', () => {
+    const cluster = knowing([db]);
+    cluster.accept({ resource: 'pods', change: { kind: 'delete', item: db } }, 0);
+    cluster.accept({ resource: 'pods', change: { kind: 'set', item: taker } }, 0);
+    expect(workloads(cluster)[1]).toBe('other');
+  });
 });
 
 describe('a cluster is ready', () => {

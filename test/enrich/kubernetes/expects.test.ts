@@ -14,7 +14,11 @@ const podOf = (name: string, expects?: unknown, isRead = true): Pod => {
     ...{ uid: `uid-${name}`, namespace: 'shop', name, annotations, labels: { app: name.replace(/-.*/, '') } },
     ownerReferences: [{ kind: 'StatefulSet', name: name.replace(/-.*/, ''), controller: true }],
   };
-  const status = { containerStatuses: [{ name: 'c', containerID: `containerd://${'a'.repeat(64)}` }] };
+  const status = {
+    containerStatuses: [
+      { name: 'c', containerID: `containerd://${Buffer.from(name).toString('hex').padStart(64, 'a')}` },
+    ],
+  };
   return readPod({ metadata, status }, podKeysOf(rules, isRead)) ?? expect.fail('no pod');
 };
 
@@ -69,7 +73,7 @@ describe('a workload expects', () => {
 
   test('the same under the name that a rule gives it', () => {
     accept({ kind: 'set', item: podOf('web-0', 'AS5') });
-    const cgroup = parseCgroup(`0::/kubepods/poduid-web-0/${'a'.repeat(64)}\n`);
+    const cgroup = parseCgroup(`0::/kubepods/poduid-web-0/${Buffer.from('web-0').toString('hex').padStart(64, 'a')}\n`);
     expect(names.labelsOf('x', cgroup).workload).toBe('front');
     expect(expected('front')).toEqual(['AS5']);
     names.adopt([]);
