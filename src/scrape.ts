@@ -16,6 +16,7 @@ import { ConnectionGroups } from './metrics/connection-groups.ts';
 import { UNKNOWN_PEER } from './metrics/endpoint-peers.ts';
 import { ScanCounts } from './metrics/counts.ts';
 import { Families } from './metrics/families.ts';
+import { Published, type PublishedOptions } from './metrics/published.ts';
 import type { Direction, OwnerLabels, Rules } from './model.ts';
 import type { LedgerSources } from './traffic/ledger.ts';
 import { NO_SOURCE, TrafficCollector, type NetlinkStatus } from './traffic/traffic-collector.ts';
@@ -26,6 +27,8 @@ import { UnusualRecorder } from './unusual/recorder.ts';
 /** What a scrape needs to know: the series budget, the rules of the configuration, and which collectors are on. */
 export interface ScrapeOptions {
   readonly seriesLimit: number;
+  /** The metric families and labels that are published; all by default. */
+  readonly published?: PublishedOptions;
   readonly rules: Rules;
   readonly collectors: Readonly<Record<Exclude<Collector, 'sockets'>, boolean>>;
   /** Whether workloads are remembered for this node (the default) or for the whole cluster. */
@@ -90,7 +93,7 @@ export class Scrape {
     this.connections = new ConnectionTable(options.seed, options.services);
     this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
     this.#names = new OwnerLabeler(this.#cluster, rules.workloads, monotonic);
-    this.#protocols = new ProtocolCounters(seriesLimit);
+    this.#protocols = new ProtocolCounters(seriesLimit, options.published?.podLabel);
     const parts = { names: this.#names, protocols: this.#protocols, monotonic, learnsCallers: sockets !== null };
     this.host = hostOf(source, this.connections, { ...options, ...parts });
     this.peers = new ConnectionPeers(this.connections, this.host, rules, { cluster: this.#cluster, cache });
@@ -142,6 +145,7 @@ export class Scrape {
       seriesLimit,
       (collector) => this.#runs.publishes(collector),
       (collector, reason) => this.#runs.report(collector, reason),
+      new Published(options.published),
     );
   }
 

@@ -77,6 +77,11 @@ describe('invalid usage prints one line and exits with 2', () => {
       'Cannot use --series.limit "49": must be a whole number of at least 50',
     ],
     [
+      'a metric family that does not exist',
+      ['--metrics.families=peerscope_asn_*,peerscope_bytes'],
+      'Cannot use --metrics.families "peerscope_bytes": must be a metric family of docs/metrics.md, such as peerscope_asn_connections',
+    ],
+    [
       'an invalid value in the environment',
       [],
       'Cannot use PEERSCOPE_SERIES_LIMIT "49": must be a whole number of at least 50',

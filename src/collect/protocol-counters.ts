@@ -13,6 +13,7 @@ const PUBLISHED = {
 } as const;
 
 export type ProtocolCounter = keyof typeof PUBLISHED;
+type Owner = Pick<OwnerLabels, 'namespace' | 'pod'>;
 export type ProtocolCounts = Readonly<Record<ProtocolCounter, number>>;
 
 const NAMES = Object.keys(PUBLISHED) as ProtocolCounter[];
@@ -46,12 +47,15 @@ export class ProtocolCounters {
   /** TCP connections that all namespaces opened, actively and passively, between their last two reads. */
   opened = 0;
   readonly #limit: number;
+  readonly #byPod: boolean;
   readonly #last = new Map<number, { pod: string; counts: ProtocolCounts }>();
   readonly #pods = new Map<string, Total>();
   readonly #other: Total = { labels: { namespace: OTHER, pod: OTHER }, counts: { ...NONE } };
 
-  constructor(limit: number) {
+  /** With `byPod` false, the counters of all pods of a Kubernetes namespace are added up. */
+  constructor(limit: number, byPod = true) {
     this.#limit = limit;
+    this.#byPod = byPod;
   }
 
   /** Begins a scan. Namespaces that are no longer `present` are forgotten. */
@@ -63,7 +67,8 @@ export class ProtocolCounters {
   }
 
   /** Adds the increase of a namespace since it was last added. */
-  add(netns: number, owner: OwnerLabels, counts: ProtocolCounts): void {
+  add(netns: number, { namespace, pod: name }: Owner, counts: ProtocolCounts): void {
+    const owner = { namespace, pod: this.#byPod ? name : '' };
     const pod = keyOf(owner);
     const last = this.#last.get(netns);
     const grown = (name: ProtocolCounter): number => Math.max(0, counts[name] - (last?.counts[name] ?? 0));
@@ -83,7 +88,7 @@ export class ProtocolCounters {
     return [...this.#pods.values()].filter((total) => total === this.#other).length;
   }
 
-  #totalOf(pod: string, { namespace, pod: name }: OwnerLabels): Total {
+  #totalOf(pod: string, { namespace, pod: name }: Owner): Total {
     const known = this.#pods.get(pod);
     if (known) return known;
     const whole = new Set(this.#pods.values()).size < this.#limit - 2 || pod === NO_POD;
@@ -102,6 +107,6 @@ export interface Total {
 
 const NO_POD = JSON.stringify(['', '']);
 
-function keyOf({ namespace, pod }: OwnerLabels): string {
+function keyOf({ namespace, pod }: Owner): string {
   return JSON.stringify([namespace, pod]);
 }

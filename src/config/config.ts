@@ -62,6 +62,12 @@ export interface Config {
   };
   readonly scrapeBudgetMs: number;
   readonly seriesLimit: number;
+  /** The metric families and labels to publish. */
+  readonly published: {
+    readonly families: readonly string[];
+    readonly podLabel: boolean;
+    readonly containerLabel: boolean;
+  };
   readonly procfs: string;
   /** Null selects the platform default: procfs on Linux, else the ss or netstat command. */
   readonly source: ConnectionSource | null;
@@ -227,6 +233,11 @@ export function parseConfig(
     },
     scrapeBudgetMs: one(flags.scrapeBudget),
     seriesLimit: one(flags.seriesLimit),
+    published: {
+      families: many(flags.families).flat(),
+      podLabel: one(flags.podLabel),
+      containerLabel: one(flags.containerLabel),
+    },
     procfs: one(flags.procfs),
     source: optional(flags.source),
     handedOver: {

@@ -149,6 +149,32 @@ export const flags = {
     parse: parseSeriesLimit,
     serveOnly: true,
   },
+  families: {
+    name: 'metrics.families',
+    placeholder: 'name',
+    default: '*',
+    description:
+      'Metric family to publish. Repeatable; "*" stands for any text, and "!" before a name leaves the family out. Metrics about the exporter stay unless they are left out',
+    allowed:
+      'comma-separated names of metric families such as peerscope_connections, peerscope_asn_* or !peerscope_processes',
+    parse: parseFamilies,
+    repeatable: true,
+    serveOnly: true,
+  },
+  podLabel: {
+    ...SWITCH,
+    name: 'metrics.pod-label',
+    default: 'true',
+    description: 'Publish the label pod',
+    serveOnly: true,
+  },
+  containerLabel: {
+    ...SWITCH,
+    name: 'metrics.container-label',
+    default: 'true',
+    description: 'Publish the label container',
+    serveOnly: true,
+  },
   procfs: {
     ...DIRECTORY,
     name: 'path.procfs',
@@ -431,6 +457,11 @@ function oneOf<T extends string>(names: readonly T[]): Pick<Flag<T>, 'allowed' |
 function parseSeriesLimit(text: string): number | undefined {
   const limit = /^\d{1,15}$/.test(text) ? Number(text) : 0;
   return limit >= 50 ? limit : undefined;
+}
+
+function parseFamilies(text: string): string[] | undefined {
+  const names = text.split(',').map((name) => name.trim());
+  return names.every((name) => /^!?[\w*]+$/.test(name)) ? names : undefined;
 }
 
 const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };

@@ -49,7 +49,7 @@ export const ATTRIBUTES: ReadonlyMap<string, string> = new Map([
 /** The labels that become integer attributes. */
 const INTEGER_LABELS: ReadonlySet<string> = new Set(['asn', 'local_port']);
 
-type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'labels' | 'derived' | 'fold' | 'folded' | 'sinceBoot' | 'otlp'>;
+type Spec = Pick<FamilySpec<never>, 'name' | 'unit' | 'derived' | 'fold' | 'folded' | 'sinceBoot' | 'otlp'>;
 const SPECS: ReadonlyMap<string, Spec> = new Map(
   [...FAMILIES, ASN_INFO, ...BUDGET_FAMILIES, ...STATUS_FAMILIES].map((spec) => [spec.name, spec]),
 );
@@ -107,10 +107,10 @@ export class Points {
     this.#exported = this.#exporting;
   }
 
-  #metric({ name, help, type, samples }: Family, at: number): Metric {
+  #metric({ name, help, type, labels, samples }: Family, at: number): Metric {
     const spec = SPECS.get(name);
     if (!spec) throw new Error(`Cannot export family "${name}": it is not in the catalogue`);
-    const toAttributes = attributesOf(spec);
+    const toAttributes = attributesOf(spec, labels);
     const points: Point[] = [];
     const present = new Map<string, Attributes>();
     for (const sample of samples) {
@@ -152,16 +152,20 @@ function merged(metrics: readonly Metric[]): Metric[] {
 }
 
 /** Converts label values to attributes: empty ones are left out, folded ones are listed in FOLDED. */
-function attributesOf({ labels, derived, fold, folded, otlp }: Spec): (values: readonly string[]) => Attributes {
+function attributesOf(
+  { derived, fold, folded, otlp }: Spec,
+  labels: readonly string[],
+): (values: readonly string[]) => Attributes {
   const mayFold = new Set(fold.flatMap((step) => step.labels));
-  const columns = [...labels, ...(derived?.labels ?? [])].map((label) => ({
+  const own = labels.length - (derived?.labels.length ?? 0);
+  const columns = labels.map((label) => ({
     attribute: ATTRIBUTES.get(label) ?? `peerscope.${label}`,
     mayFold: mayFold.has(label),
     isInteger: INTEGER_LABELS.has(label),
   }));
   return (values) => {
     // Counters that fold where they are counted fold all labels.
-    const isWhollyFolded = folded !== undefined && values.slice(0, labels.length).every((value) => value === OTHER);
+    const isWhollyFolded = folded !== undefined && values.slice(0, own).every((value) => value === OTHER);
     const attributes: Record<string, string | number> = { ...otlp?.attributes };
     const other: string[] = [];
     for (const [i, column] of columns.entries()) {

@@ -4,6 +4,7 @@ import { ASN_INFO, asnInfo, FAMILIES, type Collector, type FamilySpec } from './
 import type { Family, Sample } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 import { DailySeriesCap } from './daily-series-cap.ts';
+import { Published } from './published.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES, type Budget, type Status } from './status-families.ts';
 import { TenantsOfOwners } from './tenants-of-owners.ts';
 
@@ -12,20 +13,28 @@ export class Families {
   readonly #limit: number;
   readonly #isOn: (collector: Collector) => boolean;
   readonly #failed: (collector: Collector, reason: string) => void;
+  readonly #published: Published;
+  readonly #specs: readonly FamilySpec<ScanData>[];
   readonly #memories = new Map<string, FoldMemory>();
   readonly #dailyCaps = new Map<string, DailySeriesCap>();
   readonly #tenants = new TenantsOfOwners();
 
-  /** `failed` is called for a family that could not be computed; it is left out, the others are not affected. */
+  /**
+   * `failed` is called for a family that could not be computed; it is left out, the others are not affected. Families that are not
+   * published are computed, because the status page shows them.
+   */
   constructor(
     limit: number,
     isOn: (collector: Collector) => boolean,
     failed: (collector: Collector, reason: string) => void,
+    published = new Published(),
   ) {
     this.#limit = limit;
     this.#isOn = isOn;
     this.#failed = failed;
-    for (const { name, labels, fold, cut, folded } of FAMILIES)
+    this.#published = published;
+    this.#specs = FAMILIES.map((spec) => published.labeled(spec));
+    for (const { name, labels, fold, cut, folded } of this.#specs)
       if (cut || (fold.length > 0 && !folded)) this.#dailyCaps.set(name, new DailySeriesCap({ labels, fold }, limit));
   }
 
@@ -35,7 +44,7 @@ export class Families {
     const budgets: Budget[] = [];
     const foldedBy = new Map<string, number>();
     this.#tenants.update(data);
-    for (const spec of FAMILIES) {
+    for (const spec of this.#specs) {
       if ([spec.collector, spec.needs].some((collector) => collector && !this.#isOn(collector))) continue;
       try {
         if (spec.isAbsent?.(data)) continue;
@@ -56,7 +65,8 @@ export class Families {
       families.splice(index + 1, 0, family(ASN_INFO, samples));
       budgets.push({ family: ASN_INFO.name, series: samples.length, limit: this.#limit, folded });
     }
-    return [...families, ...whole(BUDGET_FAMILIES, { budgets, foldedBy: mostFolded(foldedBy) })];
+    const published = budgets.filter((budget) => this.#published.has(budget.family));
+    return [...families, ...whole(BUDGET_FAMILIES, { budgets: published, foldedBy: mostFolded(foldedBy) })];
   }
 
   #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): Bounded {

@@ -4,6 +4,7 @@ import { endOf, ownMetrics, renderFamilies, type Format } from '../expose/promet
 import { COLLECTORS } from '../metrics/catalogue.ts';
 import type { Status } from '../metrics/status-families.ts';
 import { statusFamilies } from '../metrics/families.ts';
+import { Published } from '../metrics/published.ts';
 import type { Access } from '../web/access.ts';
 import { newToken, type Accept, type UserDecision } from '../web/accept.ts';
 import { CONNECTIONS_PATH } from '../web/api.ts';
@@ -90,11 +91,13 @@ async function completePage(
   { format, parts }: Page,
   chosen: ReadonlySet<string>,
   status: Status,
-  { web }: Config,
+  { web, published }: Config,
   failed: (reason: string) => void,
 ): Promise<CompletePage> {
   const collectors = status.collectors.filter(({ collector }) => chosen.has(collector));
-  const about = await renderFamilies(statusFamilies({ ...status, collectors }), format);
+  const chooses = new Published(published);
+  const families = statusFamilies({ ...status, collectors }).filter(({ name }) => chooses.has(name));
+  const about = await renderFamilies(families, format);
   const own = web.disableExporterMetrics
     ? ''
     : await ownMetrics(format).catch((error: unknown) => {

@@ -12,6 +12,7 @@ import { reasonOf, UsageError } from '../common/errors.ts';
 import { RepeatLimiter, type Log } from '../common/log.ts';
 import type { Config } from '../config/config.ts';
 import type { RulesFile } from '../config/rules-file.ts';
+import { checkFamilies } from '../metrics/published.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Access } from '../web/access.ts';
 import { PortInUseError, type ListenTarget } from '../web/listen.ts';
@@ -34,6 +35,7 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
   const targets = listenTargets(given);
   if (targets.length === 0 && !given.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
+  checkFamilies(given.published.families);
   const rulesFile = await openRulesFile(given.configFile);
   const rules = (): Config['rules'] => rulesFile?.current ?? given.rules;
   const config = { ...given, rules: rules() };

@@ -8,6 +8,7 @@ import { openCache } from '../enrich/asn/cache.ts';
 import type { Collected } from '../expose/otlp.ts';
 import { PartWriter } from '../expose/prometheus-text.ts';
 import { statusFamilies } from '../metrics/families.ts';
+import { Published } from '../metrics/published.ts';
 import type { AsnProviderName, Family } from '../model.ts';
 import { RemoteNames } from '../rows/remote-names.ts';
 import { Readers, type Reader } from '../rows/streams.ts';
@@ -57,6 +58,8 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     remote: (address) => remoteNames.of(formatAddress(address)),
   });
   const writer = new PartWriter();
+  const published = new Published(options.published);
+  const isPublished = ({ name }: Family): boolean => published.has(name);
   const encoder = new TextEncoder();
   let families: readonly Family[] = [];
   /** Those in the families. */
@@ -110,7 +113,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     render: async ({ format }, { transfer }) => {
       scrape.unusual?.markExported(reports, SYSTEM_CLOCK.now());
-      const rendered = await writer.write(families, format);
+      const rendered = await writer.write(families.filter(isPublished), format);
       const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
       transfer(parts.map(({ body }) => body.buffer));
       return { parts, failures: rendered.failures };
@@ -125,7 +128,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     share: ({ status, port: target }) => {
       try {
         scrape.unusual?.markExported(reports, SYSTEM_CLOCK.now());
-        const collected: Collected = { families: [...families, ...statusFamilies(status)] };
+        const collected: Collected = { families: [...families, ...statusFamilies(status)].filter(isPublished) };
         target.postMessage(collected);
       } finally {
         target.close();

@@ -135,6 +135,24 @@ describe('the sums', () => {
     expect({ sums: opens(protocols), opened: protocols.opened }).toEqual({ sums: expected, opened });
   });
 
+  test('without pods are those of a Kubernetes namespace, and do not fall when one of its pods ends', () => {
+    const protocols = new ProtocolCounters(50, false);
+    const counts = (activeOpens: number): ProtocolCounts => ({
+      ...readProtocolCounts('', '', ''),
+      activeOpens,
+    });
+    protocols.begin(() => true);
+    for (const [netns, pod] of ['web-1', 'web-2'].entries())
+      protocols.add(netns, { namespace: 'shop', pod }, counts(5));
+    protocols.begin((netns) => netns === 0);
+    protocols.add(0, { namespace: 'shop', pod: 'web-1' }, counts(6));
+    expect(protocols.totals.map(({ labels, counts }) => [labels, counts.activeOpens])).toEqual([
+      [{ namespace: 'shop', pod: '' }, 11],
+    ]);
+    protocols.begin(() => false);
+    expect(protocols.totals).toEqual([]);
+  });
+
   test('never exceed the limit: further pods are counted in other, and reported as folded', () => {
     const protocols = new ProtocolCounters(50);
     const read = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [i, { pod: `pod${i}`, opens: 1 }]));

@@ -55,6 +55,22 @@ describe('a family', () => {
     expect(metric).toMatchObject({ name: expected, unit, type });
   });
 
+  it('without a label of the catalogue has the attributes of its own labels', () => {
+    const labels = ['process', 'namespace', 'workload', 'transport', 'direction', 'state'];
+    const samples = [{ labels: ['nginx', 'shop', 'other', 'tcp', 'inbound', 'established'], value: 3 }];
+    const metrics = newPoints().of([{ ...family('peerscope_connections', []), labels, samples }], T1);
+    expect(attributes(metrics)).toEqual([
+      {
+        'process.executable.name': 'nginx',
+        'k8s.namespace.name': 'shop',
+        'network.transport': 'tcp',
+        'peerscope.direction': 'inbound',
+        'network.connection.state': 'established',
+        [FOLDED]: 'peerscope.workload',
+      },
+    ]);
+  });
+
   it('of the catalogue translates back to its Prometheus name, and metrics have different names', () => {
     const families = CATALOGUE.map(({ name, labels }) => family(name, [[labels.map(() => 'x'), 1]]));
     const metrics = newPoints().of(families, T1);

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { FAMILIES } from '../../src/metrics/catalogue.ts';
 import { Exporter, runMain, samplesOf, startMain } from '../support/exporter.ts';
 import { answers, isSilent, OtlpReceiver, pointsOf } from '../support/otlp-receiver.ts';
 
@@ -531,6 +532,32 @@ describe('an exporter with OTLP', () => {
     const [request] = receiver.requests;
     expect(request && pointsOf(request).find(({ name }) => name === 'peerscope.connections')).toBeDefined();
   });
+
+  test(
+    'exports the chosen families without pods, also over HTTP; the status page shows all',
+    { timeout: 60_000 },
+    async () => {
+      const receiver = await OtlpReceiver.start();
+      const chosen = ['--metrics.families=peerscope_connections,!peerscope_build_info', '--no-metrics.pod-label'];
+      const exporter = await start(receiver, ...chosen);
+      try {
+        const page = await exporter.metricsOnce((page) => (counts(page)[0] ?? 0) > 1);
+        const names = [...page.matchAll(/^# TYPE (peerscope_\w+)/gm)].map(([, name = '']) => name);
+        expect(names.filter((name) => FAMILIES.some((family) => family.name === name))).toEqual([
+          'peerscope_connections',
+        ]);
+        expect(page).toMatch(/^peerscope_connections\{process="\w+",namespace="",workload="[^"]*",container="",/m);
+        const exported = new Set(receiver.requests.flatMap(pointsOf).map(({ name }) => name));
+        expect(exported).toContain('peerscope.connections');
+        expect(exported).toContain('peerscope.series_limit');
+        for (const other of ['peerscope.processes', 'peerscope.build_info']) expect(exported).not.toContain(other);
+        expect(await (await exporter.get('/')).text()).toContain('<h2 id="listeners">Listeners');
+      } finally {
+        expect(await exporter.stop()).toBe(0);
+        await receiver.close();
+      }
+    },
+  );
 
   test('loads OpenTelemetry, others do not', { timeout: 60_000 }, async () => {
     // prom-client depends on the API package.

@@ -4,6 +4,7 @@ import { ESTABLISHED, LISTEN, TIME_WAIT } from '../../src/collect/net-tcp-udp-ra
 import { readProtocolCounts } from '../../src/collect/protocol-counters.ts';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { Families } from '../../src/metrics/families.ts';
+import { Published, type PublishedOptions } from '../../src/metrics/published.ts';
 import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
 import { EndpointPeers } from '../../src/metrics/endpoint-peers.ts';
 import type { Family, OwnerLabels, Process } from '../../src/model.ts';
@@ -23,7 +24,7 @@ type Remote = readonly [count: number, remote: string, state?: number];
  * (for every fourth workload one more stands in TIME_WAIT), two go to its database, one to another service, one to the DNS service, and
  * two to a network operator. The proxy's: six to its control plane, four to the application.
  */
-export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
+export function scanNode({ pods, seriesLimit }: NodeShape, published?: PublishedOptions): Family[] {
   const connections = new ConnectionTable();
   const rows: { row: KernelRow; labels: OwnerLabels }[] = [];
   const processes: Process[] = [];
@@ -77,6 +78,7 @@ export function scanNode({ pods, seriesLimit }: NodeShape): Family[] {
     (_, reason) => {
       throw new Error(reason);
     },
+    new Published(published),
   ).of(
     {
       groups,

@@ -1,0 +1,97 @@
+import { describe, expect, it } from 'vitest';
+import { UsageError } from '../../src/common/errors.ts';
+import { FAMILIES } from '../../src/metrics/catalogue.ts';
+import { checkFamilies, Published, type PublishedOptions } from '../../src/metrics/published.ts';
+import { scanNode } from '../support/simulated-node.ts';
+
+const ALL: PublishedOptions = { families: ['*'], podLabel: true, containerLabel: true };
+
+describe('families that are published', () => {
+  it.each<[situation: string, families: string[], published: string[], leftOut: string[]]>([
+    ['by default', ['*'], ['peerscope_connections', 'peerscope_series', 'peerscope_build_info'], []],
+    [
+      'with a name',
+      ['peerscope_asn_info'],
+      ['peerscope_asn_info', 'peerscope_build_info', 'peerscope_series_folded'],
+      ['peerscope_connections', 'peerscope_asn_connections'],
+    ],
+    [
+      'with a pattern',
+      ['peerscope_asn_*', 'peerscope_sockets'],
+      ['peerscope_asn_connections', 'peerscope_asn_cache_entries', 'peerscope_sockets'],
+      ['peerscope_sockets_unattributed', 'peerscope_endpoint_connections'],
+    ],
+    [
+      'with a name to leave out',
+      ['!peerscope_process*', '!peerscope_series*'],
+      ['peerscope_connections', 'peerscope_build_info'],
+      ['peerscope_processes', 'peerscope_process_threads', 'peerscope_series_limit'],
+    ],
+    [
+      'with a name to leave out of a pattern, in any order',
+      ['!peerscope_asn_first_seen_*', 'peerscope_asn_*'],
+      ['peerscope_asn_connections'],
+      ['peerscope_asn_first_seen_timestamp_seconds', 'peerscope_connections'],
+    ],
+    ['with none', [], ['peerscope_build_info'], ['peerscope_connections', 'peerscope_asn_info']],
+  ])('%s', (_situation, families, names, others) => {
+    const published = new Published({ ...ALL, families });
+    expect([...names, ...others].filter((name) => published.has(name))).toEqual(names);
+  });
+
+  it.each([
+    'asn_connections',
+    'peerscope_asn_connection',
+    '!peerscope_',
+    'node_*',
+    'peerscope_asn_round_trip_seconds_sum',
+  ])('cannot be called %s', (name) => {
+    const reason = `Cannot use --metrics.families "${name}": must be a metric family of docs/metrics.md, such as peerscope_asn_connections`;
+    expect(() => checkFamilies(['peerscope_connections', name])).toThrow(new UsageError(reason));
+    expect(() => checkFamilies(['*', '!peerscope_processes'])).not.toThrow();
+  });
+
+  it('are all that the families of the series limit are about', () => {
+    const families = scanNode({ pods: 4, seriesLimit: 1000 }, { ...ALL, families: ['peerscope_asn_*'] });
+    const limited = families.find(({ name }) => name === 'peerscope_series_limit')?.samples ?? [];
+    const names = limited.flatMap(({ labels }) => labels);
+    expect(names).toContain('peerscope_asn_connections');
+    expect(names).toContain('peerscope_asn_info');
+    expect(names.filter((name) => !name.startsWith('peerscope_asn_'))).toEqual([]);
+    // The status page shows the others.
+    expect(families.map(({ name }) => name)).toContain('peerscope_connections');
+  });
+});
+
+describe('labels that are left out', () => {
+  const sumOf = (
+    options: PublishedOptions,
+    seriesLimit: number,
+  ): { labels: readonly string[]; sum: number; series: number } => {
+    const [family] = scanNode({ pods: 110, seriesLimit }, options);
+    const samples = family?.samples ?? [];
+    expect(family?.name).toBe('peerscope_connections');
+    expect(new Set(samples.map(({ labels }) => JSON.stringify(labels))).size).toBe(samples.length);
+    return {
+      labels: family?.labels ?? [],
+      sum: samples.reduce((sum, { value }) => sum + value, 0),
+      series: samples.length,
+    };
+  };
+
+  it.each<[left: string[], options: PublishedOptions]>([
+    [['pod'], { ...ALL, podLabel: false }],
+    [['container'], { ...ALL, containerLabel: false }],
+    [['pod', 'container'], { ...ALL, podLabel: false, containerLabel: false }],
+  ])('%s', (left, options) => {
+    for (const limit of [1000, 60]) {
+      const [whole, fewer] = [sumOf(ALL, limit), sumOf(options, limit)];
+      expect(fewer.labels).toEqual(whole.labels.filter((label) => !left.includes(label)));
+      expect(fewer.sum).toBe(whole.sum);
+      expect(fewer.series).toBeLessThanOrEqual(limit);
+      if (limit === 1000 && left.includes('pod')) expect(fewer.series).toBeLessThan(whole.series);
+    }
+    for (const spec of FAMILIES)
+      expect(new Published(options).labeled(spec).labels).toEqual(spec.labels.filter((label) => !left.includes(label)));
+  });
+});
