@@ -96,11 +96,11 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   '@opentelemetry/sdk-metrics': ['expose/otlp.ts'],
   bcryptjs: ['web/bcrypt-worker.ts'],
   commander: ['main.ts'],
-  express: ['web/server.ts'],
   ioredis: ['store/redis-connector.ts', 'store/redis-primary.ts', 'store/redis.ts'],
   'mmdb-lib': ['enrich/asn/mmdb.ts'],
   pino: ['common/log.ts'],
-  'prom-client': ['expose/prometheus-text.ts'],
+  'prom-client': ['expose/prom-client.d.ts', 'expose/prometheus-text.ts'],
+  router: ['web/server.ts'],
   yaml: ['config/yaml.ts'],
   zod: ['cli/api-answers.ts', 'config/rules.ts', 'config/yaml.ts', 'web/accept.ts', 'web/web-config.ts'],
 

@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { request as requestHttp, type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { reasonOf, UsageError } from '../common/errors.ts';
+
+// Not imported, for the reason in web/server.ts.
+const { request: requestHttp } = process.getBuiltinModule('node:http');
 
 /** How to reach the API of an exporter, as unparsed text. */
 export interface ConnectChoice {

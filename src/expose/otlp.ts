@@ -1,4 +1,4 @@
-import { Agent as HttpAgent } from 'node:http';
+import type { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { MessageChannel, parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { diag, DiagLogLevel, ValueType } from '@opentelemetry/api';
@@ -20,6 +20,9 @@ import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
 import type { Family } from '../model.ts';
 import { isAmount, Points, type Metric, type Origins, type Point } from './otlp-points.ts';
+
+// Not imported, for the reason in web/server.ts.
+const http = process.getBuiltinModule('node:http');
 
 /** What the thread is started with; times in milliseconds. */
 export interface OtlpSettings {
@@ -135,7 +138,7 @@ class Delivery implements PushMetricExporter {
     const files = Object.fromEntries(Object.entries(tls).filter(([, pem]) => pem !== null)) as Record<string, string>;
     const agent = url.startsWith('https:')
       ? new HttpsAgent({ keepAlive: true, ...proxied, ...files })
-      : new HttpAgent({ keepAlive: true, ...proxied });
+      : new http.Agent({ keepAlive: true, ...proxied });
     const { OTLPMetricExporter } =
       protocol === 'http/json'
         ? await import('@opentelemetry/exporter-metrics-otlp-http')

@@ -1,14 +1,9 @@
 import { reasonOf } from '../common/errors.ts';
-import {
-  collectDefaultMetrics,
-  Counter,
-  Gauge,
-  Registry,
-  Summary,
-  type MetricObjectWithValues,
-  type MetricValue,
-  type RegistryContentType,
-} from 'prom-client';
+import type { MetricObjectWithValues, MetricValue, RegistryContentType } from 'prom-client';
+import Counter from 'prom-client/lib/counter.js';
+import Gauge from 'prom-client/lib/gauge.js';
+import Registry from 'prom-client/lib/registry.js';
+import Summary from 'prom-client/lib/summary.js';
 import { collectorOf, type Collector } from '../metrics/catalogue.ts';
 import type { Family } from '../model.ts';
 
@@ -98,20 +93,23 @@ export function endOf(format: Format): string {
 /** With prom-client's default of 10 ms, the timer that measures event loop lag uses 0.6 % of a core in an idle exporter. */
 const LAG_RESOLUTION_MS = 200;
 
-let processRegistry: Registry | undefined;
+let processRegistry: Promise<Registry> | undefined;
 
 /** Writes prom-client's process_* and nodejs_* families, collected since the first call. Ends like `renderFamilies`. */
 export async function ownMetrics(format: Format): Promise<string> {
   processRegistry ??= collectProcessMetrics();
+  const registry = await processRegistry;
   const page = new PageRegistry(format);
   const parts: string[] = [];
   // Each metric is read once per page: reading the event loop lag resets it.
-  for (const metric of await processRegistry.getMetricsAsJSON()) parts.push(await page.write(metric));
+  for (const metric of await registry.getMetricsAsJSON()) parts.push(await page.write(metric));
   return parts.join('');
 }
 
 /** Registers prom-client's metrics of this process, except gauges named `_total`, a suffix of counters; gauges by type have the same values. */
-function collectProcessMetrics(): Registry {
+async function collectProcessMetrics(): Promise<Registry> {
+  // The scanning thread does not load it.
+  const { default: collectDefaultMetrics } = await import('prom-client/lib/defaultMetrics.js');
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_RESOLUTION_MS });
   for (const { name } of registry.getMetricsAsArray())

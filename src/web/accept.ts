@@ -1,6 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { z } from 'zod';
 import { escapeControls } from '../common/sanitize.ts';
 import { parseOwner, parseWhat } from '../unusual/grammar/what.ts';
 
@@ -34,13 +33,6 @@ export function newToken(): string {
   return randomBytes(32).toString('hex');
 }
 
-const BODY = z.strictObject({
-  workload: z.string(),
-  namespace: z.string().nullish(),
-  what: z.string(),
-  accept: z.boolean(),
-});
-
 class Refusal extends Error {
   readonly status: number;
 
@@ -55,7 +47,7 @@ export function acceptRoute(accept: Accept): (request: IncomingMessage, response
   return async (request, response) => {
     try {
       const user = checkRequest(request, accept);
-      const { owner, what, isAccepted } = parseDecision(await readBody(request));
+      const { owner, what, isAccepted } = await parseDecision(await readBody(request));
       const by = `${user}@${request.socket.remoteAddress?.replace(/^::ffff:/i, '') ?? ''}`;
       accept.decide({ owner, what, isAccepted, by });
       reply(response, 200, {
@@ -121,14 +113,22 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-function parseDecision(text: string): Omit<UserDecision, 'by'> {
+async function parseDecision(text: string): Promise<Omit<UserDecision, 'by'>> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
     throw new Refusal(400, 'Cannot read the decision: must be JSON');
   }
-  const { success, data } = BODY.safeParse(value);
+  // Not loaded before the first decision: zod takes 8 MiB.
+  const { z } = await import('zod');
+  const body = z.strictObject({
+    workload: z.string(),
+    namespace: z.string().nullish(),
+    what: z.string(),
+    accept: z.boolean(),
+  });
+  const { success, data } = body.safeParse(value);
   if (!success)
     throw new Refusal(
       400,

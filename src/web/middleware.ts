@@ -10,6 +10,16 @@ export function answer(
   text: string,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', ...headers });
-  response.end(`${text}\n`);
+  send(response, status, `${text}\n`, { 'Content-Type': 'text/plain; charset=utf-8', ...headers });
+}
+
+/** Sends a whole body. The response to HEAD has its length, too. */
+export function send(
+  response: ServerResponse,
+  status: number,
+  body: string | Uint8Array,
+  headers: Readonly<Record<string, string>>,
+): void {
+  response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
+  response.end(body);
 }

@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
-import express from 'express';
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
 import { ClientLimit, clientOf, ReaderPlaces, RequestLimits } from '../../src/web/limits.ts';
 import { Servers, type HttpHandlers } from '../../src/web/server.ts';
@@ -467,9 +466,14 @@ describe('a second address that is in use', () => {
     const { port: free } = first.address() as AddressInfo;
     await once(first.close(), 'close');
     const addresses = [free, port].map((port) => ({ host: '127.0.0.1', port }));
-    await expect(Servers.open(express(), addresses, null, () => undefined)).rejects.toThrow(
-      `Cannot listen on --web.listen-address "127.0.0.1:${port}": the address is in use`,
-    );
+    await expect(
+      Servers.open(
+        () => undefined,
+        addresses,
+        null,
+        () => undefined,
+      ),
+    ).rejects.toThrow(`Cannot listen on --web.listen-address "127.0.0.1:${port}": the address is in use`);
     await once(first.listen(free, '127.0.0.1'), 'listening');
     await Promise.all([once(first.close(), 'close'), once(taken.close(), 'close')]);
   });
