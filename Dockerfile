@@ -47,12 +47,13 @@ FROM none-root AS search-root
 RUN setcap cap_sys_ptrace,cap_dac_read_search+ep /image/nodejs/bin/node
 
 FROM scratch AS settings
-ENV PEERSCOPE_PATH_PROCFS=/host/proc PEERSCOPE_STORAGE_PATH=/var/lib/peerscope
+# glibc ignores MALLOC_ARENA_MAX, which saves 6 MiB, in a program with file capabilities.
+ENV PEERSCOPE_PATH_PROCFS=/host/proc PEERSCOPE_STORAGE_PATH=/var/lib/peerscope MALLOC_ARENA_MAX=1
 # A UID that no other process on the host has. A process can write to the memory of other processes with the same UID.
 USER 10043:10043
 EXPOSE 10043
 # No shell or init before node, because they would drop the capabilities. With capabilities, node ignores NODE_OPTIONS.
-ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "/app/dist/main.js"]
+ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "--v8-pool-size=1", "/app/dist/main.js"]
 CMD []
 ARG BASE
 ARG VERSION=0.1.0

@@ -43,10 +43,14 @@ export class ExporterProcess {
     flags: readonly string[] = ALONE,
     environment: Readonly<Record<string, string>> = {},
   ): Promise<ExporterProcess> {
-    const child = spawn(process.execPath, ['--max-semi-space-size=2', mainOfExporter(), 'serve', ...flags], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: { ...process.env, ...environment },
-    });
+    const child = spawn(
+      process.execPath,
+      ['--max-semi-space-size=2', '--v8-pool-size=1', mainOfExporter(), 'serve', ...flags],
+      {
+        stdio: ['ignore', 'ignore', 'inherit'],
+        env: { ...process.env, MALLOC_ARENA_MAX: '1', ...environment },
+      },
+    );
     const exporter = new ExporterProcess(child);
     const deadline = performance.now() + START_MS;
     while (

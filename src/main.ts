@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=2
+#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=2 --v8-pool-size=1
 import type { Command, Option } from 'commander';
 import type { CommandShape, OptionShape } from './cli/command-shape.ts';
 import type { Flag } from './config/flags.ts';

@@ -295,7 +295,7 @@ describe('the image', { timeout: 300_000 }, () => {
       };
       expect(Docker.config).toMatchObject({
         User: '10043:10043',
-        Entrypoint: ['/nodejs/bin/node', '--max-semi-space-size=2', '/app/dist/main.js'],
+        Entrypoint: ['/nodejs/bin/node', '--max-semi-space-size=2', '--v8-pool-size=1', '/app/dist/main.js'],
         Labels: {
           'org.opencontainers.image.title': 'peerscope',
           'org.opencontainers.image.licenses': 'Apache-2.0',

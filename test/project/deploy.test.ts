@@ -360,7 +360,7 @@ describe('deploy/systemd/peerscope.service', () => {
     const { bin } = JSON.parse(readText('package.json')) as { bin: { peerscope: string } };
     expect(valuesOf('ExecStart')).toEqual(['/opt/peerscope/bin/peerscope serve']);
     expect(readText('deploy/packages/peerscope')).toContain(
-      `"$lib/node" --max-semi-space-size=2 "$lib/${bin.peerscope}"`,
+      `"$lib/node" --max-semi-space-size=2 --v8-pool-size=1 "$lib/${bin.peerscope}"`,
     );
   });
 });

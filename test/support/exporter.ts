@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 /** As npm start, the command, the image and the unit start it. */
-const NODE_FLAGS = ['--max-semi-space-size=2'];
+const NODE_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1'];
 
 /** The environment variables that the tested program inherits. The cache of vitest.config.ts halves its startup time. */
 export const ENVIRONMENT: NodeJS.ProcessEnv = {
