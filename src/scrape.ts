@@ -97,10 +97,11 @@ export class Scrape {
     const parts = { names: this.#names, protocols: this.#protocols, monotonic, learnsCallers: sockets !== null };
     this.host = hostOf(source, this.connections, { ...options, ...parts });
     this.peers = new ConnectionPeers(this.connections, this.host, rules, { cluster: this.#cluster, cache });
+    const cluster = this.#cluster;
     this.#groups = new ConnectionGroups(
       rules.endpointGroups,
-      ({ address, port, transport }) => this.#cluster?.endpointNameOf(address, port, transport) ?? null,
-      (address, port, transport) => this.#cluster?.workloadAt(address, port, transport) ?? UNKNOWN_PEER,
+      ({ address, port, transport }) => cluster?.endpointNameOf(address, port, transport) ?? null,
+      cluster && ((address, port, transport) => cluster.workloadAt(address, port, transport) ?? UNKNOWN_PEER),
     );
     const { hasStore: isShared = false, node = '' } = options;
     this.#scope = options.baselineScope ?? 'node';

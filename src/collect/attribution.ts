@@ -35,8 +35,8 @@ export class Attribution {
   readonly #sources: AttributionSources;
   readonly #socketCounts = new Map<Process, number>();
   readonly #unowned = new Set<number>();
-  /** By process: the list of holders with that process only, shared by all of its connections. */
-  readonly #soleHolder = new WeakMap<Process, readonly Process[]>();
+  /** By process: the owner of all connections that only this process holds. */
+  readonly #soleOwners = new WeakMap<Process, ConnectionOwner>();
 
   constructor(sources: AttributionSources) {
     this.#sources = sources;
@@ -108,10 +108,18 @@ export class Attribution {
   }
 
   #attributeToHolder(i: number): boolean {
-    const { connections, processes, tables } = this.#sources;
-    const all = holdersOf(this.#sources, connections.inode[i] ?? 0);
+    const { connections, owners, processes, tables } = this.#sources;
+    const inode = connections.inode[i] ?? 0;
+    const pid = inode === 0 ? null : owners.soleHolderOf(inode);
+    if (pid !== null) {
+      const only = processes.get(pid, owners.openFdsOf(pid));
+      if (!only || !mayHaveOpened(this.#sources, i, only)) return false;
+      this.#assign(i, this.#soleOwner(only));
+      this.#sources.endpointOwners?.learn(i, only);
+      return true;
+    }
     const isOpener = (holder: Process): boolean => mayHaveOpened(this.#sources, i, holder);
-    const holders = this.#shared(all.every(isOpener) ? all : all.filter(isOpener));
+    const holders = holdersOf(this.#sources, inode).filter(isOpener);
     const netns = connections.netns[i] ?? 0;
     const process = chooseOwner(
       holders,
@@ -119,17 +127,18 @@ export class Attribution {
       (ancestor, pid) => processes.isAncestor(ancestor, pid),
     );
     if (!process) return false;
-    this.#assign(i, ownedBy(process, process.labels, 'fd', holders));
+    const [, second] = holders;
+    this.#assign(i, second ? ownedBy(process, process.labels, 'fd', holders) : this.#soleOwner(process));
     this.#sources.endpointOwners?.learn(i, process);
     return true;
   }
 
-  #shared(holders: readonly Process[]): readonly Process[] {
-    const [only] = holders;
-    if (!only || holders.length > 1) return holders;
-    const known = this.#soleHolder.get(only);
-    if (!known) this.#soleHolder.set(only, holders);
-    return known ?? holders;
+  #soleOwner(process: Process): ConnectionOwner {
+    const known = this.#soleOwners.get(process);
+    const owner = ownedBy(process, process.labels, 'fd', known?.holders ?? [process]);
+    if (known?.labels === owner.labels && known.reason === owner.reason) return known;
+    this.#soleOwners.set(process, owner);
+    return owner;
   }
 
   #assign(i: number, owner: ConnectionOwner): void {

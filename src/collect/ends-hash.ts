@@ -159,7 +159,9 @@ export class EndsIndex {
     while (length < this.#columns.size * 4) length *= 2;
     const slots = new Int32Array(length).fill(FREE);
     this.#slotsUsed = 0;
-    for (const i of this.#slots) {
+    const before = this.#slots;
+    for (let at = 0; at < before.length; at++) {
+      const i = before[at] ?? FREE;
       if (i < 0) continue;
       let slot = (this.#hashes[i] ?? 0) & (length - 1);
       while (slots[slot] !== FREE) slot = (slot + 1) & (length - 1);

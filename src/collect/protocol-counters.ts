@@ -1,6 +1,6 @@
 import { escapeOther, OTHER } from '../common/other.ts';
 import type { OwnerLabels } from '../model.ts';
-import { parseSnmp, parseSnmp6, type SnmpCounters } from './snmp.ts';
+import { parseSnmp, type SnmpCounters } from './snmp.ts';
 
 /** The published protocol counters, each with its section and name in the kernel's files. */
 const PUBLISHED = {
@@ -17,6 +17,12 @@ type Owner = Pick<OwnerLabels, 'namespace' | 'pod'>;
 export type ProtocolCounts = Readonly<Record<ProtocolCounter, number>>;
 
 const NAMES = Object.keys(PUBLISHED) as ProtocolCounter[];
+/** The published names by section: a kernel has hundreds of counters. */
+const IS_PUBLISHED: ReadonlyMap<string, ReadonlySet<string>> = new Map(
+  Map.groupBy(Object.values(PUBLISHED), ([section]) => section)
+    .entries()
+    .map(([section, counters]) => [section, new Set<string>(counters.map(([, counter]) => counter))]),
+);
 const NONE: ProtocolCounts = {
   activeOpens: 0,
   passiveOpens: 0,
@@ -28,13 +34,14 @@ const NONE: ProtocolCounts = {
 
 /** The published counters of one namespace, from the content of snmp, netstat and snmp6; missing counters are 0. */
 export function readProtocolCounts(snmp: string, netstat: string, snmp6: string): ProtocolCounts {
-  const sections: SnmpCounters = new Map([...parseSnmp(snmp), ...parseSnmp(netstat)]);
+  const sections: SnmpCounters = new Map([...parseSnmp(snmp, IS_PUBLISHED), ...parseSnmp(netstat, IS_PUBLISHED)]);
   const counts: Record<ProtocolCounter, number> = { ...NONE };
   for (const name of NAMES) {
     const [section, counter] = PUBLISHED[name];
     counts[name] = sections.get(section)?.get(counter) ?? 0;
   }
-  counts.udpReceiveBufferErrors += parseSnmp6(snmp6).get('Udp6RcvbufErrors') ?? 0;
+  const [, udp6 = '0'] = /^Udp6RcvbufErrors[ \t]+(-?\d{1,20})$/m.exec(snmp6) ?? [];
+  counts.udpReceiveBufferErrors += Number(udp6);
   return counts;
 }
 

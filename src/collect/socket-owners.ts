@@ -141,7 +141,8 @@ export class SocketOwners {
   stillHolds(inode: number): boolean {
     const holds = (slot: number): boolean => this.#procfs.socketInode(tidOf(slot), fdOf(slot)) === inode;
     const slot = this.#slots.get(inode);
-    return slot !== undefined && (holds(slot) || [...(this.#sharers.get(inode) ?? [])].some(holds));
+    if (slot === undefined) return false;
+    return holds(slot) || (this.#sharers.get(inode)?.values().some(holds) ?? false);
   }
 
   /** Finds the holders of live sockets. After `isLate` returns true the search ends; the next scan continues it. */
@@ -181,6 +182,14 @@ export class SocketOwners {
     const pids = new Set([pid]);
     for (const other of sharers) pids.add(this.#tables.get(tidOf(other))?.pid ?? tidOf(other));
     return [...pids].sort((a, b) => a - b);
+  }
+
+  /** The pid of the only descriptor of a socket; null if none is known, or several. */
+  soleHolderOf(inode: number): number | null {
+    const slot = this.#slots.get(inode);
+    if (slot === undefined || this.#sharers.has(inode)) return null;
+    const tid = tidOf(slot);
+    return this.#tables.get(tid)?.pid ?? tid;
   }
 
   /** Says whether the time ran out before the holder of a socket was searched. */
@@ -252,14 +261,18 @@ export class SocketOwners {
     const first = this.#slots.get(inode);
     if (first === undefined) return;
     const checks = this.#unknown.size > 0 && !isLate;
-    for (const slot of [first, ...(this.#sharers.get(inode) ?? [])]) {
-      const table = this.#tables.get(tidOf(slot));
-      const now = checks ? this.#procfs.socketInode(tidOf(slot), fdOf(slot)) : 'vanished';
-      if (!table) this.#release(inode, slot);
-      else if (failed(now)) this.#forget(table, fdOf(slot));
-      else if (now === inode) this.#unknown.delete(inode);
-      else this.#store(table, fdOf(slot), now);
-    }
+    const sharers = this.#sharers.get(inode);
+    if (!sharers) this.#checkSlot(inode, first, checks);
+    else for (const slot of [first, ...sharers]) this.#checkSlot(inode, slot, checks);
+  }
+
+  #checkSlot(inode: number, slot: number, checks: boolean): void {
+    const table = this.#tables.get(tidOf(slot));
+    const now = checks ? this.#procfs.socketInode(tidOf(slot), fdOf(slot)) : 'vanished';
+    if (!table) this.#release(inode, slot);
+    else if (failed(now)) this.#forget(table, fdOf(slot));
+    else if (now === inode) this.#unknown.delete(inode);
+    else this.#store(table, fdOf(slot), now);
   }
 
   /** Reads tables in parts until it is late, or a tenant has used its time. Returns the tables that were not read. */
@@ -464,15 +477,15 @@ export class SocketOwners {
       if (sharers?.size === 0) this.#sharers.delete(inode);
       return;
     }
-    const [next] = sharers ?? [];
-    if (next === undefined) {
+    if (!sharers) {
       this.#slots.delete(inode);
       if (this.#sockets.isLive(inode)) this.#unknown.add(inode);
       return;
     }
+    const [next = 0] = sharers;
     this.#slots.set(inode, next);
-    sharers?.delete(next);
-    if (sharers?.size === 0) this.#sharers.delete(inode);
+    sharers.delete(next);
+    if (sharers.size === 0) this.#sharers.delete(inode);
   }
 
   #countDenied(): void {

@@ -5,6 +5,9 @@ import { bucketOf, mayQuery, networkOf } from '../common/network-class.ts';
 
 /** How often the answers of active peers are checked for renewal. */
 const RENEW_MS = 60_000;
+const V4_MAPPED = 0xffff;
+/** Namespaces below this number have exact numeric keys. */
+const MAX_NUMERIC = 2 ** 21;
 /** Above the number of ASNs in use. Bounds memory if a server invents ASNs. */
 const MAX_NAMES = 200_000;
 
@@ -52,7 +55,7 @@ export interface PeerPolicy {
 export class Peers {
   #policy: PeerPolicy;
   readonly #cache: AsnCache | null;
-  readonly #peers = new Map<string, PeerEntry>();
+  readonly #peers = new Map<string | number, PeerEntry>();
   readonly #byBucket = new Map<string, Set<PeerEntry>>();
   readonly #names = new Map<string, { name: string; country: string }>();
   #operatorNames: ReadonlyMap<string, { name: string; country: string }>;
@@ -240,6 +243,8 @@ function operatorNamesOf({ networks }: PeerPolicy): Map<string, { name: string; 
   );
 }
 
-function keyOf(netns: number, [a, b, c, d]: Address): string {
+/** A number for IPv4: most peers are, and a number is cheaper than a text. */
+function keyOf(netns: number, [a, b, c, d]: Address): string | number {
+  if (a === 0 && b === 0 && c === V4_MAPPED && netns < MAX_NUMERIC) return netns * 2 ** 32 + d;
   return `${netns} ${a} ${b} ${c} ${d}`;
 }

@@ -42,7 +42,7 @@ export interface Part {
  * The label text of each series is kept for the next page: escaping and joining labels is three quarters of the cost of a page.
  */
 export class PartWriter {
-  readonly #labelSets = new Map<string, ReadonlyMap<string, LabelSet>>();
+  readonly #labelSets = new Map<string, KeptSets>();
 
   async write(
     families: readonly Family[],
@@ -69,20 +69,32 @@ export class PartWriter {
   }
 
   /** The label sets of this page: those of the previous page for series that it had, new ones for the others. */
-  #labelSetsOf({ name, labels, samples }: Family): LabelSet[] {
+  #labelSetsOf({ name, labels, samples }: Family): readonly LabelSet[] {
     const previous = this.#labelSets.get(name);
-    const current = new Map<string, LabelSet>();
-    const sets = samples.map(({ labels: values }) => {
+    // Mostly the series are those of the previous page, in the same arrays.
+    const isSame =
+      previous?.values.length === samples.length && samples.every((sample, i) => sample.labels === previous.values[i]);
+    if (isSame) return previous.sets;
+    const byKey = new Map<string, LabelSet>();
+    const values = samples.map(({ labels }) => labels);
+    const sets = values.map((values) => {
       const key = values.join('\n');
-      const kept = previous?.get(key);
+      const kept = previous?.byKey.get(key);
       // Values that contain newlines can produce the same key.
       const set = kept && labels.every((label, i) => kept[label] === values[i]) ? kept : labelSet(labels, values);
-      current.set(key, set);
+      byKey.set(key, set);
       return set;
     });
-    this.#labelSets.set(name, current);
+    this.#labelSets.set(name, { values, sets, byKey });
     return sets;
   }
+}
+
+/** The label sets of a page, in the order of its samples. */
+interface KeptSets {
+  readonly values: readonly (readonly string[])[];
+  readonly sets: readonly LabelSet[];
+  readonly byKey: ReadonlyMap<string, LabelSet>;
 }
 
 /** Returns the line that ends a page. Scrapers reject an OpenMetrics page without it as truncated. */

@@ -189,9 +189,9 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     contributions: ({ groups }) =>
       groups
         .filter(({ state }) => state !== 'listen')
-        .flatMap(({ labels, tenant, receiveQueueBytes, sendQueueBytes }) => [
-          { labels: { ...labels, queue: 'receive' }, value: receiveQueueBytes, tenant },
-          { labels: { ...labels, queue: 'send' }, value: sendQueueBytes, tenant },
+        .flatMap(({ queues, tenant, receiveQueueBytes, sendQueueBytes }) => [
+          { labels: queues.receive, value: receiveQueueBytes, tenant },
+          { labels: queues.send, value: sendQueueBytes, tenant },
         ]),
   },
   {

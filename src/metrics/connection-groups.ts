@@ -12,6 +12,8 @@ import { EndpointPeers, UNKNOWN_PEER, type PeerWorkload } from './endpoint-peers
 export interface ConnectionGroup {
   /** All labels of the connection families. */
   readonly labels: Readonly<Record<string, string>>;
+  /** The same labels with that of each queue. */
+  readonly queues: Readonly<Record<'receive' | 'send', Readonly<Record<string, string>>>>;
   readonly owner: OwnerLabels;
   readonly tenant: string;
   readonly direction: Direction;
@@ -34,7 +36,7 @@ export class ConnectionGroups {
   readonly #clusterName: ClusterName;
   readonly #peerOf: ClusterPeer;
   /** The peers of endpoints, as of the last count. */
-  readonly endpointPeers = new EndpointPeers();
+  readonly endpointPeers: EndpointPeers;
   readonly #numbers = new Map<OwnerLabels, Map<string, number>>();
   readonly #groups: (ConnectionGroup | undefined)[] = [];
   readonly #free: number[] = [];
@@ -45,11 +47,12 @@ export class ConnectionGroups {
   constructor(
     rules: readonly EndpointGroupRule[],
     clusterName: ClusterName = () => null,
-    peerOf: ClusterPeer = () => UNKNOWN_PEER,
+    peerOf: ClusterPeer | null = null,
   ) {
     this.#rules = rules;
     this.#clusterName = clusterName;
-    this.#peerOf = peerOf;
+    this.#peerOf = peerOf ?? (() => UNKNOWN_PEER);
+    this.endpointPeers = new EndpointPeers(peerOf !== null);
   }
 
   /** Uses these rules for connections that are marked as changed, from the next count on. */
@@ -156,8 +159,10 @@ export class ConnectionGroups {
     if (known !== undefined) return known;
     const number = this.#free.pop() ?? this.#groups.length;
     numbers.set(key, number);
+    const labels = { ...owner, transport, direction, state, network, asn, endpoint_group: endpoint };
     this.#groups[number] = {
-      labels: { ...owner, transport, direction, state, network, asn, endpoint_group: endpoint },
+      labels,
+      queues: { receive: { ...labels, queue: 'receive' }, send: { ...labels, queue: 'send' } },
       owner,
       tenant,
       direction,

@@ -7,6 +7,12 @@ const DAY_MS = 86_400_000;
 /** Labels whose values the cluster chooses: a new pod of a known workload is not a new series. */
 const GIVEN: ReadonlySet<string> = new Set(['pod', 'container']);
 
+/** A series that was exported: when, and whose it was when it began. */
+interface Exported {
+  at: number;
+  readonly tenant: string;
+}
+
 /**
  * Limits the distinct series of a family over a day, not only within one scrape: a database keeps each series for its whole
  * retention time. Strangers choose names of processes and units, addresses and ports.
@@ -20,7 +26,10 @@ export class DailySeriesCap {
   readonly #steps: readonly FoldStep[];
   readonly #chosen: readonly number[];
   readonly #limit: number;
-  readonly #exported = new Map<string, { at: number; readonly tenant: string }>();
+  readonly #exported = new Map<string, Exported>();
+  /** The last samples if they were all known, and what is remembered of each. */
+  #last: { readonly at: number; readonly samples: readonly Sample[]; readonly exported: readonly Exported[] } | null =
+    null;
 
   constructor(spec: FoldSpec, limit: number) {
     this.#spec = spec;
@@ -38,6 +47,7 @@ export class DailySeriesCap {
     tenantOf: (sample: Sample) => string,
     at: number,
   ): { samples: readonly Sample[]; foldedBy: ReadonlyMap<string, number> } {
+    if (this.#admitAgain(samples, at)) return { samples, foldedBy: new Map() };
     const begun = new Map<string, number>();
     for (const [key, { at: exportedAt, tenant }] of this.#exported) {
       if (at - exportedAt > DAY_MS) this.#exported.delete(key);
@@ -63,15 +73,14 @@ export class DailySeriesCap {
       begun.set(tenant, count + 1);
       return true;
     };
-    const added: Sample[] = [];
-    for (const sample of samples) {
-      const known = this.#exported.get(this.#keyOf(sample.labels));
-      if (known) {
-        known.at = at;
-        add(sample.labels, sample.value, sample);
-      } else added.push(sample);
+    const exported = samples.map(({ labels }) => this.#exported.get(this.#keyOf(labels)));
+    for (const known of exported) if (known) known.at = at;
+    if (exported.every((known) => known !== undefined)) {
+      this.#last = { at, samples, exported };
+      return { samples, foldedBy: new Map() };
     }
-    if (added.length === 0) return { samples, foldedBy: new Map() };
+    for (const [i, sample] of samples.entries()) if (exported[i]) add(sample.labels, sample.value, sample);
+    const added = samples.filter((_, i) => !exported[i]);
     const foldedBy = new Map<string, number>();
     added.sort((a, b) => b.value - a.value);
     for (const sample of added) {
@@ -86,6 +95,17 @@ export class DailySeriesCap {
       if (labels) add(labels, sample.value, isSame ? sample : undefined);
     }
     return { samples: sortByKey([...admitted.values()]), foldedBy };
+  }
+
+  /** Admits the same series as the last time, if that was less than a day ago and none of them was new. */
+  #admitAgain(samples: readonly Sample[], at: number): boolean {
+    const last = this.#last;
+    this.#last = null;
+    if (last?.samples.length !== samples.length || at - last.at > DAY_MS) return false;
+    for (let i = 0; i < samples.length; i++) if (samples[i]?.labels !== last.samples[i]?.labels) return false;
+    for (const known of last.exported) known.at = at;
+    this.#last = { ...last, at };
+    return true;
   }
 
   /** What remains if everything folds is bounded by itself. */

@@ -22,7 +22,13 @@ interface Known {
  */
 export class EndpointPeers {
   readonly #known = new Map<string, Known>();
+  readonly #isOn: boolean;
   #scan = 0;
+
+  /** Without `isOn` no peer is ever known: there is no cluster that names workloads. */
+  constructor(isOn = true) {
+    this.#isOn = isOn;
+  }
 
   /** Begins a scan. Forgets endpoints without connections. */
   beginScan(): void {
@@ -35,6 +41,7 @@ export class EndpointPeers {
 
   /** Takes in that a connection with these labels has this peer. */
   note(labels: Readonly<Record<string, string>>, peer: PeerWorkload): void {
+    if (!this.#isOn) return;
     const key = keyOf(labels);
     const known = this.#known.get(key);
     if (!known) {
@@ -50,7 +57,7 @@ export class EndpointPeers {
 
   /** The sole peer of the connections with these labels. */
   of(labels: Readonly<Record<string, string>>): PeerWorkload {
-    const known = this.#known.get(keyOf(labels));
+    const known = this.#isOn ? this.#known.get(keyOf(labels)) : undefined;
     return known && this.#scan - known.severalAt >= SEVERAL_SCANS ? known.peer : UNKNOWN_PEER;
   }
 }

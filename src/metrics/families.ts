@@ -7,6 +7,7 @@ import { DailySeriesCap } from './daily-series-cap.ts';
 import { Published } from './published.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES, type Budget, type Status } from './status-families.ts';
 import { TenantsOfOwners } from './tenants-of-owners.ts';
+import { WholeSeries } from './whole-series.ts';
 
 /** Computes the families of the catalogue within the series limit. Remembers which series were folded, so that folding is stable. */
 export class Families {
@@ -16,7 +17,10 @@ export class Families {
   readonly #published: Published;
   readonly #specs: readonly FamilySpec<ScanData>[];
   readonly #memories = new Map<string, FoldMemory>();
+  readonly #wholes = new Map<string, WholeSeries>();
   readonly #dailyCaps = new Map<string, DailySeriesCap>();
+  /** By family: what was derived at the last scan, in the order of its samples. */
+  readonly #derived = new Map<string, readonly Derived[]>();
   readonly #tenants = new TenantsOfOwners();
 
   /**
@@ -52,7 +56,7 @@ export class Families {
           ? this.#cut(spec, data, at, spec.cut)
           : this.#fold(spec, data, at);
         for (const [tenant, count] of byTenant ?? []) foldedBy.set(tenant, (foldedBy.get(tenant) ?? 0) + count);
-        families.push(withDerived(spec, data, samples));
+        families.push(this.#withDerived(spec, data, samples));
         const isBounded = spec.fold.length > 0 || spec.folded !== undefined || spec.cut !== undefined;
         if (isBounded) budgets.push({ family: spec.name, series: samples.length, limit: this.#limit, folded });
       } catch (error) {
@@ -71,13 +75,25 @@ export class Families {
 
   #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): Bounded {
     if (spec.folded) return { samples: counted(spec, data), folded: spec.folded(data), byTenant: null };
-    const contributions = spec.labels.includes('direction')
-      ? splitByDirection(spec.contributions(data))
-      : spec.contributions(data);
-    const bounded = aggregate(contributions, spec, this.#limit, this.#memories.get(spec.name));
+    const contributions = [...spec.contributions(data)];
+    if (spec.labels.includes('direction')) splitByDirection(contributions);
+    const memory = this.#memories.get(spec.name);
+    const whole = memory?.steps.size ? null : this.#wholeOf(spec).sum(contributions);
+    if (whole) {
+      this.#memories.set(spec.name, whole.memory);
+      const { samples, foldedBy } = this.#admit(spec, whole.samples, whole.tenantOf, at);
+      return { samples, folded: total(foldedBy), byTenant: foldedBy };
+    }
+    const bounded = aggregate(contributions, spec, this.#limit, memory);
     this.#memories.set(spec.name, bounded.memory);
     const { samples, foldedBy: late } = this.#admit(spec, bounded.samples, (sample) => bounded.tenants.get(sample), at);
     return { samples, folded: bounded.folded + total(late), byTenant: merged(bounded.foldedBy, late) };
+  }
+
+  #wholeOf(spec: FamilySpec<ScanData>): WholeSeries {
+    let whole = this.#wholes.get(spec.name);
+    if (!whole) this.#wholes.set(spec.name, (whole = new WholeSeries(spec, this.#limit)));
+    return whole;
   }
 
   #cut(
@@ -108,6 +124,29 @@ export class Families {
     return cap?.admit(samples, (sample) => tenantOf(sample) ?? '', at) ?? { samples, foldedBy: new Map() };
   }
 
+  /** A family with the labels that follow from the others. */
+  #withDerived(spec: FamilySpec<ScanData>, data: ScanData, samples: readonly Sample[]): Family {
+    const { derived } = spec;
+    if (!derived) return family(spec, samples);
+    const before = this.#derived.get(spec.name) ?? [];
+    const all: Derived[] = [];
+    this.#derived.set(spec.name, all);
+    const whole = samples.map((sample, i) => {
+      const known = before[i];
+      const { labels } = sample;
+      const isKnown = known?.labels === labels;
+      const byName = isKnown
+        ? known.byName
+        : Object.fromEntries(spec.labels.map((label, column) => [label, labels[column] ?? '']));
+      const more = derived.of(data, byName);
+      const isSame = isKnown && more.every((value, column) => value === known.all[labels.length + column]);
+      const one = isSame ? known : { labels, byName, all: [...labels, ...more] };
+      all.push(one);
+      return { ...sample, labels: one.all };
+    });
+    return family({ ...spec, labels: [...spec.labels, ...derived.labels] }, whole);
+  }
+
   #info(families: readonly Family[], names: ScanData['asnNames']): Pick<ReturnType<typeof cut>, 'samples' | 'cut'> {
     const shown = ASN_INFO.shownBy.flatMap((name) => {
       const { labels = [], samples = [] } = families.find((family) => family.name === name) ?? {};
@@ -127,6 +166,13 @@ interface Bounded {
   readonly byTenant: ReadonlyMap<string, number> | null;
 }
 
+/** The label values of a sample, also by name, and those with the derived ones. */
+interface Derived {
+  readonly labels: readonly string[];
+  readonly byName: Readonly<Record<string, string>>;
+  readonly all: readonly string[];
+}
+
 /** Tenants whose folded series are exported. */
 const SHOWN_TENANTS = 5;
 const INBOUND = ' inbound';
@@ -136,9 +182,9 @@ function split(tenant: string, direction: string | undefined): string {
   return direction === 'inbound' ? tenant + INBOUND : tenant;
 }
 
-function* splitByDirection(contributions: Iterable<Contribution>): Generator<Contribution> {
-  for (const contribution of contributions)
-    yield { ...contribution, tenant: split(contribution.tenant ?? '', contribution.labels['direction']) };
+function splitByDirection(contributions: Contribution[]): void {
+  for (const [i, { labels, value, tenant = '' }] of contributions.entries())
+    if (labels['direction'] === 'inbound') contributions[i] = { labels, value, tenant: tenant + INBOUND };
 }
 
 /** The tenants with the most folded series. */
@@ -181,18 +227,6 @@ function unfolded({ labels }: FamilySpec<never>, contributions: Iterable<Contrib
 
 function whole<Source>(specs: readonly FamilySpec<Source>[], source: Source): Family[] {
   return specs.map((spec) => family(spec, unfolded(spec, spec.contributions(source))));
-}
-
-/** A family with the labels that follow from the others. */
-function withDerived<Source>(spec: FamilySpec<Source>, source: Source, samples: readonly Sample[]): Family {
-  const { derived } = spec;
-  if (!derived) return family(spec, samples);
-  const more = (values: readonly string[]): readonly string[] =>
-    derived.of(source, Object.fromEntries(spec.labels.map((label, i) => [label, values[i] ?? ''])));
-  return family(
-    { ...spec, labels: [...spec.labels, ...derived.labels] },
-    samples.map((sample) => ({ ...sample, labels: [...sample.labels, ...more(sample.labels)] })),
-  );
 }
 
 function family(

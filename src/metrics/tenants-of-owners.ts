@@ -1,3 +1,4 @@
+import type { OwnerLabels } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 
 /** Owners that are gone but may still be exported. */
@@ -11,7 +12,11 @@ export class TenantsOfOwners {
 
   update({ groups }: Pick<ScanData, 'groups'>): void {
     this.#present.clear();
+    let last: OwnerLabels | null = null;
     for (const { owner, tenant } of groups) {
+      // The groups of an owner follow each other.
+      if (owner === last) continue;
+      last = owner;
       const key = keyOf({ ...owner });
       if (this.#present.has(key)) continue;
       this.#present.add(key);

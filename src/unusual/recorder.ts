@@ -168,9 +168,12 @@ export class UnusualRecorder {
     const asns = new Map<string, FirstSeenAsn>();
     /** One for each process, namespace and workload. */
     const owners = new Map<string, OwnerLabels>();
+    let last: OwnerLabels | null = null;
     for (const { owner, direction, state, labels } of groups) {
       if ((owner.process === '' && owner.workload === '') || this.#scan.names.isProvisional(owner)) continue;
-      owners.set(nameOfOwner(owner), owner);
+      // The groups of an owner follow each other.
+      if (owner !== last) owners.set(nameOfOwner(owner), owner);
+      last = owner;
       const asn = state === 'syn_received' ? '' : (labels['asn'] ?? '');
       if (asn === '' || asn === '0' || (direction !== 'outbound' && direction !== 'inbound')) continue;
       const found = this.#firstSeenOf(owner, direction, asn);

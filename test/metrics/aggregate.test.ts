@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { FoldStep } from '../../src/common/other.ts';
 import { aggregate, cut, type Contribution, type FoldMemory, type FoldSpec } from '../../src/metrics/aggregate.ts';
+import { WholeSeries } from '../../src/metrics/whole-series.ts';
 import type { Sample } from '../../src/model.ts';
 
 /** asn folds first, then process; state never folds. */
@@ -647,5 +648,99 @@ describe('cut', () => {
     expect(result.samples).toHaveLength(1_000);
     expect(result.samples).toContainEqual(old);
     expect(result.cutBy).toEqual(new Map([['uid:1000', 101]]));
+  });
+});
+
+describe('series that are kept from scan to scan', () => {
+  /** Sums scans with series that are kept, and each of them anew. */
+  function sumTwice(scans: readonly (readonly Contribution[])[], spec: FoldSpec, limit: number) {
+    const kept = new WholeSeries(spec, limit);
+    return scans.map((given) => {
+      const whole = kept.sum(given);
+      const anew = aggregate(given, spec, limit, undefined);
+      return {
+        whole,
+        anew,
+        tenants: whole?.samples.map(whole.tenantOf),
+        tenantsAnew: anew.samples.map((sample) => anew.tenants.get(sample)),
+      };
+    });
+  }
+
+  it('have the samples and tenants that a count without memory finds, for any input', () => {
+    const label = fc.constantFrom('nginx', 'other', '_other', '');
+    // A label set is one object as long as a group lives.
+    const pool = fc.array(fc.record({ process: label, asn: label, state: label }), { minLength: 1, maxLength: 12 });
+    const input = pool.chain((pool) =>
+      fc.array(
+        fc.array(
+          fc.record({
+            labels: fc.oneof(fc.constantFrom(...pool), fc.record({ process: label, asn: label, state: label })),
+            value: fc.nat(100),
+            tenant: fc.constantFrom('uid:0', 'uid:1', 'uid:2'),
+          }),
+          { maxLength: 30 },
+        ),
+        { maxLength: 6 },
+      ),
+    );
+    fc.assert(
+      fc.property(input, (scans) => {
+        for (const { whole, anew, tenants, tenantsAnew } of sumTwice(scans, SPEC, 200)) {
+          expect(whole?.samples).toEqual(anew.samples);
+          expect(tenants).toEqual(tenantsAnew);
+          expect(whole?.memory.steps).toEqual(anew.memory.steps);
+          const whose = (labels: readonly object[] = []): string[] => labels.map((set) => JSON.stringify(set)).sort();
+          expect(whose(whole?.memory.whole)).toEqual(whose(anew.memory.whole));
+        }
+      }),
+    );
+  });
+
+  it.each<{ name: string; limit: number; given: Contribution[]; fits: boolean }>([
+    {
+      name: 'as many as the limit',
+      limit: 2,
+      given: contributions([
+        ['a', '', '', 1],
+        ['b', '', '', 1],
+      ]),
+      fits: true,
+    },
+    {
+      name: 'one more',
+      limit: 1,
+      given: contributions([
+        ['a', '', '', 1],
+        ['b', '', '', 1],
+      ]),
+      fits: false,
+    },
+    {
+      name: 'one series of two tenants, which counts for both',
+      limit: 1,
+      given: ['uid:0', 'uid:1'].flatMap((tenant) =>
+        contributions([['a', '', '', 1]]).map((one) => ({ ...one, tenant })),
+      ),
+      fits: false,
+    },
+  ])('$name: fits $fits', ({ limit, given, fits }) => {
+    expect(new WholeSeries(SPEC, limit).sum(given) !== null).toBe(fits);
+  });
+
+  it('are forgotten when they are gone, and one array of values for their whole life', () => {
+    const kept = new WholeSeries(SPEC, 1_000);
+    const fresh = (scan: number): Contribution[] =>
+      contributions([
+        ['nginx', '', 'listen', 1],
+        ...Array.from({ length: 50 }, (_, i): Line => [`p${scan}`, `${i}`, '', 1]),
+      ]);
+    const first = kept.sum(fresh(0));
+    for (let scan = 1; scan < 20; scan++) kept.sum(fresh(scan));
+    const last = kept.sum(fresh(20));
+    const values = (samples: typeof first): unknown =>
+      samples?.samples.find(({ labels: [process] }) => process === 'nginx')?.labels;
+    expect(values(last)).toBe(values(first));
+    expect(last?.samples).toHaveLength(51);
   });
 });

@@ -45,6 +45,16 @@ describe('DailySeriesCap', () => {
     expect(total(cap.admit(endpoints(75, 26), one, 25 * HOUR_MS).foldedBy)).toBe(1);
   });
 
+  test('counts the day from the last export of series that did not change', () => {
+    const cap = capOf();
+    const same = endpoints(0, 50);
+    for (const hour of [0, 12, 23]) expect(cap.admit(same, one, hour * HOUR_MS).samples).toHaveLength(50);
+    cap.admit([...same, ...endpoints(50, 25)], one, 24 * HOUR_MS);
+    for (const hour of [25, 46]) cap.admit(same, one, hour * HOUR_MS);
+    expect(total(cap.admit([...same, ...endpoints(75, 26)], one, 47 * HOUR_MS).foldedBy)).toBe(26);
+    expect(total(cap.admit([...same, ...endpoints(200, 100)], one, 49 * HOUR_MS).foldedBy)).toBe(75);
+  });
+
   test('exports the largest new series and adds the rest to the folded series', () => {
     const cap = capOf();
     cap.admit(endpoints(0, 50), one, 0);
