@@ -58,6 +58,10 @@ export interface Cgroup {
   readonly podUid: string | null;
   readonly qos: 'guaranteed' | 'burstable' | 'besteffort' | null;
   readonly unit: string | null;
+  /** The outermost container whose own system runs the unit, as with LXC. */
+  readonly unitOf?: string;
+  /** The user who logged in. */
+  readonly login?: number;
   /** The user whose own it is: they may give any name to what is below `user@1000.service`. */
   readonly user?: number;
   /** The path in cgroupfs. Kept only if a rule matches it. */

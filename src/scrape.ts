@@ -136,7 +136,7 @@ export class Scrape {
       isProvisional: (labels) => this.#names.isProvisional(labels),
       ownerOf: (i) => connections.labels[i] ?? NO_OWNER,
       endpointOf: (i) => this.#groups.endpointOf(connections, i, this.peers.of(i)),
-      sent: (labels, bytes) => this.#recorder?.addSent(labels, bytes),
+      sent: (labels, bytes, tenant) => this.#recorder?.addSent(labels, bytes, tenant),
     };
     this.#counts = new ScanCounts(seriesLimit, options.seed);
     this.#noSource = options.expectsSockets === true ? NO_SOURCE : null;

@@ -29,6 +29,8 @@ const SYSTEMS: ReadonlySet<string | null> = new Set(['lxc', 'libvirt-lxc', 'syst
 const SESSION = /^session-.*\.scope$|\.session$/;
 /** The manager of a user's services: systemd hands over everything below it to that user. */
 const USER_MANAGER = /^user@(\d{1,10})\.service$/;
+/** What a user started at logins. Below the slice of all users, only systemd makes such folders. */
+const USER_SLICE = /^user-(\d{1,10})\.slice$/;
 /** Services below which runtimes put pods, if they do not ask systemd to: `system.slice/containerd.service/kubepods-…:cri-containerd:…`. */
 const RUNTIME_SERVICE =
   /^(?:containerd|crio|cri-o|cri-docker|docker|kubelet|k3s|k3s-agent|rke2-server|rke2-agent|k0s\w*|snap\.(?:microk8s|docker)\..+)\.service$/;
@@ -133,6 +135,11 @@ function parsePath(path: string): Cgroup {
     place.i = i;
     const previous = place.segments[i - 1] ?? '';
     belowEcs ||= previous === 'ecs';
+    const login = previous === 'user.slice' ? USER_SLICE.exec(segment)?.[1] : undefined;
+    if (login !== undefined && place.segments.slice(0, i - 1).every((name) => name === '' || name === '..')) {
+      found.login = Number(login);
+      continue;
+    }
     const colons = COLON_FORM.exec(segment);
     if (colons) {
       enterPod(found, colons[1] ?? '', place);
@@ -186,7 +193,8 @@ function enterPod(found: Found, segment: string, { segments, i, mayHoldPods }: P
 function enterContainer(found: Found, id: string, runtime: string | null, place: Place): void {
   // kubelet knows the outermost container of a pod. Those inside can have any id.
   const isDeep = found.podUid !== null && ++place.depth > 2;
-  if (!isDeep) found.outerContainerId = found.containerId;
+  if (!isDeep)
+    found.outerContainerId = found.podUid === null ? (found.outerContainerId ?? found.containerId) : found.containerId;
   found.kind = 'container';
   found.containerId = id;
   found.runtime = runtime;
@@ -195,7 +203,9 @@ function enterContainer(found: Found, id: string, runtime: string | null, place:
 
 /** The service of a runtime, or a login, says nothing about containers below it. Those below another service are of that (Quadlet). */
 function leaveUnit(found: Found): void {
-  if (!isService(found.unit) || RUNTIME_SERVICE.test(found.unit ?? '')) found.unit = null;
+  if (isService(found.unit) && !RUNTIME_SERVICE.test(found.unit ?? '')) return;
+  found.unit = null;
+  delete found.unitOf;
 }
 
 /**
@@ -248,7 +258,10 @@ function enterUnit(found: Found, place: Place): void {
   if (/\.(?:service|scope)$/.test(segment) || (talos && segment !== '')) found.unit = unescapeUnit(segment);
   else if (!session) return;
   place.mayHoldPods = RUNTIME_SERVICE.test(found.unit ?? '');
-  if (insideSystem) return;
+  if (insideSystem) {
+    if (found.unit !== null) found.unitOf = found.outerContainerId ?? found.containerId ?? '';
+    return;
+  }
   found.kind = session ? 'session' : 'unit';
   const user = USER_MANAGER.exec(segment)?.[1];
   if (user !== undefined) found.user = Number(user);

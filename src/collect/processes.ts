@@ -337,8 +337,10 @@ export class Processes {
   }
 }
 
-function tenantOfProcess({ podUid, unit, containerId }: Cgroup, uid: number | null): string {
-  return tenantOf({ pod: podUid ?? '', workload: unit ?? containerId ?? '' }, uid);
+function tenantOfProcess(cgroup: Cgroup, uid: number | null): string {
+  const { podUid, unit, unitOf, containerId, outerContainerId } = cgroup;
+  const workload = unitOf === undefined ? (unit ?? '') : '';
+  return tenantOf({ pod: podUid ?? '', workload, container: outerContainerId ?? containerId ?? '' }, uid, cgroup);
 }
 
 /** The arguments in a cmdline, without the NUL padding of process titles; truncated to what a name can need. */

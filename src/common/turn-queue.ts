@@ -1,3 +1,5 @@
+import { OwnerSizes } from './fair-map.ts';
+
 /**
  * A bounded queue whose owners take turns, so that no owner waits for the volume of another. An item can have several owners, and is in
  * the queue of each. In a full queue, a new item takes the place of the newest of the owner with the most, unless that is its own.
@@ -9,6 +11,7 @@ export class TurnQueue<Item> {
   /** The items of each owner as they were added; the end may be gone already. */
   readonly #stacks = new Map<string, Item[]>();
   readonly #ownersOf = new Map<Item, Set<string>>();
+  readonly #sizes = new OwnerSizes();
   #size = 0;
 
   /** `most` is the number of items, counted once for each of their owners. */
@@ -36,9 +39,10 @@ export class TurnQueue<Item> {
     if (own?.has(item)) return null;
     let lost: Item | null = null;
     if (this.#size >= this.#most) {
-      const [largest, queue] = this.#largest();
-      if (!queue || queue.size <= (own?.size ?? 0) + 1) return item;
-      const newest = this.#newest(largest, queue);
+      const largest = this.#sizes.largest ?? '';
+      const most = this.#queues.get(largest);
+      if (!most || most.size <= (own?.size ?? 0) + 1) return item;
+      const newest = this.#newest(largest, most);
       if (newest === undefined) return item;
       this.#remove(largest, newest);
       if (!this.has(newest)) lost = newest;
@@ -50,6 +54,7 @@ export class TurnQueue<Item> {
     else this.#stacks.set(owner, stack).get(owner)?.push(item);
     this.#ownersOf.set(item, (this.#ownersOf.get(item) ?? new Set<string>()).add(owner));
     this.#size++;
+    this.#sizes.grow(owner);
     return lost;
   }
 
@@ -110,6 +115,7 @@ export class TurnQueue<Item> {
     const queue = this.#queues.get(owner);
     if (!queue?.delete(item)) return;
     this.#size--;
+    this.#sizes.shrink(owner);
     if (queue.size === 0) {
       this.#queues.delete(owner);
       this.#stacks.delete(owner);
@@ -117,11 +123,5 @@ export class TurnQueue<Item> {
     const owners = this.#ownersOf.get(item);
     owners?.delete(owner);
     if (owners?.size === 0) this.#ownersOf.delete(item);
-  }
-
-  #largest(): [owner: string, queue: Set<Item> | undefined] {
-    let found: [string, Set<Item> | undefined] = ['', undefined];
-    for (const [owner, queue] of this.#queues) if (queue.size > (found[1]?.size ?? 0)) found = [owner, queue];
-    return found;
   }
 }

@@ -218,13 +218,14 @@ export class OwnerLabeler {
 
 /** Returns the labels that the cgroup alone provides. */
 function cgroupLabelsOf(process: string, cgroup: Cgroup): OwnerLabels {
-  const { podUid, containerId, containerName } = cgroup;
+  const { podUid, containerId, outerContainerId, containerName } = cgroup;
+  const outer = podUid === null && outerContainerId !== null ? `${shortId(outerContainerId)}/` : '';
   return {
     process,
     namespace: '',
     workload: workloadOf(cgroup),
     pod: podUid ?? '',
-    container: process === '' ? '' : (containerName ?? shortId(containerId ?? '')),
+    container: process === '' ? '' : (containerName ?? cleanLabel(outer + shortId(containerId ?? ''))),
   };
 }
 
@@ -269,12 +270,13 @@ const MADE_UP = /^[a-z]+_[a-z]+\d*$/;
 const LIBVIRT = /^(machine-[a-z]+)-\d+(-.+)$/;
 
 /**
- * Returns the workload of a process outside Kubernetes: `uid:1000` below what systemd handed over to a user, else its systemd unit, else the container name that Podman was given, else the
- * container runtime, else "". Cardinality stays low: instances fold into their template (`user@1000.service` becomes `user.service`), and
+ * Returns the workload of a process outside Kubernetes: `uid:1000` below what systemd handed over to a user, else its systemd unit (of a
+ * container that runs a system: `web/nginx.service`), else the container name that Podman was given, else the container runtime, else "".
+ * Cardinality stays low: instances fold into their template (`user@1000.service` becomes `user.service`), and
  * names lose generated parts wherever these stand (`session-12.scope` becomes `session.scope`). Numbers in the names of services stay:
  * people choose them (`postgresql-15.service`).
  */
-export function workloadOf({ unit, containerName = '', runtime, user }: Cgroup): string {
+export function workloadOf({ unit, unitOf, containerName = '', runtime, user }: Cgroup): string {
   if (user !== undefined) return `uid:${user}`;
   if (unit === null) {
     const given = MADE_UP.test(containerName) ? '' : withoutGenerated(containerName, true);
@@ -285,7 +287,8 @@ export function workloadOf({ unit, containerName = '', runtime, user }: Cgroup):
   const name = template.slice(0, template.length - suffix.length);
   const isTransient = suffix === '.scope' || name.startsWith('run-');
   const kept = withoutGenerated(name, isTransient);
-  return cleanLabel(kept === '' ? suffix.slice(1) : kept + suffix);
+  const folded = kept === '' ? suffix.slice(1) : kept + suffix;
+  return cleanLabel(unitOf === undefined ? folded : `${unitOf}/${folded}`);
 }
 
 function withoutGenerated(name: string, isTransient: boolean): string {

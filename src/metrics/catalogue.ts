@@ -203,10 +203,10 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     labels: [...OWNER, 'process_state', 'umask'],
     fold: [{ labels: ['umask'] }, ...FOLD_OWNER],
     contributions: ({ processes }) =>
-      processes.map(({ labels, uid, state, umask }) => ({
+      processes.map(({ labels, uid, cgroup, state, umask }) => ({
         labels: { ...labels, process_state: state, umask: umask ?? '' },
         value: 1,
-        tenant: tenantOf(labels, uid),
+        tenant: tenantOf(labels, uid, cgroup),
       })),
   },
   perProcess(
@@ -487,7 +487,7 @@ function perProcess(
       processes.map((process) => ({
         labels: { ...process.labels },
         value: value(process),
-        tenant: tenantOf(process.labels, process.uid),
+        tenant: tenantOf(process.labels, process.uid, process.cgroup),
       })),
   };
 }

@@ -100,9 +100,10 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<{ readonly unusual: UnusualDa
     fold: [],
     cut: (a, b) => b.value - a.value,
     contributions: ({ unusual }) =>
-      (unusual?.firstSeen.asns ?? []).map(({ owner, direction, asn, at }) => ({
+      (unusual?.firstSeen.asns ?? []).map(({ owner, tenant, direction, asn, at }) => ({
         labels: { ...owner, direction, asn },
         value: at / 1000,
+        tenant,
       })),
   },
   {
@@ -115,9 +116,10 @@ export const UNUSUAL_FAMILIES: readonly FamilySpec<{ readonly unusual: UnusualDa
     fold: [],
     cut: (a, b) => a.value - b.value,
     contributions: ({ unusual }) =>
-      (unusual?.firstSeen.baselines ?? []).map(({ owner, at }) => ({
+      (unusual?.firstSeen.baselines ?? []).map(({ owner, tenant, at }) => ({
         labels: { ...owner, scope: unusual?.scope ?? '' },
         value: at / 1000,
+        tenant,
       })),
   },
 ];

@@ -4,6 +4,7 @@ import { grown } from '../collect/net-tcp-udp-raw.ts';
 import type { SocketSource } from '../collect/netlink.ts';
 import type { EndedSockets } from '../collect/sock-diag.ts';
 import { tenantOfConnection } from '../collect/tenant.ts';
+import { FairMap } from '../common/fair-map.ts';
 import type { Address, Direction, OwnerLabels } from '../model.ts';
 import type { RoundTrips } from './ended-groups.ts';
 import { EndedMatcher, type Unlisted } from './ended-sockets.ts';
@@ -12,7 +13,7 @@ import { TrafficCounters, type AsnLabels, type AsnTraffic, type Traffic } from '
 /** How long an ended connection waits for its ASN and for the name of its owner, and an open one is observed once in. */
 const WAIT_MS = 60_000;
 const ROUND_TRIP_MS = 60_000;
-/** Ended connections that may wait; the oldest stops waiting. */
+/** Ended connections that may wait. Beyond that, the oldest of the tenant with the most stops waiting. */
 const MAX_PENDING = 10_000;
 
 /** The remote end of a connection. */
@@ -37,7 +38,7 @@ export interface LedgerSources {
   /** Names the endpoint group of a connection, now and after its ASN is known. */
   readonly endpointOf: (index: number) => (asn: string) => string;
   /** Called with the bytes that were sent since the last call. */
-  readonly sent?: (labels: AsnLabels, bytes: number) => void;
+  readonly sent?: (labels: AsnLabels, bytes: number, tenant: string) => void;
 }
 
 /** The labels that a connection is counted under. */
@@ -51,6 +52,13 @@ interface Account {
   readonly address: Address | null;
   /** Null for the end of a loopback connection that the endpoint family leaves out. */
   readonly endpoint: ((asn: string) => string) | null;
+}
+
+/** An ended connection that waits for its ASN or the name of its owner. */
+interface Pending {
+  readonly account: Account;
+  readonly amounts: Amounts;
+  readonly since: number;
 }
 
 interface Amounts {
@@ -98,7 +106,7 @@ export class TrafficLedger {
   readonly #sources: LedgerSources;
   readonly #matcher: EndedMatcher<Departed>;
   readonly #counters: TrafficCounters;
-  readonly #pending: { readonly account: Account; readonly amounts: Amounts; readonly since: number }[] = [];
+  readonly #pending = new FairMap<Pending, null>(MAX_PENDING);
   /** By index: the totals that were counted, whether they are complete, and when a round-trip time was last observed. */
   #sent = new Float64Array(0);
   #received = new Float64Array(0);
@@ -204,7 +212,7 @@ export class TrafficLedger {
 
   #addAsn(labels: AsnLabels, traffic: AsnTraffic, tenant: string): void {
     this.#counters.addAsn(labels, traffic, tenant);
-    if (traffic.sentBytes > 0) this.#sources.sent?.(labels, traffic.sentBytes);
+    if (traffic.sentBytes > 0) this.#sources.sent?.(labels, traffic.sentBytes, tenant);
   }
 
   /** Sets where the counts of new connections begin. */
@@ -329,17 +337,14 @@ export class TrafficLedger {
       this.#add(account, amounts);
       return;
     }
-    if (this.#pending.length >= MAX_PENDING) {
-      const oldest = this.#pending.shift();
-      if (oldest) this.#add(oldest.account, oldest.amounts);
-    }
-    this.#pending.push({ account, amounts, since: at });
+    const lost = this.#pending.set({ account, amounts, since: at }, null, account.tenant);
+    if (lost) this.#add(lost.key.account, lost.key.amounts);
   }
 
   #countPending(at: number, renamed: ReadonlyMap<OwnerLabels, OwnerLabels>): void {
     const { isProvisional, asnOf } = this.#sources;
     const asns = new Map<string, string | null>();
-    for (const entry of this.#pending.splice(0)) {
+    for (const [entry] of this.#pending) {
       const { account, amounts, since } = entry;
       account.labels = renamed.get(account.labels) ?? account.labels;
       if (account.asn === '' && account.awaitsAsn && account.address) {
@@ -349,8 +354,9 @@ export class TrafficLedger {
         account.asn = asn ?? '';
       }
       const waits = (account.awaitsAsn && account.asn === '') || isProvisional(account.labels);
-      if (waits && Math.abs(at - since) < WAIT_MS) this.#pending.push(entry);
-      else this.#add(account, amounts);
+      if (waits && Math.abs(at - since) < WAIT_MS) continue;
+      this.#pending.delete(entry);
+      this.#add(account, amounts);
     }
   }
 

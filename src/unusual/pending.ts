@@ -1,3 +1,5 @@
+import { FairMap } from '../common/fair-map.ts';
+
 /** A closed connection; `openedAt` in milliseconds since 1970. */
 interface ClosedConnection {
   readonly openedAt: number;
@@ -6,7 +8,6 @@ interface ClosedConnection {
 interface Entry<Key, Connection> {
   readonly key: Key;
   readonly name: string;
-  readonly tenant: string;
   readonly connection: Connection;
 }
 
@@ -18,20 +19,17 @@ const MAX_CONNECTIONS = 10_000;
  */
 export class PendingConnections<Key, Connection extends ClosedConnection> {
   readonly #byKey = new Map<Key, Map<string, Entry<Key, Connection>>>();
-  /** In the order in which they were added. */
-  readonly #byTenant = new Map<string, Set<Entry<Key, Connection>>>();
-  #size = 0;
+  readonly #places = new FairMap<Entry<Key, Connection>, null>(MAX_CONNECTIONS);
 
   add(key: Key, name: string, connection: Connection, tenant = ''): void {
     const known = this.#byKey.get(key)?.get(name);
     if (known && known.connection.openedAt <= connection.openedAt) return;
     if (known) this.#remove(known);
-    const entry = { key, name, tenant, connection };
-    const own = this.#byTenant.get(tenant) ?? new Set();
-    this.#byTenant.set(tenant, own.add(entry));
+    const entry = { key, name, connection };
     const pending = this.#byKey.get(key) ?? new Map<string, Entry<Key, Connection>>();
     this.#byKey.set(key, pending.set(name, entry));
-    if (++this.#size > MAX_CONNECTIONS) this.#dropOne();
+    const lost = this.#places.set(entry, null, tenant);
+    if (lost) this.#remove(lost.key);
   }
 
   /** Removes and returns the connections of a key. */
@@ -47,20 +45,10 @@ export class PendingConnections<Key, Connection extends ClosedConnection> {
       if (isResolved(entry.connection)) this.#remove(entry);
   }
 
-  #dropOne(): void {
-    let largest: ReadonlySet<Entry<Key, Connection>> = new Set();
-    for (const own of this.#byTenant.values()) if (own.size > largest.size) largest = own;
-    const [oldest] = largest;
-    if (oldest) this.#remove(oldest);
-  }
-
   #remove(entry: Entry<Key, Connection>): void {
+    this.#places.delete(entry);
     const pending = this.#byKey.get(entry.key);
-    if (!pending?.delete(entry.name)) return;
-    this.#size--;
-    if (pending.size === 0) this.#byKey.delete(entry.key);
-    const own = this.#byTenant.get(entry.tenant);
-    own?.delete(entry);
-    if (own?.size === 0) this.#byTenant.delete(entry.tenant);
+    pending?.delete(entry.name);
+    if (pending?.size === 0) this.#byKey.delete(entry.key);
   }
 }

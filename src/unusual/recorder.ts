@@ -1,8 +1,9 @@
 import type { ConnectionTable } from '../collect/connection-table.ts';
-import { LISTEN, NO_UID, SYN_RECV, transportOf } from '../collect/net-tcp-udp-raw.ts';
+import { LISTEN, SYN_RECV, transportOf } from '../collect/net-tcp-udp-raw.ts';
 import type { ProcessStart } from '../collect/process-starts.ts';
-import { tenantOf } from '../collect/tenant.ts';
+import { isUser, tenantOfConnection } from '../collect/tenant.ts';
 import { formatAddress } from '../common/address.ts';
+import { FairMap } from '../common/fair-map.ts';
 import { classify } from '../common/network-class.ts';
 import type { OwnerLabeler } from '../enrich/owner-labels.ts';
 import type { Peer, Peers } from '../enrich/peers.ts';
@@ -14,7 +15,7 @@ import { PendingConnections } from './pending.ts';
 import { withoutRelease } from './grammar/what.ts';
 
 const HOUR_MS = 3_600_000;
-/** First-seen times of closed connections that are kept for an hour. */
+/** First-seen times of closed connections that are kept for an hour. Beyond that, the tenant with the most loses its oldest. */
 const MAX_RECENT = 1_000;
 /** Names of processes whose release-free form is kept. */
 const MAX_NAMES = 10_000;
@@ -39,6 +40,7 @@ export interface ScanState {
 /** When a workload was first seen connected to an ASN, under the labels of a process; milliseconds since 1970. */
 export interface FirstSeenAsn {
   readonly owner: OwnerLabels;
+  readonly tenant: string;
   readonly direction: 'outbound' | 'inbound';
   readonly asn: string;
   readonly at: number;
@@ -47,12 +49,14 @@ export interface FirstSeenAsn {
 /** Since when a workload has been watched, under the labels of a process. */
 export interface Baseline {
   readonly owner: OwnerLabels;
+  readonly tenant: string;
   readonly at: number;
 }
 
 /** A group of open connections of one owner to one ASN. */
 interface AsnGroup {
   readonly owner: OwnerLabels;
+  readonly tenant: string;
   readonly direction: Direction;
   readonly state: State;
   readonly labels: Readonly<Record<string, string>>;
@@ -68,12 +72,17 @@ interface SentLabels extends Pick<OwnerLabels, 'process' | 'namespace' | 'worklo
 /** An observation that waits for an ASN or a name. */
 interface Waiting {
   readonly labels: OwnerLabels;
-  readonly uid: number;
+  readonly tenant: string;
   readonly openedAt: number;
   readonly address: Address;
   readonly bucket: string | null;
   /** Without its owner. */
   readonly seen: Seen;
+}
+
+/** A first-seen time that this node learned. */
+interface Recent extends FirstSeenAsn {
+  readonly learnedAt: number;
 }
 
 type Without<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never;
@@ -100,9 +109,9 @@ export class UnusualRecorder {
   /** What this scan observed, so that many equal connections cost little. */
   readonly #done = new Map<OwnerLabels, Set<string>>();
   /** First-seen times that this node learned in the past hour. */
-  readonly #recent = new Map<string, FirstSeenAsn & { readonly learnedAt: number }>();
+  readonly #recent = new FairMap<string, Recent>(MAX_RECENT);
   readonly #names = new Map<string, string>();
-  readonly #owners = new WeakMap<OwnerLabels, Owner>();
+  readonly #owners = new WeakMap<OwnerLabels, Map<string, Owner>>();
   readonly #starts = new WeakMap<Process, Holder>();
   #at = 0;
 
@@ -145,9 +154,9 @@ export class UnusualRecorder {
   }
 
   /** Adds bytes that were sent to a public address. */
-  addSent({ process, namespace, workload, direction, network, asn }: SentLabels, bytes: number): void {
+  addSent({ process, namespace, workload, direction, network, asn }: SentLabels, bytes: number, tenant: string): void {
     if (direction !== 'outbound' || (network !== 'public' && asn === '') || (process === '' && workload === '')) return;
-    const owner = { namespace, workload: workload === '' ? this.#withoutRelease(process) : workload };
+    const owner = this.#ownerAt({ process, namespace, workload }, tenant);
     const holder = { process, startedAt: null, containerStartedAt: null };
     this.#memory.addBytes(owner, holder, asn === '' ? null : Number(asn), bytes);
   }
@@ -155,10 +164,10 @@ export class UnusualRecorder {
   /** Observes what waited for the ASN of a bucket, with the time at which it was seen. */
   resolve(bucket: string, now: number): void {
     this.#at = now;
-    this.#unresolved.resolve(bucket, ({ labels, uid, address, seen }) => {
+    this.#unresolved.resolve(bucket, ({ labels, tenant, address, seen }) => {
       const asn = this.#scan.peers.asnOf(address, now);
       if (asn === null) return false;
-      if (asn !== '0' && seen.event !== 'listen') this.#observe(labels, uid, { ...seen, asn: Number(asn) });
+      if (asn !== '0' && seen.event !== 'listen') this.#observe(labels, tenant, { ...seen, asn: Number(asn) });
       return true;
     });
   }
@@ -167,38 +176,38 @@ export class UnusualRecorder {
   firstSeen(groups: readonly AsnGroup[]): { readonly asns: FirstSeenAsn[]; readonly baselines: Baseline[] } {
     const asns = new Map<string, FirstSeenAsn>();
     /** One for each process, namespace and workload. */
-    const owners = new Map<string, OwnerLabels>();
+    const owners = new Map<string, readonly [OwnerLabels, tenant: string]>();
     let last: OwnerLabels | null = null;
-    for (const { owner, direction, state, labels } of groups) {
+    for (const { owner, tenant, direction, state, labels } of groups) {
       if ((owner.process === '' && owner.workload === '') || this.#scan.names.isProvisional(owner)) continue;
       // The groups of an owner follow each other.
-      if (owner !== last) owners.set(nameOfOwner(owner), owner);
+      if (owner !== last) owners.set(nameOfOwner(owner), [owner, tenant]);
       last = owner;
       const asn = state === 'syn_received' ? '' : (labels['asn'] ?? '');
       if (asn === '' || asn === '0' || (direction !== 'outbound' && direction !== 'inbound')) continue;
-      const found = this.#firstSeenOf(owner, direction, asn);
+      const found = this.#firstSeenOf({ owner, tenant, direction, asn });
       if (found) asns.set(keyOf(found), found);
     }
     for (const [key, recent] of this.#recent) {
-      const found = this.#firstSeenOf(recent.owner, recent.direction, recent.asn);
+      const found = this.#firstSeenOf(recent);
       // The store may know an earlier time.
       const isOld = found !== null && found.at < recent.at;
       if (isOld || Math.abs(this.#at - recent.learnedAt) >= HOUR_MS) this.#recent.delete(key);
       else if (found) {
         asns.set(key, found);
-        owners.set(nameOfOwner(recent.owner), recent.owner);
+        owners.set(nameOfOwner(recent.owner), [recent.owner, recent.tenant]);
       }
     }
-    const baselines = [...owners.values()].flatMap((owner) => {
-      const at = this.#memory.sinceOf(this.#ownerOf(owner, 0));
-      return at === null ? [] : [{ owner, at }];
+    const baselines = [...owners.values()].flatMap(([owner, tenant]) => {
+      const at = this.#memory.sinceOf(this.#ownerOf(owner, tenant));
+      return at === null ? [] : [{ owner, tenant, at }];
     });
     return { asns: [...asns.values()], baselines };
   }
 
-  #firstSeenOf(owner: OwnerLabels, direction: FirstSeenAsn['direction'], asn: string): FirstSeenAsn | null {
-    const at = this.#memory.firstAtOf(this.#ownerOf(owner, 0), direction, Number(asn));
-    return at === null ? null : { owner, direction, asn, at };
+  #firstSeenOf({ owner, tenant, direction, asn }: Omit<Recent, 'at' | 'learnedAt'>): FirstSeenAsn | null {
+    const at = this.#memory.firstAtOf(this.#ownerOf(owner, tenant), direction, Number(asn));
+    return at === null ? null : { owner, tenant, direction, asn, at };
   }
 
   #recordOne(i: number, firstAt: number): void {
@@ -220,9 +229,9 @@ export class UnusualRecorder {
     this.#asns[i] = asn;
     const transport = transportOf(table);
     const direction = connections.direction[i];
-    const uid = connections.uid[i] ?? 0;
+    const tenant = tenantOfConnection(connections, i);
     if (transport === 'raw' || direction === 'loopback' || (peer && NOWHERE.has(peer.network))) {
-      this.#memory.watch(this.#ownerOf(labels, uid), this.#at, tenantAt(labels, uid));
+      this.#memory.watch(this.#ownerOf(labels, tenant), this.#at, tenant);
       return;
     }
     if (this.#isDone(labels, i, peer, direction)) return;
@@ -230,54 +239,54 @@ export class UnusualRecorder {
     const holder = this.#holderOf(labels, connections.process[i] ?? null);
     const before = this.#holders[i];
     this.#holders[i] = holder;
-    if (before !== holder) this.#noteProgram(labels, holder, connections.process[i] ?? null);
+    if (before !== holder) this.#noteProgram(labels, tenant, holder, connections.process[i] ?? null);
     const isPassed = before !== undefined && before !== holder && holder.process !== '';
     const observed = { holder, at: openedAt, ...(isPassed && { heldAt: this.#at }) };
     const seen = this.#seenOf(i, transport, peer, observed);
     if (!seen) {
-      this.#memory.watch(this.#ownerOf(labels, uid), this.#at, tenantAt(labels, uid));
+      this.#memory.watch(this.#ownerOf(labels, tenant), this.#at, tenant);
       return;
     }
     const bucket = peer && this.#scan.peers.pendingBucket(peer);
     const address = peer?.address ?? NO_ADDRESS;
-    this.#take({ labels, uid, openedAt, address, bucket, seen }, isOpen);
+    this.#take({ labels, tenant, openedAt, address, bucket, seen }, isOpen);
   }
 
   /** Observes a socket, and keeps it if it waits for a name or an ASN. */
   #take(waiting: Waiting, isOpen: boolean): void {
-    const { labels, uid, bucket, seen } = waiting;
+    const { labels, tenant, bucket, seen } = waiting;
     const name = nameOf(seen);
     if (!isOpen && this.#scan.names.isProvisional(labels)) {
-      this.#unnamed.add(labels, `${bucket ?? ''} ${name}`, waiting, tenantAt(labels, uid));
+      this.#unnamed.add(labels, `${bucket ?? ''} ${name}`, waiting, tenant);
       return;
     }
-    this.#observe(labels, uid, seen);
+    this.#observe(labels, tenant, seen);
     if (bucket === null) return;
-    const key = JSON.stringify([labels.namespace, labels.workload, uid, name]);
-    this.#unresolved.add(bucket, key, waiting, tenantAt(labels, uid));
+    const key = JSON.stringify([labels.namespace, labels.workload, tenant, name]);
+    this.#unresolved.add(bucket, key, waiting, tenant);
   }
 
-  #observe(labels: OwnerLabels, uid: number, seen: Seen): void {
-    const owner = this.#ownerOf(labels, uid);
-    this.#memory.observe({ ...seen, owner, tenant: tenantAt(labels, uid) });
-    // A process outside of units has a memory of its own. Until that is learned, the process is something new for the host.
+  #observe(labels: OwnerLabels, tenant: string, seen: Seen): void {
+    const owner = this.#ownerOf(labels, tenant);
+    this.#memory.observe({ ...seen, owner, tenant });
+    // A process or user outside of units has a memory of its own. Until that is learned, the process is something new for the host.
     if (labels.workload === '' && labels.process !== '' && !this.#memory.isLearned(owner))
-      this.#memory.observe({ ...seen, owner: HOST });
-    if (seen.event === 'listen' || !seen.asn || this.#recent.size >= MAX_RECENT) return;
+      this.#memory.observe({ ...seen, owner: isUser(tenant) ? USERS : HOST });
+    if (seen.event === 'listen' || !seen.asn) return;
     const firstAt = this.#memory.firstAtOf(owner, seen.event, seen.asn);
     if (firstAt !== null && Math.abs(this.#at - firstAt) >= HOUR_MS) return;
-    const recent = { owner: labels, direction: seen.event, asn: String(seen.asn), at: seen.at, learnedAt: this.#at };
+    const recent = { owner: labels, direction: seen.event, asn: String(seen.asn), at: seen.at, tenant };
     const key = keyOf(recent);
-    if (!this.#recent.has(key)) this.#recent.set(key, recent);
+    if (!this.#recent.has(key)) this.#recent.set(key, { ...recent, learnedAt: this.#at }, tenant);
   }
 
   /** The main process of a unit shows what the unit runs: another file is an update. A process that init adopted later does not count. */
-  #noteProgram(labels: OwnerLabels, holder: Holder, process: Process | null): void {
+  #noteProgram(labels: OwnerLabels, tenant: string, holder: Holder, process: Process | null): void {
     if (labels.namespace !== '' || labels.workload === '' || process?.ppid !== 1 || !process.executable?.inode) return;
     const { path, device, inode } = process.executable;
     const isMain = holder.startedAt !== null && holder.startedAt === holder.containerStartedAt;
     if (isMain)
-      this.#memory.noteVersion(this.#ownerOf(labels, 0), `${device} ${inode} ${path}`.slice(0, 200), this.#at);
+      this.#memory.noteVersion(this.#ownerOf(labels, tenant), `${device} ${inode} ${path}`.slice(0, 200), this.#at);
   }
 
   /** Says whether this scan has already observed an equal connection, and notes it. */
@@ -319,16 +328,26 @@ export class UnusualRecorder {
     return { ...outbound, network: 'inside', peer: name ?? (changesAddresses ? null : formatAddress(peer.address)) };
   }
 
-  /** The workload or unit; else the process; else the user, or the host if the kernel keeps no user for a socket. */
-  #ownerOf(labels: OwnerLabels, uid: number): Owner {
-    const known = this.#owners.get(labels);
+  #ownerOf(labels: OwnerLabels, tenant: string): Owner {
+    const known = this.#owners.get(labels)?.get(tenant);
     if (known) return known;
-    const { namespace, workload, process } = labels;
-    if (workload === '' && process === '')
-      return uid === 0 || uid === NO_UID ? HOST : { namespace, workload: `uid:${uid}` };
-    const owner = { namespace, workload: workload === '' ? this.#withoutRelease(process) : workload };
-    this.#owners.set(labels, owner);
+    const owner = this.#ownerAt(labels, tenant);
+    const owners = this.#owners.get(labels) ?? new Map<string, Owner>();
+    this.#owners.set(labels, owners.set(tenant, owner));
     return owner;
+  }
+
+  /**
+   * The workload or unit. Outside of services the user, whatever names their processes have: else a user could teach what is usual for a
+   * process of root. For root the process, or the host if the kernel keeps no user for a socket.
+   */
+  #ownerAt(
+    { namespace, workload, process }: Pick<OwnerLabels, 'namespace' | 'workload' | 'process'>,
+    tenant: string,
+  ): Owner {
+    if ((workload === '' || workload === LOGIN) && isUser(tenant)) return { namespace, workload: tenant };
+    if (workload !== '') return { namespace, workload };
+    return process === '' ? HOST : { namespace, workload: this.#withoutRelease(process) };
   }
 
   #holderOf({ process: name }: OwnerLabels, process: Process | null): Holder {
@@ -365,13 +384,13 @@ export class UnusualRecorder {
   }
 }
 
-function tenantAt(labels: OwnerLabels, uid: number): string {
-  return tenantOf(labels, uid === NO_UID ? null : uid);
-}
-
 const NO_ADDRESS: Address = [0, 0, 0, 0];
 /** The owner of sockets that neither a workload nor a user has, and of processes outside of units that are not learned yet. */
 const HOST: Owner = { namespace: '', workload: 'host' };
+/** The same for the processes of users, who choose names and numbers of them. */
+const USERS: Owner = { namespace: '', workload: 'users' };
+/** The workload of all logins: one is of root, another one of a user. */
+const LOGIN = 'session.scope';
 
 function nameOfOwner({ process, namespace, workload }: OwnerLabels): string {
   return JSON.stringify([process, namespace, workload]);

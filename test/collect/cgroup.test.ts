@@ -43,7 +43,10 @@ describe('parseCgroup', () => {
   });
 
   test.each(cases)('recorded: $name', ({ lines, expect: expected }) => {
-    expect(parseCgroup(`${lines.join('\n')}\n`)).toEqual({
+    const found = parseCgroup(`${lines.join('\n')}\n`);
+    expect(found).toEqual({
+      login: found.login,
+      unitOf: found.unitOf,
       kind: expected.kind,
       runtime: expected.runtime,
       containerId: expected.container_id,
@@ -69,7 +72,7 @@ describe('parseCgroup', () => {
     {
       name: 'a container below the manager of a user’s services is of that user',
       text: `0::/user.slice/user-1000.slice/user@1000.service/libpod-payload-${A}`,
-      expected: { kind: 'container', runtime: 'podman', containerId: A, user: 1000 },
+      expected: { kind: 'container', runtime: 'podman', containerId: A, user: 1000, login: 1000 },
     },
     {
       name: 'of three containers in one another the two innermost count',
@@ -96,7 +99,7 @@ describe('parseCgroup', () => {
     {
       name: 'conmon of rootless podman is of its user',
       text: `0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-${A}.scope`,
-      expected: { kind: 'runtime-monitor', runtime: 'podman', user: 1000 },
+      expected: { kind: 'runtime-monitor', runtime: 'podman', user: 1000, login: 1000 },
     },
     {
       name: 'units inside a container are its own affair',
@@ -131,7 +134,7 @@ describe('parseCgroup', () => {
     {
       name: 'a unit of a user is of their manager',
       text: '0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.gnome.Terminal.slice/vte-spawn.scope',
-      expected: { kind: 'unit', unit: 'user@1000.service', user: 1000 },
+      expected: { kind: 'unit', unit: 'user@1000.service', user: 1000, login: 1000 },
     },
     {
       name: 'an escaped dash is a dash',
@@ -250,10 +253,22 @@ describe('whoever a folder was handed over to names nothing of others', () => {
     { path: '/system.slice/runner.service/podruntime/kubelet', expected: { unit: 'runner.service' } },
     { path: `/user.slice/user-1000.slice/session-1.scope/${OTHER_POD}`, expected: { podUid: null } },
     { path: '/user.slice/user-1000.slice/session-1.scope/nginx.service', expected: { unit: 'session-1.scope' } },
+    { path: '/user.slice/user-1000.slice/session-1.scope', expected: { login: 1000 } },
+    { path: '/../../user.slice/user-1000.slice/session-1.scope', expected: { login: 1000 } },
+    { path: '/lxc/a/docker/b/lxc/c/nginx.service', expected: { unitOf: 'a', outerContainerId: 'a' } },
+    { path: `/docker/${A}/docker/${B}/docker/${C}`, expected: { outerContainerId: A, containerId: C } },
     { path: `/custom/pod${OTHER}/${B}`, expected: { podUid: null, containerId: B } },
   ])('$path', ({ path, expected }) => {
     expect(parseCgroup(`0::${path}\n`)).toMatchObject(expected);
   });
+});
+
+test.each([
+  '/system.slice/runner.service/user.slice/user-0.slice',
+  `/system.slice/docker-${A}.scope/user.slice/user-0.slice/session-1.scope`,
+  '/user.slice/user-1000.slice/user@1000.service/user.slice/user-0.slice',
+])('%s is not a login of root', (path) => {
+  expect(parseCgroup(`0::${path}\n`).login).not.toBe(0);
 });
 
 describe('containers that run a system have a name', () => {
@@ -277,7 +292,7 @@ describe('containers that run a system have a name', () => {
     { path: '/machine/web.libvirt-lxc/system.slice/nginx.service', id: 'web', by: 'libvirt-lxc' },
     { path: '/lxc.payload/web/system.slice/nginx.service', id: 'web', by: 'lxc' },
   ])('$path is in $id', ({ path, id, by = 'systemd-nspawn' }) => {
-    const expected = { kind: 'container', runtime: by, containerId: id, unit: 'nginx.service' };
+    const expected = { kind: 'container', runtime: by, containerId: id, unit: 'nginx.service', unitOf: id };
     expect(parseCgroup(`0::${path}\n`)).toEqual({ ...NOTHING, ...expected });
   });
 
@@ -356,7 +371,7 @@ describe('workloadOf', () => {
     { path: `/system.slice/docker-${A}.scope`, expected: 'docker' },
     { path: `/kubepods/pod${POD_UID}/${A}`, expected: '' },
     { path: `/machine.slice/libpod-conmon-${A}.scope`, expected: 'podman' },
-    { path: '/lxc.payload.first/system.slice/cron.service', expected: 'cron.service' },
+    { path: '/lxc.payload.first/system.slice/cron.service', expected: 'first/cron.service' },
     { path: '/app.slice/a\x1b[31m.service', expected: 'a�[31m.service' },
     { path: '/../../..', expected: '' },
     { path: '/', expected: '' },

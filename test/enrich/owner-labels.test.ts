@@ -46,7 +46,15 @@ test.each([
   { path: '/lxc.payload.database-primary/system.slice/x.service', expected: { container: 'database-primary' } },
   {
     path: '/machine.slice/systemd-nspawn@database-primary.service/payload/system.slice/x.service',
-    expected: { workload: 'x.service', container: 'database-primary' },
+    expected: { workload: 'database-primary/x.service', container: 'database-primary' },
+  },
+  {
+    path: `/lxc/101/ns/system.slice/docker.service/docker/${'a'.repeat(64)}`,
+    expected: { workload: 'docker', container: '101/aaaaaaaaaaaa' },
+  },
+  {
+    path: `/system.slice/docker-${'a'.repeat(64)}.scope/docker/${'b'.repeat(64)}`,
+    expected: { workload: 'docker', container: 'aaaaaaaaaaaa/bbbbbbbbbbbb' },
   },
 ])('outside Kubernetes, $path has the labels $expected', ({ path, expected }) => {
   expect(new OwnerLabeler().labelsOf('p', parseCgroup(`0::${path}\n`))).toMatchObject(expected);

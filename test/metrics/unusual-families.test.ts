@@ -23,8 +23,8 @@ const DATA: UnusualData = {
   points: [{ owner, points: 2 }],
   watchedSince: [{ owner, at: 1_000 }],
   firstSeen: {
-    asns: [{ owner: LABELS, direction: 'outbound', asn: '64500', at: 1_500 }],
-    baselines: [{ owner: LABELS, at: 1_000 }],
+    asns: [{ owner: LABELS, tenant: 'shop/web-0', direction: 'outbound', asn: '64500', at: 1_500 }],
+    baselines: [{ owner: LABELS, tenant: 'shop/web-0', at: 1_000 }],
   },
 };
 

@@ -15,6 +15,7 @@ const HOUR = 3_600_000;
 const START = Date.parse('2026-09-15T08:00:00Z');
 /** The process through which the socket tables of the host are read. */
 const FIRST = 25739;
+const ORDERS = 25757;
 const COLLECTORS = { processes: true, protocols: true, endpoints: true, asn: true, 'first-seen': true, netlink: true };
 
 /** A scrape of a recorded tree, with a store and a clock that the test sets. */
@@ -49,17 +50,16 @@ class Worker {
     await this.#settle();
   }
 
-  /** Resolves 1.1.1.0/24 to AS13335. */
-  async answerAt(now: number): Promise<void> {
+  /** Resolves networks, or 1.1.1.0/24 to AS13335. */
+  async answerAt(now: number, asns: ReadonlyMap<string, number> = new Map([['1.1.1.0/24', 13335]])): Promise<void> {
     this.#clock.now = now;
-    const bucket = parseCidr('1.1.1.0/24') ?? expect.fail('no CIDR');
     const times = { askedAt: now, freshUntil: now + 24 * HOUR, source: 'cymru' };
-    const registry = { prefix: '1.1.1.0/24', registry: null, registryCountry: null, allocated: null };
-    const answer: Answer = {
-      bucket,
-      origin: { asns: [13335], name: 'CLOUDFLARENET', asCountry: 'US', ...registry, ...times },
-    };
-    this.#scrape.learn(this.#cache.accept([answer]));
+    const answers = Array.from(asns, ([prefix, asn]): Answer => {
+      const bucket = parseCidr(prefix) ?? expect.fail('no CIDR');
+      const registry = { prefix, registry: null, registryCountry: null, allocated: null };
+      return { bucket, origin: { asns: [asn], name: 'CLOUDFLARENET', asCountry: 'US', ...registry, ...times } };
+    });
+    this.#scrape.learn(this.#cache.accept(answers));
     await this.#settle();
   }
 
@@ -276,6 +276,55 @@ test('when the series limit is too small, asn_info keeps the ASNs of open connec
   ]);
   expect(worker.shown('peerscope_asn_info')).toEqual([['other  ', 1]]);
   expect(worker.shown('peerscope_series_folded', 'peerscope_asn_info')).toEqual([['peerscope_asn_info', 1]]);
+});
+
+test('a user with more operators than are exported after their connections closed hides none of another owner', async () => {
+  const worker = new Worker(tree, null, clock);
+  await worker.scanAt(START);
+  closeAll();
+  const networks = Array.from({ length: 2_500 }, (_, i) => [40 + Math.floor(i / 250), i % 250] as const);
+  const rows = networks.map(([a, b], i) => {
+    const remote = [1, 0, b, a]
+      .map((byte) => byte.toString(16).padStart(2, '0'))
+      .join('')
+      .toUpperCase();
+    return `${i}: 0100000A:${(32_768 + i).toString(16).toUpperCase()} ${remote}:01BB 01 00000000:00000000 00:00000000 00000000  1234        0 ${i + 1_000_000} 1 0 20 4 30 10 -1\n`;
+  });
+  tree.edit(FIRST, 'net/tcp', /$/, rows.join(''));
+  await worker.scanAt(START + 10_000);
+  await worker.scanAt(START + 20_000);
+  await worker.answerAt(START + 21_000, new Map(networks.map(([a, b], i) => [`${a}.${b}.0.0/24`, 1_000 + i])));
+  await worker.scanAt(START + 30_000);
+  await worker.answerAt(START + 31_000);
+  await worker.scanAt(START + 40_000);
+  expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
+});
+
+describe('outside of services', () => {
+  const memoriesOf = (worker: Worker): string[] =>
+    worker.shown('peerscope_workload_watched_since_timestamp_seconds').map(([labels]) => labels.split(' ')[1] ?? '');
+
+  test.each([
+    { cgroup: '/', uid: 1234, expected: ['users'] },
+    { cgroup: '/user.slice/user-1234.slice/session-2.scope', uid: 1234, expected: [] },
+    { cgroup: '/', uid: 0, expected: ['orders.py', 'session.scope'] },
+    { cgroup: '/user.slice/user-0.slice/session-2.scope', uid: 0, expected: ['session.scope'] },
+    { cgroup: '/system.slice/orders.service', uid: 1234, expected: ['orders.service'] },
+  ])(
+    'what is usual for a process of user $uid in $cgroup is known of $expected, or of the user',
+    async ({ cgroup, uid, expected }) => {
+      tree.write(ORDERS, 'cgroup', `0::${cgroup}\n`);
+      tree.edit(ORDERS, 'status', /(?<=Uid:\t).*/, [uid, uid, uid, uid].join('\t'));
+      tree.edit(FIRST, 'net/tcp', / 1000 /g, ` ${uid} `);
+      const worker = new Worker(tree, null, clock);
+      await worker.answerAt(START);
+      await worker.scanAt(START);
+      await worker.scanAt(START + 10_000);
+      const others = new Set(['orders.py', 'session.scope', 'orders.service', 'users']);
+      expect(memoriesOf(worker).filter((workload) => others.has(workload))).toEqual(expected);
+      expect(worker.shown('peerscope_asn_first_seen_timestamp_seconds', '13335', 'orders.py')).toHaveLength(1);
+    },
+  );
 });
 
 describe('a connection whose direction is a guess', () => {
