@@ -43,6 +43,8 @@ export interface ScrapeOptions {
   readonly podUid?: string | null;
   /** 32 random bits, which key the hash of the connection table. */
   readonly seed?: number;
+  /** Returns how many more connections fit into memory; all by default. */
+  readonly roomLeft?: () => number;
   /** Whether a missing socket source is shown as one that is down. */
   readonly expectsSockets?: boolean;
   /** The services that ports are registered for; none by default. */
@@ -51,6 +53,8 @@ export interface ScrapeOptions {
 
 /** The share of the time of a scan in which tables are read. The rest is for finding the owners of sockets. */
 const READING = 0.6;
+/** The share of the time of a scan that reading and finding owners have at least, however long the rest takes. */
+const LEAST_READING = 0.5;
 
 /**
  * The life of a connection, scan by scan: read, attribute, enrich, aggregate. Everything is synchronous, nothing waits for the network:
@@ -75,6 +79,9 @@ export class Scrape {
   readonly #families: Families;
   readonly #counts: ScanCounts;
   readonly #noSource: NetlinkStatus | null;
+  /** When the last scan last asked whether it is late, and the milliseconds that it took from then on. */
+  #askedAt = 0;
+  #restMs = 0;
   /** Null without a socket source. */
   readonly traffic: TrafficCollector | null;
 
@@ -90,7 +97,7 @@ export class Scrape {
     const monotonic = (): number => clock.monotonic();
     this.#clock = clock;
     this.#cache = cache;
-    this.connections = new ConnectionTable(options.seed, options.services);
+    this.connections = new ConnectionTable(options.seed, options.services, options.roomLeft);
     this.#cluster = options.cluster ? new ClusterCache(options.cluster) : null;
     this.#names = new OwnerLabeler(this.#cluster, rules.workloads, monotonic);
     this.#protocols = new ProtocolCounters(seriesLimit, options.published?.podLabel);
@@ -163,11 +170,11 @@ export class Scrape {
 
   /**
    * Scans once and computes all metrics. After about `withinMs` milliseconds, namespaces that were not reached keep their rows of the
-   * scan before. A collector that fails costs its own families; throws if sockets cannot be read or counted. A dump replaces the TCP
+   * scan before. What comes after reading has as long as it took in the scan before. A collector that fails costs its own families; throws if sockets cannot be read or counted. A dump replaces the TCP
    * tables of its namespace.
    */
   scan(withinMs: number, dump: SocketDump | null = null): Snapshot {
-    const at = this.#collect(withinMs, dump);
+    const at = this.#collect(Math.max(withinMs * LEAST_READING, withinMs - this.#restMs), dump);
     const groups = this.#runs.run('endpoints', () => this.#groups.count(this.connections, (i) => this.peers.of(i)));
     if (this.#groups.failure !== null) this.#runs.fail('endpoints', this.#groups.failure);
     this.#runs.attempt('netlink', () => this.traffic?.countOpen((i) => this.#groups.groupOf(i), at));
@@ -193,6 +200,7 @@ export class Scrape {
       netlink: this.traffic?.status ?? this.#noSource,
     };
     const families = this.#families.of(this.#counts.scanData(counted, at), at);
+    this.#restMs = this.#clock.monotonic() - this.#askedAt;
     return {
       ...this.#readState(),
       families,
@@ -208,7 +216,10 @@ export class Scrape {
     const runs = this.#runs;
     const at = this.#clock.now();
     const begun = this.#clock.monotonic();
-    const isLate = (share = 1): boolean => this.#clock.monotonic() - begun >= withinMs * share;
+    const isLate = (share = 1): boolean => {
+      this.#askedAt = this.#clock.monotonic();
+      return this.#askedAt - begun >= withinMs * share;
+    };
     runs.begin();
     runs.attempt('first-seen', () => this.#recorder?.begin(at));
     const renamed = this.#rename(begun);

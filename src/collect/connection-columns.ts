@@ -26,6 +26,10 @@ export type ReadOnly<T> = {
 /** The bit of `liveState` for a socket with an inode. */
 export const HELD = 0x80;
 
+/** From this length on, columns grow by less than to the double: they would take a third of the memory for nothing. */
+const LARGE = 65_536;
+const LARGE_GROWTH = 1.25;
+
 /**
  * What is known of each connection, as columns. An index keeps its connection from open to close; addresses take four words an index.
  * Only the connection table and its parts (direction, index of the ends) write here: `touch` must follow every change that a metric
@@ -164,7 +168,8 @@ export class ConnectionColumns {
   }
 
   protected grow(): void {
-    const capacity = Math.max(1024, this.scanOf.length * 2);
+    const { length } = this.scanOf;
+    const capacity = length < LARGE ? Math.max(1024, length * 2) : Math.ceil(length * LARGE_GROWTH);
     this.scanOf = grown(this.scanOf, new Uint32Array(capacity));
     this.openedIn = grown(this.openedIn, new Uint32Array(capacity));
     this.openedAt = grown(this.openedAt, new Float64Array(capacity));

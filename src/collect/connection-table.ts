@@ -3,6 +3,7 @@ import type { OwnerEvidence, OwnerLabels, Process, UnattributedReason } from '..
 import { ConnectionColumns, HELD, isRemote, sameAddress, type ReadOnly } from './connection-columns.ts';
 import { Directions, type NamespaceFacts } from './direction.ts';
 import { EndsIndex } from './ends-hash.ts';
+import { InodeIndex } from './inode-index.ts';
 import {
   CLOSE,
   CLOSE_WAIT,
@@ -18,6 +19,7 @@ import {
   UDP,
   type SocketRows,
 } from './net-tcp-udp-raw.ts';
+import { RowRoom } from './row-room.ts';
 import { DiagRows } from './sock-diag.ts';
 
 /** How many scans in a row may miss a UDP socket while others open and close. */
@@ -58,12 +60,13 @@ class WritableConnectionTable extends ConnectionColumns {
   readonly left: number[] = [];
 
   readonly #endedOnly: number[] = [];
+  readonly #room: RowRoom;
   readonly #ends: EndsIndex;
   readonly #directions: Directions;
   #scan = 0;
   #now = 0;
   readonly #free: number[] = [];
-  readonly #byInode = new Map<number, number>();
+  readonly #byInode: InodeIndex;
   /** The last scan that read its row; `scanOf` is also of connections that were kept without one. */
   #seenIn = new Uint32Array(0);
   /** Scans in a row that missed a UDP row whose descriptor is still open. */
@@ -78,16 +81,20 @@ class WritableConnectionTable extends ConnectionColumns {
 
   /**
    * `seed` (32 random bits) keeps attackers from choosing addresses that collide in the hash. `services` names the ports that show which
-   * end of a connection is the service.
+   * end of a connection is the service. `roomLeft` returns how many more connections fit into
+   * memory.
    */
-  constructor(seed = 0, services: ServiceNames = () => null) {
+  constructor(seed = 0, services: ServiceNames = () => null, roomLeft: () => number = () => Infinity) {
     super();
+    this.#room = new RowRoom(this, roomLeft);
+    this.#byInode = new InodeIndex(this, seed);
     this.#ends = new EndsIndex(this, seed);
     this.#directions = new Directions(this, this.#ends, services);
   }
 
-  /** Begins a scan. `now` is milliseconds since 1970. */
-  begin(now: number): void {
+  /** Begins a scan. `now` is milliseconds since 1970. `tenantOf` says who answers for a namespace; "" leaves it to the users of its sockets. */
+  begin(now: number, tenantOf: (netns: number) => string = () => ''): void {
+    this.#room.begin(tenantOf);
     for (const index of this.closed) this.#release(index);
     this.closed.length = 0;
     this.opened.length = 0;
@@ -113,6 +120,7 @@ class WritableConnectionTable extends ConnectionColumns {
       const i = this.#isRowOf(expected, netns, table, rows, row)
         ? this.#refresh(expected, rows, row, rows.state[row] ?? 0, rows.inode[row] ?? 0)
         : this.#mergeRow(netns, table, rows, row, openedAt);
+      if (i < 0) continue;
       if (this.keepsTotals && this.ended[i] !== 1) {
         if (totals) this.#setDumped(i, totals, row);
         else this.hasTotals[i] = 0;
@@ -242,6 +250,11 @@ class WritableConnectionTable extends ConnectionColumns {
     this.reason[index] = reason;
   }
 
+  /** Rows of this scan for which there was no room. */
+  get refused(): number {
+    return this.#room.refused;
+  }
+
   /** Marks the changes of a connection as computed. */
   settle(index: number): void {
     this.changed[index] = 0;
@@ -256,7 +269,7 @@ class WritableConnectionTable extends ConnectionColumns {
 
   /** The index of the connection with an inode (not 0); -1 for none. */
   indexOf(inode: number): number {
-    return this.#byInode.get(inode) ?? -1;
+    return inode === 0 ? -1 : this.#byInode.get(inode);
   }
 
   /** The listener that accepts on the local end of a connection; -1 for none. */
@@ -299,6 +312,7 @@ class WritableConnectionTable extends ConnectionColumns {
     const isSame = found >= 0 && this.#hasCookieOf(found, rows, row) && this.#isSameConnection(found, state, inode);
     if (isSame) return this.#refresh(found, rows, row, state, inode);
     if (found >= 0 && this.scanOf[found] !== this.#scan) this.#close(found);
+    if (!this.#room.take(netns, rows.uid[row] ?? 0)) return -1;
     const opened = this.#open(hash, netns, table, rows, row);
     this.openedAt[opened] = openedAt;
     return opened;
@@ -465,4 +479,5 @@ class WritableConnectionTable extends ConnectionColumns {
 
 /** Outside of the table its columns are read-only: `setOwner` and `touch` are the only ways to change a connection. */
 export type ConnectionTable = ReadOnly<WritableConnectionTable>;
-export const ConnectionTable: new (seed?: number, services?: ServiceNames) => ConnectionTable = WritableConnectionTable;
+export const ConnectionTable: new (seed?: number, services?: ServiceNames, roomLeft?: () => number) => ConnectionTable =
+  WritableConnectionTable;

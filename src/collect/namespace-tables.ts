@@ -61,6 +61,7 @@ class NamespaceState {
   readonly firstScan: number;
   namespace: Namespace;
   members: ReadonlySet<number>;
+  tenant = HOST;
   isOwn: IsOwn | null = null;
   addressesAt = 0;
   pod: OwnerLabels | null = null;
@@ -173,7 +174,8 @@ export class NamespaceTables implements ScannedNamespaces {
     this.#scan++;
     this.#updateStates(namespaces);
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
-    this.#connections.begin(now);
+    for (const state of this.#states.values()) state.tenant = this.#tenantOf(state);
+    this.#connections.begin(now, (netns) => this.#states.get(netns)?.tenant ?? HOST);
     this.#context.protocols?.begin((netns) => this.#states.has(netns));
     this.#kept.clear();
     this.#readInTurn(isLate);
@@ -208,9 +210,7 @@ export class NamespaceTables implements ScannedNamespaces {
       }
       const begun = monotonic();
       const isFirstOfHost = tenant === HOST && turns.usedBy(HOST) === 0;
-      const isOver = isFirstOfHost
-        ? () => isLate(hostShare)
-        : () => monotonic() - begun >= TURN_MS || isLate();
+      const isOver = isFirstOfHost ? () => isLate(hostShare) : () => monotonic() - begun >= TURN_MS || isLate();
       const outcome = this.#readPart(state, fewRows, isOver);
       if (outcome === null) turns.giveBack(tenant, state);
       else this.status[outcome]++;
@@ -218,14 +218,17 @@ export class NamespaceTables implements ScannedNamespaces {
     }
   }
 
+  /** Who answers for a namespace; HOST for that of pid 1. */
+  #tenantOf({ members, namespace }: NamespaceState): string {
+    return members.has(1) ? HOST : this.#context.tenantOf(namespace.pids[0] ?? 0);
+  }
+
   #turns(): FairTurns<NamespaceState> {
     const turns = new FairTurns<NamespaceState>();
-    const hostNumber = this.#hostNumber();
-    const isHost = ({ number }: NamespaceState): boolean => number === hostNumber;
+    const isHost = ({ tenant }: NamespaceState): boolean => tenant === HOST;
     const states = [...this.#states.values()];
     states.sort((a, b) => Number(isHost(b)) - Number(isHost(a)) || a.reachedAt - b.reachedAt);
-    for (const state of states)
-      turns.add(isHost(state) ? HOST : this.#context.tenantOf(state.namespace.pids[0] ?? 0), state);
+    for (const state of states) turns.add(state.tenant, state);
     return turns;
   }
 
@@ -416,8 +419,7 @@ export class NamespaceTables implements ScannedNamespaces {
     }
     const mayHold = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
     const tables = isDumped ? mayHold.filter((table) => table >= UDP) : mayHold;
-    for (const table of TABLES.keys())
-      if (!tables.includes(table) && !isDumped) state.malformed[table] = 0;
+    for (const table of TABLES.keys()) if (!tables.includes(table) && !isDumped) state.malformed[table] = 0;
     const unfinished = new Map(state.reads.map((read) => [read.table, read]));
     state.reads = tables.map((table) => unfinished.get(table) ?? new TableRead(table, this.#scan, this.#now));
     for (const read of state.reads) read.resume();
@@ -515,9 +517,11 @@ export class NamespaceTables implements ScannedNamespaces {
     const { table } = read;
     const isFirst = this.#mayHoldOlder(state, table);
     const begun = this.#context.monotonic();
+    const { refused } = this.#connections;
     const outcome = read.next(this.#procfs, namespace.pids, this.#rows, isOver, (rows) =>
       this.#connections.merge(number, table, rows, isFirst),
     );
+    if (this.#connections.refused > refused) state.isComplete = false;
     if (outcome === 'unfinished') return outcome;
     if (outcome === 'unreadable') {
       this.#keep(state, table);

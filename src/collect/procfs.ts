@@ -15,6 +15,7 @@ import {
   type Dir,
 } from 'node:fs';
 import { createServer } from 'node:net';
+import { endianness } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
 import type { PortRange } from './direction.ts';
@@ -122,6 +123,7 @@ export class Procfs {
   readonly #sockfs: number | null;
   readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
+  readonly #littleEndian = endianness() === 'LE';
 
   /** Throws an Error of one line if ROOT cannot be read or has no process. */
   constructor(root: string) {
@@ -334,7 +336,7 @@ export class Procfs {
    */
   walkTable(pid: number, table: number, position = 0): TableWalk | ReadFailure | null {
     try {
-      return new TableWalk(this.#open(`${pid}/net/${TABLES[table] ?? ''}`), table, position);
+      return new TableWalk(this.#open(`${pid}/net/${TABLES[table] ?? ''}`), table, this.#littleEndian, position);
     } catch (error) {
       const failure = failureOf(error);
       return failure === 'vanished' && this.#hasNet(pid) ? null : failure;

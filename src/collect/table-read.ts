@@ -37,17 +37,17 @@ export class TableRead {
     for (; this.#candidate < Math.min(CANDIDATES, pids.length); this.#candidate++) {
       const walk = this.#walk ?? procfs.walkTable(pids[this.#candidate] ?? 0, this.table, this.#position);
       if (walk === null) return 'read';
-      let ended: ReturnType<Procfs['readRows']> = 'vanished';
-      if (failed(walk)) ended = walk;
-      else {
-        this.#walk = walk;
-        ended = procfs.readRows(walk, rows, isOver, (batch) => {
-          this.rows += batch.count;
-          onRows(batch);
-        });
-        if (ended === false) return 'unfinished';
-        this.pause();
+      if (failed(walk)) {
+        this.#isForbidden ||= walk !== 'vanished';
+        continue;
       }
+      this.#walk = walk;
+      const ended = procfs.readRows(walk, rows, isOver, (batch) => {
+        this.rows += batch.count;
+        onRows(batch);
+      });
+      if (ended === false) return 'unfinished';
+      this.pause();
       if (ended === true) return 'read';
       this.#isForbidden ||= ended !== 'vanished';
     }

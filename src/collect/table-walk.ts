@@ -1,11 +1,9 @@
 import { closeSync, readSync } from 'node:fs';
-import { endianness } from 'node:os';
 import { parseSocketRows, type SocketRows } from './net-tcp-udp-raw.ts';
 
 /** A read() of a seq_file returns at most one page. */
 const PAGE = 4096;
 const NEWLINE = 0x0a;
-const LITTLE_ENDIAN = endianness() === 'LE';
 
 /**
  * A read of a socket table in pieces. The kernel finds the place of each page by counting from the start of the table (UDP, raw), or of a list
@@ -19,12 +17,14 @@ export class TableWalk {
   /** Malformed lines so far. */
   malformed = 0;
   readonly #fd: number;
+  readonly #littleEndian: boolean;
   readonly #family: 4 | 6;
   /** Whether the rest of a line comes next: the header, or a row that moved since the last piece. */
   #skips = true;
 
-  constructor(fd: number, table: number, position: number) {
+  constructor(fd: number, table: number, littleEndian: boolean, position: number) {
     this.#fd = fd;
+    this.#littleEndian = littleEndian;
     this.#family = table & 1 ? 6 : 4;
     // The newline before the row shows that the row begins there.
     this.position = Math.max(0, position - 1);
@@ -60,7 +60,7 @@ export class TableWalk {
       this.#skips = newline < 0;
     }
     rows.clear();
-    const parsed = parseSocketRows(buffer, start, held, this.#family, LITTLE_ENDIAN, rows);
+    const parsed = parseSocketRows(buffer, start, held, this.#family, this.#littleEndian, rows);
     this.malformed += rows.malformed;
     if (rows.count > 0) onRows(rows);
     buffer.copyWithin(0, parsed, held);

@@ -1,6 +1,7 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { formatAddress } from '../common/address.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
+
 import { readServices } from '../common/etc-services.ts';
 import { openSource, type SourceName } from '../collect/host.ts';
 import { openSocketSource, type SocketSourceOptions } from '../collect/netlink.ts';
@@ -24,6 +25,7 @@ import {
   type Notifications,
   type RequestHandlers,
 } from './messages.ts';
+import { connectionsLeft } from './memory.ts';
 import type { Chunk } from './port-stream.ts';
 
 /** What the worker thread is started with. */
@@ -50,7 +52,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const source = await openSource(data.source, data.procfs);
   const services = readServices();
   const sockets = openSocketSource(data.sockets);
-  const options = { ...data.options, services, expectsSockets: data.sockets !== null };
+  const options = { ...data.options, services, expectsSockets: data.sockets !== null, roomLeft: connectionsLeft };
   const scrape = new Scrape(source, options, SYSTEM_CLOCK, cache, sockets);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {

@@ -2,7 +2,7 @@ import { appendFileSync, cpSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { ConnectionTable } from '../../src/collect/connection-table.ts';
-import { CLOSE, ESTABLISHED, LISTEN } from '../../src/collect/net-tcp-udp-raw.ts';
+import { CLOSE, ESTABLISHED, LISTEN, UDP } from '../../src/collect/net-tcp-udp-raw.ts';
 import type { NamespaceCounts } from '../../src/collect/namespace-tables.ts';
 import { describeTable, printRow } from '../support/kernel-rows.ts';
 import { Collector, Tree } from '../support/proc-tree.ts';
@@ -309,6 +309,48 @@ describe('when the time is up', () => {
     expect(collector.tables.status).toEqual({ ...ONE, unreadable: 1 });
     collector.scan(3000);
     expect(collector.holders()).toMatchObject({ 9: { pid: SSHD, pids: [SSHD] } });
+  });
+
+  test('a table that is too long for one scan is read on by the next ones, and loses what closed meanwhile', () => {
+    using tree = new Tree('listen-only');
+    const rows = Array.from({ length: 4_000 }, (_, i) =>
+      printRow({ table: 'udp', state: CLOSE, local: `127.1.${i >> 8}.${i & 255}:5000`, inode: 100_000 + i }),
+    );
+    const path = join(tree.root, String(SSHD), 'net/udp');
+    const header = readFileSync(path, 'utf8').split('\n')[0] ?? '';
+    const write = (): void => writeFileSync(path, `${header}\n${rows.join('')}`);
+    write();
+    tree.edit(SSHD, 'net/sockstat', /UDP: inuse \d+/, 'UDP: inuse 4000');
+    const collector = new Collector(tree.root);
+    const { connections, tables } = collector;
+    let now = 0;
+    /** Scans with time for five reads, of up to 512 rows each: 12 scans are enough for all. */
+    const scans = (): { udp: number[]; unreadable: number[]; ages: number[] } => {
+      const result = { udp: [] as number[], unreadable: [] as number[], ages: [] as number[] };
+      for (let i = 0; i < 12; i++) {
+        let asked = 0;
+        collector.scan((now += 1_000), () => ++asked > 5);
+        const ends = [...connections.indexes()].filter((i) => (connections.table[i] ?? 0) >= UDP);
+        expect([...connections.indexes()].length - ends.length, 'the rows of the other tables').toBe(5);
+        result.udp.push(ends.length);
+        result.unreadable.push(tables.status.unreadable);
+        result.ages.push(now - tables.oldestReadAt);
+      }
+      return result;
+    };
+    const first = scans();
+    expect(first.udp[0]).toBeLessThan(2_000);
+    expect(first.udp).toEqual(first.udp.toSorted((a, b) => a - b));
+    expect(first.udp.at(-1)).toBe(4_001);
+    expect(new Set(first.unreadable)).toEqual(new Set([0, 1]));
+    rows.splice(100, 50);
+    rows.push(printRow({ table: 'udp', state: CLOSE, local: '127.2.0.1:5000', inode: 200_000 }));
+    write();
+    const second = scans();
+    expect(second.udp.at(-1)).toBe(3_952);
+    expect(Math.max(...second.ages)).toBeLessThanOrEqual(6_000);
+    expect(connections.indexOf(200_000)).toBeGreaterThanOrEqual(0);
+    expect(connections.indexOf(100_100)).toBe(-1);
   });
 
   test('at the first scan, no rows are known', () => {
