@@ -6,6 +6,10 @@ const READ_MS = 60_000;
 /** After this many characters the reading pauses, so that a worker in a scan does not queue all records of a large store. */
 const PAUSE_LENGTH = 8_000_000;
 const PAUSE_MS = 1_000;
+/** A page costs as much as these characters, even an empty one. */
+const PAGE_LENGTH = 10_000;
+/** A full store has about 500 pages. One without an end must not hold back what is new for ever. */
+const MAX_PAGES = 2_000;
 /** The maximum number of records that wait to be written. */
 const MAX_WAITING = 200_000;
 
@@ -23,6 +27,8 @@ export class RecordSync {
   readonly #waiting = new Map<string, StoredRecord>();
   #writing: Promise<void> | null = null;
   #cursor: string | null = null;
+  /** The pages that were read. */
+  #pages = 0;
   /** How often the reading began again. */
   #restarts = 0;
   #isClosed = false;
@@ -90,7 +96,8 @@ export class RecordSync {
       const isCurrent = this.#restarts === restarts;
       if (isCurrent) this.#cursor = page.next;
       isLast = page.isLast && isCurrent;
-      this.#merge({ records: page.records, isComplete: isLast });
+      this.#merge({ records: page.records, isComplete: isLast || ++this.#pages >= MAX_PAGES });
+      length += PAGE_LENGTH;
       for (const { key, text } of page.records) length += key.length + text.length;
     }
     const wait = isLast || length < PAUSE_LENGTH ? READ_MS : PAUSE_MS;

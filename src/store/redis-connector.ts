@@ -66,8 +66,13 @@ class GuardedConnector extends AbstractConnector {
     // Without pipelines, the library writes each command in a call of its own.
     const write = socket.write.bind(socket) as (...given: readonly unknown[]) => boolean;
     socket.write = (...given: readonly unknown[]) => {
-      replies.expect();
-      return write(...given);
+      try {
+        replies.expect();
+        return write(...given);
+      } catch (error) {
+        socket.destroy(error as Error);
+        return false;
+      }
     };
     socket.once('error', (error: Error) => {
       this.firstError = error;

@@ -1,3 +1,4 @@
+import { SYSTEM_CLOCK } from '../common/clock.ts';
 import { withoutControls } from '../common/sanitize.ts';
 
 const LF = 10;
@@ -13,6 +14,8 @@ const DEPTH_MOST = 8;
 /** The limit for TOGETHER replies, the number of commands sent together. */
 const BYTES_MOST = 2 * 1024 * 1024;
 const TOGETHER = 1_000;
+/** How long a reply may take. Commands fail earlier, but remain in the memory of the client library. */
+const REPLY_MS = 10_000;
 const REPLY = /^(?:[+-][^\r\n]*|:[+-]?\d{1,19}|\$(-1|\d{1,10})|\*(-1|\d{1,10}))\r\n$/;
 
 /**
@@ -20,6 +23,10 @@ const REPLY = /^(?:[+-][^\r\n]*|:[+-]?\d{1,19}|\$(-1|\d{1,10})|\*(-1|\d{1,10}))\
  * well formed and within limits. Buffers only an incomplete line.
  */
 export class ReplyGuard {
+  /** Monotonic milliseconds. */
+  readonly #now: () => number;
+  /** How many expected replies began to be due when, oldest first. */
+  readonly #since: { readonly at: number; count: number }[] = [];
   #due = 0;
   #done = 0;
   #bytes = 0;
@@ -30,8 +37,18 @@ export class ReplyGuard {
   /** Remaining members of each open array, innermost last. */
   readonly #open: number[] = [];
 
-  /** Registers one expected reply. */
+  constructor(now: () => number = () => SYSTEM_CLOCK.monotonic()) {
+    this.#now = now;
+  }
+
+  /** Registers one expected reply. Throws if an earlier one is overdue: the client library would keep all commands until then. */
   expect(): void {
+    const now = this.#now();
+    const [oldest] = this.#since;
+    if (oldest && now - oldest.at > REPLY_MS) throw new Error(`the server sent no reply within ${REPLY_MS / 1000} s`);
+    const last = this.#since.at(-1);
+    if (last?.at === now) last.count++;
+    else this.#since.push({ at: now, count: 1 });
     this.#due++;
   }
 
@@ -95,6 +112,8 @@ export class ReplyGuard {
         this.#open.push(lacks - 1);
         return;
       }
+    const [oldest] = this.#since;
+    if (oldest && --oldest.count === 0) this.#since.shift();
     this.#due--;
     this.#done++;
     if (this.#due === 0 || this.#done === TOGETHER) [this.#done, this.#bytes] = [0, 0];

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Redis } from 'ioredis';
+import { BurstLimit } from '../common/burst-limit.ts';
 import type { Timer } from '../common/clock.ts';
 import { reasonOf } from '../common/errors.ts';
 import {
@@ -37,6 +38,8 @@ const RECONNECT_MAX_MS = 2_000;
 const CHECK_MS = 2_000;
 /** If a server fails again this soon after a recovery, the next recovery is reported only after the same delay. */
 const UNSTABLE_MS = 60_000;
+/** How often known data is written again, and a change of clocks reported, before there is at most one each minute. */
+const BURST = 5;
 const CHUNK = 1_000;
 const MAX_QUEUE = 50_000;
 const QUEUE_KEEP_MS = 24 * 3_600_000;
@@ -97,6 +100,7 @@ export class RedisStore implements Store, SharedState {
   /** Consecutive failed connection attempts. */
   #failedConnects = 0;
   #recoveredAt = -Infinity;
+  readonly #refills = new BurstLimit(BURST, UNSTABLE_MS);
   #trustedFrom = -Infinity;
   /** The number of the current check, and of the last check that the server stored. */
   #checks = 0;
@@ -108,6 +112,7 @@ export class RedisStore implements Store, SharedState {
   /** Server time minus our monotonic clock, in milliseconds. NaN before the first check. */
   #serverAtZero = NaN;
   #reportedClockOff = false;
+  readonly #clockReports = new BurstLimit(BURST, UNSTABLE_MS);
   #closed = false;
   #cancelCheck: () => void = () => undefined;
 
@@ -392,18 +397,20 @@ export class RedisStore implements Store, SharedState {
     if (clock.monotonic() < this.#trustedFrom) return;
     const isClockOff = this.#isClockOff();
     this.#reportClock(isClockOff);
-    const isIncomplete = this.#hasLostData || this.#hasMissedWrites || (this.#hasMissedTimes && !isClockOff);
     if (this.#failure !== null) {
       this.#recoveredAt = clock.monotonic();
       report(`Store "${this.#url}" recovered`);
     }
-    if (this.#hasLostData) report(`Store "${this.#url}" lost its data; writing known data again`);
     this.#failure = null;
     this.#failedConnects = 0;
+    const isIncomplete = this.#hasLostData || this.#hasMissedWrites || (this.#hasMissedTimes && !isClockOff);
+    // Otherwise a server that loses its data at each check would get all of it each time.
+    if (!isIncomplete || !this.#refills.take(clock.monotonic())) return;
+    if (this.#hasLostData) report(`Store "${this.#url}" lost its data; writing known data again`);
     this.#hasLostData = false;
     this.#hasMissedWrites = false;
     this.#hasMissedTimes &&= isClockOff;
-    if (isIncomplete) onIncomplete();
+    onIncomplete();
   }
 
   /**
@@ -433,6 +440,7 @@ export class RedisStore implements Store, SharedState {
 
   #reportClock(isClockOff: boolean): void {
     if (isClockOff === this.#reportedClockOff || Number.isNaN(this.#serverAtZero)) return;
+    if (!this.#clockReports.take(this.#options.clock.monotonic())) return;
     this.#reportedClockOff = isClockOff;
     const seconds = Math.round(this.#aheadMs() / 1000);
     const far = `${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} the server's clock`;

@@ -55,6 +55,24 @@ describe('RecordSync', () => {
     expect(merged.flatMap((page) => page.records)).toEqual(records(count));
   });
 
+  it.each([
+    { name: 'empty pages', page: [] },
+    { name: 'full pages', page: records(1_000) },
+  ])('pauses and is complete in the end with a store whose $name never end', async ({ page }) => {
+    const { time, server, open } = setUp();
+    let reads = 0;
+    const readRecords = async () => Promise.resolve({ records: page, next: String(++reads), isLast: false });
+    const { sync, merged } = open({ ...server.connect(), readRecords });
+    sync.start();
+    while (!merged.some(({ isComplete }) => isComplete)) {
+      await waitsFor(time, 1_000);
+      expect(reads).toBeLessThanOrEqual(2_800);
+      time.pass(1_000);
+    }
+    expect(merged.findIndex(({ isComplete }) => isComplete)).toBe(1_999);
+    await sync.close();
+  });
+
   it('merges once a minute what changed since', async () => {
     const { time, server, open } = setUp();
     const other = server.connect();

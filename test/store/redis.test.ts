@@ -6,6 +6,7 @@ import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import type { TlsFiles } from '../../src/store/redis-url.ts';
 import type { BreakerState } from '../../src/store/contract.ts';
 import { tenantOf } from '../../src/store/contract.ts';
+import { ReplyGuard } from '../../src/store/redis-replies.ts';
 import { RedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
 
 const PASSWORD = 'hunter2';
@@ -460,6 +461,25 @@ describe('RedisStore', () => {
     },
   );
 
+  it.each([
+    ['loses its data', 'getrange', '$1\r\n0', /lost its data; writing known data again$/],
+    ['is in another year', 'time', '*2\r\n$11\r\n99999999999\r\n$1\r\n0', /first-seen times/],
+  ] as const)(
+    'reports five times, and then once a minute, that a server %s at every other check',
+    async (_, command, answer, report) => {
+      let checks = 0;
+      let incomplete = 0;
+      const port = await listen((words) => {
+        if (is(words, 'time')) checks++;
+        return is(words, command) && checks % 2 === 0 ? answer : answerWell(words);
+      });
+      const store = await open(port, 0, { clock: LOOKING_OFTEN, onIncomplete: () => (incomplete += 1) });
+      await vi.waitFor(() => expect(checks).toBeGreaterThan(20), 10_000);
+      expect(reports.map((line) => report.test(line))).toEqual(Array(5).fill(true));
+      expect({ up: store.up, incomplete }).toEqual({ up: true, incomplete: command === 'getrange' ? 5 : 0 });
+    },
+  );
+
   it('keeps the connection to a full server', async () => {
     let sets = 0;
     const port = await listen((words) => {
@@ -479,5 +499,29 @@ describe('RedisStore', () => {
     reports = [];
     expect(await store.read(['a'])).toEqual(new Map());
     expect(reports).toEqual([]);
+  });
+});
+
+describe('ReplyGuard', () => {
+  it('does not wait for a reply whose bytes come one by one, or that never ends', () => {
+    let now = 0;
+    const guard = new ReplyGuard(() => now);
+    guard.expect();
+    guard.check(Buffer.from('$60000\r\n'));
+    for (; now <= 10_000; now += 2_000) {
+      guard.check(Buffer.from('a'));
+      guard.expect();
+    }
+    expect(() => guard.expect()).toThrow('the server sent no reply within 10 s');
+  });
+
+  it('waits for replies that come late but in time, for any number of commands', () => {
+    let now = 0;
+    const guard = new ReplyGuard(() => now);
+    for (; now < 100_000; now += 1_000) {
+      for (let i = 0; i < 3; i++) guard.expect();
+      if (now >= 9_000) guard.check(Buffer.from(':1\r\n:2\r\n:3\r\n'));
+    }
+    expect(() => guard.expect()).not.toThrow();
   });
 });

@@ -8,6 +8,7 @@ import {
   parseCidr,
   sameAddress,
 } from '../../common/address.ts';
+import { ByteCollector } from '../../common/byte-collector.ts';
 import { reasonOf } from '../../common/errors.ts';
 import type { Address, Cidr, Origin } from '../../model.ts';
 import { isReservedAsn, ORIGINS_MOST } from './cache.ts';
@@ -333,15 +334,14 @@ function exchange(
   if (signal?.aborted) return Promise.resolve({ sent: false, bytes: Buffer.alloc(0), failure: 'stopped' });
   return new Promise((resolve) => {
     const socket = connect({ host: server.host, port: server.port });
-    const chunks: Buffer[] = [];
-    let size = 0;
+    const received = new ByteCollector();
     let sent = false;
     const end = (failure: string | null): void => {
       clearTimeout(connecting);
       clearTimeout(running);
       signal?.removeEventListener('abort', stop);
       socket.destroy();
-      resolve({ sent, bytes: Buffer.concat(chunks), failure });
+      resolve({ sent, bytes: received.take(), failure });
     };
     const stop = (): void => end('stopped');
     const connecting = setTimeout(() => end(`no connection within ${limits.connectMs} ms`), limits.connectMs);
@@ -354,9 +354,8 @@ function exchange(
       sent = true;
     });
     socket.on('data', (chunk) => {
-      chunks.push(chunk);
-      size += chunk.length;
-      if (size > limits.replyBytes) end(`the reply is longer than ${limits.replyBytes} bytes`);
+      received.add(chunk);
+      if (received.length > limits.replyBytes) end(`the reply is longer than ${limits.replyBytes} bytes`);
     });
     socket.on('end', () => end(null));
     socket.on('error', (error) => end(reasonOf(error)));
