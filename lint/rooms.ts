@@ -156,7 +156,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   'node:os#hostname': ['cli/decide.ts', 'serve/otlp-thread.ts', 'serve/serve.ts'],
   'node:os#networkInterfaces': ['collect/command-host.ts'],
-  'node:os#totalmem': ['serve/memory.ts'],
+  'node:os#totalmem': ['common/memory-limit.ts'],
   'node:os#userInfo': ['cli/decide.ts'],
   'node:path': EVERYWHERE,
   'node:sqlite': ['store/sqlite-database.ts', 'store/sqlite-records.ts'],

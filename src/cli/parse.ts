@@ -76,8 +76,9 @@ export async function parse(config: Config, options: ParseOptions): Promise<numb
   return isUnrecognized(reader.counts) ? 1 : 0;
 }
 
-/** Maximum number of rows that wait for the end of their text. */
+/** Maximum number of rows, and of rows and errors, that wait for the end of their text. */
 const MAX_WAITING_ROWS = 10_000;
+const MAX_WAITING = 20_000;
 
 /**
  * Holds entries until their text ends, because a later listener or mirror can show the direction of a row. Of a longer text, all
@@ -100,7 +101,7 @@ class DirectionBuffer {
 
   /** The entries of texts that have ended, or all if there are too many. */
   takeComplete(): readonly ParsedEntry[] {
-    if (this.#rows.length > MAX_WAITING_ROWS) return this.takeAll();
+    if (this.#rows.length > MAX_WAITING_ROWS || this.#entries.length > MAX_WAITING) return this.takeAll();
     const text = this.#rows.at(-1)?.text;
     if (this.#rows[0]?.text === text) return this.#rows.length === 0 ? this.#entries.splice(0) : [];
     const end = this.#entries.findIndex((entry) => 'row' in entry && entry.text === text);

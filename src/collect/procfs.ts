@@ -6,7 +6,6 @@ import {
   opendirSync,
   openSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
   readSync,
   realpathSync,
@@ -30,6 +29,8 @@ const PROC_SUPER_MAGIC = 0x9fa0;
 const CAP_SYS_PTRACE = 19n;
 const LARGEST_FILE = 4 << 20;
 const LONGEST_LINE = 64 << 10;
+/** The routes of the whole internet in a fib_trie take half of it. A recorded file can be sparse, and have any size. */
+const MOST_LINES_BYTES = 256 << 20;
 /** Where the kernel does not count them, descriptors beyond this number are not counted. */
 const MOST_COUNTED = 65_536;
 
@@ -228,9 +229,11 @@ export class Procfs {
     }
     try {
       let rest = '';
-      for (;;) {
+      for (let bytes = 0; ;) {
         const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
         if (read === 0) break;
+        bytes += read;
+        if (bytes > MOST_LINES_BYTES) return 'unreadable';
         const lines = (rest + this.#buffer.toString('latin1', 0, read)).split('\n');
         rest = (lines.pop() ?? '').slice(0, LONGEST_LINE);
         for (const line of lines) onLine(line);
@@ -300,7 +303,7 @@ export class Procfs {
   /** Begins to list the descriptors of a process: a process can have millions. */
   walkDescriptors(pid: number): DescriptorWalk | ReadFailure {
     try {
-      return new DescriptorWalk(opendirSync(`${this.root}/${pid}/${this.access}`, { bufferSize: 256 }));
+      return new DescriptorWalk(opendirSync(this.#at(`${pid}/${this.access}`, true), { bufferSize: 256 }));
     } catch (error) {
       return this.#listFailure(pid, error);
     }
@@ -471,7 +474,11 @@ export class Procfs {
     let fd: number | undefined;
     try {
       fd = this.#open(path);
-      return readFileSync(fd, 'latin1');
+      const bytes = Buffer.allocUnsafe(LARGEST_FILE);
+      let length = 0;
+      for (let read = -1; read !== 0 && length < bytes.length; length += read)
+        read = readSync(fd, bytes, length, bytes.length - length, null);
+      return bytes.toString('latin1', 0, length);
     } catch {
       return null;
     } finally {

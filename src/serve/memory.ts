@@ -1,17 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { totalmem } from 'node:os';
+import { memoryLimit } from '../common/memory-limit.ts';
 
 /** What stays free of the limit, for the garbage of a scan and for answers. */
 const RESERVE = 40 << 20;
 /** What a connection takes, with everything that is known of it. */
 const CONNECTION = 1_200;
 const PAGE = 4_096;
-
-/** The limit of the process: that of its cgroup, otherwise the memory of the host. */
-function limit(): number {
-  const ofCgroup = process.constrainedMemory();
-  return ofCgroup > 0 ? Math.min(ofCgroup, totalmem()) : totalmem();
-}
 
 /** Bytes that the process has alone: pages of its program and libraries can be read again. */
 export function privateBytes(statm: string): number {
@@ -27,5 +21,5 @@ export function connectionsLeft(): number {
   } catch {
     taken = process.memoryUsage.rss();
   }
-  return Math.max(0, (limit() - RESERVE - taken) / CONNECTION);
+  return Math.max(0, (memoryLimit() - RESERVE - taken) / CONNECTION);
 }

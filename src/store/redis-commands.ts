@@ -28,7 +28,7 @@ export const SCRIPTS = {
   /**
    * A value that is not a time is not ours and is overwritten. The times are indexed by tenant. With too many of them, those of tenants
    * that wrote none for 90 days are forgotten, and then the oldest of the largest tenant are deleted. With a full server, the oldest
-   * of a tenant with more than a thousand are deleted.
+   * of a tenant with more than a thousand are deleted. Returns the time before, in a list if times were deleted because there are too many.
    * KEYS: the time, the index of the tenant, the sizes of the tenants, their last writes, the total.
    * ARGV: the time, its lifetime, the current time, the maximum total, the tenant, the key of the time without a prefix.
    */
@@ -51,7 +51,9 @@ export const SCRIPTS = {
       if #oldest > 0 then redis.call('ZREM', indexes .. name, unpack(oldest)) end
       return #oldest
     end
+    local isFull = false
     local function shrink()
+      isFull = true
       local size, freed = tonumber(redis.call('GETRANGE', all, 0, 15)), 0
       for _, name in ipairs(redis.call('ZRANGEBYSCORE', last, '-inf', now - tonumber(ttl), 'LIMIT', 0, 1000)) do
         freed = freed + tonumber(redis.call('ZSCORE', sizes, name) or 0)
@@ -94,7 +96,7 @@ export const SCRIPTS = {
       for i = 2, 5 do redis.call('PEXPIRE', KEYS[i], ttl) end
     end)
     if not isIndexed and not before then redis.call('DEL', index, sizes, last, all) end
-    return before`,
+    return isFull and {before and string.format('%.0f', before) or ''} or before`,
   enqueue: `
     local count = redis.pcall('ZCARD', KEYS[1])
     if type(count) == 'table' then
@@ -166,6 +168,14 @@ export function toTime(reply: unknown): number {
 export function toNumber(reply: unknown): number {
   if (typeof reply !== 'number') throw unexpected(reply);
   return reply;
+}
+
+/** The reply of `writeFirstSeen`. */
+export function toPreviousTime(reply: unknown): { readonly previous: number | null; readonly isFull: boolean } {
+  if (!Array.isArray(reply)) return { previous: reply === null ? null : toNumber(reply), isFull: false };
+  const [text = ''] = toTexts(reply);
+  if (!/^\d{0,15}$/.test(text)) throw unexpected(reply);
+  return { previous: text === '' ? null : Number(text), isFull: true };
 }
 
 export function toTexts(reply: unknown): readonly string[] {

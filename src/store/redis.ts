@@ -10,6 +10,7 @@ import {
   TEXT_BYTES,
   toNumber,
   toOk,
+  toPreviousTime,
   toShortText,
   toTexts,
   toTime,
@@ -34,6 +35,7 @@ import { readPage, recordBatches, writeBatch } from './redis-records.ts';
 
 /** How long the server keeps the check number of a stopped exporter. */
 const ALIVE_KEEP_MS = 24 * 3_600_000;
+const DAY_MS = 86_400_000;
 const RECONNECT_MAX_MS = 2_000;
 const CHECK_MS = 2_000;
 /** If a server fails again this soon after a recovery, the next recovery is reported only after the same delay. */
@@ -112,6 +114,7 @@ export class RedisStore implements Store, SharedState {
   /** Server time minus our monotonic clock, in milliseconds. NaN before the first check. */
   #serverAtZero = NaN;
   #reportedClockOff = false;
+  #reportedFullAt = -Infinity;
   readonly #clockReports = new BurstLimit(BURST, UNSTABLE_MS);
   #closed = false;
   #cancelCheck: () => void = () => undefined;
@@ -212,13 +215,24 @@ export class RedisStore implements Store, SharedState {
           const now = Math.floor(this.#options.clock.now());
           const given = [at, FIRST_SEEN_TTL_MS, now, most, tenant, key].map(String);
           const reply = await this.#redis.eval(SCRIPTS.writeFirstSeen, keys.length, ...keys, ...given);
-          return reply === null ? null : toNumber(reply);
+          const { previous, isFull } = toPreviousTime(reply);
+          if (isFull) this.#reportFull();
+          return previous;
         });
         return { key, previous: before === undefined ? 'unknown' : before };
       });
       previousTimes.push(...(await Promise.all(answers)));
     }
     return previousTimes;
+  }
+
+  #reportFull(): void {
+    const now = this.#options.clock.monotonic();
+    if (now - this.#reportedFullAt < DAY_MS) return;
+    this.#reportedFullAt = now;
+    this.#options.report(
+      `Store "${this.#url}" is full of first-seen times: the owners with the most lose their oldest`,
+    );
   }
 
   async writeRecords(records: readonly StoredRecord[]): Promise<void> {

@@ -21,9 +21,9 @@ const TEXT = readFileSync(SS, 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-parse-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function parse(args: readonly string[], input = ''): { code: number | null; stdout: string; stderr: string } {
+function parse(args: readonly string[], input = '', env = {}): { code: number | null; stdout: string; stderr: string } {
   const run = spawnSync(process.execPath, [MAIN, 'parse', ...args], {
-    env: ENVIRONMENT,
+    env: { ...ENVIRONMENT, ...env },
     input,
     encoding: 'utf8',
     timeout: 30_000,
@@ -177,6 +177,12 @@ describe('parse', () => {
       '',
     ]);
     expect(stderr).toBe('2 rows from ss, 1 line could not be parsed\n');
+  });
+
+  it('needs little memory for a row before many lines that are no rows', () => {
+    const text = `${TEXT.split('\n').slice(0, 2).join('\n')}\n${`tcp ESTAB ${'x'.repeat(190)}\n`.repeat(80_000)}`;
+    const { code, stdout } = parse(['-o', 'csv'], text, { NODE_OPTIONS: '--max-old-space-size=48' });
+    expect([code, stdout.split('\n').length]).toEqual([0, 3]);
   });
 
   it.each(['parse', 'whois'])('%s rejects a directory as standard input', (command) => {

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -48,15 +48,22 @@ describe('a recorded tree whose folders are links', () => {
       stat: !failed(procfs.read(pid, 'stat')),
       lines: procfs.readLines(pid, 'net/fib_trie', () => undefined) === null,
       descriptors: !failed(procfs.descriptors(pid)),
+      walk: walks(procfs, pid),
       socket: procfs.socketInode(pid, 3) !== 'unreadable' && !failed(procfs.socketInode(pid, 3)),
       netns: !failed(procfs.netnsInode(pid)),
       executable: procfs.executable(pid) !== null,
       threads: procfs.threads(pid).length > 0,
     };
   }
+  function walks(procfs: Procfs, pid: number): boolean {
+    const walk = procfs.walkDescriptors(pid);
+    if (failed(walk)) return false;
+    walk.close();
+    return true;
+  }
   const ALL = readAllOf(true);
   function readAllOf(is: boolean): Record<string, boolean> {
-    const names = ['isListed', 'stat', 'lines', 'descriptors', 'socket', 'netns', 'executable', 'threads'];
+    const names = ['isListed', 'stat', 'lines', 'descriptors', 'walk', 'socket', 'netns', 'executable', 'threads'];
     return Object.fromEntries(names.map((name) => [name, is]));
   }
   const NOTHING = readAllOf(false);
@@ -64,8 +71,8 @@ describe('a recorded tree whose folders are links', () => {
   it.each([
     { folder: '', target: 'outside', expected: NOTHING },
     { folder: '', target: 'inside', expected: NOTHING },
-    { folder: 'fd', target: 'outside', expected: { ...ALL, descriptors: false, socket: false } },
-    { folder: 'fd', target: 'inside', expected: { ...ALL, descriptors: false, socket: false } },
+    { folder: 'fd', target: 'outside', expected: { ...ALL, descriptors: false, walk: false, socket: false } },
+    { folder: 'fd', target: 'inside', expected: { ...ALL, descriptors: false, walk: false, socket: false } },
     { folder: 'ns', target: 'outside', expected: { ...ALL, netns: false } },
     { folder: 'task', target: 'outside', expected: { ...ALL, threads: false } },
     { folder: 'net', target: 'outside', expected: { ...ALL, lines: false } },
@@ -106,4 +113,17 @@ describe('a recorded tree whose folders are links', () => {
       }
     },
   );
+});
+
+it('reads no sparse file of a recorded tree to its end', () => {
+  using tree = new Tree('listen-only');
+  const pid = 25938;
+  for (const name of ['stat', `${pid}/net/fib_trie`, `${pid}/cmdline`]) {
+    writeFileSync(join(tree.root, name), 'btime 1\n');
+    truncateSync(join(tree.root, name), 2 ** 40);
+  }
+  const procfs = new Procfs(tree.root);
+  expect(procfs.bootedAt()).toBe(1_000);
+  expect(procfs.readLines(pid, 'net/fib_trie', () => undefined)).toBe('unreadable');
+  expect(procfs.read(pid, 'cmdline').length).toBe(4 << 20);
 });

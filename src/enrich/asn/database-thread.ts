@@ -1,11 +1,15 @@
 import { Worker } from 'node:worker_threads';
+import { memoryLimit } from '../../common/memory-limit.ts';
 import type { DatabaseContent, DatabaseFile } from './database-worker.ts';
 import type { Lookup } from './file-database.ts';
 import { OperatorTable } from './ip2asn-tsv.ts';
 import { lookupMmdb } from './mmdb.ts';
 
-/** Far above what real files need on a slow disk. */
-const LIMITS: ThreadLimits = { withinMs: 120_000, heapMiB: 256 };
+/** Far above what real files need on a slow disk. A table of 700,000 ranges and 110,000 operators needs less than 32 MiB. */
+const LIMITS: ThreadLimits = {
+  withinMs: 120_000,
+  heapMiB: Math.min(256, Math.max(64, Math.floor(memoryLimit() / 4 / 1024 ** 2))),
+};
 
 /** The bounds of a thread that reads a database. Buffers of the file are not part of the heap. */
 export interface ThreadLimits {

@@ -6,6 +6,7 @@ import { reasonOf } from '../../common/errors.ts';
 import type { Address, AsnStatus, Cidr } from '../../model.ts';
 import type { Answer } from './cache.ts';
 import { fileVersion } from '../../common/files.ts';
+import { memoryLimit } from '../../common/memory-limit.ts';
 
 const POLL_MS = 60_000;
 /** Short, so that a replaced file takes effect soon. */
@@ -132,13 +133,21 @@ export class FileDatabase {
 /** The largest databases of operators have about 100 MiB. */
 export const FILE_BYTES_MOST = 512 * 1024 * 1024;
 
-/** Opens a regular file of up to 512 MiB for reading. Rejects anything else, such as a pipe without a writer. */
-export async function openFile(file: string): Promise<FileHandle> {
+/**
+ * How many bytes of a file may be in memory, at most: a fifth of what this process may use, because the next version of the file is read
+ * while the former one is in use.
+ */
+export function loadedBytesMost(limit = memoryLimit()): number {
+  return Math.min(FILE_BYTES_MOST, Math.floor(limit / 5));
+}
+
+/** Opens a regular file of up to this many bytes for reading. Rejects anything else, such as a pipe without a writer. */
+export async function openFile(file: string, most = FILE_BYTES_MOST): Promise<FileHandle> {
   const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   const stats = await handle.stat();
-  if (stats.isFile() && stats.size <= FILE_BYTES_MOST) return handle;
+  if (stats.isFile() && stats.size <= most) return handle;
   await handle.close();
-  throw new Error(stats.isFile() ? `longer than ${FILE_BYTES_MOST} bytes` : 'not a regular file');
+  throw new Error(stats.isFile() ? `longer than ${most} bytes` : 'not a regular file');
 }
 
 function unreadable(file: string, error: unknown): string {

@@ -5,7 +5,7 @@ import { compareAddresses, isIPv4, maskAddress, parseAddress } from '../../commo
 import { cleanLabel, escapeControls } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
-import { FILE_BYTES_MOST, openFile, type AsnRecord } from './file-database.ts';
+import { FILE_BYTES_MOST, loadedBytesMost, openFile, type AsnRecord } from './file-database.ts';
 
 const LINE_LENGTH = 4096;
 /** About ten times what a complete table has. */
@@ -22,9 +22,10 @@ export async function readTsv(file: string): Promise<OperatorTable> {
   try {
     const source = handle.createReadStream({ start: 0, autoClose: false });
     const gunzip = createGunzip();
+    const parse = (text: AsyncIterable<Uint8Array>): Promise<OperatorTable> => parseTsv(text);
     return await ((await isGzip(handle))
-      ? pipeline(source, gunzip, (text) => limitExpansion(text, () => gunzip.bytesWritten), parseTsv)
-      : pipeline(source, parseTsv));
+      ? pipeline(source, gunzip, (text) => limitExpansion(text, () => gunzip.bytesWritten), parse)
+      : pipeline(source, parse));
   } finally {
     await handle.close();
   }
@@ -53,9 +54,12 @@ async function isGzip(handle: FileHandle): Promise<boolean> {
  * name, separated by tabs, in ascending order within each address family. ASN 0 means not announced. Rejects at the
  * first invalid line, and if the table is empty or cut.
  */
-export async function parseTsv(chunks: AsyncIterable<Uint8Array>): Promise<OperatorTable> {
+export async function parseTsv(
+  chunks: AsyncIterable<Uint8Array>,
+  mostBytes = loadedBytesMost() / 2,
+): Promise<OperatorTable> {
   const decoder = new TextDecoder();
-  const table = new TableBuilder();
+  const table = new TableBuilder(mostBytes);
   let rest = '';
   for await (const chunk of chunks) {
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
@@ -90,11 +94,16 @@ class Ranges {
     return this.#rows;
   }
 
+  /** Without the room for later rows. */
+  get bytes(): number {
+    return this.#length * this.#stride * Uint32Array.BYTES_PER_ELEMENT;
+  }
+
   /** Returns false if a range does not follow all earlier ranges. */
   add(first: Address, last: Address, operator: number): boolean {
     if (this.#length > 0 && this.#compare(this.#length - 1, this.#words, first) >= 0) return false;
     const at = this.#length * this.#stride;
-    if (at === this.#rows.length) this.#resize(Math.max(1024, this.#length * 2));
+    if (at === this.#rows.length) this.#resize(Math.max(1024, Math.ceil(this.#length * 1.25)));
     const unused = 4 - this.#words;
     this.#rows.set(first.slice(unused), at);
     this.#rows.set(last.slice(unused), at + this.#words);
@@ -146,12 +155,18 @@ class Ranges {
 }
 
 class TableBuilder {
+  readonly #mostBytes: number;
   readonly #v4 = new Ranges(1);
   readonly #v6 = new Ranges(4);
   readonly #operators: Buffer[] = [];
   readonly #operatorOf = new Map<string, number>();
   #operatorBytes = 0;
   #line = 0;
+
+  /** Arrays grow in steps, and are copied at each. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
 
   add(line: string): void {
     this.#line++;
@@ -166,6 +181,8 @@ class TableBuilder {
     const operator = this.#operator(asnText, line.slice(firstText.length + lastText.length + 2).trimEnd());
     if (this.#v4.length + this.#v6.length >= RANGES_MOST) throw new Error(`more than ${RANGES_MOST} address ranges`);
     if (!(isV4 ? this.#v4 : this.#v6).add(first, last, operator)) throw this.#wrong(line, 'is not in ascending order');
+    if (this.#v4.bytes + this.#v6.bytes + this.#operatorBytes > this.#mostBytes)
+      throw new Error(`it needs more than ${Math.floor(this.#mostBytes)} bytes of memory`);
   }
 
   build(): OperatorTable {

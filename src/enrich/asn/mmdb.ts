@@ -4,7 +4,7 @@ import { formatAddress, ipv4, isIPv4 } from '../../common/address.ts';
 import { cleanLabel } from '../../common/sanitize.ts';
 import type { Address } from '../../model.ts';
 import { isReservedAsn } from './cache.ts';
-import { openFile, type AsnRecord, type Lookup } from './file-database.ts';
+import { loadedBytesMost, openFile, type AsnRecord, type Lookup } from './file-database.ts';
 import { checkValueSize, ValueTooLarge } from './mmdb-limits.ts';
 
 /** How many ranges from the start of each address family are checked for an ASN. */
@@ -21,8 +21,8 @@ const ASN_KEYS = ['autonomous_system_number', 'asn', 'as_number'];
 const NAME_KEYS = ['autonomous_system_organization', 'as_name', 'name', 'as_organization'];
 
 /** Reads a file in MaxMind DB format. Rejects with the reason if the format is wrong or the file contains no ASNs. */
-export async function readMmdb(file: string): Promise<Buffer<ArrayBuffer>> {
-  const handle = await openFile(file);
+export async function readMmdb(file: string, most = loadedBytesMost()): Promise<Buffer<ArrayBuffer>> {
+  const handle = await openFile(file, most);
   try {
     const bytes = await handle.readFile();
     parseMmdb(bytes);

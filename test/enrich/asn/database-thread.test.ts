@@ -1,10 +1,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseAddress } from '../../../src/common/address.ts';
 import { loadDatabase } from '../../../src/enrich/asn/database-thread.ts';
+import { loadedBytesMost } from '../../../src/enrich/asn/file-database.ts';
+import { parseTsv } from '../../../src/enrich/asn/ip2asn-tsv.ts';
+import { readMmdb } from '../../../src/enrich/asn/mmdb.ts';
 import type { Address } from '../../../src/model.ts';
 import { writeMmdb } from '../../support/mmdb-writer.ts';
 
@@ -50,6 +54,24 @@ describe('a database that a thread read', () => {
     { title: 'has no lines', format: 'tsv' as const, bytes: '', reason: 'the file is empty' },
   ])('is rejected with the reason when it $title', async ({ format, bytes, reason }) => {
     await expect(loadDatabase({ format, file: fileOf(bytes) })).rejects.toThrow(new Error(reason));
+  });
+
+  it.each([
+    ['of a container with 256 MiB', 256 << 20, 53_687_091],
+    ['of a large host', 2 ** 36, 512 << 20],
+  ])('may need a fifth of the memory %s', (_, limit, bytes) => {
+    expect(loadedBytesMost(limit)).toBe(bytes);
+  });
+
+  it('is rejected when its file or its table is larger than that', async () => {
+    await expect(readMmdb(fileOf(MMDB), MMDB.length - 1)).rejects.toThrow(`longer than ${MMDB.length - 1} bytes`);
+    expect(await readMmdb(fileOf(MMDB), MMDB.length)).toEqual(MMDB);
+    // 12 bytes for a range of IPv4, 36 for one of IPv6, and the names.
+    const bytes = 2 * 12 + 36 + 25 + 15;
+    await expect(parseTsv(Readable.from([Buffer.from(TSV)]), bytes - 1)).rejects.toThrow(
+      /needs more than \d+ bytes of memory/,
+    );
+    expect(await parseTsv(Readable.from([Buffer.from(TSV)]), bytes)).toHaveProperty('bytes', bytes + 8);
   });
 
   it('is rejected when it takes too long', async () => {
