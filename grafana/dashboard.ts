@@ -114,7 +114,7 @@ export function dashboard(about: {
         .includeVars(true)
         .keepTime(true),
     )
-    .withVariable(new DatasourceVariableBuilder('datasource').label('Data Source').type('prometheus'));
+    .withVariable(new DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'));
   for (const variable of [...TARGET_VARIABLES, ...(about.variables ?? [])]) builder.withVariable(labelValues(variable));
   if (about.choosesDirection) builder.withVariable(directions());
   for (const annotation of [FIRING, ...(about.annotations ?? [])]) builder.annotation(marks(annotation));
@@ -142,7 +142,7 @@ function marks({ name, expr, title, text, color }: Annotation): AnnotationQueryB
 function directions(): CustomVariableBuilder {
   const [first = ''] = DIRECTIONS;
   return new CustomVariableBuilder('direction')
-    .label('direction')
+    .label('Direction')
     .values(DIRECTIONS.join(','))
     .multi(true)
     .includeAll(true)
@@ -151,11 +151,13 @@ function directions(): CustomVariableBuilder {
     .options(DIRECTIONS.map((value) => ({ text: value, value, selected: value === first })));
 }
 
+const capitalized = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
+
 function labelValues({ name, of, single, rankedBy }: Variable): QueryVariableBuilder {
   const query =
     rankedBy === undefined ? `label_values(${of}, ${name})` : `query_result(sort_desc(topk(500, ${rankedBy})))`;
   const variable = new QueryVariableBuilder(name)
-    .label(name)
+    .label(capitalized(name))
     .datasource(DATASOURCE)
     .query({ query, refId: 'PrometheusVariableQueryEditor-VariableQuery' })
     .definition(query)

@@ -64,9 +64,13 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
 
   it('has variables for the data source, the cluster, the job and the instance', () => {
     expect(variables.slice(0, 4).map(({ name }) => name)).toEqual(['datasource', 'cluster', 'job', 'instance']);
-    expect(variable('datasource')).toMatchObject({ type: 'datasource', query: 'prometheus', label: 'Data Source' });
+    expect(variable('datasource')).toMatchObject({ type: 'datasource', query: 'prometheus', label: 'Data source' });
     for (const { name, label, datasource, refresh, query, regex } of variables.filter(({ type }) => type === 'query')) {
-      expect({ label, uid: datasource?.uid, refresh }).toEqual({ label: name, uid: '${datasource}', refresh: 2 });
+      expect({ label: label.toLowerCase(), uid: datasource?.uid, refresh }).toEqual({
+        label: name,
+        uid: '${datasource}',
+        refresh: 2,
+      });
       const { query: text } = typeof query === 'string' ? { query } : query;
       const [, ranking] = /^query_result\((.+)\)$/.exec(text) ?? [];
       if (ranking !== undefined) {
@@ -81,6 +85,7 @@ describe.each(DASHBOARDS.map((dashboard) => ({ name: titleOf(dashboard), dashboa
       expect(parsePromql(substituted(selector)).errors).toEqual([]);
       expect(unknownNames(substituted(`sum by (${name}) (${selector})`))).toEqual([]);
     }
+    expect(variables.filter(({ label }) => !/^[A-Z]/.test(label))).toEqual([]);
     for (const name of ['cluster', 'job', 'instance'])
       expect(variable(name)).toMatchObject({ multi: true, includeAll: true, allValue: '.*' });
   });
