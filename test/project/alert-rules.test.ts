@@ -37,6 +37,12 @@ test('no rule compares with what Prometheus recorded more than an hour ago', () 
   expect(wrong.map(({ alert, record }) => alert ?? record)).toEqual([]);
 });
 
+// The default limit of Mimir (ruler_max_rules_per_rule_group).
+test('no group has more than 20 rules', () => {
+  const groups = Map.groupBy(RULES, ({ file, group }) => `${file} ${group}`);
+  expect([...groups].filter(([, rules]) => rules.length > 20).map(([group]) => group)).toEqual([]);
+});
+
 describe.each(ALERTS)('$alert, $labels.severity', ({ alert, file, expr, labels, annotations }) => {
   it('has a severity, which is info for extra alerts', () => {
     expect(file.includes('extra') ? ['info'] : ['critical', 'warning', 'info']).toContain(labels?.severity);
