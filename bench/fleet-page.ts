@@ -218,7 +218,7 @@ class NodePage {
     const [asn] = operator(number);
     this.peers(owner, direction, 'public', String(asn), value);
     const isNew = number >= KNOWN.length && number % 4 === 0;
-    const age = isNew ? 600 + random(number, 8) * DAY : (2 + random(number, 4) * 20) * DAY;
+    const age = isNew ? 1800 + (random(number, 8) * DAY) / 12 : (2 + random(number, 4) * 20) * DAY;
     this.#add('asn_first_seen_timestamp_seconds', { ...owner, direction, asn: String(asn) }, this.#now - age);
     if (isNew && direction === 'outbound') this.#novelty(owner, asn);
     if (direction === 'outbound') this.endpoint(owner, `AS${asn}:443`, direction, value);
@@ -328,6 +328,11 @@ class NodePage {
     this.#seen.add(key);
     this.rows.push({ family: `peerscope_${family}`, labels, value, motion });
   }
+}
+
+/** Whether a series is there at a time: what was first seen later is not. */
+export function existsAt({ family, value }: NodeSeries, at: number): boolean {
+  return !/_(first_seen|novelty)_timestamp_seconds$/.test(family) || value <= at;
 }
 
 /** The value of a series so many seconds before the end of the history. */

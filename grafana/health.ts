@@ -283,7 +283,7 @@ export default dashboard({
             width: 12,
           },
           [
-            `sum(rate(peerscope_asn_cache_hits_total{${TARGETS}}[$__rate_interval])) / (sum(rate(peerscope_asn_cache_lookups_total{${TARGETS}}[$__rate_interval])) > 0)`,
+            `clamp_max(sum(rate(peerscope_asn_cache_hits_total{${TARGETS}}[$__rate_interval])) / (sum(rate(peerscope_asn_cache_lookups_total{${TARGETS}}[$__rate_interval])) > 0), 1)`,
             'hits',
           ],
         ),

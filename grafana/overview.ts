@@ -33,6 +33,8 @@ const ALERT_LABELS = [
 ] as const;
 
 const ALERT_LABEL_LIST = ALERT_LABELS.join(', ');
+/** The counters have a series for each pod: a point for each five minutes would cost the fleet seconds. */
+const KERNEL_INTERVAL = '15m';
 const BY_NAMESPACE = 'sum by (cluster, namespace)';
 
 export default dashboard({
@@ -79,12 +81,12 @@ export default dashboard({
         stat(
           {
             title: 'Network operators',
-            description: 'Number of distinct ASNs with connections.',
+            description: 'Number of distinct ASNs that the exporters report.',
             unit: 'short',
             noData: 'No ASN is known.',
             width: 4,
           },
-          [`count(count by (asn) (peerscope_asn_connections{${TARGETS}, asn!~"|0|other"}))`, 'ASNs'],
+          [`count(group by (asn) (peerscope_asn_info{${TARGETS}, asn!~"|0|other"}))`, 'ASNs'],
         ),
         stat(
           {
@@ -141,12 +143,12 @@ export default dashboard({
           {
             title: 'Namespaces',
             description:
-              'Socket rows, connections to public addresses and bytes sent of each namespace. Processes on hosts have none. Click a namespace for its service map.',
+              'Connections, connections to public addresses and bytes sent of each namespace. Processes on hosts have none. Click a namespace for its service map.',
             width: 24,
           },
           {
             values: [
-              { name: 'Socket rows', unit: 'short', expr: `${BY_NAMESPACE} (peerscope_connections{${TARGETS}})` },
+              { name: 'Connections', unit: 'short', expr: `${BY_NAMESPACE} (peerscope_asn_connections{${TARGETS}})` },
               {
                 name: 'To public addresses',
                 unit: 'short',
@@ -166,7 +168,33 @@ export default dashboard({
       ],
     },
     {
-      heading: 'Who',
+      heading: 'New peers',
+      panels: [
+        table(
+          {
+            title: 'New peers in the last day',
+            description:
+              'Network operators that a workload first met within the past 24 hours and that are connected now, or that it first met within the past hour. On the first day, all are new. The table is empty if there are none. Click an ASN for its dashboard.',
+            width: 24,
+            height: 10,
+          },
+          {
+            values: [
+              {
+                name: 'First seen',
+                unit: 'dateTimeFromNow',
+                expr: `1000 * ${named(`(min by (cluster, process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}, direction=~"$direction"}) > time() - 86400)`)}`,
+              },
+            ],
+            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace', 'cluster'],
+            links: { asn: ASN_LINK, as_name: ASN_LINK, process: OWNER_LINK, workload: OWNER_LINK },
+          },
+        ),
+      ],
+    },
+    {
+      heading: 'Top processes and network operators',
+      isCollapsed: true,
       panels: [
         bars(
           {
@@ -198,26 +226,6 @@ export default dashboard({
             `topk(10, sum by (asn, as_name) (${named(`sum by (cluster, asn) (peerscope_asn_connections{${TARGETS}, asn!=""})`)}))`,
             'AS{{asn}} {{as_name}}',
           ],
-        ),
-        table(
-          {
-            title: 'New peers in the last day',
-            description:
-              'Network operators that a workload first met within the past 24 hours and that are connected now, or that it first met within the past hour. On the first day, all are new. The table is empty if there are none. Click an ASN for its dashboard.',
-            width: 24,
-            height: 10,
-          },
-          {
-            values: [
-              {
-                name: 'First seen',
-                unit: 'dateTimeFromNow',
-                expr: `1000 * ${named(`(min by (cluster, process, namespace, workload, direction, asn) (peerscope_asn_first_seen_timestamp_seconds{${TARGETS}, direction=~"$direction"}) > time() - 86400)`)}`,
-              },
-            ],
-            labels: ['as_name', 'asn', 'direction', 'process', 'workload', 'namespace', 'cluster'],
-            links: { asn: ASN_LINK, as_name: ASN_LINK, process: OWNER_LINK, workload: OWNER_LINK },
-          },
         ),
       ],
     },
@@ -314,7 +322,7 @@ export default dashboard({
         lines(
           {
             title: 'Opened (kernel counters)',
-            interval: '5m',
+            interval: KERNEL_INTERVAL,
             description: 'TCP connections in all network namespaces, as counted by the kernel.',
             unit: 'cps',
             noData: 'Needs two scrapes.',
@@ -327,7 +335,7 @@ export default dashboard({
         lines(
           {
             title: 'Errors (kernel counters)',
-            interval: '5m',
+            interval: KERNEL_INTERVAL,
             description:
               'Retransmitted segments, connections dropped because an accept queue was full, and datagrams dropped because a receive buffer was full.',
             unit: 'cps',

@@ -249,7 +249,7 @@ export function table(frame: Frame, { values, labels, links = {}, empty = {} }: 
   for (const { name, unit } of values)
     panel.overrideByName(name, [
       { id: 'unit', value: unit },
-      { id: 'custom.width', value: Math.max(120, 40 + 9 * name.length) },
+      { id: 'custom.width', value: Math.max(unit === 'dateTimeFromNow' ? 150 : 120, 40 + 9 * name.length) },
     ]);
   for (const label of labels) {
     const [width, link, text] = [WIDTHS[label], links[label], empty[label]];

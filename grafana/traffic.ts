@@ -5,6 +5,9 @@ import { bars, lines, MOST_LINES, named, stat, TARGETS } from './panels.ts';
 /** Panels are empty where peerscope reads only procfs. */
 export const NO_TRAFFIC = 'No data. Bytes need netlink sockets: see docs/traffic.md.';
 
+/** A point for lines that are averages over an hour. */
+const HOURLY_INTERVAL = '5m';
+
 const OPERATOR = `{${TARGETS}, asn!=""}`;
 
 /** The operators with the highest rate of an hour. */
@@ -264,6 +267,7 @@ export default dashboard({
         lines(
           {
             title: 'Pods by namespace',
+            interval: HOURLY_INTERVAL,
             description:
               'Bytes a second that pods sent over the network, on average over one hour, because bytes of pods count when a connection ends.',
             unit: 'binBps',
@@ -278,20 +282,21 @@ export default dashboard({
         lines(
           {
             title: 'Ended connections',
-            interval: '5m',
-            description: 'Connections a second that ended, however short, by direction. It needs netlink sockets.',
+            description:
+              'TCP connections a second that ended, by direction. With netlink sockets, all of them, however short; otherwise those that scans saw.',
             unit: 'cps',
-            noData: NO_TRAFFIC,
+            noData: 'Needs two scrapes.',
             width: 12,
           },
           [
-            `sum by (direction) (rate(peerscope_asn_closed_connections_total{${TARGETS}}[$__rate_interval]))`,
+            `sum by (direction) (rate(peerscope_connections_closed_total{${TARGETS}, transport="tcp"}[$__rate_interval]))`,
             '{{direction}}',
           ],
         ),
         lines(
           {
             title: 'Retransmitted by network',
+            interval: HOURLY_INTERVAL,
             description: 'Retransmitted bytes as a share of the bytes that were sent, on average over one hour.',
             unit: 'percentunit',
             noData: NO_TRAFFIC,
@@ -302,6 +307,7 @@ export default dashboard({
         lines(
           {
             title: 'Round trip by network',
+            interval: HOURLY_INTERVAL,
             description: 'Mean of the smallest round-trip time of each connection, over one hour.',
             unit: 's',
             noData: NO_TRAFFIC,

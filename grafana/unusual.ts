@@ -1,9 +1,19 @@
 import { dashboard, UIDS } from './dashboard.ts';
-import { drillDown, lines, named, stat, table, TARGETS } from './panels.ts';
+import { drillDown, lines, named, stat, table, TARGETS, type Link } from './panels.ts';
 
 const NOTHING = 'Nothing is unusual.';
 const TO_OWNER = drillDown('This workload', UIDS.owner, '__data.fields', ['namespace', 'workload', 'process']);
 const TO_WORKLOAD = drillDown('This workload', UIDS.owner, '__data.fields', ['namespace', 'workload']);
+
+/**
+ * The command that declares a row normal. A link to the page of the exporter is not possible: `instance` is the name of a node in most
+ * clusters, and no browser reaches the pods there.
+ */
+const ACCEPT: Link = {
+  title:
+    'If this is normal: peerscope accept "${__data.fields.namespace}/${__data.fields.workload}" "${__data.fields.what}"',
+  url: 'https://github.com/peerscope/peerscope/blob/main/docs/accept.md',
+};
 
 const BY = 'cluster, kind, what, points, reach, process, workload, namespace, instance';
 const OPERATORS = `max by (${BY}, asn) (label_replace(peerscope_novelty_timestamp_seconds{${TARGETS}, kind="operator"}, "asn", "$1", "what", "AS(.+)"))`;
@@ -82,7 +92,7 @@ export default dashboard({
                 expr: `1000 * ${EVIDENCE}`,
               },
             ],
-            links: { workload: TO_OWNER },
+            links: { workload: TO_OWNER, what: ACCEPT },
             labels: [
               'points',
               'workload',
@@ -120,12 +130,12 @@ export default dashboard({
         lines(
           {
             title: 'Novelties',
-            description: 'New things of calm workloads, by kind.',
-            unit: 'cps',
+            description: 'New things of calm workloads per hour, by kind.',
+            unit: 'short',
             noData: NOTHING,
             width: 12,
           },
-          [`sum by (kind) (rate(peerscope_novelties_total{${TARGETS}}[$__rate_interval]))`, '{{kind}}'],
+          [`3600 * sum by (kind) (rate(peerscope_novelties_total{${TARGETS}}[$__rate_interval]))`, '{{kind}}'],
         ),
       ],
     },

@@ -19,7 +19,7 @@ const SHOTS = fileURLToPath(new URL('../../.cache/dashboards', import.meta.url))
 /** What a viewer opens: a dashboard, and the variables in its address. */
 const OPENED: readonly (readonly [picture: string, uid: string, shown: Shown])[] = [
   ...DASHBOARDS.map(({ uid = '' }) => [uid, uid, {}] as const),
-  ['peerscope-owner-payments', 'peerscope-owner', { namespace: 'shop', workload: 'payments' }],
+  ['peerscope-owner-orders', 'peerscope-owner', { namespace: 'shop', workload: 'orders' }],
   ['peerscope-asn-private', 'peerscope-asn', { asn: '64512' }],
   ['peerscope-overview-west', 'peerscope-overview', { cluster: 'west', direction: 'inbound' }],
 ];
@@ -205,6 +205,25 @@ describe('dashboards as a viewer sees them', () => {
         expect.stringMatching(/^\/d\/peerscope-owner\?.*var-process=java&var-workload=checkout&var-namespace=billing/),
       ]),
     );
+  });
+
+  it('marks alerts and new operators in all lines', ({ skip }) => {
+    if (why !== null) return skip(why);
+    const marks = [...views.values()].flatMap((view) => view.marks);
+    expect(new Set(marks.map(({ color, title }) => `${color} ${title}`))).toEqual(
+      new Set([
+        'red PeerscopeUnusual',
+        'red PeerscopeCloseWaitLeak',
+        'red PeerscopeSeriesFolded',
+        'blue First connection with AS64512',
+      ]),
+    );
+    expect(new Set(marks.map(({ text }) => text))).toContain('shop payments');
+    expect(new Set(marks.map(({ text }) => text))).toContain('python3 outbound');
+    const lines = (picture: string): readonly Seen[] =>
+      (seen.get(picture) ?? []).filter(({ type, isEmpty }) => type === 'timeseries' && !isEmpty);
+    for (const { title, marks } of [...lines('peerscope-overview'), ...lines('peerscope-owner-orders')])
+      expect(marks, title).toBeGreaterThan(1);
   });
 
   it('maps namespaces, and workloads with the bytes between them', ({ skip }) => {

@@ -15,8 +15,8 @@ const MOST_ROWS = 200;
 const UNITS = ['short', 'bytes', 'binBps', 's', 'percentunit', 'cps', 'dateTimeFromNow'];
 /** Series that no target has: one name for the whole fleet, and alerts that are about no host. */
 const WITHOUT_TARGET = ['ALERTS', 'ALERTS_FOR_STATE'];
-/** The runbooks are in the repository; all other links go to dashboards. */
-const RUNBOOK = /^https:\/\/github\.com\/peerscope\/peerscope\/blob\/main\/docs\/runbooks\//;
+/** Runbooks and documents are in the repository; all other links go to dashboards. */
+const RUNBOOK = /^https:\/\/github\.com\/peerscope\/peerscope\/blob\/main\/docs\/(?:runbooks\/|accept\.md$)/;
 
 const targets = PANELS.flatMap(({ dashboard, title, targets }) =>
   targets.map((target) => ({ name: `${dashboard}, ${title}, ${target.refId}`, ...target })),
@@ -135,7 +135,7 @@ describe.each(PANELS)('$dashboard, $title', (panel) => {
   it('sorts its tooltip, and asks for at most a point a minute', () => {
     if (panel.type !== 'timeseries') return;
     expect(panel.options?.tooltip).toEqual({ mode: 'multi', sort: 'desc' });
-    expect(panel.interval).toMatch(/^[15]m$/);
+    expect(panel.interval).toMatch(/^(?:1|5|15)m$/);
   });
 
   it('has at most 20 lines or bars of hosts and owners, and 200 rows', () => {

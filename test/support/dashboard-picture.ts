@@ -18,6 +18,14 @@ const READ = `(() => [...document.querySelectorAll('section[data-panel]')].map((
   const texts = [...section.querySelectorAll('*')].filter((element) =>
     [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim() !== ''));
   const cut = (element) => element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflow !== 'visible';
+  const isClipped = (element) => {
+    // Text that is aligned to the right leaves its cell on the left, where nothing scrolls.
+    const cell = element.closest('[role=gridcell], [role=columnheader]')?.getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const { left, right, width } = range.getBoundingClientRect();
+    return cell !== undefined && width > 0 && (left < cell.left - 1 || right > cell.right + 1);
+  };
   const cells = (role) => [...section.querySelectorAll('[role=' + role + ']')];
   return {
     title: section.dataset.panel,
@@ -25,7 +33,8 @@ const READ = `(() => [...document.querySelectorAll('section[data-panel]')].map((
     text: section.innerText,
     isEmpty: section.querySelector('[data-empty]') !== null,
     broken: section.querySelector('[data-broken]')?.textContent ?? null,
-    cut: texts.filter((element) => cut(element) || (element.parentElement && cut(element.parentElement))).map((element) => element.innerText),
+    marks: Number(section.dataset.marks ?? 0),
+    cut: texts.filter((element) => cut(element) || isClipped(element) || (element.parentElement && cut(element.parentElement))).map((element) => element.innerText),
     columns: cells('columnheader').map((cell) => ({ name: cell.innerText.trim(), isSeen: inside(cell) })),
     rows: cells('row').slice(1).map((row) => [...row.querySelectorAll('[role=gridcell]')].map((cell) => cell.innerText.trim())),
     colors: [...new Set([...section.querySelectorAll('span, div')].map((one) => getComputedStyle(one).color))],
@@ -40,6 +49,8 @@ export interface Seen {
   readonly text: string;
   readonly isEmpty: boolean;
   readonly broken: string | null;
+  /** How many annotations are drawn over the lines. */
+  readonly marks: number;
   readonly cut: readonly string[];
   readonly columns: readonly { readonly name: string; readonly isSeen: boolean }[];
   readonly rows: readonly (readonly string[])[];

@@ -46,6 +46,15 @@ export interface Answer {
   readonly peakSamples: number;
 }
 
+/** An annotation: what is marked in the panels, from its first to its last second. */
+export interface Marked {
+  readonly color: string;
+  readonly title: string;
+  readonly text: string;
+  readonly from: number;
+  readonly to: number;
+}
+
 /** A dashboard with everything that Prometheus answered. */
 export interface View {
   readonly dashboard: Classic;
@@ -54,6 +63,7 @@ export interface View {
   readonly to: number;
   /** By the key of a panel. */
   readonly answers: Readonly<Record<string, readonly Answer[]>>;
+  readonly marks: readonly Marked[];
   readonly variableSeconds: number;
 }
 
@@ -154,7 +164,36 @@ export async function viewOf(url: string, built: Classic, given: Shown, span: Sp
       answers[panel.key]?.push({ target, result: data.result, seconds: took, samples, peakSamples });
     }
   }
-  return { dashboard, shown, from, to, answers, variableSeconds };
+  const marks = await marksOf(url, dashboard, (text) => replaced(text, variables, shown), span);
+  return { dashboard, shown, from, to, answers, marks, variableSeconds };
+}
+
+/** The steps of an annotation's query that follow each other are one mark. */
+async function marksOf(
+  url: string,
+  { annotations }: Classic,
+  fill: (text: string) => string,
+  { to, seconds, points }: Span,
+): Promise<Marked[]> {
+  const step = points === undefined ? 60 : seconds / points;
+  const marks: Marked[] = [];
+  for (const { expr = '', iconColor: color, titleFormat = '', textFormat = '' } of annotations.list ?? []) {
+    const range = { start: String(to - seconds), end: String(to), step: String(step) };
+    const { result } = (await ask(url, 'query_range', { query: fill(expr), ...range })) as { result: Answered[] };
+    for (const { metric, values = [] } of result) {
+      const named = (format: string): string =>
+        format.replaceAll(/\{\{\s*(\w+)\s*\}\}/g, (_, name: string) => metric[name] ?? '').trim();
+      let last: { from: number; to: number } | undefined;
+      for (const [at] of values) {
+        if (last && at - last.to <= step) last.to = at;
+        else
+          marks.push(
+            Object.assign((last = { from: at, to: at }), { color, title: named(titleFormat), text: named(textFormat) }),
+          );
+      }
+    }
+  }
+  return marks;
 }
 
 /** The distance of points of a panel where a minute of its interval is this long. */

@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { Fleet, nameOf, valueBefore, type NodeSeries } from '../../bench/fleet-page.ts';
+import { existsAt, Fleet, nameOf, valueBefore, type NodeSeries } from '../../bench/fleet-page.ts';
 
 const STEP = 120;
 
@@ -47,7 +47,8 @@ export function writeHistory(
       const series = target.cluster === 'east' ? inEast(plain) : plain;
       const name = nameOf(series, target);
       for (let step = steps; step >= 0; step--)
-        parts.push(`${name} ${valueBefore(series, step * STEP)} ${now - step * STEP}\n`);
+        if (existsAt(series, now - step * STEP))
+          parts.push(`${name} ${valueBefore(series, step * STEP)} ${now - step * STEP}\n`);
     }
   }
   for (const [minutes, labels] of ALERTS) {

@@ -1,5 +1,5 @@
 // Draws the panels of a dashboard with Grafana's own components, from what Prometheus answered (window.VIEW).
-import { Component, useEffect, useState } from 'react';
+import { Component, useEffect, useLayoutEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import * as data from '@grafana/data';
 import * as ui from '@grafana/ui';
@@ -174,7 +174,9 @@ function drawn({ panel, frames, width, height, range }) {
           {...{ frames, ...size, timeRange: range, timeZone: 'utc', structureRev: 1 }}
           legend={panel.options.legend}
           options={panel.options}
-        />
+        >
+          {(config) => <Marks panel={panel} config={config} />}
+        </ui.TimeSeries>
       );
     case 'table':
       return (
@@ -198,6 +200,29 @@ function drawn({ panel, frames, width, height, range }) {
     default:
       throw new Error(`Cannot draw a panel of type "${panel.type}"`);
   }
+}
+
+/** Annotations are vertical lines where they begin. Grafana draws them outside of its components. */
+function Marks({ panel, config }) {
+  useLayoutEffect(() => {
+    config.addHook('draw', ({ ctx, bbox, valToPos }) => {
+      const within = marks.filter((one) => one.from > from && one.from <= to);
+      ctx.save();
+      ctx.setLineDash([4, 4]);
+      for (const one of within) {
+        const x = valToPos(one.from * 1000, 'x', true);
+        ctx.strokeStyle = theme.visualization.getColorByName(one.color);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+      }
+      ctx.restore();
+      for (const section of document.querySelectorAll('section'))
+        if (section.dataset.panel === panel.title) section.dataset.marks = String(within.length);
+    });
+  }, [config]);
+  return null;
 }
 
 function Stats({ panel, values, frames, width, height }) {
@@ -279,7 +304,7 @@ class Guard extends Component {
   }
 }
 
-const { dashboard, answers, from, to, shown } = window.VIEW;
+const { dashboard, answers, marks, from, to, shown } = window.VIEW;
 const range = { from: dateTime(from * 1000), to: dateTime(to * 1000), raw: { from: 'now-3h', to: 'now' } };
 const filled = (text) => text.replaceAll(/\$\{?(\w+)\}?/g, (whole, name) => shown[name] ?? whole);
 
