@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ASN_INFO, FAMILIES } from '../../src/metrics/catalogue.ts';
@@ -5,6 +6,7 @@ import { BUDGET_FAMILIES, STATUS_FAMILIES } from '../../src/metrics/status-famil
 import { TCP_STATES } from '../../src/common/tcp-states.ts';
 import type { Family } from '../../src/model.ts';
 import { EXAMPLES } from '../support/example-queries.ts';
+import { CHOICES, publishedBy, seriesTables } from '../support/series-table.ts';
 import { scanNode, type NodeShape } from '../support/simulated-node.ts';
 
 const TYPICAL: NodeShape = { pods: 110, seriesLimit: 1000 };
@@ -84,6 +86,16 @@ test(`a node with ${TYPICAL.pods} pods folds no series and has at most 3,000`, (
   expect(seriesOf(families)).toBeLessThanOrEqual(3000);
   const rows = families.find(({ name }) => name === 'peerscope_connections')?.samples ?? [];
   expect(rows.reduce((sum, { value }) => sum + value, 0)).toBe(110 * (2 * 10 + 1));
+});
+
+test('docs/fleet.md has the tables of npm run bench:series, and its lean choice has at most 3,000 series', () => {
+  const plain = (text: string): string => text.replaceAll(/ +/g, ' ').replaceAll(/-+/g, '-');
+  const text = plain(readFileSync(join(import.meta.dirname, '../../docs/fleet.md'), 'utf8'));
+  for (const table of seriesTables().trim().split('\n\n')) expect(text).toContain(plain(table));
+  const lean = CHOICES.find(({ name }) => name === 'lean');
+  expect(lean && seriesOf(publishedBy(lean, 110))).toBeLessThanOrEqual(3000);
+  const flags = CHOICES.filter(({ families }) => families.length > 1).map(({ families }) => `='${families.join()}'`);
+  for (const flag of flags) expect(text).toContain(flag);
 });
 
 test('docs/metrics.md matches the catalogue', async () => {

@@ -1,20 +1,28 @@
 import { listenersOf, ConnectionCounters } from '../../src/metrics/counts.ts';
 import { ConnectionTable } from '../../src/collect/connection-table.ts';
 import { ESTABLISHED, LISTEN, TIME_WAIT } from '../../src/collect/net-tcp-udp-raw.ts';
-import { readProtocolCounts } from '../../src/collect/protocol-counters.ts';
+import { ProtocolCounters, readProtocolCounts } from '../../src/collect/protocol-counters.ts';
 import { parseCgroup } from '../../src/collect/cgroup.ts';
 import { Families } from '../../src/metrics/families.ts';
 import { Published, type PublishedOptions } from '../../src/metrics/published.ts';
-import { ConnectionGroups } from '../../src/metrics/connection-groups.ts';
+import type { UnusualData } from '../../src/metrics/unusual-families.ts';
+import { TrafficCounters, type Traffic } from '../../src/traffic/traffic-counters.ts';
+import { ConnectionGroups, type ConnectionGroup } from '../../src/metrics/connection-groups.ts';
 import { EndpointPeers } from '../../src/metrics/endpoint-peers.ts';
 import type { Family, OwnerLabels, Process } from '../../src/model.ts';
 import type { Peer } from '../../src/enrich/peers.ts';
 import { scan, setLabels, type KernelRow } from './kernel-rows.ts';
 
-/** A node by its numbers; every workload has two pods on it. */
+/** A node by its numbers. */
 export interface NodeShape {
   readonly pods: number;
   readonly seriesLimit: number;
+  /** The pods that a workload has on the node: two by default. */
+  readonly podsOfWorkload?: 1 | 2;
+  /** Whether workloads are remembered; false by default. */
+  readonly remembers?: true;
+  /** Whether bytes are counted; false by default. */
+  readonly countsBytes?: true;
 }
 
 type Remote = readonly [count: number, remote: string, state?: number];
@@ -24,14 +32,21 @@ type Remote = readonly [count: number, remote: string, state?: number];
  * (for every fourth workload one more stands in TIME_WAIT), two go to its database, one to another service, one to the DNS service, and
  * two to a network operator. The proxy's: six to its control plane, four to the application.
  */
-export function scanNode({ pods, seriesLimit }: NodeShape, published?: PublishedOptions): Family[] {
+export function scanNode(
+  { pods, seriesLimit, podsOfWorkload = 2, remembers, countsBytes }: NodeShape,
+  published?: PublishedOptions,
+): Family[] {
   const connections = new ConnectionTable();
   const rows: { row: KernelRow; labels: OwnerLabels }[] = [];
   const processes: Process[] = [];
   for (let pod = 0; pod < pods; pod++) {
-    const number = pod >> 1;
+    const number = Math.floor(pod / podsOfWorkload);
     const own = `10.244.0.${pod}`;
-    const names = { namespace: `team-${number % 8}`, workload: `app-${number}`, pod: `app-${number}-${pod & 1}` };
+    const names = {
+      namespace: `team-${number % 8}`,
+      workload: `app-${number}`,
+      pod: `app-${number}-${pod % podsOfWorkload}`,
+    };
     const app: Remote[] = [
       [number % 4 === 0 ? 3 : 4, 'in'],
       [number % 4 === 0 ? 1 : 0, 'in', TIME_WAIT],
@@ -68,10 +83,12 @@ export function scanNode({ pods, seriesLimit }: NodeShape, published?: Published
   );
   for (const [i, { labels }] of rows.entries()) setLabels(connections, i, labels);
   const groups = new ConnectionGroups([]).count(connections, (i) => peerOf(connections.remoteAddress(i)));
-  const totals = Array.from({ length: pods + 1 }, (_, pod) => ({
-    labels: pod === pods ? { namespace: '', pod: '' } : { namespace: `team-${(pod >> 1) % 8}`, pod: `pod-${pod}` },
-    counts: readProtocolCounts('', '', ''),
-  }));
+  const protocols = new ProtocolCounters(seriesLimit, published?.podLabel);
+  for (let pod = 0; pod <= pods; pod++) {
+    const namespace = `team-${Math.floor(pod / podsOfWorkload) % 8}`;
+    const owner = pod === pods ? { namespace: '', pod: '' } : { namespace, pod: `pod-${pod}` };
+    protocols.add(pod, owner, readProtocolCounts('', '', ''));
+  }
   return new Families(
     seriesLimit,
     () => true,
@@ -88,19 +105,57 @@ export function scanNode({ pods, seriesLimit }: NodeShape, published?: Published
       processes,
       opened: new ConnectionCounters().contributions,
       closed: new ConnectionCounters().contributions,
-      protocols: { totals, folded: 0 },
+      protocols,
       coverageRatio: 1,
       unattributed: new Map([['no_descriptor', 0]]),
       directionsGuessed: 0,
       namespaces: { read: pods, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
       asnNames: new Map(),
       asnCache: { entries: 0, lookups: 0, hits: 0 },
-      unusual: null,
-      traffic: null,
-      netlink: null,
+      unusual: remembers ? memoryOf(groups) : null,
+      traffic: countsBytes ? trafficOf(groups, seriesLimit) : null,
+      netlink: countsBytes ? { scope: 'all', isUp: true, events: 0, overruns: 0, closedWithoutTotals: 0 } : null,
     },
     0,
   );
+}
+
+/** What a node remembers on a calm day. */
+function memoryOf(groups: readonly ConnectionGroup[]): UnusualData {
+  const workloads = new Map(groups.map(({ owner }) => [JSON.stringify([owner.namespace, owner.workload]), owner]));
+  const owners = new Map(groups.map(({ owner }) => [JSON.stringify([owner.process, owner.workload]), owner]));
+  const met = groups.filter(({ labels }) => labels['asn'] !== '' && labels['direction'] !== 'listen');
+  const asns = new Map(
+    met.map(({ owner, labels: { asn = '' } }) => [
+      JSON.stringify([owner.workload, asn]),
+      { owner, direction: 'outbound' as const, asn, at: 0 },
+    ]),
+  );
+  return {
+    scope: 'node',
+    reports: [],
+    novelties: { series: [], folded: 0 },
+    points: [],
+    watchedSince: Array.from(workloads.values(), (owner) => ({ owner, at: 0 })),
+    firstSeen: {
+      asns: [...asns.values()],
+      baselines: Array.from(owners.values(), (owner) => ({ owner, at: 0 })),
+    },
+  };
+}
+
+/** Every connection has sent something, and its round trip is known. */
+function trafficOf(groups: readonly ConnectionGroup[], seriesLimit: number): Traffic {
+  const counters = new TrafficCounters(seriesLimit);
+  counters.beginScan(0);
+  const bytes = { sentBytes: 1, receivedBytes: 1, retransmittedBytes: 0, closedConnections: 1 };
+  for (const { owner, direction, labels, isEndpoint, hasRemote } of groups) {
+    const { network = '', asn = '', endpoint_group = '' } = labels;
+    if (hasRemote) counters.addAsn({ ...owner, direction, network, asn }, bytes);
+    if (hasRemote) counters.addRoundTrip({ direction, network, asn }, 1, 1);
+    if (isEndpoint) counters.addEndpoint({ ...owner, endpoint_group, direction }, bytes);
+  }
+  return counters.traffic;
 }
 
 function peerOf([, , , address]: readonly [number, number, number, number]): Peer {
