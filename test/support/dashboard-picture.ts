@@ -64,14 +64,14 @@ export function whyNoPictures(): string | null {
   return whyNoChromium();
 }
 
-/** Bundles Grafana's components and the page that draws with them. */
-export function bundle(folder: string): void {
+/** Bundles Grafana's components and the script that uses them; by default the page that draws panels. */
+export function bundle(folder: string, script = 'app.jsx'): void {
   const loaders = ['svg', 'woff', 'woff2', 'ttf', 'png'].map((type) => `--loader:.${type}=dataurl`);
   const defines = ['--define:process.env.NODE_ENV="production"', '--define:global=window'];
   const args = [
-    'app.jsx',
+    script,
     '--bundle',
-    `--outfile=${folder}/app.js`,
+    `--outfile=${folder}/${script.replace(/\.jsx?$/, '')}.js`,
     '--jsx=automatic',
     '--log-level=error',
     '--minify',
