@@ -7,10 +7,16 @@ import { fileURLToPath } from 'node:url';
 const PROJECT = new URL('../', import.meta.url);
 /** Inside the project so that imports resolve, in a folder that no check reads. */
 const BUILT = new URL('node_modules/.cache/peerscope-bench/', PROJECT);
-const URL_OF_METRICS = 'http://127.0.0.1:10043/metrics';
+export const URL_OF_METRICS = 'http://127.0.0.1:10043/metrics';
 const URL_OF_HEALTH = 'http://127.0.0.1:10043/-/healthy';
 const START_MS = 30_000;
-const ALONE = ['--scrape.budget=10m', '--asn.server=127.0.0.1:9', '--storage.path=/dev/null/none', '--log.level=error'];
+/** The flags of an exporter that asks nobody. */
+export const ALONE = [
+  '--scrape.budget=10m',
+  '--asn.server=127.0.0.1:9',
+  '--storage.path=/dev/null/none',
+  '--log.level=error',
+];
 
 /** Builds the published exporter. From TypeScript sources, Node.js would also keep a compiler in memory. */
 export function buildExporter(): void {

@@ -1,18 +1,21 @@
 #!/usr/bin/python3
 """Holds sockets and changes them by commands on standard input, until its end. Answers each command with a line of JSON.
 
-usage: load.py ROWS PROCESSES IDLE_PROCESSES
+usage: load.py ROWS PROCESSES IDLE_PROCESSES [IDLE_DESCRIPTORS]
 
 PROCESSES processes hold ROWS established rows (nine tenths tcp, the rest tcp6, both ends of every connection) and ROWS / 50 UDP
-sockets (a third udp6). Each idle process has 20 descriptors that are not sockets.
+sockets (a third udp6). Each idle process has 20 descriptors (or IDLE_DESCRIPTORS) that are not sockets.
 
 churn PERCENT PROCESSES   replaces a share of the connections, in a number of processes, without leaving TIME_WAIT
 time-wait ROWS            tops up the rows in TIME_WAIT, which last for a minute
 remotes COUNT NETWORKS    connects COUNT UDP sockets to new public peers, drawn at random from NETWORKS /24s (0: all)
-namespaces COUNT KIND     adds network namespaces with one process each, `empty` or with one `listener`; answers the PIDs
+namespaces COUNT KIND     adds network namespaces with one process each, `empty`, with one `listener`, or a `pod`: a listener and a
+                          connection to it; answers the PIDs
+traffic BYTES             sends this many bytes over the connection of each pod
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import random
@@ -25,6 +28,8 @@ import sys
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
 RESET = struct.pack("ii", 1, 0)
 IDLE_DESCRIPTORS = 20
 
@@ -116,8 +121,8 @@ def work(number):
         os.write(1, b"!")
 
 
-def idle():
-    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(IDLE_DESCRIPTORS - 3)]
+def idle(descriptors=IDLE_DESCRIPTORS):
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(descriptors - 3)]
     os.write(1, b"!")
     while os.read(0, 4096):
         pass
@@ -127,9 +132,26 @@ def idle():
 def live_elsewhere(kind):
     if libc.unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "Cannot make a network namespace")
+    if kind == "pod":
+        return serve_itself()
     listener = socket.create_server(("", 0)) if kind == "listener" else None
     idle()
     return listener
+
+
+def serve_itself():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        fcntl.ioctl(one, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    server = listener.accept()[0]
+    os.write(1, b"!")
+    while line := os.read(0, 4096):
+        left = int(line)
+        client.send(b"." * left)
+        while left > 0:
+            left -= len(server.recv(left))
+        os.write(1, b"!")
 
 
 def shares(total, parts):
@@ -154,13 +176,16 @@ def time_wait_rows():
 
 
 def main():
-    if len(sys.argv) != 4 or not all(word.isdecimal() for word in sys.argv[1:]):
+    if len(sys.argv) not in (4, 5) or not all(word.isdecimal() for word in sys.argv[1:]):
         sys.exit(__doc__)
-    rows, processes, idle_processes = map(int, sys.argv[1:])
+    rows, processes, idle_processes, *rest = map(int, sys.argv[1:])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     workers = [fork(work, number) for number in range(processes)]
-    others = [fork(idle) for _ in range(idle_processes)]
+    others = [fork(idle, *rest) for _ in range(idle_processes)]
+    for _, _, answer in others:
+        os.read(answer, 1)
+    pods = []
     columns = [rows * 9 // 20, rows // 20, rows * 2 // 150, rows // 150]
     tell(workers, "hold", *(shares(column, processes) for column in columns))
     print(json.dumps({"pid": workers[0][0]}), flush=True)
@@ -180,7 +205,14 @@ def main():
             for _, _, answer in added:
                 os.read(answer, 1)
             others += added
+            if rest[0] == "pod":
+                pods += added
             told = {"pids": [pid for pid, _, _ in added]}
+        elif name == "traffic":
+            for _, command, _ in pods:
+                os.write(command, first.encode())
+            for _, _, answer in pods:
+                os.read(answer, 1)
         print(json.dumps(told), flush=True)
 
 

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { ResidentProcess } from './resident-process.ts';
 
 const IDLE_PROCESSES = 300;
+const IDLE_DESCRIPTORS = 20;
 /** Number of other rows for each row in TIME_WAIT. */
 const TIME_WAIT_SHARE = 50;
 
@@ -17,10 +18,14 @@ export class Load {
     this.#process = process;
   }
 
-  static async start(rows: number, processes: number): Promise<Load> {
+  static async start(
+    rows: number,
+    processes: number,
+    idle = { processes: IDLE_PROCESSES, descriptors: IDLE_DESCRIPTORS },
+  ): Promise<Load> {
     const load = new ResidentProcess('/usr/bin/python3', [
       fileURLToPath(new URL('load.py', import.meta.url)),
-      ...[rows, processes, IDLE_PROCESSES].map(String),
+      ...[rows, processes, idle.processes, idle.descriptors].map(String),
     ]);
     const { pid } = await load.next<{ pid: number }>();
     return new Load(rows, pid, load);
@@ -36,8 +41,13 @@ export class Load {
     await this.#process.ask(`remotes ${count} ${networks}`);
   }
 
-  async namespaces(count: number, kind: 'empty' | 'listener'): Promise<readonly number[]> {
+  async namespaces(count: number, kind: 'empty' | 'listener' | 'pod'): Promise<readonly number[]> {
     return (await this.#process.ask<{ pids: number[] }>(`namespaces ${count} ${kind}`)).pids;
+  }
+
+  /** Sends bytes over the connection of each pod. */
+  async traffic(bytes: number): Promise<void> {
+    await this.#process.ask(`traffic ${bytes}`);
   }
 
   async end(): Promise<void> {

@@ -5,24 +5,42 @@ import { cpus, loadavg, release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { buildExporter } from './exporter.ts';
-import { renderFigures, type Figure } from './figures.ts';
+import { median, renderFigures, type Figure } from './figures.ts';
 import { isInside, runInside } from './inside.ts';
 import { list } from './list.ts';
 import { page } from './page.ts';
-import { health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
+import { growth, pods } from './growth.ts';
+import { first, health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
+import { findPeers } from './peers.ts';
+import { listBesidePsutil, sideBySide } from './side-by-side.ts';
 
 const RESULTS = new URL('./results/', import.meta.url);
-const PARTS = { steady, health, namespaces, soak, remotes, page, list } as const;
+/** The parts in the order in which they run; those after `pods` only on request. */
+const PARTS = {
+  side: sideBySide,
+  steady,
+  first,
+  health,
+  list: listBesidePsutil,
+  growth,
+  pods,
+  namespaces,
+  soak,
+  remotes,
+  page,
+  ss: list,
+} as const;
+const DEFAULT_PARTS = 'side,steady,first,health,list,growth,pods';
 
-const USAGE = `usage: npm run bench -- [--rows 1000,10000,50000,100000] [--parts ${Object.keys(PARTS).join()}]
+const USAGE = `usage: npm run bench -- [--rows 1000,10000] [--parts ${DEFAULT_PARTS}]
        [--rounds 8] [--processes 50] [--scrapes 2000] [--quick]
 `;
 
 function parsePlan(): Plan & { parts: (keyof typeof PARTS)[] } {
   const { values } = parseArgs({
     options: {
-      rows: { type: 'string', default: '1000,10000,50000,100000' },
-      parts: { type: 'string', default: Object.keys(PARTS).join() },
+      rows: { type: 'string', default: '1000,10000' },
+      parts: { type: 'string', default: DEFAULT_PARTS },
       rounds: { type: 'string', default: '8' },
       processes: { type: 'string', default: '50' },
       scrapes: { type: 'string', default: '2000' },
@@ -69,6 +87,7 @@ function machine(): Record<string, string | number> {
     node: process.version,
     psutil: said('/usr/bin/python3', '-c', 'import psutil; print(psutil.__version__)'),
     ss: said('ss', '-V'),
+    ...Object.fromEntries(findPeers().map(({ program, version }) => [program, version])),
     establishedHashBuckets: existsSync(buckets) ? Math.abs(Number(readFileSync(buckets, 'latin1'))) : '',
   };
 }
@@ -93,16 +112,16 @@ async function run(): Promise<void> {
       .join('\n')}\nstart: ${begun}\n\n`,
   );
   const figures: Figure[] = [];
+  const startedAt = performance.now();
+  const elapsed = (): string => ((performance.now() - startedAt) / 1000).toFixed(0);
   const add = (...more: readonly Figure[]): void => {
     figures.push(...more);
-    process.stdout.write(renderFigures(more));
+    for (const { rows, load: name = `${rows} rows`, measure, values } of more)
+      process.stderr.write(`${elapsed()} s: ${name}: ${measure}: ${median(values).toFixed(2)}\n`);
   };
-  for (const part of plan.parts) {
-    process.stdout.write(`\n${part}\n\n`);
-    await PARTS[part](plan, add);
-  }
+  for (const part of plan.parts) await PARTS[part](plan, add);
   const ended = load();
-  process.stdout.write(`\nend: ${ended}\n`);
+  process.stdout.write(`${renderFigures(figures)}\nend: ${ended}\n`);
   mkdirSync(RESULTS, { recursive: true });
   const file = new URL('bench.json', RESULTS);
   writeFileSync(file, `${JSON.stringify({ machine: about, plan, begun, ended, figures }, null, 2)}\n`);

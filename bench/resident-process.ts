@@ -23,6 +23,7 @@ export interface Scanned extends Counted {
 
 /** A child process that answers each input line with a line of JSON, in order. */
 export class ResidentProcess {
+  readonly pid: number;
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
   readonly #command: string;
@@ -31,6 +32,7 @@ export class ResidentProcess {
     this.#command = [command, ...args].join(' ');
     const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child = child;
+    this.pid = child.pid ?? 0;
     this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
@@ -66,9 +68,9 @@ export function cpuMsOf(pid: number): number {
   return nanoseconds / 1e6;
 }
 
-/** Current and maximum resident memory of a process in MiB. */
-export function memoryMiBOf(pid: number): { rss: number; peak: number } {
-  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
-  const kibibytes = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]);
-  return { rss: kibibytes('VmRSS') / 1024, peak: kibibytes('VmHWM') / 1024 };
+/** Current and maximum resident memory of a process, and what of it is private and changed, in MiB. */
+export function memoryMiBOf(pid: number): { rss: number; peak: number; dirty: number } {
+  const text = ['status', 'smaps_rollup'].map((name) => readFileSync(`/proc/${pid}/${name}`, 'latin1')).join('\n');
+  const kibibytes = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1]);
+  return { rss: kibibytes('VmRSS') / 1024, peak: kibibytes('VmHWM') / 1024, dirty: kibibytes('Private_Dirty') / 1024 };
 }
