@@ -7,6 +7,7 @@ import { FairTurns } from './fair-turns.ts';
 import { FibTrie, ownAddresses } from './fib-trie.ts';
 import type { Namespace } from './namespaces.ts';
 import type { SocketOwners } from './socket-owners.ts';
+import { connectionCounters, PacketReads } from './packet-reads.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.ts';
 import { mayHoldRows, parseSockstat, type SocketCounts } from './sockstat.ts';
@@ -67,7 +68,15 @@ class NamespaceState {
   pod: OwnerLabels | null = null;
   age = 0;
   /** Counters at the last read; null unless all rows were read then. */
-  lastRead: { readonly counters: string; readonly snmp: Buffer; readonly snmp6: Buffer | null } | null = null;
+  lastRead: {
+    readonly counters: string;
+    readonly connections: string;
+    readonly snmp: Buffer;
+    readonly snmp6: Buffer | null;
+  } | null = null;
+  /** The last scan that read its tables, and whether only packets came and went before it. */
+  tablesAt = 0;
+  hasSameSockets = false;
   hasSameProcesses = false;
   /** The last scan that had time for it. */
   reachedAt = 0;
@@ -114,7 +123,8 @@ export interface TablesContext {
  * Reading a table costs a walk over the hash of the whole host, however few rows the namespace has. So a table without sockets
  * (by sockstat) is not read, and a small namespace is skipped as unchanged if it has the same counters, the same processes with the same
  * number of descriptors, and every socket still at its descriptor. Changes that this misses (a queue that was drained, a UDP socket that
- * connected) show ten scans later at most.
+ * connected) show ten scans later at most. Namespaces in which only packets came and went are read for 50 ms of a scan, those first that
+ * have waited longest; the others count as unchanged.
  */
 export class NamespaceTables implements ScannedNamespaces {
   readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
@@ -135,6 +145,7 @@ export class NamespaceTables implements ScannedNamespaces {
   readonly #context: TablesContext;
   readonly #rows = new SocketRows();
   readonly #walks = new HashWalks();
+  readonly #packetReads = new PacketReads();
   readonly #states = new Map<number, NamespaceState>();
   /** Namespaces that the last scan did not find any more. */
   readonly #gone = new Map<number, NamespaceState>();
@@ -171,6 +182,7 @@ export class NamespaceTables implements ScannedNamespaces {
     this.protocolsMs = 0;
     this.protocolsFailure = null;
     this.#walks.begin();
+    this.#packetReads.begin();
     this.#scan++;
     this.#updateStates(namespaces);
     Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
@@ -214,7 +226,9 @@ export class NamespaceTables implements ScannedNamespaces {
       const outcome = this.#readPart(state, fewRows, isOver);
       if (outcome === null) turns.giveBack(tenant, state);
       else this.status[outcome]++;
-      turns.use(tenant, monotonic() - begun);
+      const ms = monotonic() - begun;
+      if (state.hasSameSockets) this.#packetReads.use(ms);
+      turns.use(tenant, ms);
     }
   }
 
@@ -227,7 +241,9 @@ export class NamespaceTables implements ScannedNamespaces {
     const turns = new FairTurns<NamespaceState>();
     const isHost = ({ tenant }: NamespaceState): boolean => tenant === HOST;
     const states = [...this.#states.values()];
-    states.sort((a, b) => Number(isHost(b)) - Number(isHost(a)) || a.reachedAt - b.reachedAt);
+    states.sort(
+      (a, b) => Number(isHost(b)) - Number(isHost(a)) || a.reachedAt - b.reachedAt || a.tablesAt - b.tablesAt,
+    );
     for (const state of states) turns.add(state.tenant, state);
     return turns;
   }
@@ -411,9 +427,13 @@ export class NamespaceTables implements ScannedNamespaces {
     const hasNewCounters = !snmp || !sameUdp6 || !lastRead?.snmp.equals(snmp);
     if (snmp && hasNewCounters) this.#countProtocols(state, snmp);
     const countersText = JSON.stringify(counters);
-    const sameCounters = !hasNewCounters && counters && lastRead?.counters === countersText;
+    const connections = snmp ? connectionCounters(snmp.toString('latin1')) : '';
+    const sameSockets = snmp && counters && lastRead?.counters === countersText && lastRead.connections === connections;
+    const sameCounters = sameSockets && !hasNewCounters;
     const isDumped = this.#mergeDump(state);
-    if (rows && sameCounters && this.#isUnchanged(state, rows)) {
+    state.hasSameSockets = false;
+    const mayWait = sameCounters || (sameSockets && this.#packetReads.isOver);
+    if (rows && mayWait && this.#isUnchanged(state, rows)) {
       this.#keepAll(state, isDumped ? UDP : 0);
       return rows.length === 0 ? 'empty' : 'unchanged';
     }
@@ -423,8 +443,10 @@ export class NamespaceTables implements ScannedNamespaces {
     const unfinished = new Map(state.reads.map((read) => [read.table, read]));
     state.reads = tables.map((table) => unfinished.get(table) ?? new TableRead(table, this.#scan, this.#now));
     for (const read of state.reads) read.resume();
+    state.tablesAt = this.#scan;
+    state.hasSameSockets = Boolean(sameSockets);
     state.isComplete = true;
-    state.counters = snmp ? { counters: countersText, snmp, snmp6 } : null;
+    state.counters = snmp ? { counters: countersText, connections, snmp, snmp6 } : null;
     state.readFrom = this.#now;
     if (mayHold.length > 0) return null;
     state.lastRead = state.counters;

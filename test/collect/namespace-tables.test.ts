@@ -496,3 +496,57 @@ describe('many namespaces of one user', () => {
     expect(read.size).toBeLessThan(crowd.length);
   });
 });
+
+describe('namespaces in which only packets came and went', () => {
+  const SNMP = (opens: number, segments: number): string =>
+    `Tcp: RtoAlgorithm ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs\nTcp: 1 ${opens} 0 0 0 1 ${segments}\n`;
+
+  /** Scans of namespaces with traffic in each; every question for the time takes this many milliseconds. */
+  function scans(count: number, ms: number, opensAt: (scan: number, namespace: number) => number = () => 0) {
+    using host = new SimulatedHost();
+    for (let i = 0; i < 30; i++) host.listen(host.add(`10.0.0.${i + 1}`, null, `unit-${i}`), 80);
+    host.write();
+    let time = 0;
+    const collector = new Collector(host.root, () => (time += ms));
+    const readAt = host.namespaces.map((): number[] => []);
+    const all: NamespaceCounts[] = [];
+    for (let scan = 1; scan <= count; scan++) {
+      for (const [i, { pid }] of host.namespaces.entries()) {
+        writeFileSync(join(host.root, String(pid), 'net/snmp'), SNMP(opensAt(scan, i), scan));
+        const tables = join(host.root, String(pid), 'net/tcp');
+        // The queue shows whether the table was read.
+        writeFileSync(tables, readFileSync(tables, 'utf8').replace(/[0-9A-F]{8} 00:/, `${hex(scan)} 00:`));
+      }
+      collector.scan(scan);
+      all.push({ ...collector.tables.status });
+      const { connections } = collector;
+      for (const i of connections.indexes()) {
+        const at = host.namespaces.findIndex(
+          ({ inode }) => inode === collector.tables.namespace(connections.netns[i] ?? -1)?.inode,
+        );
+        if (connections.receiveQueue[i] === scan) readAt[at]?.push(scan);
+      }
+    }
+    return { all, readAt };
+  }
+  const hex = (number: number): string => number.toString(16).padStart(8, '0').toUpperCase();
+
+  test('are all read at every scan if that takes no time', () => {
+    const { all } = scans(12, 0);
+    expect(all.map(({ read }) => read)).toEqual(all.map(() => 30));
+  });
+
+  test('take turns if that takes long, and each is read within ten scans', () => {
+    const { all, readAt } = scans(40, 10);
+    expect(Math.max(...all.slice(2).map(({ read }) => read))).toBeLessThan(10);
+    for (const scans of readAt) {
+      const waits = scans.map((scan, i) => scan - (scans[i - 1] ?? scan));
+      expect(Math.max(...waits, 41 - (scans.at(-1) ?? 0))).toBeLessThanOrEqual(10);
+    }
+  });
+
+  test('are read at once if a connection opened', () => {
+    const { readAt } = scans(20, 10, (scan, namespace) => (namespace === 29 ? scan : 0));
+    expect(readAt[29]).toHaveLength(20);
+  });
+});
