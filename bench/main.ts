@@ -11,7 +11,7 @@ import { list } from './list.ts';
 import { page } from './page.ts';
 import { growth, pods } from './growth.ts';
 import { first, health, namespaces, remotes, soak, steady, type Plan } from './parts.ts';
-import { findPeers } from './peers.ts';
+import { downloadPeers, findPeers } from './peers.ts';
 import { listBesidePsutil, sideBySide } from './side-by-side.ts';
 
 const RESULTS = new URL('./results/', import.meta.url);
@@ -135,6 +135,7 @@ if (missing !== null) {
 } else if (!isInside()) {
   try {
     parsePlan();
+    downloadPeers();
     process.exitCode = runInside();
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);

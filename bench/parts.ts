@@ -24,6 +24,7 @@ export interface Plan {
 export type Add = (...figures: readonly Figure[]) => void;
 
 const WARM_UP = 10;
+const STEADY_WARM_UP = 40;
 const FIRST_SCANS = 5;
 const HEALTH_ROWS = 50_000;
 const FIRST_SIZES = [10_000, 100_000];
@@ -43,10 +44,11 @@ async function steadyAt(rows: number, plan: Plan, add: Add): Promise<void> {
   const [scan, full, bare] = [resident(), resident(), resident()];
   const peers = new ResidentProcess('/usr/bin/python3', [pathOf('peers.py')]);
   const bareRead = `bare ${filesOf(load.pid, TABLES)}`;
-  for (let i = 0; i < WARM_UP; i++) {
+  for (let i = 0; i < STEADY_WARM_UP; i++) {
     await load.step(1, plan.processes);
     await exporter.scrape();
     await scan.ask('scan');
+    if (i >= WARM_UP) continue;
     await full.ask('full');
     await bare.ask(bareRead);
   }

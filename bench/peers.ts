@@ -42,25 +42,25 @@ export interface FoundPeer extends Peer {
   readonly version: string;
 }
 
-/** The peers that are installed. The others are downloaded from Debian and unpacked, where that is possible. */
-export function findPeers(): FoundPeer[] {
-  const missing = PEERS.filter(({ program }) => pathOf(program) === null).map(({ program }) => program);
-  if (missing.length > 0) {
-    mkdirSync(UNPACKED, { recursive: true });
-    spawnSync('apt-get', ['download', ...missing], { cwd: UNPACKED, stdio: 'ignore' });
-    for (const file of readdirSync(UNPACKED))
-      if (file.endsWith('.deb')) spawnSync('dpkg-deb', ['-x', file, '.'], { cwd: UNPACKED, stdio: 'ignore' });
-  }
+/** Downloads the peers that are not installed from Debian, where that is possible, and unpacks them. */
+export function downloadPeers(): void {
   mkdirSync(UNPACKED, { recursive: true });
   writeFileSync(PROCESS_CONFIG, "process_names:\n  - name: '{{.Comm}}'\n    cmdline: ['.+']\n");
+  const missing = PEERS.filter(({ program }) => pathOf(program) === null).map(({ program }) => program);
+  if (missing.length === 0) return;
+  spawnSync('apt-get', ['download', ...missing], { cwd: UNPACKED, stdio: 'ignore' });
+  for (const file of readdirSync(UNPACKED))
+    if (file.endsWith('.deb')) spawnSync('dpkg-deb', ['-x', file, '.'], { cwd: UNPACKED, stdio: 'ignore' });
+}
+
+/** The peers that can run here. */
+export function findPeers(): FoundPeer[] {
   return PEERS.flatMap((peer) => {
     const path = pathOf(peer.program);
     if (path === null) return [];
     const { stdout, stderr } = spawnSync(path, [peer.versionFlag], { encoding: 'utf8' });
-    const version = /(?:revision: |version )([\w.~+-]+)/.exec(
-      /revision: [^)]+/.exec(stdout + stderr)?.[0] ?? stdout + stderr,
-    )?.[1];
-    return [{ ...peer, path, version: version ?? 'unknown' }];
+    const [, version = 'unknown'] = /revision: ([^)]+)\)/.exec(stdout + stderr) ?? [];
+    return [{ ...peer, path, version }];
   });
 }
 

@@ -9,7 +9,10 @@ import { cpuMsOf, memoryMiBOf, ResidentProcess, type Measured } from './resident
 
 const SIZES = [1_000, 10_000, 50_000];
 const LARGE = 100_000;
-const WARM_UP = 8;
+/** Scrapes before the measured ones, so that V8 has compiled what runs at each. */
+const WARM_UP = 40;
+/** Scrapes before memory is measured with many rows. */
+const MEMORY_SCRAPES = 8;
 const STARTS = 5;
 const SS = 'ss -tunap';
 const PSUTIL = 'psutil';
@@ -56,12 +59,13 @@ async function compare(rows: number, rounds: number, processes: number, add: Add
     [PSUTIL, async () => (await python.ask<Measured>('psutil')).cpuMs],
     [SS, async () => (await python.ask<Measured>('ss')).cpuMs],
   ]);
-  for (let round = -WARM_UP; round < rounds; round++) {
+  const warmUp = rows > 10_000 ? MEMORY_SCRAPES : WARM_UP;
+  for (let round = -warmUp; round < rounds; round++) {
     await load.step(1, processes);
     const order = [...contenders];
     for (let i = 0; i < order.length; i++) {
-      const [name, run] = order[(i + round + WARM_UP) % order.length] ?? [];
-      if (name === undefined || run === undefined || (round < 0 && name === SS)) continue;
+      const [name, run] = order[(i + round + warmUp) % order.length] ?? [];
+      if (name === undefined || run === undefined || (round < 0 && name !== PEERSCOPE && name !== PSUTIL)) continue;
       const cost = await run();
       if (round >= 0) push(costs, name, cost);
     }
@@ -155,7 +159,7 @@ function memoryFigures(rows: number, name: string, pid: number): Figure[] {
 async function memoryOf(rows: number, processes: number, add: Add): Promise<void> {
   const load = await Load.start(rows, processes);
   const one = await Scraped.start(process.execPath, argsOfOurs(), URL_OF_METRICS, COMPLETE);
-  for (let i = 0; i < WARM_UP; i++) {
+  for (let i = 0; i < MEMORY_SCRAPES; i++) {
     await load.step(1, processes);
     await one.scrape();
   }
