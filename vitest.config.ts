@@ -10,5 +10,8 @@ export default defineConfig({
     testTimeout: 60_000,
     maxWorkers: '100%',
     env: { NODE_COMPILE_CACHE },
+    // Node.js runs the sources as it does outside of tests, and each worker loads them once: no test replaces a module.
+    isolate: false,
+    experimental: { viteModuleRunner: false, nodeLoader: false },
   },
 });

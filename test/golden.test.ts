@@ -7,7 +7,8 @@ import { parseCidr } from '../src/common/address.ts';
 import { renderOrigin } from '../src/enrich/asn/cache.ts';
 import { SqliteStore } from '../src/store/sqlite.ts';
 import { parsePage } from './support/page.ts';
-import { Exporter, runMain, sumOf } from './support/exporter.ts';
+import { Exporter, sumOf } from './support/exporter.ts';
+import { runHere } from './support/main.ts';
 import { prometheusName, samplesOf } from './support/otlp-labels.ts';
 import { OtlpReceiver, pointsOf, type OtlpRequest } from './support/otlp-receiver.ts';
 
@@ -60,7 +61,7 @@ describe.each(SCENARIOS)('the program on the recorded tree %s', (scenario) => {
   const procfs = `--path.procfs=${join(TREES, scenario)}`;
 
   test('serves the page and lists the rows that it did before', { timeout: 60_000 }, async () => {
-    const listing = runMain(['list', '-o', 'json', procfs, `--storage.path=${folder}`]);
+    const listing = runHere(['list', '-o', 'json', procfs, `--storage.path=${folder}`]);
     const receiver = await OtlpReceiver.start();
     const exporter = await Exporter.start([
       procfs,

@@ -4,14 +4,14 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { events, filter, parse, scan, type ConnectionEvent } from '../src/index.ts';
-import { runMain } from './support/exporter.ts';
+import { runHere } from './support/main.ts';
 
 const PROC = fileURLToPath(new URL('fixtures/proc/plain-host', import.meta.url));
 const text = readFileSync(new URL('fixtures/text/ss-tunap.out', import.meta.url));
 
 describe('the library', () => {
   it('scan returns the rows of list', async () => {
-    const { stdout } = await runMain(['list', '-o', 'json', '--asn.provider=none', `--path.procfs=${PROC}`]);
+    const { stdout } = await runHere(['list', '-o', 'json', '--asn.provider=none', `--path.procfs=${PROC}`]);
     expect(await scan({ procfs: PROC })).toEqual(JSON.parse(stdout));
   });
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { environmentVariable, FLAGS } from '../src/config/flags.ts';
 import { ENVIRONMENT } from './support/exporter.ts';
+import { runHere, type Outcome } from './support/main.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -34,24 +35,20 @@ const file = (name: string, text: string): string => {
   return path;
 };
 
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs the program with these environment variables until it exits. */
-function peerscope(
+/** Runs the program with these environment variables. */
+const peerscope = (
   args: readonly string[],
-  { env = {}, input = '', nodeArgs = [] }: { env?: Record<string, string>; input?: string; nodeArgs?: string[] } = {},
-): Outcome {
-  const run = spawnSync(process.execPath, [...nodeArgs, MAIN, ...args], {
-    env: { ...ENVIRONMENT, ...env },
-    input,
+  { env = {}, input = '' }: { env?: Record<string, string>; input?: string } = {},
+): Promise<Outcome> => runHere(args, input, env);
+
+/** Starts the program after these modules, until it exits. */
+function start(args: readonly string[], nodeArgs: readonly string[]): Outcome {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...nodeArgs, MAIN, ...args], {
+    env: ENVIRONMENT,
     encoding: 'utf8',
     timeout: 30_000,
   });
-  return { code: run.status, stdout: run.stdout, stderr: run.stderr };
+  return { code: status ?? NaN, stdout, stderr };
 }
 
 /** Node.js arguments that load this module before the program. */
@@ -142,33 +139,33 @@ describe('invalid usage prints one line and exits with 2', () => {
       ['list', '--config.file=/nowhere/peerscope.yaml'],
       'Cannot read configuration "/nowhere/peerscope.yaml": no such file or directory',
     ],
-  ])('%s', (_situation, args, line, env = {}) => {
-    expect(peerscope(args, { env })).toEqual({ code: 2, stdout: '', stderr: `${line}\n` });
+  ])('%s', async (_situation, args, line, env = {}) => {
+    expect(await peerscope(args, { env })).toEqual({ code: 2, stdout: '', stderr: `${line}\n` });
   });
 });
 
-it('prints its version', () => {
+it('prints its version', async () => {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string;
   };
-  expect(peerscope(['--version'])).toEqual({ code: 0, stdout: `peerscope ${version}\n`, stderr: '' });
+  expect(await peerscope(['--version'])).toEqual({ code: 0, stdout: `peerscope ${version}\n`, stderr: '' });
 });
 
 describe('help', () => {
-  it('states that a recording has real addresses unless redacted', () => {
-    const { stdout } = peerscope(['record', '--help']);
+  it('states that a recording has real addresses unless redacted', async () => {
+    const { stdout } = await peerscope(['record', '--help']);
     expect(stdout).toMatch(/^Copy what peerscope reads from \/proc, with real addresses and names,/m);
     expect(stdout).toMatch(/--redact\s+Replace addresses and names/);
   });
 
-  it('lists every command', () => {
-    const { code, stdout } = peerscope(['--help']);
+  it('lists every command', async () => {
+    const { code, stdout } = await peerscope(['--help']);
     expect(code).toBe(0);
     expect(COMMANDS.filter((name) => !new RegExp(`^  ${name} `, 'm').test(stdout))).toEqual([]);
   });
 
-  it.each(COMMANDS)('of %s shows its flags, defaults and environment variables in 80 columns', (name) => {
-    const { code, stdout } = peerscope([name, '--help']);
+  it.each(COMMANDS)('of %s shows its flags, defaults and environment variables in 80 columns', async (name) => {
+    const { code, stdout } = await peerscope([name, '--help']);
     const blocks = stdout.split(/\n(?= {2}\S)/).map((block) => block.replaceAll(/\s+/g, ' '));
     const shown = FLAGS.filter((flag) => blocks.some((block) => block.includes(environmentVariable(flag.name))));
     const complete = FLAGS.filter((flag) => {
@@ -193,7 +190,7 @@ describe('the Node.js version', () => {
 
   it.each(['20.1.0', '22.14.9'])('%s is rejected before any other import', (version) => {
     const nodeArgs = before(importOnly(/\/src\/main\.ts$|^node:/) + as(version));
-    expect(peerscope(['list'], { nodeArgs })).toEqual({
+    expect(start(['list'], nodeArgs)).toEqual({
       code: 2,
       stdout: '',
       stderr: `Cannot start on Node.js ${version}: peerscope requires Node.js 22.15 or newer\n`,
@@ -202,29 +199,29 @@ describe('the Node.js version', () => {
   });
 
   it.each(['22.15.0', '30.1.0'])('%s is supported', (version) => {
-    expect(peerscope(['--version'], { nodeArgs: before(as(version)) }).code).toBe(0);
+    expect(start(['--version'], before(as(version))).code).toBe(0);
   });
 });
 
 describe('list', () => {
   it('imports neither server, log nor configuration parsers', () => {
     const nodeArgs = before(importOnly(/^node:|\/src\/|\/node_modules\/commander\//));
-    const { code, stdout } = peerscope(['list', '-o', 'json', `--path.procfs=${PROC}`], { nodeArgs });
+    const { code, stdout } = start(['list', '-o', 'json', `--path.procfs=${PROC}`], nodeArgs);
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toBeInstanceOf(Array);
   });
 
-  it('reads flags from the environment', () => {
-    const byFlag = peerscope(['list', '-o', 'json', `--path.procfs=${PROC}`]);
-    expect(peerscope(['list', '-o', 'json'], { env: { PEERSCOPE_PATH_PROCFS: PROC } })).toEqual(byFlag);
+  it('reads flags from the environment', async () => {
+    const byFlag = await peerscope(['list', '-o', 'json', `--path.procfs=${PROC}`]);
+    expect(await peerscope(['list', '-o', 'json'], { env: { PEERSCOPE_PATH_PROCFS: PROC } })).toEqual(byFlag);
   });
 });
 
 describe('a failure', () => {
   const args = ['list', '--path.procfs=/nowhere'];
 
-  it('is one line', () => {
-    expect(peerscope(args)).toEqual({
+  it('is one line', async () => {
+    expect(await peerscope(args)).toEqual({
       code: 1,
       stdout: '',
       stderr: expect.stringMatching(/^Cannot read procfs "\/nowhere": .*\n$/) as string,
@@ -234,19 +231,21 @@ describe('a failure', () => {
   it.each([
     ['list', '--path.procfs=/nowhere'],
     ['parse', '/nowhere'],
-  ])('of %s exits even while a connection to a shared store is attempted', (...args) => {
-    const { code, stderr } = peerscope([...args, '--storage.url=redis://127.0.0.1:1']);
+  ])('of %s exits even while a connection to a shared store is attempted', async (...args) => {
+    const { code, stderr } = await peerscope([...args, '--storage.url=redis://127.0.0.1:1']);
     expect(stderr).toMatch(/Cannot read (procfs )?"\/nowhere": /);
     expect(code).toBe(1);
   });
 
-  it('has a stack trace with --log.level=debug', () => {
-    expect(peerscope([...args, '--log.level=debug']).stderr).toMatch(/Cannot read procfs "\/nowhere": .*\n +at /);
+  it('has a stack trace with --log.level=debug', async () => {
+    expect((await peerscope([...args, '--log.level=debug'])).stderr).toMatch(
+      /Cannot read procfs "\/nowhere": .*\n +at /,
+    );
   });
 });
 
-it('whois reads addresses from standard input', () => {
-  const { code, stdout } = peerscope(['whois', '-o', 'json'], { input: '10.0.0.1\n::1\n' });
+it('whois reads addresses from standard input', async () => {
+  const { code, stdout } = await peerscope(['whois', '-o', 'json'], { input: '10.0.0.1\n::1\n' });
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject([
     { address: '10.0.0.1', network: 'private' },
@@ -254,15 +253,15 @@ it('whois reads addresses from standard input', () => {
   ]);
 });
 
-it('whois reads addresses from arguments and applies the configuration', () => {
+it('whois reads addresses from arguments and applies the configuration', async () => {
   const rules = file('networks.yaml', 'networks: [{ name: lab, cidrs: [10.0.0.0/8], asn: 64500 }]');
-  const { code, stdout } = peerscope(['whois', '10.0.0.1', '-o', 'json', '--config.file', rules]);
+  const { code, stdout } = await peerscope(['whois', '10.0.0.1', '-o', 'json', '--config.file', rules]);
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject([{ address: '10.0.0.1', network: 'lab', asn: 64_500, as_name: 'lab' }]);
 });
 
-it('record writes a tree', () => {
-  const { code, stdout } = peerscope(['record', join(folder, 'tree'), '--path.procfs', PROC]);
+it('record writes a tree', async () => {
+  const { code, stdout } = await peerscope(['record', join(folder, 'tree'), '--path.procfs', PROC]);
   expect(code).toBe(0);
   expect(stdout).toMatch(
     /^Recorded \d+ processes and \d+ network namespaces?; 0 processes exited, 0 could not be read completely\n$/,
@@ -278,13 +277,13 @@ describe('check-config', () => {
     ['with the flag', ['--config.file', good]],
     ['in the environment', [], { PEERSCOPE_CONFIG_FILE: good }],
     ['as an argument that overrides the flag', [good, '--config.file=/nowhere']],
-  ])('reads the file given %s', (_situation, args, env = {}) => {
-    expect(peerscope(['check-config', ...args], { env })).toEqual({ code: 0, stdout: valid, stderr: '' });
+  ])('reads the file given %s', async (_situation, args, env = {}) => {
+    expect(await peerscope(['check-config', ...args], { env })).toEqual({ code: 0, stdout: valid, stderr: '' });
   });
 
-  it('fails for an invalid file', () => {
+  it('fails for an invalid file', async () => {
     const bad = file('bad.yaml', 'asn: 1');
-    expect(peerscope(['check-config', bad])).toEqual({
+    expect(await peerscope(['check-config', bad])).toEqual({
       code: 1,
       stdout: '',
       stderr: `Cannot read configuration "${bad}": asn 1: must be a mapping with the keys never_send\n`,

@@ -3,7 +3,7 @@ import { writeFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runMain } from '../support/exporter.ts';
+import { runHere } from '../support/main.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-completion-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -13,7 +13,7 @@ const help = new Map<string, { flags: Set<string>; below: string[] }>();
 const scripts = new Map<string, string>();
 
 async function readHelp(path: readonly string[]): Promise<void> {
-  const { stdout } = await runMain([...path, '--help']);
+  const { stdout } = await runHere([...path, '--help']);
   const flags = stdout.matchAll(/^ {2}(?:(-\w), )?(--\S+)/gm).flatMap(([, short, long = '']) => {
     const name = long.replace('[no-]', '');
     return [...(short === undefined ? [] : [short]), name, ...(name === long ? [] : [name.replace('--', '--no-')])];
@@ -29,7 +29,7 @@ async function readHelp(path: readonly string[]): Promise<void> {
 beforeAll(async () => {
   await readHelp([]);
   for (const shell of ['bash', 'zsh', 'fish']) {
-    const { stdout } = await runMain(['completion', shell]);
+    const { stdout } = await runHere(['completion', shell]);
     scripts.set(shell, stdout);
     writeFileSync(join(folder, shell), stdout);
   }
@@ -107,7 +107,7 @@ describe('completions', () => {
   });
 
   it('reject another shell', async () => {
-    const { code, stderr } = await runMain(['completion', 'csh']);
+    const { code, stderr } = await runHere(['completion', 'csh']);
     expect(code).toBe(2);
     expect(stderr).toContain('Allowed choices are bash, zsh, fish');
   });
@@ -115,7 +115,7 @@ describe('completions', () => {
 
 describe('the manual page', () => {
   it('contains every command, every flag and every TCP state', async () => {
-    const { stdout } = await runMain(['man']);
+    const { stdout } = await runHere(['man']);
     const text = stdout.replaceAll('\\-', '-');
     const all = [...help.values()].flatMap((one) => [...one.flags]);
     const flags = all

@@ -13,7 +13,8 @@ import { parseConfig } from '../../src/config/config.ts';
 import { renderOrigin } from '../../src/enrich/asn/cache.ts';
 import { SqliteStore } from '../../src/store/sqlite.ts';
 import type { ConnectionEvent } from '../../src/model.ts';
-import { ENVIRONMENT, runMain } from '../support/exporter.ts';
+import { ENVIRONMENT } from '../support/exporter.ts';
+import { runHere } from '../support/main.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -194,8 +195,8 @@ describe('on a recorded tree', () => {
   const args = [`--path.procfs=${TREE}`, '--asn.provider=none'];
 
   it('the snapshot has the rows of list with their time, and no events follow', async () => {
-    const listing = await runMain(['list', '-o', 'json', 'process=nginx', ...args]);
-    const { code, stdout, stderr } = await runMain([
+    const listing = await runHere(['list', '-o', 'json', 'process=nginx', ...args]);
+    const { code, stdout, stderr } = await runHere([
       'events',
       '--snapshot',
       '-c',
@@ -253,7 +254,7 @@ describe('on a recorded tree', () => {
     });
     await store.write([{ key: 'asn:1:1.1.1.0/24', text, keepUntil }]);
     await store.close();
-    const { code, stdout } = await runMain([
+    const { code, stdout } = await runHere([
       'events',
       '--snapshot',
       '-c',
@@ -275,7 +276,7 @@ describe('on a recorded tree', () => {
   });
 
   it('prints nothing without a snapshot', async () => {
-    expect(await runMain(['events', '-c', '1', '-i', '0.01', ...args])).toEqual({
+    expect(await runHere(['events', '-c', '1', '-i', '0.01', ...args])).toEqual({
       code: 0,
       stdout: '',
       stderr: expect.stringMatching(COVERAGE) as string,
@@ -296,11 +297,11 @@ describe('invalid usage prints one line and exits with 2', () => {
     [['-c', '1.5'], 'Cannot use --count "1.5": must be a whole number of at least 1'],
     [['port=http'], 'Cannot use filter "port=http": port must be a port from 0 to 65535'],
   ])('%j', async (args, line) => {
-    expect(await runMain(['events', ...args])).toEqual({ code: 2, stdout: '', stderr: `${line}\n` });
+    expect(await runHere(['events', ...args])).toEqual({ code: 2, stdout: '', stderr: `${line}\n` });
   });
 
   it('also in list', async () => {
-    expect(await runMain(['list', 'state=open'])).toMatchObject({
+    expect(await runHere(['list', 'state=open'])).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/^Cannot use filter "state=open": state must be established, .*\n$/) as string,
     });

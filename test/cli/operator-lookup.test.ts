@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startCymruServer, type Behaviour, type CymruServer } from '../support/cymru-server.ts';
-import { runMain } from '../support/exporter.ts';
+import { runHere } from '../support/main.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -25,7 +25,7 @@ afterEach(async () => {
 });
 
 const run = (...args: string[]): Promise<{ stdout: string; stderr: string; code: number | null }> =>
-  runMain([...args, `--path.procfs=${TREE}`, `--asn.server=${server.host}:${server.port}`, `--storage.path=${folder}`]);
+  runHere([...args, `--path.procfs=${TREE}`, `--asn.server=${server.host}:${server.port}`, `--storage.path=${folder}`]);
 const lastLine = (text: string): string => text.trimEnd().split('\n').at(-1) ?? '';
 
 describe('into a pipe', () => {

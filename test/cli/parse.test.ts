@@ -10,6 +10,7 @@ import { SqliteStore } from '../../src/store/sqlite.ts';
 import type { Row } from '../../src/model.ts';
 import { parseText } from '../../src/parse/text-reader.ts';
 import { ENVIRONMENT } from '../support/exporter.ts';
+import { runHere, type Outcome } from '../support/main.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -21,16 +22,7 @@ const TEXT = readFileSync(SS, 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'peerscope-parse-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function parse(args: readonly string[], input = '', env = {}): { code: number | null; stdout: string; stderr: string } {
-  const run = spawnSync(process.execPath, [MAIN, 'parse', ...args], {
-    env: { ...ENVIRONMENT, ...env },
-    input,
-    encoding: 'utf8',
-    timeout: 30_000,
-    maxBuffer: 1 << 28,
-  });
-  return { code: run.status, stdout: run.stdout, stderr: run.stderr };
-}
+const parse = (args: readonly string[], input = ''): Promise<Outcome> => runHere(['parse', ...args], input);
 
 const BROKEN = `${TEXT.split('\n').slice(0, 4).join('\n')}\ntcp LISTEN \u001b[31m\n`;
 const ERROR = {
@@ -42,8 +34,8 @@ const ERROR = {
 const MESSAGE = 'Cannot parse line 5 "tcp LISTEN \ufffd[31m": local or peer address is missing\n';
 
 describe('parse', () => {
-  it('prints the rows of a file, with the network of each remote', () => {
-    const { code, stdout, stderr } = parse([SS, '-o', 'json']);
+  it('prints the rows of a file, with the network of each remote', async () => {
+    const { code, stdout, stderr } = await parse([SS, '-o', 'json']);
     const rows = JSON.parse(stdout) as Row[];
     const isText = { direction: null, direction_evidence: null, network: null };
     expect(rows.map((row) => ({ ...row, ...isText }))).toEqual(
@@ -53,21 +45,21 @@ describe('parse', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '28 rows from ss\n' });
   });
 
-  it('prints the same rows as JSON lines, also from standard input', () => {
-    const rows = JSON.parse(parse([SS, '-o', 'json']).stdout) as Row[];
+  it('prints the same rows as JSON lines, also from standard input', async () => {
+    const rows = JSON.parse((await parse([SS, '-o', 'json'])).stdout) as Row[];
     const lines = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
-    expect(parse(['-', '-o', 'jsonl'], TEXT).stdout).toBe(lines);
-    expect(parse(['-o', 'jsonl'], TEXT).stdout).toBe(lines);
+    expect((await parse(['-', '-o', 'jsonl'], TEXT)).stdout).toBe(lines);
+    expect((await parse(['-o', 'jsonl'], TEXT)).stdout).toBe(lines);
   });
 
-  it('accepts filters, with and without a file', () => {
+  it('accepts filters, with and without a file', async () => {
     const expected = { code: 0, stderr: '9 of 28 rows from ss\n' };
-    expect(parse([SS, 'state=listen', 'transport=tcp', '-o', 'jsonl'])).toMatchObject(expected);
-    expect(parse(['state=listen', 'transport=tcp', '-o', 'jsonl'], TEXT)).toMatchObject(expected);
+    expect(await parse([SS, 'state=listen', 'transport=tcp', '-o', 'jsonl'])).toMatchObject(expected);
+    expect(await parse(['state=listen', 'transport=tcp', '-o', 'jsonl'], TEXT)).toMatchObject(expected);
   });
 
-  it('prints a table with a summary line', () => {
-    const { stdout, stderr } = parse(['-'], readFileSync(NETSTAT, 'utf8'));
+  it('prints a table with a summary line', async () => {
+    const { stdout, stderr } = await parse(['-'], readFileSync(NETSTAT, 'utf8'));
     const lines = stdout.split('\n');
     expect(lines[0]).toMatch(
       /^NETID +STATE +RECV-Q +SEND-Q +LOCAL +REMOTE +SERVICE +DIRECTION +PROCESS +WORKLOAD +PEER$/,
@@ -79,56 +71,62 @@ describe('parse', () => {
     expect(stderr).toBe('');
   });
 
-  it('prints a large table in pages, with one title if the columns keep their widths', () => {
+  it('prints a large table in pages, with one title if the columns keep their widths', async () => {
     const line = 'tcp ESTAB 0 0 192.0.2.1:10000 198.51.100.7:443 users:(("nginx",pid=7,fd=3))\n';
-    const lines = parse(['-'], line.repeat(45_000)).stdout.trimEnd().split('\n');
+    const lines = (await parse(['-'], line.repeat(45_000))).stdout.trimEnd().split('\n');
     expect(lines.filter((one) => one.startsWith('NETID'))).toHaveLength(1);
     expect(lines).toHaveLength(45_002);
     expect(lines.at(-1)).toBe('45000 rows from ss');
-    const wide = parse(['-'], line.repeat(30_000) + line.replace('192.0.2.1', '2001:db8::1').repeat(20_000)).stdout;
+    const wide = (await parse(['-'], line.repeat(30_000) + line.replace('192.0.2.1', '2001:db8::1').repeat(20_000)))
+      .stdout;
     expect(wide.split('\n').filter((one) => one.startsWith('NETID'))).toHaveLength(2);
   });
 
-  it('prints CSV with the JSON names and without control characters', () => {
+  it('prints CSV with the JSON names and without control characters', async () => {
     const text = 'tcp LISTEN 0 5 [::]:1 [::]:* users:(("a\u001b\n"b",pid=7,fd=1),("c",pid=9,fd=1))\n';
-    const [header, line] = parse(['-o', 'csv'], text).stdout.split('\n');
+    const [header, line] = (await parse(['-o', 'csv'], text)).stdout.split('\n');
     const keys = Object.keys(parseText(text).rows[0] ?? {});
     expect(header).toBe(keys.join(','));
     expect(line).toBe(`tcp,6,::,1,,,listen,listen,,0,5,,,,7,7 9,"a\ufffd\ufffd""b",text${','.repeat(41)}`);
   });
 
-  it.each(['table', 'json', 'jsonl', 'csv'])('prints no control characters of names and errors as %s', (output) => {
-    const name = '\u009b31m\u202e\u007f\u001b]0;title\u0007\u2028';
-    const row = `tcp LISTEN 0 5 [::]:1 [::]:* users:(("${name}",pid=7,fd=1))`;
-    const { code, stdout, stderr } = parse(['-o', output], `${row}\ntcp LISTEN 0 ${name} [::]:1 [::]:*\n`);
-    expect(code).toBe(0);
-    expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
-    expect(stdout).toContain('31m');
-    if (output === 'json')
-      expect(JSON.parse(stdout)).toMatchObject([
-        { process: name },
-        { line: 2, text: expect.stringContaining(name) as string },
-      ]);
-  });
+  it.each(['table', 'json', 'jsonl', 'csv'])(
+    'prints no control characters of names and errors as %s',
+    async (output) => {
+      const name = '\u009b31m\u202e\u007f\u001b]0;title\u0007\u2028';
+      const row = `tcp LISTEN 0 5 [::]:1 [::]:* users:(("${name}",pid=7,fd=1))`;
+      const { code, stdout, stderr } = await parse(['-o', output], `${row}\ntcp LISTEN 0 ${name} [::]:1 [::]:*\n`);
+      expect(code).toBe(0);
+      expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
+      expect(stdout).toContain('31m');
+      if (output === 'json')
+        expect(JSON.parse(stdout)).toMatchObject([
+          { process: name },
+          { line: 2, text: expect.stringContaining(name) as string },
+        ]);
+    },
+  );
 
   it.each<[output: string, stdout: string | RegExp, message: string]>([
     ['jsonl', `${JSON.stringify(ERROR)}\n`, ''],
     ['json', `${JSON.stringify(ERROR)}\n]\n`, ''],
     ['csv', '', MESSAGE],
-  ])('reports lines that cannot be parsed with -o %s', (output, end, message) => {
-    const { code, stdout, stderr } = parse(['-o', output], BROKEN);
+  ])('reports lines that cannot be parsed with -o %s', async (output, end, message) => {
+    const { code, stdout, stderr } = await parse(['-o', output], BROKEN);
     expect(stdout.endsWith(String(end))).toBe(true);
     expect({ code, stderr }).toEqual({ code: 0, stderr: `${message}3 rows from ss, 1 line could not be parsed\n` });
   });
 
-  it('counts a row with an invalid part as a line that could not be parsed', () => {
+  it('counts a row with an invalid part as a line that could not be parsed', async () => {
     const text =
       'Proto Recv-Q Send-Q Local Address Foreign Address State PID/Program name\ntcp 0 0 192.0.2.1:1 192.0.2.2:2 LISTEN x\n';
-    expect(parse(['-o', 'jsonl'], text).stderr).toBe('1 row from netstat of Linux, 1 line could not be parsed\n');
+    expect((await parse(['-o', 'jsonl'], text)).stderr).toBe(
+      '1 row from netstat of Linux, 1 line could not be parsed\n',
+    );
   });
 
-  it('shows errors regardless of filters', () => {
-    expect(parse(['-o', 'jsonl', 'pid=99999'], BROKEN).stdout).toBe(`${JSON.stringify(ERROR)}\n`);
+  it('shows errors regardless of filters', async () => {
+    expect((await parse(['-o', 'jsonl', 'pid=99999'], BROKEN)).stdout).toBe(`${JSON.stringify(ERROR)}\n`);
   });
 
   it.each<[situation: string, args: string[], input: string, code: number, stdout: string, stderr: string]>([
@@ -162,14 +160,14 @@ describe('parse', () => {
       '',
       "Cannot read the command line: option '-o, --output <format>' argument 'yaml' is invalid. Allowed choices are table, json, jsonl, csv.\n",
     ],
-  ])('handles %s', (_situation, args, input, code, stdout, stderr) => {
+  ])('handles %s', async (_situation, args, input, code, stdout, stderr) => {
     const header = `${Object.keys(parseText(TEXT).rows[0] ?? {}).join(',')}\n`;
-    expect(parse(args, input)).toEqual({ code, stdout: stdout.replace('HEADER', header), stderr });
+    expect(await parse(args, input)).toEqual({ code, stdout: stdout.replace('HEADER', header), stderr });
   });
 
-  it('reports a line of several megabytes and continues', () => {
+  it('reports a line of several megabytes and continues', async () => {
     const text = `${TEXT.split('\n').slice(0, 2).join('\n')}\n${'x'.repeat(4 << 20)}\n${TEXT.split('\n')[2] ?? ''}\n`;
-    const { stdout, stderr } = parse(['-o', 'jsonl'], text);
+    const { stdout, stderr } = await parse(['-o', 'jsonl'], text);
     expect(stdout.split('\n').map((line) => line.slice(0, 40))).toEqual([
       expect.stringContaining('"udp"'),
       '{"line":3,"error":"too-long","reason":"t',
@@ -180,9 +178,15 @@ describe('parse', () => {
   });
 
   it('needs little memory for a row before many lines that are no rows', () => {
-    const text = `${TEXT.split('\n').slice(0, 2).join('\n')}\n${`tcp ESTAB ${'x'.repeat(190)}\n`.repeat(80_000)}`;
-    const { code, stdout } = parse(['-o', 'csv'], text, { NODE_OPTIONS: '--max-old-space-size=48' });
-    expect([code, stdout.split('\n').length]).toEqual([0, 3]);
+    const input = `${TEXT.split('\n').slice(0, 2).join('\n')}\n${`tcp ESTAB ${'x'.repeat(190)}\n`.repeat(80_000)}`;
+    const { status, stdout } = spawnSync(process.execPath, [MAIN, 'parse', '-o', 'csv'], {
+      env: { ...ENVIRONMENT, NODE_OPTIONS: '--max-old-space-size=48' },
+      input,
+      encoding: 'utf8',
+      timeout: 30_000,
+      maxBuffer: 1 << 28,
+    });
+    expect([status, stdout.split('\n').length]).toEqual([0, 3]);
   });
 
   it.each(['parse', 'whois'])('%s rejects a directory as standard input', (command) => {
@@ -230,7 +234,7 @@ describe('parse', () => {
     const rules = join(folder, 'rules.yaml');
     writeFileSync(rules, 'networks: [{ name: office, cidrs: [9.9.9.0/24], asn: 64500 }]');
     const text = ['1.1.1.1', '8.8.8.8', '9.9.9.9'].map((ip) => `tcp ESTAB 0 0 10.0.0.1:1 ${ip}:443\n`).join('');
-    const { stdout } = parse(
+    const { stdout } = await parse(
       ['-o', 'json', `--storage.path=${folder}`, `--config.file=${rules}`, 'remote-port=443'],
       text,
     );

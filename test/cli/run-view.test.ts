@@ -10,7 +10,7 @@ import type { Row } from '../../src/model.ts';
 import { LiveScan } from '../../src/cli/live-scan.ts';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
-import { runMain } from '../support/exporter.ts';
+import { runHere } from '../support/main.ts';
 import { printRow } from '../support/kernel-rows.ts';
 import { Tree } from '../support/proc-tree.ts';
 
@@ -24,7 +24,7 @@ const folder = mkdtempSync(join(tmpdir(), 'peerscope-view-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const rowsOf = async (...args: string[]): Promise<Row[]> => {
-  const { stdout } = await runMain(['list', '-o', 'json', ...PLAIN, ...args]);
+  const { stdout } = await runHere(['list', '-o', 'json', ...PLAIN, ...args]);
   return JSON.parse(stdout) as Row[];
 };
 
@@ -32,7 +32,7 @@ describe('the coverage line', () => {
   const runOn = async (edit: (copy: Tree) => void, ...args: string[]): Promise<{ stdout: string; stderr: string }> => {
     using copy = new Tree('plain-host');
     edit(copy);
-    return await runMain([...args, `--path.procfs=${copy.root}`, '--asn.provider=none']);
+    return await runHere([...args, `--path.procfs=${copy.root}`, '--asn.provider=none']);
   };
   const spoil = (copy: Tree): void => {
     copy.edit(25739, 'net/tcp', /$/, `${'\0'.repeat(149)}\n  90: 050200C0:9C45 01010101:01BB 01\n`);
@@ -94,12 +94,12 @@ describe('list', () => {
   });
 
   it('shows owners even if the exporter does not publish them', async () => {
-    const { stdout } = await runMain(['list', '-o', 'json', ...PLAIN], '', { PEERSCOPE_COLLECTOR_PROCESSES: 'false' });
+    const { stdout } = await runHere(['list', '-o', 'json', ...PLAIN], '', { PEERSCOPE_COLLECTOR_PROCESSES: 'false' });
     expect(JSON.parse(stdout)).toEqual(await rowsOf());
   });
 
   it('shows no service names with -n', async () => {
-    const { stdout } = await runMain(['list', '-n', ...PLAIN]);
+    const { stdout } = await runHere(['list', '-n', ...PLAIN]);
     expect(stdout.split('\n')[0]).not.toContain('SERVICE');
     expect((await rowsOf('-n')).filter(({ service }) => service !== null)).toEqual([]);
   });
@@ -112,7 +112,7 @@ describe('list', () => {
     ['process', ['process'], 'PROCESS'],
   ])('takes the headings %s as fields and as sort order', async (headings, keys, title) => {
     const print = async (output: string): Promise<string> =>
-      (await runMain(['list', '--fields', headings, '--sort', headings, '-o', output, ...PLAIN])).stdout;
+      (await runHere(['list', '--fields', headings, '--sort', headings, '-o', output, ...PLAIN])).stdout;
     const rows = JSON.parse(await print('json')) as Record<string, unknown>[];
     expect(Object.keys(rows[0] ?? {})).toEqual(keys);
     expect((await print('csv')).split('\n')[0]).toBe(keys.join(','));
@@ -129,7 +129,7 @@ describe('list', () => {
       'state=listen',
       ...PLAIN,
     ];
-    const print = async (output: string): Promise<string> => (await runMain([...args, '-o', output])).stdout;
+    const print = async (output: string): Promise<string> => (await runHere([...args, '-o', output])).stdout;
     const expected = [
       ['orders.py', 8080],
       ['postgres', 5432],
@@ -153,7 +153,7 @@ describe('list', () => {
 
 describe('machine-readable output', () => {
   it('of top is the ranking with states and processes', async () => {
-    const { stdout, stderr } = await runMain(['top', '--limit', '1', '-o', 'json', ...PLAIN]);
+    const { stdout, stderr } = await runHere(['top', '--limit', '1', '-o', 'json', ...PLAIN]);
     expect(JSON.parse(stdout)).toEqual([
       expect.objectContaining({
         process: 'orders.py',
@@ -166,7 +166,7 @@ describe('machine-readable output', () => {
   });
 
   it('of endpoints has the entries of the table, with a loopback pair once', async () => {
-    const { stdout } = await runMain(['endpoints', '-n', '-o', 'jsonl', 'direction=loopback', ...PLAIN]);
+    const { stdout } = await runHere(['endpoints', '-n', '-o', 'jsonl', 'direction=loopback', ...PLAIN]);
     expect(
       stdout
         .trimEnd()
@@ -187,13 +187,13 @@ describe('machine-readable output', () => {
   });
 
   it('of endpoints counts the remaining end of a pair when a filter drops the other', async () => {
-    const { stdout } = await runMain(['endpoints', '-n', 'process=orders.py', 'direction=loopback', ...PLAIN]);
+    const { stdout } = await runHere(['endpoints', '-n', 'process=orders.py', 'direction=loopback', ...PLAIN]);
     expect(stdout).toContain('Looping: 2 connections, 0 duplicates\n  tcp  127.0.0.1  ->  127.0.0.1:5432  2');
   });
 
   it('of watch has the time of each scan', async () => {
     const watch = (...args: string[]): Promise<{ stdout: string }> =>
-      runMain(['watch', '-c', '2', '-i', '0.05', ...args, ...PLAIN]);
+      runHere(['watch', '-c', '2', '-i', '0.05', ...args, ...PLAIN]);
     const lines = (await watch('list', '-o', 'jsonl', 'process=curl')).stdout.trimEnd().split('\n');
     const scans = lines.map((line) => JSON.parse(line) as Row & { at: string });
     expect(scans.map(({ process, at }) => [process, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(at)])).toEqual([
@@ -343,7 +343,7 @@ describe('invalid input has a clear outcome', () => {
       `Cannot read "${join(folder, 'absent')}": no such file or directory`,
     ],
   ])('%s', async (_what, args, code, line) => {
-    const outcome = await runMain([...args, '--asn.provider=none']);
+    const outcome = await runHere([...args, '--asn.provider=none']);
     expect({ code: outcome.code, stdout: outcome.stdout }).toEqual({ code, stdout: '' });
     expect(outcome.stderr).toContain(line);
     expect(outcome.stderr.trimEnd().split('\n')).toHaveLength(1);
@@ -352,8 +352,8 @@ describe('invalid input has a clear outcome', () => {
   it.each(['list', 'top', 'endpoints', 'watch list', 'watch top', 'watch endpoints', 'events', 'parse'])(
     'an invalid filter and an unknown option of %s',
     async (command) => {
-      const run = (...args: string[]): ReturnType<typeof runMain> =>
-        runMain([...command.split(' '), ...args, ...PLAIN]);
+      const run = (...args: string[]): ReturnType<typeof runHere> =>
+        runHere([...command.split(' '), ...args, ...PLAIN]);
       const rejection = (stderr: string): object => ({ code: 2, stdout: '', stderr });
       expect(await run('port=0x50')).toEqual(
         rejection('Cannot use filter "port=0x50": port must be a port from 0 to 65535\n'),
@@ -375,10 +375,10 @@ describe('invalid input has a clear outcome', () => {
   );
 
   it.each(['list', 'top', 'endpoints'])('no connections in %s', async (command) => {
-    const { code, stdout } = await runMain([command, tree('empty'), '--asn.provider=none']);
+    const { code, stdout } = await runHere([command, tree('empty'), '--asn.provider=none']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^0 sockets$/m);
-    expect((await runMain([command, '-o', 'json', tree('empty'), '--asn.provider=none'])).stdout).toBe('[\n]\n');
+    expect((await runHere([command, '-o', 'json', tree('empty'), '--asn.provider=none'])).stdout).toBe('[\n]\n');
   });
 
   it.each(['list', 'top', 'endpoints -n', 'watch list', 'watch -o jsonl list'])(

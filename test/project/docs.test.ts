@@ -12,7 +12,8 @@ import { environmentVariable, FLAGS } from '../../src/config/flags.ts';
 import { parseRules } from '../../src/config/rules.ts';
 import { seriesNames } from '../support/alert-rules.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
-import { runMain, samplesOf } from '../support/exporter.ts';
+import { samplesOf } from '../support/exporter.ts';
+import { runHere } from '../support/main.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const DOCUMENTS = readdirSync(ROOT)
@@ -42,11 +43,11 @@ const folder = mkdtempSync(join(tmpdir(), 'peerscope-docs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 beforeAll(async () => {
-  const { stdout } = await runMain(['--help']);
+  const { stdout } = await runHere(['--help']);
   const commands = captures(stdout.slice(stdout.indexOf('\nCommands:')), /^ {2}([a-z-]+) \[options\]/gm);
   await Promise.all(
     commands.map(async (command) => {
-      const { stdout } = await runMain([...(command === 'watch' ? ['watch', 'list'] : [command]), '--help']);
+      const { stdout } = await runHere([...(command === 'watch' ? ['watch', 'list'] : [command]), '--help']);
       const flags = stdout
         .matchAll(/^ {2}(?:-\w, )?--(\[no-\])?([\w.-]+)/gm)
         .flatMap(([, no, name = '']) => (no ? [name, `no-${name}`] : [name]));
@@ -155,10 +156,10 @@ describe('the README', () => {
     ]);
     const storage = `--storage.path=${folder}`;
     const asking = `--asn.server=${server.host}:${server.port}`;
-    const learned = await runMain(['whois', '1.1.1.1', '8.8.8.8', '9.9.9.9', storage, asking]);
+    const learned = await runHere(['whois', '1.1.1.1', '8.8.8.8', '9.9.9.9', storage, asking]);
     await server.close();
     expect(learned.code).toBe(0);
-    const { stdout } = await runMain(['list', `--path.procfs=${join(ROOT, 'test/fixtures/proc/plain-host')}`, storage]);
+    const { stdout } = await runHere(['list', `--path.procfs=${join(ROOT, 'test/fixtures/proc/plain-host')}`, storage]);
 
     const table = stdout.split('\n').map(cells);
     const [[, ...shown] = []] = blocks('console');
