@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import type { Row } from '../model.ts';
 import type { Summary } from '../unusual/summary.ts';
+import type { ApiClient } from './api-client.ts';
+import type { HistoryRow } from './history.ts';
 import { ROW_KEYS, type RowKey } from './terminal/row-columns.ts';
 
 const NUMBERS: ReadonlySet<RowKey> = new Set<RowKey>([
@@ -88,6 +90,45 @@ export function unusualOfApi(line: string): Summary {
     }),
     declared: [],
   };
+}
+
+const HISTORY = z.object({
+  history: z.array(
+    z.object({
+      namespace: z.string().nullable(),
+      workload: z.string(),
+      direction: z.enum(['inbound', 'outbound']),
+      asn: z.number(),
+      as_name: z.string().nullable(),
+      first_seen: z.iso.datetime(),
+      last_seen: z.iso.datetime(),
+    }),
+  ),
+  next: z.string().nullable(),
+});
+/** The most pages of `/api/v1/history` that are read: more entries than an exporter remembers. */
+const MAX_PAGES = 100;
+
+/** Reads all pages of `/api/v1/history`. Rejects with a one-line Error. */
+export async function historyOfApi(client: ApiClient): Promise<HistoryRow[]> {
+  const task = 'the history';
+  const { signal } = new AbortController();
+  const rows: HistoryRow[] = [];
+  let after: string | null = null;
+  for (let pages = 0; pages < MAX_PAGES; pages++) {
+    const path: string = `/api/v1/history?limit=10000${after === null ? '' : `&after=${encodeURIComponent(after)}`}`;
+    const found: z.infer<typeof HISTORY>[] | null = await client.linesIfPresent(path, task, signal, (line) =>
+      read(HISTORY, line),
+    );
+    const from = `Cannot read ${task} from ${JSON.stringify(client.url)}`;
+    if (!found) throw new Error(`${from}: the API is off, or ASN lookups are; --web.enable-api turns the API on`);
+    const page: z.infer<typeof HISTORY> | undefined = found[0];
+    if (!page) throw new Error(`${from}: the answer is empty`);
+    rows.push(...page.history);
+    if (page.next === null) break;
+    after = page.next;
+  }
+  return rows;
 }
 
 function read<T>(schema: z.ZodType<T>, text: string): T {

@@ -13,6 +13,9 @@ export interface ConnectChoice {
   readonly passwordFile?: string | undefined;
   /** A file with the certificates of trusted authorities, PEM. */
   readonly caFile?: string | undefined;
+  /** Files with the certificate of this client and its private key, PEM. */
+  readonly certFile?: string | undefined;
+  readonly keyFile?: string | undefined;
 }
 
 /** A server that sends nothing for this time has failed. */
@@ -22,6 +25,7 @@ const MAX_LENGTH = 400_000_000;
 /** The most characters of a reason in an answer that are shown. */
 const MAX_REASON = 200;
 
+const NO_CERTIFICATE = 'it requires a client certificate; use --connect.cert-file and --connect.key-file';
 const CERTIFICATE_REASONS: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is not trusted; --connect.ca-file must have its authority',
   SELF_SIGNED_CERT_IN_CHAIN: 'its certificate is not trusted; --connect.ca-file must have its authority',
@@ -32,7 +36,10 @@ const CERTIFICATE_REASONS: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another host',
   ERR_SSL_WRONG_VERSION_NUMBER: 'it does not use TLS; use http://',
   ERR_SSL_PACKET_LENGTH_TOO_LONG: 'it does not use TLS; use http://',
-  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'it requires a client certificate, which is not supported',
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: NO_CERTIFICATE,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'it does not trust the certificate in --connect.cert-file',
+  ERR_OSSL_X509_KEY_VALUES_MISMATCH: '--connect.key-file does not have the key of --connect.cert-file',
+  ERR_OSSL_PEM_NO_START_LINE: 'a file of --connect.ca-file, --connect.cert-file or --connect.key-file is not PEM',
   ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: 'it refused the TLS connection',
 };
 
@@ -43,16 +50,14 @@ export class ApiClient {
   readonly #base: URL;
   readonly #socketPath: string | null;
   readonly #authorization: string | null;
-  readonly #ca: string | null;
+  readonly #tls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
 
   /** Throws UsageError if the URL or a file is invalid. */
-  constructor({ connect, passwordFile, caFile }: ConnectChoice) {
+  constructor({ connect, passwordFile, ...files }: ConnectChoice) {
     this.url = connect;
     this.#socketPath = parseSocket(connect);
     this.#base = this.#socketPath === null ? parseUrl(connect) : new URL('http://localhost');
-    if (caFile !== undefined && this.#base.protocol !== 'https:')
-      throw new UsageError('Cannot use --connect.ca-file: --connect must begin with https://');
-    this.#ca = caFile === undefined ? null : readGiven('--connect.ca-file', caFile);
+    this.#tls = readTls(files, this.#base.protocol);
     this.#authorization = passwordFile === undefined ? null : readCredentials(passwordFile);
     const { protocol, hostname } = this.#base;
     if (this.#authorization !== null && protocol === 'http:' && !isLoopback(hostname))
@@ -91,6 +96,8 @@ export class ApiClient {
       return this.#authorization === null
         ? 'it requires a password; use --connect.password-file'
         : 'the user or the password in --connect.password-file is wrong';
+    if (status === 403 && this.#tls.cert === undefined && body.join(' ').includes('client certificate'))
+      return NO_CERTIFICATE;
     const said = headers['content-type']?.startsWith('text/html') ? '' : body.join(' ').trim().slice(0, MAX_REASON);
     return `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
   }
@@ -104,7 +111,7 @@ export class ApiClient {
       signal,
       headers: this.#authorization === null ? {} : { Authorization: this.#authorization },
       ...(this.#socketPath !== null && { socketPath: this.#socketPath }),
-      ...(this.#ca !== null && { ca: this.#ca }),
+      ...this.#tls,
     };
     return new Promise((resolve, reject) => {
       const request = url.protocol === 'https:' ? requestHttps(url, options) : requestHttp(url, options);
@@ -166,6 +173,28 @@ function parseUrl(text: string): URL {
 
 function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname);
+}
+
+/** Reads the files for TLS. Throws UsageError. */
+function readTls(
+  { caFile, certFile, keyFile }: Pick<ConnectChoice, 'caFile' | 'certFile' | 'keyFile'>,
+  protocol: string,
+): { readonly ca?: string; readonly cert?: string; readonly key?: string } {
+  const given = [
+    ['ca', caFile],
+    ['cert', certFile],
+    ['key', keyFile],
+  ] as const;
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new UsageError('Cannot use --connect.cert-file and --connect.key-file: both must be set');
+  return Object.fromEntries(
+    given.flatMap(([name, file]) => {
+      if (file === undefined) return [];
+      const option = `--connect.${name}-file`;
+      if (protocol !== 'https:') throw new UsageError(`Cannot use ${option}: --connect must begin with https://`);
+      return [[name, readGiven(option, file)]];
+    }),
+  );
 }
 
 function readGiven(option: string, file: string): string {

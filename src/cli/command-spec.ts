@@ -65,6 +65,8 @@ export const CONNECT: readonly OptionSpec[] = [
   ],
   ['--connect.password-file <file>', 'With --connect, a file with one line of the form USER:PASSWORD'],
   ['--connect.ca-file <file>', 'With --connect https://, a file with the trusted certificate authorities, PEM'],
+  ['--connect.cert-file <file>', 'With --connect https://, a file with the client certificate, PEM'],
+  ['--connect.key-file <file>', 'The private key of --connect.cert-file, PEM'],
 ];
 
 /** Options of CONNECT as commander names them. */
@@ -72,18 +74,26 @@ export interface ConnectGiven {
   readonly connect?: string;
   readonly 'connect.passwordFile'?: string;
   readonly 'connect.caFile'?: string;
+  readonly 'connect.certFile'?: string;
+  readonly 'connect.keyFile'?: string;
 }
 
 /** The exporter to read; undefined without --connect. Throws UsageError for an invalid option. */
 export async function clientOf(given: ConnectGiven): Promise<ApiClient | undefined> {
-  const { connect, 'connect.passwordFile': passwordFile, 'connect.caFile': caFile } = given;
+  const { connect } = given;
+  const files = {
+    passwordFile: given['connect.passwordFile'],
+    caFile: given['connect.caFile'],
+    certFile: given['connect.certFile'],
+    keyFile: given['connect.keyFile'],
+  };
   if (connect === undefined) {
-    if (passwordFile === undefined && caFile === undefined) return undefined;
-    const option = passwordFile === undefined ? '--connect.ca-file' : '--connect.password-file';
-    throw new UsageError(`Cannot use ${option}: --connect is not set`);
+    const [file] = Object.entries(files).find(([, path]) => path !== undefined) ?? [];
+    if (file === undefined) return undefined;
+    throw new UsageError(`Cannot use --connect.${file.replace('File', '-file')}: --connect is not set`);
   }
   const { ApiClient } = await import('./api-client.ts');
-  return new ApiClient({ connect, passwordFile, caFile });
+  return new ApiClient({ connect, ...files });
 }
 
 /** The filters with examples, for the end of the help. */

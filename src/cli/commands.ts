@@ -70,11 +70,12 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'history [filter...]',
-    description: 'List which process was connected to which operator, when first and when last, from the store',
+    description: 'List which workload was connected to which operator, when first and when last, from the store',
     outputs: ['table', 'json', 'jsonl', 'csv'],
     options: [
       ['--since <duration>', 'Show only what is new since then, such as 24h or 7d'],
       ['--sort <fields>', 'Sort by these headings or JSON fields, such as operator,first:desc', 'first:desc'],
+      ...CONNECT,
       COLOR,
     ],
     notes: describeFilters,
@@ -82,15 +83,18 @@ export const COMMANDS: readonly CommandSpec[] = [
       const { history } = await import('./history.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
       const { displayOf } = await import('./view.ts');
-      const { color: choice, ...given } = command.opts<{
-        output: 'table' | 'json' | 'jsonl' | 'csv';
-        since?: string;
-        sort: string;
-        color: 'auto' | 'always' | 'never';
-      }>();
+      const { color: choice, ...given } = command.opts<
+        ConnectGiven & {
+          output: 'table' | 'json' | 'jsonl' | 'csv';
+          since?: string;
+          sort: string;
+          color: 'auto' | 'always' | 'never';
+        }
+      >();
       const { stdout, stderr } = process;
       const display = displayOf(stdout, { choice, env });
-      return history(config, { ...given, filters: command.args, display, stdout, stderr, now: SYSTEM_CLOCK.now() });
+      const client = await clientOf(given);
+      return history(config, { ...given, client, filters: command.args, display, stdout, stderr, clock: SYSTEM_CLOCK });
     },
   },
   {

@@ -2,7 +2,7 @@ import { parseAddress } from '../common/address.ts';
 import { classify } from '../common/network-class.ts';
 import { parseFilters } from '../rows/filter.ts';
 import type { Row } from '../model.ts';
-import type { HistoryRow } from './history.ts';
+import { isOfOwner, type HistoryRow } from './history.ts';
 import type { ScanResult } from './live-scan.ts';
 import { endpoint, operatorOf, ownerOf } from './terminal/row-columns.ts';
 import { layTable, type Column } from './terminal/table.ts';
@@ -20,14 +20,14 @@ interface ExposedListener {
   readonly connections: number;
   /** Their operators, most connections first. */
   readonly operators: readonly string[];
-  /** Operators of inbound connections of its process that the store remembers, newest first. */
+  /** Operators of inbound connections of its workload that the store remembers, newest first. */
   readonly history: readonly HistoryRow[];
 }
 
 /** The sockets that listen on an address that other hosts can reach, worst first. */
-export function exposedView(filters: readonly string[], history: () => readonly HistoryRow[]): View {
+export function exposedView(filters: readonly string[], history: readonly HistoryRow[]): View {
   const matches = parseFilters(filters);
-  const select = (result: ScanResult): readonly ExposedListener[] => exposed(result, matches, history());
+  const select = (result: ScanResult): readonly ExposedListener[] => exposed(result, matches, history);
   return {
     name: 'exposed',
     draw: (result, display) => {
@@ -75,13 +75,7 @@ function exposed(
       const peers = (inbound.get(portOf(row)) ?? []).filter((peer) => covers(row, peer));
       const counts = [...Map.groupBy(peers, operatorOf)].map(([name, { length }]) => ({ name, length }));
       counts.sort((a, b) => b.length - a.length || (a.name < b.name ? -1 : 1));
-      const met = history.filter(
-        (entry) =>
-          entry.direction === 'inbound' &&
-          entry.process === row.process &&
-          entry.namespace === row.namespace &&
-          entry.workload === row.workload,
-      );
+      const met = history.filter((entry) => entry.direction === 'inbound' && isOfOwner(entry, row));
       met.sort((a, b) => (a.first_seen < b.first_seen ? 1 : -1));
       return [{ reach, row, connections: peers.length, operators: counts.map(({ name }) => name), history: met }];
     })

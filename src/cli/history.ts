@@ -1,10 +1,16 @@
 import { parseFilters } from '../rows/filter.ts';
 import { reasonOf, UsageError } from '../common/errors.ts';
+import type { Timer } from '../common/clock.ts';
 import type { Config } from '../config/config.ts';
 import { parseOrigin } from '../enrich/asn/cache.ts';
 import type { Direction, Row } from '../model.ts';
 import { formatStorage } from '../store/open.ts';
-import { StoreReader, UNIT_STORAGE } from '../store/sqlite-reader.ts';
+import { StoreReader } from '../store/sqlite-reader.ts';
+import { CONTACT_PREFIXES, Contacts } from '../unusual/contacts.ts';
+import { withoutRelease } from '../unusual/grammar/what.ts';
+import { ownerJson, timeText } from '../unusual/summary.ts';
+import type { ApiClient } from './api-client.ts';
+import { foldersOf } from './exporter-reports.ts';
 import { jsonLine, plural } from './terminal/format.ts';
 import { csvRecord, operatorOf } from './terminal/row-columns.ts';
 import { layTable, type Column, type Display } from './terminal/table.ts';
@@ -16,38 +22,37 @@ export interface HistoryOptions {
   readonly since?: string;
   readonly sort: string;
   readonly output: 'table' | 'json' | 'jsonl' | 'csv';
+  /** The API of an exporter to read instead of a store. */
+  readonly client?: ApiClient | undefined;
   readonly display: Display;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
-  /** Milliseconds since 1970. */
-  readonly now: number;
+  readonly clock: Timer;
 }
 
-/** That an owner was connected to an operator. `direction` is null if it was a guess. */
+/** That a workload was connected to an operator. Times are RFC 3339. */
 export interface HistoryRow {
-  readonly process: string | null;
   readonly namespace: string | null;
-  readonly workload: string | null;
-  readonly direction: Direction | null;
+  readonly workload: string;
+  readonly direction: Direction;
   readonly asn: number;
   readonly as_name: string | null;
   readonly first_seen: string;
-  /** Accurate to a day, because the store is written once a day. */
+  /** Accurate to a day in a store, because that is written once a day. */
   readonly last_seen: string;
 }
 
-const KEYS = ['process', 'namespace', 'workload', 'direction', 'asn', 'as_name', 'first_seen', 'last_seen'] as const;
+const KEYS = ['namespace', 'workload', 'direction', 'asn', 'as_name', 'first_seen', 'last_seen'] as const;
 
 const COLUMNS: readonly Column<HistoryRow>[] = [
   { title: 'FIRST SEEN', cell: (row) => timeOf(row.first_seen) },
   { title: 'LAST SEEN', cell: (row) => timeOf(row.last_seen), dropOrder: 3 },
-  { title: 'DIRECTION', cell: (row) => row.direction ?? '-', dropOrder: 2 },
-  { title: 'PROCESS', cell: (row) => row.process ?? '-', minWidth: 10, tightWidth: 8 },
+  { title: 'DIRECTION', cell: (row) => row.direction, dropOrder: 2 },
   {
     title: 'WORKLOAD',
-    cell: ({ namespace, workload }) => [namespace, workload].filter((part) => part !== null).join('/') || '-',
+    cell: ({ namespace, workload }) => (namespace === null ? workload : `${namespace}/${workload}`),
     minWidth: 10,
-    dropOrder: 4,
+    tightWidth: 8,
   },
   { title: 'OPERATOR', cell: operator, minWidth: 18, tightWidth: 10 },
 ];
@@ -63,23 +68,19 @@ const SORT_KEYS: Readonly<Record<string, (typeof KEYS)[number] | 'operator'>> = 
 };
 
 /**
- * Prints which owner was connected to which operator, when first and when last, from the store of the exporter. Throws UsageError for an
- * invalid option, and a one-line Error if there is no store to read. Returns exit code 0.
+ * Prints which workload was connected to which operator, when first and when last, from the store or the API of an exporter. Throws
+ * UsageError for an invalid option, and a one-line Error if there is nothing to read. Returns 0, or 1 after a message.
  */
-export function history(config: Config, options: HistoryOptions): number {
-  const { output, display, stdout, stderr, now } = options;
+export async function history(config: Config, options: HistoryOptions): Promise<number> {
+  const { output, display, stdout, stderr, clock } = options;
   const matches = parseFilters(options.filters);
-  const since = options.since === undefined ? -Infinity : now - parseSince(options.since);
+  const since = options.since === undefined ? -Infinity : clock.now() - parseSince(options.since);
   const compare = parseSort(options.sort);
-  const reader = openReader(config);
-  let rows: HistoryRow[];
-  try {
-    rows = readRows(reader, now).filter((row) => Date.parse(row.first_seen) >= since && matches(asRow(row)));
-  } finally {
-    reader.close();
-  }
+  const found = await readHistory(config, options);
+  if (!found) return 1;
+  const rows = found.rows.filter((row) => Date.parse(row.first_seen) >= since && matches(asRow(row)));
   rows.sort(compare);
-  const summary = `${plural(rows.length, 'entry', 'entries')} from the store in "${reader.folder}"`;
+  const summary = `${plural(rows.length, 'entry', 'entries')} from ${found.source}`;
   switch (output) {
     case 'json':
       stdout.write(`[${rows.map((row) => `\n${jsonLine(row)}`).join(',')}\n]\n`);
@@ -101,44 +102,67 @@ export function history(config: Config, options: HistoryOptions): number {
   return 0;
 }
 
-/** What the store remembers, for other commands; empty if it cannot be read. */
-export function knownHistory(config: Config, now: number): readonly HistoryRow[] {
+/** What is remembered, for other commands; empty if it cannot be read. */
+export async function knownHistory(
+  config: Config,
+  options: Pick<HistoryOptions, 'client' | 'clock'>,
+): Promise<readonly HistoryRow[]> {
   try {
-    const reader = config.storageServer ? null : findReader(config);
-    if (!reader) return [];
-    try {
-      return readRows(reader, now);
-    } finally {
-      reader.close();
-    }
+    return (await readHistory(config, { ...options, stderr: { write: () => undefined } }))?.rows ?? [];
   } catch {
     return [];
   }
 }
 
-function foldersOf({ storagePath, isStorageGiven }: Config): string[] {
-  return [...(isStorageGiven ? [] : [UNIT_STORAGE]), ...(storagePath === null ? [] : [storagePath])];
+/** Whether an entry is about the owner of a row. */
+export function isOfOwner(entry: HistoryRow, { namespace, workload, process }: Row): boolean {
+  return entry.namespace === namespace && entry.workload === (workload ?? withoutRelease(process ?? ''));
 }
 
-/** The store in the configured folder, or in that of the unit if none is configured; null if it does not exist. */
-function findReader(config: Config): StoreReader | null {
-  for (const folder of foldersOf(config)) {
+/** The rows, and where they are from in words. */
+interface Found {
+  readonly rows: HistoryRow[];
+  readonly source: string;
+}
+
+/** Null after a message. Rejects with a one-line Error. */
+async function readHistory(
+  config: Config,
+  { client, stderr, clock }: Pick<HistoryOptions, 'client' | 'stderr' | 'clock'>,
+): Promise<Found | null> {
+  if (client) {
+    const { historyOfApi } = await import('./api-answers.ts');
+    return { rows: await historyOfApi(client), source: `the exporter at ${JSON.stringify(client.url)}` };
+  }
+  if (!config.storageServer) return readFolder(config, clock.now());
+  const { readAllRecords, withStore } = await import('./stored-records.ts');
+  const contacts = new Contacts();
+  const task = 'read the history';
+  const code = await withStore(config, { task, stderr, clock }, async (store) => {
+    const records = await readAllRecords(store, CONTACT_PREFIXES);
+    if (!records) stderr.write(`Cannot ${task}: the store failed\n`);
+    for (const record of records ?? []) contacts.addRecord(record, clock.now());
+    return records ? 0 : 1;
+  });
+  // A server stores the names of operators by network, which the entries do not have.
+  return code === 0 ? { rows: rowsOf(contacts, new Map()), source: `the store ${formatStorage(config)}` } : null;
+}
+
+/** Reads the store in the configured folder, or in that of the unit if none is configured, without a lock. */
+function readFolder(config: Config, now: number): Found {
+  const folders = foldersOf(config);
+  for (const folder of folders) {
     const reader = StoreReader.open(folder);
-    if (reader) return reader;
+    if (!reader) continue;
+    try {
+      return { rows: readRows(reader, now), source: `the store in "${reader.folder}"` };
+    } catch (error) {
+      throw new Error(`Cannot read the history from "${reader.folder}": ${reasonOf(error)}`, { cause: error });
+    } finally {
+      reader.close();
+    }
   }
-  return null;
-}
-
-function openReader(config: Config): StoreReader {
-  if (config.storageServer) {
-    const server = formatStorage(config) ?? '';
-    throw new Error(`Cannot read the history from "${server}": only a storage folder can be listed`);
-  }
-  const reader = findReader(config);
-  if (reader) return reader;
-  const tried = foldersOf(config)
-    .map((folder) => `"${folder}"`)
-    .join(' and ');
+  const tried = folders.map((folder) => `"${folder}"`).join(' and ');
   throw new Error(
     `Cannot read the history: no store in ${tried} that this user can read. Run as the user of the exporter, or set --storage.path`,
   );
@@ -146,47 +170,29 @@ function openReader(config: Config): StoreReader {
 
 function readRows(reader: StoreReader, now: number): HistoryRow[] {
   const names = new Map<number, string>();
-  try {
-    for (const text of reader.texts('asn:1:', now)) {
-      const { asns: [asn] = [], name } = parseOrigin(text) ?? {};
-      if (asn !== undefined && name) names.set(asn, name);
-    }
-    return [...reader.firstSeen(now)].flatMap(({ category, key, at, lastAt }) => {
-      const fields = category === 'baseline' ? null : fieldsOf(key);
-      if (!fields) return [];
-      const [process = '', namespace = '', workload = '', direction = '', asn = ''] = fields;
-      return {
-        process: process || null,
-        namespace: namespace || null,
-        workload: workload || null,
-        direction: (direction || null) as Direction | null,
-        asn: Number(asn),
-        as_name: names.get(Number(asn)) ?? null,
-        first_seen: new Date(at).toISOString(),
-        last_seen: new Date(Math.max(at, lastAt)).toISOString(),
-      };
-    });
-  } catch (error) {
-    throw new Error(`Cannot read the history from "${reader.folder}": ${reasonOf(error)}`, { cause: error });
+  for (const text of reader.texts('asn:1:', now)) {
+    const { asns: [asn] = [], name } = parseOrigin(text) ?? {};
+    if (asn !== undefined && name) names.set(asn, name);
   }
+  const contacts = new Contacts();
+  for (const prefix of CONTACT_PREFIXES) for (const record of reader.records(prefix)) contacts.addRecord(record, now);
+  for (const { key, at, lastAt } of reader.firstSeen(now)) {
+    const text = key.startsWith('first:') ? String(at) : JSON.stringify([at, at, at]);
+    contacts.addRecord({ key, text }, now, lastAt);
+  }
+  return rowsOf(contacts, names);
 }
 
-/** Process, namespace, workload, direction and ASN of a key such as first:1:["nginx","","nginx.service","inbound","64500"]. */
-function fieldsOf(key: string): string[] | null {
-  if (!key.startsWith('first:1:')) return null;
-  try {
-    const fields: unknown = JSON.parse(key.slice('first:1:'.length));
-    if (!Array.isArray(fields) || fields.length !== 5 || !fields.every((field) => typeof field === 'string'))
-      return null;
-    return /^\d{1,10}$/.test(fields[4] ?? '') ? fields : null;
-  } catch {
-    return null;
-  }
+function rowsOf(contacts: Contacts, names: ReadonlyMap<number, string>): HistoryRow[] {
+  return contacts.sorted().map(({ owner, direction, asn, firstAt, lastAt }) => ({
+    ...ownerJson(owner),
+    ...{ direction, asn, as_name: names.get(asn) ?? null, first_seen: timeText(firstAt), last_seen: timeText(lastAt) },
+  }));
 }
 
 /** Its fields as a row, for filters. Other fields are unknown. */
-function asRow({ process, namespace, workload, direction, asn, as_name }: HistoryRow): Row {
-  const known: Partial<Row> = { process, namespace, workload, direction, asn, as_name, network: 'public', pids: [] };
+function asRow({ namespace, workload, direction, asn, as_name }: HistoryRow): Row {
+  const known: Partial<Row> = { namespace, workload, direction, asn, as_name, network: 'public', pids: [] };
   return new Proxy(known as Row, { get: (row, key) => row[key as keyof Row] ?? null });
 }
 
@@ -225,5 +231,5 @@ function operator({ asn, as_name }: HistoryRow): string {
 }
 
 function timeOf(text: string): string {
-  return text.replace('T', ' ').replace(/\.\d+Z$/, '');
+  return text.slice(0, 16).replace('T', ' ');
 }

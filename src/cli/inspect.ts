@@ -3,7 +3,7 @@ import { UsageError } from '../common/errors.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 import { bytesOf } from '../common/units.ts';
 import type { Row } from '../model.ts';
-import type { HistoryRow } from './history.ts';
+import { isOfOwner, type HistoryRow } from './history.ts';
 import type { ScanResult } from './live-scan.ts';
 import { plural } from './terminal/format.ts';
 import { connectionColumns, endpoint, operatorOf, ownerOf } from './terminal/row-columns.ts';
@@ -44,12 +44,12 @@ interface Inspection {
  * One process, address or port: its processes with their parents and unit, its listeners, its peers with their operators and first
  * times, and its connections. A number is a process, or else a port; ":443" is always a port. Throws UsageError for anything else.
  */
-export function inspectView(text: string, history: () => readonly HistoryRow[]): View {
+export function inspectView(text: string, history: readonly HistoryRow[]): View {
   const targets = parseTarget(text);
   const inspect = (result: ScanResult): Inspection => {
     const found = targets.map((target) => ({ target, rows: result.rows.filter((row) => isOf(target, row)) }));
     const { target, rows } = found.find((one) => one.rows.length > 0) ?? { target: found[0]?.target, rows: [] };
-    return inspection(target ? nameOf(target) : text, rows.map(result.withDetails), history());
+    return inspection(target ? nameOf(target) : text, rows.map(result.withDetails), history);
   };
   return {
     name: `of ${text}`,
@@ -126,14 +126,7 @@ function sum(values: readonly (number | null)[]): number | null {
 /** The earliest time of the owners of these connections. */
 function firstSeen(rows: readonly Row[], history: readonly HistoryRow[]): string | null {
   const times = history.filter((entry) =>
-    rows.some(
-      (row) =>
-        row.asn === entry.asn &&
-        row.process === entry.process &&
-        row.namespace === entry.namespace &&
-        row.workload === entry.workload &&
-        (entry.direction === null || row.direction === entry.direction),
-    ),
+    rows.some((row) => row.asn === entry.asn && row.direction === entry.direction && isOfOwner(entry, row)),
   );
   return times.map(({ first_seen: time }) => time).sort()[0] ?? null;
 }

@@ -5,6 +5,7 @@ import { withoutControls } from '../common/sanitize.ts';
 import type { ColorSettings } from './terminal/color.ts';
 import type { Terminal } from './terminal/screen.ts';
 import type { ApiClient } from './api-client.ts';
+import type { RotatedFile } from './rotated-file.ts';
 import { LiveScan, type LiveScanOptions, type Scanner, type ScanResult } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
 import { displayOf, type OutputFormat, type Streams, type View } from './view.ts';
@@ -35,7 +36,12 @@ export interface RunViewOptions extends Streams {
   readonly color: ColorSettings['choice'];
   readonly env: ColorSettings['env'];
   /** Null scans once. */
-  readonly watch: { readonly interval: string; readonly count?: string; readonly changes?: boolean } | null;
+  readonly watch: {
+    readonly interval: string;
+    readonly count?: string;
+    readonly changes?: boolean;
+    readonly rotate?: string;
+  } | null;
   /** Read for keys if it is a terminal. */
   readonly stdin: Terminal['stdin'];
   readonly signal: AbortSignal;
@@ -85,15 +91,18 @@ export async function runView(
     const count = parseCount(options.watch.count);
     const terminal = isScreen ? { stdin: stdin?.isTTY ? stdin : null, stdout } : null;
     const { watchView } = await import('./watch.ts');
-    const { changes: isChangesOnly = false } = options.watch;
+    const { changes: isChangesOnly = false, rotate } = options.watch;
     if (isChangesOnly && output !== 'jsonl')
       throw new UsageError(`Cannot use --changes with --output ${JSON.stringify(output)}: must be "jsonl"`);
+    let file: RotatedFile | null = null;
+    if (rotate !== undefined) file = (await import('./rotated-file.ts')).RotatedFile.open(rotate);
     return watchView({
       view: shown,
       open,
       intervalMs,
       count,
       isChangesOnly,
+      file,
       output,
       display,
       terminal,

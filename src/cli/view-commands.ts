@@ -104,30 +104,32 @@ const VIEW_COMMANDS: readonly ViewCommand[] = [
 const SINGLE_VIEWS: readonly ViewCommand[] = [
   {
     usage: 'inspect <target>',
+    connects: true,
     description: 'Show a process (PID), an address or a port (:443) with its parents, listeners, peers and connections',
     outputs: ['table', 'json'],
     request: async (command, _isScreen, config) => {
       const { inspectView } = await import('./inspect.ts');
       const [target = ''] = command.args;
-      return { view: inspectView(target, await historyOf(config)), names: 'services' };
+      return { view: inspectView(target, await historyOf(config, command)), names: 'services' };
     },
   },
   {
     usage: 'exposed [filter...]',
+    connects: true,
     description: 'Show what listens on addresses that other hosts can reach, and who has connected, worst first',
     outputs: ['table', 'wide', 'json', 'jsonl'],
     notes: describeFilters,
     request: async (command, _isScreen, config) => {
       const { exposedView } = await import('./exposed.ts');
-      return { view: exposedView(command.args, await historyOf(config)), names: 'services' };
+      return { view: exposedView(command.args, await historyOf(config, command)), names: 'services' };
     },
   },
 ];
 
-async function historyOf(config: Config): Promise<() => readonly HistoryRow[]> {
+async function historyOf(config: Config, command: ParsedCommand): Promise<readonly HistoryRow[]> {
   const { knownHistory } = await import('./history.ts');
   const { SYSTEM_CLOCK } = await import('../common/clock.ts');
-  return () => knownHistory(config, SYSTEM_CLOCK.now());
+  return knownHistory(config, { client: await clientOf(command.opts<ConnectGiven>()), clock: SYSTEM_CLOCK });
 }
 
 const ASK: OptionSpec = [
@@ -144,6 +146,10 @@ const FROM: OptionSpec = [
 const CHANGES: OptionSpec = [
   '--changes',
   'With -o jsonl, print only what changed since the scan before; what is gone has "gone": true',
+];
+const ROTATE: OptionSpec = [
+  '--rotate <size>',
+  'Keep at most this much, such as 100MiB: when the file of standard output has half of it, begin a new one, and keep the former as FILE.1',
 ];
 const INTERVAL: OptionSpec = ['-i, --interval <seconds>', 'Time between scans', '1'];
 
@@ -183,6 +189,7 @@ function watchCommand(spec: ViewCommand): SingleCommand {
       PLAIN,
       INTERVAL,
       CHANGES,
+      ROTATE,
       ['-c, --count <number>', 'Exit after this many scans'],
     ],
     run: (config, command, { env }) => runViewCommand(spec, { config, command, env, isWatch: true }),
@@ -209,6 +216,7 @@ async function runViewCommand(
       interval: string;
       count?: string;
       changes?: boolean;
+      rotate?: string;
       resolve?: boolean;
       from?: string;
       transport?: Transport;

@@ -7,6 +7,7 @@ import { Screen, type Terminal } from './terminal/screen.ts';
 import { detailLines } from './watch-details.ts';
 import { WATCH_HELP, WatchChoices } from './watch-choices.ts';
 import { ObjectChanges } from './object-changes.ts';
+import type { RotatedFile } from './rotated-file.ts';
 import type { Scanner, ScanResult } from './live-scan.ts';
 import type { Display } from './terminal/table.ts';
 import type { OutputFormat, Streams, View } from './view.ts';
@@ -22,6 +23,8 @@ export interface WatchViewOptions extends Streams {
   readonly count: number;
   /** Whether JSON lines show only what changed. */
   readonly isChangesOnly: boolean;
+  /** The file to append to instead of standard output, which has a bound; null for standard output. */
+  readonly file: Pick<RotatedFile, 'write'> | null;
   readonly output: OutputFormat;
   readonly display: Display;
   /** The terminal to redraw; null appends to standard output. */
@@ -44,14 +47,22 @@ async function append(options: WatchViewOptions): Promise<number> {
   const { view, output, display, stdout, stderr, signal, clock, intervalMs, count } = options;
   const liveScan = await options.open((line) => void stderr.write(`${withoutControls(line)}\n`));
   signal.addEventListener('abort', () => liveScan.cancel?.());
-  const changes = options.isChangesOnly ? new ObjectChanges() : null;
-  if (output === 'csv') stdout.write(`at,${view.csv?.header ?? ''}`);
+  let changes = options.isChangesOnly ? new ObjectChanges() : null;
+  const head = output === 'csv' ? `at,${view.csv?.header ?? ''}` : '';
+  /** Returns whether to wait for the reader. */
+  const write = (text: string): boolean => {
+    if (!options.file) return !stdout.write(text);
+    // The new file shows all rows, so that it can be read without the former.
+    if (options.file.write(text, head) && changes) changes = new ObjectChanges();
+    return false;
+  };
+  if (head !== '') write(head);
   try {
     for (let scans = 0; scans < count && !signal.aborted; scans++) {
       const started = clock.monotonic();
       const result = await unlessAborted(liveScan.scan(), signal);
       if (!result) break;
-      const isFull = !stdout.write(
+      const isFull = write(
         changes ? changes.text(view.objects(result), result.at) : scanText(view, result, output, display),
       );
       if (isFull) await once(stdout, 'drain', { signal }).catch(() => undefined);

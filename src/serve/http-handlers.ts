@@ -66,6 +66,7 @@ export function createHandlers(
         }
       : null,
     unusual: enableApi && config.collectors['first-seen'] ? unusual : null,
+    history: enableApi && config.collectors['first-seen'] ? (after, limit) => worker.history(after, limit) : null,
     accept,
     page: async (refreshes) => {
       const options = {

@@ -31,6 +31,11 @@ export interface Requests {
   readonly subscribe: [payload: { readonly filters: readonly string[]; readonly port: MessagePort }, reply: null];
   /** Replies with what is unusual, as JSON; null if that is not watched. */
   readonly unusual: [payload: null, reply: object | null];
+  /** Replies with a page of what the workloads met, as JSON, null if the cursor is not valid; null if nothing is remembered. */
+  readonly history: [
+    payload: { readonly after: string | null; readonly limit: number },
+    reply: { readonly page: object | null } | null,
+  ];
   /** Replies with all cached ASN answers; all first-seen times follow as `sightings`. */
   readonly restore: [payload: null, reply: readonly Answer[]];
 }

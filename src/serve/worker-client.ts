@@ -181,6 +181,13 @@ export class WorkerClient {
     return found;
   }
 
+  /** Returns a page of what the workloads met, as JSON; null if the cursor is not valid. Rejects if nothing is remembered. */
+  async history(after: string | null, limit: number): Promise<object | null> {
+    const found = await this.#requester.request('history', { after, limit });
+    if (!found) throw new Error('the collector first-seen is off');
+    return found.page;
+  }
+
   /** Opens a stream of the events of later scans that match the filters. */
   async events(filters: readonly string[]): Promise<PortStream> {
     return this.#openStream((port) => this.#requester.request('subscribe', { filters, port }, [port]));

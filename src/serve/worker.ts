@@ -14,6 +14,7 @@ import type { AsnProviderName, Family } from '../model.ts';
 import { RemoteNames } from '../rows/remote-names.ts';
 import { Readers, type Reader } from '../rows/streams.ts';
 import { Scrape, type ScrapeOptions } from '../scrape.ts';
+import { contactPage, historyJson } from '../unusual/contacts.ts';
 import { unusualJson } from '../unusual/summary.ts';
 import type { Report } from '../unusual/evidence.ts';
 import { renderPage } from '../web/page/page.ts';
@@ -148,6 +149,12 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
       return null;
     },
     unusual: () => scrape.unusual && unusualJson(scrape.unusual.reports, scrape.unusual.decisions, SYSTEM_CLOCK.now()),
+    history: ({ after, limit }) => {
+      if (!scrape.unusual) return null;
+      const page = contactPage(scrape.unusual.workloads(), after, limit);
+      const names = new Map(cache?.answers().map(({ origin: { asns, name } }) => [asns[0], name]));
+      return { page: page && historyJson(page, (asn) => names.get(asn) ?? null) };
+    },
     restore: (_payload, { afterReply }) => {
       afterReply(() => {
         scrape.unusual?.markAllChanged();

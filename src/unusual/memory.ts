@@ -356,6 +356,10 @@ export class UnusualMemory {
     return firstAt === null || this.#candidates.has(entryKey(owner, kind, what)) ? null : Math.min(firstAt, this.#now);
   }
 
+  workloads(): Iterable<WorkloadMemory> {
+    return this.#workloads.values();
+  }
+
   /** The number of entries, for limits and tests. */
   get size(): { readonly workloads: number; readonly outbound: number; readonly inbound: number } {
     return { workloads: this.#workloads.size, outbound: this.#outbound.size, inbound: this.#inbound.size };

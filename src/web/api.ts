@@ -8,6 +8,7 @@ import { clientOf, ReaderPlaces, type RequestLimits } from './limits.ts';
 export const CONNECTIONS_PATH = '/api/v1/connections';
 export const EVENTS_PATH = '/api/v1/events';
 export const UNUSUAL_PATH = '/api/v1/unusual';
+export const HISTORY_PATH = '/api/v1/history';
 
 /** A response body in chunks: null after the last one, and after `close`. */
 export interface ChunkStream {
@@ -26,6 +27,9 @@ export interface Api {
 /** What is unusual as JSON; null if that is not watched. */
 export type UnusualApi = (() => Promise<object>) | null;
 
+/** A page of what is remembered, as JSON: at most `limit` entries after a cursor; null if the cursor is not valid. */
+export type HistoryApi = ((after: string | null, limit: number) => Promise<object | null>) | null;
+
 /** Handles one request to its end. */
 export type Route = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
@@ -36,6 +40,9 @@ const STALLED_MS = 30_000;
 /** Proxies and browsers close connections without traffic. */
 const HEARTBEAT_MS = 15_000;
 const RETRY_SECONDS = 5;
+/** The number of entries of a page of the history, and the most. */
+const HISTORY_PAGE = 1_000;
+const HISTORY_MOST = 10_000;
 const CONTENT_TYPES = { json: 'application/json; charset=utf-8', jsonl: 'application/jsonl; charset=utf-8' } as const;
 
 /** Handles one request to its end; `stalls` says whether its client reads. */
@@ -86,6 +93,25 @@ export function apiRoutes(
 export function unusualRoute(unusual: () => Promise<object>): Route {
   return bounded(async (_request, response) => {
     const body = await opened(unusual);
+    response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json });
+    response.end(`${escapeControls(JSON.stringify(body))}\n`);
+  });
+}
+
+/** The route of what is remembered, in pages. */
+export function historyRoute(history: NonNullable<HistoryApi>): Route {
+  return bounded(async (request, response) => {
+    const parameters = new URLSearchParams((request.url ?? '').replace(/^[^?]*/, ''));
+    for (const [key, value] of parameters)
+      if (key !== 'after' && key !== 'limit')
+        throw new BadRequest(`Cannot use parameter ${JSON.stringify(`${key}=${value}`)}: must be limit or after`);
+    const text = parameters.get('limit') ?? String(HISTORY_PAGE);
+    const limit = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+    if (limit < 1 || limit > HISTORY_MOST)
+      throw new BadRequest(`Cannot use limit ${JSON.stringify(text)}: must be a number from 1 to ${HISTORY_MOST}`);
+    const after = parameters.get('after');
+    const body = await opened(() => history(after, limit));
+    if (!body) throw new BadRequest(`Cannot use after ${JSON.stringify(after)}: must be "next" of the page before`);
     response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json });
     response.end(`${escapeControls(JSON.stringify(body))}\n`);
   });

@@ -9,7 +9,10 @@ import {
   CONNECTIONS_PATH,
   EVENTS_PATH,
   UNUSUAL_PATH,
+  HISTORY_PATH,
+  historyRoute,
   unusualRoute,
+  type HistoryApi,
   type Api,
   type UnusualApi,
 } from './api.ts';
@@ -59,6 +62,8 @@ export interface HttpHandlers {
   readonly api: Api | null;
   /** Null when the API is off or nothing is watched. */
   readonly unusual: UnusualApi;
+  /** Null when the API is off or nothing is remembered. */
+  readonly history: HistoryApi;
   /** Null when users may not declare what is normal. */
   readonly accept: Accept | null;
   /** True once the first scan has ended. */
@@ -114,6 +119,7 @@ export function createApp(handlers: HttpHandlers): RequestListener {
     });
   });
   if (handlers.unusual) app.get(UNUSUAL_PATH, unusualRoute(handlers.unusual));
+  if (handlers.history) app.get(HISTORY_PATH, historyRoute(handlers.history));
   if (handlers.accept) app.post(ACCEPT_PATH, acceptRoute(handlers.accept));
   if (routes) app.get(CONNECTIONS_PATH, routes.connections);
   else

@@ -9,7 +9,6 @@ afterAll(() => rmSync(databases.folder, { recursive: true }));
 
 const MET: HistoryRow = {
   ...{
-    process: 'sshd',
     namespace: null,
     workload: 'ssh.service',
     direction: 'inbound',
@@ -21,13 +20,13 @@ const MET: HistoryRow = {
 };
 const OTHERS: HistoryRow[] = [
   { ...MET, direction: 'outbound' },
-  { ...MET, process: 'cron' },
+  { ...MET, namespace: 'shop' },
   { ...MET, workload: 'other.service' },
 ];
 
 it('shows what other hosts can reach and who has connected, worst first', async () => {
   const result = await scanTree('plain-host', databases);
-  const lines = exposedView([], () => [MET, ...OTHERS]).draw(result, { width: Infinity, paint: (text) => text });
+  const lines = exposedView([], [MET, ...OTHERS]).draw(result, { width: Infinity, paint: (text) => text });
   expect(lines.map(({ text }) => text.trimEnd())).toEqual([
     'REACH  NETID  LISTENS ON    PROCESS          WORKLOAD        USER  CONNECTED  PEERS                              MET BEFORE',
     'all    tcp    0.0.0.0:443   nginx/25742      nginx.service   0             3  AS19281 Quad9, AS13335 Cloudflare  -',
@@ -44,6 +43,6 @@ it.each([
   [['port=5432'], []],
 ])('with %j shows %j', async (filters, ends) => {
   const result = await scanTree('plain-host', databases);
-  const objects = exposedView(filters, () => []).objects(result) as { local_address: string; local_port: number }[];
+  const objects = exposedView(filters, []).objects(result) as { local_address: string; local_port: number }[];
   expect(objects.map(({ local_address, local_port }) => `${local_address}:${local_port}`)).toEqual(ends);
 });

@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { history, type HistoryOptions } from '../../src/cli/history.ts';
 import { UsageError } from '../../src/common/errors.ts';
+import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import { renderOrigin } from '../../src/enrich/asn/cache.ts';
 import { SqliteStore } from '../../src/store/sqlite.ts';
+import { encodeEntry } from '../../src/unusual/records.ts';
+import type { Entry } from '../../src/unusual/workload-memory.ts';
 
 const NOW = Date.parse('2026-09-15T08:00:00Z');
 const HOUR = 3_600_000;
@@ -20,10 +23,19 @@ beforeAll(async () => {
   await store.write([
     { key: 'asn:1:192.0.2.0/24', text: renderOrigin({ ...origin, ...times }), keepUntil: NOW + HOUR },
   ]);
+  const owner = { namespace: '', workload: 'cron.service' };
+  const entry = (firstAt: number, lastAt: number): Entry => ({ firstAt, recordedAt: firstAt, lastAt });
+  await store.writeRecords([
+    encodeEntry(owner, 'operator', 'AS64500', entry(NOW - HOUR, NOW)),
+    encodeEntry(owner, 'port', 'tcp/443', entry(NOW - HOUR, NOW)),
+    encodeEntry({ namespace: 'shop', workload: 'web' }, 'client', 'AS13335', entry(NOW - 40 * HOUR, NOW - HOUR)),
+    encodeEntry({ namespace: 'shop', workload: 'web' }, 'administrator', 'AS13335', entry(NOW - 48 * HOUR, NOW)),
+    { key: 'unusual:1:["","x","operator","AS1"]', text: 'nothing' },
+    { key: 'unusual:1:["","x","operator"]', text: '[1,1,1]' },
+  ]);
   await store.writeFirstSeen([
-    { category: 'outbound', key: key('curl', '', 'cron.service', 'outbound', '64500'), at: NOW - HOUR },
-    { category: 'inbound', key: key('nginx', 'shop', 'web', 'inbound', '13335'), at: NOW - 48 * HOUR },
-    { category: '', key: key('dig', '', '', '', '0'), at: NOW - 72 * HOUR },
+    // What peerscope 0.1 wrote.
+    { category: 'outbound', key: key('dig-9.18', '', '', 'outbound', '19281'), at: NOW - 72 * HOUR },
     { category: 'baseline', key: 'base:1:["curl","","cron.service"]', at: NOW - 99 * HOUR },
     { category: 'inbound', key: 'first:1:[1,2]', at: NOW },
     { category: 'inbound', key: 'first:1:{', at: NOW },
@@ -33,84 +45,84 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function run(
+async function run(
   options: Partial<HistoryOptions> = {},
   flags: Record<string, string> = { 'storage.path': folder },
-): string {
+): Promise<string> {
   let text = '';
   const write = (part: string): unknown => (text += part);
   const display = { width: 80, paint: (part: string) => part };
-  const standard = { filters: [], sort: 'first:desc', output: 'table', display, now: NOW } as const;
+  const clock = { ...SYSTEM_CLOCK, now: () => NOW };
+  const standard = { filters: [], sort: 'first:desc', output: 'table', display, clock } as const;
   const config = parseConfig(flags, {}, false);
-  expect(history(config, { ...standard, stdout: { write }, stderr: { write: () => 0 }, ...options })).toBe(0);
+  expect(await history(config, { ...standard, stdout: { write }, stderr: { write: () => 0 }, ...options })).toBe(0);
   return text.replaceAll(folder, 'FOLDER');
 }
 
 describe('history', () => {
-  it('prints a table, newest first', () => {
-    expect(run()).toBe(
+  it('prints a table, newest first', async () => {
+    expect(await run()).toBe(
       [
-        'FIRST SEEN           LAST SEEN            DIRECTION  PROCESS  OPERATOR',
-        '2026-09-15 07:00:00  2026-09-15 08:00:00  outbound   curl     AS64500 Example',
-        '2026-09-13 08:00:00  2026-09-15 08:00:00  inbound    nginx    AS13335 Cloudflare',
-        '2026-09-12 08:00:00  2026-09-15 08:00:00  -          dig      not announced',
+        'FIRST SEEN        LAST SEEN         DIRECTION  WORKLOAD      OPERATOR',
+        '2026-09-15 07:00  2026-09-15 08:00  outbound   cron.service  AS64500 Example',
+        '2026-09-13 08:00  2026-09-15 08:00  inbound    shop/web      AS13335 Cloudflare',
+        '2026-09-12 08:00  2026-09-15 08:00  outbound   dig           AS19281 Quad9',
         '3 entries from the store in "FOLDER"',
         '',
       ].join('\n'),
     );
   });
 
-  it('prints JSON and CSV', () => {
+  it('prints JSON and CSV', async () => {
     const row = {
-      ...{ process: 'curl', namespace: null, workload: 'cron.service', direction: 'outbound', asn: 64500 },
+      ...{ namespace: null, workload: 'cron.service', direction: 'outbound', asn: 64500 },
       as_name: 'EXAMPLE - Example, Inc.',
-      first_seen: '2026-09-15T07:00:00.000Z',
-      last_seen: '2026-09-15T08:00:00.000Z',
+      first_seen: '2026-09-15T07:00:00Z',
+      last_seen: '2026-09-15T08:00:00Z',
     };
-    expect((JSON.parse(run({ output: 'json' })) as unknown[])[0]).toEqual(row);
-    expect(JSON.parse(run({ output: 'jsonl' }).split('\n')[0] ?? '')).toEqual(row);
-    expect(run({ output: 'csv' }).split('\n').slice(0, 2)).toEqual([
+    expect((JSON.parse(await run({ output: 'json' })) as unknown[])[0]).toEqual(row);
+    expect(JSON.parse((await run({ output: 'jsonl' })).split('\n')[0] ?? '')).toEqual(row);
+    expect((await run({ output: 'csv' })).split('\n').slice(0, 2)).toEqual([
       Object.keys(row).join(','),
-      'curl,,cron.service,outbound,64500,"EXAMPLE - Example, Inc.",2026-09-15T07:00:00.000Z,2026-09-15T08:00:00.000Z',
+      ',cron.service,outbound,64500,"EXAMPLE - Example, Inc.",2026-09-15T07:00:00Z,2026-09-15T08:00:00Z',
     ]);
   });
 
-  it.each<[options: Partial<HistoryOptions>, processes: string[]]>([
-    [{}, ['curl', 'nginx', 'dig']],
-    [{ since: '24h' }, ['curl']],
-    [{ since: '2d' }, ['curl', 'nginx']],
+  it.each<[options: Partial<HistoryOptions>, workloads: string[]]>([
+    [{}, ['cron.service', 'web', 'dig']],
+    [{ since: '24h' }, ['cron.service']],
+    [{ since: '2d' }, ['cron.service', 'web']],
     [{ since: '30m' }, []],
-    [{ filters: ['direction=inbound'] }, ['nginx']],
-    [{ filters: ['direction!=inbound'] }, ['curl', 'dig']],
-    [{ filters: ['cloudflare'] }, ['nginx']],
-    [{ filters: ['operator=example'] }, ['curl']],
-    [{ filters: ['process~^[cd]'] }, ['curl', 'dig']],
-    [{ filters: ['asn=0'] }, ['dig']],
+    [{ filters: ['direction=inbound'] }, ['web']],
+    [{ filters: ['direction!=inbound'] }, ['cron.service', 'dig']],
+    [{ filters: ['cloudflare'] }, ['web']],
+    [{ filters: ['cron'] }, ['cron.service']],
+    [{ filters: ['operator=example'] }, ['cron.service']],
+    [{ filters: ['workload~^[cd]'] }, ['cron.service', 'dig']],
+    [{ filters: ['namespace=shop'] }, ['web']],
+    [{ filters: ['asn=19281'] }, ['dig']],
     [{ filters: ['pod~undefined|null'] }, []],
-    [{ sort: 'process' }, ['curl', 'dig', 'nginx']],
-    [{ sort: 'First Seen' }, ['dig', 'nginx', 'curl']],
-    [{ sort: 'operator' }, ['nginx', 'curl', 'dig']],
-    [{ sort: 'asn:desc' }, ['curl', 'nginx', 'dig']],
-  ])('with %j shows %j', (options, processes) => {
-    const rows = JSON.parse(run({ ...options, output: 'json' })) as { process: string }[];
-    expect(rows.map(({ process }) => process)).toEqual(processes);
+    [{ sort: 'workload' }, ['cron.service', 'dig', 'web']],
+    [{ sort: 'First Seen' }, ['dig', 'web', 'cron.service']],
+    [{ sort: 'operator' }, ['web', 'dig', 'cron.service']],
+    [{ sort: 'asn:desc' }, ['cron.service', 'dig', 'web']],
+  ])('with %j shows %j', async (options, workloads) => {
+    const rows = JSON.parse(await run({ ...options, output: 'json' })) as { workload: string }[];
+    expect(rows.map(({ workload }) => workload)).toEqual(workloads);
   });
 
   it.each<[options: Partial<HistoryOptions>, message: string]>([
     [{ since: 'yesterday' }, 'Cannot use --since "yesterday": must be a duration such as 90m, 24h or 7d'],
-    [{ sort: 'size' }, 'Cannot use --sort "size": "size" must be one of process'],
+    [{ sort: 'size' }, 'Cannot use --sort "size": "size" must be one of namespace'],
     [{ filters: ['x=1'] }, 'Cannot use filter "x=1"'],
-  ])('rejects %j', (options, message) => {
-    expect(() => run(options)).toThrow(UsageError);
-    expect(() => run(options)).toThrow(message);
+  ])('rejects %j', async (options, message) => {
+    await expect(run(options)).rejects.toThrow(UsageError);
+    await expect(run(options)).rejects.toThrow(message);
   });
 
-  it('says where it looked for a store', () => {
+  it('says where it looked for a store', async () => {
     const empty = mkdtempSync(join(tmpdir(), 'peerscope-history-'));
-    expect(() => run({}, { 'storage.path': empty })).toThrow(`Cannot read the history: no store in "${empty}"`);
-    expect(() => run({}, { 'storage.url': 'redis://:secret@127.0.0.1:1' })).toThrow(
-      /^Cannot read the history from "redis:.*127\.0\.0\.1:1.*": only a storage folder can be listed$/,
-    );
+    await expect(run({}, { 'storage.path': empty })).rejects.toThrow(`Cannot read the history: no store in "${empty}"`);
     rmSync(empty, { recursive: true });
   });
 });

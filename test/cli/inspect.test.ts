@@ -9,13 +9,13 @@ const databases = makeDatabases();
 afterAll(() => rmSync(databases.folder, { recursive: true }));
 
 const MET: HistoryRow = {
-  ...{ process: 'sshd', namespace: null, workload: 'ssh.service', direction: 'inbound', asn: 15169, as_name: null },
+  ...{ namespace: null, workload: 'ssh.service', direction: 'inbound', asn: 15169, as_name: null },
   first_seen: '2026-09-01T08:00:00.000Z',
   last_seen: '2026-09-02T08:00:00.000Z',
 };
 const inspect = async (target: string): Promise<string[]> => {
   const result = await scanTree('plain-host', databases);
-  const lines = inspectView(target, () => [MET]).draw(result, { width: 80, paint: (text) => text });
+  const lines = inspectView(target, [MET]).draw(result, { width: 80, paint: (text) => text });
   return lines.map(({ text }) => text.trimEnd());
 };
 
@@ -60,7 +60,7 @@ describe('inspect', () => {
   });
 
   it.each(['nginx', ':0', ':70000', '0', '1.2.3', ''])('rejects %j', (target) => {
-    expect(() => inspectView(target, () => [])).toThrow(UsageError);
-    expect(() => inspectView(target, () => [])).toThrow(/^Cannot inspect ".*": must be a process id, an IPv4/);
+    expect(() => inspectView(target, [])).toThrow(UsageError);
+    expect(() => inspectView(target, [])).toThrow(/^Cannot inspect ".*": must be a process id, an IPv4/);
   });
 });

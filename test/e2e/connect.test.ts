@@ -148,6 +148,72 @@ describe('--connect', () => {
   });
 });
 
+describe('--connect to an exporter that remembers', () => {
+  let exporter: Exporter;
+  let options: string[];
+  beforeAll(async () => {
+    const rules = file('rules.yaml', 'networks: [{ name: partner, cidrs: [1.1.1.0/24], asn: 64500 }]\n');
+    const tls = 'tls_server_config: { cert_file: server.pem, key_file: server-key.pem, client_ca_file: ca.pem,';
+    const web = file('client.yaml', `${tls} client_auth_type: RequireAndVerifyClientCert }\n`);
+    const flags = [...FLAGS, '--web.enable-api', `--config.file=${rules}`, `--web.config.file=${web}`];
+    // Only a client with a certificate can read its metrics.
+    exporter = await Exporter.start(flags);
+    options = [
+      `--connect=https://localhost:${new URL(exporter.url).port}`,
+      ...['ca-file=ca', 'cert-file=client', 'key-file=client-key'].map((name) => {
+        const [option = '', pem = ''] = name.split('=');
+        return `--connect.${option}=${join(PEMS, `${pem}.pem`)}`;
+      }),
+    ];
+    expect((await connected('list', ...options)).code).toBe(0);
+  });
+  afterAll(() => exporter.stop());
+
+  it('history has its first times, from several pages', async () => {
+    const { code, stdout } = await connected('history', '-o', 'json', ...options);
+    expect(code).toBe(0);
+    const rows = JSON.parse(stdout) as { workload: string; first_seen: string }[];
+    expect(rows.map(({ workload, first_seen }) => [workload, /^\d{4}-.*Z$/.test(first_seen)])).toContainEqual([
+      'nginx.service',
+      true,
+    ]);
+    const table = await connected('history', 'workload=nginx.service', ...options);
+    expect(table.stdout).toMatch(/inbound +nginx\.service +AS64500/);
+    expect(table.stdout).toContain('from the exporter at "https://localhost:');
+  });
+
+  it('inspect and exposed have its first times', async () => {
+    const inspected = await connected('inspect', ':443', ...options);
+    expect(inspected.stdout).toMatch(/AS64500 partner +inbound +\d+ .*\d{4}-\d\d-\d\d \d\d:\d\d/);
+    expect(inspected.stdout).toContain('From the exporter at');
+    const exposed = await connected('exposed', '-o', 'json', ...options);
+    expect(JSON.parse(exposed.stdout)).toContainEqual(
+      expect.objectContaining({
+        local_port: 443,
+        process: 'nginx',
+        history: [expect.objectContaining({ asn: 64500 })],
+      }),
+    );
+  });
+
+  it.each([
+    [
+      'a certificate is missing',
+      ['--connect.cert-file', '--connect.key-file'],
+      1,
+      /requires a client certificate; use/,
+    ],
+    ['the key is missing', ['--connect.key-file'], 2, /both must be set/],
+  ])('says that %s', async (_what, without, code, message) => {
+    const args = options.filter((option) => !without.includes(option.split('=')[0] ?? ''));
+    for (const command of [['list'], ['history'], ['inspect', ':443']]) {
+      const outcome = await connected(...command, ...args);
+      expect(outcome.stderr).toMatch(message);
+      expect(outcome.code).toBe(code);
+    }
+  });
+});
+
 /** A server that answers as the API would. */
 async function answering(pages: Readonly<Record<string, string>>): Promise<{ url: string; close: () => void }> {
   const server = createServer((request, response) => {

@@ -37,6 +37,7 @@ if (parentPort) {
       read: () => fail('read'),
       subscribe: () => fail('subscribe'),
       unusual: () => null,
+      history: () => null,
       restore: () => fail('restore'),
     },
     {

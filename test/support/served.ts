@@ -44,6 +44,7 @@ export class Served {
       page: () => Promise.resolve('<!DOCTYPE html>'),
       api: null,
       unusual: null,
+      history: null,
       accept: null,
       ...handlers,
     });

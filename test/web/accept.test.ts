@@ -204,6 +204,23 @@ test('what is unusual is JSON, with the limits of the API', async () => {
   expect((await server.ask('/api/v1/unusual')).status).toBe(401);
 });
 
+test.each([
+  { query: '', status: 200, body: { asked: [null, 1_000] } },
+  { query: '?limit=2&after=%5B%22a%22%5D', status: 200, body: { asked: ['["a"]', 2] } },
+  { query: '?limit=10000', status: 200, body: { asked: [null, 10_000] } },
+  { query: '?after=', status: 400, body: { error: 'Cannot use after "": must be "next" of the page before' } },
+  { query: '?limit=0', status: 400, body: { error: 'Cannot use limit "0": must be a number from 1 to 10000' } },
+  { query: '?limit=10001', status: 400, body: { error: 'Cannot use limit "10001": must be a number from 1 to 10000' } },
+  { query: '?limit=1e3', status: 400, body: { error: 'Cannot use limit "1e3": must be a number from 1 to 10000' } },
+  { query: '?process=x', status: 400, body: { error: 'Cannot use parameter "process=x": must be limit or after' } },
+])('a page of the history is JSON: $query has status $status', async ({ query, status, body }) => {
+  served = await Served.start({
+    history: (after, limit) => Promise.resolve(after === '' ? null : { asked: [after, limit] }),
+  });
+  const answer = await served.ask(`/api/v1/history${query}`);
+  expect([answer.status, JSON.parse(answer.body)]).toEqual([status, body]);
+});
+
 test('the page may run its script only if decisions are on', async () => {
   const server = await start();
   const headers = { authorization: ALICE };
