@@ -21,7 +21,7 @@ FROM tools AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts --prefer-offline
-COPY build.js tsconfig.json tsconfig.build.json LICENSE ./
+COPY build.js bundle.ts tsconfig.json tsconfig.build.json LICENSE ./
 COPY native native
 COPY src src
 RUN npm run build && npm prune --omit=dev --ignore-scripts \

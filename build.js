@@ -12,7 +12,7 @@ import { buildAgent } from './native/build.js';
 const ROOT = import.meta.dirname;
 const DIST = join(ROOT, 'dist');
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
-const SOURCES = ['package.json', 'tsconfig.json', 'tsconfig.build.json', 'src', 'native'];
+const SOURCES = ['package.json', 'bundle.ts', 'tsconfig.json', 'tsconfig.build.json', 'src', 'native'];
 
 /** When a file, or the newest entry of a folder, changed; a folder changes when an entry is added or removed. */
 function changedAt(path) {
@@ -26,12 +26,14 @@ function isCurrent() {
   return built !== undefined && SOURCES.every((name) => changedAt(join(ROOT, name)) <= built.mtimeMs);
 }
 
-function build() {
+async function build() {
   rmSync(DIST, { recursive: true, force: true });
   mkdirSync(DIST);
   writeFileSync(join(DIST, '.building'), '');
   // Standard output belongs to the command that npm start runs.
   execFileSync(process.execPath, [TSC, '-p', join(ROOT, 'tsconfig.build.json')], { stdio: ['ignore', 2, 2] });
+  const { bundle } = await import('./bundle.ts');
+  await bundle(DIST);
   writeFileSync(join(DIST, 'peerscope.1'), execFileSync(process.execPath, [join(DIST, 'main.js'), 'man']));
   buildAgent(join(DIST, 'peerscope-sockets'));
   renameSync(join(DIST, '.building'), join(DIST, '.built'));
@@ -59,7 +61,7 @@ if (wants('--if-installed') && !existsSync(TSC)) {
   process.stderr.write('dist is not built: the development dependencies are not installed\n');
 } else if (!wants('--if-needed') || !isCurrent()) {
   try {
-    build();
+    await build();
   } catch (error) {
     if (error.status === undefined) throw error;
     process.exitCode = 1;

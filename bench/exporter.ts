@@ -1,8 +1,9 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { bundle } from '../bundle.ts';
 
 const PROJECT = new URL('../', import.meta.url);
 /** Inside the project so that imports resolve, in a folder that no check reads. */
@@ -19,14 +20,11 @@ export const ALONE = [
 ];
 
 /** Builds the published exporter. From TypeScript sources, Node.js would also keep a compiler in memory. */
-export function buildExporter(): void {
+export async function buildExporter(): Promise<void> {
   rmSync(BUILT, { recursive: true, force: true });
   mkdirSync(BUILT, { recursive: true });
   copyFileSync(new URL('package.json', PROJECT), new URL('package.json', BUILT));
-  const compiler = fileURLToPath(new URL('node_modules/typescript/bin/tsc', PROJECT));
-  const args = [compiler, '-p', 'tsconfig.build.json', '--outDir', fileURLToPath(new URL('dist', BUILT))];
-  const { status } = spawnSync(process.execPath, args, { cwd: PROJECT, stdio: 'inherit' });
-  if (status !== 0) throw new Error('Cannot build the exporter: the compiler failed');
+  await bundle(fileURLToPath(new URL('dist', BUILT)));
 }
 
 /** Path of the built program. */

@@ -103,7 +103,7 @@ function load(): string {
 
 async function run(): Promise<void> {
   const plan = parsePlan();
-  buildExporter();
+  await buildExporter();
   const about = machine();
   const begun = load();
   process.stdout.write(

@@ -149,7 +149,7 @@ async function look(exporter: ExporterProcess, store: string, seconds: number): 
 async function run(): Promise<boolean> {
   const plan = parsePlan();
   const { seconds, rows } = plan;
-  buildExporter();
+  await buildExporter();
   // connect() on UDP sends no packet; it only needs a route.
   for (const command of ['addr add 192.0.2.1/32 dev lo', 'route add default dev lo src 192.0.2.1'])
     if (spawnSync('ip', command.split(' ')).status !== 0) throw new Error(`Cannot run "ip ${command}"`);

@@ -36,7 +36,7 @@ const npm = (...args: readonly string[]): SpawnSyncReturns<string> =>
 
 describe('npm start', () => {
   beforeAll(() => {
-    for (const name of ['build.js', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
+    for (const name of ['build.js', 'bundle.ts', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
       cpSync(join(ROOT, name), join(folder, name));
     cpSync(join(ROOT, 'native'), join(folder, 'native'), { recursive: true });
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
@@ -44,7 +44,7 @@ describe('npm start', () => {
     writeSources();
     expect(npm('run', 'build').status).toBe(0);
     // What is seen then is the build, not the source.
-    write('dist/word.js', readFileSync(join(folder, 'dist/word.js'), 'utf8').replace('source', 'build'));
+    write('dist/main.js', readFileSync(join(folder, 'dist/main.js'), 'utf8').replace('source', 'build'));
     renameSync(join(folder, 'dist'), join(folder, 'built'));
   });
 
@@ -63,7 +63,8 @@ describe('npm start', () => {
       'src/word.ts',
       'src/other.ts',
     ];
-    for (const path of [...sources, 'package.json', 'tsconfig.json', 'tsconfig.build.json']) touch(path, 120);
+    for (const path of [...sources, 'package.json', 'bundle.ts', 'tsconfig.json', 'tsconfig.build.json'])
+      touch(path, 120);
     touch('dist/.built', 60);
   });
 

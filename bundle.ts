@@ -1,0 +1,113 @@
+/**
+ * Bundles src: each entry keeps its path below dist, and what entries share is in dist/chunks. Names are kept, so that the output can be
+ * read. Libraries that every start of the exporter needs are part of it; those that few runs need stay in node_modules.
+ */
+import { globSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import { dirname, join, posix, relative, sep } from 'node:path';
+import { rolldown, type Plugin } from 'rolldown';
+
+const ROOT = import.meta.dirname;
+const BUNDLED = ['commander', 'pino', 'prom-client', 'router'];
+
+/** The programs of threads are entries, too: `new URL('./worker.js', import.meta.url)` in the source names them. */
+const ENTRIES = ['main', 'index', '{expose,enrich,serve,web}/**/{otlp,*worker}'];
+
+/** Writes the bundle to `output`. */
+export async function bundle(output: string): Promise<void> {
+  const src = join(ROOT, 'src');
+  const entries = ENTRIES.flatMap((pattern) => globSync(`${pattern}.ts`, { cwd: src }));
+  const build = await rolldown({
+    cwd: ROOT,
+    input: Object.fromEntries(entries.map((entry) => [entry.replace(/\.ts$/, ''), join(src, entry)])),
+    platform: 'node',
+    external: (id, importer) => isBuiltin(id) || isExternalPackage(id, importer),
+    plugins: [keepModuleUrls(src), loadBuiltinsLazily()],
+  });
+  try {
+    const { output: files } = await build.generate({
+      format: 'esm',
+      chunkFileNames: 'chunks/[name].js',
+      // The threads hold the text of what they run.
+      comments: { legal: true, jsdoc: false, annotation: false },
+    });
+    for (const file of files) {
+      const path = join(output, file.fileName);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, file.type === 'chunk' ? withoutWideCharacters(file.code) : file.source);
+    }
+    const modules = files.flatMap((file) => (file.type === 'chunk' ? file.moduleIds : []));
+    writeFileSync(join(output, 'LICENSES.txt'), licensesOf(modules));
+  } finally {
+    await build.close();
+  }
+}
+
+/** The licenses of the bundled packages. */
+function licensesOf(modules: readonly string[]): string {
+  const folders = modules.map((id) => /^\/.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]);
+  const texts = [...new Set(folders)].sort().flatMap((folder) => {
+    if (folder === undefined) return [];
+    const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+      readonly name: string;
+      readonly version: string;
+      readonly license?: string;
+    };
+    const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
+    const text =
+      file === undefined ? `License: ${license ?? 'see its package.json'}` : readFileSync(join(folder, file), 'utf8');
+    return [`${name} ${version}\n\n${text.trim()}\n`];
+  });
+  return texts.join('\n\n');
+}
+
+/** Packages that are not bundled, where this program imports them; a bundled package has its dependencies in the bundle. */
+function isExternalPackage(id: string, importer = ''): boolean {
+  if (/^[./\0]/.test(id) || importer.includes('/node_modules/')) return false;
+  return !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`));
+}
+
+/** Gives each module the `import.meta.url` that it would have without a bundle. */
+function keepModuleUrls(src: string): Plugin {
+  return {
+    name: 'keep-module-urls',
+    transform(code, id) {
+      if (!id.startsWith(src) || !code.includes('import.meta.url')) return null;
+      const path = relative(src, id).split(sep).join('/').replace(/\.ts$/, '.js');
+      return { code: code.replaceAll('import.meta.url', `MODULE_URL(${JSON.stringify(path)})`), map: null };
+    },
+    renderChunk(code, { fileName }) {
+      return code.replaceAll(/MODULE_URL\("([^"]+)"\)/g, (_call, path: string) => {
+        const target = posix.relative(posix.dirname(fileName), path);
+        const url = target.startsWith('.') ? target : `./${target}`;
+        return `new URL(${JSON.stringify(url)}, import.meta.url).href`;
+      });
+    },
+  };
+}
+
+/**
+ * Gets the modules of Node.js without import statements: these read every export of a module, and reading some of them loads many
+ * more modules.
+ */
+function loadBuiltinsLazily(): Plugin {
+  const IMPORT = /^import (?:\* as )?([\w$]+)?(?:, )?(\{[^}]*\})? ?from "(node:[\w/]+)";$/gm;
+  return {
+    name: 'load-builtins-lazily',
+    renderChunk(code) {
+      return code.replaceAll(
+        IMPORT,
+        (_statement, whole: string | undefined, names: string | undefined, module: string) =>
+          [whole, names?.replaceAll(' as ', ': ')]
+            .filter((pattern) => pattern !== undefined)
+            .map((pattern) => `const ${pattern} = globalThis.process.getBuiltinModule("${module}");`)
+            .join('\n'),
+      );
+    },
+  };
+}
+
+/** V8 stores a text with any character above U+00FF with two bytes for each character. */
+function withoutWideCharacters(code: string): string {
+  return code.replaceAll(/[^\0-\xff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
