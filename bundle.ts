@@ -22,7 +22,7 @@ export async function bundle(output: string): Promise<void> {
     input: Object.fromEntries(entries.map((entry) => [entry.replace(/\.ts$/, ''), join(src, entry)])),
     platform: 'node',
     external: (id, importer) => isBuiltin(id) || isExternalPackage(id, importer),
-    plugins: [keepModuleUrls(src), loadBuiltinsLazily()],
+    plugins: [keepModulePaths(src), loadBuiltinsLazily()],
   });
   try {
     const { output: files } = await build.generate({
@@ -67,20 +67,20 @@ function isExternalPackage(id: string, importer = ''): boolean {
   return !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`));
 }
 
-/** Gives each module the `import.meta.url` that it would have without a bundle. */
-function keepModuleUrls(src: string): Plugin {
+/** Gives each module the path and URL that it would have without a bundle. */
+function keepModulePaths(src: string): Plugin {
   return {
-    name: 'keep-module-urls',
+    name: 'keep-module-paths',
     transform(code, id) {
-      if (!id.startsWith(src) || !code.includes('import.meta.url')) return null;
+      if (!id.startsWith(src) || !code.includes('import.meta.')) return null;
       const path = relative(src, id).split(sep).join('/').replace(/\.ts$/, '.js');
-      return { code: code.replaceAll('import.meta.url', `MODULE_URL(${JSON.stringify(path)})`), map: null };
+      return { code: code.replaceAll(/import\.meta\.(url|dirname|filename)/g, `MODULE("$1", "${path}")`), map: null };
     },
     renderChunk(code, { fileName }) {
-      return code.replaceAll(/MODULE_URL\("([^"]+)"\)/g, (_call, path: string) => {
-        const target = posix.relative(posix.dirname(fileName), path);
-        const url = target.startsWith('.') ? target : `./${target}`;
-        return `new URL(${JSON.stringify(url)}, import.meta.url).href`;
+      return code.replaceAll(/MODULE\("(\w+)", "([^"]+)"\)/g, (_call, property: string, path: string) => {
+        const file = posix.relative(posix.dirname(fileName), path);
+        if (property === 'url') return `new URL("./${file}", import.meta.url).href`;
+        return `(import.meta.dirname + "/${property === 'dirname' ? posix.dirname(file) : file}")`;
       });
     },
   };

@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
 import type { AgentConnector } from './agent-stream.ts';
 
 /** The program that the build compiles from native/sockets.c. */
-export const AGENT_PROGRAM = fileURLToPath(
-  new URL(import.meta.url.endsWith('.ts') ? '../../dist/peerscope-sockets' : '../peerscope-sockets', import.meta.url),
+export const AGENT_PROGRAM = join(
+  import.meta.dirname,
+  import.meta.filename.endsWith('.ts') ? '../../dist/peerscope-sockets' : '../peerscope-sockets',
 );
 
 /** The descriptor on which the agent finds its end of the stream. */
