@@ -133,8 +133,8 @@ class WritableConnectionTable extends ConnectionColumns {
   }
 
   /**
-   * Keeps the connections of the last scan whose rows were not read this time: those with a row in one of so many scans before this one,
-   * by table. None is 0, all is Infinity.
+   * Keeps the connections of the last scan whose rows were not read this time: those with a row in one of the last N scans. N
+   * depends on the table: 0 keeps none, Infinity all.
    */
   keep(scans: (netns: number, table: number) => number): void {
     for (let i = 0; i < this.length; i++) {

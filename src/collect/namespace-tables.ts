@@ -558,7 +558,7 @@ export class NamespaceTables implements ScannedNamespaces {
     return outcome;
   }
 
-  /** Keeps the rows of a table that were read in one of so many scans before this one. */
+  /** Keeps the rows of a table that were read in one of the last `scans` scans. */
   #keep(state: NamespaceState, table: number, scans = Infinity): void {
     this.#kept.set(state.number * TABLES.length + table, scans);
   }

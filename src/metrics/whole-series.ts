@@ -17,7 +17,7 @@ interface Series {
   scan: number;
 }
 
-/** The samples of a family of which nothing folds, sorted by key. */
+/** The samples of a family, sorted by key, where nothing folds. */
 export interface WholeSamples {
   readonly samples: readonly Sample[];
   /** The tenant of a sample; "" for several. */

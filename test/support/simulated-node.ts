@@ -128,7 +128,7 @@ function memoryOf(groups: readonly ConnectionGroup[]): UnusualData {
   const asns = new Map(
     met.map(({ owner, labels: { asn = '' } }) => [
       JSON.stringify([owner.workload, asn]),
-      { owner, direction: 'outbound' as const, asn, at: 0 },
+      { owner, tenant: '', direction: 'outbound' as const, asn, at: 0 },
     ]),
   );
   return {
@@ -139,7 +139,7 @@ function memoryOf(groups: readonly ConnectionGroup[]): UnusualData {
     watchedSince: Array.from(workloads.values(), (owner) => ({ owner, at: 0 })),
     firstSeen: {
       asns: [...asns.values()],
-      baselines: Array.from(owners.values(), (owner) => ({ owner, at: 0 })),
+      baselines: Array.from(owners.values(), (owner) => ({ owner, tenant: '', at: 0 })),
     },
   };
 }
