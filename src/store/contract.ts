@@ -45,8 +45,8 @@ export interface Store {
    */
   writeFirstSeen(sightings: readonly FirstSeenTime[]): Promise<readonly PreviousTime[]>;
   /**
-   * Writes records; a later write replaces an earlier one. Each expires 90 days after its last write. Of too many, those written longest
-   * ago are dropped. Records that are too long are ignored.
+   * Writes records; a later write replaces an earlier one. Each expires 90 days after its last write. Of too many, the owners with the
+   * most lose those written longest ago. Records that are too long are ignored.
    */
   writeRecords(records: readonly StoredRecord[]): Promise<void>;
   /**
@@ -106,11 +106,12 @@ export interface PreviousTime {
   readonly previous: number | null | 'unknown';
 }
 
-/** The owner of a first-seen time, by which the store is shared: the namespace and the workload in its key. */
+/** The owner of a first-seen time or record, by which the store is shared: the namespace and the workload in its key. */
 export function tenantOf(key: string): string {
   try {
     const names = JSON.parse(key.slice(key.indexOf('['))) as unknown[];
-    const [namespace = '', workload = ''] = key.startsWith('unusual:') ? names : names.slice(1);
+    // The keys of version 0.1 begin with a process.
+    const [namespace = '', workload = ''] = /^(?:first|base):/.test(key) ? names.slice(1) : names;
     return `${String(namespace)}/${String(workload)}`;
   } catch {
     return '/';

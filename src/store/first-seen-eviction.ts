@@ -3,26 +3,25 @@ import { tenantOf } from './contract.ts';
 /** Rows that one step reads or deletes: some milliseconds. */
 const STEP = 1_000;
 
-/** What it needs of a database. */
-export interface FirstSeenTimes {
-  /** Up to a number of keys (`k`) after the given one, with the times when they expire (`x`), by key. */
+/** What it needs of a table of first-seen times or records. */
+export interface OwnedRows {
+  /** Up to a number of keys (`k`) after the given one, with their age (`x` or `n`, the least is the oldest), by key. */
   readonly page: (after: string, most: number) => readonly Readonly<Record<string, unknown>>[];
-  readonly remove: (key: string, expires: number) => void;
+  readonly remove: (key: string, age: number) => void;
   readonly transaction: (work: () => void) => void;
 }
 
 interface Entry {
   readonly key: string;
-  /** When it expires: the oldest expires first. */
-  readonly expires: number;
+  readonly age: number;
 }
 
 /**
- * Deletes some first-seen times, in steps: the HTTP thread waits for each. Of the owners with the most, the oldest go first, so an owner
- * with few loses none. A time that is written meanwhile stays.
+ * Deletes some rows, in steps: the HTTP thread waits for each. Of the owners with the most, the oldest go first, so an owner with few
+ * loses none. A row that is written meanwhile stays.
  */
 export function* evict(
-  { page, remove, transaction }: FirstSeenTimes,
+  { page, remove, transaction }: OwnedRows,
   count: number,
 ): Generator<undefined, undefined, undefined> {
   const byTenant = new Map<string, Entry[]>();
@@ -34,7 +33,7 @@ export function* evict(
       last = String(row['k']);
       const tenant = tenantOf(last);
       const entries = byTenant.get(tenant);
-      const entry = { key: last, expires: Number(row['x']) };
+      const entry = { key: last, age: Number(row['x'] ?? row['n']) };
       if (entries) entries.push(entry);
       else byTenant.set(tenant, [entry]);
     }
@@ -44,7 +43,7 @@ export function* evict(
   yield;
   for (let start = 0; start < surplus.length; start += STEP) {
     transaction(() => {
-      for (const { key, expires } of surplus.slice(start, start + STEP)) remove(key, expires);
+      for (const { key, age } of surplus.slice(start, start + STEP)) remove(key, age);
     });
     yield;
   }
@@ -62,6 +61,6 @@ function surplusOf(groups: readonly (readonly Entry[])[], count: number): Entry[
   }
   return groups
     .filter(({ length }) => length > low)
-    .flatMap((entries) => entries.toSorted((a, b) => a.expires - b.expires).slice(0, entries.length - low))
+    .flatMap((entries) => entries.toSorted((a, b) => a.age - b.age).slice(0, entries.length - low))
     .slice(0, count);
 }

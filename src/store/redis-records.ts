@@ -18,6 +18,10 @@ const RECORD = 'record:';
 /** One script writes at most this much. */
 const BATCH = 100;
 const BATCH_BYTES = 65_536;
+/** A script drops at most this many records, by the owners in slices of the set. */
+const MAX_DROPPED = 500;
+const SLICES = 20;
+const SLICE = 50;
 /** The approximate size of a page: replies are bounded too. */
 const PAGE_BYTES = 524_288;
 /** An equal text that was written within this time is not a change: all exporters write all records again to a server that lost its data. */
@@ -40,7 +44,11 @@ const FIND_IDENTITY = `
     identity, sequence = '', 0
   end`;
 
-/** Writes records. This script and the others need only permissions that those of version 0.1 need too. */
+/**
+ * Writes records. Of too many, the owners with the most lose their oldest: as seen in slices of the set from its oldest to its newest
+ * record, because a count for each owner would be one more thing that can be damaged. This script and the others need only permissions
+ * that those of version 0.1 need too.
+ */
 const WRITE = `${FIND_IDENTITY}
   local ttl, repeats, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
   if identity == '' then identity = '~' .. ARGV[4] end
@@ -57,11 +65,40 @@ const WRITE = `${FIND_IDENTITY}
       redis.call('ZADD', index, sequence, key, sequence, identity)
     end
   end
-  local excess = redis.call('ZCARD', index) - 1 - most
-  if excess > 0 then
-    local oldest = redis.call('ZRANGE', index, 0, math.min(excess, 1000) - 1)
+  local count = redis.call('ZCARD', index) - 1
+  if count > most then
+    local seen, keys, owners, sizes, oldest = {}, {}, {}, {}, {}
+    for slice = 0, ${SLICES - 1} do
+      local from = math.floor(math.max(0, count - ${SLICE}) * slice / ${SLICES - 1})
+      for _, key in ipairs(redis.call('ZRANGE', index, from, from + ${SLICE - 1})) do
+        if key ~= identity and not seen[key] then
+          seen[key] = true
+          local owner = string.match(key, '^%l[^%[]*(%[".-",".-")')
+          if owner then
+            keys[#keys + 1], owners[#owners + 1] = key, owner
+            sizes[owner] = (sizes[owner] or 0) + 1
+          else
+            oldest[#oldest + 1] = key
+          end
+        end
+      end
+    end
+    local excess = math.min(count - most - #oldest, ${MAX_DROPPED})
+    local low, high = 0, #keys
+    while low < high do
+      local middle, over = math.ceil((low + high) / 2), 0
+      for _, size in pairs(sizes) do over = over + math.max(0, size - middle) end
+      if over >= excess then low = middle else high = middle - 1 end
+    end
+    for i, key in ipairs(keys) do
+      if excess > 0 and sizes[owners[i]] > low then
+        oldest[#oldest + 1] = key
+        sizes[owners[i]] = sizes[owners[i]] - 1
+        excess = excess - 1
+      end
+    end
     for _, old in ipairs(oldest) do redis.call('DEL', root .. '${RECORD}' .. old) end
-    redis.call('ZREM', index, unpack(oldest))
+    if #oldest > 0 then redis.call('ZREM', index, unpack(oldest)) end
   end
   redis.call('PEXPIRE', index, ttl)
   return sequence`;

@@ -46,6 +46,8 @@ export const SIDE_FILES = ['-wal', '-shm', '-journal'];
 interface WrittenTimes {
   readonly previousTimes: readonly PreviousTime[];
   readonly full: readonly FirstSeenTime['category'][];
+  /** How many records are too many. */
+  readonly surplus: number;
 }
 
 /** An open database with its prepared statements. */
@@ -87,12 +89,12 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
     );
     const shrink = database.prepare('DELETE FROM record WHERE k IN (SELECT k FROM record ORDER BY x LIMIT ?)');
     /**
-     * Deletes twice the number of new rows: texts, or records if there are no texts. Rows are spread over the tree, and a page is freed
-     * only when enough of its rows are gone.
+     * Deletes twice the number of new rows, if the file is nearly full: texts. Rows are spread over the tree, and a page is freed only when
+     * enough of its rows are gone. Returns how many records must be deleted instead if there are no texts.
      */
-    const makeRoom = (rows: number): void => {
+    const makeRoom = (rows: number): number => {
       const used = pragma('page_count') - pragma('freelist_count');
-      if (used > maxPages * 0.875 && shrink.run(2 * rows).changes === 0) records.dropOldest(2 * rows);
+      return used > maxPages * 0.875 && shrink.run(2 * rows).changes === 0 ? Math.max(2 * rows, CHUNK) : 0;
     };
     const selectTime = database.prepare('SELECT at FROM first_seen WHERE shelf = ? AND k = ?');
     const upsert = database.prepare(
@@ -106,18 +108,20 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
       database,
       inode: inodeOf(path),
       get: database.prepare('SELECT v FROM record WHERE k = ? AND x > ?'),
-      put: (texts: readonly StoredText[], now: number): void =>
+      /** Returns how many records are too many. */
+      put: (texts: readonly StoredText[], now: number): number =>
         transaction(database, () => {
           expire.run(past(now), CHUNK);
-          makeRoom(texts.length);
+          const surplus = makeRoom(texts.length);
           for (const { key, text, keepUntil } of texts) set.run(key, text, keepUntil);
+          return surplus;
         }),
       /** Also returns the categories with too many times. */
       writeFirstSeen: (times: readonly FirstSeenTime[], now: number): WrittenTimes => {
         const previousTimes: PreviousTime[] = [];
         const full: FirstSeenTime['category'][] = [];
-        transaction(database, () => {
-          makeRoom(times.length);
+        const surplus = transaction(database, () => {
+          const surplus = makeRoom(times.length);
           const cutoff = past(now);
           for (const { category, key, at } of times) {
             const row = selectTime.get(category, key);
@@ -129,14 +133,18 @@ export function openDatabase(path: string, journal: string, maxBytes: number, ma
             deleteExpired.run(category, cutoff);
             if (Number(countTimes.get(category)?.['n']) > MAX_FIRST_SEEN) full.push(category);
           }
+          return surplus;
         });
-        return { previousTimes, full };
+        return { previousTimes, full, surplus };
       },
-      writeRecords: (written: readonly StoredRecord[], now: number): void =>
+      /** Returns how many records are too many. */
+      writeRecords: (written: readonly StoredRecord[], now: number): number =>
         transaction(database, () => {
-          makeRoom(written.length);
-          records.write(written, now, past(now));
+          const surplus = makeRoom(written.length);
+          return Math.max(surplus, records.write(written, now, past(now)));
         }),
+      evictRecords: (count: number) =>
+        evict({ ...records.rows, transaction: (work) => transaction(database, work) }, count),
       readRecords: records.read,
       /** Deletes a tenth, so that this does not run on each write. */
       evict: (category: FirstSeenTime['category']) =>
@@ -221,11 +229,12 @@ function openFile(path: string, options: { readonly readOnly?: boolean } = {}): 
   return database;
 }
 
-function transaction(database: DatabaseSync, work: () => void): void {
+function transaction<T>(database: DatabaseSync, work: () => T): T {
   database.exec('BEGIN IMMEDIATE');
   try {
-    work();
+    const result = work();
     database.exec('COMMIT');
+    return result;
   } catch (error) {
     try {
       database.exec('ROLLBACK');

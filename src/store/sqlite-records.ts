@@ -22,6 +22,9 @@ export const RECORD_OBJECTS = {
   memory_state: 'CREATE TABLE memory_state (store TEXT NOT NULL, n INTEGER NOT NULL) STRICT',
 };
 
+/** A full table is emptied by this part more, so that it is not emptied at each write. */
+const ROOM = 0.005;
+
 /** Prepares the statements for records. The caller provides the transactions of writes. */
 export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
   const selectState = database.prepare('SELECT store, n FROM memory_state LIMIT 1');
@@ -35,7 +38,8 @@ export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
     'DELETE FROM memory WHERE n IN (SELECT n FROM memory WHERE x <= ? ORDER BY x LIMIT ?)',
   );
   const count = database.prepare('SELECT count(*) AS n FROM memory');
-  const dropOldest = database.prepare('DELETE FROM memory WHERE n IN (SELECT n FROM memory ORDER BY n LIMIT ?)');
+  const selectKeys = database.prepare('SELECT k, n FROM memory WHERE k > ? ORDER BY k LIMIT ?');
+  const removeKey = database.prepare('DELETE FROM memory WHERE k = ? AND n = ?');
   const isShort = (text: string, most: number): string => `octet_length(${text}) <= ${most}`;
   const selectChanges = database.prepare(
     `SELECT n, k, v FROM memory WHERE n > ? AND n <= ? AND ${isShort('k', RECORD_KEY_BYTES)}
@@ -67,17 +71,20 @@ export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
     };
   };
   return {
-    /** Deletes those that were written longest ago. */
-    dropOldest: (rows: number): void => void dropOldest.run(rows),
-    /** Writes records at the time `now`; those that expired before `cutoff` are deleted. */
-    write: (records: readonly StoredRecord[], now: number, cutoff: number): void => {
+    /** All records, for an eviction. */
+    rows: {
+      page: (after: string, most: number) => selectKeys.all(after, most),
+      remove: (key: string, n: number): void => void removeKey.run(key, n),
+    },
+    /** Writes records at the time `now`; those that expired before `cutoff` are deleted. Returns how many are too many. */
+    write: (records: readonly StoredRecord[], now: number, cutoff: number): number => {
       expire.run(cutoff, PAGE);
       if (!selectState.get()) addState.run(randomUUID());
       let n = Number(selectState.get()?.['n']);
       for (const { key, text } of records) upsert.run(++n, key, text, now + RECORD_TTL_MS);
       setState.run(n);
       const excess = Number(count.get()?.['n']) - most;
-      if (excess > 0) dropOldest.run(excess);
+      return excess > 0 ? excess + Math.floor(most * ROOM) : 0;
     },
     read: (since: string | null): RecordPage => {
       const [shelf = '', key = ''] = (decodeCursor(since, 'first', 2) ?? []).map(String);

@@ -67,8 +67,9 @@ export class SqliteStore implements Store {
   #retryAt: number | undefined;
   #checkedAt = 0;
   /** Categories that room is made in. */
-  readonly #evicting = new Set<FirstSeenTime['category']>();
-  #saidFullAt = -Infinity;
+  readonly #evicting = new Set<FirstSeenTime['category'] | 'records'>();
+  /** When the log said that there are too many of them. */
+  readonly #saidFullAt = new Map<string, number>();
   #closed = false;
   #cancelRetry: (() => void) | undefined;
 
@@ -117,7 +118,9 @@ export class SqliteStore implements Store {
   async write(texts: readonly StoredText[]): Promise<void> {
     for (let start = 0; start < texts.length; start += CHUNK) {
       if (start > 0) await setImmediate();
-      this.#attemptWrite((database) => database.put(texts.slice(start, start + CHUNK), this.#options.now()));
+      await this.#evictRecords(
+        this.#attemptWrite((database) => database.put(texts.slice(start, start + CHUNK), this.#options.now())),
+      );
     }
   }
 
@@ -130,7 +133,9 @@ export class SqliteStore implements Store {
       previousTimes.push(
         ...(written?.previousTimes ?? chunk.map(({ key }) => ({ key, previous: 'unknown' as const }))),
       );
-      for (const category of written?.full ?? []) await this.#evict(category);
+      for (const category of written?.full ?? [])
+        await this.#evict(category, 'first-seen times', (database) => database.evict(category));
+      await this.#evictRecords(written?.surplus);
     }
     return previousTimes;
   }
@@ -140,7 +145,7 @@ export class SqliteStore implements Store {
     for (const batch of batches(records, CHUNK, RECORDS_BYTES)) {
       if (!isFirst) await setImmediate();
       isFirst = false;
-      this.#attemptWrite((database) => database.writeRecords(batch, this.#options.now()));
+      await this.#evictRecords(this.#attemptWrite((database) => database.writeRecords(batch, this.#options.now())));
     }
   }
 
@@ -152,19 +157,25 @@ export class SqliteStore implements Store {
     return Promise.resolve(page);
   }
 
-  /** Makes room for first-seen times, with a turn of the event loop after each step. */
-  async #evict(category: FirstSeenTime['category']): Promise<void> {
+  async #evictRecords(count = 0): Promise<void> {
+    if (count > 0) await this.#evict('records', 'records', (database) => database.evictRecords(count));
+  }
+
+  /** Makes room, with a turn of the event loop after each step. */
+  async #evict(
+    category: FirstSeenTime['category'] | 'records',
+    things: string,
+    begin: (database: StoreDatabase) => Iterator<undefined, undefined>,
+  ): Promise<void> {
     if (this.#evicting.has(category)) return;
     this.#evicting.add(category);
     const now = this.#options.now();
-    if (Math.abs(now - this.#saidFullAt) >= DAY_MS) {
-      this.#saidFullAt = now;
-      this.#options.report(
-        `Store "${this.#path}" is full of first-seen times: the owners with the most lose their oldest`,
-      );
+    if (Math.abs(now - (this.#saidFullAt.get(things) ?? -Infinity)) >= DAY_MS) {
+      this.#saidFullAt.set(things, now);
+      this.#options.report(`Store "${this.#path}" is full of ${things}: the owners with the most lose their oldest`);
     }
     const database = this.#database;
-    const steps = database?.evict(category);
+    const steps = database && begin(database);
     while (steps && database === this.#database && this.#attemptWrite(() => steps.next())?.done === false)
       await setImmediate();
     this.#evicting.delete(category);

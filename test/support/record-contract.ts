@@ -105,6 +105,19 @@ export function describeRecords(open: OpenStore): void {
     expect((await readAll(store)).texts).toEqual(toMap(records(100, '[3]', 3_400)));
   });
 
+  it('drops those of the owner with the most where there are too many, not those of others', async () => {
+    const store = await open(100);
+    const victim = [
+      ...records(3).map(({ key, text }) => ({ key: key.replace('api', 'victim'), text })),
+      { key: 'workload:1:["shop","victim"]', text: 'learned' },
+      { key: 'decision:1:["shop","victim","AS1"]', text: 'accepted' },
+    ];
+    await store.writeRecords(victim);
+    for (let i = 0; i < 10; i++) await store.writeRecords(records(50, '[1]', 50 * i));
+    const { texts } = await readAll(store);
+    expect(texts).toEqual(toMap([...victim, ...records(95, '[1]', 405)]));
+  });
+
   const long = 'é'.repeat(8_192);
   it.each<{ title: string; record: StoredRecord; isKept: boolean }>([
     { title: 'a text of 16 KiB', record: { key: 'workload:1:a', text: long }, isKept: true },
