@@ -88,6 +88,25 @@ class Node {
   }
 }
 
+test('a thing has no record until the store said when it was first met, and then that time', () => {
+  const { memory, store } = new Node();
+  const key = 'unusual:1:["shop","web","operator","AS64501"]';
+  const recordOf = (): string | undefined => memory.takeRecords().find((record) => record.key === key)?.text;
+  memory.begin(START);
+  memory.observe(seen(out(64_501), START));
+  expect(recordOf()).toBeUndefined();
+  const answers = memory.takeSightings().map((sighting) => ({ key: sighting.key, previous: START - 20 * DAY }));
+  memory.confirm(answers, START + 1);
+  expect(recordOf()).toBe(JSON.stringify([START - 20 * DAY, START - 20 * DAY, START]));
+  expect(store.times.size).toBe(0);
+  memory.observe(seen(out(64_502), START + 1));
+  memory.confirm(
+    memory.takeSightings().map((sighting) => ({ key: sighting.key, previous: null })),
+    START + 2,
+  );
+  expect(memory.takeRecords().map((record) => record.key)).toContain(key.replace('64501', '64502'));
+});
+
 describe('a workload that is learned and calm', () => {
   test.each<[string, Given[], string[]]>([
     ['nothing new', [out(64_500)], []],
