@@ -42,7 +42,7 @@ const KEPT = 0.95;
 const MAX_WORKLOAD_REPORTS = 50;
 /** Decisions of people, per workload. */
 const MAX_DECISIONS = 200;
-/** Operators and peers of the current hour, of all workloads that are not learned. */
+/** Operators and peers of the current hour, of all workloads that are not learned. A tenant has at most as many as are left. */
 const MAX_COUNTED = 100_000;
 
 /** Open sockets are observed once an hour. */
@@ -116,8 +116,9 @@ export class UnusualMemory {
   #isComplete: boolean;
   #now = 0;
   #hour = 0;
-  /** Operators and peers that workloads that are not learned met in this hour. */
-  #counted = 0;
+  /** Operators and peers that workloads that are not learned met in this hour, by tenant and in all. */
+  readonly #counted = new Map<string, number>();
+  #countedInAll = 0;
 
   constructor(options: UnusualOptions) {
     this.#options = options;
@@ -134,7 +135,8 @@ export class UnusualMemory {
         memory.closeHour(now);
         if (isNextDay) this.#markDecisions(memory);
       }
-      [this.#hour, this.#counted] = [hour, 0];
+      this.#counted.clear();
+      [this.#hour, this.#countedInAll] = [hour, 0];
     }
     this.#reports.begin(now);
   }
@@ -235,6 +237,7 @@ export class UnusualMemory {
         entry.firstAt = previous;
         entry.recordedAt = Math.min(entry.recordedAt, previous);
         this.#candidates.delete(key);
+        this.#markEntry(candidate.memory, candidate.kind, candidate.what);
       } else if (this.#isComplete) {
         this.#candidates.delete(key);
         this.#settle(candidate);
@@ -501,6 +504,7 @@ export class UnusualMemory {
   /** Reports a new thing, if it passes the gates. */
   #settle({ memory, kind, what, entry, holder, remote }: Candidate): void {
     entry.recordedAt = this.#now;
+    this.#markEntry(memory, kind, what);
     if (this.#isSuspectCall(kind, remote)) return;
     if (memory.learnedAtOf(kind) > entry.firstAt || (PUBLISHED[kind] !== 'metadata' && this.#isExpected(memory, what)))
       return;
@@ -581,8 +585,12 @@ export class UnusualMemory {
   ): void {
     const now = this.#now;
     if (memory.learnedAt === null) {
-      const isFull = this.#counted >= MAX_COUNTED;
-      this.#counted += memory.countHour(now, isFull ? { bytes: counted.bytes ?? 0 } : counted).added;
+      const tenant = tenantOf(memory);
+      const own = this.#counted.get(tenant) ?? 0;
+      const isFull = own >= MAX_COUNTED - this.#countedInAll;
+      const { added } = memory.countHour(now, isFull ? { bytes: counted.bytes ?? 0 } : counted);
+      this.#counted.set(tenant, own + added);
+      this.#countedInAll += added;
       return;
     }
     const counts = memory.countHour(now, counted);
@@ -611,9 +619,11 @@ export class UnusualMemory {
     this.#dirty.set(reportKey(report), () => encodeReport(report, this.#options.node ?? ''));
   }
 
+  /** A thing that waits for the store has no record yet: its first time may be an earlier one. */
   #markEntry(memory: WorkloadMemory, kind: ThingKind, what: string): void {
-    this.#dirty.set(entryKey(memory, kind, what), () => {
-      const entry = memory.thing(kind, what);
+    const key = entryKey(memory, kind, what);
+    this.#dirty.set(key, () => {
+      const entry = this.#candidates.has(key) ? undefined : memory.thing(kind, what);
       return entry ? encodeEntry(memory, kind, what, entry) : null;
     });
   }
