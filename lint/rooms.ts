@@ -168,6 +168,8 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   'node:v8': ['serve/worker-client.ts'],
   'node:vm': ['common/regexp-budget.ts'],
   'node:worker_threads': [
+    'collect/read-thread.ts',
+    'collect/timed-reader.ts',
     'enrich/asn/database-thread.ts',
     'enrich/asn/database-worker.ts',
     'expose/otlp.ts',

@@ -43,6 +43,8 @@ export interface ScrapeOptions {
   readonly podUid?: string | null;
   /** 32 random bits, which key the hash of the connection table. */
   readonly seed?: number;
+  /** Whether reads that a process can block end by themselves. */
+  readonly guardsReads?: boolean;
   /** Returns how many more connections fit into memory; all by default. */
   readonly roomLeft?: () => number;
   /** Whether a missing socket source is shown as one that is down. */

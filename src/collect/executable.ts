@@ -1,6 +1,7 @@
 import type { Executable } from '../model.ts';
 import { failed, type Procfs } from './procfs.ts';
 
+const FIRST_PAGE = 4_096;
 /** How much of the memory map is read if its first page does not show the executable. */
 const LONGEST_MAPS = 64 << 10;
 /** A line of /proc/PID/maps (proc_pid_maps(5)): range, rights, offset, device, inode and path. */
@@ -18,12 +19,13 @@ export function pathOf(exe: string): string {
  * They are in its memory map: unlike stat(), reading that never waits for the file system of the file, which may be the process's own.
  */
 export function readExecutable(procfs: Procfs, pid: number, exe: string): File {
-  const first = procfs.readSmall(pid, 'maps');
-  if (failed(first)) return UNKNOWN;
-  const found = fileIn(first.toString(), exe);
-  if (found !== UNKNOWN) return found;
-  const maps = procfs.read(pid, 'maps', LONGEST_MAPS);
-  return failed(maps) ? UNKNOWN : fileIn(maps.toString(), exe);
+  for (const most of [FIRST_PAGE, LONGEST_MAPS]) {
+    const maps = procfs.readGuarded(pid, 'maps', most);
+    if (maps === 'blocked' || failed(maps)) return UNKNOWN;
+    const found = fileIn(maps.toString(), exe);
+    if (found !== UNKNOWN) return found;
+  }
+  return UNKNOWN;
 }
 
 const UNKNOWN: File = { device: null, inode: null };

@@ -82,6 +82,8 @@ export interface ProcfsHostOptions {
   readonly protocols: ProtocolCounters;
   /** Whether connections known only by their end get the sole caller of their remote endpoint as owner. */
   readonly learnsCallers?: boolean;
+  /** Whether reads that a process can block end by themselves; that takes a thread. */
+  readonly guardsReads?: boolean;
   /** The uid of the pod that this process runs in, if known. */
   readonly podUid?: string | null;
   /** Milliseconds of a clock that never goes back. */
@@ -113,6 +115,7 @@ export class ProcfsHost implements Host {
   constructor(procfs: Procfs, connections: ConnectionTable, options: ProcfsHostOptions) {
     const { names, collectors, monotonic } = options;
     this.#procfs = procfs;
+    if (options.guardsReads === true) procfs.guard();
     this.#monotonic = monotonic;
     this.#findsOwners = collectors.processes;
     const ofPid1 = procfs.read(1, 'cgroup');
@@ -220,7 +223,9 @@ export class ProcfsHost implements Host {
   }
 
   get namingFailure(): string | null {
-    const { slowPattern } = this.#processes;
+    const { slowPattern, blocking } = this.#processes;
+    if (blocking.size > 0)
+      return `Cannot read the arguments of processes of "${[...blocking].join('", "')}": they block reads`;
     if (slowPattern === null) return null;
     return `Cannot match pattern ${JSON.stringify(slowPattern.source)} with all processes: it takes too long`;
   }

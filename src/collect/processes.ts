@@ -9,7 +9,7 @@ import { pathOf, readExecutable } from './executable.ts';
 import { RegexpBudget } from '../common/regexp-budget.ts';
 import { NO_UID } from './net-tcp-udp-raw.ts';
 import { nameProcess } from './process-name.ts';
-import { failed, type Procfs } from './procfs.ts';
+import { failed, type Procfs, type ReadFailure } from './procfs.ts';
 import { parseStat, parseStatus } from './pid-stat.ts';
 import { tenantOf } from './tenant.ts';
 
@@ -81,6 +81,8 @@ export class Processes {
   readonly #known = new Map<number, KnownProcess>();
   readonly #ppids = new Map<number, number>();
   readonly #tenants = new Map<number, { readonly tenant: string; readonly until: number }>();
+  /** Tenants with a process whose arguments cannot be read, because it blocks that. */
+  readonly #blocking = new Set<string>();
   /** By the cgroup of the container; null for a container whose name cannot be found. */
   readonly #monitored = new Map<string, Pick<Cgroup, 'containerName' | 'unit'> | null>();
   #scan = 0;
@@ -112,6 +114,7 @@ export class Processes {
     this.#identifications = 0;
     this.renamed.clear();
     this.#ppids.clear();
+    if (this.#blocking.size > 0 && this.#procfs.blockedReads === 0) this.#blocking.clear();
     const alive = new Set(pids);
     for (const pid of this.#known.keys()) if (!alive.has(pid)) this.#known.delete(pid);
     for (const pid of this.#tenants.keys()) if (!alive.has(pid)) this.#tenants.delete(pid);
@@ -131,6 +134,11 @@ export class Processes {
   /** The first pattern of a rule that took too long in this scan; null for none. */
   get slowPattern(): RegExp | null {
     return this.#budget.slow;
+  }
+
+  /** The tenants whose processes are named without their arguments, since one of them blocks the reader. */
+  get blocking(): ReadonlySet<string> {
+    return this.#blocking;
   }
 
   /** Replaces labels by others. */
@@ -268,8 +276,8 @@ export class Processes {
       const cgroup = this.cgroupOf(at);
       if (cgroup?.containerId !== containerId) {
         if (!cgroup || cgroup.containerId !== null) return null;
-        const cmdline = this.#procfs.read(at, 'cmdline', LONGEST_CMDLINE);
-        const conmon = failed(cmdline) ? null : parseConmon(argumentsOf(cmdline));
+        const cmdline = this.#readArguments(at);
+        const conmon = cmdline === 'blocked' || failed(cmdline) ? null : parseConmon(argumentsOf(cmdline));
         if (conmon?.containerId !== containerId) return null;
         // Podman in the foreground of a service leaves conmon in the cgroup of the service.
         return { containerName: cleanLabel(conmon.containerName), unit: isService(cgroup.unit) ? cgroup.unit : null };
@@ -277,6 +285,14 @@ export class Processes {
       at = this.#ppidOf(at);
     }
     return null;
+  }
+
+  /** One process that blocks the reader costs its own tenant the arguments. */
+  #readArguments(pid: number): Buffer | ReadFailure | 'blocked' {
+    if (this.#blocking.size > 0 && this.#blocking.has(this.tenantOf(pid))) return 'blocked';
+    const cmdline = this.#procfs.readGuarded(pid, 'cmdline', LONGEST_CMDLINE);
+    if (cmdline === 'blocked') this.#blocking.add(this.tenantOf(pid));
+    return cmdline;
   }
 
   #readStatus(process: KnownProcess): void {
@@ -311,24 +327,25 @@ export class Processes {
   #name(process: KnownProcess, comm: string, turn: boolean): void {
     const { pid } = process;
     const exe = this.#procfs.executable(pid);
-    const cmdline = this.#procfs.read(pid, 'cmdline', LONGEST_CMDLINE);
+    const cmdline = this.#readArguments(pid);
     const cgroup = this.#procfs.read(pid, 'cgroup');
     const { name: nameBefore, cgroup: cgroupBefore, comm: commBefore } = process;
-    this.#identify(process, exe, turn || comm !== commBefore);
+    if (cmdline !== 'blocked') this.#identify(process, exe, turn || comm !== commBefore);
     process.comm = comm;
     if (!failed(cgroup)) process.cgroup = this.#withName(process, cgroup.toString());
     const { skipped } = this.#budget;
     const running = {
       exe,
       comm,
-      cmdline: failed(cmdline) ? null : argumentsOf(cmdline),
+      cmdline: cmdline === 'blocked' || failed(cmdline) ? null : argumentsOf(cmdline),
       self: pid === this.#procfs.self,
     };
     const isFirst = process.generation !== this.#generation;
     process.generation = this.#generation;
     const name = nameProcess(running, this.#rules, this.#budget.match);
     // If a rule ran out of time, the old name stays: load must not rename processes.
-    if (isFirst || comm !== commBefore || this.#budget.skipped === skipped) process.name = name;
+    const isSure = this.#budget.skipped === skipped && cmdline !== 'blocked';
+    if (nameBefore === '' || ((isFirst || comm !== commBefore) && cmdline !== 'blocked') || isSure) process.name = name;
     // A container keeps its labels while it runs, even if Kubernetes has forgotten it.
     if (!isFirst && process.name === nameBefore && isDeepStrictEqual(process.cgroup, cgroupBefore)) return;
     const labels = this.#label(process.name, process.cgroup);

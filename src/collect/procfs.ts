@@ -20,6 +20,7 @@ import { reasonOf } from '../common/errors.ts';
 import type { PortRange } from './direction.ts';
 import { TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
 import { TableWalk } from './table-walk.ts';
+import { TimedReader } from './timed-reader.ts';
 
 /** Why a file in /proc could not be read: its process is gone, the kernel forbids it, or any other error. */
 export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
@@ -27,6 +28,8 @@ export type ReadFailure = 'vanished' | 'permission' | 'unreadable';
 const PROC_SUPER_MAGIC = 0x9fa0;
 /** The number of the capability (capability.h). */
 const CAP_SYS_PTRACE = 19n;
+/** File systems that can make the kernel wait for a user, or for a server. */
+const BLOCKING = /\t(?:fuse|nfs4?|cifs|smb3|ceph|9p|afs|lustre|gpfs|virtiofs|orangefs)$/m;
 const LARGEST_FILE = 4 << 20;
 const LONGEST_LINE = 64 << 10;
 /** The routes of the whole internet in a fib_trie take half of it. A recorded file can be sparse, and have any size. */
@@ -126,6 +129,10 @@ export class Procfs {
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
   readonly #littleEndian = endianness() === 'LE';
 
+  /** Null until `guard`. */
+  #reader: TimedReader | null = null;
+  #mayBlock = false;
+
   /** Throws an Error of one line if ROOT cannot be read or has no process. */
   constructor(root: string) {
     this.root = root;
@@ -172,6 +179,7 @@ export class Procfs {
     const names = this.live
       ? readdirSync(this.root)
       : readdirSync(this.root, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+    this.#mayBlock ||= this.#reader !== null && BLOCKING.test(this.#readText('filesystems') ?? '');
     const pids = names.filter((name) => /^[1-9]\d{0,9}$/.test(name)).map(Number);
     return pids.sort((a, b) => a - b);
   }
@@ -198,6 +206,22 @@ export class Procfs {
     } finally {
       closeSync(fd);
     }
+  }
+
+  /** Ends reads by `readGuarded` that take too long, from the next scan on. */
+  guard(): void {
+    if (this.live) this.#reader ??= new TimedReader();
+  }
+
+  /** How many guarded reads are blocked now. */
+  get blockedReads(): number {
+    return this.#reader?.blocked ?? 0;
+  }
+
+  /** The content of ROOT/PID/NAME, which a process can block: its arguments, or its memory map. */
+  readGuarded(pid: number, name: 'cmdline' | 'maps', most: number): Buffer | ReadFailure | 'blocked' {
+    if (!this.#reader || !this.#mayBlock) return this.read(pid, name, most);
+    return this.#reader.read(this.#at(`${pid}/${name}`), most) ?? 'unreadable';
   }
 
   /** The path of the executable of a process, as the kernel prints it; null if it cannot be read. */

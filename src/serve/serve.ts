@@ -43,6 +43,7 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
   for (const reason of config.ignored) log.warn({ reason }, 'an environment variable is ignored');
   const stop = new Stop();
   const parts = new Closers();
+  const end = parts.add(new End());
   try {
     const access = parts.add(await openAccess(given.web.configFile));
     if (given.web.enableAccept && access?.identifiesClients !== true)
@@ -64,6 +65,7 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
     const sockets = ({ failure }: { failure: string | null }): void => logSocketSource(log, failure);
     const callbacks = { ...services.callbacks, costs, sockets, failed: scanFailed, died };
     const worker = parts.add(openWorker(workerData(config, services), config.scrapeBudgetMs, callbacks));
+    end.worker = worker;
     await services.connect(worker);
 
     let isReady = false;
@@ -134,6 +136,17 @@ class Stop {
       resolve(code);
     };
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => this.now(0));
+  }
+}
+
+/** Ends the process by a signal if a thread is blocked: Node.js would wait for it. */
+class End implements Closable {
+  worker: WorkerClient | null = null;
+
+  close(): void {
+    if (this.worker?.isBlocked !== true) return;
+    process.removeAllListeners('SIGTERM');
+    process.kill(process.pid, 'SIGTERM');
   }
 }
 

@@ -90,6 +90,8 @@ export class WorkerClient {
   /** The last status pages, by whether they refresh themselves. */
   readonly #statusPages = new Map<boolean, string>();
   #scanning: Promise<SharedScan> | null = null;
+  /** Whether the thread did not end, because the kernel blocks it or one of its threads. */
+  isBlocked = false;
   #isClosing = false;
   #failures = 0;
 
@@ -216,9 +218,10 @@ export class WorkerClient {
     const blocked = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, END_MS);
     });
-    await Promise.race([this.#worker.terminate(), blocked]);
+    const ended = await Promise.race([this.#worker.terminate(), blocked]);
     clearTimeout(timer);
     this.#worker.unref();
+    this.isBlocked = ended === undefined;
   }
 
   #receive(message: FromWorker): void {

@@ -53,7 +53,13 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   const source = await openSource(data.source, data.procfs);
   const services = readServices();
   const sockets = openSocketSource(data.sockets);
-  const options = { ...data.options, services, expectsSockets: data.sockets !== null, roomLeft: connectionsLeft };
+  const options = {
+    ...data.options,
+    services,
+    expectsSockets: data.sockets !== null,
+    roomLeft: connectionsLeft,
+    guardsReads: true,
+  };
   const scrape = new Scrape(source, options, SYSTEM_CLOCK, cache, sockets);
   const remoteNames = new RemoteNames();
   const readers = new Readers(scrape, {

@@ -13,7 +13,7 @@ interface Crowd {
   readonly rows: number;
 }
 
-/** The connections of each crowd after a few scans with room for so many. */
+/** The connections of each crowd after a few scans with room for that number. */
 function admitted(most: number, crowds: readonly Crowd[], tenantOf: (netns: number) => string = () => ''): number[] {
   const table: ConnectionTable = new ConnectionTable(
     1,

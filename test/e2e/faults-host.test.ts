@@ -1,11 +1,12 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { Agent, get } from 'node:http';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Exporter, samplesOf, sumOf } from '../support/exporter.ts';
+import { MemoryLimit } from '../support/memory-limit.ts';
 import { TestNetwork, whyNoNamespaces } from '../support/sockets/network.ts';
 import { sumBy } from '../support/page.ts';
 import { hostCalling, peers, scrape, total } from '../support/recorded-host.ts';
@@ -17,7 +18,8 @@ const SLEEPERS = 10_000;
 const SOCKETS = 300;
 const STORM = { seconds: 8, loops: 2 };
 const ROWS = 100_000;
-const LIMIT_BYTES = 200 * 1024 * 1024;
+/** That of the manifests. */
+const LIMIT_BYTES = 256 * 1024 * 1024;
 const SCANS = 20;
 const AT_ONCE_MS = 10_000;
 
@@ -70,40 +72,6 @@ describe('an exporter that may open no more descriptors', () => {
     }
   });
 });
-
-/** A memory cgroup (version 2 or 1) with a limit in bytes. */
-class MemoryLimit {
-  readonly folder: string;
-
-  /** Throws where there is none to be had. */
-  constructor(bytes: number) {
-    const unified = existsSync('/sys/fs/cgroup/cgroup.controllers');
-    this.folder = `/sys/fs/cgroup/${unified ? '' : 'memory/'}peerscope-limit-${process.pid}`;
-    mkdirSync(this.folder);
-    const name = existsSync(`${this.folder}/memory.max`) ? 'memory.max' : 'memory.limit_in_bytes';
-    try {
-      writeFileSync(`${this.folder}/${name}`, String(bytes));
-    } catch (error) {
-      rmdirSync(this.folder);
-      throw error;
-    }
-  }
-
-  /** The command that puts what comes after it inside. */
-  get by(): string[] {
-    return ['sh', '-ec', `echo $$ >${this.folder}/cgroup.procs; exec "$@"`, 'sh'];
-  }
-
-  /** The most that was taken, in bytes. */
-  get peak(): number {
-    const name = ['memory.peak', 'memory.max_usage_in_bytes'].find((file) => existsSync(`${this.folder}/${file}`));
-    return Number(readFileSync(`${this.folder}/${name}`, 'utf8'));
-  }
-
-  [Symbol.dispose](): void {
-    rmdirSync(this.folder);
-  }
-}
 
 describe(`an exporter that may take ${LIMIT_BYTES / 1024 / 1024} MiB`, () => {
   const obstacle = whyNoNamespaces();

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """Opens as many sockets or descriptors as it is told to, as one user, prints one line of JSON, and holds them until standard input ends.
 
-usage: crowd.py UID [tcp=N] [udp=N] [shared=N] [raw=N] [fds=N] [unix=N]
+usage: crowd.py UID [tcp=N] [udp=N] [shared=N] [raw=N] [fds=N] [unix=N] [names=N]
 
 tcp: listeners, each on an address or port of its own. udp: bound sockets. shared: listeners that share one address and port, which the kernel
 keeps in one list. raw: raw sockets. fds: descriptors of one file. unix: Unix sockets. They are spread over processes with as many descriptors
-as each may have. `opened` in the line of JSON is how many of each kind are open: less than asked for where the kernel refuses more.
+as each may have. names: processes with a listener and 1.8 MB of arguments. `opened` in the line of JSON is how many of each kind are open: less than asked for where the kernel refuses more.
 """
 
 import json
@@ -21,7 +21,7 @@ SO_REUSEPORT = 15
 
 
 def place(i):
-    return (f"127.{100 + i // PORTS}.0.1", FIRST_PORT + i % PORTS)
+    return (f"127.{100 + i // PORTS}.{int(sys.argv[1]) % 250}.1", FIRST_PORT + i % PORTS)
 
 
 def open_tcp(i):
@@ -63,6 +63,22 @@ OPENERS = {
 }
 
 
+LONG_NAMED = """
+import os, socket, sys
+one = socket.create_server(("127.98.0.1", 0))
+os.write(int(sys.argv[1]), b'["names", 1]\\n')
+os.close(int(sys.argv[1]))
+while os.read(0, 4096):
+    pass
+"""
+
+
+def run_long_named(uid, ready):
+    os.setuid(uid)
+    os.set_inheritable(ready, True)
+    os.execv(sys.executable, [sys.executable, "-c", LONG_NAMED, str(ready), *["x" * 100_000] * 18])
+
+
 def hold(uid, kind, start, count, ready):
     if kind != "raw":
         os.setuid(uid)
@@ -89,11 +105,14 @@ def main():
     children = []
     for argument in sys.argv[2:]:
         kind, _, wanted = argument.partition("=")
-        for start in range(0, int(wanted), most):
+        step = 1 if kind == "names" else most
+        for start in range(0, int(wanted), step):
             pid = os.fork()
             if pid == 0:
                 os.close(reading)
-                hold(int(sys.argv[1]), kind, start, min(most, int(wanted) - start), ready)
+                if kind == "names":
+                    run_long_named(int(sys.argv[1]), ready)
+                hold(int(sys.argv[1]), kind, start, min(step, int(wanted) - start), ready)
                 os._exit(0)
             children.append(pid)
     os.close(ready)
