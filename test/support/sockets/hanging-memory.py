@@ -48,6 +48,13 @@ def answer(fd):
     os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
 
 
+def read_page(memory, address):
+    try:
+        os.pread(memory, 1, address)
+    except OSError:
+        pass  # The file system was unmounted.
+
+
 def main():
     libc = ctypes.CDLL(None, use_errno=True)
     folder = tempfile.mkdtemp()
@@ -78,7 +85,7 @@ def main():
     os.setuid(USER)
     libc.prctl(PR_SET_DUMPABLE, 1)
     memory = os.open("/proc/self/mem", os.O_RDONLY)
-    threading.Thread(target=lambda: os.pread(memory, 1, address), daemon=True).start()
+    threading.Thread(target=read_page, args=(memory, address), daemon=True).start()
     time.sleep(0.5)
     print(json.dumps({"pid": os.getpid(), "opened": [], "port": listening.getsockname()[1]}), flush=True)
     mmap.mmap(-1, 4096)

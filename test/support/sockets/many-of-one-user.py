@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Opens as many sockets or descriptors as it is told to, as one user, prints one line of JSON, and holds them until standard input ends.
 
-usage: crowd.py UID [tcp=N] [udp=N] [shared=N] [raw=N] [fds=N] [unix=N] [names=N]
+usage: many-of-one-user.py UID [tcp=N] [udp=N] [shared=N] [raw=N] [fds=N] [unix=N] [names=N]
 
 tcp: listeners, each on an address or port of its own. udp: bound sockets. shared: listeners that share one address and port, which the kernel
 keeps in one list. raw: raw sockets. fds: descriptors of one file. unix: Unix sockets. They are spread over processes with as many descriptors
