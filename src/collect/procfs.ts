@@ -150,7 +150,8 @@ export class Procfs {
     this.seesAllProcesses = !this.live || (!failed(second) && second.toString() === 'kthreadd\n');
     this.self = self !== null && /^\d+$/.test(self) ? Number(self) : null;
     this.hidesProcesses = this.#hidesProcesses();
-    this.#countsDescriptors = this.live && this.self !== null && this.#size(`${root}/self/fd`) > 0;
+    // Any process with a descriptor shows it: in the /proc of another PID namespace, this one is none of them.
+    this.#countsDescriptors = this.live && pids.some((pid) => this.#size(`${root}/${pid}/fd`) > 0);
     this.#sockfs = this.#onlyFdinfoIsOpen(pids) ? this.#sockfsMount() : null;
     this.access = this.#sockfs === null ? 'fd' : 'fdinfo';
     const auxv = this.self === null ? 'unreadable' : this.read(this.self, 'auxv');
