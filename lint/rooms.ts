@@ -122,6 +122,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   'node:crypto#timingSafeEqual': ['web/accept.ts'],
   'node:crypto#X509Certificate': ['store/redis-connector.ts', 'web/web-config.ts'],
+  'node:diagnostics_channel': ['expose/otlp.ts'],
   'node:dns': ['enrich/asn/cymru-dns.ts', 'enrich/rdns.ts'],
   'node:events': EVERYWHERE,
   'node:fs': [

@@ -1,4 +1,5 @@
-import type { Agent as HttpAgent } from 'node:http';
+import { subscribe } from 'node:diagnostics_channel';
+import type { Agent as HttpAgent, ClientRequest, IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { MessageChannel, parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { diag, DiagLogLevel, ValueType } from '@opentelemetry/api';
@@ -61,6 +62,9 @@ export interface ExportFailure {
 const SCOPE = 'peerscope';
 /** A receiver may say at length why it refuses. */
 const LONGEST_REASON = 300;
+/** Real answers have a few hundred bytes. The SDK keeps every chunk of an answer, and a chunk of one byte takes a hundred. */
+const LONGEST_ANSWER = 256 << 10;
+const MOST_CHUNKS = 1_000;
 /** ExportResultCode.SUCCESS, of a package that is the SDK's own affair. */
 const TAKEN = 0;
 type Done = Parameters<PushMetricExporter['export']>[1];
@@ -129,6 +133,7 @@ class Delivery implements PushMetricExporter {
   readonly #timeoutMs: number;
   readonly #ended: (failure: ExportFailure | null) => void;
   #partial: string | null = null;
+  #tooLong: string | null = null;
 
   /** `ended` is called after every export: with null if the receiver accepted all of it, else with the failure. */
   static async open(settings: OtlpSettings, ended: (failure: ExportFailure | null) => void): Promise<Delivery> {
@@ -167,6 +172,10 @@ class Delivery implements PushMetricExporter {
     this.#timeoutMs = timeoutMs;
     this.#ended = ended;
     this.#watchPartialSuccess();
+    subscribe('http.client.request.created', (message) => {
+      const { request } = message as { readonly request: ClientRequest };
+      request.once('response', (response: IncomingMessage) => this.#limit(response));
+    });
   }
 
   selectAggregationTemporality(): AggregationTemporality {
@@ -175,6 +184,7 @@ class Delivery implements PushMetricExporter {
 
   export(metrics: ResourceMetrics, done: Done): void {
     this.#partial = null;
+    this.#tooLong = null;
     // The SDK limits silence only: a receiver that answers byte by byte would keep an export open.
     let late: string | null = null;
     const overdue = setTimeout(() => {
@@ -184,7 +194,7 @@ class Delivery implements PushMetricExporter {
     const end: Done = (result) => {
       clearTimeout(overdue);
       const code: number = result.code;
-      const refusal = late ?? this.#partial;
+      const refusal = late ?? this.#tooLong ?? this.#partial;
       if (refusal !== null) this.#ended({ reason: refusal, status: null });
       else this.#ended(code === TAKEN ? null : failureOf(result.error));
       done(result);
@@ -205,6 +215,17 @@ class Delivery implements PushMetricExporter {
   async shutdown(): Promise<void> {
     await this.#exporter.shutdown();
     this.#agent.destroy();
+  }
+
+  #limit(response: IncomingMessage): void {
+    let bytes = 0;
+    let chunks = 0;
+    response.on('data', ({ length }: Buffer) => {
+      bytes += length;
+      if (bytes <= LONGEST_ANSWER && ++chunks <= MOST_CHUNKS) return;
+      this.#tooLong = `the response has more than ${LONGEST_ANSWER} bytes or ${MOST_CHUNKS} parts`;
+      response.destroy(new Error(this.#tooLong));
+    });
   }
 
   /** The SDK reports an export with rejected points as a success; only its diagnostics have the number. */

@@ -231,6 +231,28 @@ describe('a receiver', () => {
     expect(thread.counts).toEqual({ exports: 0, failures: 1 });
   });
 
+  it.each<[situation: string, status: number, chunk: string]>([
+    ['in large parts', 200, 'x'.repeat(60_000)],
+    ['in large parts with an error', 400, 'x'.repeat(60_000)],
+    ['in single bytes', 200, 'x'],
+    ['in single bytes with an error', 503, 'x'],
+  ])('that answers without end %s fails at once', async (_situation, status, chunk) => {
+    let sent = 0;
+    const pumps: Answer = (response) => {
+      response.writeHead(status);
+      const pump = (): void => {
+        while (!response.destroyed && response.write(chunk)) sent++;
+        response.once('drain', pump);
+      };
+      pump();
+    };
+    const { thread, failures } = await open(pumps, LONG);
+    await expect.poll(() => failures.length, SOON).toBeGreaterThan(0);
+    expect(failures[0]).toEqual({ reason: 'the response has more than 262144 bytes or 1000 parts', status: null });
+    expect(thread.counts.exports).toBe(0);
+    expect(sent * chunk.length).toBeLessThan(16 << 20);
+  });
+
   it('that accepts every point with a warning counts as an export', async () => {
     const warning = answers(200, {}, '{"partialSuccess":{"errorMessage":"old version"}}');
     const { thread } = await open(warning, LONG);
