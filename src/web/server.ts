@@ -246,6 +246,8 @@ export class Servers {
         answer(response, 400, 'Ambiguous request.', { Connection: 'close' });
         return;
       }
+      // The connection ends with the response: a body without end would be parsed until the time of the request is up.
+      if (hasBody(request)) response.setHeader('Connection', 'close');
       response.once('close', () => {
         if (this.#isStopping) server.closeIdleConnections();
       });
@@ -257,6 +259,10 @@ export class Servers {
     server.on('error', (error) => failed(reasonOf(error)));
     this.#servers.push(server);
   }
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 /** A proxy may understand a request differently that has two hosts, or a transfer coding that this server does not decode. */

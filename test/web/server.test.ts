@@ -399,6 +399,24 @@ describe('a client', () => {
     expect((await Promise.all(many)).filter(({ status }) => status === 200)).toHaveLength(10);
   });
 
+  it.each(['Content-Length: 9000000000', 'Transfer-Encoding: chunked'])(
+    'that sends a body without end (%s) is disconnected after the response',
+    async (header) => {
+      const served = await start();
+      const socket = await open(served);
+      const isClosed = once(socket, 'close');
+      const received = text(socket).catch(() => '');
+      socket.write(`GET /-/healthy HTTP/1.1\r\nHost: a\r\n${header}\r\n\r\n`);
+      const part = header.startsWith('C') ? 'x'.repeat(60_000) : '1\r\nx\r\n'.repeat(10_000);
+      const timer = setInterval(() => socket.write(part), 10);
+      await isClosed.catch(() => undefined);
+      clearInterval(timer);
+      expect(await received).toMatch(/^(?:HTTP\/1.1 200 OK\r\n[^]*Connection: close|$)/);
+      expect((await served.ask('/-/healthy')).status).toBe(200);
+    },
+    10_000,
+  );
+
   it('that pipelines a thousand requests is disconnected', async () => {
     let asked = 0;
     const served = await start({ isReady: () => (asked++, true) });
