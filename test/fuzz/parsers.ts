@@ -18,6 +18,7 @@ import { parseStat, parseStatus } from '../../src/collect/pid-stat.ts';
 import { readStatistics, renderStatistics } from '../../src/collect/netstat-s.ts';
 import { parseOrigin, renderOrigin } from '../../src/enrich/asn/cache.ts';
 import { parseAsText, parseOriginText } from '../../src/enrich/asn/cymru-dns.ts';
+import { readList } from '../../src/enrich/kubernetes/list-parser.ts';
 import { readEndpointSlice, readService } from '../../src/enrich/kubernetes/services.ts';
 import { ClusterCache } from '../../src/enrich/kubernetes/cluster-cache.ts';
 import { parseReply } from '../../src/enrich/asn/cymru-whois.ts';
@@ -458,6 +459,30 @@ export const TARGETS: readonly Target[] = [
       }
     }
   }),
+  target(
+    'a list of the Kubernetes API in parts',
+    fc.tuple(
+      damaged([JSON.stringify({ metadata: { resourceVersion: '1' }, items: KUBERNETES_OBJECTS })], 20),
+      fc.integer({ min: 1, max: 300 }),
+    ),
+    async ([text, size]) => {
+      const bytes = Buffer.from(text, 'latin1');
+      const read = async (length: number): Promise<unknown> => {
+        const parts = Array.from({ length: Math.ceil(bytes.length / length) }, (_, i) =>
+          bytes.subarray(i * length, (i + 1) * length),
+        );
+        const items: unknown[] = [];
+        try {
+          const around = await readList(Readable.from(parts), 65_536, (item) => items.push(item));
+          return [items, around];
+        } catch (error) {
+          return [items, String(error)];
+        }
+      };
+      deepStrictEqual(await read(size), await read(bytes.length + 1));
+    },
+    20,
+  ),
   target('replies of Redis', fc.tuple(damaged(REDIS_REPLIES, 20), fc.integer({ min: 1, max: 64 })), ([text, size]) => {
     const chunks: Buffer[] = [];
     for (let at = 0; at < text.length; at += size) chunks.push(Buffer.from(text.slice(at, at + size), 'latin1'));
