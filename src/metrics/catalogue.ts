@@ -168,6 +168,22 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
       })),
   },
   {
+    name: 'peerscope_listener_accept_stalled_seconds',
+    help: 'Longest time for which one of the listening TCP sockets has accepted nothing while connections waited. Absent below a minute.',
+    type: 'gauge',
+    unit: 's',
+    collector: null,
+    labels: [...OWNER, 'local_address', 'local_port'],
+    fold: [],
+    cut: (a, b) => b.value - a.value,
+    contributions: ({ stalls }) =>
+      stalls.map(({ labels, tenant, address, port, seconds }) => ({
+        labels: { ...labels, local_address: address, local_port: String(port) },
+        value: seconds,
+        tenant,
+      })),
+  },
+  {
     name: 'peerscope_ephemeral_ports_used_ratio',
     help: 'Largest fraction of the local ports of a network namespace (ip_local_port_range) that an owner uses for one remote address and port. Absent for up to 100 ports.',
     type: 'gauge',

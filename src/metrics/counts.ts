@@ -1,4 +1,5 @@
 import { formatAddress } from '../common/address.ts';
+import { AcceptQueues } from './accept-queues.ts';
 import type { Contribution } from './aggregate.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
 import type { Listener, ScanData } from './scan-data.ts';
@@ -24,7 +25,8 @@ export function listenersOf(connections: ConnectionTable): Listener[] {
     const address = formatAddress(connections.localAddress(i));
     const port = connections.localPort[i] ?? 0;
     const tenant = tenantOfConnection(connections, i);
-    listeners.push({ labels, tenant, address, port, waiting: connections.receiveQueue[i] ?? 0 });
+    const inode = connections.inode[i] ?? 0;
+    listeners.push({ labels, tenant, address, port, inode, waiting: connections.receiveQueue[i] ?? 0 });
   }
   return listeners;
 }
@@ -74,6 +76,7 @@ export class ScanCounts {
   readonly #coverage = new PollCoverage();
   readonly #novelties: BoundedCounters;
   readonly #ephemeralPorts: EphemeralPorts;
+  readonly #acceptQueues = new AcceptQueues();
 
   /** `seriesLimit` is the maximum number of series of a family of counters; `seed` is 32 random bits. */
   constructor(seriesLimit: number, seed = 0) {
@@ -115,10 +118,12 @@ export class ScanCounts {
   scanData({ connections, host, peers, unusual, ...counted }: Counted, at: number): ScanData {
     const { read, unchanged, empty, unreadable } = host.status;
     const { hidden, withoutProcess } = host.unread;
+    const listeners = listenersOf(connections);
     return {
       ...counted,
       unusual: unusual && this.#unusualData(unusual, at),
-      listeners: listenersOf(connections),
+      listeners,
+      stalls: this.#acceptQueues.stalls(listeners, at),
       ephemeralPorts: this.#ephemeralPorts.count(connections, (netns) => host.ephemeralPortsOf(netns)),
       processes: [...host.holding],
       unattributed: host.unattributed,

@@ -1,3 +1,4 @@
+import type { Stall } from './accept-queues.ts';
 import type { Contribution } from './aggregate.ts';
 import type { ConnectionGroup } from './connection-groups.ts';
 import type { PortUse } from './ephemeral-ports.ts';
@@ -14,6 +15,8 @@ export interface ScanData {
   readonly groups: readonly ConnectionGroup[];
   readonly endpointPeers: Pick<EndpointPeers, 'of'>;
   readonly listeners: readonly Listener[];
+  /** Listeners that accept nothing. */
+  readonly stalls: readonly Stall[];
   /** Owners that use many local ports for one destination. */
   readonly ephemeralPorts: readonly PortUse[];
   /** The processes that hold a socket. */
@@ -43,5 +46,6 @@ export interface Listener {
   readonly tenant: string;
   readonly address: string;
   readonly port: number;
+  readonly inode: number;
   readonly waiting: number;
 }

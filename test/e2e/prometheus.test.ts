@@ -25,7 +25,11 @@ const TRAFFIC =
   /:rate1h$|_(?:sent|received)_bytes_total$|_netlink_up$|_socket_event|_closed_connections_total$|_without_totals_total$/;
 
 /** Nothing folds on these hosts, and no process has over a hundred connections to one endpoint. */
-const OF_BUSY_HOSTS = ['peerscope_owner_series_folded', 'peerscope_ephemeral_ports_used_ratio'];
+const OF_BUSY_HOSTS = [
+  'peerscope_owner_series_folded',
+  'peerscope_ephemeral_ports_used_ratio',
+  'peerscope_listener_accept_stalled_seconds',
+];
 
 /** What is empty on this host for good reason. */
 const EMPTY: readonly string[] = [

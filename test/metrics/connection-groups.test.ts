@@ -65,6 +65,7 @@ test('every family sums to the number of rows within its limit, without duplicat
         const page = families.of(
           {
             listeners: listenersOf(connections),
+            stalls: [],
             ephemeralPorts: [],
             unattributed: new Map(),
             directionsGuessed: connections.guessed,

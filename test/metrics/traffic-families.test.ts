@@ -13,6 +13,7 @@ const NOTHING: ScanData = {
   groups: [],
   endpointPeers: new EndpointPeers(),
   listeners: [],
+  stalls: [],
   ephemeralPorts: [],
   processes: [],
   opened: [],

@@ -9,6 +9,8 @@ export const EXAMPLES: Readonly<Record<string, string>> = {
     'topk(10, sum by (endpoint_group) (peerscope_endpoint_connections{direction="outbound"}))',
   peerscope_loopback_duplicates: 'sum(peerscope_endpoint_connections) + sum(peerscope_loopback_duplicates)',
   peerscope_listener_accept_queue: 'max by (process, local_port) (peerscope_listener_accept_queue)',
+  peerscope_listener_accept_stalled_seconds:
+    'topk(10, max by (instance, process, local_port) (peerscope_listener_accept_stalled_seconds))',
   peerscope_ephemeral_ports_used_ratio:
     'topk(10, max by (process, namespace, workload) (peerscope_ephemeral_ports_used_ratio))',
   peerscope_socket_queue_bytes: 'sum by (process, queue) (peerscope_socket_queue_bytes)',

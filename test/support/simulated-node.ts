@@ -101,6 +101,7 @@ export function scanNode(
       groups,
       endpointPeers: new EndpointPeers(),
       listeners: listenersOf(connections),
+      stalls: [],
       ephemeralPorts: [],
       processes,
       opened: new ConnectionCounters().contributions,
