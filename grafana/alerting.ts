@@ -78,10 +78,10 @@ function provisioned(rule: Alert, hasOthers: boolean): object {
   };
 }
 
-/** Grafana's templates cannot query, so the text ends before the first query. */
+/** Grafana's templates cannot query, so the text ends before the sentence with the first query. */
 function withoutQueries(text: string): string {
   const [before = ''] = text.split(/: \{\{- (?:\$|range )/);
-  return before === text ? text : `${before}. The dashboards have the details.`;
+  return before === text ? text : `${before.replace(/\. [A-Z][^.]*$/, '')}. The dashboards have the details.`;
 }
 
 function expression(refId: string, model: object): object {
