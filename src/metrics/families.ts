@@ -14,7 +14,6 @@ export class Families {
   readonly #limit: number;
   readonly #isOn: (collector: Collector) => boolean;
   readonly #failed: (collector: Collector, reason: string) => void;
-  readonly #published: Published;
   readonly #specs: readonly FamilySpec<ScanData>[];
   readonly #memories = new Map<string, FoldMemory>();
   readonly #wholes = new Map<string, WholeSeries>();
@@ -25,7 +24,7 @@ export class Families {
 
   /**
    * `failed` is called for a family that could not be computed; it is left out, the others are not affected. Families that are not
-   * published are computed, because the status page shows them.
+   * published are computed too, because the status page shows them, but without the labels that are left out.
    */
   constructor(
     limit: number,
@@ -36,7 +35,6 @@ export class Families {
     this.#limit = limit;
     this.#isOn = isOn;
     this.#failed = failed;
-    this.#published = published;
     this.#specs = FAMILIES.map((spec) => published.labeled(spec));
     for (const { name, labels, fold, cut, folded } of this.#specs)
       if (cut || (fold.length > 0 && !folded)) this.#dailyCaps.set(name, new DailySeriesCap({ labels, fold }, limit));
@@ -69,8 +67,7 @@ export class Families {
       families.splice(index + 1, 0, family(ASN_INFO, samples));
       budgets.push({ family: ASN_INFO.name, series: samples.length, limit: this.#limit, folded });
     }
-    const published = budgets.filter((budget) => this.#published.has(budget.family));
-    return [...families, ...whole(BUDGET_FAMILIES, { budgets: published, foldedBy: mostFolded(foldedBy) })];
+    return [...families, ...whole(BUDGET_FAMILIES, { budgets, foldedBy: mostFolded(foldedBy) })];
   }
 
   #fold(spec: FamilySpec<ScanData>, data: ScanData, at: number): Bounded {

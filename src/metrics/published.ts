@@ -1,5 +1,6 @@
 import { UsageError } from '../common/errors.ts';
 import { ASN_INFO, FAMILIES, type FamilySpec } from './catalogue.ts';
+import type { Family } from '../model.ts';
 import type { ScanData } from './scan-data.ts';
 import { BUDGET_FAMILIES, STATUS_FAMILIES } from './status-families.ts';
 
@@ -12,6 +13,8 @@ export interface PublishedOptions {
 }
 
 const ABOUT_EXPORTER = new Set([...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name));
+/** The families with a label for each family. */
+const LIMITS = new Set(BUDGET_FAMILIES.filter(({ labels }) => labels[0] === 'family').map(({ name }) => name));
 const NAMES = [...FAMILIES.map(({ name }) => name), ASN_INFO.name, ...ABOUT_EXPORTER];
 
 /** The families that are published: all, or those that the user chose. Families about the exporter itself stay unless they are left out. */
@@ -34,6 +37,16 @@ export class Published {
   has(family: string): boolean {
     const matches = (expression: RegExp): boolean => expression.test(family);
     return !this.#excluded.some(matches) && (ABOUT_EXPORTER.has(family) || this.#included.some(matches));
+  }
+
+  /** The published ones of these families. Those about the series limit name published ones only. */
+  of(families: readonly Family[]): Family[] {
+    return families
+      .filter(({ name }) => this.has(name))
+      .map((family) => {
+        if (!LIMITS.has(family.name)) return family;
+        return { ...family, samples: family.samples.filter(({ labels: [name = ''] }) => this.has(name)) };
+      });
   }
 
   /** A family without the labels that are left out. */

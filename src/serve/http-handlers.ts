@@ -96,8 +96,7 @@ async function completePage(
   failed: (reason: string) => void,
 ): Promise<CompletePage> {
   const collectors = status.collectors.filter(({ collector }) => chosen.has(collector));
-  const chooses = new Published(published);
-  const families = statusFamilies({ ...status, collectors }).filter(({ name }) => chooses.has(name));
+  const families = new Published(published).of(statusFamilies({ ...status, collectors }));
   const about = await renderFamilies(families, format);
   const own = web.disableExporterMetrics
     ? ''

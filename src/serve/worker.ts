@@ -68,7 +68,6 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
   });
   const writer = new PartWriter();
   const published = new Published(options.published);
-  const isPublished = ({ name }: Family): boolean => published.has(name);
   const encoder = new TextEncoder();
   let families: readonly Family[] = [];
   /** Those in the families. */
@@ -122,7 +121,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     },
     render: async ({ format }, { transfer }) => {
       scrape.unusual?.markExported(reports, SYSTEM_CLOCK.now());
-      const rendered = await writer.write(families.filter(isPublished), format);
+      const rendered = await writer.write(published.of(families), format);
       const parts = rendered.parts.map(({ collector, text }) => ({ collector, body: encoder.encode(text) }));
       transfer(parts.map(({ body }) => body.buffer));
       return { parts, failures: rendered.failures };
@@ -137,7 +136,7 @@ async function work(port: MessagePort, data: WorkerData): Promise<void> {
     share: ({ status, port: target }) => {
       try {
         scrape.unusual?.markExported(reports, SYSTEM_CLOCK.now());
-        const collected: Collected = { families: [...families, ...statusFamilies(status)].filter(isPublished) };
+        const collected: Collected = { families: published.of([...families, ...statusFamilies(status)]) };
         target.postMessage(collected);
       } finally {
         target.close();

@@ -66,7 +66,7 @@ export function publishedBy({ families, labels, countsBytes }: Choice, pods: num
     ignoredExpectations: 0,
     otlp: null,
   });
-  return [...scanNode(shape, options), ...status].filter(({ name }) => published.has(name));
+  return published.of([...scanNode(shape, options), ...status]);
 }
 
 /** A summary has a sum and a count. */
@@ -82,7 +82,8 @@ export function seriesTables(): string {
     row([first, ...CHOICES.map(({ name }) => name)]),
     row(['---', ...CHOICES.map(() => '---:')]),
   ];
-  const largest = CHOICES.map((choice) => publishedBy(choice, Math.max(...PODS)));
+  const counts = PODS.map((pods) => CHOICES.map((choice) => publishedBy(choice, pods)));
+  const largest = counts.at(-1) ?? [];
   const names = [...new Set(largest.flat().map(({ name }) => name))];
   const countOf = (families: readonly Family[], name: string): number =>
     seriesOf(families.filter((family) => family.name === name));
@@ -90,7 +91,7 @@ export function seriesTables(): string {
   const others = largest.map((families) => seriesOf(families.filter(({ name }) => !many.includes(name))));
   return [
     ...head('pods of a node'),
-    ...PODS.map((pods) => row([String(pods), ...CHOICES.map((choice) => seriesOf(publishedBy(choice, pods)))])),
+    ...PODS.map((pods, i) => row([String(pods), ...(counts[i] ?? []).map(seriesOf)])),
     '',
     ...head(`family, ${Math.max(...PODS)} pods`),
     ...many.map((name) => row([`\`${name}\``, ...largest.map((families) => countOf(families, name))])),
