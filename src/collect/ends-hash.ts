@@ -4,6 +4,7 @@ import { grown, RAW, type SocketRows } from './net-tcp-udp-raw.ts';
 const FREE = -1;
 /** A slot whose connection is closed: a search continues past it. */
 const TOMBSTONE = -2;
+const V4_MAPPED = 0xffff;
 
 const NO_ADDRESS = new Uint32Array(4);
 
@@ -24,23 +25,47 @@ type EndsHash = (
  * with a shift between, so that no difference of words cancels out, whatever the seed.
  */
 export function mixer(seed: number): (hash: number, word: number) => number {
-  const first = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) | 1;
-  const second = Math.imul(seed ^ 0x7f4a7c15, 0xc2b2ae35) | 1;
+  const first = firstFactor(seed);
+  const second = secondFactor(seed);
   return (hash, word) => {
     const mixed = Math.imul(hash ^ word, first);
     return Math.imul(mixed ^ (mixed >>> 15), second);
   };
 }
 
-/** A keyed hash of both endpoints. The IPv4 and the IPv6 table of a transport hash alike, so that one search finds a mirror in either. */
+function firstFactor(seed: number): number {
+  return Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) | 1;
+}
+
+function secondFactor(seed: number): number {
+  return Math.imul(seed ^ 0x7f4a7c15, 0xc2b2ae35) | 1;
+}
+
+/**
+ * A keyed hash of both endpoints. The IPv4 and the IPv6 table of a transport hash alike, so that one search finds a mirror in either. Of two
+ * IPv4 addresses only the last words differ. It mixes as `mixer` does, without calls: the first scan runs uncompiled.
+ */
 function endsHash(seed: number): EndsHash {
-  const mix = mixer(seed);
+  const first = firstFactor(seed);
+  const second = secondFactor(seed);
   return (netns, transport, local, at, localPort, remote, bt, remotePort, inode) => {
-    let hash = mix(seed ^ (netns * 4 + transport), (localPort << 16) | remotePort);
-    for (let i = 0; i < 4; i++) hash = mix(mix(hash, local[at + i] ?? 0), remote[bt + i] ?? 0);
-    hash = mix(hash, inode);
+    let hash = Math.imul(seed ^ (netns * 4 + transport) ^ ((localPort << 16) | remotePort), first);
+    hash = Math.imul(hash ^ (hash >>> 15), second);
+    for (let i = isV4(local, at) && isV4(remote, bt) ? 3 : 0; i < 4; i++) {
+      hash = Math.imul(hash ^ (local[at + i] ?? 0), first);
+      hash = Math.imul(hash ^ (hash >>> 15), second);
+      hash = Math.imul(hash ^ (remote[bt + i] ?? 0), first);
+      hash = Math.imul(hash ^ (hash >>> 15), second);
+    }
+    hash = Math.imul(hash ^ inode, first);
+    hash = Math.imul(hash ^ (hash >>> 15), second);
     return (hash ^ (hash >>> 16)) >>> 0;
   };
+}
+
+/** Says whether the address at a place is an IPv4 address. */
+export function isV4(words: ArrayLike<number>, at: number): boolean {
+  return words[at + 2] === V4_MAPPED && words[at] === 0 && words[at + 1] === 0;
 }
 
 /** Finds connections by their ends: an open-addressing hash table over the connection table's indexes. */

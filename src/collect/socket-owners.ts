@@ -16,6 +16,10 @@ const LARGE = 65_536;
 /** Descriptors that are read at a turn of a tenant, and the milliseconds that a tenant may have for them in each scan but the first. */
 const PART = 512;
 const TENANT_MS = 1_000;
+/** Milliseconds of a scan after which tenants take turns. It mostly ends before: then nobody has to be asked who they are. */
+const FREE_MS = 100;
+/** Tables with at most this many descriptors are first read without a list of them. */
+const DENSE = 4_096;
 /** Tables that may stay half read between two scans. */
 const MOST_OPEN = 16;
 /** Where the kernel does not count descriptors, tables with more than this are counted once in ten scans. */
@@ -157,7 +161,7 @@ export class SocketOwners {
     for (const inode of sockets.left) this.#check(inode, isLate());
     const turns = new FairTurns<FdTable>();
     const smallestFirst = [...this.#toRead].sort((a, b) => a.count - b.count);
-    for (const table of smallestFirst) turns.add(sockets.tenantOf(table.pid), table);
+    for (const table of this.#readFreely(smallestFirst, isLate)) turns.add(sockets.tenantOf(table.pid), table);
     for (const table of this.#toReadAgain) if (!this.#toRead.has(table)) turns.add(sockets.tenantOf(table.pid), table);
     const late = this.#readInTurn(turns, isLate);
     for (const table of late) if (this.#toRead.has(table)) table.count = UNREAD;
@@ -275,6 +279,18 @@ export class SocketOwners {
     else this.#store(table, fdOf(slot), now);
   }
 
+  /** Reads the first part of tables for a short time. Returns those that are left. */
+  #readFreely(tables: readonly FdTable[], isLate: () => boolean): readonly FdTable[] {
+    const { monotonic } = this.#sockets;
+    const until = monotonic() + FREE_MS;
+    const unfinished: FdTable[] = [];
+    for (const [i, table] of tables.entries()) {
+      if (isLate() || monotonic() >= until) return [...unfinished, ...tables.slice(i)];
+      if (!this.#readPart(table)) unfinished.push(table);
+    }
+    return unfinished;
+  }
+
   /** Reads tables in parts until it is late, or a tenant has used its time. Returns the tables that were not read. */
   #readInTurn(turns: FairTurns<FdTable>, isLate: () => boolean, mayEnd = (): boolean => false): Set<FdTable> {
     const late = new Set<FdTable>();
@@ -294,6 +310,7 @@ export class SocketOwners {
   /** Reads a part of a table. Returns true if all of it has been read. */
   #readPart(table: FdTable): boolean {
     if (table.readAt === this.#scan) return true;
+    if (table.inodes.size === 0 && !table.walk && this.#readDense(table)) return true;
     const walk = this.#walkOf(table);
     const fds = walk?.fds.next(PART) ?? null;
     for (const fd of fds ?? []) {
@@ -304,6 +321,26 @@ export class SocketOwners {
     if (fds?.length === PART) return false;
     for (const fd of walk?.unmet ?? []) this.#forget(table, fd);
     this.#endWalk(table);
+    table.readAt = this.#scan;
+    return true;
+  }
+
+  /**
+   * Reads a table whose descriptors are not known: mostly they are the lowest numbers, so that a list of them is not needed. Returns
+   * false if one of these is not open, or if their number changed meanwhile: then another may be missing.
+   */
+  #readDense(table: FdTable): boolean {
+    const { tid } = table;
+    const count = this.#procfs.countsDescriptors ? this.#procfs.descriptorCount(tid) : 'unreadable';
+    if (failed(count) || count === 0 || count > DENSE) return false;
+    table.isSparse = false;
+    for (let fd = 0; fd < count; fd++) {
+      const inode = this.#procfs.socketInode(tid, fd);
+      if (failed(inode)) return false;
+      this.#store(table, fd, inode);
+    }
+    if (this.#procfs.descriptorCount(tid) !== count) return false;
+    table.denied = false;
     table.readAt = this.#scan;
     return true;
   }

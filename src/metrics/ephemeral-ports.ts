@@ -1,7 +1,7 @@
 import { sameAddress } from '../collect/connection-columns.ts';
 import type { ConnectionTable } from '../collect/connection-table.ts';
 import type { PortRange } from '../collect/direction.ts';
-import { mixer } from '../collect/ends-hash.ts';
+import { isV4, mixer } from '../collect/ends-hash.ts';
 import { grown, RAW } from '../collect/net-tcp-udp-raw.ts';
 import { NO_OWNER } from '../enrich/owner-labels.ts';
 import type { OwnerLabels } from '../model.ts';
@@ -68,7 +68,9 @@ export class EphemeralPorts {
       const kind = table[i] ?? 0;
       if (direction[i] !== 'outbound' || scanOf[i] === 0 || kind >= RAW) continue;
       let hash = mix(this.#seed ^ ((netns[i] ?? 0) * 4 + (kind >> 1)), remotePort[i] ?? 0);
-      for (let word = i * 4; word < i * 4 + 4; word++) hash = mix(hash, remote[word] ?? 0);
+      // The other words of an IPv4 address are always the same.
+      for (let word = i * 4 + (isV4(remote, i * 4) ? 3 : 0); word < i * 4 + 4; word++)
+        hash = mix(hash, remote[word] ?? 0);
       hash = (hash ^ (hash >>> 16)) >>> 0 || 1;
       hashes[i] = hash;
       counts[hash % SLOTS] = (counts[hash % SLOTS] ?? 0) + 1;
