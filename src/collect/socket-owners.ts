@@ -16,7 +16,7 @@ const LARGE = 65_536;
 /** Descriptors that are read at a turn of a tenant, and the milliseconds that a tenant may have for them in each scan but the first. */
 const PART = 512;
 const TENANT_MS = 1_000;
-/** Milliseconds of a scan after which tenants take turns. It mostly ends before: then nobody has to be asked who they are. */
+/** Milliseconds of a scan after which tenants take turns. A scan mostly ends before: then no process is asked whose it is. */
 const FREE_MS = 100;
 /** Tables with at most this many descriptors are first read without a list of them. */
 const DENSE = 4_096;

@@ -17,7 +17,7 @@ interface Series {
   scan: number;
 }
 
-/** The samples of a family, sorted by key, where nothing folds. */
+/** The samples of a family without folded series, sorted by key. */
 export interface WholeSamples {
   readonly samples: readonly Sample[];
   /** The tenant of a sample; "" for several. */
