@@ -94,7 +94,18 @@ export const COMMANDS: readonly CommandSpec[] = [
       const { stdout, stderr } = process;
       const display = displayOf(stdout, { choice, env });
       const client = await clientOf(given);
-      return history(config, { ...given, client, filters: command.args, display, stdout, stderr, clock: SYSTEM_CLOCK });
+      const { encoderOf } = await import('./terminal/ascii.ts');
+      const encode = encoderOf(env);
+      return history(config, {
+        ...given,
+        client,
+        encode,
+        filters: command.args,
+        display,
+        stdout,
+        stderr,
+        clock: SYSTEM_CLOCK,
+      });
     },
   },
   {

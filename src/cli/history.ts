@@ -25,6 +25,8 @@ export interface HistoryOptions {
   /** The API of an exporter to read instead of a store. */
   readonly client?: ApiClient | undefined;
   readonly display: Display;
+  /** Replaces characters that the terminal cannot show; null if it shows all. */
+  readonly encode?: ((text: string) => string) | null;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
   readonly clock: Timer;
@@ -94,7 +96,8 @@ export async function history(config: Config, options: HistoryOptions): Promise<
     case 'table': {
       const { title, lines } = layTable(COLUMNS, rows, display);
       const end = wrap(summary, display.width).map((line) => display.paint(line, 'faint'));
-      stdout.write([title, ...lines, ...end].map((line) => `${line}\n`).join(''));
+      const text = [title, ...lines, ...end].map((line) => `${line}\n`).join('');
+      stdout.write(options.encode?.(text) ?? text);
       return 0;
     }
   }

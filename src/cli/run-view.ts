@@ -10,7 +10,7 @@ import { LiveScan, type LiveScanOptions, type Scanner, type ScanResult } from '.
 import type { Display } from './terminal/table.ts';
 import { displayOf, type OutputFormat, type Streams, type View } from './view.ts';
 import { UsageError } from '../common/errors.ts';
-import { needsAscii, toAscii } from './terminal/ascii.ts';
+import { encoderOf } from './terminal/ascii.ts';
 import { jsonLine } from './terminal/format.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
 
@@ -64,7 +64,8 @@ export async function runView(
   const isTable = output === 'table' || output === 'wide';
   const choice = isPlain ? 'never' : color;
   const fitted = displayOf(stdout, { choice, env });
-  const shown = isPlain || needsAscii(env) ? asciiView(view) : view;
+  const encode = encoderOf(env, isPlain);
+  const shown = encode ? encodedView(view, encode) : view;
   const display: Display = output === 'wide' ? { ...fitted, width: Infinity } : fitted;
   const isScreen = !isPlain && options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
   const mayQuery = !saved && (ask === 'always' || (ask === 'auto' && isTerminal));
@@ -103,6 +104,7 @@ export async function runView(
       count,
       isChangesOnly,
       file,
+      encode,
       output,
       display,
       terminal,
@@ -119,11 +121,11 @@ export async function runView(
   return 0;
 }
 
-/** The view with ASCII characters in its tables. */
-function asciiView(view: View): View {
+/** The view with other characters in its tables. */
+function encodedView(view: View, encode: (text: string) => string): View {
   return {
     ...view,
-    draw: (result, display) => view.draw(result, display).map(({ text, key }) => ({ text: toAscii(text), key })),
+    draw: (result, display) => view.draw(result, display).map(({ text, key }) => ({ text: encode(text), key })),
   };
 }
 

@@ -25,6 +25,8 @@ export interface WatchViewOptions extends Streams {
   readonly isChangesOnly: boolean;
   /** The file to append to instead of standard output, which has a bound; null for standard output. */
   readonly file: Pick<RotatedFile, 'write'> | null;
+  /** Replaces characters that the terminal cannot show; null if it shows all. */
+  readonly encode: ((text: string) => string) | null;
   readonly output: OutputFormat;
   readonly display: Display;
   /** The terminal to redraw; null appends to standard output. */
@@ -344,13 +346,15 @@ class WatchScreen {
     this.#offset = Math.min(this.#offset, Math.max(0, lines.length - room));
     const shown = lines.slice(this.#offset, this.#offset + room);
     const blanks = Array.from({ length: room - shown.length }, () => '');
-    screen.draw([
+    const { encode } = this.#options;
+    const framed = [
       this.#header(screen.width, paint),
       ...top,
       ...shown,
       ...blanks,
       this.#footer(screen.width, lines.length, room, paint),
-    ]);
+    ];
+    screen.draw(encode ? framed.map(encode) : framed);
   }
 
   /** The help, or the details of a line as they are now or were last. */

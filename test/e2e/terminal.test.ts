@@ -2,8 +2,13 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { cellsOf } from '../../src/cli/terminal/width.ts';
+import { SqliteStore } from '../../src/store/sqlite.ts';
+import { encodeEntry } from '../../src/unusual/records.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;
@@ -428,6 +433,68 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       .slice(1)
       .filter((line) => cellsOf(line.trimEnd()) > 80);
     expect(wrapped.filter((line) => !line.includes('main.ts'))).toEqual([]);
+  });
+
+  describe.each([
+    { width: 80, env: { LANG: 'C.UTF-8' } },
+    { width: 80, env: { LANG: 'C' } },
+    { width: 200, env: { LANG: 'C.UTF-8' } },
+    { width: 200, env: { LANG: 'C' } },
+  ])('at $width columns with $env', ({ width, env }) => {
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-terminal-'));
+    beforeAll(async () => {
+      const now = Date.now();
+      const store = SqliteStore.open({ directory: folder, now: () => now, report: (line) => expect.fail(line) });
+      const names = ['nginx.service', 'a-workload-with-a-name-that-is-longer-than-its-column-can-ever-be', 'café-☕'];
+      await store.writeRecords(
+        names.map((workload, i) => {
+          const times = { firstAt: now - i * 86_400_000, recordedAt: now, lastAt: now };
+          return encodeEntry({ namespace: '', workload }, 'client', `AS${13_335 + i}`, times);
+        }),
+      );
+      await store.close();
+    });
+    afterAll(() => rmSync(folder, { recursive: true }));
+    const flags = `--path.procfs='${TREE}' ${PRIVATE} --storage.path='${folder}'`;
+    const isAscii = env.LANG === 'C';
+    const check = (lines: readonly string[]): void => {
+      expect(lines.filter((line) => cellsOf(line.trimEnd()) > width)).toEqual([]);
+      // eslint-disable-next-line no-control-regex -- all that is not ASCII
+      if (isAscii) expect(lines.filter((line) => /[^\x00-\x7f]/.test(line))).toEqual([]);
+    };
+
+    it.each([
+      ['list', /STATE .* PEER/m],
+      ['list -o table --sort peer', /STATE .* PEER/m],
+      ['top', /\bnginx\b/],
+      ['top --by asn', /^public /m],
+      ['endpoints -n', /^Distant inbound: /m],
+      ['exposed', /^REACH .* PEERS/m],
+      ['inspect :443', /^port 443$/m],
+      ['history', /AS13335 Cloudflare/],
+    ])('%s fits', async (command, expected) => {
+      const one = await open(width, 100, env);
+      one.run(`${command} ${flags}`);
+      await ended(0);
+      const lines = one.history().split('\n');
+      const start = lines.findLastIndex((line) => line.includes('main.ts')) + 1;
+      const end = lines.findLastIndex((line) => line.startsWith('[code'));
+      expect(lines.slice(start, end).join('\n')).toMatch(expected);
+      check(lines.slice(start, end));
+    });
+
+    it.each(['list', 'top', 'top --by asn', 'endpoints -n'])('watch %s fits', async (view) => {
+      const one = await open(width, 24, env);
+      one.run(`watch ${view} ${flags}`);
+      await shows(/^peerscope [^]* helps, q quits/);
+      check(one.screen());
+      one.key('?');
+      await shows(/wheel/);
+      check(one.screen());
+      one.key('?');
+      one.key('q');
+      await ended(0);
+    });
   });
 
   it.each(['list', 'top', 'endpoints -n', 'watch -c 1 top'])('%s shows what fits in 20 columns', async (command) => {

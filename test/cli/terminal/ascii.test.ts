@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { needsAscii, toAscii } from '../../../src/cli/terminal/ascii.ts';
+import { needsAscii, onlyAscii, toAscii } from '../../../src/cli/terminal/ascii.ts';
 
 it.each<[env: Record<string, string>, expected: boolean]>([
   [{}, false],
@@ -14,4 +14,14 @@ it.each<[env: Record<string, string>, expected: boolean]>([
 
 it('keeps the width', () => {
   expect(toAscii('nginx  ███▌  9.9…  5 µs')).toBe('nginx  ####  9.9~  5 us');
+});
+
+it.each([
+  ['nginx  ███▌  9.9…  5 µs', 'nginx  ####  9.9~  5 us'],
+  ['café', 'caf?'],
+  ['日本', '????'],
+  ['e\u0301', 'e'],
+  ['\x1b[32mö\x1b[0m\n', '\x1b[32m?\x1b[0m\n'],
+])('%j is %j in ASCII alone, in the same width', (text, ascii) => {
+  expect(onlyAscii(text)).toBe(ascii);
 });
