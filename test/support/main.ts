@@ -8,6 +8,11 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+/** The signals that commands listen to. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+/** A run that does not end must not hold up those after it. */
+const RUN_MS = 50_000;
+
 let last: Promise<unknown> = Promise.resolve();
 let runs = 0;
 
@@ -32,7 +37,7 @@ async function runAlone(
 ): Promise<Outcome> {
   const written = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
   const { argv, env, exitCode, title } = process;
-  const listeners = new Set(process.eventNames().flatMap((name) => process.rawListeners(name)));
+  const listeners = SIGNALS.map((name) => ({ name, before: process.rawListeners(name) }));
   const restore = replaceStreams({
     stdin: Readable.from(chunksOf(Buffer.from(input))),
     stdout: collect(written.stdout),
@@ -42,18 +47,29 @@ async function runAlone(
     process.argv = [process.execPath, 'peerscope', ...args];
     process.env = { ...ENVIRONMENT, ...environment };
     // A new query evaluates main.ts again; the modules behind it are loaded once.
-    await import(`../../src/main.ts?run=${++runs}`);
+    await within(import(`../../src/main.ts?run=${++runs}`), RUN_MS, args);
     const code = Number(process.exitCode);
     const text = (chunks: readonly Buffer[]): string => Buffer.concat(chunks).toString();
     return { code, stdout: text(written.stdout), stderr: text(written.stderr) };
   } finally {
     restore();
     Object.assign(process, { argv, env, exitCode, title });
-    for (const name of process.eventNames()) {
-      for (const listener of process.rawListeners(name)) {
-        if (!listeners.has(listener)) process.off(name, listener as () => void);
-      }
+    for (const { name, before } of listeners) {
+      const added = process.rawListeners(name).filter((listener) => !before.includes(listener));
+      for (const listener of added) process.off(name, listener as () => void);
     }
+  }
+}
+
+async function within(run: Promise<unknown>, ms: number, args: readonly string[]): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`peerscope ${args.join(' ')} did not end`)), ms);
+  });
+  try {
+    await Promise.race([run, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
