@@ -40,6 +40,10 @@ async function main(args: readonly string[]): Promise<number> {
     notes: notesOf.get(command) ?? '',
   });
   const run = { exitCode: 0, showsStack: false };
+  const [word, about = 'help'] = args;
+  const runs = COMMANDS.map(nameOf).find((name) => name === word) ?? 'serve';
+  // Only these describe the options of other commands.
+  const describesAll = word === 'help' || runs === 'completion' || runs === 'man';
   const add = async (parent: Command, spec: CommandSpec, isDefault = false): Promise<void> => {
     const command = parent
       .command(spec.usage, { isDefault })
@@ -50,6 +54,7 @@ async function main(args: readonly string[]): Promise<number> {
       for (const [index, one] of spec.subcommands.entries()) await add(command, one, index === 0);
       return;
     }
+    if (!describesAll && ![command.name(), parent.name()].includes(runs)) return;
     const { outputs } = spec;
     if (outputs) {
       command.addOption(
@@ -76,7 +81,6 @@ async function main(args: readonly string[]): Promise<number> {
   };
   for (const spec of COMMANDS) await add(program, spec);
 
-  const [word, about = 'help'] = args;
   if (word === 'help' && about !== 'help' && !program.commands.some((command) => command.name() === about)) {
     printError(`Cannot read the command line: unknown command '${about}'`);
     return 2;

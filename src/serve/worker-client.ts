@@ -59,7 +59,7 @@ export interface WorkerCallbacks extends NotificationHandlers<WorkerNotification
  * of resident memory, for about 6 % more CPU (version 0.1.0). Without --optimize-for-size, each heap grows by at least 8 MiB between
  * collections. There is no hard limit that a busy host could exceed.
  */
-const HEAP_FLAGS = ['--max-semi-space-size=2', '--heap-growing-percent=20', '--optimize-for-size'];
+const HEAP_FLAGS = ['--max-semi-space-size=1', '--heap-growing-percent=20', '--optimize-for-size'];
 
 /** The share of its time that a scan may take; the rest is for rendering. */
 const SCAN_SHARE = 0.8;
