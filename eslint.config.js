@@ -22,6 +22,10 @@ export default tseslint.config(
   },
   { files: ['**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
   {
+    files: ['test/e2e/dashboards/*.js'],
+    languageOptions: { globals: { window: 'writable', structuredClone: 'readonly' } },
+  },
+  {
     files: ['src/**/*.ts'],
     plugins: { peerscope: plugin },
     settings: { peerscope: { root: import.meta.dirname } },
