@@ -173,8 +173,8 @@ export function toNumber(reply: unknown): number {
 /** The reply of `writeFirstSeen`. */
 export function toPreviousTime(reply: unknown): { readonly previous: number | null; readonly isFull: boolean } {
   if (!Array.isArray(reply)) return { previous: reply === null ? null : toNumber(reply), isFull: false };
-  const [text = ''] = toTexts(reply);
-  if (!/^\d{0,15}$/.test(text)) throw unexpected(reply);
+  const [text, ...others] = toTexts(reply);
+  if (text === undefined || others.length > 0 || !/^\d{0,15}$/.test(text)) throw unexpected(reply);
   return { previous: text === '' ? null : Number(text), isFull: true };
 }
 
