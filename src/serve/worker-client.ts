@@ -215,13 +215,12 @@ export class WorkerClient {
     this.#isClosing = true;
     this.#requester.close(new Error('the exporter is stopping'));
     let timer: NodeJS.Timeout | undefined;
-    const blocked = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, END_MS);
+    const blocked = new Promise<true>((resolve) => {
+      timer = setTimeout(resolve, END_MS, true);
     });
-    const ended = await Promise.race([this.#worker.terminate(), blocked]);
+    this.isBlocked = await Promise.race([this.#worker.terminate().then(() => false), blocked]);
     clearTimeout(timer);
     this.#worker.unref();
-    this.isBlocked = ended === undefined;
   }
 
   #receive(message: FromWorker): void {
