@@ -194,14 +194,7 @@ export class Procfs {
       return failureOf(error);
     }
     try {
-      const chunks: Buffer[] = [];
-      for (let size = 0; size < maxBytes;) {
-        const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
-        if (read === 0) break;
-        chunks.push(Buffer.from(this.#buffer.subarray(0, read)));
-        size += read;
-      }
-      return chunks.length === 1 ? (chunks[0] ?? Buffer.alloc(0)) : Buffer.concat(chunks);
+      return this.#contents(fd, maxBytes);
     } catch (error) {
       return failureOf(error);
     } finally {
@@ -493,17 +486,24 @@ export class Procfs {
     closeSync(fd);
     throw new Error(`Cannot read "${path}": it is not a regular file`);
   }
+  /** What an open file contains, truncated after at least `maxBytes`. Files below /proc/sys refuse buffers of 4 MiB. */
+  #contents(fd: number, maxBytes: number): Buffer {
+    const chunks: Buffer[] = [];
+    for (let size = 0; size < maxBytes;) {
+      const read = readSync(fd, this.#buffer, 0, this.#buffer.length, null);
+      if (read === 0) break;
+      chunks.push(Buffer.from(this.#buffer.subarray(0, read)));
+      size += read;
+    }
+    return chunks.length === 1 ? (chunks[0] ?? Buffer.alloc(0)) : Buffer.concat(chunks);
+  }
 
   /** The content of a file that belongs to no process; null if it cannot be read. */
   #readText(path: string): string | null {
     let fd: number | undefined;
     try {
       fd = this.#open(path);
-      const bytes = Buffer.allocUnsafe(LARGEST_FILE);
-      let length = 0;
-      for (let read = -1; read !== 0 && length < bytes.length; length += read)
-        read = readSync(fd, bytes, length, bytes.length - length, null);
-      return bytes.toString('latin1', 0, length);
+      return this.#contents(fd, LARGEST_FILE).toString('latin1');
     } catch {
       return null;
     } finally {
