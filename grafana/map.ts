@@ -51,21 +51,17 @@ const bytes: Weight = (of, by, matchers) =>
     .map((way) => `sum by (${by}) (rate(peerscope_${of}_${way}_bytes_total{${matchers}}[$__rate_interval]))`)
     .join(' + ');
 
-/** Without bytes: the rates of the whole fleet would cost seconds. */
+const BETWEEN_NAMESPACES = `sum by (namespace, peer_namespace) (peerscope:namespace_peer_connections:sum{${TARGETS}})`;
+
+/** From recording rules, and without bytes: the series of the whole fleet would cost seconds. */
 const namespaceParts = (): readonly string[] => {
   const internet = (direction: string): string =>
-    connections('asn', 'namespace', `${TARGETS}, direction="${direction}", network="public"`);
+    `sum by (namespace) (peerscope:namespace_public_connections:sum{${TARGETS}, direction="${direction}"})`;
   const end = (expr: string, to: string): string =>
     replace(replace(expr, to, '$1', 'namespace', '(.+)'), to, HOSTS, 'namespace', '');
   const other = (expr: string, to: string): string => replace(expr, to, INTERNET, '', '');
   return [
-    replace(
-      end(connections('endpoint', 'namespace, peer_namespace', BETWEEN), 'source'),
-      'target',
-      '$1',
-      'peer_namespace',
-      '(.+)',
-    ),
+    replace(end(BETWEEN_NAMESPACES, 'source'), 'target', '$1', 'peer_namespace', '(.+)'),
     other(end(internet('outbound'), 'source'), 'target'),
     other(end(internet('inbound'), 'target'), 'source'),
   ];
@@ -117,9 +113,9 @@ export default dashboard({
   variables: [
     {
       name: 'namespace',
-      of: `peerscope_connections{${TARGETS}, namespace!=""}`,
+      of: `peerscope:namespace_peer_connections:sum{${TARGETS}, namespace!=""}`,
       single: true,
-      rankedBy: `sum by (namespace) (peerscope_endpoint_connections{${BETWEEN}, namespace!=""})`,
+      rankedBy: `sum by (namespace) (peerscope:namespace_peer_connections:sum{${TARGETS}, namespace!=""})`,
     },
   ],
   sections: [
@@ -130,7 +126,7 @@ export default dashboard({
           {
             title: 'Namespaces',
             description:
-              'Connections between namespaces, seen from the side that opened them, and with the Internet. The panel is empty without connections of pods that peerscope knows from --collector.kubernetes. Click a namespace for its workloads.',
+              'Connections between namespaces, seen from the side that opened them, and with the Internet. The panel needs the recording rules, and is empty without connections of pods that peerscope knows from --collector.kubernetes. Click a namespace for its workloads.',
             width: 24,
             height: 16,
           },
