@@ -167,8 +167,8 @@ export class NamespaceTables implements ScannedNamespaces {
 
   /**
    * Reads these namespaces once. A namespace that cannot be read, or not before `isLate` returns true, keeps its rows and is counted; a table
-   * that is too long for the time continues in the next scan. The namespace of pid 1 comes first and has half of the time. Then tenants
-   * take turns, whatever the number of their namespaces and the length of their tables, and those of a tenant that were late in the last
+   * that is too long for the time continues in the next scan. The namespace of pid 1 comes first and has half of the time, and 100 ms also in a
+   * scan that is late before. Then tenants take turns, whatever the number of their namespaces and the length of their tables, and those of a tenant that were late in the last
    * scan come first. `now` is milliseconds since 1970. The dump replaces the TCP tables of its namespace.
    */
   read(
@@ -216,13 +216,14 @@ export class NamespaceTables implements ScannedNamespaces {
     const turns = this.#turns();
     const hostShare = this.#states.size > 1 ? HOST_SHARE : 1;
     for (const { tenant, work: state } of turns) {
-      if (isLate()) {
+      const isFirstOfHost = tenant === HOST && turns.usedBy(HOST) === 0;
+      if (isLate() && !isFirstOfHost) {
         this.#leave(state);
         continue;
       }
       const begun = monotonic();
-      const isFirstOfHost = tenant === HOST && turns.usedBy(HOST) === 0;
-      const isOver = isFirstOfHost ? () => isLate(hostShare) : () => monotonic() - begun >= TURN_MS || isLate();
+      const isTurnOver = (): boolean => monotonic() - begun >= TURN_MS;
+      const isOver = isFirstOfHost ? () => isTurnOver() && isLate(hostShare) : () => isTurnOver() || isLate();
       const outcome = this.#readPart(state, fewRows, isOver);
       if (outcome === null) turns.giveBack(tenant, state);
       else this.status[outcome]++;

@@ -482,6 +482,17 @@ describe('many namespaces of one user', () => {
     expect(crowd.every(({ inode }) => readAt.has(inode))).toBe(true);
   });
 
+  test('are left, but not the namespace of pid 1, by a scan that is late before it reads a table', () => {
+    const { host: crowdedHost, others } = crowded();
+    using host = crowdedHost;
+    const collector = new Collector(host.root);
+    collector.scan(1_000, () => true);
+    expect(collector.tables.status.unreadable).toBe(host.namespaces.length - 1);
+    const { connections } = collector;
+    const read = [...connections.indexes()].map((i) => collector.tables.namespace(connections.netns[i] ?? -1)?.inode);
+    expect(read).toEqual([others[0]?.inode]);
+  });
+
   test('wait for the namespace of pid 1 for half of the time, however long its tables are', () => {
     const { host: crowdedHost, crowd } = crowded();
     using host = crowdedHost;
