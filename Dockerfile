@@ -56,7 +56,7 @@ EXPOSE 10043
 ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=2", "--v8-pool-size=1", "/app/dist/main.js"]
 CMD []
 ARG BASE
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 # The commit, and its time as in RFC 3339.
 ARG REVISION=""
 ARG CREATED=""

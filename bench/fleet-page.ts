@@ -275,7 +275,7 @@ class NodePage {
       const [direction = '', state = '', network = ''] = key.split(' ');
       this.#add('sockets', { direction, state, network }, value, 'varies');
     }
-    this.#add('build_info', { version: '0.1.0', node_version: '24.21.0' }, 1);
+    this.#add('build_info', { version: '0.2.0', node_version: '24.21.0' }, 1);
     this.#add('snapshot_timestamp_seconds', {}, this.#now - 2);
     this.#add('owner_series_folded', { owner: 'uid:1000' }, 12);
     this.#add('connection_coverage_ratio', {}, 0.9 + (this.#host % 10) / 100);

@@ -185,8 +185,8 @@ describe.skipIf(HELM === null)('the chart', { timeout: 120_000 }, () => {
   });
 
   it.each<{ image: object; expected: string }>([
-    { image: {}, expected: 'peerscope:0.1.0' },
-    { image: { variant: 'none' }, expected: 'peerscope:0.1.0-none' },
+    { image: {}, expected: 'peerscope:0.2.0' },
+    { image: { variant: 'none' }, expected: 'peerscope:0.2.0-none' },
     {
       image: { registry: 'registry.example:5000', repository: 'a/b', tag: 'x' },
       expected: 'registry.example:5000/a/b:x',

@@ -288,10 +288,10 @@ describe.skipIf(KUSTOMIZE === null)('with kustomize', () => {
   });
 
   it('an overlay renames the image of the exporter and of the agent together', () => {
-    const images = [{ name: 'peerscope', newName: 'registry.example/peerscope', newTag: '0.1.0-search' }];
+    const images = [{ name: 'peerscope', newName: 'registry.example/peerscope', newTag: '0.2.0-search' }];
     const workloads = compose(['traffic'], { images }).filter(({ kind }) => kind === 'DaemonSet') as Workload[];
     const used = workloads.flatMap(({ spec }) => spec.template.spec.containers.map(({ image }) => image));
-    expect(used).toEqual(Array(2).fill('registry.example/peerscope:0.1.0-search'));
+    expect(used).toEqual(Array(2).fill('registry.example/peerscope:0.2.0-search'));
   });
 
   it('the component metadata is allowed to list and watch pods, and nothing else', () => {
