@@ -1,5 +1,6 @@
 import { redactArguments } from '../common/redact-arguments.ts';
 import { cgroupPath } from './cgroup.ts';
+import { baseName } from './interpreters.ts';
 import { parseStat } from './pid-stat.ts';
 import type { Row } from '../model.ts';
 import { failed, Procfs } from './procfs.ts';
@@ -9,6 +10,8 @@ const TICKS_PER_SECOND = 100;
 const MAX_ARGUMENTS = 4_096;
 const MAX_PARENTS = 16;
 const DELETED = ' (deleted)';
+/** The comm of every Node.js 24 without a title of its own. */
+const NODE_COMM = 'MainThread';
 
 /** What identifies a process, read on demand; null for what cannot be read. */
 export interface ProcessDetails {
@@ -75,7 +78,7 @@ function parentsOf(procfs: Procfs, ppid: number): string[] {
   for (let pid = ppid; pid > 0 && parents.length < MAX_PARENTS;) {
     const stat = statOf(procfs, pid);
     if (!stat) break;
-    parents.push(stat.comm);
+    parents.push((stat.comm === NODE_COMM && baseName(procfs.executable(pid) ?? '')) || stat.comm);
     pid = stat.ppid;
   }
   return parents;

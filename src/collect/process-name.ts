@@ -30,6 +30,8 @@ const LINKS: ReadonlyMap<string, readonly string[]> = new Map<string, readonly s
 ]);
 /** Length of comm without the NUL (TASK_COMM_LEN in include/linux/sched.h). */
 const LONGEST_COMM = 15;
+/** The title that cli/process-title.ts gives to peerscope, with a command. */
+const OWN_TITLE = /^peerscope(?: [a-z-]+)?$/;
 /** A loader may run another one: qemu-user runs ld.so. */
 const LOADER_DEPTH = 4;
 
@@ -38,7 +40,7 @@ const LOADER_DEPTH = 4;
  *
  * 1. The first rule with all patterns matching names the process, unless its template is empty. `exe` is matched with the whole path,
  *    `cmdline` with the arguments joined by blanks.
- * 2. peerscope itself is `peerscope`.
+ * 2. peerscope itself is `peerscope`, as is another peerscope on the host.
  * 3. A program from memory (memfd_create) keeps the whole name, `memfd:…`: it is no path.
  * 4. Dynamic loaders and translators (ld.so, qemu-user, Rosetta), interpreters and multi-call binaries are named after what they run:
  *    `nginx`, `manage.py`, the module of `python -m`, `app-1.2.3.jar`, the full name of a Java class, the applet of busybox. If that is
@@ -48,7 +50,7 @@ const LOADER_DEPTH = 4;
  * 7. A process whose executable cannot be read is named after its comm, or `unknown`.
  *
  * The kernel sets exe, so exe is trusted. Arguments and comm can be changed by the program. Arguments are trusted only if exe is a program
- * that runs what they name, and comm only for a link (see {@link nameByLink}). A file may have any name, so a name is no proof of identity.
+ * that runs what they name, and comm only for a link (see {@link nameByLink}) and for the title of peerscope. A file may have any name, so a name is no proof of identity.
  */
 export function nameProcess(process: Running, rules: readonly ProcessRule[], match: Match = execPattern): string {
   const exe = process.exe?.replace(/ \(deleted\)$/, '') ?? null;
@@ -58,9 +60,14 @@ export function nameProcess(process: Running, rules: readonly ProcessRule[], mat
     const name = cleanLabel(nameByRule(rule, exe, exeBase, process, match) ?? '');
     if (name !== '') return name;
   }
-  if (process.self) return 'peerscope';
+  if (process.self || isPeerscope(exeBase, process)) return 'peerscope';
   const name = unlinked ?? nameByExecutable(exeBase, process.comm, process.cmdline ?? []);
   return cleanLabel(name || process.comm || 'unknown');
+}
+
+/** Its Node.js runs no file that the arguments name: the title replaced them. A program `node peerscope` has the same name. */
+function isPeerscope(exeBase: string, { comm, cmdline }: Running): boolean {
+  return comm === 'peerscope' && exeBase === 'node' && OWN_TITLE.test(cmdline?.[0] ?? '');
 }
 
 /** The name of a program in a file that never had a path: of memfd_create, which chooses a free text, or of O_TMPFILE ("#123"). */

@@ -36,6 +36,14 @@ describe('the details of a process', () => {
     expect(new Set(Object.values(details))).toEqual(new Set([null]));
   });
 
+  it('name a parent after its program if Node.js gave it the name of its thread', () => {
+    using tree = new Tree('plain-host');
+    tree.edit(NGINX, 'stat', /\(nginx\) (\w) \d+ /, `(MainThread) $1 ${NGINX} `);
+    expect(readProcessDetails(new Procfs(tree.root), NGINX).parents).toContain('nginx');
+    tree.write(NGINX, 'exe', null);
+    expect(readProcessDetails(new Procfs(tree.root), NGINX).parents).toContain('MainThread');
+  });
+
   it('end at a loop of parents', () => {
     using tree = new Tree('plain-host');
     tree.edit(NGINX, 'stat', /\) (\w) \d+ /, `) $1 ${NGINX} `);

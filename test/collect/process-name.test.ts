@@ -234,6 +234,26 @@ describe('a process without a rule is named after what it runs', () => {
       process: { exe: '/usr/bin/node', cmdline: ['node', '/app/dist/main.js'], self: true },
       expected: 'peerscope',
     },
+    ...['peerscope', 'peerscope serve', 'peerscope check-config'].map((title) => ({
+      name: `another peerscope with the title "${title}"`,
+      process: { exe: '/usr/lib/peerscope/node', comm: 'peerscope', cmdline: [title, ''] },
+      expected: 'peerscope',
+    })),
+    {
+      name: 'another program with the comm and the title of peerscope',
+      process: { exe: '/tmp/miner', comm: 'peerscope', cmdline: ['peerscope serve'] },
+      expected: 'miner',
+    },
+    ...[
+      { comm: 'peerscope', cmdline: ['peerscope: 42 clients'] },
+      { comm: 'peerscope', cmdline: ['node'] },
+      { comm: 'MainThread', cmdline: ['peerscope'] },
+      { comm: 'peerscope', cmdline: null },
+    ].map((process) => ({
+      name: `another Node.js program with comm ${process.comm} and ${process.cmdline?.[0] ?? 'no arguments'}`,
+      process: { exe: '/usr/bin/node', ...process },
+      expected: 'node',
+    })),
   ])('$name', ({ process, expected }) => {
     expect(nameProcess(running(process), [])).toBe(expected);
   });
