@@ -31,7 +31,11 @@ export function spawnedAgent(program: string, args: readonly string[] = ['--fd',
     stream?.on('data', data);
     // What happened to the process says more than its stream.
     stream?.on('error', () => undefined);
-    stream?.on('end', () => child.kill('SIGKILL'));
+    stream?.on('close', () => {
+      // A closed stream keeps no process alive: who waits for an answer must live to see the exit.
+      child.ref();
+      child.kill('SIGKILL');
+    });
     child.unref();
     stream?.unref();
     return {

@@ -50,6 +50,21 @@ describe('an agent that runs as a child', () => {
     await gone(netns);
   });
 
+  // Nothing else keeps that process alive, so its end must not be missed.
+  test.each([
+    { name: 'exits', text: 'exit 3', failure: 'status 3' },
+    { name: 'gets the signal of its terminal', text: 'kill -INT $$', failure: 'SIGINT' },
+    { name: 'closes the connection and stays', text: 'exec 3>&- 3<&-; exec sleep 60', failure: 'SIGKILL' },
+  ])('a process that waits for an agent that $name', ({ text, failure }) => {
+    const agent = script('ended', text);
+    const { stdout, stderr, status } = spawnSync(process.execPath, [support('agent-user.ts'), agent, 'main'], {
+      encoding: 'utf8',
+      timeout: 30_000,
+    });
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    expect(JSON.parse(stdout)).toMatchObject({ tcp: null, failure: `The socket agent "${agent}" ended: ${failure}` });
+  });
+
   test.each([
     { name: 'exits', text: 'exit 3', failure: 'status 3' },
     { name: 'is killed', text: 'kill -9 $$', failure: 'SIGKILL' },
