@@ -63,7 +63,8 @@ export class Published {
 const ALL: PublishedOptions = { families: ['*'], podLabel: true, containerLabel: true };
 
 function expressionOf(pattern: string): RegExp {
-  return new RegExp(`^${pattern.replace(/^!/, '').replaceAll('*', '\\w*')}$`);
+  // A run of "*" is one: the time to match it would grow with each.
+  return new RegExp(`^${pattern.replace(/^!/, '').replaceAll(/\*+/g, '\\w*')}$`);
 }
 
 /** Throws UsageError for a name that is no family. */

@@ -27,6 +27,13 @@ import { readPod } from '../../src/enrich/kubernetes/pods.ts';
 import { ReplyGuard } from '../../src/store/redis-replies.ts';
 import { parseTsv } from '../../src/enrich/asn/ip2asn-tsv.ts';
 import { parseWebConfig } from '../../src/web/web-config.ts';
+import { historyOfApi, rowOfApi, unusualOfApi } from '../../src/cli/api-answers.ts';
+import type { ApiClient } from '../../src/cli/api-client.ts';
+import { jsonLine } from '../../src/cli/terminal/format.ts';
+import { csvLine, ROW_COLUMNS } from '../../src/cli/terminal/row-columns.ts';
+import { renderTable } from '../../src/cli/terminal/table.ts';
+import { FLAGS } from '../../src/config/flags.ts';
+import { checkFamilies, Published } from '../../src/metrics/published.ts';
 import { parseFilters } from '../../src/rows/filter.ts';
 import { cleanLabel } from '../../src/common/sanitize.ts';
 import type { Origin, Row } from '../../src/model.ts';
@@ -171,6 +178,47 @@ const REDIS_REPLIES = [
   '*2\r\n$10\r\n1795211295\r\n$6\r\n123456\r\n*3\r\n*2\r\n:1\r\n:2\r\n*1\r\n$-1\r\n-ERR x\r\n',
   '$4\r\na\r\nb\r\n*2\r\n*1\r\n*1\r\n*0\r\n$3\r\n:1\n\r\n+\r\n:+5\r\n',
 ];
+const FAMILY_NAMES = [
+  'peerscope_connections',
+  '!peerscope_connections',
+  'peerscope_*_total,!peerscope_udp_*',
+  '*,!*_info',
+];
+const API_ANSWERS = [
+  ...parseText(recorded('text/ss-tunap.out')[0] ?? '').rows.slice(0, 4),
+  {
+    unusual: [
+      {
+        namespace: 'shop',
+        workload: 'web',
+        severity: 'critical',
+        points: 5,
+        evidence: [
+          {
+            ...{ kind: 'operator', what: 'AS64500', process: 'curl', reach: 'none', points: 5, reason: 'new' },
+            ...{ first_seen_at: '2026-11-20T10:00:00.000Z', reported_at: '2026-11-20T10:00:00.000Z' },
+          },
+        ],
+      },
+    ],
+    decisions: [
+      {
+        ...{ namespace: null, workload: 'nginx.service', what: 'AS64500', accepted: true },
+        ...{ at: '2026-11-20T10:00:00.000Z', by: 'root@db1', why: null },
+      },
+    ],
+  },
+  {
+    history: [
+      {
+        ...{ namespace: null, workload: 'nginx.service', direction: 'inbound', asn: 64_500, as_name: 'EXAMPLE' },
+        ...{ first_seen: '2026-11-20T10:00:00.000Z', last_seen: '2026-11-20T10:00:00.000Z' },
+      },
+    ],
+    next: null,
+  },
+];
+const FILTER = parseFilters(['process~web', 'cidr=10.0.0.0/8', 'remote-port=443']);
 const ROWS = parseText(recorded('text/ss-tunap.out')[0] ?? '').rows;
 const DATABASES = [
   writeMmdb([
@@ -507,6 +555,37 @@ export const TARGETS: readonly Target[] = [
   target('filters', damaged(FILTERS), (text) => {
     const filter = mayRefuse(() => parseFilters(text.split('\n')), UsageError);
     if (filter) for (const row of ROWS) ok(typeof filter(row) === 'boolean');
+  }),
+  target('names of families', damaged(FAMILY_NAMES, 1), (line) => {
+    const families = FLAGS.find(({ name }) => name === 'metrics.families')?.parse(line.trim());
+    if (!Array.isArray(families)) return;
+    const names = families as string[];
+    mayRefuse(() => checkFamilies(names), UsageError);
+    const published = new Published({ families: names, podLabel: true, containerLabel: true });
+    for (const name of ['peerscope_connections', 'peerscope_processes', 'peerscope_build_info'])
+      ok(!names.includes(`!${name}`) || !published.has(name), `publishes ${name}, which is left out`);
+  }),
+  target('answers of the API', damagedJson(API_ANSWERS), async (answer) => {
+    const text = String(JSON.stringify(answer));
+    const row = mayRefuse(() => rowOfApi(text), Error);
+    if (row) {
+      ok(typeof FILTER(row) === 'boolean');
+      const shown = [renderTable(ROW_COLUMNS, [row]), csvLine(row), jsonLine(row)];
+      for (const one of shown) ok(!CONTROL.test(one.replaceAll(/\r?\n/g, '')), JSON.stringify(one));
+    }
+    for (const { reports } of mayRefuse(() => unusualOfApi(text), Error)?.unusual ?? [])
+      for (const { at, recordedAt } of reports) ok(Number.isFinite(at) && Number.isFinite(recordedAt));
+    const client = {
+      url: 'http://192.0.2.1:10043',
+      linesIfPresent: <T>(_path: string, _what: string, _signal: AbortSignal, read: (line: string) => T) =>
+        Promise.resolve([read(text)]),
+    } as Partial<ApiClient> as ApiClient;
+    try {
+      for (const { first_seen: first, last_seen: last } of await historyOfApi(client))
+        ok(Number.isFinite(Date.parse(first)) && Number.isFinite(Date.parse(last)));
+    } catch (error) {
+      ok(error instanceof Error && error.message.startsWith('the answer is not'), String(error));
+    }
   }),
   target(
     'services',

@@ -44,6 +44,7 @@ describe('families that are published', () => {
     'peerscope_asn_connection',
     '!peerscope_',
     'node_*',
+    `${'*'.repeat(200)}z`,
     'peerscope_asn_round_trip_seconds_sum',
   ])('cannot be called %s', (name) => {
     const reason = `Cannot use --metrics.families "${name}": must be a metric family of docs/metrics.md, such as peerscope_asn_connections`;
