@@ -566,7 +566,7 @@ export const TARGETS: readonly Target[] = [
       ok(!names.includes(`!${name}`) || !published.has(name), `publishes ${name}, which is left out`);
   }),
   target('answers of the API', damagedJson(API_ANSWERS), async (answer) => {
-    const text = String(JSON.stringify(answer));
+    const text = JSON.stringify(answer);
     const row = mayRefuse(() => rowOfApi(text), Error);
     if (row) {
       ok(typeof FILTER(row) === 'boolean');
