@@ -321,9 +321,6 @@ export interface Remote {
   readonly asn: number | null;
 }
 
-/** The ways to look up ASNs: two network protocols of Team Cymru, two file formats, or none. */
-export type AsnProviderName = 'cymru' | 'cymru-dns' | 'mmdb' | 'tsv' | 'none';
-
 /** The state of the ASN provider for `/metrics`, counted on the thread that does the lookups. */
 export interface AsnStatus {
   readonly provider: string;

@@ -11,7 +11,8 @@ import {
   type ConnectionSource,
 } from './flags.ts';
 import type { LogFormat, LogLevel } from '../common/log.ts';
-import type { AsnProviderName, Rules } from '../model.ts';
+import { DATABASE_FORMATS, isDatabase, type AsnProviderName } from '../common/asn-providers.ts';
+import type { Rules } from '../model.ts';
 import {
   isSdkDisabled,
   otelEndpoints,
@@ -332,12 +333,12 @@ function checkDatabase(
   provider: Config['asn']['provider'],
   file: string | null,
 ): Pick<Config['asn'], 'provider' | 'database'> {
-  const isLocal = provider === 'mmdb' || provider === 'tsv';
+  const isLocal = isDatabase(provider);
   if (isLocal && file === null)
     throw new UsageError(`Cannot use --asn.provider "${provider}": requires --asn.database`);
   if (!isLocal && provider !== 'none' && file !== null)
     throw new UsageError(
-      `Cannot use --asn.database ${JSON.stringify(file)}: requires --asn.provider mmdb, tsv or none`,
+      `Cannot use --asn.database ${JSON.stringify(file)}: requires --asn.provider ${DATABASE_FORMATS.join(', ')} or none`,
     );
   return { provider, database: isLocal ? file : null };
 }

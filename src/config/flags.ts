@@ -1,10 +1,9 @@
-import type { AsnProviderName } from '../model.ts';
+import { ASN_PROVIDERS } from '../common/asn-providers.ts';
 import type { LogFormat, LogLevel } from '../common/log.ts';
 import { parseAddress } from '../common/address.ts';
 import { parseStorageUrl } from '../store/redis-url.ts';
 import { parsePairs } from './otel-env.ts';
 
-const ASN_PROVIDERS: readonly AsnProviderName[] = ['cymru', 'cymru-dns', 'mmdb', 'tsv', 'none'];
 const OTLP_PROTOCOLS = ['http/json', 'http/protobuf'] as const;
 const OTLP_COMPRESSIONS = ['gzip', 'none'] as const;
 const SOURCES = ['procfs', 'ss', 'netstat'] as const;

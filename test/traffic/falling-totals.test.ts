@@ -10,10 +10,12 @@ type Totals = readonly [sent: number, received: number, retransmitted: number];
 
 const COUNTERS = ['sent', 'received', 'retransmitted'].map((name) => `peerscope_asn_${name}_bytes_total`);
 
-/** A host with one connection, which opens after the first scan. */
+/** A host with a connection that opens after the first scan. */
 class Trial {
   readonly #host = new SimulatedHost();
   readonly #socket: SimulatedSocket;
+  /** A connection with the same labels. */
+  readonly #other: SimulatedSocket;
   readonly #scrape: Scrape;
   #families: readonly Family[] = [];
 
@@ -23,10 +25,14 @@ class Trial {
     this.#host.write();
     const config = parseConfig({ 'asn.provider': 'none' }, {});
     this.#scrape = new Scrape(new Procfs(this.#host.root), config, clock, null, this.#host.source);
-    this.scan();
-    const socket = this.#host.open(own, 40_000, '198.51.100.1:443', { pid: own.pid });
-    if (!socket) throw new Error('the port is in use');
+    this.#scrape.scan(Infinity, this.#host.dump());
+    this.#host.pass(1_000);
+    const [socket, other] = [40_000, 40_001].map((port) =>
+      this.#host.open(own, port, '198.51.100.1:443', { pid: own.pid }),
+    );
+    if (!socket || !other) throw new Error('the port is in use');
     this.#socket = socket;
+    this.#other = other;
   }
 
   /** What the kernel says from now on. */
@@ -34,7 +40,9 @@ class Trial {
     [this.#socket.sent, this.#socket.received, this.#socket.retransmitted] = totals;
   }
 
+  /** A scan, before which the other connection transfers 100 bytes of each kind. */
   scan(): void {
+    this.#host.transfer(this.#other, 100, 100, 100);
     this.#host.write();
     this.#families = this.#scrape.scan(Infinity, this.#host.dump()).families;
     this.#host.pass(1_000);
@@ -46,8 +54,10 @@ class Trial {
     this.#host.pass(5);
   }
 
+  /** What was counted, without the bytes of the other connection. */
   get counted(): Totals {
-    const [sent = 0, received = 0, retransmitted = 0] = COUNTERS.map((name) => this.#sumOf(name));
+    const others = this.#other.sent;
+    const [sent = 0, received = 0, retransmitted = 0] = COUNTERS.map((name) => this.#sumOf(name) - others);
     return [sent, received, retransmitted];
   }
 

@@ -1,5 +1,6 @@
 import { cidrContains, formatCidr, isIPv4, maskAddress, parseCidr } from '../../common/address.ts';
-import type { Address, AsnProviderName, Cidr, Origin } from '../../model.ts';
+import { isDatabase, type AsnProviderName } from '../../common/asn-providers.ts';
+import type { Address, Cidr, Origin } from '../../model.ts';
 import { TurnQueue } from '../../common/turn-queue.ts';
 import { bucketOf, addressBlock, isAnnounceable } from '../../common/network-class.ts';
 
@@ -251,7 +252,7 @@ export class AsnCache {
 /** Creates the cache for a provider: keyed by address for a file, else by /24 or /48. Null without a provider. */
 export function openCache(provider: AsnProviderName): AsnCache | null {
   if (provider === 'none') return null;
-  return new AsnCache(provider === 'mmdb' || provider === 'tsv' ? addressBlock : bucketOf);
+  return new AsnCache(isDatabase(provider) ? addressBlock : bucketOf);
 }
 
 /** The records of a file, by network. Records of one version of a file do not overlap. */

@@ -1,11 +1,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import type { DatabaseFormat } from '../../common/asn-providers.ts';
 import { reasonOf } from '../../common/errors.ts';
 import { readMmdb } from './mmdb.ts';
 import { readTsv, type TableColumns } from './ip2asn-tsv.ts';
 
 /** The file to read. */
 export interface DatabaseFile {
-  readonly format: 'mmdb' | 'tsv';
+  readonly format: DatabaseFormat;
   readonly file: string;
 }
 
@@ -17,8 +18,12 @@ export type DatabaseContent =
 
 async function read({ format, file }: DatabaseFile): Promise<DatabaseContent> {
   try {
-    if (format === 'mmdb') return { format, bytes: await readMmdb(file) };
-    return { format, columns: (await readTsv(file)).columns };
+    switch (format) {
+      case 'mmdb':
+        return { format, bytes: await readMmdb(file) };
+      case 'tsv':
+        return { format, columns: (await readTsv(file)).columns };
+    }
   } catch (error) {
     return { format: 'none', reason: reasonOf(error) };
   }

@@ -2,7 +2,8 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { cymruProvider, type Limits, type ServerAddress } from './cymru-whois.ts';
 import { FileDatabase, type Lookup } from './file-database.ts';
 import { type Provider, readAnswers } from './query-batch.ts';
-import type { AsnProviderName, Cidr } from '../../model.ts';
+import { isDatabase, type AsnProviderName } from '../../common/asn-providers.ts';
+import type { Cidr } from '../../model.ts';
 import type { Answer } from './cache.ts';
 import { openExistingStore, type StorageConfig } from '../../store/open.ts';
 
@@ -11,7 +12,7 @@ export interface ProviderConfig {
   readonly provider: AsnProviderName;
   /** The bulk whois server of `cymru`. */
   readonly server: ServerAddress;
-  /** The file of `mmdb` and `tsv`. */
+  /** The file of a provider that reads one. */
   readonly database: string | null;
 }
 
@@ -24,21 +25,17 @@ export async function openProvider(
   { provider, server, database }: ProviderConfig,
   { clock, report, limits }: { clock: Clock; report: (message: string) => void; limits?: Limits | undefined },
 ): Promise<Provider | FileDatabase | null> {
-  const open = async (format: 'mmdb' | 'tsv'): Promise<FileDatabase> => {
+  if (isDatabase(provider)) {
     if (database === null) throw new Error(`Cannot use ASN provider "${provider}": no database is configured`);
     const { loadDatabase } = await import('./database-thread.ts');
-    const load = (file: string): Promise<Lookup> => loadDatabase({ format, file });
+    const load = (file: string): Promise<Lookup> => loadDatabase({ format: provider, file });
     return FileDatabase.open({ provider, file: database, load, clock, report });
-  };
+  }
   switch (provider) {
     case 'cymru':
       return cymruProvider(server, limits);
     case 'cymru-dns':
       return (await import('./cymru-dns.ts')).cymruDnsProvider(clock);
-    case 'mmdb':
-      return open('mmdb');
-    case 'tsv':
-      return open('tsv');
     case 'none':
       return null;
   }
