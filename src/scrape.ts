@@ -130,6 +130,10 @@ export class Scrape {
         peers: this.peers.peers,
         peerOf: (i) => this.peers.of(i),
         startOf: (process) => this.host.startOf(process),
+        isForeign: (i) => {
+          const netns = this.connections.netns[i] ?? 0;
+          return this.host.knowsOwn(netns) && !this.host.isOwn(netns)(this.connections.localAddress(i));
+        },
         peerNameOf: (...endpoint) => this.#cluster?.peerNameOf(...endpoint) ?? null,
         changesAddresses: this.#cluster !== null,
       });

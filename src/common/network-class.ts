@@ -50,6 +50,7 @@ const BLOCKS: readonly (readonly [block: string, meaning: Meaning])[] = [
   ['0.0.0.0/32', 'unspecified'], // RFC 1122
   ['10.0.0.0/8', 'private'], // RFC 1918
   ['100.64.0.0/10', 'shared'], // RFC 6598, carrier-grade NAT
+  ['100.100.100.200/32', 'cloud_metadata'], // Alibaba Cloud
   ['127.0.0.0/8', 'loopback'], // RFC 1122
   ['169.254.0.0/16', 'link_local'], // RFC 3927
   ['169.254.169.254/32', 'cloud_metadata'],
@@ -88,8 +89,11 @@ const BLOCKS: readonly (readonly [block: string, meaning: Meaning])[] = [
   ['3fff::/20', 'documentation'], // RFC 9637
   ['5f00::/16', 'reserved'], // RFC 9602, SRv6
   ['fc00::/7', 'private'], // RFC 4193, unique-local
-  ['fd00:ec2::254/128', 'cloud_metadata'],
+  ['fd00:c1::a9fe:a9fe/128', 'cloud_metadata'], // Oracle Cloud
+  ['fd00:ec2::254/128', 'cloud_metadata'], // AWS
+  ['fd20:ce::254/128', 'cloud_metadata'], // Google Cloud
   ['fe80::/10', 'link_local'], // RFC 4291
+  ['fe80::a9fe:a9fe/128', 'cloud_metadata'], // OpenStack
   ['fec0::/10', 'private'], // RFC 3879, site-local
   ['ff00::/8', 'multicast'], // RFC 4291
 ];

@@ -102,6 +102,13 @@ const SHELLS: ReadonlySet<string> = new Set(
   'sh bash dash ash zsh ksh csh tcsh fish pwsh nc ncat netcat nc.openbsd nc.traditional socat telnet'.split(' '),
 );
 
+const SHELL = 'It is a shell, or a tool that connects one to a network.';
+
+/** Whether a process is a shell, or a tool that connects one to a network. */
+export function isShell(process: string): boolean {
+  return SHELLS.has(process.toLowerCase());
+}
+
 /** Folders that every user can write to, and programs without a file (MITRE ATT&CK T1036.005, T1620). */
 const TEMPORARY = /^\/(?:(?:tmp|var\/tmp|dev\/shm|run\/user)\/|memfd:)/;
 
@@ -183,17 +190,19 @@ const POINTS: Readonly<Record<ThingKind, (circumstances: Circumstances) => Judge
   caller: ({ process, isLate, isReleased, isProcessNew, reach }) => {
     const reason = `${process} called out for the first time.`;
     const points = isLate === true || (isProcessNew && !isReleased) ? 1 : 0;
-    if (SHELLS.has(process.toLowerCase()))
-      return { points: points + 1, reason: `${reason} It is a shell, or a tool that connects one to a network.` };
+    if (isShell(process)) return { points: points + 1, reason: `${reason} ${SHELL}` };
     if (isLate === true && isProcessNew && reach === 'none')
       return { points: points + 1, reason: `${reason} ${KNOWN_TO.none}` };
     return { points, reason };
   },
 
-  server: ({ process, isLate }) => ({
-    points: isLate === true ? 1 : 0,
-    reason: `${process} listened for the first time.`,
-  }),
+  server: ({ process, isLate, port }) => {
+    const points = isLate === true ? 1 : 0;
+    // Without a port it held a connection that had come in, as a shell on a socket of the service does.
+    return port === '' && isShell(process)
+      ? { points: points + 2, reason: `${process} held an inbound connection for the first time. ${SHELL}` }
+      : { points, reason: `${process} listened for the first time.` };
+  },
 
   peer: ({ what, port, reach, isLate, isPeerOld, newInHour, recent }) => {
     if (ADMINISTRATIVE_PEERS.has(what))

@@ -15,7 +15,7 @@ import {
 } from './records.ts';
 import { busyHour } from './busy-hour.ts';
 import { CLOCK_SKEW_MS, isCalm, isReleased, isRestless, lateness, newInHour } from './gates.ts';
-import { operatorWhat, parseWhat, portWhat, withoutRelease } from './grammar/what.ts';
+import { listenerWhat, operatorWhat, parseWhat, portWhat, withoutRelease } from './grammar/what.ts';
 import { thingsIn, type Holder, type Observation } from './observation.ts';
 import { Reports } from './reports.ts';
 import { fairShares, isHeld, isKept, tenantOf } from './shares.ts';
@@ -182,6 +182,11 @@ export class UnusualMemory {
     const { network, asn, port, peer } = observation;
     if (network === 'inside') this.#countHour(memory, holder, { peer: `${peer ?? ''} ${port}` });
     else this.#countHour(memory, holder, asn ? { operator: operatorWhat(asn) } : {});
+  }
+
+  /** Whether a workload was seen with this listener. */
+  hasListener(owner: Owner, transport: string, port: number): boolean {
+    return this.#workloads.get(ownerKey(owner))?.thing('listener', listenerWhat(transport, port)) !== undefined;
   }
 
   /** Adds bytes that a workload sent to an operator; only where the kernel counts them. */

@@ -1,4 +1,4 @@
-import type { Owner } from './evidence.ts';
+import { isShell, type Owner } from './evidence.ts';
 import {
   isEphemeral,
   listenerWhat,
@@ -82,6 +82,10 @@ export function thingsIn(observation: Observation): Thing[] {
   };
   if (event === 'inbound') {
     const { asn, localPort, network } = observation;
+    if (isShell(name)) {
+      addProcess('process');
+      addProcess('server');
+    }
     if (network !== 'public' || !asn) return things;
     add('client', operatorWhat(asn));
     if (ADMINISTRATIVE_PROCESSES.has(holder.process) || ADMINISTRATIVE_LOCAL_PORTS.has(localPort))

@@ -20,8 +20,8 @@ const MAX_RECENT = 1_000;
 /** Names of processes whose release-free form is kept. */
 const MAX_NAMES = 10_000;
 
-/** Remote ends that are not on another host, or that no single host answers for. */
-const NOWHERE: ReadonlySet<string> = new Set(['loopback', 'self', 'link_local', 'multicast', 'unspecified']);
+/** Remote ends that are not on another host, or that no single host answers for. A neighbor with a link-local address is one. */
+const NOWHERE: ReadonlySet<string> = new Set(['loopback', 'self', 'multicast', 'unspecified']);
 
 /** The state of a scan that the recorder reads. */
 export interface ScanState {
@@ -31,6 +31,8 @@ export interface ScanState {
   /** The peer of a connection, including those that the last scan closed; null without a remote end. */
   readonly peerOf: (index: number) => Peer | null;
   readonly startOf: (process: Process) => ProcessStart | null;
+  /** Whether the local address of a connection is not one of its namespace: a transparent proxy accepted it. */
+  readonly isForeign: (index: number) => boolean;
   /** The Service or workload at an address inside the network, such as shop/ledger; null if it has no name. */
   readonly peerNameOf: (address: Address, port: number, transport: Transport) => string | null;
   /** Whether addresses inside the network belong to pods, and so change: then only names are remembered. */
@@ -243,13 +245,25 @@ export class UnusualRecorder {
     const isPassed = before !== undefined && before !== holder && holder.process !== '';
     const observed = { holder, at: openedAt, ...(isPassed && { heldAt: this.#at }) };
     const seen = this.#seenOf(i, transport, peer, observed);
-    if (!seen) {
+    if (seen.length === 0) {
       this.#memory.watch(this.#ownerOf(labels, tenant), this.#at, tenant);
       return;
     }
     const bucket = peer && this.#scan.peers.pendingBucket(peer);
     const address = peer?.address ?? NO_ADDRESS;
-    this.#take({ labels, tenant, openedAt, address, bucket, seen }, isOpen);
+    if (peer && this.#mayBeCall(i, transport, this.#ownerOf(labels, tenant)))
+      seen.push(this.#callOf(i, transport, peer, observed));
+    for (const one of seen) this.#take({ labels, tenant, openedAt, address, bucket, seen: one }, isOpen);
+  }
+
+  /**
+   * Whether a connection that looks inbound may be a call. Its ports prove nothing: a program can bind any port before it connects. A
+   * listener does, also one that this workload had before.
+   */
+  #mayBeCall(i: number, transport: Transport, owner: Owner): boolean {
+    const { connections, isForeign } = this.#scan;
+    if (connections.direction[i] !== 'inbound' || connections.evidence[i] === 'listener' || isForeign(i)) return false;
+    return !this.#memory.hasListener(owner, transport, connections.localPort[i] ?? 0);
   }
 
   /** Observes a socket, and keeps it if it waits for a name or an ASN. */
@@ -307,19 +321,23 @@ export class UnusualRecorder {
     transport: Transport,
     peer: Peer | null,
     observed: Pick<Observation, 'holder' | 'at' | 'heldAt'>,
-  ): Seen | null {
-    const { connections, changesAddresses } = this.#scan;
+  ): Seen[] {
+    const { connections } = this.#scan;
     const localPort = connections.localPort[i] ?? 0;
     if (connections.direction[i] === 'listen') {
       const isOpen = connections.state[i] === LISTEN || transport !== 'tcp';
-      if (!isOpen || classify(connections.localAddress(i)).network === 'loopback') return null;
-      return { ...observed, event: 'listen', transport, port: localPort };
+      if (!isOpen || classify(connections.localAddress(i)).network === 'loopback') return [];
+      return [{ ...observed, event: 'listen', transport, port: localPort }];
     }
-    if (!peer) return null;
-    const asn = peer.asn === '' ? null : Number(peer.asn);
-    const isPublic = peer.network === 'public' || (asn !== null && asn > 0);
-    if (connections.direction[i] === 'inbound')
-      return { ...observed, event: 'inbound', network: isPublic ? 'public' : 'inside', asn, localPort };
+    if (!peer) return [];
+    if (connections.direction[i] !== 'inbound') return [this.#callOf(i, transport, peer, observed)];
+    const { asn, isPublic } = operatorOf(peer);
+    return [{ ...observed, event: 'inbound', network: isPublic ? 'public' : 'inside', asn, localPort }];
+  }
+
+  #callOf(i: number, transport: Transport, peer: Peer, observed: Pick<Observation, 'holder' | 'at' | 'heldAt'>): Seen {
+    const { connections, changesAddresses } = this.#scan;
+    const { asn, isPublic } = operatorOf(peer);
     const port = connections.remotePort[i] ?? 0;
     const outbound = { ...observed, event: 'outbound' as const, transport, asn, port };
     if (peer.network === 'cloud_metadata') return { ...outbound, network: 'cloud_metadata', peer: null };
@@ -382,6 +400,11 @@ export class UnusualRecorder {
     }
     return name;
   }
+}
+
+function operatorOf({ asn: text, network }: Peer): { readonly asn: number | null; readonly isPublic: boolean } {
+  const asn = text === '' ? null : Number(text);
+  return { asn, isPublic: network === 'public' || (asn !== null && asn > 0) };
 }
 
 const NO_ADDRESS: Address = [0, 0, 0, 0];

@@ -175,6 +175,11 @@ describe('classify', () => {
     { name: '::1', input: '::1', expected: 'loopback' },
     { name: 'link-local', input: '169.254.1.1', expected: 'link_local' },
     { name: 'IPv6 link-local', input: 'fe80::1', expected: 'link_local' },
+    ...['100.100.100.200', 'fd00:c1::a9fe:a9fe', 'fd20:ce::254', 'fe80::a9fe:a9fe'].map((input) => ({
+      name: 'the metadata service of another cloud',
+      input,
+      expected: 'cloud_metadata',
+    })),
     { name: 'the metadata service inside link-local', input: '169.254.169.254', expected: 'cloud_metadata' },
     { name: 'the neighbour of the metadata service', input: '169.254.169.253', expected: 'link_local' },
     { name: 'the metadata service inside unique-local', input: 'fd00:ec2::254', expected: 'cloud_metadata' },

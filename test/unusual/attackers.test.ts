@@ -107,3 +107,33 @@ test('a flood of one workload hides no report of another', () => {
   expect(pointsOf(memory, WEB)).toBeGreaterThan(3);
   expect(memory.reports.length).toBeLessThanOrEqual(3 + 50);
 });
+
+test('a shell on a connection that came in counts, from outside and from inside; a relay that listened before does not', () => {
+  const inbound = (holder: Holder, network: 'public' | 'inside', at: number): Observation => ({
+    event: 'inbound',
+    owner: WEB,
+    holder,
+    at,
+    network,
+    asn: network === 'public' ? 64_666 : null,
+    localPort: 443,
+  });
+  const pointsAfter = (holder: Holder, network: 'public' | 'inside', isRelay = false): number => {
+    const memory = memoryAfter(ordinary);
+    const listen: Observation = { event: 'listen', owner: WEB, holder, at: START, transport: 'tcp', port: 8443 };
+    const seen = inbound(holder, network, START + HOUR);
+    for (const [at, one] of [[START, isRelay ? listen : null] as const, [START + 2 * HOUR, seen] as const]) {
+      memory.begin(at);
+      if (one) memory.observe(one);
+      memory.end();
+      memory.markExported(memory.reports, at);
+    }
+    return pointsOf(memory, WEB);
+  };
+  expect({
+    public: pointsAfter(late('sh'), 'public'),
+    inside: pointsAfter(late('bash'), 'inside'),
+    service: pointsAfter(late('worker'), 'public'),
+    relay: pointsAfter(late('socat'), 'public', true),
+  }).toEqual({ public: 4, inside: 4, service: 0, relay: 0 });
+});

@@ -142,6 +142,32 @@ test.each<[string, (host: Host) => void, string[]]>([
     ['orders.service orders.py: inner_port tcp/22 2'],
   ],
   [
+    'a call to SSH of a neighbor by its link-local address',
+    (host) => host.open('0201FEA9:0016', '01', 99_001),
+    ['orders.service orders.py: inner_port tcp/22 2'],
+  ],
+  [
+    'a shell that bound a port to look called',
+    (host) => {
+      host.spawn('bash', 600);
+      host.open('09090909:A02A', '01', 99_001, CHILD, '050200C0:4E20');
+    },
+    [
+      'orders.service bash: operator AS19281 1',
+      'orders.service bash: port tcp/ephemeral 1',
+      'orders.service bash: process process/bash 6',
+    ],
+  ],
+  [
+    'a shell on a connection to a listener of the service',
+    (host) => {
+      host.open('00000000:0000', '0A', 99_002, ORDERS, '00000000:01BB');
+      host.spawn('bash', 600);
+      host.open('09090909:A02A', '01', 99_001, CHILD, '050200C0:01BB');
+    },
+    ['orders.service bash: process process/bash 4', 'orders.service orders.py: listener listen/tcp/443 2'],
+  ],
+  [
     'the same name in another folder',
     (host) => {
       host.exec('/opt/orders/bin/python3.12');

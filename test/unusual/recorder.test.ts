@@ -337,4 +337,28 @@ describe('a connection whose direction is a guess', () => {
     await worker.scanAt(START + 2 * HOUR);
     expect(worker.orders).toEqual([['orders.py  orders.service outbound 13335', START / 1000]]);
   });
+
+  const outbound = 'orders.py  orders.service outbound 13335';
+  const inbound = 'orders.py  orders.service inbound 13335';
+  const listener =
+    '90: 050200C0:4E20 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 90000 1 0 100 0 0 10 0\n';
+
+  test.each([
+    { name: 'from a bound port to an ephemeral one is a call', edits: [], expected: [inbound, outbound] },
+    { name: 'to the port of a listener is none', edits: [[/$/, listener]] as const, expected: [inbound] },
+    {
+      name: 'to an address of another host is none: a proxy accepted it',
+      edits: [[/050200C0:4E20/, '090200C0:4E20']] as const,
+      expected: [inbound],
+    },
+  ])('$name', async ({ edits, expected }) => {
+    tree.edit(FIRST, 'net/tcp', /:D482 01010101:01BB/, ':4E20 01010101:A02A');
+    tree.edit(FIRST, 'net/tcp', /.*:D490 01010101:01BB.*\n/, '');
+    for (const [from, to] of edits) tree.edit(FIRST, 'net/tcp', from, to);
+    const worker = new Worker(tree, null, clock);
+    await worker.answerAt(START);
+    await worker.scanAt(START);
+    await worker.scanAt(START + 10_000);
+    expect(worker.orders.map(([labels]) => labels).sort()).toEqual(expected);
+  });
 });
