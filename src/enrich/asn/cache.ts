@@ -311,20 +311,31 @@ function published(origin: Origin): string {
   return JSON.stringify([asns, name, asCountry, prefix, registry, registryCountry, allocated]);
 }
 
+/** After this number of values without an eviction, the place of the last one is given up. */
+const IDLE_SETS = 1_000;
+
 /** A map limited to the 50,000 values set last. */
 class Latest<V> extends Map<string, V> {
-  /** Continues at the last evicted entry. A new iterator would skip over all deleted entries again. */
-  #oldest = this.keys();
+  /**
+   * Continues at the last evicted entry: a new iterator would skip over all deleted entries again. None is kept while nothing is evicted,
+   * because an iterator that does not move keeps every table that the map has outgrown since, and every key in them.
+   */
+  #oldest: MapIterator<string> | null = null;
+  #idleSets = 0;
 
   override set(key: string, value: V): this {
     super.set(key, value);
-    if (this.size <= CAPACITY) return this;
-    let { value: oldest } = this.#oldest.next();
-    if (oldest === undefined) {
-      this.#oldest = this.keys();
-      ({ value: oldest } = this.#oldest.next());
+    if (this.size <= CAPACITY) {
+      if (++this.#idleSets > IDLE_SETS) this.#oldest = null;
+      return this;
     }
-    if (oldest !== undefined) this.delete(oldest);
+    this.#idleSets = 0;
+    let oldest = this.#oldest?.next();
+    if (!oldest || oldest.done) {
+      this.#oldest = this.keys();
+      oldest = this.#oldest.next();
+    }
+    if (!oldest.done) this.delete(oldest.value);
     return this;
   }
 }
