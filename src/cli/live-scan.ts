@@ -1,6 +1,5 @@
 import { cidrContains } from '../common/address.ts';
 import type { Timer } from '../common/clock.ts';
-import { reasonOf } from '../common/errors.ts';
 import type { Commands } from '../collect/ss-netstat.ts';
 import { detailsReader } from '../collect/process-details.ts';
 import { Procfs } from '../collect/procfs.ts';
@@ -12,13 +11,13 @@ import { openProvider, openStoredAnswers, type StoredAnswers } from '../enrich/a
 import type { ReverseDns } from '../enrich/rdns.ts';
 import { readAnswers, type QueryContext } from '../enrich/asn/query-batch.ts';
 import { openStore } from '../store/open.ts';
-import { StoreReader, UNIT_STORAGE } from '../store/sqlite-reader.ts';
 import { endpointOf } from '../metrics/connection-groups.ts';
-import type { Address, Row } from '../model.ts';
+import type { Address, Cidr, Row } from '../model.ts';
 import { inOrder, ROW_COLLECTORS, rowOf, type Names } from '../rows/row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { ExporterReports, unusualLines } from './exporter-reports.ts';
+import { ExporterStore } from './exporter-store.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
 import { OperatorLookup } from './operator-lookup.ts';
@@ -95,7 +94,7 @@ export class LiveScan implements Scanner {
   readonly #cache: AsnCache | null;
   readonly #scrape: Scrape;
   readonly #stored: StoredAnswers | null;
-  readonly #exporterFolder: string | null;
+  readonly #exporter: ExporterStore | null;
   readonly #operators: OperatorLookup;
   readonly #names: Names;
   readonly #resolver: ReverseDns | null;
@@ -110,7 +109,8 @@ export class LiveScan implements Scanner {
       sockets: SocketSource | null;
       cache: AsnCache | null;
       stored: StoredAnswers | null;
-      exporter: StoreReader | null;
+      exporter: ExporterStore | null;
+      pods: ReturnType<ExporterStore['changedPods']>;
       queryContext: Omit<QueryContext, 'onAnswers'> | null;
       resolver: ReverseDns | null;
     },
@@ -120,16 +120,17 @@ export class LiveScan implements Scanner {
     this.#source = parts.source;
     this.#cache = parts.cache;
     this.#stored = parts.stored;
-    this.#exporterFolder = parts.exporter?.folder ?? null;
+    this.#exporter = parts.exporter;
     this.#resolver = parts.resolver;
     const services = readServices(options.services);
     this.#scrape = new Scrape(
       this.#source,
-      { ...config, collectors: ROW_COLLECTORS, services },
+      { ...config, collectors: ROW_COLLECTORS, services, ...(parts.pods && { cluster: [] }) },
       options.clock,
       parts.cache,
       parts.sockets,
     );
+    if (parts.pods) this.#scrape.updateCluster(parts.pods);
     this.#sockets = parts.sockets;
     const onAnswers = (answers: readonly Answer[]): void => this.#addAnswers(answers);
     this.#operators = new OperatorLookup({
@@ -152,33 +153,35 @@ export class LiveScan implements Scanner {
     const usesProvider = cache && queriesProvider && config.asn.database === null;
     const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
-    const exporter = cache && config.asn.database === null ? openExporterStore(config, options) : null;
-    const withExporter = (own: StoredAnswers | null): StoredAnswers | null =>
-      exporter ? exporterAnswers(exporter, own, options) : own;
+    const exporter = options.saved ? null : ExporterStore.open(config, report);
+    const pods = exporter?.changedPods(clock.now()) ?? null;
+    const parts = { source, cache, resolver, exporter, pods };
     if (provider === null || provider instanceof FileDatabase) {
-      const stored = withExporter(cache && (await openStoredAnswers(config, { clock, report })));
+      const stored = cache && (await openStoredAnswers(config, { clock, report }));
       const sockets = openSockets(config, options);
-      return new LiveScan(config, options, { source, sockets, cache, resolver, stored, exporter, queryContext: null });
+      return new LiveScan(config, options, { ...parts, sockets, stored, queryContext: null });
     }
     const store = await openStore(config, { clock, report });
-    const stored = withExporter({
-      read: (buckets) => readAnswers(store, buckets, clock.now()),
+    const stored = {
+      read: (buckets: readonly Cidr[]) => readAnswers(store, buckets, clock.now()),
       close: async () => store?.close(),
-    });
+    };
     const queryContext = { provider, store, report, clock, random };
     const sockets = openSockets(config, options);
-    return new LiveScan(config, options, { source, sockets, cache, resolver, stored, exporter, queryContext });
+    return new LiveScan(config, options, { ...parts, sockets, stored, queryContext });
   }
 
   /** Scans once. */
   async scan(): Promise<ScanResult> {
     const scrape = this.#scrape;
+    const pods = this.#exporter?.changedPods(this.#options.clock.now());
+    if (pods) scrape.updateCluster(pods);
     const dump = (await this.#sockets?.dump(DUMP_MS)) ?? null;
     const { at, unreadableNamespaces } = scrape.scanRows(this.#isFirst, dump);
     this.#isFirst = false;
     const queries = this.#cache?.takeQueries() ?? [];
     this.#operators.add(queries);
-    this.#addAnswers((await this.#stored?.read(queries)) ?? []);
+    await this.#readAnswers(queries);
     const lookups = Promise.all([this.#operators.query(), this.#resolveNames()]);
     if (this.#options.waitsForAnswers) await lookups;
     const indexes = inOrder(scrape, scrape.connections.indexes());
@@ -193,7 +196,7 @@ export class LiveScan implements Scanner {
         unreadableNamespaces,
         malformed: scrape.host.malformedNow,
         source: this.#source,
-        exporterFolder: this.#exporterFolder,
+        fromExporter: this.#exporter?.source ?? null,
       }),
       lookups: this.#operators.report,
       unusual: () => this.#unusual(at),
@@ -205,7 +208,16 @@ export class LiveScan implements Scanner {
     this.#sockets?.close();
     this.#resolver?.close();
     await Promise.all([this.#operators.close(), this.#resolving]);
+    this.#exporter?.close();
     await this.#stored?.close();
+  }
+
+  /** Adds the answers of the exporter, and from the own store what it does not know. */
+  async #readAnswers(buckets: readonly Cidr[]): Promise<void> {
+    const known = (await this.#exporter?.answers(buckets, this.#options.clock.now())) ?? [];
+    const found = new Set(known.map(({ bucket }) => bucket));
+    const others = buckets.filter((bucket) => !found.has(bucket));
+    this.#addAnswers([...known, ...((await this.#stored?.read(others)) ?? [])]);
   }
 
   /** Reads the store of the exporter; nothing if it does not exist. A store that cannot be read does not fail the command. */
@@ -252,36 +264,6 @@ export class LiveScan implements Scanner {
   }
 }
 
-/** The store of the exporter that systemd runs, unless another store is configured. */
-function openExporterStore(
-  { isStorageGiven, storageServer }: Config,
-  { saved, report }: LiveScanOptions,
-): StoreReader | null {
-  if (saved || isStorageGiven || storageServer) return null;
-  try {
-    return StoreReader.open(UNIT_STORAGE);
-  } catch (error) {
-    report(reasonOf(error));
-    return null;
-  }
-}
-
-/** The answers of the exporter, then those of the own store. */
-function exporterAnswers(exporter: StoreReader, own: StoredAnswers | null, { clock }: LiveScanOptions): StoredAnswers {
-  const store = { read: (keys: readonly string[]) => Promise.resolve(exporter.read(keys, clock.now())) };
-  return {
-    read: async (buckets) => {
-      const known = await readAnswers(store, buckets, clock.now());
-      const found = new Set(known.map(({ bucket }) => bucket));
-      return [...known, ...((await own?.read(buckets.filter((bucket) => !found.has(bucket)))) ?? [])];
-    },
-    close: async () => {
-      exporter.close();
-      await own?.close();
-    },
-  };
-}
-
 /** The source of the bytes of connections; null for saved output. */
 function openSockets(config: Config, { saved }: LiveScanOptions): SocketSource | null {
   return saved ? null : openSocketSource(socketSourceOf(config));
@@ -308,14 +290,14 @@ interface Unread {
   readonly malformed: number;
   /** Null for rows from an exporter, which say themselves what is missing. */
   readonly source: Procfs | Commands | null;
-  /** The folder of the exporter whose store was read; null without one. */
-  readonly exporterFolder?: string | null;
+  /** What comes from the store of an exporter; null for nothing. */
+  readonly fromExporter?: string | null;
 }
 
 /** One line: how many sockets have a process, why the others do not, and what could not be read. */
 export function coverage(
   rows: readonly Row[],
-  { unreadableNamespaces, malformed, source, exporterFolder = null }: Unread,
+  { unreadableNamespaces, malformed, source, fromExporter = null }: Unread,
 ): string {
   const reasons = new Map<string, number>();
   for (const { unattributed_reason: reason } of rows) if (reason) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
@@ -335,7 +317,7 @@ export function coverage(
   if (source !== null && !(source instanceof Procfs))
     parts.push(`read from ${source.last ?? 'no command'}, without namespaces and containers`);
   if (malformed > 0) parts.push(`${plural(malformed, 'line')} could not be parsed`);
-  if (exporterFolder !== null) parts.push(`operators from the exporter's store "${exporterFolder}"`);
+  if (fromExporter !== null) parts.push(fromExporter);
   return parts.join(', ');
 }
 

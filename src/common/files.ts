@@ -42,16 +42,17 @@ const STICKY = 0o1000;
 const SHARED_FOLDERS = ['/tmp', '/var/tmp', '/dev/shm', '/run/lock', '/run/shm'];
 
 /**
- * Throws if other users than root can replace the files in a directory: if they own it or a directory above, or can write there. A
- * volume of a container can be writable for all users of the container, and is a mount of its own.
+ * Throws if users other than those in `trusted` (root and this user) can replace the files in a directory: if they own it or a directory
+ * above, or can write there. A volume of a container can be writable for all users of the container, and is a mount of its own.
  */
-export function checkPrivate(directory: string): void {
+export function checkPrivate(directory: string, trusted?: ReadonlySet<number>): void {
   const own = process.geteuid?.();
   if (own === undefined) return;
+  const mayOwn = trusted ?? new Set([0, own]);
   let below: Stats | undefined;
   for (let path = realpathSync(directory); ; path = dirname(path)) {
     const stats = statSync(path);
-    if (stats.uid !== own && stats.uid !== 0) throw new Error(`"${path}" belongs to another user (${stats.uid})`);
+    if (!mayOwn.has(stats.uid)) throw new Error(`"${path}" belongs to another user (${stats.uid})`);
     const isSticky = (stats.mode & STICKY) !== 0;
     const isVolume = !below && !SHARED_FOLDERS.includes(path) && stats.dev !== statSync(dirname(path)).dev;
     if ((stats.mode & 0o002) !== 0 && !isVolume && !(below && isSticky))

@@ -24,6 +24,7 @@ import type { Closable } from './closers.ts';
 import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
 import { DecisionLog } from './decision-log.ts';
 import { RecordSync } from './record-sync.ts';
+import { StoredNames } from './stored-names.ts';
 import { RdnsQueue } from './rdns-queue.ts';
 import type { WorkerClient } from './worker-client.ts';
 
@@ -64,6 +65,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
   let worker: WorkerClient | null = null;
   let kubernetes: ApiClient | null = null;
   let records: RecordSync | null = null;
+  let names: StoredNames | null = null;
   const asnFailed = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const storeFailed = (error: unknown): void => failures.warn('store', { reason: reasonOf(error) }, 'the store failed');
 
@@ -83,6 +85,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
           report: (reason) => log.warn({ reason }, 'the state of the store changed'),
           onIncomplete: () => {
             records?.restart();
+            names?.restart();
             void refill().catch(storeFailed);
           },
         })
@@ -92,13 +95,16 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     decisions.accept(page.records);
     worker?.notify('merge', page);
   });
-  const { watch, rdns, expects, ...first } = await openOrClose(store, async () => {
+  const { watch, rdns, expects, local, ...first } = await openOrClose(store, async () => {
     const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
     const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
     const rdns = config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null;
-    return { watch, rdns, expects, podKeys: podKeysOf(rules().workloads, expects !== null) };
+    const local = watch && store?.shared ? await openLocalStore(config, log, () => names?.restart()) : null;
+    return { watch, rdns, expects, local, podKeys: podKeysOf(rules().workloads, expects !== null) };
   });
   const cluster = watch && new ClusterCache(watch.resources);
+  const nameStore = local ?? store;
+  names = cluster && nameStore && new StoredNames(nameStore, SYSTEM_CLOCK, () => cluster.pods);
   const asn =
     provider &&
     openAsnResolver(provider, store, {
@@ -117,8 +123,12 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       const declared = expects?.accept(change.change) ?? [];
       records.write(declared.map(({ what, ...owner }) => encodeDeclaration(owner, what, at)));
     }
-    // This thread needs the addresses of pods and Services only; endpoints are many.
-    if (change.resource !== 'endpointslices') cluster?.accept(change, SYSTEM_CLOCK.monotonic());
+    // This thread needs pods and the addresses of Services only; endpoints are many.
+    if (change.resource === 'endpointslices') return;
+    const now = SYSTEM_CLOCK.monotonic();
+    cluster?.beginScan(now);
+    cluster?.accept(change, now);
+    if (change.resource === 'pods') names?.change();
   };
   let { podKeys } = first;
   const startWatch = async (): Promise<void> => {
@@ -168,9 +178,17 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       await kubernetes?.close();
       await asn?.close();
       await records.close();
+      names?.close();
+      await local?.close();
       await store?.close();
     },
   };
+}
+
+/** The store of this host, beside one that all hosts share: for what only commands on this host need. Null without a folder. */
+function openLocalStore({ storagePath }: Config, log: Log, onIncomplete: () => void): Promise<Store | null> {
+  const report = (reason: string): void => log.info({ reason }, 'the state of the local store changed');
+  return openStore({ storagePath, storageServer: null }, { clock: SYSTEM_CLOCK, report, onIncomplete });
 }
 
 /** What `open` returns. If it fails, the store does not stay open: its checks would keep the process alive. */

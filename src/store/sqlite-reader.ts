@@ -1,6 +1,7 @@
-import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { lstatSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
+import { checkPrivate } from '../common/files.ts';
 import { FIRST_SEEN_TTL_MS, type FirstSeenTime, type StoredRecord } from './contract.ts';
 import { openForReading } from './sqlite-database.ts';
 
@@ -103,11 +104,5 @@ function checkOwners(file: string, trusted: ReadonlySet<number>): void {
   if ((mode & 0o170000) !== 0o100000) throw new Error(`it is not a regular file`);
   if (nlink > 1) throw new Error('it has a second name (hard link)');
   if (!trusted.has(uid)) throw new Error(`it belongs to another user (${uid})`);
-  for (let path = dirname(realpathSync(file)); ; path = dirname(path)) {
-    const above = statSync(path);
-    if (!trusted.has(above.uid)) throw new Error(`"${path}" belongs to another user (${above.uid})`);
-    const isSticky = (above.mode & 0o1000) !== 0;
-    if ((above.mode & 0o002) !== 0 && !isSticky) throw new Error(`every user can write to "${path}"`);
-    if (path === dirname(path)) return;
-  }
+  checkPrivate(dirname(file), trusted);
 }

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Row } from '../../src/model.ts';
 import { Exporter, runMain } from '../support/exporter.ts';
@@ -260,6 +263,44 @@ describe('two pods with three containers, one on the network of the host, and a 
     } finally {
       expect(await exporter.stop()).toBe(0);
       api = await KubernetesApi.start();
+    }
+  });
+
+  it('have their names from Kubernetes in commands, from the store of the exporter', async ({ skip }) => {
+    skip(obstacle !== null, obstacle ?? '');
+    const folder = mkdtempSync(join(tmpdir(), 'peerscope-pods-'));
+    const storage = `--storage.path=${folder}`;
+    const list = async (): Promise<Record<string, number>> => {
+      const { stdout, stderr } = await runMain(['list', '-o', 'json', '--asn.provider=none', storage]);
+      expect(stderr).not.toMatch(/cannot/i);
+      const openers = Object.values(sockets).flatMap((opener) => opener?.pids ?? []);
+      const rows = (JSON.parse(stdout) as Row[]).filter(
+        ({ pids, pod }) => pids.some((pid) => openers.includes(pid)) || pod === 'web-7d4b9c6f8d-2xkqp',
+      );
+      return count(
+        rows.map((row) => `${row.process ?? ''} ${row.namespace} ${row.workload} ${row.pod} ${row.container ?? ''}`),
+      );
+    };
+    for (const { object } of [WEB, DB]) api.set(PODS, object);
+    const exporter = await startInCluster(storage);
+    try {
+      // A pod that the exporter does not know keeps the names of its cgroup.
+      await expect.poll(list, SOON).toMatchObject({
+        [`sockets.py ${web} app`]: 4,
+        [`sockets.py ${web} proxy`]: 2,
+        [` ${web} `]: 1,
+        [`sockets.py ${NAMESPACE} db db-0 postgres`]: 2,
+        [`sockets.py null containerd ${AGENT.uid} dddddddddddd`]: 5,
+      });
+      api.set(PODS, AGENT.object);
+      await expect.poll(list, SOON).toMatchObject(expected);
+      const { stderr } = await runMain(['list', '-o', 'json', '--asn.provider=none', storage]);
+      expect(stderr).toContain(`names of 3 pods from the exporter's store "${folder}"`);
+      const { stdout } = await runMain(['top', 'pod=web-7d4b9c6f8d-2xkqp', '--asn.provider=none', storage]);
+      expect(stdout).toContain('sockets.py');
+    } finally {
+      expect(await exporter.stop()).toBe(0);
+      rmSync(folder, { recursive: true });
     }
   });
 

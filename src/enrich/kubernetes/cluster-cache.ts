@@ -48,6 +48,7 @@ interface KnownPod {
  */
 export class ClusterCache {
   readonly #awaited: Set<Resource>;
+  readonly #watchesPods: boolean;
   readonly #pods = new Map<string, KnownPod>();
   #podValues = 0;
   readonly #byContainer = new Map<string, { readonly known: KnownPod; readonly name: string }>();
@@ -74,9 +75,10 @@ export class ClusterCache {
   #podsUpAt: number | null = null;
   #podsWereUp = false;
 
-  /** `resources` are the resources that are watched. */
+  /** `resources` are the resources that are watched. What is not watched is not waited for. */
   constructor(resources: readonly Resource[]) {
     this.#awaited = new Set(resources);
+    this.#watchesPods = resources.includes('pods');
   }
 
   /** Applies a change. */
@@ -119,9 +121,14 @@ export class ClusterCache {
     return otherLabels;
   }
 
+  /** The pods of this node, with those deleted a short time ago. */
+  get pods(): Pod[] {
+    return Array.from(this.#pods.values(), ({ pod }) => pod);
+  }
+
   /** The templates that the pods of this node were made from. */
   get versions(): PodVersion[] {
-    return Array.from(this.#pods.values(), ({ pod }) => pod).flatMap(({ namespace, workload, template: version }) =>
+    return this.pods.flatMap(({ namespace, workload, template: version }) =>
       version === undefined ? [] : [{ owner: { namespace, workload }, version }],
     );
   }
@@ -133,6 +140,7 @@ export class ClusterCache {
 
   /** Returns true if a container first seen at `since` may still be named soon. */
   mayStillAppear(since: number, withinMs: number): boolean {
+    if (!this.#watchesPods) return false;
     const isAway = !this.#podsWereUp && !this.#awaited.has('pods');
     return !isAway && this.#now - since < withinMs;
   }
