@@ -1,6 +1,7 @@
 import { reasonOf } from '../common/errors.ts';
 import type { Config } from '../config/config.ts';
 import { readAnswers } from '../enrich/asn/query-batch.ts';
+import { decodePolicy, QUERY_POLICY_KEY, type QueryPolicy } from '../enrich/asn/query-policy.ts';
 import type { Answer } from '../enrich/asn/cache.ts';
 import type { ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
 import { decodePods, STORED_PODS_KEYS } from '../enrich/kubernetes/stored-pods.ts';
@@ -44,6 +45,16 @@ export class ExporterStore {
   async answers(buckets: readonly Cidr[], now: number): Promise<readonly Answer[]> {
     if (!this.#givesOperators) return [];
     return readAnswers({ read: (keys) => Promise.resolve(this.#reader.read(keys, now)) }, buckets, now);
+  }
+
+  /** What the exporter may send; null if it did not say. */
+  policy(now: number): QueryPolicy | null {
+    try {
+      const text = this.#reader.read([QUERY_POLICY_KEY], now).get(QUERY_POLICY_KEY);
+      return text === undefined ? null : decodePolicy(text);
+    } catch {
+      return null;
+    }
   }
 
   /** The pods of this node, if they changed since the last call; else null. */

@@ -30,8 +30,8 @@ const NAMES_WAIT_MS = 3_000;
 export interface LiveScanOptions {
   /** Names to show: none, service names of ports, or also reverse DNS names of addresses. */
   readonly names: 'none' | 'services' | 'resolver';
-  /** Whether to query the ASN provider for unknown addresses. */
-  readonly queriesProvider: boolean;
+  /** Whether to query the ASN provider for unknown addresses; with `auto`, only if the exporter on this host may. */
+  readonly ask: 'never' | 'auto' | 'always';
   /** Whether a scan waits for answers, up to 2 s for operators and 3 s for names; otherwise a later scan shows them. */
   readonly waitsForAnswers: boolean;
   /** Path of the services database; defaults to that of the host. */
@@ -112,6 +112,7 @@ export class LiveScan implements Scanner {
       exporter: ExporterStore | null;
       pods: ReturnType<ExporterStore['changedPods']>;
       queryContext: Omit<QueryContext, 'onAnswers'> | null;
+      isForbidden: boolean;
       resolver: ReverseDns | null;
     },
   ) {
@@ -137,6 +138,7 @@ export class LiveScan implements Scanner {
       context: parts.queryContext && { ...parts.queryContext, onAnswers },
       mayBeAsked: parts.cache !== null && config.asn.database === null && !options.saved,
       waits: options.waitsForAnswers,
+      isForbidden: parts.isForbidden,
     });
     this.#names = {
       service: options.names === 'none' ? (): null => null : services,
@@ -145,17 +147,20 @@ export class LiveScan implements Scanner {
   }
 
   /** Rejects with a one-line Error if procfs or the ASN database cannot be read. Opens the store last, so that a failure leaves nothing open. */
-  static async open(config: Config, options: LiveScanOptions): Promise<LiveScan> {
-    const { clock, report, random, queriesProvider, names } = options;
-    const source = options.saved ?? (await openSource(config.source, config.procfs));
+  static async open(given: Config, options: LiveScanOptions): Promise<LiveScan> {
+    const { clock, report, random, ask, names } = options;
+    const source = options.saved ?? (await openSource(given.source, given.procfs));
+    const exporter = options.saved ? null : ExporterStore.open(given, report);
+    const policy = exporter?.policy(clock.now()) ?? null;
+    const config = policy ? withNeverSend(given, policy.neverSend) : given;
+    const isForbidden = ask === 'auto' && policy?.queries === false;
     const cache = openCache(config.asn.provider);
     // A local database needs no query: it is read like the store.
-    const usesProvider = cache && queriesProvider && config.asn.database === null;
+    const usesProvider = cache && ask !== 'never' && !isForbidden && config.asn.database === null;
     const provider = usesProvider ? await openProvider(config.asn, { clock, report }) : null;
     const resolver = await resolverOf(config, clock, names);
-    const exporter = options.saved ? null : ExporterStore.open(config, report);
     const pods = exporter?.changedPods(clock.now()) ?? null;
-    const parts = { source, cache, resolver, exporter, pods };
+    const parts = { source, cache, resolver, exporter, pods, isForbidden };
     if (provider === null || provider instanceof FileDatabase) {
       const stored = cache && (await openStoredAnswers(config, { clock, report }));
       const sockets = openSockets(config, options);
@@ -262,6 +267,11 @@ export class LiveScan implements Scanner {
     });
     await this.#resolving;
   }
+}
+
+/** The configuration with more networks that are never sent. */
+function withNeverSend(config: Config, neverSend: readonly Cidr[]): Config {
+  return { ...config, rules: { ...config.rules, asnNeverSend: [...config.rules.asnNeverSend, ...neverSend] } };
 }
 
 /** The source of the bytes of connections; null for saved output. */

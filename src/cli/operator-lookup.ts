@@ -16,6 +16,8 @@ export interface OperatorLookupOptions {
   readonly context: QueryContext | null;
   /** Whether there is a provider that --ask would query. */
   readonly mayBeAsked: boolean;
+  /** Whether the exporter on this host queries no provider, so that only --ask=always does. */
+  readonly isForbidden?: boolean;
   /** Whether `query` waits up to 2 s; otherwise answers arrive later. */
   readonly waits: boolean;
 }
@@ -25,6 +27,7 @@ export class OperatorLookup {
   readonly #context: QueryContext | null;
   readonly #mayBeAsked: boolean;
   readonly #waits: boolean;
+  readonly #isForbidden: boolean;
   readonly #end = new AbortController();
   /** The networks without a fresh answer, by text. */
   readonly #open = new Map<string, Cidr>();
@@ -34,10 +37,11 @@ export class OperatorLookup {
   #nextAt = -Infinity;
   #failure = '';
 
-  constructor({ context, mayBeAsked, waits }: OperatorLookupOptions) {
+  constructor({ context, mayBeAsked, waits, isForbidden = false }: OperatorLookupOptions) {
     this.#context = context;
     this.#mayBeAsked = mayBeAsked;
     this.#waits = waits;
+    this.#isForbidden = isForbidden;
   }
 
   /** Adds networks without an operator. */
@@ -78,7 +82,9 @@ export class OperatorLookup {
     if (this.#open.size > 0) {
       if (this.#failure !== '') parts.push(`No operator for ${networks}: ${this.#failure}`);
       else if (!this.#context && this.#mayBeAsked)
-        parts.push(`No operator for ${networks}: use --ask=always to query Team Cymru`);
+        parts.push(
+          `No operator for ${networks}: ${this.#isForbidden ? 'the exporter on this host queries no provider; ' : ''}use --ask=always to query Team Cymru`,
+        );
     }
     return parts.length === 0 ? null : parts.join('. ');
   }

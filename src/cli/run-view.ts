@@ -68,7 +68,7 @@ export async function runView(
   const shown = encode ? encodedView(view, encode) : view;
   const display: Display = output === 'wide' ? { ...fitted, width: Infinity } : fitted;
   const isScreen = !isPlain && options.watch !== null && isTerminal && isTable && env['TERM'] !== 'dumb';
-  const mayQuery = !saved && (ask === 'always' || (ask === 'auto' && isTerminal));
+  const isUnasked = saved !== undefined || (ask === 'auto' && !isTerminal);
   const open = async (report: (line: string) => void): Promise<Scanner> => {
     if (client) {
       const { RemoteScan } = await import('./remote-scan.ts');
@@ -78,7 +78,7 @@ export async function runView(
     }
     return LiveScan.open(config, {
       names,
-      queriesProvider: mayQuery,
+      ask: isUnasked ? 'never' : ask,
       waitsForAnswers: !isScreen,
       services,
       saved,

@@ -5,6 +5,7 @@ import { reasonOf } from '../common/errors.ts';
 import type { Log, RepeatLimiter } from '../common/log.ts';
 import { isUncoordinated, type Config } from '../config/config.ts';
 import { FileDatabase } from '../enrich/asn/file-database.ts';
+import { encodePolicy, QUERY_POLICY_KEY } from '../enrich/asn/query-policy.ts';
 import { openProvider } from '../enrich/asn/open.ts';
 import type { Provider } from '../enrich/asn/query-batch.ts';
 import { openAsnResolver } from '../enrich/asn/resolver.ts';
@@ -12,6 +13,7 @@ import type { ApiClient } from '../enrich/kubernetes/api-client.ts';
 import { ClusterCache, type ClusterChange, type Resource } from '../enrich/kubernetes/cluster-cache.ts';
 import { ExpectsLog } from '../enrich/kubernetes/expects-log.ts';
 import { podKeysOf } from '../enrich/kubernetes/pods.ts';
+import { encodePods } from '../enrich/kubernetes/stored-pods.ts';
 import { prepareClusterWatch } from '../enrich/kubernetes/start.ts';
 import type { Status } from '../metrics/status-families.ts';
 import type { Rules } from '../model.ts';
@@ -24,9 +26,13 @@ import type { Closable } from './closers.ts';
 import type { NotificationHandlers, WorkerNotifications } from './messages.ts';
 import { DecisionLog } from './decision-log.ts';
 import { RecordSync } from './record-sync.ts';
-import { StoredNames } from './stored-names.ts';
+import { StoredState } from './stored-state.ts';
 import { RdnsQueue } from './rdns-queue.ts';
 import type { WorkerClient } from './worker-client.ts';
+
+/** How long commands use what an exporter stored that has ended. */
+const PODS_KEEP_MS = 3_600_000;
+const POLICY_KEEP_MS = 90 * 86_400_000;
 
 /** What completes the rows of a scan: ASNs, reverse DNS, the names of Kubernetes, and the store of first-seen times. */
 export interface RunningServices extends Closable {
@@ -65,7 +71,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
   let worker: WorkerClient | null = null;
   let kubernetes: ApiClient | null = null;
   let records: RecordSync | null = null;
-  let names: StoredNames | null = null;
+  let state: StoredState | null = null;
   const asnFailed = (reason: string): void => failures.warn('asn', { reason }, 'asn answers are missing');
   const storeFailed = (error: unknown): void => failures.warn('store', { reason: reasonOf(error) }, 'the store failed');
 
@@ -85,7 +91,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
           report: (reason) => log.warn({ reason }, 'the state of the store changed'),
           onIncomplete: () => {
             records?.restart();
-            names?.restart();
+            state?.restart();
             void refill().catch(storeFailed);
           },
         })
@@ -99,12 +105,17 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     const watch = prepareClusterWatch(config.kubernetes, { version, random: Math.random, failures, log });
     const expects = watch && config.kubernetes?.expects ? new ExpectsLog(log) : null;
     const rdns = config.collectors.rdns ? await openRdns(rules, (names) => worker?.notify('names', names)) : null;
-    const local = watch && store?.shared ? await openLocalStore(config, log, () => names?.restart()) : null;
+    const local = store?.shared ? await openLocalStore(config, log, () => state?.restart()) : null;
     return { watch, rdns, expects, local, podKeys: podKeysOf(rules().workloads, expects !== null) };
   });
   const cluster = watch && new ClusterCache(watch.resources);
-  const nameStore = local ?? store;
-  names = cluster && nameStore && new StoredNames(nameStore, SYSTEM_CLOCK, () => cluster.pods);
+  const stateStore = local ?? store;
+  state =
+    stateStore &&
+    new StoredState(stateStore, SYSTEM_CLOCK, () => [
+      { key: QUERY_POLICY_KEY, text: encodePolicy(config.asn.provider, rules()), keepMs: POLICY_KEEP_MS },
+      ...(cluster ? encodePods(cluster.pods) : []).map((pods) => ({ ...pods, keepMs: PODS_KEEP_MS })),
+    ]);
   const asn =
     provider &&
     openAsnResolver(provider, store, {
@@ -128,7 +139,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     const now = SYSTEM_CLOCK.monotonic();
     cluster?.beginScan(now);
     cluster?.accept(change, now);
-    if (change.resource === 'pods') names?.change();
+    if (change.resource === 'pods') state?.change();
   };
   let { podKeys } = first;
   const startWatch = async (): Promise<void> => {
@@ -152,9 +163,11 @@ export async function openServices(config: Config, context: ServicesContext): Pr
     connect: async (client) => {
       worker = client;
       records.start();
+      state?.change();
       await startWatch();
     },
     adoptRules: async () => {
+      state?.change();
       const keys = podKeysOf(rules().workloads, expects !== null);
       if (isDeepStrictEqual(keys, podKeys)) return;
       podKeys = keys;
@@ -178,7 +191,7 @@ export async function openServices(config: Config, context: ServicesContext): Pr
       await kubernetes?.close();
       await asn?.close();
       await records.close();
-      names?.close();
+      state?.close();
       await local?.close();
       await store?.close();
     },

@@ -6,8 +6,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { parseConfig } from '../../src/config/config.ts';
-import type { Row } from '../../src/model.ts';
-import { LiveScan } from '../../src/cli/live-scan.ts';
+import type { AsnProviderName, Cidr, Row, Rules } from '../../src/model.ts';
+import { parseCidr } from '../../src/common/address.ts';
+import { decodePolicy, encodePolicy, QUERY_POLICY_KEY } from '../../src/enrich/asn/query-policy.ts';
+import { SqliteStore } from '../../src/store/sqlite.ts';
+import { LiveScan, type LiveScanOptions } from '../../src/cli/live-scan.ts';
 import { SYSTEM_CLOCK } from '../../src/common/clock.ts';
 import { startCymruServer } from '../support/cymru-server.ts';
 import { runHere } from '../support/main.ts';
@@ -210,6 +213,7 @@ describe('machine-readable output', () => {
 });
 
 describe('a live scan', () => {
+  const cidr = (text: string): Cidr => parseCidr(text) ?? expect.fail(text);
   it('queries the provider only if allowed, waits for the answer and stores it', async () => {
     const server = await startCymruServer([
       '13335 | 1.1.1.0 | 1.1.1.0/24 | US | arin | 2010-07-14 | CLOUDFLARENET, US',
@@ -219,11 +223,11 @@ describe('a live scan', () => {
       'asn.server': `${server.host}:${server.port}`,
       'storage.path': folder,
     };
-    const scanOnce = async (queriesProvider: boolean): Promise<(number | null)[]> => {
+    const scanOnce = async (ask: LiveScanOptions['ask']): Promise<(number | null)[]> => {
       const liveScan = await LiveScan.open(parseConfig(flags, {}, false), {
         ...{
           names: 'none',
-          queriesProvider,
+          ask,
           waitsForAnswers: true,
           clock: SYSTEM_CLOCK,
           random: () => 0,
@@ -235,13 +239,52 @@ describe('a live scan', () => {
       return rows.filter((row) => row.remote_address === '1.1.1.1').map(({ asn }) => asn);
     };
     try {
-      expect(await scanOnce(false)).toEqual([null, null, null]);
-      expect(await scanOnce(true)).toEqual([13335, 13335, 13335]);
+      expect(await scanOnce('never')).toEqual([null, null, null]);
+      expect(await scanOnce('auto')).toEqual([13335, 13335, 13335]);
     } finally {
       await server.close();
     }
-    expect(await scanOnce(false)).toEqual([13335, 13335, 13335]);
+    expect(await scanOnce('never')).toEqual([13335, 13335, 13335]);
   });
+
+  it.each<{ title: string; file: Partial<Rules>; provider: AsnProviderName; auto: number; always: number }>([
+    { title: 'queries its provider', file: {}, provider: 'cymru-dns', auto: 1, always: 1 },
+    { title: 'queries no provider', file: {}, provider: 'none', auto: 0, always: 1 },
+    { title: 'has a local database', file: {}, provider: 'mmdb', auto: 0, always: 1 },
+    { title: 'never sends it', file: { asnNeverSend: [cidr('1.1.0.0/16')] }, provider: 'cymru', auto: 0, always: 0 },
+    {
+      title: 'has a name for it',
+      file: { networks: [{ name: 'office', cidrs: [cidr('1.1.1.1')] }] },
+      ...{ provider: 'cymru', auto: 0, always: 0 },
+    },
+  ])('sends a network $always and $auto times if the exporter on this host $title', async (trial) => {
+    const text = encodePolicy(trial.provider, { asnNeverSend: [], networks: [], ...trial.file });
+    const sent = async (ask: LiveScanOptions['ask']): Promise<number> => {
+      const directory = mkdtempSync(join(tmpdir(), 'peerscope-policy-'));
+      const store = SqliteStore.open({ directory, now: Date.now, report: (line) => expect.fail(line) });
+      await store.write([{ key: QUERY_POLICY_KEY, text, keepUntil: Date.now() + 60_000 }]);
+      await store.close();
+      const server = await startCymruServer([]);
+      const flags = {
+        'path.procfs': join(TREES, 'plain-host'),
+        'asn.server': `${server.host}:${server.port}`,
+        'storage.path': directory,
+      };
+      const options = { names: 'none', ask, waitsForAnswers: true, clock: SYSTEM_CLOCK, random: () => 0 } as const;
+      const liveScan = await LiveScan.open(parseConfig(flags, {}, false), { ...options, report: () => undefined });
+      await liveScan.scan().finally(() => liveScan.close());
+      await server.close();
+      rmSync(directory, { recursive: true });
+      return server.asked.filter((line) => line.startsWith('1.1.1.')).length;
+    };
+    expect(await sent('auto')).toBe(trial.auto);
+    expect(await sent('always')).toBe(trial.always);
+  });
+
+  it.each(['', '[]', '{"queries":true}', '{"queries":true,"neverSend":["x"]}', '{"queries":true,"neverSend":[1]}'])(
+    'takes %j of another version as a policy that sends nothing',
+    (text) => expect(decodePolicy(text).queries).toBe(false),
+  );
 });
 
 describe('invalid input has a clear outcome', () => {

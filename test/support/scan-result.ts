@@ -35,7 +35,7 @@ export async function scanTree(
   const liveScan = await LiveScan.open(parseConfig(flags, {}, false), {
     names: 'services',
     services,
-    queriesProvider: true,
+    ask: 'always',
     waitsForAnswers: true,
     clock: SYSTEM_CLOCK,
     random: () => 0,

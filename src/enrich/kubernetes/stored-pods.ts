@@ -12,7 +12,7 @@ const MAX_LENGTH = 128 * 1024;
 export const STORED_PODS_KEYS: readonly string[] = Array.from({ length: TEXTS }, (_, i) => `pods:1:${i.toString(16)}`);
 
 /** Returns a text for each of the keys. `decodePods` is the inverse, for what names processes and addresses. */
-export function encodePods(pods: readonly Pod[]): string[] {
+export function encodePods(pods: readonly Pod[]): { readonly key: string; readonly text: string }[] {
   const lists = STORED_PODS_KEYS.map((): string[] => []);
   const lengths = lists.map(() => 0);
   for (const pod of [...pods].sort((a, b) => (a.uid < b.uid ? -1 : 1))) {
@@ -21,7 +21,7 @@ export function encodePods(pods: readonly Pod[]): string[] {
     lengths[i] = (lengths[i] ?? 0) + text.length + 1;
     if (lengths[i] < MAX_LENGTH) lists[i]?.push(text);
   }
-  return lists.map((list) => `[${list.join(',')}]`);
+  return STORED_PODS_KEYS.map((key, i) => ({ key, text: `[${lists[i]?.join(',') ?? ''}]` }));
 }
 
 /** Returns the pods in texts. Another version of peerscope may have written them: what is not a pod is left out. */

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { podKeysOf, readPod, type Pod } from '../../../src/enrich/kubernetes/pods.ts';
-import { decodePods, encodePods, STORED_PODS_KEYS } from '../../../src/enrich/kubernetes/stored-pods.ts';
+import { decodePods, encodePods as encode, STORED_PODS_KEYS } from '../../../src/enrich/kubernetes/stored-pods.ts';
 import { podsOf } from '../../support/kubernetes-api.ts';
 
+const encodePods = (pods: readonly Pod[]): string[] => encode(pods).map(({ text }) => text);
 /** What names a process or an address. */
 const named = ({ uid, configHash, namespace, name, workload, kept, addresses, containers, onlyContainer }: Pod) => ({
   ...{ uid, configHash, namespace, name, workload, addresses, containers, onlyContainer },
