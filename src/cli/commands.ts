@@ -46,9 +46,11 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['--snapshot', 'Print the current rows first, without "event"'],
     ],
     notes: describeFilters,
-    run: async (config, command) => {
+    run: async (config, command, { env }) => {
       const { events } = await import('./events.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
+      const { encoderOf } = await import('./terminal/ascii.ts');
+      const { stdout, stderr } = process;
       const given = command.opts<{
         interval: string;
         count?: string;
@@ -61,8 +63,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       return events(await withRules(config), {
         ...given,
         filters: command.args,
-        stdout: process.stdout,
-        stderr: process.stderr,
+        width: () => (stdout.isTTY ? stdout.columns || 80 : Infinity),
+        encode: encoderOf(env),
+        stdout,
+        stderr,
         signal: interrupt.signal,
         clock: SYSTEM_CLOCK,
       });
@@ -205,13 +209,17 @@ export const COMMANDS: readonly CommandSpec[] = [
       'Show what the exporters of a store reported as unusual in the last hour, and why; exit code 3 if anything',
     outputs: ['table', 'json'],
     options: CONNECT,
-    run: async (config, command) => {
+    run: async (config, command, { env }) => {
       const { unusual } = await import('./unusual.ts');
       const { SYSTEM_CLOCK } = await import('../common/clock.ts');
+      const { displayOf } = await import('./view.ts');
+      const { encoderOf } = await import('./terminal/ascii.ts');
       const { output, ...given } = command.opts<ConnectGiven & { output: 'table' | 'json' }>();
       const { stdout, stderr } = process;
       const client = await clientOf(given);
-      return unusual({ ...(await withRules(config)), client, output, stdout, stderr, clock: SYSTEM_CLOCK });
+      const screen = { display: displayOf(stdout, { choice: 'auto', env }), encode: encoderOf(env) };
+      const io = { ...screen, stdout, stderr, clock: SYSTEM_CLOCK };
+      return unusual({ ...(await withRules(config)), client, output, ...io });
     },
   },
   {

@@ -10,6 +10,7 @@ import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { coverage } from './live-scan.ts';
 import { openStoredAnswers } from '../enrich/asn/open.ts';
+import { ExporterStore, readKnown } from './exporter-store.ts';
 import { jsonLine } from './terminal/format.ts';
 import { eventText } from './event-text.ts';
 import { parseCount, parseInterval } from './command-shape.ts';
@@ -31,6 +32,10 @@ export interface EventOptions {
   readonly snapshot?: boolean;
   /** JSON lines, or one line of text for people. */
   readonly output?: 'jsonl' | 'text';
+  /** The current width of text; no limit by default. */
+  readonly width?: () => number;
+  /** Replaces characters of text that the terminal cannot show; null if it shows all. */
+  readonly encode?: ((text: string) => string) | null;
   readonly stdout: { write(text: string): unknown; readonly writableLength: number };
   readonly stderr: { write(text: string): unknown };
   readonly signal: AbortSignal;
@@ -40,7 +45,7 @@ export interface EventOptions {
 /**
  * Prints a JSON line, or a line of text, for each connection that opens, closes, or changes its state or owner, until the signal. With `snapshot`, the
  * rows of the first scan come first, with `at` and without `event`. For a slow reader, dropped lines are replaced by
- * {"event":"dropped","count":N}. ASNs come from the store; no provider is queried.
+ * {"event":"dropped","count":N}. ASNs and names of pods come from the store; no provider is queried.
  * Throws UsageError for an invalid filter, interval or count. Resolves with exit code 0.
  */
 export async function events(config: Config, options: EventOptions): Promise<number> {
@@ -52,7 +57,12 @@ export async function events(config: Config, options: EventOptions): Promise<num
   const source = await openSource(config.source, config.procfs);
   const services = readServices();
   const sockets = openSocketSource(socketSourceOf(config));
-  const scrape = new Scrape(source, { ...config, collectors: ROW_COLLECTORS, services }, clock, cache, sockets);
+  const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
+  const exporter = ExporterStore.open(config, report);
+  const pods = exporter?.changedPods(clock.now());
+  const given = { ...config, collectors: ROW_COLLECTORS, services, ...(pods && { cluster: [] }) };
+  const scrape = new Scrape(source, given, clock, cache, sockets);
+  if (pods) scrape.updateCluster(pods);
   scrape.traffic?.listEach(true);
   const names = {
     service: options.numeric ? (): null => null : services,
@@ -60,22 +70,33 @@ export async function events(config: Config, options: EventOptions): Promise<num
   };
   const filtersDetails = needsDetails(options.filters);
   const changes = new Changes(scrape, names);
-  const writer = new EventWriter(options.stdout, clock, options.output === 'text' ? eventText : jsonLine);
-  const report = (line: string): void => void stderr.write(`${withoutControls(line)}\n`);
+  const { width, encode } = options;
+  const textOf = (event: object): string => {
+    const text = eventText(event, width?.());
+    return encode?.(text) ?? text;
+  };
+  const writer = new EventWriter(options.stdout, clock, options.output === 'text' ? textOf : jsonLine);
   const stored = cache && (await openStoredAnswers(config, { clock, report }));
   try {
     for (let scans = 0; !signal.aborted; scans++) {
       const started = clock.monotonic();
+      const changedPods = scans > 0 && exporter?.changedPods(clock.now());
+      if (changedPods) scrape.updateCluster(changedPods);
       const dump = (await sockets?.dump(DUMP_MS)) ?? null;
       const { at, unreadableNamespaces } = scrape.scanRows(scans === 0, dump);
       await scrape.traffic?.learnNsids();
-      if (stored) scrape.learn(cache.accept(await stored.read(cache.takeQueries())));
+      if (cache) {
+        const known = await readKnown(exporter, stored, cache.takeQueries(), clock.now());
+        scrape.learn(cache.accept(known));
+      }
       const withDetails = detailsReader(source);
       const select = <T extends Row>(rows: readonly T[]): readonly T[] =>
         filtersDetails ? rows.map(withDetails).filter(matches) : rows.filter(matches).map(withDetails);
       if (scans === 0) {
         const rows = rowsOf(scrape, names);
-        stderr.write(`${coverage(rows, { unreadableNamespaces, malformed: scrape.host.malformedNow, source })}\n`);
+        const fromExporter = exporter?.source ?? null;
+        const { malformedNow: malformed } = scrape.host;
+        stderr.write(`${coverage(rows, { unreadableNamespaces, malformed, source, fromExporter })}\n`);
         const time = new Date(at).toISOString();
         if (options.snapshot) writer.print(select(rows).map((row) => ({ at: time, ...row })));
       }
@@ -87,6 +108,7 @@ export async function events(config: Config, options: EventOptions): Promise<num
     writer.end();
   } finally {
     sockets?.close();
+    exporter?.close();
     await stored?.close();
   }
   return 0;

@@ -5,6 +5,7 @@ import { decodePolicy, QUERY_POLICY_KEY, type QueryPolicy } from '../enrich/asn/
 import type { Answer } from '../enrich/asn/cache.ts';
 import type { ClusterChange } from '../enrich/kubernetes/cluster-cache.ts';
 import { decodePods, STORED_PODS_KEYS } from '../enrich/kubernetes/stored-pods.ts';
+import type { StoredAnswers } from '../enrich/asn/open.ts';
 import type { Cidr } from '../model.ts';
 import { StoreReader, UNIT_STORAGE } from '../store/sqlite-reader.ts';
 import { foldersOf } from './exporter-reports.ts';
@@ -86,4 +87,17 @@ export class ExporterStore {
   close(): void {
     this.#reader.close();
   }
+}
+
+/** The answers of the exporter, and from the own store what it does not know. */
+export async function readKnown(
+  exporter: ExporterStore | null,
+  own: StoredAnswers | null,
+  buckets: readonly Cidr[],
+  now: number,
+): Promise<readonly Answer[]> {
+  const known = (await exporter?.answers(buckets, now)) ?? [];
+  const found = new Set(known.map(({ bucket }) => bucket));
+  const others = buckets.filter((bucket) => !found.has(bucket));
+  return [...known, ...((await own?.read(others)) ?? [])];
 }

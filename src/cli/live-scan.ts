@@ -17,7 +17,7 @@ import { inOrder, ROW_COLLECTORS, rowOf, type Names } from '../rows/row.ts';
 import { Scrape } from '../scrape.ts';
 import { readServices } from '../common/etc-services.ts';
 import { ExporterReports, unusualLines } from './exporter-reports.ts';
-import { ExporterStore } from './exporter-store.ts';
+import { ExporterStore, readKnown } from './exporter-store.ts';
 import { plural } from './terminal/format.ts';
 import { openSource } from '../collect/host.ts';
 import { OperatorLookup } from './operator-lookup.ts';
@@ -186,7 +186,7 @@ export class LiveScan implements Scanner {
     this.#isFirst = false;
     const queries = this.#cache?.takeQueries() ?? [];
     this.#operators.add(queries);
-    await this.#readAnswers(queries);
+    this.#addAnswers(await readKnown(this.#exporter, this.#stored, queries, this.#options.clock.now()));
     const lookups = Promise.all([this.#operators.query(), this.#resolveNames()]);
     if (this.#options.waitsForAnswers) await lookups;
     const indexes = inOrder(scrape, scrape.connections.indexes());
@@ -215,14 +215,6 @@ export class LiveScan implements Scanner {
     await Promise.all([this.#operators.close(), this.#resolving]);
     this.#exporter?.close();
     await this.#stored?.close();
-  }
-
-  /** Adds the answers of the exporter, and from the own store what it does not know. */
-  async #readAnswers(buckets: readonly Cidr[]): Promise<void> {
-    const known = (await this.#exporter?.answers(buckets, this.#options.clock.now())) ?? [];
-    const found = new Set(known.map(({ bucket }) => bucket));
-    const others = buckets.filter((bucket) => !found.has(bucket));
-    this.#addAnswers([...known, ...((await this.#stored?.read(others)) ?? [])]);
   }
 
   /** Reads the store of the exporter; nothing if it does not exist. A store that cannot be read does not fail the command. */

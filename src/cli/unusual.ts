@@ -1,5 +1,5 @@
 import type { Timer } from '../common/clock.ts';
-import { escapeControls } from '../common/sanitize.ts';
+import { escapeControls, withoutControls } from '../common/sanitize.ts';
 import type { Rules } from '../model.ts';
 import type { Owner } from '../unusual/evidence.ts';
 import { Expectations } from '../unusual/expectations.ts';
@@ -16,7 +16,8 @@ import {
 import type { ApiClient } from './api-client.ts';
 import { ExporterReports, foldersOf } from './exporter-reports.ts';
 import { readAllRecords, withStore, type ExporterStorage } from './stored-records.ts';
-import { renderTable, type Column } from './terminal/table.ts';
+import { layTable, type Column, type Display } from './terminal/table.ts';
+import { wrap } from './terminal/width.ts';
 
 /** Options of `unusual`. */
 export interface UnusualViewOptions extends ExporterStorage {
@@ -24,6 +25,10 @@ export interface UnusualViewOptions extends ExporterStorage {
   readonly rules: Rules;
   /** The API of an exporter to read instead of a store. */
   readonly client?: ApiClient | undefined;
+  /** The width of tables; no limit by default. */
+  readonly display?: Display;
+  /** Replaces characters that the terminal cannot show; null if it shows all. */
+  readonly encode?: ((text: string) => string) | null;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
   readonly clock: Timer;
@@ -34,14 +39,16 @@ export interface UnusualViewOptions extends ExporterStorage {
  * unusual, else 0. Throws a one-line Error if there is no store to read.
  */
 export async function unusual(options: UnusualViewOptions): Promise<number> {
-  const { output, client, stdout, stderr, clock } = options;
+  const { output, client, stdout, stderr, clock, display = WIDE, encode } = options;
   const now = clock.now();
   const summary = client ? await readApi(client) : await readSummary(options, now);
   if (!summary) return 1;
   // The rules of this host do not apply to another exporter, which has applied its own.
   const rules = client ? { expected: [] } : options.rules;
-  stdout.write(output === 'json' ? jsonOf(summary, rules, now) : tablesOf(summary, rules, now));
-  if (client) (output === 'json' ? stderr : stdout).write(`From the exporter at ${JSON.stringify(client.url)}\n`);
+  const tables = (): string => tablesOf(summary, rules, { now, display });
+  stdout.write(output === 'json' ? jsonOf(summary, rules, now) : (encode?.(tables()) ?? tables()));
+  const from = client && `From the exporter at ${JSON.stringify(client.url)}`;
+  if (from !== undefined) (output === 'json' ? stderr : stdout).write(`${wrap(from, display.width).join('\n')}\n`);
   return summary.unusual.length > 0 ? 3 : 0;
 }
 
@@ -102,26 +109,34 @@ function jsonOf({ unusual, decisions, declared }: Summary, { expected }: Pick<Ru
   return lines.map((line) => `${escapeControls(line)}\n`).join('');
 }
 
+/** A file or a pipe. */
+const WIDE: Display = { width: Infinity, paint: (text) => text };
+
 type ReportRow = NodeReport & Pick<UnusualWorkload, 'severity'>;
+
+/** How columns of names and of texts get narrower. */
+const NAME = { minWidth: 16, tightWidth: 8 } as const;
+const TEXT = { minWidth: 10, tightWidth: 4 } as const;
 
 const REPORT_COLUMNS: readonly Column<ReportRow>[] = [
   { title: 'SEVERITY', cell: ({ severity }) => severity },
-  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
-  { title: 'POINTS', cell: ({ points }) => String(points), right: true },
-  { title: 'WHAT', cell: ({ what }) => what },
-  { title: 'PROCESS', cell: ({ process }) => process || '-' },
-  { title: 'FIRST SEEN', cell: ({ at }) => timeText(at) },
-  { title: 'NODE', cell: ({ node }) => node || '-' },
-  { title: 'REASON', cell: ({ reason }) => reason },
+  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner), ...NAME },
+  { title: 'POINTS', cell: ({ points }) => String(points), right: true, dropOrder: 1 },
+  { title: 'WHAT', cell: ({ what }) => what, ...NAME },
+  { title: 'PROCESS', cell: ({ process }) => process || '-', minWidth: 10, dropOrder: 2 },
+  { title: 'FIRST SEEN', cell: ({ at }) => timeText(at), dropOrder: 3 },
+  { title: 'NODE', cell: ({ node }) => node || '-', minWidth: 8, dropOrder: 4 },
 ];
 
+const REASON: Column<ReportRow> = { title: 'REASON', cell: ({ reason }) => reason };
+
 const DECISION_COLUMNS: readonly Column<Summary['decisions'][number]>[] = [
-  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
-  { title: 'WHAT', cell: ({ what }) => what },
+  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner), ...NAME },
+  { title: 'WHAT', cell: ({ what }) => what, ...NAME },
   { title: 'DECISION', cell: ({ decision }) => (decision.isAccepted ? 'normal' : 'not normal') },
-  { title: 'AT', cell: ({ decision }) => timeText(decision.at) },
-  { title: 'BY', cell: ({ decision }) => decision.by },
-  { title: 'WHY', cell: ({ decision }) => decision.why || '-' },
+  { title: 'AT', cell: ({ decision }) => timeText(decision.at), dropOrder: 2 },
+  { title: 'BY', cell: ({ decision }) => decision.by, ...TEXT, dropOrder: 1 },
+  { title: 'WHY', cell: ({ decision }) => decision.why || '-', ...TEXT },
 ];
 
 interface ExpectedRow {
@@ -133,17 +148,17 @@ interface ExpectedRow {
 }
 
 const EXPECTED_COLUMNS: readonly Column<ExpectedRow>[] = [
-  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner) },
-  { title: 'WHAT', cell: ({ what }) => what },
+  { title: 'WORKLOAD', cell: ({ owner }) => ownerName(owner), ...NAME },
+  { title: 'WHAT', cell: ({ what }) => what, ...NAME },
   { title: 'BY', cell: ({ source }) => source },
-  { title: 'UNTIL', cell: ({ until }) => until },
-  { title: 'WHY', cell: ({ why }) => why },
+  { title: 'UNTIL', cell: ({ until }) => until, dropOrder: 1 },
+  { title: 'WHY', cell: ({ why }) => why, ...TEXT },
 ];
 
 function tablesOf(
   { unusual, decisions, declared }: Summary,
   { expected }: Pick<Rules, 'expected'>,
-  now: number,
+  { now, display }: { readonly now: number; readonly display: Display },
 ): string {
   const reports = unusual.flatMap(({ severity, reports }) => reports.map((report) => ({ ...report, severity })));
   const rules = [
@@ -155,9 +170,29 @@ function tablesOf(
     ...declared.map(({ owner, what }) => ({ owner, what, source: 'annotation', until: '-', why: '-' })),
   ];
   const sections = [
-    reports.length > 0 ? renderTable(REPORT_COLUMNS, reports) : 'Nothing is unusual.\n',
-    ...(decisions.length > 0 ? [`Decisions\n${renderTable(DECISION_COLUMNS, decisions)}`] : []),
-    ...(rules.length > 0 ? [`Expected\n${renderTable(EXPECTED_COLUMNS, rules)}`] : []),
+    reports.length > 0 ? reportsOf(reports, display) : 'Nothing is unusual.\n',
+    ...(decisions.length > 0 ? [`Decisions\n${tableOf(DECISION_COLUMNS, decisions, display)}`] : []),
+    ...(rules.length > 0 ? [`Expected\n${tableOf(EXPECTED_COLUMNS, rules, display)}`] : []),
   ];
   return sections.join('\n');
+}
+
+/** The table of reports. On a screen that is narrower, the reason stands below each. */
+function reportsOf(rows: readonly ReportRow[], display: Display): string {
+  const { width, paint } = display;
+  const whole = layTable([...REPORT_COLUMNS, REASON], rows, display);
+  if (whole.width <= width && whole.omitted.length === 0) return linesOf([whole.title, ...whole.lines]);
+  const { title, lines } = layTable(REPORT_COLUMNS, rows, display);
+  const reasonOf = ({ reason }: ReportRow): string[] =>
+    wrap(withoutControls(reason), Math.max(10, width - 2)).map((line) => `  ${paint(line, 'faint')}`);
+  return linesOf([title, ...lines.flatMap((line, i) => [line, ...(rows[i] ? reasonOf(rows[i]) : [])])]);
+}
+
+function tableOf<T>(columns: readonly Column<T>[], rows: readonly T[], display: Display): string {
+  const { title, lines } = layTable(columns, rows, display);
+  return linesOf([title, ...lines]);
+}
+
+function linesOf(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join('');
 }

@@ -42,6 +42,26 @@ it.each<[fields: object, text: string]>([
   expect(eventText({ at, ...ROW, ...peer, ...fields })).toBe(`2026-09-15 08:00:00.000  ${text}`);
 });
 
+it.each<[width: number, lines: string]>([
+  [
+    80,
+    `08:00:00  closed   tcp  192.0.2.5:40000 -> 198.51.100.7:443  curl/7  established
+          cron.service  AS13335 Cloudflare  after 3.4 s  2.0 KiB sent`,
+  ],
+  [
+    40,
+    `08:00:00  closed   tcp
+          192.0.2.5:40000 -> 198.51.100…
+          curl/7  established
+          cron.service
+          AS13335 Cloudflare
+          after 3.4 s  2.0 KiB sent`,
+  ],
+])('fits %i columns, and shows the rest below', (width, lines) => {
+  const fields = { event: 'closed', duration_seconds: 3.4, sent_bytes: 2048 };
+  expect(eventText({ at, ...ROW, ...peer, ...fields }, width)).toBe(lines);
+});
+
 it('says how many lines were dropped', () => {
   expect(eventText({ event: 'dropped', count: 5, at })).toBe(
     '2026-09-15 08:00:00.000  dropped  5 lines, because the reader is slow',

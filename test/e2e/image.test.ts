@@ -81,6 +81,11 @@ function whyNoImages(): string | null {
   return status === 0 ? null : `podman cannot run a container: ${stderr.trim()}`;
 }
 
+/** The commands that docs/alerts.md runs in a pod. */
+const KUBECTL_EXEC = [
+  ...readFileSync(join(ROOT, 'docs/alerts.md'), 'utf8').matchAll(/kubectl -n peerscope exec POD -- (.+)/g),
+].map(([, command = '']) => command.split(' '));
+
 /** Tries it all from inside; for `node -e SCRIPT PID PUBLIC SECRET`, a pid of the host and two folders there. */
 const INTRUSION = `
   const { openSync, readFileSync, readSync, writeFileSync } = require('node:fs');
@@ -339,6 +344,10 @@ describe('the image', { timeout: 300_000 }, () => {
           'port=80',
         );
         expect(rows.split('\n')).toEqual(['local_port,process', `80,${owner}`]);
+        for (const command of KUBECTL_EXEC) expect(container.exec(...command)).toMatch(/^(?:NETID +)?STATE +LOCAL/);
+        const folder = '/var/lib/peerscope';
+        expect(container.exec('peerscope', 'history')).toContain(`from the store in "${folder}"`);
+        expect(container.exec('peerscope', 'unusual')).not.toBe('');
         expect(container.status('Uid')).toMatch(/^10043\t10043\t/);
         expect(container.status('NoNewPrivs')).toBe('1');
         const peak = Number.parseInt(container.status('VmHWM')) * 1024;

@@ -151,6 +151,13 @@ describe.skipIf(obstacle !== null)(
       expect(addresses()).toContain('127.0.0.1');
       expect(works(host, 'stat --format %U /var/lib/peerscope/* | sort --unique')).toBe('peerscope');
 
+      // What the runbooks run first: docs/alerts.md.
+      const folder = '/var/lib/peerscope';
+      expect(works(host, 'peerscope list direction=listen')).toContain(`from the exporter's store "${folder}"`);
+      expect(works(host, 'peerscope history')).toContain(`from the store in "${folder}"`);
+      expect(works(host, 'peerscope unusual')).not.toMatch(/cannot/i);
+      expect(works(host, 'peerscope top --limit 3')).toContain(`from the exporter's store "${folder}"`);
+
       // An upgrade keeps the configuration and the state, and restarts the service.
       works(host, 'echo "networks: [{ name: lab, cidrs: [192.0.2.0/24] }]" >/etc/peerscope/peerscope.yaml');
       const before = works(host, 'systemctl show --property=MainPID peerscope');

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { cellsOf } from '../../src/cli/terminal/width.ts';
 import { SqliteStore } from '../../src/store/sqlite.ts';
-import { encodeEntry } from '../../src/unusual/records.ts';
+import { encodeEntry, encodeReport } from '../../src/unusual/records.ts';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const TREE = new URL('../fixtures/proc/plain-host', import.meta.url).pathname;
@@ -452,6 +452,17 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
           return encodeEntry({ namespace: '', workload }, 'client', `AS${13_335 + i}`, times);
         }),
       );
+      const found = { kind: 'operator', process: 'curl', reach: 'none', points: 2, at: now, recordedAt: now } as const;
+      const reason =
+        'This workload has not called this operator before, and no other calm workload of the host calls it.';
+      await store.writeRecords(
+        names.map((workload, i) =>
+          encodeReport(
+            { ...found, owner: { namespace: '', workload }, what: `AS${64_500 + i} Café Networks`, reason },
+            'node-1',
+          ),
+        ),
+      );
       await store.close();
     });
     afterAll(() => rmSync(folder, { recursive: true }));
@@ -481,6 +492,29 @@ describe.skipIf(!hasTmux)('in a real terminal', () => {
       const end = lines.findLastIndex((line) => line.startsWith('[code'));
       expect(lines.slice(start, end).join('\n')).toMatch(expected);
       check(lines.slice(start, end));
+    });
+
+    it('unusual fits, with every reason', async () => {
+      const one = await open(width, 100, env);
+      one.run(`unusual ${flags}`);
+      await ended(3);
+      const lines = one.history().split('\n');
+      const shown = lines.slice(lines.findLastIndex((line) => line.includes('main.ts')) + 1);
+      check(shown.filter((line) => !line.startsWith('[code')));
+      const text = shown.join(' ').replaceAll(/\s+/g, ' ');
+      expect(text).toMatch(/^SEVERITY WORKLOAD .*nginx\.service.* AS64500 Caf/);
+      expect(text.split('no other calm workload of the host calls it.')).toHaveLength(4);
+    });
+
+    it('events fit, with every peer', async () => {
+      const one = await open(width, 100, env);
+      one.run(`events -o text -c 1 -i 0.1 --snapshot ${flags}`);
+      await ended(0);
+      const lines = one.history().split('\n');
+      const shown = lines.slice(lines.findLastIndex((line) => line.includes('main.ts')) + 1);
+      check(shown.filter((line) => !line.startsWith('[code') && !line.includes('sockets without')));
+      expect(shown.join('\n')).toMatch(/^\d\d:\d\d:\d\d {2}open {5}tcp {2}\S+:\d+ -> 1\.1\.1\.1:443/m);
+      expect(shown.filter((line) => /1\.1\.1\.1:443/.test(line)).length).toBeGreaterThan(0);
     });
 
     it.each(['list', 'top', 'top --by asn', 'endpoints -n'])('watch %s fits', async (view) => {
