@@ -28,6 +28,26 @@ it.each<[args: string[], shown: string]>([
   [['kubectl', '--token-file=/run/token'], 'kubectl --token-file=/run/token'],
   [['sshd', '-p', '22'], 'sshd -p 22'],
   [['redis-server', '0.0.0.0:6379'], 'redis-server 0.0.0.0:6379'],
+  [['sudo', 'mysql', '-ps3cret'], 'sudo mysql -p***'],
+  [['sh', '-c', 'cd /x;  mysql -ps3cret db'], "sh -c 'cd /x;  mysql -p*** db'"],
+  [['sh', '-c', 'app --password x --y\n\tcurl -u me:x h'], "sh -c 'app --password *** --y\n\tcurl -u me:*** h'"],
+  [['sshpass', '-ps3cret', 'ssh', '-p', '22', 'h'], 'sshpass -p*** ssh -p 22 h'],
+  [['curl', '-uuser:pass', '--user=a:b'], 'curl -uuser:*** --user=a:***'],
+  [['redis-cli', '-a', 'x', 'PING'], 'redis-cli -a *** PING'],
+  [['docker', 'login', '-u', 'a', '-p', 'x', 'h'], 'docker login -u a -p *** h'],
+  [['docker', 'run', '-p', '80:80', '--user', '0:0', 'i'], 'docker run -p 80:80 --user 0:0 i'],
+  [['ldapsearch', '-D', 'cn=a', '-w', 'x'], 'ldapsearch -D cn=a -w ***'],
+  [['snmpwalk', '-c', 'x', '-v2c'], 'snmpwalk -c *** -v2c'],
+  [['snmpd', '-c', '/etc/snmpd.conf'], 'snmpd -c /etc/snmpd.conf'],
+  [['zip', '-P', 'x', 'a.zip'], 'zip -P *** a.zip'],
+  [['7z', 'a', '-px', 'a.7z'], '7z a -p*** a.7z'],
+  [['smbclient', '//h/s', '-U', 'user%x'], 'smbclient //h/s -U user%***'],
+  [['xfreerdp', '/u:a', '/p:x'], 'xfreerdp /u:a /p:***'],
+  [['htpasswd', '-cb', 'f', 'user', 'x'], 'htpasswd -cb f user ***'],
+  [['aws', 'configure', 'set', 'aws_secret_access_key', 'x'], 'aws configure set aws_secret_access_key ***'],
+  [['vault', 'login', 'hvs.CAESIabcdefgh'], 'vault login ***'],
+  [['app', 'https://hooks.slack.com/services/T0/B0/abc'], 'app https://hooks.slack.com/services/***'],
+  [['app', 'tab\there'], "app 'tab\there'"],
 ])('%j is shown as %s', (args, shown) => {
   expect(redactArguments(args)).toBe(shown);
 });
@@ -47,6 +67,16 @@ it('never shows the value of a secret option', () => {
     fc.property(name, secret, form, fc.boolean(), (name, secret, form, isOne) => {
       const args = ['app', ...form(name, secret), '--verbose'];
       return !redactArguments(isOne ? [args.join(' ')] : args).includes(secret);
+    }),
+  );
+});
+
+it('keeps arguments without secrets as they are, and ends for any text', () => {
+  fc.assert(fc.property(fc.array(fc.string()), (args) => typeof redactArguments(args) === 'string'));
+  const word = fc.stringMatching(/^[a-z]{1,8}$/).filter((text) => !/pass|pwd|token|key|auth|sas|psk/.test(text));
+  fc.assert(
+    fc.property(fc.array(word, { minLength: 2 }), (args) => {
+      expect(redactArguments(args)).toBe(args.join(' '));
     }),
   );
 });
