@@ -177,7 +177,7 @@ function tablesOf(
   return sections.join('\n');
 }
 
-/** The table of reports. On a screen that is narrower, the reason stands below each. */
+/** The table of reports. On a screen that is narrower, the reason is below each. */
 function reportsOf(rows: readonly ReportRow[], display: Display): string {
   const { width, paint } = display;
   const whole = layTable([...REPORT_COLUMNS, REASON], rows, display);
