@@ -170,6 +170,10 @@ function putHelpBelowTerms(command: Command): void {
   });
 }
 
+const [first = ''] = process.argv.slice(2);
+// Without a handler the signal ends the process. `serve` adds one that reloads, before it reads the file.
+if (/^(serve$|-|$)/.test(first)) process.on('SIGHUP', () => undefined);
+
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   void import('./common/errors.ts').then(({ reasonOf }) => {

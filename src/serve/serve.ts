@@ -36,15 +36,16 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
   if (targets.length === 0 && !given.otlp)
     throw new UsageError('Cannot serve: --web.listen-address is empty, and --otlp.endpoint is not set');
   checkFamilies(given.published.families);
-  const rulesFile = await openRulesFile(given.configFile);
-  const rules = (): Config['rules'] => rulesFile?.current ?? given.rules;
-  const config = { ...given, rules: rules() };
-  const failures = new RepeatLimiter(log);
-  for (const reason of config.ignored) log.warn({ reason }, 'an environment variable is ignored');
   const stop = new Stop();
   const parts = new Closers();
   const end = parts.add(new End());
+  const reloads = parts.add(new ReloadSignal(SYSTEM_CLOCK));
   try {
+    const rulesFile = await openRulesFile(given.configFile);
+    const rules = (): Config['rules'] => rulesFile?.current ?? given.rules;
+    const config = { ...given, rules: rules() };
+    const failures = new RepeatLimiter(log);
+    for (const reason of config.ignored) log.warn({ reason }, 'an environment variable is ignored');
     const access = parts.add(await openAccess(given.web.configFile));
     if (given.web.enableAccept && access?.identifiesClients !== true)
       throw new UsageError(
@@ -96,7 +97,7 @@ export async function serve(given: Config, log: Log, version: string): Promise<n
     // Closed before the servers, because an event stream does not end by itself.
     parts.add(subscribers);
     watchAccess(access, subscribers, failures);
-    parts.add(openReload(rulesFile, worker, services, log));
+    parts.add(openReload(reloads, rulesFile, worker, services, log));
     logStart(config, log, version, { addresses: servers.addresses, source, access, services });
 
     const firstScan = services.firstNames(FIRST_NAMES_MS).then(scan);
@@ -216,7 +217,13 @@ function workerData(config: Config, services: RunningServices): WorkerData {
 }
 
 /** Reloads the rules when the file changes and on SIGHUP, at most once a second. */
-function openReload(file: RulesFile | null, worker: WorkerClient, services: RunningServices, log: Log): Closable {
+function openReload(
+  signal: ReloadSignal,
+  file: RulesFile | null,
+  worker: WorkerClient,
+  services: RunningServices,
+  log: Log,
+): Closable {
   const reload = (): void => {
     const reason = file ? file.reload() : '--config.file is not set';
     if (!file || reason !== null) {
@@ -229,16 +236,9 @@ function openReload(file: RulesFile | null, worker: WorkerClient, services: Runn
       .catch((error: unknown) => log.warn({ reason: reasonOf(error) }, 'the pods could not be listed again'));
     log.info('the configuration was read again');
   };
-  const signal = new ReloadSignal(reload, SYSTEM_CLOCK);
-  process.on('SIGHUP', signal.received);
+  signal.start(reload);
   file?.watch(signal.received);
-  return {
-    close: () => {
-      file?.close();
-      process.off('SIGHUP', signal.received);
-      signal.close();
-    },
-  };
+  return { close: () => file?.close() };
 }
 
 /** Scans at an interval; null leaves scans to scrapes. */

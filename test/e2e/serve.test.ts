@@ -1,5 +1,7 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +9,7 @@ import { gzipSync } from 'node:zlib';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FAMILIES } from '../../src/metrics/catalogue.ts';
-import { Exporter, runMain, samplesOf, startMain } from '../support/exporter.ts';
+import { ENVIRONMENT, Exporter, runMain, samplesOf, startMain } from '../support/exporter.ts';
 import { answers, isSilent, OtlpReceiver, pointsOf } from '../support/otlp-receiver.ts';
 
 const TREE = fileURLToPath(new URL('../fixtures/proc/plain-host', import.meta.url));
@@ -216,6 +218,39 @@ test(
     expect(logged[1]?.['reason']).toMatch(/^Cannot read configuration ".*": processes/);
   },
 );
+
+test('SIGHUP during the start neither ends the exporter nor is lost', { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
+  const file = join(folder, 'peerscope.yaml');
+  writeFileSync(file, 'processes: [{ name: edge, comm: nginx }]\n');
+  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  const flags = [`--path.procfs=${TREE}`, ...QUIET, `--config.file=${file}`, '--web.listen-address=127.0.0.1:0'];
+  const child = spawn(process.execPath, [main, 'serve', '--log.format=json', ...flags], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: ENVIRONMENT,
+  });
+  const ended = once(child, 'exit');
+  const messages: string[] = [];
+  try {
+    // Its title is the first thing that it sets.
+    const hasTitle = (): boolean => readFileSync(`/proc/${child.pid}/comm`, 'utf8').startsWith('peerscope');
+    while (!hasTitle()) await new Promise((resolve) => setImmediate(resolve));
+    child.kill('SIGHUP');
+    for await (const line of createInterface({ input: child.stderr })) {
+      const { msg } = JSON.parse(line) as { msg: string };
+      messages.push(msg);
+      if (msg === 'peerscope started') {
+        child.kill('SIGTERM');
+        break;
+      }
+    }
+    expect(messages).toContain('peerscope started');
+  } finally {
+    child.kill('SIGKILL');
+    await ended;
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test('a changed configuration file takes effect without a signal', { timeout: 60_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'peerscope-serve-'));
