@@ -274,7 +274,7 @@ export class Scrape {
 
   #readState(): Pick<Snapshot, 'at' | 'unreadableNamespaces'> {
     const { oldestReadAt, status, unread } = this.host;
-    return { at: oldestReadAt, unreadableNamespaces: status.unreadable + unread.hidden };
+    return { at: oldestReadAt, unreadableNamespaces: status.unreadable + status.incomplete + unread.hidden };
   }
 
   /** Takes in new answers of the ASN cache, by bucket. */

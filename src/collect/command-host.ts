@@ -48,7 +48,7 @@ const LOOPBACK_NAME = /^(?:localhost|ip6-localhost|ip6-loopback|localhost[46]?(?
  * never looked up.
  */
 export class CommandHost implements Host {
-  readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+  readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0 };
   readonly namespaces = null;
   readonly unread: UnreadNamespaces = { hidden: 0, withoutProcess: 0 };
   readonly malformed = new Map<string, number>();
@@ -95,7 +95,7 @@ export class CommandHost implements Host {
     const output = this.#commands.read();
     this.malformed.set(output.command, (this.malformed.get(output.command) ?? 0) + output.malformed.length);
     this.oldestReadAt = at;
-    Object.assign(this.status, { read: 1, unchanged: 0, empty: 0, unreadable: 0 });
+    Object.assign(this.status, { read: 1, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0 });
     this.#namesByPid = output.names;
     const sockets = this.#number(output);
     this.#own.clear();

@@ -34,12 +34,13 @@ const HOST = '';
 const UDP6 = TABLES.indexOf('udp6');
 const UDPLITE6 = TABLES.indexOf('udplite6');
 
-/** Namespaces whose tables were read, skipped as unchanged, skipped as empty, and unreadable (or not read in time). */
+/** Namespaces whose tables were read, skipped as unchanged, skipped as empty, unreadable, and not read whole for lack of time or of room. */
 export interface NamespaceCounts {
   read: number;
   unchanged: number;
   empty: number;
   unreadable: number;
+  incomplete: number;
 }
 
 /** The network namespaces of the last scan, by their numbers in the connection table. */
@@ -84,6 +85,7 @@ class NamespaceState {
   reads: TableRead[] = [];
   /** Whether all tables of this scan could be read so far, when the oldest one began, and what to remember if they all can. */
   isComplete = true;
+  lacksRoom = false;
   readFrom = 0;
   counters: NamespaceState['lastRead'] = null;
   /** The tables that were read to their end at least once. */
@@ -127,7 +129,7 @@ export interface TablesContext {
  * have waited longest; the others count as unchanged.
  */
 export class NamespaceTables implements ScannedNamespaces {
-  readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+  readonly status: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0 };
   /** Malformed lines since the start, by table. */
   readonly malformed = new Map<string, number>(TABLES.map((table) => [table, 0]));
   /** Malformed lines among the rows of the last scan. */
@@ -185,7 +187,7 @@ export class NamespaceTables implements ScannedNamespaces {
     this.#packetReads.begin();
     this.#scan++;
     this.#updateStates(namespaces);
-    Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0 });
+    Object.assign(this.status, { read: 0, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0 });
     for (const state of this.#states.values()) state.tenant = this.#tenantOf(state);
     this.#connections.begin(now, (netns) => this.#states.get(netns)?.tenant ?? HOST);
     this.#context.protocols?.begin((netns) => this.#states.has(netns));
@@ -265,12 +267,13 @@ export class NamespaceTables implements ScannedNamespaces {
     }
     if (!this.#readTables(state, isOver)) return null;
     state.lastRead = state.isComplete ? state.counters : null;
+    if (state.lacksRoom) return 'incomplete';
     return state.isComplete ? 'read' : 'unreadable';
   }
 
   /** Keeps what the time did not suffice for. */
   #leave(state: NamespaceState): void {
-    this.status.unreadable++;
+    this.status.incomplete++;
     if (state.reachedAt === this.#scan) for (const { table } of state.reads) this.#keep(state, table);
     else this.#keepAll(state);
     for (const read of state.reads) read.pause();
@@ -447,6 +450,7 @@ export class NamespaceTables implements ScannedNamespaces {
     state.tablesAt = this.#scan;
     state.hasSameSockets = Boolean(sameSockets);
     state.isComplete = true;
+    state.lacksRoom = false;
     state.counters = snmp ? { counters: countersText, connections, snmp, snmp6 } : null;
     state.readFrom = this.#now;
     if (mayHold.length > 0) return null;
@@ -544,7 +548,10 @@ export class NamespaceTables implements ScannedNamespaces {
     const outcome = read.next(this.#procfs, namespace.pids, this.#rows, isOver, (rows) =>
       this.#connections.merge(number, table, rows, isFirst),
     );
-    if (this.#connections.refused > refused) state.isComplete = false;
+    if (this.#connections.refused > refused) {
+      state.isComplete = false;
+      state.lacksRoom = true;
+    }
     if (outcome === 'unfinished') return outcome;
     if (outcome === 'unreadable') {
       this.#keep(state, table);

@@ -417,7 +417,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_network_namespaces',
-    help: 'Number of network namespaces by status in the last scan. no_process: kept by a mount, without a process through which to read its sockets.',
+    help: 'Number of network namespaces by status in the last scan. incomplete: some rows are missing or of an earlier scan, for lack of time or memory. unreadable: for lack of permission. no_process: kept by a mount, without a process through which to read its sockets.',
     type: 'gauge',
     unit: '{namespace}',
     collector: null,

@@ -80,7 +80,7 @@ export class CollectorRuns {
   /** The cost and success of each collector that is on. */
   summary({ status, seesOwners }: Host): CollectorRun[] {
     const failed = new Set(this.#failures.map(({ collector }) => collector));
-    if (status.unreadable > 0) failed.add('sockets');
+    if (status.unreadable + status.incomplete > 0) failed.add('sockets');
     if (!seesOwners) failed.add('processes');
     return [...this.#ms]
       .filter(([collector]) => this.#isOn(collector))

@@ -116,7 +116,7 @@ export class ScanCounts {
 
   /** The counts of the last scan. */
   scanData({ connections, host, peers, unusual, ...counted }: Counted, at: number): ScanData {
-    const { read, unchanged, empty, unreadable } = host.status;
+    const { read, unchanged, empty, unreadable, incomplete } = host.status;
     const { hidden, withoutProcess } = host.unread;
     const listeners = listenersOf(connections);
     return {
@@ -131,7 +131,7 @@ export class ScanCounts {
       opened: this.#opened.contributions,
       closed: this.#closed.contributions,
       coverageRatio: this.#coverage.ratio(at),
-      namespaces: { read, unchanged, empty, unreadable: unreadable + hidden, no_process: withoutProcess },
+      namespaces: { read, unchanged, empty, incomplete, unreadable: unreadable + hidden, no_process: withoutProcess },
       asnNames: peers.peers.names,
     };
   }

@@ -29,7 +29,9 @@ export interface ScanData {
   readonly coverageRatio: number | null;
   readonly unattributed: ReadonlyMap<string, number>;
   readonly directionsGuessed: number;
-  readonly namespaces: Readonly<Record<'read' | 'unchanged' | 'empty' | 'unreadable' | 'no_process', number>>;
+  readonly namespaces: Readonly<
+    Record<'read' | 'unchanged' | 'empty' | 'unreadable' | 'incomplete' | 'no_process', number>
+  >;
   readonly asnNames: AsnNames;
   /** Null without an ASN provider. */
   readonly asnCache: { readonly entries: number; readonly lookups: number; readonly hits: number } | null;

@@ -14,7 +14,7 @@ const DNSMASQ = 25947;
 const SSH_SOCKET = 86486;
 const DNS_SOCKET = 87717;
 
-const ONE: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0 };
+const ONE: NamespaceCounts = { read: 0, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0 };
 const READ = { ...ONE, read: 1 };
 const UNCHANGED = { ...ONE, unchanged: 1 };
 
@@ -278,7 +278,7 @@ describe('when the time is up', () => {
     collector.scan(1000);
     const rows = describeTable(collector.connections);
     collector.scan(2000, after(collector, 1));
-    expect(collector.tables.status).toMatchObject({ unreadable: 2 });
+    expect(collector.tables.status).toMatchObject({ incomplete: 2 });
     expect(describeTable(collector.connections)).toEqual(rows);
     expect(collector.tables.oldestReadAt).toBe(1000);
     collector.scan(3000, after(collector, 2));
@@ -306,7 +306,7 @@ describe('when the time is up', () => {
     tree.edit(SSHD, 'net/tcp', printRow(WAITING), printRow({ ...WAITING, inode: 9 }));
     tree.open(SSHD, 9, 9);
     collector.scan(2000, after(collector, 0));
-    expect(collector.tables.status).toEqual({ ...ONE, unreadable: 1 });
+    expect(collector.tables.status).toEqual({ ...ONE, incomplete: 1 });
     collector.scan(3000);
     expect(collector.holders()).toMatchObject({ 9: { pid: SSHD, pids: [SSHD] } });
   });
@@ -325,15 +325,15 @@ describe('when the time is up', () => {
     const { connections, tables } = collector;
     let now = 0;
     /** Scans with time for five reads, of up to 512 rows each: 12 scans are enough for all. */
-    const scans = (): { udp: number[]; unreadable: number[]; ages: number[] } => {
-      const result = { udp: [] as number[], unreadable: [] as number[], ages: [] as number[] };
+    const scans = (): { udp: number[]; incomplete: number[]; ages: number[] } => {
+      const result = { udp: [] as number[], incomplete: [] as number[], ages: [] as number[] };
       for (let i = 0; i < 12; i++) {
         let asked = 0;
         collector.scan((now += 1_000), () => ++asked > 5);
         const ends = [...connections.indexes()].filter((i) => (connections.table[i] ?? 0) >= UDP);
         expect([...connections.indexes()].length - ends.length, 'the rows of the other tables').toBe(5);
         result.udp.push(ends.length);
-        result.unreadable.push(tables.status.unreadable);
+        result.incomplete.push(tables.status.incomplete);
         result.ages.push(now - tables.oldestReadAt);
       }
       return result;
@@ -342,7 +342,7 @@ describe('when the time is up', () => {
     expect(first.udp[0]).toBeLessThan(2_000);
     expect(first.udp).toEqual(first.udp.toSorted((a, b) => a - b));
     expect(first.udp.at(-1)).toBe(4_001);
-    expect(new Set(first.unreadable)).toEqual(new Set([0, 1]));
+    expect(new Set(first.incomplete)).toEqual(new Set([0, 1]));
     rows.splice(100, 50);
     rows.push(printRow({ table: 'udp', state: CLOSE, local: '127.2.0.1:5000', inode: 200_000 }));
     write();
@@ -357,7 +357,7 @@ describe('when the time is up', () => {
     using tree = new Tree('containers');
     const collector = new Collector(tree.root);
     collector.scan(1000, after(collector, 0));
-    expect(collector.tables.status).toEqual({ ...ONE, unreadable: 3 });
+    expect(collector.tables.status).toEqual({ ...ONE, incomplete: 3 });
     expect(describeTable(collector.connections)).toEqual([]);
   });
 });
@@ -470,7 +470,7 @@ describe('many namespaces of one user', () => {
       const until = time + 100;
       collector.scan(scan, () => time > until);
       const { status } = collector.tables;
-      expect(status.unreadable).toBeGreaterThan(30);
+      expect(status.incomplete).toBeGreaterThan(30);
       expect(status.read + status.unchanged).toBeGreaterThan(4);
       const { connections } = collector;
       for (const i of connections.indexes()) {
@@ -487,7 +487,7 @@ describe('many namespaces of one user', () => {
     using host = crowdedHost;
     const collector = new Collector(host.root);
     collector.scan(1_000, () => true);
-    expect(collector.tables.status.unreadable).toBe(host.namespaces.length - 1);
+    expect(collector.tables.status.incomplete).toBe(host.namespaces.length - 1);
     const { connections } = collector;
     const read = [...connections.indexes()].map((i) => collector.tables.namespace(connections.netns[i] ?? -1)?.inode);
     expect(read).toEqual([others[0]?.inode]);

@@ -76,7 +76,7 @@ test('every family sums to the number of rows within its limit, without duplicat
             closed: [],
             protocols: { totals: [], folded: 0 },
             coverageRatio: null,
-            namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
+            namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0, no_process: 0 },
             asnNames: new Map(),
             asnCache: null,
             unusual: null,

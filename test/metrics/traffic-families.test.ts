@@ -22,7 +22,7 @@ const NOTHING: ScanData = {
   coverageRatio: null,
   unattributed: new Map(),
   directionsGuessed: 0,
-  namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
+  namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0, no_process: 0 },
   asnNames: new Map([
     ['64500', { name: 'EXAMPLE', country: 'DE' }],
     ['64501', { name: 'ROUND', country: 'FR' }],

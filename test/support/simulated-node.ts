@@ -110,7 +110,7 @@ export function scanNode(
       coverageRatio: 1,
       unattributed: new Map([['no_descriptor', 0]]),
       directionsGuessed: 0,
-      namespaces: { read: pods, unchanged: 0, empty: 0, unreadable: 0, no_process: 0 },
+      namespaces: { read: pods, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0, no_process: 0 },
       asnNames: new Map(),
       asnCache: { entries: 0, lookups: 0, hits: 0 },
       unusual: remembers ? memoryOf(groups) : null,

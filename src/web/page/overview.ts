@@ -118,7 +118,7 @@ export function overviewOf(families: readonly Family[]): Overview {
     processes: sumOf(read, 'peerscope_processes'),
     namespaces: sum(
       (read('peerscope_network_namespaces') ?? []).filter(
-        ({ labels }) => !['unreadable', 'no_process'].includes(labels['status'] ?? ''),
+        ({ labels }) => !['unreadable', 'incomplete', 'no_process'].includes(labels['status'] ?? ''),
       ),
     ),
     top: topOwners(connections),
@@ -255,12 +255,19 @@ function blindSpotsOf(read: Read): BlindSpot[] {
     const why = new Map<string, string>(Object.entries(REASON_MEANINGS)).get(reason) ?? reason;
     add(value, 'socket without a process', 'sockets without a process', why);
   }
-  const unreadable = (read('peerscope_network_namespaces') ?? []).find((s) => s.labels['status'] === 'unreadable');
+  const namespaces = (status: string): number =>
+    sum((read('peerscope_network_namespaces') ?? []).filter(({ labels }) => labels['status'] === status));
   add(
-    unreadable?.value ?? 0,
+    namespaces('unreadable'),
     'unreadable network namespace',
     'unreadable network namespaces',
-    'permission denied or out of time; rows of the previous scan are kept',
+    'permission denied; rows of the previous scan are kept',
+  );
+  add(
+    namespaces('incomplete'),
+    'incomplete network namespace',
+    'incomplete network namespaces',
+    'too many rows for the time or the memory; rows of the previous scan are kept',
   );
   add(
     sumOf(read, 'peerscope_malformed_rows_total') ?? 0,

@@ -186,9 +186,9 @@ describe('blindSpots', () => {
       ],
     },
     {
-      name: 'counts unreadable namespaces only',
-      families: [family('network_namespaces', 'status', ['read', 5], ['unreadable', 2])],
-      spots: [/^2 unreadable network namespaces/],
+      name: 'counts unreadable and incomplete namespaces only',
+      families: [family('network_namespaces', 'status', ['read', 5], ['unreadable', 2], ['incomplete', 1])],
+      spots: [/^2 unreadable network namespaces/, /^1 incomplete network namespace/],
     },
     {
       name: 'never rounds missed connections to 0 %',
