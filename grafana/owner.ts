@@ -4,6 +4,7 @@ import { bars, lines, MOST_LINES, named, OWNERS, stat, table, TARGETS } from './
 
 const NONE = 'The selected processes hold no sockets.';
 const NO_PROCESSES = 'No data on these processes.';
+const OFF = 'Off by default: see --metrics.families.';
 
 export default dashboard({
   uid: UIDS.owner,
@@ -42,7 +43,7 @@ export default dashboard({
             description: 'All socket rows of the process, including listeners and TIME_WAIT.',
             unit: 'short',
             noData: NONE,
-            width: 4,
+            width: 8,
           },
           [`sum(peerscope_connections{${OWNERS}})`, 'rows'],
         ),
@@ -52,39 +53,9 @@ export default dashboard({
             description: 'Processes that hold sockets.',
             unit: 'short',
             noData: NO_PROCESSES,
-            width: 4,
+            width: 8,
           },
           [`sum(peerscope_processes{${OWNERS}})`, 'processes'],
-        ),
-        stat(
-          {
-            title: 'Threads',
-            description: 'Threads of those processes.',
-            unit: 'short',
-            noData: NO_PROCESSES,
-            width: 4,
-          },
-          [`sum(peerscope_process_threads{${OWNERS}})`, 'threads'],
-        ),
-        stat(
-          {
-            title: 'Memory',
-            description: 'Resident memory of those processes; shared pages count in each.',
-            unit: 'bytes',
-            noData: NO_PROCESSES,
-            width: 4,
-          },
-          [`sum(peerscope_process_resident_memory_bytes{${OWNERS}})`, 'resident'],
-        ),
-        stat(
-          {
-            title: 'Open files',
-            description: 'Open file descriptors of those processes.',
-            unit: 'short',
-            noData: NO_PROCESSES,
-            width: 4,
-          },
-          [`sum(peerscope_process_open_fds{${OWNERS}})`, 'descriptors'],
         ),
         stat(
           {
@@ -92,7 +63,7 @@ export default dashboard({
             description: 'Number of distinct ASNs with connections.',
             unit: 'short',
             noData: 'No ASN is known.',
-            width: 4,
+            width: 8,
           },
           [`count(count by (asn) (peerscope_asn_connections{${OWNERS}, asn!~"|0|other"}))`, 'ASNs'],
         ),
@@ -155,7 +126,7 @@ export default dashboard({
           {
             title: 'Watched since',
             description:
-              'Since when peerscope has remembered the network operators of the process. Alerts on new operators need one day of history. The table is empty if the first-seen collector is off.',
+              'Since when peerscope has remembered what the workload does. What is new counts after one day. The table is empty if the first-seen collector is off.',
             width: 12,
             height: 6,
           },
@@ -164,10 +135,10 @@ export default dashboard({
               {
                 name: 'Watched since',
                 unit: 'dateTimeFromNow',
-                expr: `1000 * min by (instance, process, namespace, scope, cluster) (peerscope_baseline_start_timestamp_seconds{${OWNERS}})`,
+                expr: `1000 * min by (instance, namespace, scope, cluster) (peerscope_workload_watched_since_timestamp_seconds{${TARGETS}, namespace=~"$namespace", workload="$workload"})`,
               },
             ],
-            labels: ['process', 'namespace', 'scope', 'instance', 'cluster'],
+            labels: ['namespace', 'scope', 'instance', 'cluster'],
           },
         ),
         table(
@@ -232,7 +203,7 @@ export default dashboard({
             description:
               'Bytes in socket queues. The process has not read the receive queue. The peer has not acknowledged the send queue.',
             unit: 'bytes',
-            noData: NONE,
+            noData: 'All queues are empty.',
             width: 12,
           },
           [`sum by (queue, transport) (peerscope_socket_queue_bytes{${OWNERS}})`, '{{transport}} {{queue}}'],
@@ -242,7 +213,7 @@ export default dashboard({
             title: 'Accept queues',
             description: 'Connections that wait to be accepted, by listening TCP socket.',
             unit: 'short',
-            noData: 'No listening sockets.',
+            noData: 'No connection waits to be accepted.',
             width: 12,
           },
           [
@@ -275,7 +246,7 @@ export default dashboard({
             title: 'Memory',
             description: 'Resident memory of the processes that hold sockets.',
             unit: 'bytes',
-            noData: NO_PROCESSES,
+            noData: OFF,
             width: 12,
           },
           [
@@ -288,7 +259,7 @@ export default dashboard({
             title: 'Threads',
             description: 'Threads of those processes.',
             unit: 'short',
-            noData: NO_PROCESSES,
+            noData: OFF,
             width: 12,
           },
           [
@@ -301,7 +272,7 @@ export default dashboard({
             title: 'Open files',
             description: 'Open file descriptors of those processes.',
             unit: 'short',
-            noData: NO_PROCESSES,
+            noData: OFF,
             width: 12,
           },
           [

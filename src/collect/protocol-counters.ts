@@ -46,65 +46,92 @@ export function readProtocolCounts(snmp: string, netstat: string, snmp6: string)
 }
 
 /**
- * The protocol counters of all namespaces, added up by pod. The increase of each namespace since its last read is added, so that a sum
- * never decreases while namespaces come and go. The counters of a pod end with its last namespace.
- * There are at most `limit` sums: further pods are added to `other`, and stay there until they end.
+ * The protocol counters of all network namespaces, added up by pod and by Kubernetes namespace. The increase of each network namespace
+ * since its last read is added, so that a sum never decreases while they come and go.
  */
 export class ProtocolCounters {
   /** TCP connections that all namespaces opened, actively and passively, between their last two reads. */
   opened = 0;
-  readonly #limit: number;
-  readonly #byPod: boolean;
-  readonly #last = new Map<number, { pod: string; counts: ProtocolCounts }>();
-  readonly #pods = new Map<string, Total>();
-  readonly #other: Total = { labels: { namespace: OTHER, pod: OTHER }, counts: { ...NONE } };
+  /** By pod, with one sum for all network namespaces without a pod. */
+  readonly byPod: ProtocolSums;
+  /** By Kubernetes namespace. */
+  readonly byNamespace: ProtocolSums;
+  readonly #hasPods: boolean;
+  readonly #last = new Map<number, { owner: Owner; counts: ProtocolCounts }>();
 
-  /** With `byPod` false, the counters of all pods of a Kubernetes namespace are added up. */
-  constructor(limit: number, byPod = true) {
-    this.#limit = limit;
-    this.#byPod = byPod;
+  /** With `hasPods` false, the counters of all pods of a Kubernetes namespace are added up. */
+  constructor(limit: number, hasPods = true) {
+    this.byPod = new ProtocolSums(limit);
+    this.byNamespace = new ProtocolSums(limit);
+    this.#hasPods = hasPods;
   }
 
   /** Begins a scan. Namespaces that are no longer `present` are forgotten. */
   begin(present: (netns: number) => boolean): void {
     this.opened = 0;
     for (const netns of this.#last.keys()) if (!present(netns)) this.#last.delete(netns);
-    const alive = new Set([...this.#last.values()].map(({ pod }) => pod));
-    for (const pod of this.#pods.keys()) if (!alive.has(pod) && pod !== NO_POD) this.#pods.delete(pod);
+    const owners = [...this.#last.values()].map(({ owner }) => owner);
+    this.byPod.keep(owners);
+    this.byNamespace.keep(owners.map(withoutPod));
   }
 
   /** Adds the increase of a namespace since it was last added. */
-  add(netns: number, { namespace, pod: name }: Owner, counts: ProtocolCounts): void {
-    const owner = { namespace, pod: this.#byPod ? name : '' };
-    const pod = keyOf(owner);
+  add(netns: number, { namespace, pod }: Owner, counts: ProtocolCounts): void {
+    const owner = { namespace, pod: this.#hasPods ? pod : '' };
     const last = this.#last.get(netns);
-    const grown = (name: ProtocolCounter): number => Math.max(0, counts[name] - (last?.counts[name] ?? 0));
-    const total = this.#totalOf(pod, owner);
-    for (const name of NAMES) total.counts[name] += grown(name);
-    if (last) this.opened += grown('activeOpens') + grown('passiveOpens');
-    this.#last.set(netns, { pod, counts });
+    const grown = { ...NONE } as Record<ProtocolCounter, number>;
+    for (const name of NAMES) grown[name] = Math.max(0, counts[name] - (last?.counts[name] ?? 0));
+    this.byPod.add(owner, grown);
+    this.byNamespace.add(withoutPod(owner), grown);
+    if (last) this.opened += grown.activeOpens + grown.passiveOpens;
+    this.#last.set(netns, { owner, counts });
+  }
+}
+
+/** Sums of owners, which end with their owner. There are at most `limit`: further owners are added to `other`, and stay there. */
+export class ProtocolSums {
+  readonly #limit: number;
+  readonly #sums = new Map<string, Total>();
+  readonly #other: Total = { labels: { namespace: OTHER, pod: OTHER }, counts: { ...NONE } };
+
+  constructor(limit: number) {
+    this.#limit = limit;
   }
 
-  /** The sums: one for each pod, one for all namespaces without a pod, and `other`. */
+  /** Forgets all but these owners, and the host. */
+  keep(owners: readonly Owner[]): void {
+    const alive = new Set(owners.map(keyOf));
+    for (const owner of this.#sums.keys()) if (!alive.has(owner) && owner !== NO_POD) this.#sums.delete(owner);
+  }
+
+  add(owner: Owner, grown: ProtocolCounts): void {
+    const { counts } = this.#totalOf(owner);
+    for (const name of NAMES) counts[name] += grown[name];
+  }
+
+  /** The sums: one for each owner, and `other`. */
   get totals(): readonly Total[] {
-    return [...new Set(this.#pods.values())];
+    return [...new Set(this.#sums.values())];
   }
 
-  /** Number of pods in `other`. */
+  /** Number of owners in `other`. */
   get folded(): number {
-    return [...this.#pods.values()].filter((total) => total === this.#other).length;
+    return [...this.#sums.values()].filter((total) => total === this.#other).length;
   }
 
-  #totalOf(pod: string, { namespace, pod: name }: Owner): Total {
-    const known = this.#pods.get(pod);
+  #totalOf(owner: Owner): Total {
+    const key = keyOf(owner);
+    const known = this.#sums.get(key);
     if (known) return known;
-    const whole = new Set(this.#pods.values()).size < this.#limit - 2 || pod === NO_POD;
-    const labels = { namespace, pod: escapeOther(name) };
+    const whole = new Set(this.#sums.values()).size < this.#limit - 2 || key === NO_POD;
+    const labels = { namespace: owner.namespace, pod: escapeOther(owner.pod) };
     const total = whole ? { labels, counts: { ...NONE } } : this.#other;
-    this.#pods.set(pod, total);
+    this.#sums.set(key, total);
     return total;
   }
 }
+
+const withoutPod = ({ namespace }: Owner): Owner => ({ namespace, pod: '' });
 
 /** The sums of one pod, with its labels. */
 export interface Total {

@@ -151,7 +151,7 @@ export const flags = {
   families: {
     name: 'metrics.families',
     placeholder: 'name',
-    default: '*',
+    default: '*,!peerscope_process_*,!peerscope_baseline_start_timestamp_seconds',
     description:
       'Metric family to publish. Repeatable; "*" stands for any text, and "!" before a name leaves the family out. Metrics about the exporter stay unless they are left out',
     allowed:

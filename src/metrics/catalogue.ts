@@ -1,7 +1,7 @@
 import type { Contribution } from './aggregate.ts';
 import type { ProtocolCounter } from '../collect/protocol-counters.ts';
 import { isNetworkClass } from '../common/network-class.ts';
-import type { FoldStep } from '../common/other.ts';
+import { escapeOther, OTHER, type FoldStep } from '../common/other.ts';
 import { tenantOf } from '../collect/tenant.ts';
 import type { FamilyType, Process, Sample } from '../model.ts';
 import {
@@ -50,6 +50,8 @@ export interface FamilySpec<Source> {
   readonly folded?: (source: Source) => number;
   /** For families whose values cannot be summed: the order in which samples are kept. The rest is cut, not folded. */
   readonly cut?: (a: Sample, b: Sample) => number;
+  /** For gauges that are 0 most of the time, and say no more by it: a sample of 0 is not published. */
+  readonly absentAtZero?: true;
   readonly contributions: (source: Source) => Iterable<Contribution>;
   /** Labels that follow from the other ones, so that they add no series. */
   readonly derived?: {
@@ -113,7 +115,7 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_asn_connections',
-    help: 'Number of sockets with a remote address, by network and ASN of the remote.',
+    help: 'Number of sockets with a remote address, by network and ASN of the remote. Without loopback.',
     type: 'gauge',
     unit: '{connection}',
     collector: 'asn',
@@ -124,7 +126,8 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
       { labels: ['network'], when: (network) => !isNetworkClass(network) },
       { labels: ['state'] },
     ],
-    contributions: ({ groups }) => groups.filter(({ hasRemote }) => hasRemote).map(connectionsOf),
+    contributions: ({ groups }) =>
+      groups.filter(({ hasRemote, labels }) => hasRemote && labels['direction'] !== 'loopback').map(connectionsOf),
   },
   {
     name: 'peerscope_endpoint_connections',
@@ -154,8 +157,9 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_listener_accept_queue',
-    help: 'Number of connections waiting in the accept queue of a listening TCP socket.',
+    help: 'Number of connections waiting in the accept queue of a listening TCP socket. Absent while it is empty.',
     type: 'gauge',
+    absentAtZero: true,
     unit: '{connection}',
     collector: null,
     labels: [...OWNER, 'local_address', 'local_port'],
@@ -196,8 +200,9 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
   },
   {
     name: 'peerscope_socket_queue_bytes',
-    help: 'Bytes in socket queues as counted by the kernel, without listening TCP sockets.',
+    help: 'Bytes in socket queues as counted by the kernel, without listening TCP sockets. Absent while they are empty.',
     type: 'gauge',
+    absentAtZero: true,
     unit: 'By',
     collector: null,
     labels: [...OWNER, 'transport', 'queue'],
@@ -273,37 +278,37 @@ export const FAMILIES: readonly FamilySpec<ScanData>[] = [
     fold: [],
     contributions: ({ coverageRatio: value }) => (value === null ? [] : [{ labels: {}, value }]),
   },
-  perNamespace(
+  ofPod(
     'peerscope_tcp_active_opens_total',
     '{connection}',
     'Total number of TCP connections opened (ActiveOpens)',
     'activeOpens',
   ),
-  perNamespace(
+  ofNamespace(
     'peerscope_tcp_passive_opens_total',
     '{connection}',
     'Total number of TCP connections accepted (PassiveOpens)',
     'passiveOpens',
   ),
-  perNamespace(
+  ofPod(
     'peerscope_tcp_attempt_fails_total',
     '{connection}',
     'Total number of failed TCP connection attempts (AttemptFails)',
     'attemptFails',
   ),
-  perNamespace(
+  ofNamespace(
     'peerscope_tcp_retransmitted_segments_total',
     '{segment}',
     'Total number of TCP segments retransmitted (RetransSegs)',
     'retransmittedSegments',
   ),
-  perNamespace(
+  ofPod(
     'peerscope_tcp_listen_overflows_total',
     '{connection}',
     'Total number of TCP connections dropped because an accept queue was full (ListenOverflows)',
     'listenOverflows',
   ),
-  perNamespace(
+  ofPod(
     'peerscope_udp_receive_buffer_errors_total',
     '{datagram}',
     'Total number of UDP datagrams dropped because a receive buffer was full (RcvbufErrors, IPv4 and IPv6)',
@@ -508,7 +513,8 @@ function perProcess(
   };
 }
 
-function perNamespace(name: string, unit: string, help: string, counter: ProtocolCounter): FamilySpec<ScanData> {
+/** For counters that alerts read: the pod is in their texts. */
+function ofPod(name: string, unit: string, help: string, counter: ProtocolCounter): FamilySpec<ScanData> {
   return {
     name,
     help: `${help}, by pod. Network namespaces outside pods are summed under empty labels.`,
@@ -518,9 +524,29 @@ function perNamespace(name: string, unit: string, help: string, counter: Protoco
     collector: 'protocols',
     labels: ['namespace', 'pod'],
     fold: [],
-    folded: ({ protocols }) => protocols.folded,
+    folded: ({ protocols }) => protocols.byPod.folded,
     contributions: ({ protocols }) =>
-      protocols.totals.map(({ labels, counts }) => ({ labels: { ...labels }, value: counts[counter] })),
+      protocols.byPod.totals.map(({ labels, counts }) => ({ labels: { ...labels }, value: counts[counter] })),
+  };
+}
+
+/** For counters that nodes are compared by. */
+function ofNamespace(name: string, unit: string, help: string, counter: ProtocolCounter): FamilySpec<ScanData> {
+  return {
+    name,
+    help: `${help}, by Kubernetes namespace. Network namespaces outside pods are summed under an empty label.`,
+    type: 'counter',
+    unit,
+    sinceBoot: true,
+    collector: 'protocols',
+    labels: ['namespace'],
+    fold: [],
+    folded: ({ protocols }) => protocols.byNamespace.folded,
+    contributions: ({ protocols }) =>
+      protocols.byNamespace.totals.map(({ labels: { namespace, pod }, counts }) => ({
+        labels: { namespace: pod === OTHER ? OTHER : escapeOther(namespace) },
+        value: counts[counter],
+      })),
   };
 }
 

@@ -15,6 +15,7 @@ export interface PublishedOptions {
 const ABOUT_EXPORTER = new Set([...BUDGET_FAMILIES, ...STATUS_FAMILIES].map(({ name }) => name));
 /** The families with a label for each family. */
 const LIMITS = new Set(BUDGET_FAMILIES.filter(({ labels }) => labels[0] === 'family').map(({ name }) => name));
+const ABSENT_AT_ZERO = new Set(FAMILIES.filter(({ absentAtZero }) => absentAtZero).map(({ name }) => name));
 const NAMES = [...FAMILIES.map(({ name }) => name), ASN_INFO.name, ...ABOUT_EXPORTER];
 
 /** The families that are published: all, or those that the user chose. Families about the exporter itself stay unless they are left out. */
@@ -39,14 +40,28 @@ export class Published {
     return !this.#excluded.some(matches) && (ABOUT_EXPORTER.has(family) || this.#included.some(matches));
   }
 
-  /** The published ones of these families. Those about the series limit name published ones only. */
+  /** The published ones of these families. Those about the series limit count, and name, published series only. */
   of(families: readonly Family[]): Family[] {
-    return families
+    const published = families
       .filter(({ name }) => this.has(name))
-      .map((family) => {
-        if (!LIMITS.has(family.name)) return family;
-        return { ...family, samples: family.samples.filter(({ labels: [name = ''] }) => this.has(name)) };
-      });
+      .map((family) =>
+        ABSENT_AT_ZERO.has(family.name)
+          ? { ...family, samples: family.samples.filter(({ value }) => value !== 0) }
+          : family,
+      );
+    const sizes = new Map(published.map(({ name, samples }) => [name, samples.length]));
+    return published.map((family) => {
+      if (!LIMITS.has(family.name)) return family;
+      const samples = family.samples
+        .filter(({ labels: [name = ''] }) => this.has(name))
+        .map((sample) => {
+          const [name = ''] = sample.labels;
+          return family.name === SERIES && ABSENT_AT_ZERO.has(name)
+            ? { ...sample, value: sizes.get(name) ?? 0 }
+            : sample;
+        });
+      return { ...family, samples };
+    });
   }
 
   /** A family without the labels that are left out. */
@@ -60,6 +75,7 @@ export class Published {
   }
 }
 
+const SERIES = 'peerscope_series';
 const ALL: PublishedOptions = { families: ['*'], podLabel: true, containerLabel: true };
 
 function expressionOf(pattern: string): RegExp {

@@ -3,7 +3,7 @@ import type { Contribution } from './aggregate.ts';
 import type { ConnectionGroup } from './connection-groups.ts';
 import type { PortUse } from './ephemeral-ports.ts';
 import type { EndpointPeers } from './endpoint-peers.ts';
-import type { Total } from '../collect/protocol-counters.ts';
+import type { ProtocolSums } from '../collect/protocol-counters.ts';
 import type { AsnNames } from '../enrich/peers.ts';
 import type { OwnerLabels, Process } from '../model.ts';
 import type { NetlinkStatus } from '../traffic/traffic-collector.ts';
@@ -24,7 +24,7 @@ export interface ScanData {
   readonly opened: readonly Contribution[];
   readonly closed: readonly Contribution[];
   /** Kernel counters summed by pod. */
-  readonly protocols: { readonly totals: readonly Total[]; readonly folded: number };
+  readonly protocols: Record<'byPod' | 'byNamespace', Pick<ProtocolSums, 'totals' | 'folded'>>;
   /** The fraction of the new TCP connections of the last five minutes that scans saw; null if there were none. */
   readonly coverageRatio: number | null;
   readonly unattributed: ReadonlyMap<string, number>;

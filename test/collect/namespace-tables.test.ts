@@ -407,7 +407,7 @@ describe('a UDP socket that is missing in the table', () => {
 
 describe('the protocol counters', () => {
   const overflows = (collector: Collector): number[] =>
-    collector.protocols.totals.map(({ counts }) => counts.listenOverflows);
+    collector.protocols.byPod.totals.map(({ counts }) => counts.listenOverflows);
   const touch = (tree: Tree, datagrams: number): void => tree.edit(SSHD, 'net/snmp', /Udp: \d+/, `Udp: ${datagrams}`);
 
   test('are read when snmp changes', () => {

@@ -36,7 +36,7 @@ function scan(protocols: ProtocolCounters, { read, unchanged = [] }: Scan): void
 
 /** The active opens by pod. */
 function opens(protocols: ProtocolCounters): Record<string, number> {
-  return Object.fromEntries(protocols.totals.map(({ labels, counts }) => [labels.pod, counts.activeOpens]));
+  return Object.fromEntries(protocols.byPod.totals.map(({ labels, counts }) => [labels.pod, counts.activeOpens]));
 }
 
 describe('the counters of a namespace', () => {
@@ -146,11 +146,50 @@ describe('the sums', () => {
       protocols.add(netns, { namespace: 'shop', pod }, counts(5));
     protocols.begin((netns) => netns === 0);
     protocols.add(0, { namespace: 'shop', pod: 'web-1' }, counts(6));
-    expect(protocols.totals.map(({ labels, counts }) => [labels, counts.activeOpens])).toEqual([
+    expect(protocols.byPod.totals.map(({ labels, counts }) => [labels, counts.activeOpens])).toEqual([
       [{ namespace: 'shop', pod: '' }, 11],
     ]);
     protocols.begin(() => false);
-    expect(protocols.totals).toEqual([]);
+    expect(protocols.byPod.totals).toEqual([]);
+  });
+
+  test('by Kubernetes namespace add up its pods, and do not fall when one of them ends', () => {
+    const protocols = new ProtocolCounters(50);
+    const counts = (passiveOpens: number): ProtocolCounts => ({ ...readProtocolCounts('', '', ''), passiveOpens });
+    const sums = (): unknown[] =>
+      protocols.byNamespace.totals.map(({ labels, counts }) => [labels.namespace, counts.passiveOpens]);
+    const owners = [
+      { namespace: '', pod: '' },
+      { namespace: 'shop', pod: 'web-1' },
+      { namespace: 'shop', pod: 'web-2' },
+      { namespace: 'other', pod: 'api-1' },
+    ];
+    protocols.begin(() => true);
+    for (const [netns, owner] of owners.entries()) protocols.add(netns, owner, counts(5));
+    expect(sums()).toEqual([
+      ['', 5],
+      ['shop', 10],
+      ['other', 5],
+    ]);
+    protocols.begin((netns) => netns === 1);
+    protocols.add(1, { namespace: 'shop', pod: 'web-1' }, counts(6));
+    expect(sums()).toEqual([
+      ['', 5],
+      ['shop', 11],
+    ]);
+  });
+
+  test('of many namespaces never exceed the limit', () => {
+    const protocols = new ProtocolCounters(50);
+    protocols.begin(() => true);
+    for (let netns = 0; netns < 60; netns++)
+      protocols.add(
+        netns,
+        { namespace: netns === 0 ? 'other' : `team-${netns}`, pod: 'api-1' },
+        readProtocolCounts('', '', ''),
+      );
+    expect(protocols.byNamespace.totals).toHaveLength(49);
+    expect(protocols.byNamespace.folded).toBe(12);
   });
 
   test('never exceed the limit: further pods are counted in other, and reported as folded', () => {
@@ -160,7 +199,7 @@ describe('the sums', () => {
     const sums = opens(protocols);
     expect(Object.keys(sums)).toHaveLength(50);
     expect(sums).toMatchObject({ other: 12, '': 1, pod0: 1, pod47: 1 });
-    expect(protocols.folded).toBe(12);
+    expect(protocols.byPod.folded).toBe(12);
   });
 
   const pod = fc.constantFrom('', 'a', 'b', 'other', ...Array.from({ length: 60 }, (_, i) => `pod${i}`));
@@ -194,7 +233,7 @@ describe('the sums', () => {
             (name) => (living.has(name) || name === '') && (now[name] ?? 0) < (before[name] ?? 0),
           );
           expect(fell).toEqual([]);
-          expect(protocols.totals.length).toBeLessThanOrEqual(50);
+          expect(protocols.byPod.totals.length).toBeLessThanOrEqual(50);
           expect(protocols.opened).toBe(opened);
           before = now;
         }

@@ -17,7 +17,11 @@ const DEFAULTS: Config = {
   },
   scrapeBudgetMs: 5000,
   seriesLimit: 1000,
-  published: { families: ['*'], podLabel: true, containerLabel: true },
+  published: {
+    families: ['*', '!peerscope_process_*', '!peerscope_baseline_start_timestamp_seconds'],
+    podLabel: true,
+    containerLabel: true,
+  },
   procfs: '/proc',
   source: null,
   netlinkSocket: null,

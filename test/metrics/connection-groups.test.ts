@@ -74,7 +74,7 @@ test('every family sums to the number of rows within its limit, without duplicat
             processes: [],
             opened: new ConnectionCounters().contributions,
             closed: [],
-            protocols: { totals: [], folded: 0 },
+            protocols: { byPod: { totals: [], folded: 0 }, byNamespace: { totals: [], folded: 0 } },
             coverageRatio: null,
             namespaces: { read: 1, unchanged: 0, empty: 0, unreadable: 0, incomplete: 0, no_process: 0 },
             asnNames: new Map(),
@@ -91,7 +91,11 @@ test('every family sums to the number of rows within its limit, without duplicat
           .reduce((total, row) => total + (row.receiveQueue ?? 0), 0);
         expect(sum(page, 'peerscope_connections')).toBe(rows.length);
         expect(sum(page, 'peerscope_sockets')).toBe(rows.length);
-        expect(sum(page, 'peerscope_asn_connections')).toBe(remote);
+        const sockets = page.find(({ name }) => name === 'peerscope_sockets');
+        const loopback = (sockets?.samples ?? [])
+          .filter(({ labels }) => labels[0] === 'loopback')
+          .reduce((total, { value }) => total + value, 0);
+        expect(sum(page, 'peerscope_asn_connections')).toBe(remote - loopback);
         expect(sum(page, 'peerscope_endpoint_connections') + sum(page, 'peerscope_loopback_duplicates')).toBe(remote);
         expect(sum(page, 'peerscope_socket_queue_bytes')).toBe(queued);
         for (const { name, samples } of page) {

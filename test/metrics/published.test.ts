@@ -1,14 +1,22 @@
 import { describe, expect, it } from 'vitest';
+import { flags } from '../../src/config/flags.ts';
 import { UsageError } from '../../src/common/errors.ts';
 import { FAMILIES } from '../../src/metrics/catalogue.ts';
 import { checkFamilies, Published, type PublishedOptions } from '../../src/metrics/published.ts';
+import type { Family, Sample } from '../../src/model.ts';
 import { scanNode } from '../support/simulated-node.ts';
 
 const ALL: PublishedOptions = { families: ['*'], podLabel: true, containerLabel: true };
 
 describe('families that are published', () => {
   it.each<[situation: string, families: string[], published: string[], leftOut: string[]]>([
-    ['by default', ['*'], ['peerscope_connections', 'peerscope_series', 'peerscope_build_info'], []],
+    [
+      'by default',
+      flags.families.default.split(','),
+      ['peerscope_connections', 'peerscope_processes', 'peerscope_series', 'peerscope_build_info'],
+      ['peerscope_process_threads', 'peerscope_process_open_fds', 'peerscope_baseline_start_timestamp_seconds'],
+    ],
+    ['all', ['*'], ['peerscope_connections', 'peerscope_process_threads', 'peerscope_build_info'], []],
     [
       'with a name',
       ['peerscope_asn_info'],
@@ -64,6 +72,38 @@ describe('families that are published', () => {
     expect(names).toContain('peerscope_asn_info');
     expect(names.filter((name) => !name.startsWith('peerscope_asn_'))).toEqual([]);
     expect(families.map(({ name }) => name)).not.toContain('peerscope_connections');
+  });
+});
+
+describe('samples of 0', () => {
+  const sizesOf = (families: readonly Family[]): (readonly [name: string, series: number, exported: number])[] => {
+    const exported = families.find(({ name }) => name === 'peerscope_series')?.samples ?? [];
+    const sizes = new Map(exported.map(({ labels: [name = ''], value }) => [name, value]));
+    return families
+      .filter(({ name }) => sizes.has(name))
+      .map(({ name, samples }) => [name, samples.length, sizes.get(name) ?? 0]);
+  };
+
+  it('of queues are not published, and not counted as exported', () => {
+    const all = scanNode({ pods: 4, seriesLimit: 1000 }, ALL);
+    const sample = (value: number): Sample => ({ labels: ['api', 'shop', 'api', '0.0.0.0', '80'], value });
+    const given = all.map((family) =>
+      family.name === 'peerscope_listener_accept_queue' ? { ...family, samples: [sample(0), sample(3)] } : family,
+    );
+    const sizes = sizesOf(new Published(ALL).of(given));
+    expect(sizes.filter(([name]) => name.includes('queue'))).toEqual([
+      ['peerscope_listener_accept_queue', 1, 1],
+      ['peerscope_socket_queue_bytes', 0, 0],
+    ]);
+    expect(sizes.filter(([, series, exported]) => series !== exported)).toEqual([]);
+  });
+
+  it('of counters are published, so that their first increase is seen', () => {
+    const published = new Published(ALL).of(scanNode({ pods: 4, seriesLimit: 1000 }, ALL));
+    const zeros = published.filter(
+      ({ type, samples }) => type === 'counter' && samples.some(({ value }) => value === 0),
+    );
+    expect(zeros.map(({ name }) => name)).toContain('peerscope_tcp_listen_overflows_total');
   });
 });
 

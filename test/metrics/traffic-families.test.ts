@@ -18,7 +18,7 @@ const NOTHING: ScanData = {
   processes: [],
   opened: [],
   closed: [],
-  protocols: { totals: [], folded: 0 },
+  protocols: { byPod: { totals: [], folded: 0 }, byNamespace: { totals: [], folded: 0 } },
   coverageRatio: null,
   unattributed: new Map(),
   directionsGuessed: 0,

@@ -1,6 +1,7 @@
 import { statusFamilies } from '../../src/metrics/families.ts';
 import { Published, type PublishedOptions } from '../../src/metrics/published.ts';
 import { COLLECTORS } from '../../src/metrics/catalogue.ts';
+import { flags } from '../../src/config/flags.ts';
 import type { Family } from '../../src/model.ts';
 import { scanNode } from './simulated-node.ts';
 
@@ -12,6 +13,7 @@ interface Choice {
   readonly countsBytes?: true;
 }
 
+const DEFAULT = flags.families.default.split(',');
 /** For network operators and what is unusual. */
 const ASN_ALONE = [
   'peerscope_asn_connections',
@@ -21,13 +23,11 @@ const ASN_ALONE = [
   'peerscope_unusual_points',
   'peerscope_workload_watched_since_timestamp_seconds',
 ];
-/** What other exporters show too, what is deprecated, and what is 0 most of the time. */
-const LEAN = ['!peerscope_process_*', '!peerscope_baseline_start_timestamp_seconds', '!peerscope_socket_queue_bytes'];
-
 export const CHOICES: readonly Choice[] = [
-  { name: 'default', families: ['*'], labels: true },
-  { name: 'with traffic', families: ['*'], labels: true, countsBytes: true },
-  { name: 'lean', families: LEAN, labels: false },
+  { name: 'default', families: DEFAULT, labels: true },
+  { name: 'with traffic', families: DEFAULT, labels: true, countsBytes: true },
+  { name: 'all families', families: ['*'], labels: true, countsBytes: true },
+  { name: 'without pods', families: DEFAULT, labels: false },
   { name: 'ASN alone', families: ASN_ALONE, labels: false },
 ];
 

@@ -80,7 +80,7 @@ describe('the page of a recorded host', () => {
     ['what the totals cover', '1 network namespace , 8 processes , 1 remote network operator'],
     ['processes with counts by state', 'orders.py orders.service 7 established 5 listen 1 syn_sent 1'],
     ['operators with names', 'QUAD9-AS-1 AS19281 · CH 2 2 4'],
-    ['networks without operators', 'Other networks public, operator unknown 6 loopback 4 documentation 1'],
+    ['networks without operators', 'Other networks public, operator unknown 6 documentation 1'],
     [
       'inbound endpoints',
       'Inbound 5 connections Endpoint and owner Connections 192.0.2.5:443 tcp · nginx nginx.service 3 established 3',
