@@ -111,7 +111,7 @@ async function firstTimes(context: TestContext, exporter: Exporter): Promise<str
   const lines = async (): Promise<string[]> =>
     (await exporter.metrics())
       .split('\n')
-      .filter((line) => /^peerscope_(asn_first_seen|baseline_start)_timestamp_seconds\{/.test(line));
+      .filter((line) => /^peerscope_(asn_first_seen|workload_watched_since)_timestamp_seconds\{/.test(line));
   await context.expect
     .poll(async () => (await lines()).filter((line) => line.includes('first_seen')), { timeout: SOON_MS })
     .toHaveLength(2);

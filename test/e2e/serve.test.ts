@@ -396,7 +396,9 @@ test(
       try {
         const page = await exporter.metricsOnce((page) => page.includes('first_seen_timestamp_seconds{'));
         expect(page).toContain('peerscope_store_up{store="sqlite"} 1\n');
-        return page.split('\n').filter((line) => /^peerscope_(asn_first_seen|baseline_start)_timestamp.*{/.test(line));
+        return page
+          .split('\n')
+          .filter((line) => /^peerscope_(asn_first_seen|workload_watched_since)_timestamp.*{/.test(line));
       } finally {
         expect(await exporter.stop()).toBe(0);
       }
