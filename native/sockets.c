@@ -291,7 +291,13 @@ static void close_inherited(int kept) {
         opened = open("/dev/null", O_RDWR);
     check(opened >= 0, "open", "/dev/null");
     check(kept < 0 || dup2(kept, 3) == 3, "use", "--fd");
-    for (int other = kept < 0 ? 3 : 4; other <= MAX_FD; other++)
+    const int first = kept < 0 ? 3 : 4;
+#ifdef SYS_close_range
+    /* Before Linux 5.9, each is closed by itself. */
+    if (syscall(SYS_close_range, first, ~0U, 0) == 0)
+        return;
+#endif
+    for (int other = first; other <= MAX_FD; other++)
         close(other);
 }
 

@@ -66,9 +66,8 @@ async function main(args: readonly string[]): Promise<number> {
       command.addOption(choices ? option.choices(choices) : option);
     }
     if (spec.choices) command.registeredArguments[0]?.choices(spec.choices);
-    for (const flag of FLAGS) {
-      if (!flag.serveOnly || command.name() === 'serve') addFlag(command, flag, environmentTwin(flag.name));
-    }
+    const own = FLAGS.filter((flag) => !flag.serveOnly || command.name() === 'serve');
+    for (const flag of flagsToDescribe(own, args, command)) addFlag(command, flag, environmentTwin(flag.name));
     putHelpBelowTerms(command);
     const notes = await spec.notes?.();
     if (notes !== undefined) command.addHelpText('after', `\n${notes}`);
@@ -114,6 +113,16 @@ function subcommandFirst(args: readonly string[], specs: readonly CommandSpec[])
   const subcommands = specs.find((spec) => nameOf(spec) === first)?.subcommands?.map(nameOf) ?? [];
   const index = rest.findIndex((arg) => subcommands.includes(arg));
   return index < 0 ? args : [first, ...rest.splice(index, 1), ...rest];
+}
+
+/** The flags that are given, if nothing else is: to describe all of them takes longer than to run some commands. */
+function flagsToDescribe(flags: readonly Flag[], args: readonly string[], { options }: Command): readonly Flag[] {
+  const long = args.filter((arg) => arg.startsWith('--')).map((arg) => arg.replace(/=.*/s, ''));
+  const isKnown = (arg: string): boolean =>
+    options.some((option) => option.long === arg) ||
+    flags.some(({ name }) => arg === `--${name}` || arg === `--no-${name}`);
+  const isRun = !args.some((arg) => /^(help|man|completion|-[^-]*h.*)$/.test(arg)) && long.every(isKnown);
+  return isRun ? flags.filter(({ name }) => long.includes(`--${name}`) || long.includes(`--no-${name}`)) : flags;
 }
 
 function addFlag(command: Command, flag: Flag, twin: string): void {

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -17,6 +16,7 @@ import { createServer } from 'node:net';
 import { endianness } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { reasonOf } from '../common/errors.ts';
+import { randomUuid } from '../common/random-uuid.ts';
 import type { PortRange } from './direction.ts';
 import { TABLES, type SocketRows } from './net-tcp-udp-raw.ts';
 import { TableWalk } from './table-walk.ts';
@@ -425,7 +425,7 @@ export class Procfs {
   #onlyFdinfoIsOpen(pids: readonly number[]): boolean {
     const opens = (path: string): boolean => {
       try {
-        opendirSync(path).closeSync();
+        closeSync(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY));
         return true;
       } catch {
         return false;
@@ -440,7 +440,7 @@ export class Procfs {
    */
   #sockfsMount(): number | null {
     if (this.self === null) return null;
-    const server = createServer().listen({ path: `\0peerscope-${randomUUID()}` });
+    const server = createServer().listen({ path: `\0peerscope-${randomUuid()}` });
     server.on('error', () => undefined);
     try {
       for (const fd of readdirSync(`${this.root}/self/fd`)) {

@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
+import { randomUuid } from '../common/random-uuid.ts';
 import { reasonOf } from '../common/errors.ts';
 import { makePrivateFile } from '../common/files.ts';
 import { evict } from './first-seen-eviction.ts';
@@ -260,7 +260,7 @@ export function probeJournal(directory: string): { journal: 'WAL' | 'DELETE'; re
 }
 
 function probe(directory: string, journal: string): void {
-  const path = join(directory, `probe-${randomUUID()}.sqlite`);
+  const path = join(directory, `probe-${randomUuid()}.sqlite`);
   try {
     const database = openFile(path);
     try {

@@ -1,5 +1,5 @@
-import { randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
+import { randomUuid } from '../common/random-uuid.ts';
 import type { RecordPage, StoredRecord } from './contract.ts';
 import {
   decodeCursor,
@@ -79,7 +79,7 @@ export function openRecords(database: DatabaseSync, most = MAX_RECORDS) {
     /** Writes records at the time `now`; those that expired before `cutoff` are deleted. Returns how many are too many. */
     write: (records: readonly StoredRecord[], now: number, cutoff: number): number => {
       expire.run(cutoff, PAGE);
-      if (!selectState.get()) addState.run(randomUUID());
+      if (!selectState.get()) addState.run(randomUuid());
       let n = Number(selectState.get()?.['n']);
       for (const { key, text } of records) upsert.run(++n, key, text, now + RECORD_TTL_MS);
       setState.run(n);

@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { randomUuid } from '../common/random-uuid.ts';
 import type { Timer } from '../common/clock.ts';
 import type { FirstSeenTime, PreviousTime, RecordPage, Store, StoredRecord, StoredText } from './contract.ts';
 import { batches } from './records.ts';
@@ -60,7 +60,7 @@ export class SqliteStore implements Store {
   failures = 0;
   readonly #options: SqliteStoreOptions;
   readonly #path: string;
-  readonly #holder = randomUUID();
+  readonly #holder = randomUuid();
   #database: StoreDatabase | undefined;
   #isFailing = false;
   #isIncomplete = false;

@@ -20,8 +20,7 @@ import { listen, type ListenTarget } from './listen.ts';
 import { answer, send, type Middleware } from './middleware.ts';
 import { acceptsGzip, chooseCollectors, negotiateFormat, timeLimitMs } from './negotiation.ts';
 import { ClientLimit, RequestLimits } from './limits.ts';
-import { ACCEPT_POLICY } from './page/accept-script.ts';
-import { PAGE_POLICY } from './page/style.ts';
+import { ACCEPT_POLICY, PAGE_POLICY } from './page/policy.ts';
 import { CONTENT_TYPES, type Format } from '../expose/prometheus-text.ts';
 import type { Tls } from './tls.ts';
 

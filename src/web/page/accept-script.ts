@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-
 /**
  * The script of the accept buttons, which are hidden without it. A button has the decision and the token in data attributes. Paths are
  * relative to the page, so they work behind a path prefix.
@@ -29,6 +27,3 @@ for (const button of document.querySelectorAll('button[data-what]')) {
   });
 }
 `;
-
-/** What the Content-Security-Policy of the page allows in addition to PAGE_POLICY. */
-export const ACCEPT_POLICY = `script-src 'sha256-${createHash('sha256').update(ACCEPT_SCRIPT).digest('base64')}'; connect-src 'self'`;

@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-
 /** The style sheet of the status page. The page policy allows no other style. */
 export const STYLE = `
 :root {
@@ -108,8 +106,3 @@ summary { cursor: pointer; font-weight: 560; }
   .words dd { margin-bottom: 10px; }
 }
 `;
-
-/** The Content-Security-Policy of the page: the style sheet by its hash, and the inline icon. */
-export const PAGE_POLICY =
-  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; img-src data:; ` +
-  "frame-ancestors 'none'; base-uri 'none'; form-action 'none'";

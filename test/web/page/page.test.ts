@@ -6,7 +6,7 @@ import { parseCidr } from '../../../src/common/address.ts';
 import { Procfs } from '../../../src/collect/procfs.ts';
 import { EMPTY_RULES } from '../../../src/config/config.ts';
 import { AsnCache } from '../../../src/enrich/asn/cache.ts';
-import { PAGE_POLICY } from '../../../src/web/page/style.ts';
+import { PAGE_POLICY } from '../../../src/web/page/policy.ts';
 import { markStale, renderPage, renderWaiting, type PageOptions } from '../../../src/web/page/page.ts';
 import { STATE_MEANINGS } from '../../../src/web/page/glossary.ts';
 import { statusFamilies } from '../../../src/metrics/families.ts';

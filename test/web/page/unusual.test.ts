@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Family } from '../../../src/model.ts';
 import type { Report } from '../../../src/unusual/evidence.ts';
-import { ACCEPT_POLICY } from '../../../src/web/page/accept-script.ts';
+import { ACCEPT_POLICY } from '../../../src/web/page/policy.ts';
 import { renderPage } from '../../../src/web/page/page.ts';
 
 const OPTIONS = { telemetryPath: '/metrics', connectionsPath: null, acceptToken: null, refreshes: true };
