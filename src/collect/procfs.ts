@@ -11,6 +11,7 @@ import {
   statfsSync,
   statSync,
   type Dir,
+  type Stats,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { endianness } from 'node:os';
@@ -128,6 +129,8 @@ export class Procfs {
   readonly #countsDescriptors: boolean;
   readonly #buffer = Buffer.allocUnsafe(64 << 10);
   readonly #littleEndian = endianness() === 'LE';
+  /** The last that was read. With the last object of its kind, V8 would drop the compiled code that reads them, in every scan. */
+  #directory: Stats | undefined;
 
   /** Null until `guard`. */
   #reader: TimedReader | null = null;
@@ -301,7 +304,8 @@ export class Procfs {
   descriptorCount(pid: number): number | ReadFailure {
     if (this.#countsDescriptors) {
       try {
-        return statSync(`${this.root}/${pid}/fd`, { throwIfNoEntry: false })?.size ?? 'vanished';
+        this.#directory = statSync(`${this.root}/${pid}/fd`, { throwIfNoEntry: false });
+        return this.#directory?.size ?? 'vanished';
       } catch (error) {
         return failureOf(error);
       }
