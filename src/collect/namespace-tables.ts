@@ -10,7 +10,7 @@ import type { SocketOwners } from './socket-owners.ts';
 import { connectionCounters, PacketReads } from './packet-reads.ts';
 import { failed, type Procfs } from './procfs.ts';
 import { readProtocolCounts, type ProtocolCounters } from './protocol-counters.ts';
-import { mayHoldRows, parseSockstat, type SocketCounts } from './sockstat.ts';
+import { equalCounts, mayHoldRows, parseSockstat, type SocketCounts } from './sockstat.ts';
 import { SocketRows, TABLES, UDP } from './net-tcp-udp-raw.ts';
 import { CANDIDATES, TableRead } from './table-read.ts';
 import type { SocketDump } from './netlink.ts';
@@ -70,7 +70,7 @@ class NamespaceState {
   age = 0;
   /** Counters at the last read; null unless all rows were read then. */
   lastRead: {
-    readonly counters: string;
+    readonly counters: SocketCounts | null;
     readonly connections: string;
     readonly snmp: Buffer;
     readonly snmp6: Buffer | null;
@@ -430,9 +430,8 @@ export class NamespaceTables implements ScannedNamespaces {
     const sameUdp6 = !hasUdp6 || (snmp6 && lastRead?.snmp6?.equals(snmp6));
     const hasNewCounters = !snmp || !sameUdp6 || !lastRead?.snmp.equals(snmp);
     if (snmp && hasNewCounters) this.#countProtocols(state, snmp);
-    const countersText = JSON.stringify(counters);
     const connections = snmp ? connectionCounters(snmp.toString('latin1')) : '';
-    const sameSockets = snmp && counters && lastRead?.counters === countersText && lastRead.connections === connections;
+    const sameSockets = snmp && equalCounts(counters, lastRead?.counters) && lastRead?.connections === connections;
     const sameCounters = sameSockets && !hasNewCounters;
     const isDumped = this.#mergeDump(state);
     state.hasSameSockets = false;
@@ -451,7 +450,7 @@ export class NamespaceTables implements ScannedNamespaces {
     state.hasSameSockets = Boolean(sameSockets);
     state.isComplete = true;
     state.lacksRoom = false;
-    state.counters = snmp ? { counters: countersText, connections, snmp, snmp6 } : null;
+    state.counters = snmp ? { counters, connections, snmp, snmp6 } : null;
     state.readFrom = this.#now;
     if (mayHold.length > 0) return null;
     state.lastRead = state.counters;

@@ -38,6 +38,12 @@ export function parseSockstat(sockstat: string | null, sockstat6: string | null)
   return { inuse, timeWait };
 }
 
+/** Says whether both are known and equal. */
+export function equalCounts(one: SocketCounts | null, other: SocketCounts | null = null): boolean {
+  if (!one || !other || one.timeWait !== other.timeWait) return false;
+  return TABLES.every((table) => one.inuse[table] === other.inuse[table]);
+}
+
 /**
  * Says whether a table may have rows; without counters every table may.
  * A socket in SYN_RECV is not counted, but its listener is.

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { mayHoldRows, parseSockstat } from '../../src/collect/sockstat.ts';
+import { equalCounts, mayHoldRows, parseSockstat, type SocketCounts } from '../../src/collect/sockstat.ts';
 import { TABLES } from '../../src/collect/net-tcp-udp-raw.ts';
 
 const recorded = (name: string): string =>
@@ -110,4 +110,20 @@ describe('mayHoldRows', () => {
     expect(withRows.length).toBeGreaterThan(0);
     for (const table of withRows) expect(mayHoldRows(counters, table)).toBe(true);
   });
+});
+
+test('counts are equal only if both are known and every table has the same number', () => {
+  const counts = (tcp: number, timeWait: number): SocketCounts => ({ inuse: { tcp }, timeWait });
+  const pairs = [
+    [counts(1, 2), counts(1, 2), true],
+    [counts(1, 2), counts(2, 2), false],
+    [counts(1, 2), counts(1, 3), false],
+    [counts(1, 2), { inuse: { tcp: 1, udplite: 0 }, timeWait: 2 }, false],
+    [null, null, false],
+    [counts(1, 2), null, false],
+  ] as const;
+  for (const [one, other, expected] of pairs) {
+    expect(equalCounts(one, other)).toBe(expected);
+    expect(equalCounts(other, one)).toBe(expected);
+  }
 });
