@@ -54,6 +54,11 @@ export class FairMap<Key, Value> {
     return this.#places.size;
   }
 
+  /** Says whether an entry of this tenant would only replace another one of its own. */
+  isSpent(tenant: string): boolean {
+    return this.size >= this.#most && this.#sizes.of(tenant) >= this.#sizes.of(this.#sizes.largest ?? '');
+  }
+
   has(key: Key): boolean {
     return this.#places.has(key);
   }

@@ -3,6 +3,7 @@ import { RegexpBudget, type Match } from '../common/regexp-budget.ts';
 import { SYSTEM_CLOCK } from '../common/clock.ts';
 import type { Pod } from './kubernetes/pods.ts';
 import type { Cgroup, OwnerLabels, WorkloadRule } from '../model.ts';
+import { FairMap } from '../common/fair-map.ts';
 import { cleanLabel } from '../common/sanitize.ts';
 
 /** The labels of a socket without an owner. */
@@ -14,7 +15,7 @@ const CAPACITY = 20_000;
 const WAIT_MS = 10_000;
 /**
  * The maximum number of pending owners. If more than half are in use, owners idle for PENDING_TTL_MS that Kubernetes
- * should have named by now are dropped.
+ * should have named by now are dropped. If all are in use, the pod with the most loses its oldest to another pod.
  */
 const MAX_PENDING = 10_000;
 const PENDING_TTL_MS = 3_600_000;
@@ -40,8 +41,10 @@ interface PendingOwner {
 export class OwnerLabeler {
   readonly #cluster: ClusterCache | null;
   readonly #interned = new Map<string, OwnerLabels>();
-  readonly #pending = new Map<string, PendingOwner>();
+  readonly #pending = new FairMap<string, PendingOwner>(MAX_PENDING);
   readonly #byLabels = new Map<OwnerLabels, PendingOwner>();
+  /** The owners that lost their place since the scan began. */
+  readonly #lost: PendingOwner[] = [];
   /** When each container or pod was first seen without Kubernetes labels. */
   readonly #firstSeen = new Map<string, number>();
   readonly #budget: RegexpBudget;
@@ -91,7 +94,9 @@ export class OwnerLabeler {
     this.#budget.begin();
     const changed = new Map<OwnerLabels, OwnerLabels>();
     const isCrowded = this.#pending.size > MAX_PENDING / 2;
-    for (const owner of this.#pending.values()) {
+    for (const { process, cgroup, labels } of this.#lost.splice(0))
+      changed.set(labels, this.#intern(this.#cgroupLabelsOf(process, cgroup)));
+    for (const [, owner] of this.#pending) {
       const { labels: before, isFinal } = owner;
       const isNamed = this.#updatePending(owner);
       if (owner.labels !== before || owner.isFinal !== isFinal || isNamed) changed.set(before, owner.labels);
@@ -137,12 +142,17 @@ export class OwnerLabeler {
       return known.labels;
     }
     // A process that keeps changing its name must not evict the entries of others.
-    if (this.#pending.size >= MAX_PENDING) return this.#intern(this.#cgroupLabelsOf(process, cgroup));
+    const tenant = cgroup.podUid ?? cgroup.containerId ?? '';
+    if (this.#pending.isSpent(tenant)) return this.#intern(this.#cgroupLabelsOf(process, cgroup));
     const since = this.#sinceOf(cgroup);
     const owner = { key, process, cgroup, since, lastUsedAt: this.#now, labels: { ...NO_OWNER }, isFinal: false };
     this.#updatePending(owner);
-    this.#pending.set(key, owner);
     this.#byLabels.set(owner.labels, owner);
+    const lost = this.#pending.set(key, owner, tenant)?.value;
+    if (lost) {
+      this.#byLabels.delete(lost.labels);
+      this.#lost.push(lost);
+    }
     return owner.labels;
   }
 

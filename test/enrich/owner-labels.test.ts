@@ -98,6 +98,18 @@ test('does not evict pending owners for a process that keeps changing its name',
   expect(names.beginScan(1).get(waiting)).toMatchObject({ pod: 'web-1' });
 });
 
+test('a pod whose process keeps changing its name takes no place of a pod that comes later', () => {
+  const { cluster, names } = knowing();
+  const crowd = Array.from({ length: 20_000 }, (_, i) => names.labelsOf(`name-${i}`, inPod(2, 2)));
+  const waiting = names.labelsOf('nginx', inPod(1, 1));
+  expect(names.isProvisional(waiting)).toBe(true);
+  expect(names.isProvisional(crowd[0] ?? NO_OWNER), 'the oldest of the crowd').toBe(false);
+  cluster.accept({ resource: 'pods', change: { kind: 'set', item: podOf(1, 1) } }, 1);
+  const changed = names.beginScan(1);
+  expect(changed.get(waiting)).toMatchObject({ pod: 'web-1' });
+  expect(changed.get(crowd[0] ?? NO_OWNER)).toMatchObject({ process: 'name-0', pod: uidOf(2) });
+});
+
 test('drops idle owners that could not be named', () => {
   const { cluster, names } = knowing();
   for (let i = 0; i < 10_000; i++) names.labelsOf(`name-${i}`, inPod(2, 2));
