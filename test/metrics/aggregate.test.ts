@@ -728,6 +728,21 @@ describe('series that are kept from scan to scan', () => {
     expect(new WholeSeries(SPEC, limit).sum(given) !== null).toBe(fits);
   });
 
+  it.each([
+    { name: 'one label set', again: (given: Contribution): Contribution => given },
+    { name: 'an equal label set', again: ({ labels, value }: Contribution) => ({ labels: { ...labels }, value }) },
+  ])('hold no memory once many others came and went: $name', ({ again }) => {
+    const kept = new WholeSeries(SPEC, 1_000);
+    const given = contributions([['nginx', '', 'listen', 1]]);
+    const before = kept.sum(given)?.samples[0];
+    for (let scan = 0; scan < 10; scan++)
+      kept.sum(contributions(Array.from({ length: 50 }, (_, i): Line => [`p${scan}`, `${i}`, '', 1])));
+    const after = kept.sum(given.map(again))?.samples[0];
+    expect(after).toEqual(before);
+    // A series that was kept has the array that it had before.
+    expect(after?.labels).not.toBe(before?.labels);
+  });
+
   it('are forgotten when they are gone, and one array of values for their whole life', () => {
     const kept = new WholeSeries(SPEC, 1_000);
     const fresh = (scan: number): Contribution[] =>
