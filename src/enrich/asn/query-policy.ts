@@ -1,5 +1,6 @@
 import { formatCidr, parseCidr } from '../../common/address.ts';
-import type { AsnProviderName, Cidr, Rules } from '../../model.ts';
+import type { AsnProviderName } from '../../common/asn-providers.ts';
+import type { Cidr, Rules } from '../../model.ts';
 
 /** What an exporter may send to an ASN provider. Commands on its host send nothing more. */
 export interface QueryPolicy {
