@@ -161,7 +161,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   'node:tls': ['store', 'web'],
   'node:tty': ['cli', 'cli/terminal'],
   'node:util': EVERYWHERE,
-  'node:v8': ['serve/worker-client.ts'],
+  'node:v8': ['serve/v8-flags.ts'],
   'node:vm': ['common/regexp-budget.ts'],
   'node:worker_threads': [
     'collect/read-thread.ts',

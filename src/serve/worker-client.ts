@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { reasonOf } from '../common/errors.ts';
 import type { Answer } from '../enrich/asn/cache.ts';
@@ -18,6 +17,7 @@ import {
   type WorkerNotifications,
 } from './messages.ts';
 import { PortStream } from './port-stream.ts';
+import { setFlags, setFlagsOfLaterScans } from './v8-flags.ts';
 import type { WorkerData } from './worker.ts';
 
 /** The families of one scan as text. No scan has ended while `at` (milliseconds since 1970) is 0. */
@@ -54,13 +54,6 @@ export interface WorkerCallbacks extends NotificationHandlers<WorkerNotification
   readonly died: (reason: string) => void;
 }
 
-/**
- * The heaps of both threads are collected early instead of growing to a multiple. With 100,000 rows the process has 149 instead of 239 MB
- * of resident memory, for about 6 % more CPU (version 0.1.0). Without --optimize-for-size, each heap grows by at least 8 MiB between
- * collections. There is no hard limit that a busy host could exceed.
- */
-const HEAP_FLAGS = ['--max-semi-space-size=1', '--heap-growing-percent=20', '--optimize-for-size'];
-
 /** The share of its time that a scan may take; the rest is for rendering. */
 const SCAN_SHARE = 0.8;
 /** How long the thread may take to end; one that is blocked in a read of the kernel never ends. */
@@ -68,7 +61,7 @@ const END_MS = 1_000;
 
 /** Starts the worker thread and returns its client. */
 export function openWorker(data: WorkerData, budgetMs: number, callbacks: WorkerCallbacks): WorkerClient {
-  for (const flag of HEAP_FLAGS) setFlagsFromString(flag);
+  setFlags();
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const worker = new Worker(new URL(`./worker.${extension}`, import.meta.url), { workerData: data });
   const collectors = COLLECTORS.filter((name) => name === 'sockets' || data.options.collectors[name]);
@@ -93,6 +86,7 @@ export class WorkerClient {
   /** Whether the thread did not end, because the kernel blocks it or one of its threads. */
   isBlocked = false;
   #isClosing = false;
+  #hasScanned = false;
   #failures = 0;
 
   /** `worker` runs `handleMessages`; `collectors` are those that are on. */
@@ -285,6 +279,8 @@ export class WorkerClient {
 
   async #scan(withinMs: number): Promise<SharedScan> {
     const { at, collectors, malformedRows, failures } = await this.#requester.request('scan', { withinMs });
+    if (!this.#hasScanned) setFlagsOfLaterScans();
+    this.#hasScanned = true;
     for (const reason of failures) this.#callbacks.failed(reason);
     return { at, collectors, malformedRows, pages: new Map(), statusPages: new Map() };
   }
