@@ -10,6 +10,8 @@ const PODS = 110;
 const POD_SCANS = 20;
 /** Kernel memory of a row, with both ends of its connection in Python. */
 const BYTES_PER_ROW = 6_000;
+/** Rows of a process at most: its descriptors are limited. */
+const ROWS_PER_PROCESS = 5_000;
 const FEW = { processes: 300, descriptors: 20 };
 
 /** One load: how it is held, what makes it large, and how large. */
@@ -37,7 +39,8 @@ function shape(load: string, { rows = ROWS, idle = FEW, namespaces = 0 }: Partia
 export async function growth({ processes }: Plan, add: Add): Promise<void> {
   for (const { load: name, rows, idle, namespaces } of SHAPES) {
     if (rows * BYTES_PER_ROW > freemem()) continue;
-    const load = await Load.start(rows, processes, idle);
+    const holders = Math.max(processes, Math.ceil(rows / ROWS_PER_PROCESS));
+    const load = await Load.start(rows, holders, idle);
     if (namespaces > 0) await load.namespaces(namespaces, 'listener');
     const scan = new ResidentProcess(process.execPath, [
       '--max-semi-space-size=2',
@@ -46,7 +49,7 @@ export async function growth({ processes }: Plan, add: Add): Promise<void> {
     const first = (await scan.ask<Scanned>('scan')).cpuMs;
     const later: number[] = [];
     for (let i = -2; i < SCANS; i++) {
-      await load.step(1, processes);
+      await load.step(1, holders);
       const { cpuMs } = await scan.ask<Scanned>('scan');
       if (i >= 0) later.push(cpuMs);
     }

@@ -87,7 +87,8 @@ export class Scraped {
   /** Starts a program and waits for its first page that matches. */
   static async start(command: string, args: readonly string[], url: string, isComplete = /^/): Promise<Scraped> {
     const begun = performance.now();
-    const child = spawn(command, args, { stdio: 'ignore' });
+    // As npm start sets it; the others do not use this allocator.
+    const child = spawn(command, args, { stdio: 'ignore', env: { ...process.env, MALLOC_ARENA_MAX: '1' } });
     for (;;) {
       const page = await fetch(url).then(
         (response) => (response.ok ? response.text() : ''),

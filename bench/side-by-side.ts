@@ -9,8 +9,11 @@ import { cpuMsOf, memoryMiBOf, ResidentProcess, type Measured } from './resident
 
 const SIZES = [1_000, 10_000, 50_000];
 const LARGE = 100_000;
-/** Scrapes before the measured ones, so that V8 has compiled what runs at each. */
-const WARM_UP = 40;
+/** Scrapes before the measured ones: V8 still compiles code that runs once in each. */
+const WARM_UP = 120;
+const WARM_UP_LARGE = 30;
+/** Of them, those in which the others run too. */
+const WARM_UP_OTHERS = 2;
 /** Scrapes before memory is measured with many rows. */
 const MEMORY_SCRAPES = 8;
 const STARTS = 5;
@@ -59,13 +62,13 @@ async function compare(rows: number, rounds: number, processes: number, add: Add
     [PSUTIL, async () => (await python.ask<Measured>('psutil')).cpuMs],
     [SS, async () => (await python.ask<Measured>('ss')).cpuMs],
   ]);
-  const warmUp = rows > 10_000 ? MEMORY_SCRAPES : WARM_UP;
+  const warmUp = rows > 10_000 ? WARM_UP_LARGE : WARM_UP;
   for (let round = -warmUp; round < rounds; round++) {
     await load.step(1, processes);
     const order = [...contenders];
     for (let i = 0; i < order.length; i++) {
       const [name, run] = order[(i + round + warmUp) % order.length] ?? [];
-      if (name === undefined || run === undefined || (round < 0 && name !== PEERSCOPE && name !== PSUTIL)) continue;
+      if (name === undefined || run === undefined || (round < -WARM_UP_OTHERS && name !== PEERSCOPE)) continue;
       const cost = await run();
       if (round >= 0) push(costs, name, cost);
     }
@@ -84,7 +87,7 @@ interface Start {
 }
 
 function argsOfOurs(): string[] {
-  return ['--max-semi-space-size=2', mainOfExporter(), 'serve', ...ALONE];
+  return ['--max-semi-space-size=2', '--v8-pool-size=1', mainOfExporter(), 'serve', ...ALONE];
 }
 
 function push(all: Map<string, number[]>, name: string, value: number): void {
