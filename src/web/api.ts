@@ -52,11 +52,10 @@ type ReadingRoute = (
   stalls: (doesStall: boolean) => void,
 ) => Promise<void>;
 
+type Limits = Pick<RequestLimits, 'sending'>;
+
 /** The routes of the API. */
-export function apiRoutes(
-  api: Api,
-  limits: Pick<RequestLimits, 'sending'>,
-): { readonly connections: Route; readonly events: Route } {
+export function apiRoutes(api: Api, limits: Limits): { readonly connections: Route; readonly events: Route } {
   return {
     connections: bounded(async (request, response, stalls) => {
       const { filters, format = 'json' } = readQuery(request.url ?? '');
@@ -90,16 +89,14 @@ export function apiRoutes(
 }
 
 /** The route of what is unusual now. */
-export function unusualRoute(unusual: () => Promise<object>): Route {
+export function unusualRoute(unusual: () => Promise<object>, limits: Limits): Route {
   return bounded(async (_request, response) => {
-    const body = await opened(unusual);
-    response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json });
-    response.end(`${escapeControls(JSON.stringify(body))}\n`);
+    sendJson(response, await opened(unusual), limits);
   });
 }
 
 /** The route of what is remembered, in pages. */
-export function historyRoute(history: NonNullable<HistoryApi>): Route {
+export function historyRoute(history: NonNullable<HistoryApi>, limits: Limits): Route {
   return bounded(async (request, response) => {
     const parameters = new URLSearchParams((request.url ?? '').replace(/^[^?]*/, ''));
     for (const [key, value] of parameters)
@@ -112,9 +109,14 @@ export function historyRoute(history: NonNullable<HistoryApi>): Route {
     const after = parameters.get('after');
     const body = await opened(() => history(after, limit));
     if (!body) throw new BadRequest(`Cannot use after ${JSON.stringify(after)}: must be "next" of the page before`);
-    response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json });
-    response.end(`${escapeControls(JSON.stringify(body))}\n`);
+    sendJson(response, body, limits);
   });
+}
+
+function sendJson(response: ServerResponse, body: object, limits: Limits): void {
+  limits.sending(response);
+  response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json });
+  response.end(`${escapeControls(JSON.stringify(body))}\n`);
 }
 
 /** An invalid request (status 400). */

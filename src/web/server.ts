@@ -117,8 +117,8 @@ export function createApp(handlers: HttpHandlers): RequestListener {
       ...handlers.headers(),
     });
   });
-  if (handlers.unusual) app.get(UNUSUAL_PATH, unusualRoute(handlers.unusual));
-  if (handlers.history) app.get(HISTORY_PATH, historyRoute(handlers.history));
+  if (handlers.unusual) app.get(UNUSUAL_PATH, unusualRoute(handlers.unusual, limits));
+  if (handlers.history) app.get(HISTORY_PATH, historyRoute(handlers.history, limits));
   if (handlers.accept) app.post(ACCEPT_PATH, acceptRoute(handlers.accept));
   if (routes) app.get(CONNECTIONS_PATH, routes.connections);
   else

@@ -307,7 +307,7 @@ describe('a scrape', () => {
 });
 
 describe('a client', () => {
-  it.each(['/', '/metrics', '/api/v1/connections'])(
+  it.each(['/', '/metrics', '/api/v1/connections', '/api/v1/unusual', '/api/v1/history'])(
     'that has not read %s after 30 seconds is disconnected',
     async (path) => {
       const size = 64 << 20;
@@ -315,6 +315,8 @@ describe('a client', () => {
       const served = await start({
         metrics: () => Promise.resolve({ format: 'text', body }),
         page: () => Promise.resolve(body.toString('latin1')),
+        unusual: () => Promise.resolve({ body: body.toString('latin1') }),
+        history: () => Promise.resolve({ body: body.toString('latin1') }),
         api: {
           connections: () => Promise.resolve({ next: () => Promise.resolve(body), close: () => undefined }),
           events: () => Promise.reject(new Error('none')),
