@@ -10,7 +10,7 @@ const SEND_MS = 30_000;
 const FAST_MS = 2_000;
 /** How many responses, and how many bytes of them, may wait for clients to read them. */
 const MAX_UNREAD = 64;
-const MAX_UNREAD_BYTES = 64 << 20;
+const MAX_UNREAD_BYTES = 32 << 20;
 /** Places beyond a limit, one for each client: half of them are for clients that were fast before. */
 const KEPT_PLACES = 16;
 const MAX_KNOWN = 100;
@@ -34,7 +34,7 @@ export class RequestLimits {
   readonly #now: () => number;
   /** The places of responses that are not complete. */
   readonly #places = new Map<ServerResponse, () => void>();
-  readonly #unread = new Map<ServerResponse, string>();
+  readonly #unread = new Map<ServerResponse, { readonly client: string; readonly end: () => void }>();
   /** The clients that were fast, and when. */
   readonly #fast = new Map<string, number>();
 
@@ -80,17 +80,23 @@ export class RequestLimits {
     const end = (): void => void (clearTimeout(deadline), this.#unread.delete(response));
     // A pipelined response emits no `close` when its connection goes away first.
     const deadline = setTimeout(() => void (end(), socket.destroy()), SEND_MS).unref();
-    this.#unread.set(response, client);
+    this.#unread.set(response, { client, end });
     response.once('close', end);
     response.once('finish', () => {
       if (this.#now() - since < FAST_MS) this.#remember(client);
     });
+    this.#endDisconnected();
     while (this.#unread.size > MAX_UNREAD || this.#unreadBytes() > MAX_UNREAD_BYTES) {
       const cut = this.#longestUnread();
       if (!cut || cut === response) return;
-      this.#unread.delete(cut);
       cut.req.socket.destroy();
+      this.#endDisconnected();
     }
+  }
+
+  /** Pipelined responses of a client that has gone. */
+  #endDisconnected(): void {
+    for (const [{ req }, { end }] of this.#unread) if (req.socket.destroyed) end();
   }
 
   #mostFor(client: string, limit: number, inProgress: ReadonlyMap<unknown, { readonly client: string }>): number {
@@ -108,12 +114,12 @@ export class RequestLimits {
   }
 
   #unreadBytes(): number {
-    return this.#unread.keys().reduce((sum, { req }) => sum + req.socket.writableLength, 0);
+    return this.#unread.keys().reduce((sum, { writableLength }) => sum + writableLength, 0);
   }
 
   #longestUnread(): ServerResponse | undefined {
-    const most = largestClient(this.#unread.values());
-    return this.#unread.entries().find(([, client]) => client === most)?.[0];
+    const most = largestClient(this.#unread.values().map(({ client }) => client));
+    return this.#unread.entries().find(([, { client }]) => client === most)?.[0];
   }
 }
 
