@@ -22,6 +22,10 @@ export interface ConnectChoice {
 const SILENCE_MS = 30_000;
 /** The most characters of one answer; 100,000 rows have about 130 million. */
 const MAX_LENGTH = 400_000_000;
+/** The most characters of one line: a page of the history has about two million. */
+const MAX_LINE = 40_000_000;
+/** The most characters that are read of an answer that is an error. */
+const MAX_ERROR = 10_000;
 /** The most characters of a reason in an answer that are shown. */
 const MAX_REASON = 200;
 
@@ -83,7 +87,7 @@ export class ApiClient {
       const response = await this.#open(path, signal);
       const { statusCode: status = 0 } = response;
       if (status === 200) return await readLines(response, read);
-      const body = await readLines(response, (line) => line);
+      const body = await readStart(response);
       if (status === 404) return null;
       throw new Error(this.#reasonOfStatus(status, response, body));
     } catch (error) {
@@ -91,14 +95,15 @@ export class ApiClient {
     }
   }
 
-  #reasonOfStatus(status: number, { headers }: IncomingMessage, body: readonly string[]): string {
+  #reasonOfStatus(status: number, { headers }: IncomingMessage, body: string): string {
     if (status === 401)
       return this.#authorization === null
         ? 'it requires a password; use --connect.password-file'
         : 'the user or the password in --connect.password-file is wrong';
-    if (status === 403 && this.#tls.cert === undefined && body.join(' ').includes('client certificate'))
-      return NO_CERTIFICATE;
-    const said = headers['content-type']?.startsWith('text/html') ? '' : body.join(' ').trim().slice(0, MAX_REASON);
+    if (status === 403 && this.#tls.cert === undefined && body.includes('client certificate')) return NO_CERTIFICATE;
+    const said = headers['content-type']?.startsWith('text/html')
+      ? ''
+      : body.replaceAll('\n', ' ').trim().slice(0, MAX_REASON);
     return `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
   }
 
@@ -146,6 +151,8 @@ async function readLines<T>(response: IncomingMessage, read: (line: string) => T
     if (length > MAX_LENGTH) throw new Error(`the answer has more than ${MAX_LENGTH / 1_000_000} million characters`);
     const [first = '', ...rest] = chunk.split('\n');
     last += first;
+    if (last.length > MAX_LINE)
+      throw new Error(`a line of the answer has more than ${MAX_LINE / 1_000_000} million characters`);
     for (const line of rest) {
       found.push(read(last));
       last = line;
@@ -153,6 +160,17 @@ async function readLines<T>(response: IncomingMessage, read: (line: string) => T
   }
   if (last !== '') found.push(read(last));
   return found;
+}
+
+/** Reads the first characters of an answer, and disconnects if there are more. */
+async function readStart(response: IncomingMessage): Promise<string> {
+  let text = '';
+  response.setEncoding('utf8');
+  for await (const chunk of response as AsyncIterable<string>) {
+    text += chunk;
+    if (text.length > MAX_ERROR) break;
+  }
+  return text.slice(0, MAX_ERROR);
 }
 
 /** The path of unix:/run/peerscope/http.sock; null for another URL. */
