@@ -443,6 +443,7 @@ export class NamespaceTables implements ScannedNamespaces {
     const mayHold = [...TABLES.keys()].filter((table) => mayHoldRows(counters, TABLES[table] ?? 'tcp'));
     const tables = isDumped ? mayHold.filter((table) => table >= UDP) : mayHold;
     for (const table of TABLES.keys()) if (!tables.includes(table) && !isDumped) state.malformed[table] = 0;
+    for (const table of TABLES.keys()) if (!mayHold.includes(table)) state.readTables.add(table);
     const unfinished = new Map(state.reads.map((read) => [read.table, read]));
     state.reads = tables.map((table) => unfinished.get(table) ?? new TableRead(table, this.#scan, this.#now));
     for (const read of state.reads) read.resume();

@@ -437,6 +437,19 @@ describe('the protocol counters', () => {
   });
 });
 
+test('the first connection of a namespace without sockets was opened since the last scan', () => {
+  using host = new SimulatedHost();
+  const pod = host.add('10.0.0.1', null, 'ns');
+  host.write();
+  const collector = new Collector(host.root);
+  collector.scan(1_000);
+  host.open(pod, 40_000, '198.51.100.7:443');
+  host.write();
+  collector.scan(2_000);
+  const { connections } = collector;
+  expect([...connections.indexes()].map((i) => connections.openedAt[i])).toEqual([2_000]);
+});
+
 describe('many namespaces of one user', () => {
   /** A host with the namespace of pid 1, three of system units, and 60 of one user. */
   function crowded(): { host: SimulatedHost; crowd: SimulatedNamespace[]; others: SimulatedNamespace[] } {
