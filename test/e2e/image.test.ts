@@ -337,7 +337,8 @@ describe('the image', { timeout: 300_000 }, () => {
           'port=80',
         );
         expect(rows.split('\n')).toEqual(['local_port,process', `80,${owner}`]);
-        for (const command of KUBECTL_EXEC) expect(container.exec(...command)).toMatch(/^(?:NETID +)?STATE +LOCAL/);
+        for (const command of KUBECTL_EXEC)
+          expect(container.exec(...command)).toMatch(/^(?:NETID +)?STATE +(?:RECV-Q +SEND-Q +)?LOCAL/);
         const folder = '/var/lib/peerscope';
         expect(container.exec('peerscope', 'history')).toContain(`from the store in "${folder}"`);
         expect(container.exec('peerscope', 'unusual')).not.toBe('');
@@ -359,9 +360,11 @@ describe('the image', { timeout: 300_000 }, () => {
   ])('starts the socket agent with $capabilities, as its own user', async ({ capabilities, scope }, { skip }) => {
     skip(obstacle !== null, obstacle ?? '');
     const rights = ['--cap-drop=ALL', ...capabilities.map((name) => `--cap-add=${name}`)];
+    const name = `peerscope-agent-${process.pid}-${capabilities.length}`;
     const start = [
       'run',
       '--rm',
+      `--name=${name}`,
       '--no-healthcheck',
       '--network=none',
       '--read-only',
@@ -379,10 +382,10 @@ describe('the image', { timeout: 300_000 }, () => {
     const args = podman(...start, ...rights, '--security-opt=no-new-privileges', ...program);
     const child = spawn('podman', args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const said: string[] = [];
-    // The agent's first line; podman may warn before it, and passes the signal on.
+    // The agent's first line; podman may warn before it. It does not pass a signal on that comes this early.
     for await (const line of createInterface({ input: child.stderr })) {
       if (!line.includes('level=warning')) said.push(line);
-      if (said.length === 1) child.kill('SIGTERM');
+      if (said.length === 1) execFileSync('podman', podman('kill', '--signal=TERM', name));
     }
     expect(said).toEqual([`Listening on /sockets/agent; ended sockets of ${scope}`]);
     if (child.exitCode === null) await once(child, 'exit');

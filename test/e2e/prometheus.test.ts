@@ -36,6 +36,8 @@ const EMPTY: readonly string[] = [
   ...OF_BUSY_HOSTS,
   // No operator is new for many workloads.
   'peerscope:unusual:common',
+  // No API server says who the peers are.
+  'peerscope:namespace_peer_connections:sum',
   // A recorded host has no netlink sockets.
   ...RULES.filter(({ group }) => group === 'peerscope-traffic').flatMap(({ record = '', expr }) => [
     record,
@@ -64,6 +66,8 @@ describe('a Prometheus that scrapes a recorded host', () => {
     const programs = [needServer('prometheus', note), needServer('prometheus-alertmanager', note)] as const;
     if (missing.length > 0) return;
     await remember(hosts[0], folder);
+    // A listener has a connection to accept.
+    hosts[0].edit(FIRST, 'net/tcp', / 0A 00000000:00000000 /, ' 0A 00000000:00000001 ');
     whois = await startCymruServer([
       '13335 | 1.1.1.0 | 1.1.1.0/24 | US | arin | 2010-07-14 | CLOUDFLARENET - Cloudflare, Inc., US',
       '15169 | 8.8.8.0 | 8.8.8.0/24 | US | arin | 2023-12-28 | GOOGLE - Google LLC, US',
@@ -92,6 +96,7 @@ describe('a Prometheus that scrapes a recorded host', () => {
           '--otlp.interval=1s',
           `--web.config.file=${webConfig}`,
           `--config.file=${rules}`,
+          '--metrics.families=*',
           ...flags,
         ],
         environment,
