@@ -10,16 +10,22 @@ import { rolldown, type GetModuleInfo, type Plugin } from 'rolldown';
 const ROOT = import.meta.dirname;
 const BUNDLED = ['commander', 'pino', 'prom-client', 'router'];
 
-/** The programs of threads are entries, too: `new URL('./worker.js', import.meta.url)` in the source names them. */
-const ENTRIES = ['main', 'index', '{expose,enrich,serve,web}/**/{otlp,*worker}'];
+/** The program, the library, and the programs of threads: new URL(`./worker.${extension}`, import.meta.url) in the source names them. */
+function entriesOf(src: string): string[] {
+  const threads = globSync('**/*.ts', { cwd: src }).flatMap((module) =>
+    [...readFileSync(join(src, module), 'utf8').matchAll(/new URL\(`(\.{1,2}\/[\w/-]+)\.\$\{extension\}`/g)].map(
+      ([, path = '']) => join(dirname(module), path),
+    ),
+  );
+  return ['main', 'index', ...threads];
+}
 
 /** Writes the bundle to `output`. */
 export async function bundle(output: string): Promise<void> {
   const src = join(ROOT, 'src');
-  const entries = ENTRIES.flatMap((pattern) => globSync(`${pattern}.ts`, { cwd: src }));
   const build = await rolldown({
     cwd: ROOT,
-    input: Object.fromEntries(entries.map((entry) => [entry.replace(/\.ts$/, ''), join(src, entry)])),
+    input: Object.fromEntries(entriesOf(src).map((entry) => [entry, join(src, `${entry}.ts`)])),
     platform: 'node',
     preserveEntrySignatures: 'allow-extension',
     external: (id, importer) => isBuiltin(id) || isExternalPackage(id, importer),

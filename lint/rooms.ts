@@ -164,7 +164,7 @@ export const DOORS: Readonly<Record<string, readonly string[]>> = {
   'node:v8': ['serve/v8-flags.ts'],
   'node:vm': ['common/regexp-budget.ts'],
   'node:worker_threads': [
-    'collect/read-thread.ts',
+    'collect/read-worker.ts',
     'collect/timed-reader.ts',
     'enrich/asn/database-thread.ts',
     'enrich/asn/database-worker.ts',

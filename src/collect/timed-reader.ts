@@ -61,7 +61,7 @@ function startThread(): SharedRead {
   };
   Atomics.store(shared.control, STATE, IDLE);
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  const url = new URL(`./read-thread.${extension}`, import.meta.url);
+  const url = new URL(`./read-worker.${extension}`, import.meta.url);
   const thread = new Worker(url, { workerData: shared, resourceLimits: LIMITS, execArgv: [], env: {} });
   // One that ends counts as blocked.
   thread.on('error', () => undefined).unref();

@@ -325,6 +325,9 @@ describe('the image', { timeout: 300_000 }, () => {
         const ofSs = Object.fromEntries(sums.filter(([key]) => /^(tcp|udp) /.test(key)));
         expect(miscounted(ofSs, looks, ({ transport, state }) => `${transport} ${state}`)).toEqual([]);
         expect(Object.keys(ofSs)).toContain('tcp established');
+        expect(await container.get('/metrics')).toContain(
+          'peerscope_scrape_collector_success{collector="processes"} 1\n',
+        );
 
         const rows = container.exec(
           'peerscope',

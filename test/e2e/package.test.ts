@@ -52,6 +52,7 @@ describe('the packed package, installed with only its dependencies', () => {
       'LICENSE',
       'README.md',
       'dist/LICENSES.txt',
+      'dist/collect/read-worker.js',
       'dist/enrich/asn/database-worker.js',
       'dist/expose/otlp.js',
       'dist/index.js',
