@@ -8,17 +8,18 @@ const ORDERS = [null, 'process', 'state', 'local', 'remote', 'peer'] as const;
 
 /** The keys of watch and what they do. */
 export const WATCH_HELP: readonly string[] = [
-  '/        filter: words or KEY=VALUE, such as nginx state=ESTAB; empty shows all',
+  '/        filter by words or KEY=VALUE: nginx state=ESTAB; empty shows all',
   's        sort list by the next heading: process, state, local, remote, peer',
   'r        reverse the order of list',
   'p space  pause and continue',
   'arrows   select a line, which > marks',
   'Enter    details of the selected line; Enter or Escape goes back',
-  'wheel    scroll, also j and k, Page Up and Page Down; with Shift, the mouse selects text',
+  'wheel    scroll; so do j, k, Page Up and Page Down',
+  'Shift    with the mouse: select text',
   '?        this help',
   'q        quit',
   '',
-  '+ is new and - is closed since less than five seconds.',
+  '+ marks a new connection and - a closed one, for five seconds.',
 ];
 
 /** What the user chose while watching: a filter and an order. */
