@@ -17,7 +17,7 @@ function entriesOf(src: string): string[] {
       ([, path = '']) => join(dirname(module), path),
     ),
   );
-  return ['main', 'index', ...threads];
+  return [...globSync('{main,index}.ts', { cwd: src }).map((module) => module.replace(/\.ts$/, '')), ...threads];
 }
 
 /** Writes the bundle to `output`. */

@@ -120,6 +120,8 @@ function makeFolders(): { readonly folder: string; readonly paths: readonly stri
 /** A container of a variant, as the DaemonSet has it: networks, processes and cgroups of its own, and the host's /proc. */
 class Container {
   readonly #name: string;
+  /** Writable for all users, as an emptyDir of Kubernetes is. */
+  readonly #state = mkdtempSync(join(tmpdir(), 'peerscope-state-'));
   readonly #caller: ChildProcess;
   readonly #replies: AsyncIterator<string>;
   readonly pid: number;
@@ -131,7 +133,8 @@ class Container {
       ...capabilities.map((name) => `--cap-add=${name}`),
       '--security-opt=no-new-privileges',
     ];
-    const mounts = ['--read-only', '--volume=/proc:/host/proc:ro', '--tmpfs=/var/lib/peerscope:mode=0777'];
+    const mounts = ['--read-only', '--volume=/proc:/host/proc:ro', `--volume=${this.#state}:/var/lib/peerscope`];
+    chmodSync(this.#state, 0o777);
     const args = ['run', '--detach', `--name=${this.#name}`, '--no-healthcheck', '--network=none', ...LIMITS];
     const image = [`localhost/peerscope:${variant}`, '--asn.provider=none'];
     // What watches over the container keeps standard error open for as long as it lives: no pipe.
@@ -188,6 +191,7 @@ class Container {
   remove(): void {
     this.#caller.kill();
     this.#podman('rm', '--force', this.#name);
+    rmSync(this.#state, { recursive: true });
   }
 
   #podman(...args: readonly string[]): string {

@@ -2,6 +2,7 @@ import { spawn, spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { once } from 'node:events';
 import {
   cpSync,
+  globSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -44,7 +45,8 @@ describe('npm start', () => {
     writeSources();
     expect(npm('run', 'build').status).toBe(0);
     // What is seen then is the build, not the source.
-    write('dist/main.js', readFileSync(join(folder, 'dist/main.js'), 'utf8').replace('source', 'build'));
+    for (const file of globSync('dist/**/*.js', { cwd: folder }))
+      write(file, readFileSync(join(folder, file), 'utf8').replace('source', 'build'));
     renameSync(join(folder, 'dist'), join(folder, 'built'));
   });
 
