@@ -13,7 +13,7 @@ import { EMPTY_RULES } from '../src/config/config.ts';
 import { AsnCache } from '../src/enrich/asn/cache.ts';
 import type { Snapshot } from '../src/metrics/collector-runs.ts';
 import { Scrape } from '../src/scrape.ts';
-import { setFlags, setFlagsOfLaterScans } from '../src/serve/v8-flags.ts';
+import { setFlags } from '../src/serve/v8-flags.ts';
 import type { Scanned } from './resident-process.ts';
 
 const ENOUGH_MS = 600_000;
@@ -44,7 +44,6 @@ function measured<T>(work: () => T): { outcome: T; cpuMs: number } {
 
 function scan(): Scanned {
   const { outcome, cpuMs } = measured(() => (scrape ??= begin()).scan(ENOUGH_MS));
-  setFlagsOfLaterScans();
   return { cpuMs, ...summaryOf(outcome) };
 }
 

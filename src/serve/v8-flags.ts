@@ -7,19 +7,7 @@ import { setFlagsFromString } from 'node:v8';
  */
 const HEAP = ['--max-semi-space-size=1', '--heap-growing-percent=20', '--optimize-for-size'];
 
-/**
- * In this mode, V8 compiles less in other threads. A first scan of 10,000 rows takes a quarter less CPU time, since most of its code does
- * not run often enough to be worth it. Later scans would take more.
- */
-const FIRST_SCAN = '--efficiency-mode';
-const LATER_SCANS = '--no-efficiency-mode';
-
-/** Sets the flags of V8 for all threads that start from now on, and for the first scan. */
+/** Sets the flags of V8 for all threads that start from now on. */
 export function setFlags(): void {
-  for (const flag of [...HEAP, FIRST_SCAN]) setFlagsFromString(flag);
-}
-
-/** Sets the flags of V8 for the scans after the first one. */
-export function setFlagsOfLaterScans(): void {
-  setFlagsFromString(LATER_SCANS);
+  for (const flag of HEAP) setFlagsFromString(flag);
 }

@@ -17,7 +17,7 @@ import {
   type WorkerNotifications,
 } from './messages.ts';
 import { PortStream } from './port-stream.ts';
-import { setFlags, setFlagsOfLaterScans } from './v8-flags.ts';
+import { setFlags } from './v8-flags.ts';
 import type { WorkerData } from './worker.ts';
 
 /** The families of one scan as text. No scan has ended while `at` (milliseconds since 1970) is 0. */
@@ -86,7 +86,6 @@ export class WorkerClient {
   /** Whether the thread did not end, because the kernel blocks it or one of its threads. */
   isBlocked = false;
   #isClosing = false;
-  #hasScanned = false;
   #failures = 0;
 
   /** `worker` runs `handleMessages`; `collectors` are those that are on. */
@@ -279,8 +278,6 @@ export class WorkerClient {
 
   async #scan(withinMs: number): Promise<SharedScan> {
     const { at, collectors, malformedRows, failures } = await this.#requester.request('scan', { withinMs });
-    if (!this.#hasScanned) setFlagsOfLaterScans();
-    this.#hasScanned = true;
     for (const reason of failures) this.#callbacks.failed(reason);
     return { at, collectors, malformedRows, pages: new Map(), statusPages: new Map() };
   }
