@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ResidentProcess } from './resident-process.ts';
 
@@ -23,6 +25,7 @@ export class Load {
     processes: number,
     idle = { processes: IDLE_PROCESSES, descriptors: IDLE_DESCRIPTORS },
   ): Promise<Load> {
+    await closedSockets();
     const load = new ResidentProcess('/usr/bin/python3', [
       fileURLToPath(new URL('load.py', import.meta.url)),
       ...[rows, processes, idle.processes, idle.descriptors].map(String),
@@ -52,5 +55,14 @@ export class Load {
 
   async end(): Promise<void> {
     await this.#process.end();
+  }
+}
+
+/** Waits until few sockets of an earlier load are left: they stay in TIME_WAIT for a minute, and every read of the tables shows them. */
+async function closedSockets(): Promise<void> {
+  for (let second = 0; second < 90; second++) {
+    const [, waiting = '0'] = /^TCP:.* tw (\d+)/m.exec(readFileSync('/proc/net/sockstat', 'latin1')) ?? [];
+    if (Number(waiting) <= 20) return;
+    await setTimeout(1_000);
   }
 }
